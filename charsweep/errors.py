@@ -1,0 +1,34 @@
+"""What can go wrong because of something a person can mend: one root, few kinds.
+
+A message says what is wrong, where, the value that was got, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class CharsweepError(Exception):
+    """The root: shown as one message without a traceback, exit code 2."""
+
+
+class ConfigError(CharsweepError):
+    """The configuration or the command line cannot be used as it is."""
+
+
+class CharacterError(CharsweepError):
+    """The drawings or captions of the character cannot be used."""
+
+
+class ModelsError(CharsweepError):
+    """Weights are missing, unreadable, or of another kind than asked for."""
+
+
+class StoreError(CharsweepError):
+    """Something on disk is not what its manifest says, or cannot be written."""
+
+
+class TrainingError(CharsweepError):
+    """A trajectory cannot be trained (not: its loss diverged, which is a result)."""
+
+
+class TrackingError(CharsweepError):
+    """MLflow or the Optuna study cannot be used."""

@@ -1,0 +1,73 @@
+"""Typed spec in; canonical JSON, a 12-hex key, and readable names out.
+
+Two specs that mean the same must give the same key, so numbers are canonical (`1`, `1.0` and
+`1e0` agree) and mappings are sorted. Keys are never made from raw YAML or from pickles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def canonical(value: Any) -> Any:
+    """Reduce a spec to plain JSON values; a whole float becomes an int."""
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ValueError(f"{value} has no place in a spec")
+        return int(value) if value.is_integer() else value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): canonical(item) for name, item in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no place in a spec")
+
+
+def canonical_json(value: Any) -> str:
+    return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def key_of(value: Any) -> str:
+    """12 hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
+
+
+def digest_of(data: bytes) -> str:
+    """16 hexadecimal digits of the SHA-256 of some content."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def digest_of_files(paths: list[Path], root: Path) -> str:
+    """Digest of files' names below `root` and contents, in the order of their names."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def short_number(value: float) -> str:
+    """`1e-04`, `5e-05`, `0.00015`: the shortest text that reads back as the same number."""
+    short = f"{value:.0e}"
+    return short if float(short) == value else f"{value:g}"
+
+
+def differences(one: Any, other: Any, name: str = "") -> Iterator[str]:
+    """Name the fields in which two specs differ: `method.settings.rank: 4 is not 8`."""
+    one, other = canonical(one), canonical(other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        for field in sorted(one.keys() | other.keys()):
+            if one.get(field, ...) != other.get(field, ...):
+                below = f"{name}.{field}" if name else field
+                yield from differences(one.get(field), other.get(field), below)
+    elif one != other:
+        yield f"{name or 'value'}: {json.dumps(one)} is not {json.dumps(other)}"

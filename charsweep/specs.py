@@ -1,0 +1,208 @@
+"""The values that stages exchange: what a cell, trajectory, snapshot, image set and score *are*.
+
+Frozen, free of torch and of paths. A field belongs to exactly one stage: everything that shapes
+the weights is in `TrajectorySpec`, everything that shapes the pixels in `ImageSetSpec`, everything
+that shapes a number in `ScoreSpec`. What shapes none of them (device, workers, folders, logging)
+is in no spec, so it can change without doing work again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from charsweep.keys import key_of, short_number
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in as the YAML names it: dotted path, version of its numbers, settings."""
+
+    name: str
+    target: str
+    version: int
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BaseSpec:
+    """An untaught base: its name among the models and the digest of its weights."""
+
+    name: str
+    digest: str
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self)
+
+    @property
+    def slug(self) -> str:
+        return f"base-{self.name}"
+
+
+@dataclass(frozen=True)
+class TruthSpec:
+    """Pictures that show what the exam asks for: one per exam prompt, by content digest."""
+
+    name: str
+    digests: tuple[str, ...]
+    resolution: int
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self)
+
+    @property
+    def slug(self) -> str:
+        return f"truth-{self.name}"
+
+
+@dataclass(frozen=True)
+class CharacterSpec:
+    """The training images by content digest, their captions, and the character's words."""
+
+    name: str
+    digests: tuple[str, ...]
+    captions: tuple[str, ...]
+    identifier: str
+    class_noun: str
+    instance_prompt: str
+    class_prompt: str
+
+
+@dataclass(frozen=True)
+class TrajectorySpec:
+    """One training run: all that shapes its weights, except how long it runs."""
+
+    base: BaseSpec
+    character: CharacterSpec
+    method: Plugin
+    optimizer: Plugin
+    schedule: Plugin
+    learning_rate: float
+    seed: int
+    batch_size: int
+    resolution: int
+    precision: str
+    max_grad_norm: float
+    horizon: int | None  # only for a schedule whose value depends on the last step
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self)
+
+    @property
+    def slug(self) -> str:
+        rank = self.method.settings.get("rank") if self.method.settings.get("adapter") else None
+        parts = [self.method.name, self.base.name, f"r{rank}" if rank else ""]
+        parts += [f"lr{short_number(self.learning_rate)}", f"seed{self.seed}"]
+        return "-".join(part for part in parts if part)
+
+
+Source = TrajectorySpec | BaseSpec | TruthSpec
+
+
+@dataclass(frozen=True)
+class SnapshotSpec:
+    """The weights of a source at one step; step 0 of a base is the base itself."""
+
+    source: Source
+    step: int
+
+
+@dataclass(frozen=True)
+class ImageSetSpec:
+    """The exam drawn from one snapshot: prompts × seeds, prompt by prompt."""
+
+    snapshot: SnapshotSpec
+    sampler: Plugin
+    inference_steps: int
+    guidance_scale: float
+    negative_prompt: str
+    prompts: tuple[str, ...]  # as the base reads them, subject filled in
+    seeds: tuple[int, ...]
+    resolution: int
+    batch_width: int  # images are always drawn in batches of this width, the last one padded
+    precision: str
+
+    @cached_property
+    def key(self) -> str:
+        own = {name: value for name, value in vars(self).items() if name not in ("snapshot", "key")}
+        return key_of({"source": self.snapshot.source.key, "step": self.snapshot.step, **own})
+
+    @property
+    def slug(self) -> str:
+        exam = f"exam{len(self.prompts)}x{len(self.seeds)}"
+        return f"{self.sampler.name}{self.inference_steps}-cfg{self.guidance_scale:g}-{exam}"
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """A network that turns images (and texts) into features, with its preprocessing."""
+
+    name: str
+    digest: str
+    resize: int
+    crop: int
+
+
+@dataclass(frozen=True)
+class ScoreSpec:
+    """One metric of one image set: against which references, read by which encoders."""
+
+    images: ImageSetSpec
+    metric: Plugin
+    encoders: tuple[EncoderSpec, ...]
+    references: tuple[str, ...]  # digests of the training images
+    prompts: tuple[str, ...]  # the exam's, identifier replaced by the class noun
+    untaught: str | None  # key of the base's image set drawn with the class noun
+
+    @cached_property
+    def key(self) -> str:
+        own = {name: value for name, value in vars(self).items() if name not in ("images", "key")}
+        return key_of({"images": self.images.key, **own})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid: a trajectory, a step count and an image set to score.
+
+    `values` are the axis values as a person typed them; they always hold method, lr, train_steps,
+    inference_steps and seed. `reference` is the untaught base on the same exam with the same
+    prompts, `noun` the same base with the class noun in place of the identifier.
+    """
+
+    values: Mapping[str, Any]
+    images: ImageSetSpec
+    reference: ImageSetSpec
+    noun: ImageSetSpec | None
+    metrics: tuple[Plugin, ...]
+    encoders: tuple[EncoderSpec, ...]
+    exam_prompts: tuple[str, ...]  # identifier replaced by the class noun
+    key: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.images.key)
+
+    @property
+    def trajectory(self) -> TrajectorySpec:
+        source = self.images.snapshot.source
+        assert isinstance(source, TrajectorySpec)
+        return source
+
+    @property
+    def step(self) -> int:
+        return self.images.snapshot.step
+
+    def score_spec(self, metric: Plugin, images: ImageSetSpec) -> ScoreSpec:
+        """The spec of `metric` on this cell's image set or on one of its reference sets."""
+        return ScoreSpec(
+            images=images,
+            metric=metric,
+            encoders=self.encoders,
+            references=self.trajectory.character.digests,
+            prompts=self.exam_prompts,
+            untaught=self.noun.key if self.noun else None,
+        )
