@@ -1,0 +1,29 @@
+"""One thread, no network, no telemetry: set before anything is imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+os.environ |= {
+    "OMP_NUM_THREADS": "1",  # bits must not depend on how work is split; two threads also thrash
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MPLBACKEND": "Agg",
+}
+for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "CHARSWEEP_DEBUG"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> None:
+    """A test may have changed torch's threads; torch is not imported for this."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
