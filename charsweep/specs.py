@@ -87,6 +87,7 @@ class TrajectorySpec:
     resolution: int
     precision: str
     max_grad_norm: float
+    class_images: str | None  # key of the image set used for prior preservation
     horizon: int | None  # only for a schedule whose value depends on the last step
 
     @cached_property
@@ -171,13 +172,15 @@ class Cell:
 
     `values` are the axis values as a person typed them; they always hold method, lr, train_steps,
     inference_steps and seed. `reference` is the untaught base on the same exam with the same
-    prompts, `noun` the same base with the class noun in place of the identifier.
+    prompts, `noun` the same base with the class noun in place of the identifier, `class_images`
+    what the base draws for prior preservation.
     """
 
     values: Mapping[str, Any]
     images: ImageSetSpec
     reference: ImageSetSpec
     noun: ImageSetSpec | None
+    class_images: ImageSetSpec | None
     metrics: tuple[Plugin, ...]
     encoders: tuple[EncoderSpec, ...]
     exam_prompts: tuple[str, ...]  # identifier replaced by the class noun

@@ -1,0 +1,271 @@
+"""Folder of a pretrained pipeline in, a resident base out: encodes, predicts, draws.
+
+A base is loaded once per process and is the same, bit for bit, between trajectories: whoever puts
+adapters on it or changes its weights puts it back (`Base.digest` shows it). Latents and text
+embeddings of the untouched base are computed once and kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image
+from torch import Tensor
+
+from charsweep.character import picture_at
+from charsweep.errors import ModelsError
+from charsweep.specs import BaseSpec
+from charsweep.weights import pipeline_kind
+
+PIPELINE_CLASSES = {"sd": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
+ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+
+
+def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
+    """A CPU generator that depends on nothing but (seed, purpose, index).
+
+    So that no draw depends on what ran before it (as EDM2's training loop re-seeds by image index).
+    """
+    name = f"{seed}/{purpose}/{index}".encode()
+    number = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1
+    return torch.Generator().manual_seed(number)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the U-Net is told: `hidden` (N, tokens, width); `pooled` (N, width) for SDXL types."""
+
+    hidden: Tensor
+    pooled: Tensor | None
+
+    def __getitem__(self, index: Any) -> Conditioning:
+        return Conditioning(self.hidden[index], None if self.pooled is None else self.pooled[index])
+
+
+def join(parts: Sequence[Conditioning]) -> Conditioning:
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    return Conditioning(
+        torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None
+    )
+
+
+@dataclass
+class Base:
+    """A pretrained pipeline, resident in this process."""
+
+    spec: BaseSpec
+    kind: str
+    pipeline: Any
+    device: torch.device
+    _latents: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _texts: dict[str, Conditioning] = field(default_factory=dict)
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        return self.pipeline.unet
+
+    @property
+    def text_encoders(self) -> list[torch.nn.Module]:
+        names = ("text_encoder", "text_encoder_2")
+        return [getattr(self.pipeline, n) for n in names if getattr(self.pipeline, n, None)]
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Everything with weights, by its name in the pipeline."""
+        parts = self.pipeline.components.items()
+        return {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
+
+    def digest(self) -> str:
+        """Digest of all weights as they are now, names and bytes."""
+        total = hashlib.sha256()
+        for name, module in self.modules.items():
+            for key, tensor in module.state_dict().items():
+                total.update(f"{name}.{key}".encode())
+                total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return total.hexdigest()[:16]
+
+    # -- images and texts ----------------------------------------------------------------------
+
+    def latents(self, key: str, picture: Image.Image, resolution: int) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each (C, h, w), of the latent of one picture.
+
+        Scaled as the U-Net expects them; computed once per process and `key`.
+        """
+        if (key, resolution) not in self._latents:
+            vae: AutoencoderKL = self.pipeline.vae
+            pixels = pixels_of([picture_at(picture, resolution)]).to(self.device)
+            with torch.no_grad():
+                posterior = vae.encode(pixels).latent_dist
+            scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+            self._latents[key, resolution] = (
+                (posterior.mean[0] - shift) * scale,
+                posterior.std[0] * scale,
+            )
+        return self._latents[key, resolution]
+
+    def texts(self, prompts: Sequence[str]) -> Conditioning:
+        """Embeddings of prompts by the untouched text encoders, each computed once per process."""
+        for prompt in prompts:
+            if prompt not in self._texts:
+                with torch.no_grad():
+                    self._texts[prompt] = self.encode([prompt])
+        return join([self._texts[prompt] for prompt in prompts])
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Embeddings of prompts by the text encoders as they are now, with gradients if wanted.
+
+        SD: the last hidden state. SDXL: the last but one of both encoders side by side, and the
+        second's projected pooled embedding (Podell et al. 2023, section 2.1).
+        """
+        hidden, pooled = [], None
+        for tokenizer, encoder in zip(self._tokenizers, self.text_encoders, strict=True):
+            ids = tokenizer(
+                list(prompts), padding="max_length", max_length=tokenizer.model_max_length,
+                truncation=True, return_tensors="pt",
+            ).input_ids.to(self.device)  # fmt: skip
+            if self.kind == "sd":
+                return Conditioning(encoder(ids)[0], None)
+            output = encoder(ids, output_hidden_states=True)
+            pooled = output[0]
+            hidden.append(output.hidden_states[-2])
+        return Conditioning(torch.cat(hidden, dim=-1), pooled)
+
+    @property
+    def _tokenizers(self) -> list[Any]:
+        names = ("tokenizer", "tokenizer_2")
+        return [getattr(self.pipeline, n) for n in names if getattr(self.pipeline, n, None)]
+
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, resolution: int
+    ) -> Tensor:
+        """The U-Net's output for latents (N, C, h, w) and timesteps (N,)."""
+        added = None
+        if conditioning.pooled is not None:
+            # original size, crop corner, target size: pictures are cropped to the target beforehand
+            sizes = (resolution, resolution, 0, 0, resolution, resolution)
+            ids = torch.tensor([sizes], dtype=noisy.dtype, device=noisy.device)
+            added = {"text_embeds": conditioning.pooled, "time_ids": ids.expand(len(noisy), -1)}
+        output = self.unet(
+            noisy, timesteps, encoder_hidden_states=conditioning.hidden,
+            added_cond_kwargs=added, return_dict=False,
+        )  # fmt: skip
+        return output[0]
+
+    # -- snapshots -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def wearing(self, folder: Path | None) -> Iterator[None]:
+        """The base as the snapshot in `folder` left it (None: untaught); put back afterwards."""
+        if folder is None:
+            yield
+        elif (folder / ADAPTER_FILE).exists():
+            try:
+                with quiet():
+                    self.pipeline.load_lora_weights(folder, weight_name=ADAPTER_FILE)
+                yield
+            finally:
+                self.pipeline.unload_lora_weights()
+        else:
+            with self.restored():
+                for name, module in self.modules.items():
+                    if name != "vae":
+                        module.load_state_dict(_weights(folder / name))
+                yield
+
+    @contextlib.contextmanager
+    def restored(self) -> Iterator[None]:
+        """Put U-Net and text encoders back, bit for bit, when the block ends."""
+        kept = {
+            name: {key: tensor.clone() for key, tensor in module.state_dict().items()}
+            for name, module in self.modules.items()
+            if name != "vae"
+        }
+        try:
+            yield
+        finally:
+            for name, state in kept.items():
+                self.modules[name].load_state_dict(state)
+
+
+def load_base(spec: BaseSpec, folder: Path, device: torch.device) -> Base:
+    """Load a diffusers folder in float32, frozen; ModelsError if it is not what it says."""
+    kind = pipeline_kind(folder)
+    try:
+        with quiet():
+            pipeline = PIPELINE_CLASSES[kind].from_pretrained(
+                folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(folder, error) from error
+    except Exception as error:  # safetensors raises its own kind for a broken file
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise _unreadable(folder, error) from error
+    assert isinstance(pipeline, DiffusionPipeline)
+    pipeline.set_progress_bar_config(disable=True)
+    base = Base(spec, kind, pipeline.to(device), device)
+    for tokenizer, encoder in zip(base._tokenizers, base.text_encoders, strict=True):
+        vocabulary = encoder.config.vocab_size
+        if len(tokenizer) != vocabulary:  # transformers makes an empty tokenizer without a word
+            raise ModelsError(
+                f"{folder}: its tokenizer knows {len(tokenizer)} tokens, its text encoder "
+                f"{vocabulary}; fetch the folder again"
+            )
+    for module in base.modules.values():
+        module.requires_grad_(False)
+        module.eval()
+    return base
+
+
+def _unreadable(folder: Path, error: Exception) -> ModelsError:
+    text = str(error).strip().splitlines()
+    reason = text[0] if text else type(error).__name__
+    return ModelsError(f"cannot read the weights in {folder}: {reason}; fetch the folder again")
+
+
+def pixels_of(pictures: Sequence[Image.Image]) -> Tensor:
+    """Pictures as NCHW float in [-1, 1]."""
+    arrays = [np.asarray(picture, dtype=np.float32) / 127.5 - 1.0 for picture in pictures]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelsError(f"{folder} holds no safetensors; delete the snapshot and run again")
+    return {key: tensor for file in files for key, tensor in load_file(file).items()}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' notices about loading (harmless, and not ours) off the screen."""
+    names = ("diffusers", "transformers", "peft", "open_clip", "timm", "root")
+    loggers = [logging.getLogger(None if name == "root" else name) for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Metrics: features of an exam in, a number out. Reached through conf/metric/."""

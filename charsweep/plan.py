@@ -1,0 +1,211 @@
+"""Cells and what is stored in, the least missing work out; pure, no torch.
+
+Cells that share a trajectory share its training: the plan trains each trajectory once, up to the
+largest step count asked, with a snapshot at each smaller one. Cells that share an image set share
+its drawing. What the store holds is not planned again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from charsweep.specs import Cell, ImageSetSpec, ScoreSpec, SnapshotSpec, TrajectorySpec
+from charsweep.store import Store
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """An image set to draw (unless it is stored) and the scores it lacks."""
+
+    images: ImageSetSpec
+    draw: bool
+    scores: tuple[ScoreSpec, ...]
+    noun: ImageSetSpec | None  # the untaught base's set that quality is judged against
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a trajectory to train, from a stored state or from nothing."""
+
+    start: int  # steps done before; 0, or the step of the stored resume state
+    snapshots: tuple[int, ...]  # ascending; training stops at the last one
+
+    @property
+    def stop(self) -> int:
+        return self.snapshots[-1]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One trajectory: the pieces it lacks, then what is drawn from it and scored."""
+
+    trajectory: TrajectorySpec
+    pieces: tuple[Piece, ...]
+    diverged_at: int | None
+    scorings: tuple[Scoring, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def steps(self) -> int:
+        return sum(piece.stop - piece.start for piece in self.pieces)
+
+    @property
+    def snapshots(self) -> tuple[int, ...]:
+        """The snapshots that the store lacks."""
+        return tuple(step for piece in self.pieces for step in piece.snapshots)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Work in the order it is done: reference image sets first, then trajectory by trajectory."""
+
+    cells: tuple[Cell, ...]
+    references: tuple[Scoring, ...]
+    trainings: tuple[Training, ...]
+
+    @property
+    def steps_needed(self) -> int:
+        return sum(training.steps for training in self.trainings)
+
+    @property
+    def steps_asked(self) -> int:
+        """Steps that the cells would take if each were trained alone."""
+        return sum(cell.step for cell in self.cells)
+
+    @property
+    def scorings(self) -> tuple[Scoring, ...]:
+        return self.references + tuple(s for t in self.trainings for s in t.scorings)
+
+    @property
+    def images_needed(self) -> int:
+        sets = [scoring.images for scoring in self.scorings if scoring.draw]
+        return sum(len(one.prompts) * len(one.seeds) for one in sets)
+
+    @property
+    def calls_needed(self) -> int:
+        """U-Net calls per image, summed over the images to draw (two each with guidance)."""
+        return sum(
+            len(s.images.prompts) * len(s.images.seeds) * s.images.inference_steps
+            * (2 if s.images.guidance_scale > 1 else 1)
+            for s in self.scorings
+            if s.draw
+        )  # fmt: skip
+
+    @property
+    def is_done(self) -> bool:
+        return not self.steps_needed and not any(s.draw or s.scores for s in self.scorings)
+
+
+def plan_work(
+    cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None = None, *, fresh: bool = False
+) -> Plan:
+    """What is missing for every cell to have its result; `fresh` looks away from the store."""
+    by_trajectory: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_trajectory.setdefault(cell.trajectory.key, []).append(cell)
+    trainings = [_training(group, store, fresh) for group in by_trajectory.values()]
+    return Plan(tuple(cells), tuple(_references(cells, store, truth, fresh)), tuple(trainings))
+
+
+def _references(
+    cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None, fresh: bool
+) -> list[Scoring]:
+    """What is drawn by the untaught base, and the true pictures."""
+    wanted: dict[str, Scoring] = {}
+    for cell in cells:
+        for images in (cell.class_images, cell.noun, cell.reference):
+            if images is not None and images.key not in wanted:
+                wanted[images.key] = _scoring(cell, images, store, fresh)
+                if images is cell.class_images:  # drawn to train on, never scored
+                    wanted[images.key] = replace(wanted[images.key], scores=())
+    if truth is not None and cells:
+        wanted[truth.key] = _scoring(cells[0], truth, store, fresh)
+    return list(wanted.values())
+
+
+def _training(cells: Sequence[Cell], store: Store, fresh: bool) -> Training:
+    trajectory = cells[0].trajectory
+    diverged_at = None if fresh else store.diverged_at(trajectory)
+    steps = sorted({cell.step for cell in cells})
+    missing = [
+        step
+        for step in steps
+        if (diverged_at is None or step < diverged_at)
+        and (fresh or not store.has_snapshot(SnapshotSpec(trajectory, step)))
+    ]
+    stored = 0 if fresh else store.resume_step(trajectory)
+    # A snapshot cannot be trained on from, and the stored state is the trajectory's last: what lies
+    # before it is trained again from the start, what lies behind it goes on.
+    before = tuple(step for step in missing if step < stored)
+    behind = tuple(step for step in missing if step >= stored)
+    pieces = [Piece(start, steps) for start, steps in ((0, before), (stored, behind)) if steps]
+    scorings: dict[str, Scoring] = {}
+    for cell in cells:
+        if diverged_at is None or cell.step < diverged_at:
+            scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store, fresh))
+    return Training(
+        trajectory=trajectory,
+        pieces=tuple(pieces),
+        diverged_at=diverged_at,
+        scorings=tuple(scorings.values()),
+        cells=tuple(cells),
+    )
+
+
+def _scoring(cell: Cell, images: ImageSetSpec, store: Store, fresh: bool) -> Scoring:
+    specs = [cell.score_spec(metric, images) for metric in cell.metrics]
+    missing = tuple(spec for spec in specs if fresh or not store.has_score(spec))
+    return Scoring(images, fresh or not store.has_images(images), missing, cell.noun)
+
+
+# -- what it would cost ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds per training step and per image and network call; measured, or assumed."""
+
+    step: float
+    call: float
+    measured: bool
+
+
+def estimate(plan: Plan, speed: Speed) -> float:
+    """Seconds that the plan takes."""
+    return plan.steps_needed * speed.step + plan.calls_needed * speed.call
+
+
+def summary(plan: Plan, speed: Speed, bytes_each: Mapping[str, int]) -> dict[str, Any]:
+    """The plan in numbers, for plan.json, the console and the report."""
+    snapshots = [(t.trajectory, len(t.snapshots)) for t in plan.trainings]
+    done = [t for t in plan.trainings if not t.steps]
+    images = plan.images_needed
+    return {
+        "cells": len(plan.cells),
+        "trajectories": len(plan.trainings),
+        "steps_asked": plan.steps_asked,
+        "steps_alone": plan.steps_asked,
+        "steps_needed": plan.steps_needed,
+        "images": images,
+        "scores": sum(len(scoring.scores) for scoring in plan.scorings),
+        "stored": {
+            "trajectories": len(done),
+            "image_sets": sum(not scoring.draw for scoring in plan.scorings),
+            "cells": sum(_is_done(t, c) for t in plan.trainings for c in t.cells),
+        },
+        "seconds": round(estimate(plan, speed), 1),
+        "measured": speed.measured,
+        "bytes": sum(n * bytes_each.get(t.base.name, 0) for t, n in snapshots)
+        + images * bytes_each.get("image", 0),
+    }
+
+
+def _is_done(training: Training, cell: Cell) -> bool:
+    if training.diverged_at is not None and cell.step >= training.diverged_at:
+        return True
+    return cell.step not in training.snapshots and not any(
+        s.draw or s.scores for s in training.scorings if s.images.key == cell.images.key
+    )
+

@@ -1,0 +1,243 @@
+"""Specs in, paths out: where everything lives, and whether it is really there.
+
+An entry is written under a temporary name, renamed, and exists when its manifest does; the
+manifest holds the whole spec, and every hit compares it with the spec that was asked for. Nobody
+else joins path names.
+
+    <root>/sweeps/store/<trajectory>/spec.json loss.csv resume/ step-000400/<image set>/scores/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from charsweep.errors import StoreError
+from charsweep.keys import canonical, differences
+from charsweep.specs import ImageSetSpec, ScoreSpec, SnapshotSpec, Source, TrajectorySpec
+
+LOSS_COLUMNS = ("step", "loss", "lr", "grad_norm", "seconds")
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """One optimizer update: step from 1, loss, learning rate, gradient norm, seconds it took."""
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Store:
+    """Every path on disk below `root`, the folder that commands are run in."""
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "sweeps" / "store"
+
+    # -- paths ---------------------------------------------------------------------------------
+
+    def source(self, spec: Source) -> Path:
+        return self.folder / f"{spec.slug}--{spec.key}"
+
+    def snapshot(self, spec: SnapshotSpec) -> Path:
+        return self.source(spec.source) / f"step-{spec.step:06d}"
+
+    def images(self, spec: ImageSetSpec) -> Path:
+        return self.snapshot(spec.snapshot) / f"{spec.slug}--{spec.key}"
+
+    def score(self, spec: ScoreSpec) -> Path:
+        return self.images(spec.images) / "scores" / f"{spec.metric.name}--{spec.key}.json"
+
+    def features(self, spec: ImageSetSpec, digest: str) -> Path:
+        """Features of an image set by the encoder with this digest: a cache, safe to delete."""
+        return self.images(spec) / "features" / f"{digest}.safetensors"
+
+    def relative(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    # -- what is there -------------------------------------------------------------------------
+
+    def has_snapshot(self, spec: SnapshotSpec) -> bool:
+        if not isinstance(spec.source, TrajectorySpec):
+            return True  # a base is its own snapshot
+        return _matches(self.snapshot(spec) / "snapshot.json", {"step": spec.step}) and _matches(
+            self.source(spec.source) / "spec.json", spec.source
+        )
+
+    def has_images(self, spec: ImageSetSpec) -> bool:
+        return _matches(self.images(spec) / "images.json", spec)
+
+    def has_score(self, spec: ScoreSpec) -> bool:
+        return _matches(self.score(spec), spec)
+
+    def resume_step(self, spec: TrajectorySpec) -> int:
+        """The last step whose resume state is whole; 0 if there is none."""
+        states = sorted((self.source(spec) / "resume").glob("step-*/resume.json"))
+        return int(states[-1].parent.name.removeprefix("step-")) if states else 0
+
+    def resume(self, spec: TrajectorySpec, step: int) -> Path:
+        return self.source(spec) / "resume" / f"step-{step:06d}"
+
+    def diverged_at(self, spec: TrajectorySpec) -> int | None:
+        """The step at which the loss was first not finite, if that has happened."""
+        path = self.source(spec) / "diverged.json"
+        return int(read_json(path)["step"]) if path.exists() else None
+
+    def losses(self, spec: TrajectorySpec) -> list[LossRow]:
+        path = self.source(spec) / "loss.csv"
+        return read_losses(path) if path.exists() else []
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def open_trajectory(self, spec: TrajectorySpec) -> Path:
+        """Make the trajectory's folder with its `spec.json`, or compare the one that is there."""
+        folder = self.source(spec)
+        if not _matches(folder / "spec.json", spec):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "spec.json", _manifest(spec, spec.key))
+        return folder
+
+    def commit_resume(self, spec: TrajectorySpec, step: int) -> None:
+        """Drop all resume states but the one of `step`."""
+        for other in (self.source(spec) / "resume").glob("step-*"):
+            if other != self.resume(spec, step):
+                shutil.rmtree(other)
+
+    def write_score(self, spec: ScoreSpec, values: dict[str, Any]) -> None:
+        path = self.score(spec)
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {**values, **_manifest(spec, spec.key)})
+
+    def read_score(self, spec: ScoreSpec) -> dict[str, Any]:
+        return read_json(self.score(spec))
+
+    @contextlib.contextmanager
+    def lock(self, spec: TrajectorySpec) -> Iterator[None]:
+        """Hold the trajectory while training it; released by the system when a process dies."""
+        folder = self.source(spec)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+# -- files: temporary name, rename, manifest last --------------------------------------------------
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, manifest: str, content: Any) -> Iterator[Path]:
+    """Fill a temporary folder; it becomes `path`, manifest last, when the block ends well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():  # left behind without a manifest by an interrupted run
+            shutil.rmtree(path)
+        write_json(temporary / manifest, content)
+        temporary.rename(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole: a reader sees the old text or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot write {path}: {error.strerror or error}; free space or set root= to a folder "
+        "that can be written, then run the same command again"
+    )
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"cannot read {path}: {error}; delete that file and run the same command again"
+        ) from error
+
+
+def image_manifest(spec: ImageSetSpec, seconds: float) -> dict[str, Any]:
+    """What `images.json` says: prompt-major files, their prompts and seeds."""
+    pairs = [(p, s) for p in range(len(spec.prompts)) for s in range(len(spec.seeds))]
+    files = [
+        {"file": f"{i:03d}.png", "prompt": p, "seed": spec.seeds[s]}
+        for i, (p, s) in enumerate(pairs)
+    ]
+    return {
+        **_manifest(spec, spec.key),
+        "prompts": list(spec.prompts),
+        "seeds": list(spec.seeds),
+        "files": files,
+        "seconds": seconds,
+    }
+
+
+def read_losses(path: Path) -> list[LossRow]:
+    """Rows of a `loss.csv`; a last line torn by a killed process is left out."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.reader(file) if len(row) == len(LOSS_COLUMNS)][1:]
+    return [LossRow(int(row[0]), *map(float, row[1:])) for row in rows]
+
+
+def write_losses(path: Path, rows: list[LossRow]) -> None:
+    lines = [",".join(LOSS_COLUMNS), *(loss_line(row) for row in rows)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def loss_line(row: LossRow) -> str:
+    return f"{row.step},{row.loss!r},{row.lr!r},{row.grad_norm!r},{row.seconds:.6f}"
+
+
+def _manifest(spec: Any, key: str) -> dict[str, Any]:
+    return {"key": key, "spec": canonical(spec)}
+
+
+def _matches(path: Path, spec: Any) -> bool:
+    """Whether the manifest is there; StoreError if it is there and says something else."""
+    if not path.exists():
+        return False
+    manifest = read_json(path)
+    wanted = canonical(spec)
+    if not isinstance(manifest, dict) or "spec" not in manifest:
+        raise StoreError(f"{path} is not a manifest of charsweep; delete {path.parent}")
+    if manifest["spec"] != wanted:
+        fields = "; ".join(differences(manifest["spec"], wanted))
+        raise StoreError(
+            f"{path} holds another result than its name says ({fields}); "
+            f"delete {path.parent} and run the same command again"
+        )
+    return True
