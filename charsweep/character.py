@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from charsweep.errors import CharacterError
 from charsweep.keys import digest_of
-from charsweep.specs import CharacterSpec, TruthSpec
+from charsweep.specs import CharacterSpec
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp")
@@ -43,18 +43,6 @@ class Character:
     instance_prompt: str
     class_prompt: str
     spec: CharacterSpec
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The right picture of each exam prompt, in the order of the prompts."""
-
-    paths: tuple[Path, ...]
-    digests: tuple[str, ...]
-
-    def spec(self, name: str, resolution: int) -> TruthSpec:
-        """These pictures as a source of image sets, seen at `resolution` pixels."""
-        return TruthSpec(name=name, digests=self.digests, resolution=resolution)
 
 
 def load_character(
@@ -100,25 +88,23 @@ def load_character(
     )
 
 
-def load_truth(folder: Path, count: int) -> Truth:
-    """The pictures `00.png`, `01.png`, … in `folder`: exactly one per exam prompt.
+def load_truth(folder: Path, count: int) -> tuple[str, ...]:
+    """Content digests of the true pictures `00.png`, `01.png`, …: exactly one per exam prompt.
 
-    The ending may be that of any format that is read. Raises `CharacterError`.
+    Raises `CharacterError`.
     """
-    paths = _pictures_in(folder)
-    wanted = [f"{index:02d}" for index in range(count)]
-    stems = [path.stem for path in paths]
-    problems = [f"{stem}.png is missing: draw it" for stem in wanted if stem not in stems]
+    names = [f"{index:02d}.png" for index in range(count)]
+    found = {path.name: path for path in _pictures_in(folder)}
+    problems = [f"{name} is missing: draw it" for name in names if name not in found]
     problems += [
-        f"{path.name} belongs to none of the {count} exam prompts, or is there twice: "
-        "rename it or move it away"
-        for path in paths
-        if path.stem not in wanted or (stems.count(path.stem) > 1 and path.suffix != ".png")
+        f"{name} belongs to none of the {count} exam prompts: rename it or move it away"
+        for name in found
+        if name not in names
     ]
-    digests = _checked_digests(paths, 1, problems)
+    digests = _checked_digests([found[name] for name in names if name in found], 1, problems)
     if problems:
         raise CharacterError(_message(f"true pictures of the exam, folder {folder}", problems))
-    return Truth(paths=tuple(paths), digests=digests)
+    return digests
 
 
 def open_picture(path: Path) -> Image.Image:

@@ -25,6 +25,7 @@ from charsweep.character import (
 )
 from charsweep.embedded import UNICORN_GIRL, UNICORN_GIRL_EXAM
 from charsweep.errors import CharacterError
+from charsweep.keys import digest_of
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 WIDTH, HEIGHT = 80, 40
@@ -357,10 +358,10 @@ def test_words_images_and_captions_are_all_told_at_once(tmp_path: Path) -> None:
 
 
 def test_the_shipped_truth_loads() -> None:
-    truth = load_truth(UNICORN_GIRL_EXAM, 8)
-    assert [path.name for path in truth.paths] == [f"0{n}.png" for n in range(8)]
-    assert truth.spec("girl", 64).digests == truth.digests
-    assert len(set(truth.digests)) == 8
+    digests = load_truth(UNICORN_GIRL_EXAM, 8)
+    files = [UNICORN_GIRL_EXAM / f"0{n}.png" for n in range(8)]
+    assert digests == tuple(digest_of(file.read_bytes()) for file in files)
+    assert len(set(digests)) == 8
 
 
 def test_truth_is_one_picture_per_prompt(tmp_path: Path) -> None:
@@ -370,8 +371,17 @@ def test_truth_is_one_picture_per_prompt(tmp_path: Path) -> None:
     lines = str(caught.value).splitlines()
     assert lines[1] == "  01.png is missing: draw it"
     assert [line.split()[0] for line in lines[2:]] == ["02.jpg", "02.png", "zebra.png"]
-    draw_into(tmp_path / "many", *(f"{n:02d}.png" for n in range(101)))
-    assert load_truth(tmp_path / "many", 101).paths[100].name == "100.png"
+
+
+def test_truth_counts_past_one_hundred(tmp_path: Path) -> None:
+    draw_into(tmp_path, *(f"{n:02d}.png" for n in range(101)))
+    assert len(load_truth(tmp_path, 101)) == 101
+
+
+def test_broken_truth_is_named(tmp_path: Path) -> None:
+    (tmp_path / "00.png").touch()
+    with pytest.raises(CharacterError, match=r"00\.png: is empty"):
+        load_truth(tmp_path, 1)
 
 
 # --- at the size of the models
