@@ -1,0 +1,170 @@
+"""Portraits in; a self-distilled timm ViT (patch 8, 64 px; 1.0 M parameters) out.
+
+DINO (Caron et al. 2021): a student matches a slowly moving teacher's centred, sharpened output across
+views. The two large views of a character are two *different drawings* of it, in another position
+and place; small crops of both join in. That is the world's own augmentation: it asks the features
+for who is shown and to forget the rest. Colours are identity here, so there is no colour jitter.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models import save_for_hf
+from torch import nn
+
+from charsweep.embedded import checkpoint, data
+from charsweep.embedded.progress import steps
+
+STEPS = 3_600
+BATCH = 40  # characters
+SMALL_VIEWS = 4
+SMALL_SIDE = 32
+OUTPUTS = 2_048
+PEAK_RATE = 1e-3
+STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
+CENTRE_MOMENTUM = 0.9
+ARCHITECTURE = "vit_tiny_patch16_224"
+MODEL: dict[str, Any] = {
+    "img_size": data.SIDE,
+    "patch_size": 8,
+    "embed_dim": 128,
+    "depth": 5,
+    "num_heads": 4,
+    "num_classes": 0,
+    "dynamic_img_size": True,
+}
+
+
+def new_vit() -> nn.Module:
+    """The class token after the last norm is the feature: 128 numbers."""
+    model: nn.Module = timm.create_model(ARCHITECTURE, pretrained=False, **MODEL)
+    return model
+
+
+class Projected(nn.Module):
+    """The ViT with DINO's projection head; only the ViT is kept after training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vit = new_vit()
+        self.head = nn.Sequential(
+            nn.Linear(128, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 64)
+        )
+        self.last = nn.utils.parametrizations.weight_norm(nn.Linear(64, OUTPUTS, bias=False))
+        magnitude = self.last.parametrizations.weight.original0
+        magnitude.data.fill_(1.0)
+        magnitude.requires_grad_(False)
+        self.register_buffer("centre", torch.zeros(1, OUTPUTS))
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.last(F.normalize(self.head(self.vit(pictures)), dim=-1))
+        return logits
+
+
+def train_dino(work: Path, seed: int, total: int = STEPS, export: Any = None) -> nn.Module:
+    """The training loop; returns the teacher's ViT."""
+    target = checkpoint.device()
+    portraits = data.stored_portraits(work, seed)
+    torch.manual_seed(checkpoint.hash_of(f"{seed}-dino"))
+    student = Projected().to(target)
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    trained = [p for p in student.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=PEAK_RATE, weight_decay=0.04)
+    path = work / "dino.safetensors"
+    modules: dict[str, nn.Module] = {"student": student, "teacher": teacher}
+    first = checkpoint.load_state(path, modules, optimizer)
+    saved = time.monotonic()
+    for step in steps("dino", first, total):
+        random = checkpoint.generator(seed, "dino", step)
+        chosen = torch.randperm(len(portraits), generator=random)[:BATCH].sort().values
+        pair = torch.randperm(data.SCENES, generator=random)[:2]
+        drawn = portraits[chosen.numpy()]
+        scenes = [data.to_tensor(drawn[:, int(scene)]).to(target) for scene in pair]
+        large = torch.cat([crop(scene, 0.65, 1.0, data.SIDE, random) for scene in scenes])
+        small = torch.cat(
+            [crop(scenes[i % 2], 0.35, 0.6, SMALL_SIDE, random) for i in range(SMALL_VIEWS)]
+        )
+
+        with torch.no_grad():
+            taught = teacher(large)
+        loss = _distance(student(large), student(small), taught, teacher.centre)
+
+        checkpoint.set_rate(optimizer, checkpoint.rate_at(step, total, PEAK_RATE))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        momentum = 1 - 0.01 * 0.5 * (1 + math.cos(math.pi * step / total))
+        _follow(teacher, student, momentum, taught)
+
+        if step % 100 == 0:
+            spread = F.cosine_similarity(taught[:BATCH], taught[BATCH:]).mean().item()
+            print(f"dino: step {step}, loss {loss.item():.4f}, pairs {spread:.3f}", flush=True)
+        if time.monotonic() - saved > checkpoint.SECONDS_BETWEEN_CHECKPOINTS or step + 1 == total:
+            checkpoint.save_state(path, step + 1, modules, optimizer)
+            if export is not None:
+                export(teacher.vit)
+            saved = time.monotonic()
+    return teacher.vit
+
+
+def crop(
+    pictures: torch.Tensor, smallest: float, largest: float, side: int, random: torch.Generator
+) -> torch.Tensor:
+    """A random square of each picture (its side as a share of the whole), resized to `side` px."""
+    count = len(pictures)
+    share = smallest + (largest - smallest) * torch.rand(count, generator=random)
+    offset = (2 * torch.rand(count, 2, generator=random) - 1) * (1 - share)[:, None]
+    matrix = torch.zeros(count, 2, 3)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = share
+    matrix[:, :, 2] = offset
+    grid = F.affine_grid(matrix, [count, 3, side, side], align_corners=False)
+    return F.grid_sample(pictures, grid.to(pictures.device), align_corners=False)
+
+
+def _distance(
+    large: torch.Tensor, small: torch.Tensor, taught: torch.Tensor, centre: torch.Tensor
+) -> torch.Tensor:
+    """Mean cross-entropy of every student view against the teacher's *other* large views."""
+    targets = ((taught - centre) / TEACHER_TEMPERATURE).softmax(-1).chunk(2)
+    views = [*large.chunk(2), *small.chunk(SMALL_VIEWS)]
+    terms = []
+    for number, view in enumerate(views):
+        guess = (view / STUDENT_TEMPERATURE).log_softmax(-1)
+        terms += [-(t * guess).sum(-1).mean() for i, t in enumerate(targets) if i != number]
+    return torch.stack(terms).mean()
+
+
+@torch.no_grad()
+def _follow(teacher: Projected, student: Projected, momentum: float, taught: torch.Tensor) -> None:
+    """Move the teacher towards the student, and its centre towards the batch's mean output."""
+    for kept, new in zip(teacher.parameters(), student.parameters(), strict=True):
+        kept.lerp_(new, 1 - momentum)
+    centre: torch.Tensor = teacher.centre  # type: ignore[assignment]
+    centre.lerp_(taught.mean(0, keepdim=True), 1 - CENTRE_MOMENTUM)
+
+
+def save_dino(vit: nn.Module, folder: Path) -> None:
+    """Write timm's `local-dir:` layout, fp16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = copy.deepcopy(vit).cpu().half()
+    kept.pretrained_cfg = {  # type: ignore[assignment]
+        "architecture": ARCHITECTURE,
+        "input_size": [3, data.SIDE, data.SIDE],
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "num_classes": 0,
+        "classifier": "head",
+        "first_conv": "patch_embed.proj",
+    }
+    save_for_hf(kept, folder, model_args=MODEL, safe_serialization=True)
