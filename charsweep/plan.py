@@ -7,9 +7,8 @@ its drawing. What the store holds is not planned again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from charsweep.specs import Cell, ImageSetSpec, ScoreSpec, SnapshotSpec, TrajectorySpec
 from charsweep.store import Store
@@ -79,19 +78,9 @@ class Plan:
         return self.references + tuple(s for t in self.trainings for s in t.scorings)
 
     @property
-    def images_needed(self) -> int:
-        sets = [scoring.images for scoring in self.scorings if scoring.draw]
-        return sum(len(one.prompts) * len(one.seeds) for one in sets)
-
-    @property
-    def calls_needed(self) -> int:
-        """U-Net calls per image, summed over the images to draw (two each with guidance)."""
-        return sum(
-            len(s.images.prompts) * len(s.images.seeds) * s.images.inference_steps
-            * (2 if s.images.guidance_scale > 1 else 1)
-            for s in self.scorings
-            if s.draw
-        )  # fmt: skip
+    def cells_stored(self) -> int:
+        """Cells whose result is already whole in the store."""
+        return sum(_is_stored(training, cell) for training in self.trainings for cell in training.cells)
 
     @property
     def is_done(self) -> bool:
@@ -160,49 +149,7 @@ def _scoring(cell: Cell, images: ImageSetSpec, store: Store, fresh: bool) -> Sco
     return Scoring(images, fresh or not store.has_images(images), missing, cell.noun)
 
 
-# -- what it would cost ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Seconds per training step and per image and network call; measured, or assumed."""
-
-    step: float
-    call: float
-    measured: bool
-
-
-def estimate(plan: Plan, speed: Speed) -> float:
-    """Seconds that the plan takes."""
-    return plan.steps_needed * speed.step + plan.calls_needed * speed.call
-
-
-def summary(plan: Plan, speed: Speed, bytes_each: Mapping[str, int]) -> dict[str, Any]:
-    """The plan in numbers, for plan.json, the console and the report."""
-    snapshots = [(t.trajectory, len(t.snapshots)) for t in plan.trainings]
-    done = [t for t in plan.trainings if not t.steps]
-    images = plan.images_needed
-    return {
-        "cells": len(plan.cells),
-        "trajectories": len(plan.trainings),
-        "steps_asked": plan.steps_asked,
-        "steps_alone": plan.steps_asked,
-        "steps_needed": plan.steps_needed,
-        "images": images,
-        "scores": sum(len(scoring.scores) for scoring in plan.scorings),
-        "stored": {
-            "trajectories": len(done),
-            "image_sets": sum(not scoring.draw for scoring in plan.scorings),
-            "cells": sum(_is_done(t, c) for t in plan.trainings for c in t.cells),
-        },
-        "seconds": round(estimate(plan, speed), 1),
-        "measured": speed.measured,
-        "bytes": sum(n * bytes_each.get(t.base.name, 0) for t, n in snapshots)
-        + images * bytes_each.get("image", 0),
-    }
-
-
-def _is_done(training: Training, cell: Cell) -> bool:
+def _is_stored(training: Training, cell: Cell) -> bool:
     if training.diverged_at is not None and cell.step >= training.diverged_at:
         return True
     return cell.step not in training.snapshots and not any(

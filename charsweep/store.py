@@ -62,10 +62,6 @@ class Store:
     def score(self, spec: ScoreSpec) -> Path:
         return self.images(spec.images) / "scores" / f"{spec.metric.name}--{spec.key}.json"
 
-    def features(self, spec: ImageSetSpec, digest: str) -> Path:
-        """Features of an image set by the encoder with this digest: a cache, safe to delete."""
-        return self.images(spec) / "features" / f"{digest}.safetensors"
-
     def relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 

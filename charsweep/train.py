@@ -44,7 +44,7 @@ def train(
     A loss or gradient that is not finite ends the trajectory as diverged, which is a result. The
     resume state is written after the last step and about every `resume_seconds`.
     """
-    optimizer = make_optimizer(spec, student)
+    optimizer = make_optimizer(spec, student.parameters)
     schedule = resolve(spec.schedule.target)(**spec.schedule.settings)
     folder = store.open_trajectory(spec)
     stored = store.resume_step(spec)
@@ -88,11 +88,11 @@ def train(
                 saved = time.monotonic()
 
 
-def make_optimizer(spec: TrajectorySpec, student: Student) -> torch.optim.Optimizer:
+def make_optimizer(spec: TrajectorySpec, parameters: list[Tensor]) -> torch.optim.Optimizer:
     settings = dict(spec.optimizer.settings)
     made = resolve(spec.optimizer.target)
     try:
-        optimizer = made(student.parameters, lr=spec.learning_rate, **settings)
+        optimizer = made(parameters, lr=spec.learning_rate, **settings)
     except (TypeError, ValueError) as error:
         raise TrainingError(
             f"optimizer {spec.optimizer.target} does not take {settings}: {error}; "

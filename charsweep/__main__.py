@@ -1,0 +1,76 @@
+"""`python -m charsweep [overrides]`: Hydra's words in, one action out.
+
+Exit codes: 0 done, 2 something a person can mend (one message, no traceback unless
+CHARSWEEP_DEBUG=1), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+# Before any library is imported: no telemetry, no needless network.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+from charsweep.errors import CharsweepError, ConfigError
+
+HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
+               "--shell-completion", "-sc")  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0].split("=")[0] in HYDRA_FLAGS:
+        return ask_hydra(words)
+    try:
+        act(words)
+    except CharsweepError as error:
+        if os.environ.get("CHARSWEEP_DEBUG") == "1":
+            raise
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
+        return 130
+    return 0
+
+
+def act(words: Sequence[str]) -> None:
+    """Compose, check, and do what `action` says."""
+    unknown = [word for word in words if word.startswith("-") and not _is_known(word)]
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: no such option; see python -m charsweep --help")
+    from charsweep.config import load_sweep
+
+    sweep = load_sweep(words)
+    from charsweep import run
+
+    actions = {"run": run.run, "plan": run.show_plan, "report": run.rebuild_report}
+    actions[sweep.settings.action](sweep)
+
+
+def _is_known(word: str) -> bool:
+    return word.startswith("--config-dir")
+
+
+def ask_hydra(words: Sequence[str]) -> int:
+    """Let Hydra answer --help, --cfg, --info and shell completion."""
+    import hydra
+
+    from charsweep.config import CONF
+
+    sys.argv = ["charsweep", *words]
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_nothing)()
+    return 0
+
+
+def _nothing(_: object) -> None:
+    raise AssertionError("Hydra was asked for information only")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

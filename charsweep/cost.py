@@ -1,0 +1,142 @@
+"""Plan and past measurements in, seconds and bytes out; no torch.
+
+Step and drawing times are remembered per method and base in the store's `speeds.json`; until there
+is a measurement, a guess from published figures stands in and is called one.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from charsweep.plan import Plan
+from charsweep.specs import ImageSetSpec, TrajectorySpec
+from charsweep.store import Store, read_json, write_json
+
+# Seconds per training step and per image and U-Net call at these resolutions, before a measurement:
+# two CPU cores for the embedded models; one data-centre GPU at batch 1 for the published sizes.
+GUESSES = {64: (0.035, 0.003), 512: (0.18, 0.03), 1024: (0.6, 0.12)}
+
+
+def summary(plan: Plan, store: Store, bases: dict[str, Path]) -> dict[str, Any]:
+    """The plan in numbers, for plan.json, the console and the report."""
+    speeds = Speeds(store)
+    seconds = sum(t.steps * speeds.step(t.trajectory) for t in plan.trainings)
+    drawn = [scoring.images for scoring in plan.scorings if scoring.draw]
+    seconds += sum(calls(images) * speeds.call(images) for images in drawn)
+    snapshots = sum(
+        len(t.snapshots) * snapshot_bytes(t.trajectory, bases[t.trajectory.base.name])
+        for t in plan.trainings
+    )
+    pixels = sum(count(images) * images.resolution**2 for images in drawn)
+    return {
+        "cells": len(plan.cells),
+        "trajectories": len(plan.trainings),
+        "steps_asked": plan.steps_asked,
+        "steps_needed": plan.steps_needed,
+        "images": sum(count(images) for images in drawn),
+        "scores": sum(len(scoring.scores) for scoring in plan.scorings),
+        "stored": {
+            "cells": plan.cells_stored,
+            "trajectories": sum(not training.steps for training in plan.trainings),
+            "image_sets": sum(not scoring.draw for scoring in plan.scorings),
+        },
+        "seconds": round(seconds, 1),
+        "measured": speeds.measured,
+        "bytes": snapshots + pixels,  # PNGs of drawings take about a byte per pixel
+    }
+
+
+def count(images: ImageSetSpec) -> int:
+    return len(images.prompts) * len(images.seeds)
+
+
+def calls(images: ImageSetSpec) -> int:
+    """U-Net calls, over all images: two per inference step with guidance."""
+    return count(images) * images.inference_steps * (2 if images.guidance_scale > 1 else 1)
+
+
+class Speeds:
+    """Seconds per step and per call, measured before or guessed."""
+
+    def __init__(self, store: Store) -> None:
+        self.path = store.folder / "speeds.json"
+        self.known: dict[str, float] = read_json(self.path) if self.path.exists() else {}
+        self.measured = True
+
+    def step(self, spec: TrajectorySpec) -> float:
+        return self._get(_step_name(spec), 0, spec.resolution)
+
+    def call(self, spec: ImageSetSpec) -> float:
+        return self._get(_call_name(spec), 1, spec.resolution)
+
+    def _get(self, name: str, which: int, resolution: int) -> float:
+        if name not in self.known:
+            self.measured = False
+            nearest = min(GUESSES, key=lambda size: abs(size - resolution))
+            return GUESSES[nearest][which]
+        return self.known[name]
+
+    def remember_step(self, spec: TrajectorySpec, seconds: float) -> None:
+        self._remember(_step_name(spec), seconds)
+
+    def remember_call(self, spec: ImageSetSpec, seconds: float) -> None:
+        self._remember(_call_name(spec), seconds)
+
+    def _remember(self, name: str, seconds: float) -> None:
+        self.known[name] = seconds
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, dict(sorted(self.known.items())))
+
+
+def _step_name(spec: TrajectorySpec) -> str:
+    prior = "-prior" if spec.class_images else ""
+    size = f"{spec.resolution}px-batch{spec.batch_size}"
+    return f"step {spec.method.name}{prior} {spec.base.name} {size} {spec.precision}"
+
+
+def _call_name(spec: ImageSetSpec) -> str:
+    source = spec.snapshot.source
+    base = source.base if isinstance(source, TrajectorySpec) else source
+    return f"call {getattr(base, 'name', '')} {spec.resolution}px {spec.precision}"
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+def snapshot_bytes(spec: TrajectorySpec, base: Path) -> int:
+    """About what one snapshot takes: adapters of a rank, or the whole pipeline in float32."""
+    rank = spec.method.settings.get("rank")
+    if rank:
+        shapes = tensor_shapes(base / "unet")
+        taught = [shape for name, shape in shapes.items() if _is_attention(name)]
+        return 4 * rank * sum(sum(shape[:2]) for shape in taught)
+    shapes = {k: v for part in base.iterdir() if part.is_dir() for k, v in tensor_shapes(part).items()}
+    sizes = [_size(shape) for shape in shapes.values()]
+    return 4 * sum(sizes)
+
+
+def _is_attention(name: str) -> bool:
+    return name.endswith(("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight"))
+
+
+def _size(shape: list[int]) -> int:
+    size = 1
+    for side in shape:
+        size *= side
+    return size
+
+
+@cache
+def tensor_shapes(folder: Path) -> dict[str, list[int]]:
+    """Names and shapes of all tensors in a folder's safetensors, from their headers alone."""
+    shapes = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        shapes |= {n: entry["shape"] for n, entry in header.items() if n != "__metadata__"}
+    return shapes

@@ -1,0 +1,1 @@
+"""Engines: a plan in, finished cells out. Today: this process."""

@@ -1,0 +1,266 @@
+"""A plan in, finished cells out, one after the other in this process."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from charsweep.bases import Base, load_base
+from charsweep.character import open_picture, picture_at
+from charsweep.config import Sweep
+from charsweep.cost import Speeds, calls, count
+from charsweep.errors import ConfigError, TrainingError
+from charsweep.plan import Plan, Scoring, Training
+from charsweep.plugins import resolve
+from charsweep.progress import View
+from charsweep.results import CellResult, Paid, result_of
+from charsweep.sample import draw, make_scheduler
+from charsweep.score import LOADERS, Scorer
+from charsweep.specs import BaseSpec, ImageSetSpec, TrajectorySpec, TruthSpec
+from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
+from charsweep.train import make_optimizer, train
+
+LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "timm",
+             "torchmetrics", "numpy", "pillow", "optuna", "mlflow", "hydra-core")  # fmt: skip
+
+
+class LocalEngine:
+    """Executes plans here; keeps bases, latents, embeddings and features while it lives."""
+
+    def __init__(self, sweep: Sweep, store: Store, view: View) -> None:
+        self.sweep, self.store, self.view = sweep, store, view
+        runtime = sweep.settings.runtime
+        if runtime.threads:
+            torch.set_num_threads(runtime.threads)
+        self.device = find_device(runtime.device)
+        self.speeds = Speeds(store)
+        self.bases: dict[str, Base] = {}
+        self.pictures = [open_picture(path) for path in sweep.character.paths]
+        self._scorer: Scorer | None = None
+
+    def execute(self, plan: Plan) -> Iterator[CellResult]:
+        """Do the plan, yielding each cell as it is finished, diverged or failed."""
+        self._check(plan)
+        for scoring in plan.references:
+            self._score(scoring)
+        for training in plan.trainings:
+            yield from self._training(training)
+            self.view.advance("trajectories")
+
+    def among_references(self) -> dict[str, float]:
+        """The training images' scores among themselves; empty if nothing was scored here."""
+        return self._scorer.among_references() if self._scorer else {}
+
+    # -- one trajectory ------------------------------------------------------------------------
+
+    def _training(self, training: Training) -> Iterator[CellResult]:
+        paid = Paid()
+        try:
+            with self.store.lock(training.trajectory):
+                self._train(training, paid)
+        except (TrainingError, torch.OutOfMemoryError) as error:
+            for cell in training.cells:
+                if not self.store.has_snapshot(cell.images.snapshot):
+                    yield result_of(cell, self.store, paid.seconds.get(str(cell.step), 0.0), str(error))
+        scorings = {scoring.images.key: scoring for scoring in training.scorings}
+        for cell in training.cells:
+            if self.store.has_snapshot(cell.images.snapshot):
+                spent = self._score(scorings[cell.images.key])
+                paid.add(cell.key, spent + paid.seconds.pop(str(cell.step), 0.0))
+                yield result_of(cell, self.store, paid.seconds[cell.key])
+            elif self.store.diverged_at(training.trajectory) is not None:
+                seconds = paid.seconds.pop(str(cell.step), 0.0)
+                yield result_of(cell, self.store, seconds)
+
+    def _train(self, training: Training, paid: Paid) -> None:
+        """Train the pieces that are missing; what each step cost is booked to the next snapshot."""
+        spec = training.trajectory
+        for piece in training.pieces:
+            base = self._base(spec.base)
+            class_pictures = self._class_pictures(training)
+            method = resolve(spec.method.target)(**spec.method.settings)
+            label = f"training {spec.slug}, steps {piece.start + 1} to {piece.stop}"
+            self.view.doing(label)
+            started = datetime.now(UTC)
+            student = method.student(
+                spec, base, self.sweep.character, self.pictures, class_pictures
+            )
+            spent, last = [], piece.start
+            try:
+                resume_seconds = self.sweep.settings.runtime.resume_seconds
+                for row in train(spec, piece, student, self.store, resume_seconds):
+                    goal = next(step for step in piece.snapshots if step >= row.step)
+                    paid.add(str(goal), row.seconds)
+                    spent.append(row.seconds)
+                    self.view.step(row.seconds, row.loss)
+                    last = row.step
+            finally:
+                student.close()
+            if spent:
+                self.speeds.remember_step(spec, sorted(spent)[len(spent) // 2])
+            self._remember_run(spec, piece.start, last, started)
+            self.view.expect(steps=last - piece.stop)  # a diverged trajectory ends early
+
+    def _class_pictures(self, training: Training) -> list[Image.Image]:
+        images = training.cells[0].class_images
+        if images is None:
+            return []
+        folder = self.store.images(images)
+        return [open_picture(folder / f"{i:03d}.png") for i in range(count(images))]
+
+    def _remember_run(self, spec: TrajectorySpec, start: int, stop: int, began: datetime) -> None:
+        """Add to provenance.json: recorded, never hashed."""
+        path = self.store.source(spec) / "provenance.json"
+        runs = read_json(path)["runs"] if path.exists() else []
+        run = {
+            "steps": [start + 1, stop],
+            "started": began.isoformat(timespec="seconds"),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "peak_memory_mb": round(peak_memory_mb(self.device), 1),
+            **environment(self.device),
+        }
+        write_json(path, {"runs": [*runs, run]})
+
+    # -- one image set -------------------------------------------------------------------------
+
+    def _score(self, scoring: Scoring) -> float:
+        """Draw and score what is missing; seconds that it took."""
+        started = time.perf_counter()
+        images = scoring.images
+        if not self.store.has_images(images):
+            self._draw(images)
+        missing = [spec for spec in scoring.scores if not self.store.has_score(spec)]
+        if missing:
+            self.scorer.score(missing, images, scoring.noun)
+        return time.perf_counter() - started
+
+    def _draw(self, images: ImageSetSpec) -> None:
+        source = images.snapshot.source
+        if isinstance(source, TruthSpec):
+            self._copy_truth(images)
+            return
+        spec = source if isinstance(source, BaseSpec) else source.base
+        base = self._base(spec)
+        taught = None if isinstance(source, BaseSpec) else self.store.snapshot(images.snapshot)
+        self.view.doing(f"drawing {source.slug}, step {images.snapshot.step}, {images.slug}")
+        before = time.perf_counter()
+        with base.wearing(taught):
+            for done in draw(images, base, self.store):
+                now = time.perf_counter()
+                self.view.advance("images", done, now - before)
+                before = now
+        seconds = read_json(self.store.images(images) / "images.json")["seconds"]
+        self.speeds.remember_call(images, seconds / calls(images))
+
+    def _copy_truth(self, images: ImageSetSpec) -> None:
+        """The true pictures become an image set, so that they are scored like any other."""
+        assert self.sweep.truth_folder is not None
+        manifest = image_manifest(images, 0.0)
+        with new_folder(self.store.images(images), "images.json", manifest) as folder:
+            for i, entry in enumerate(manifest["files"]):
+                picture = open_picture(self.sweep.truth_folder / f"{i:02d}.png")
+                picture_at(picture, images.resolution).save(folder / entry["file"])
+                self.view.advance("images")
+
+    # -- loaded once ---------------------------------------------------------------------------
+
+    def _base(self, spec: BaseSpec) -> Base:
+        if spec.key not in self.bases:
+            self.view.doing(f"loading {spec.name}")
+            self.bases[spec.key] = load_base(spec, self.sweep.bases[spec.name], self.device)
+        return self.bases[spec.key]
+
+    @property
+    def scorer(self) -> Scorer:
+        if self._scorer is None:
+            encoders = {
+                name: LOADERS[name](spec, folder)
+                for name, (spec, folder) in self.sweep.encoders.items()
+            }
+            squares = [picture_at(picture, min(picture.size)) for picture in self.pictures]
+            references = {name: encoder.images(squares) for name, encoder in encoders.items()}
+            self._scorer = Scorer(encoders, self.store, references)
+        return self._scorer
+
+    def _check(self, plan: Plan) -> None:
+        """Everything that can be refused before anything is spent."""
+        for spec in {t.trajectory.optimizer.target: t.trajectory for t in plan.trainings}.values():
+            try:
+                make_optimizer(spec, [torch.nn.Parameter(torch.zeros(1))])
+            except TrainingError as error:
+                raise ConfigError(str(error)) from error
+        for scoring in plan.scorings:
+            if scoring.draw and scoring.images.sampler.target:
+                config = {"num_train_timesteps": 1000}
+                make_scheduler(scoring.images.sampler, config, None)
+
+
+def find_device(name: str) -> torch.device:
+    """`auto`: a CUDA card if there is one, else Apple's, else the CPU."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, found in there.items() if found)
+    if not there[name]:
+        raise ConfigError(f"runtime.device={name}: this machine has none; use runtime.device=auto")
+    return torch.device(name)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Highest memory so far: allocated on the card, or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+@cache
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions and machine, for the record."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "charsweep": version("charsweep"),
+        "python": platform.python_version(),
+        **{library: version(library) for library in LIBRARIES},
+        "device": name,
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "git": git_commit(),
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """The commit of the source checkout that charsweep runs from, if it is one."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
+            capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+

@@ -1,0 +1,66 @@
+"""What a metric sees: features of an exam's images and of what they are judged against.
+
+All features are float32 rows of length 1, so a product of two is a cosine. numpy only, so that
+planning, which asks a metric for its version, needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """An image set: by encoder name (N, D), and which prompt each image was drawn for."""
+
+    by_encoder: Mapping[str, Features]
+    prompt_of: tuple[int, ...]
+
+    def of_prompt(self, encoder: str, prompt: int) -> Features:
+        chosen = [i for i, p in enumerate(self.prompt_of) if p == prompt]
+        return self.by_encoder[encoder][chosen]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """An image set with the training images, the prompts and the untaught base beside it."""
+
+    images: ImageFeatures
+    references: Mapping[str, Features]  # training images by encoder name: (M, D)
+    prompts: Features | None  # CLIP text features, class noun for the identifier: (P, D)
+    untaught: ImageFeatures | None  # the base's images for the prompts with the class noun
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number for the image set, and for each image where that makes sense; None: does not apply."""
+
+    value: float | None
+    per_image: tuple[float, ...] | None = None
+
+
+def mean_score(per_image: NDArray[np.floating]) -> Score:
+    return Score(float(per_image.mean()), tuple(float(one) for one in per_image))
+
+
+def similarity(images: Features, others: Features) -> NDArray[np.float64]:
+    """Cosines (N, M) of two sets of features."""
+    return images.astype(np.float64) @ others.astype(np.float64).T
+
+
+def among(references: Features) -> NDArray[np.float64]:
+    """Cosines (M, M - 1) of each training image with the others (leave one out)."""
+    full = similarity(references, references)
+    return full[~np.eye(len(full), dtype=bool)].reshape(len(full), -1)
+
+
+def prompt_similarity(images: ImageFeatures, prompts: Features) -> NDArray[np.float64]:
+    """Cosine (N,) of each image with its own prompt, by CLIP."""
+    cosines = similarity(images.by_encoder["clip"], prompts)
+    return cosines[np.arange(len(cosines)), list(images.prompt_of)]

@@ -1,0 +1,155 @@
+"""A cell and the store in, the cell's result out: what is tracked, told, tabled and reported."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from charsweep.errors import StoreError
+from charsweep.specs import Cell, ImageSetSpec
+from charsweep.store import Store, read_json, write_text
+
+State = Literal["finished", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One line of cells.jsonl; times in seconds, sizes in MB of 10^6 bytes."""
+
+    cell: str
+    state: State
+    trial: int | None
+    values: Mapping[str, Any]
+    base: str
+    trajectory: str
+    step: int
+    images: str | None
+    diverged_at: int | None
+    error: str | None
+    scores: Mapping[str, float | None]
+    gains: Mapping[str, float | None]
+    size_mb: float | None
+    train_seconds: float | None
+    paid_seconds: float
+    sample_seconds: float | None
+    seconds_per_step: float | None
+    peak_memory_mb: float | None
+
+
+@dataclass
+class Paid:
+    """Seconds spent in this process, by cell key."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, key: str, seconds: float) -> None:
+        self.seconds[key] = self.seconds.get(key, 0.0) + seconds
+
+
+def scores_of(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, float | None]:
+    """Stored scores of one image set, by metric name; a metric that does not apply is None."""
+    specs = {metric.name: cell.score_spec(metric, images) for metric in cell.metrics}
+    return {
+        name: store.read_score(spec)["value"] for name, spec in specs.items() if store.has_score(spec)
+    }
+
+
+def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -> CellResult:
+    """Put a cell's result together from what is stored."""
+    trajectory = cell.trajectory
+    diverged_at = store.diverged_at(trajectory)
+    diverged = diverged_at is not None and cell.step >= diverged_at
+    state: State = "failed" if error else "diverged" if diverged else "finished"
+    rows = [row for row in store.losses(trajectory) if row.step <= cell.step]
+    seconds = sum(row.seconds for row in rows)
+    finished = state == "finished"
+    scores = scores_of(cell, cell.images, store) if finished else {}
+    untaught = scores_of(cell, cell.reference, store) if finished else {}
+    folder = store.images(cell.images)
+    snapshot = store.snapshot(cell.images.snapshot)
+    return CellResult(
+        cell=cell.key,
+        state=state,
+        trial=None,
+        values=cell.values,
+        base=trajectory.base.name,
+        trajectory=store.source(trajectory).name,
+        step=cell.step,
+        images=store.relative(folder) if finished else None,
+        diverged_at=diverged_at if diverged else None,
+        error=error,
+        scores=scores,
+        gains={name: _minus(value, untaught.get(name)) for name, value in scores.items()},
+        size_mb=read_json(snapshot / "snapshot.json")["bytes"] / 1e6 if finished else None,
+        train_seconds=round(seconds, 3) if rows else None,
+        paid_seconds=round(paid, 3),
+        sample_seconds=read_json(folder / "images.json")["seconds"] if finished else None,
+        seconds_per_step=round(seconds / len(rows), 5) if rows else None,
+        peak_memory_mb=_peak_memory(store.source(trajectory)),
+    )
+
+
+def _minus(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def _peak_memory(trajectory: Path) -> float | None:
+    path = trajectory / "provenance.json"
+    if not path.exists():
+        return None
+    return max((run["peak_memory_mb"] for run in read_json(path)["runs"]), default=None)
+
+
+# -- cells.jsonl and cells.csv ---------------------------------------------------------------------
+
+
+def read_results(path: Path) -> dict[str, CellResult]:
+    """Results by cell key; a last line torn by a killed process is left out."""
+    if not path.exists():
+        return {}
+    results = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            result = CellResult(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            if number > 1 and not path.read_text(encoding="utf-8").endswith("\n"):
+                break
+            raise StoreError(
+                f"{path}, line {number}: {error}; delete the file, it is made anew"
+            ) from error
+        results[result.cell] = result
+    return results
+
+
+def json_line(result: CellResult) -> str:
+    return json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_results(path: Path, results: Sequence[CellResult]) -> None:
+    """Rewrite cells.jsonl and, beside it, cells.csv."""
+    write_text(path, "".join(json_line(result) for result in results))
+    flat = [flatten(result) for result in results]
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    write_text(path.with_suffix(".csv"), text.getvalue())
+
+
+def flatten(result: CellResult) -> dict[str, Any]:
+    """One row of cells.csv: axis values by their names, gains as `dino_gain`."""
+    row: dict[str, Any] = {}
+    for name, value in asdict(result).items():
+        if name in ("values", "scores"):
+            row |= value
+        elif name == "gains":
+            row |= {f"{metric}_gain": gain for metric, gain in value.items()}
+        else:
+            row[name] = value
+    return {name: "" if value is None else value for name, value in row.items()}
