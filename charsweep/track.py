@@ -1,0 +1,303 @@
+"""Finished cells in, MLflow runs out: written beside the work, by a process of its own.
+
+`run.py` only starts that process and says when nothing more will come. The process reads what is
+on disk anyhow (`sweep.json`, `cells.jsonl`, the store), so the same code follows a sweep that
+runs, catches up after `kill -9`, and rebuilds MLflow from a finished sweep:
+
+    python -m charsweep.track sweeps/lr_grid
+
+Rejected: logging from the training loop (importing MLflow takes 4 s, and 1,400 cells with 2,000
+losses each are minutes of SQLite) and MLflow's asynchronous logging (it does not batch, and what it
+had not written dies with the process).
+
+The two talk through a pipe: a byte means that no more cells will come, its closing that the
+parent is gone. So a parent that is killed, even by `kill -9`, stops its tracker after the cell at
+hand, and the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import select
+import subprocess
+import sys
+import traceback
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from charsweep.errors import CharsweepError, TrackingError
+from charsweep.store import read_json
+
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # it is on by default
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # tracking.log is for what went wrong
+    "OMP_NUM_THREADS": "1",  # the cores belong to training
+    "OPENBLAS_NUM_THREADS": "1",
+}
+AGAIN = "run the same command again: what is missing is logged then"
+
+
+def tracking_uri(root: Path, configured: str | None = None) -> str:
+    """Where MLflow keeps its runs: as configured, MLFLOW_TRACKING_URI, or `<root>/mlflow.db`.
+
+    TrackingError for MLflow's old file store, which it no longer reads.
+    """
+    given = configured or os.environ.get("MLFLOW_TRACKING_URI")
+    if not given:
+        _refuse_leftover(root)
+        return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    if given.startswith("sqlite:///"):
+        return f"sqlite:///{Path(given.removeprefix('sqlite:///')).absolute()}"
+    files_allowed = os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() == "true"
+    if urlsplit(given).scheme in ("", "file") and given != "databricks" and not files_allowed:
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI is {given}, a folder, which MLflow 3 no longer writes; "
+            f"unset it, or use sqlite:///{root.resolve() / 'mlflow.db'}"
+        )
+    return given
+
+
+def start(
+    sweep_folder: Path, store_folder: Path, uri: str | None = None, niceness: int = 10
+) -> Tracker:
+    """Start following `cells.jsonl`; `uri` as `tracking_uri` gives it. Returns at once."""
+    sweep_folder, store_folder = sweep_folder.resolve(), store_folder.resolve()
+    uri = uri or tracking_uri(sweep_folder.parent.parent)
+    command = [sys.executable, "-m", "charsweep.track", "--follow", f"--nice={niceness}"]
+    with (sweep_folder / "tracking.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, str(sweep_folder), str(store_folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri},  # not in `ps`: may hold a password
+            start_new_session=True,  # Ctrl-C is for the parent to handle
+        )
+    return Tracker(sweep_folder, process)
+
+
+class Tracker:
+    """The running tracker of one sweep; leaving the `with` block stops it."""
+
+    def __init__(self, sweep_folder: Path, process: subprocess.Popen[bytes]) -> None:
+        self.sweep_folder = sweep_folder
+        self._process = process
+
+    def problem(self) -> str | None:
+        """What went wrong, in one line, if the tracker has given up; the sweep can go on."""
+        if self._process.poll() in (None, 0):
+            return None
+        text = (self.sweep_folder / "tracking.log").read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        return lines[-1] if lines else f"the tracker stopped with {self._process.returncode}"
+
+    def wait(self, progress: Callable[[int, int], None] | None = None) -> str | None:
+        """Say that no more cells come, wait until MLflow has all; returns `problem()`.
+
+        `progress(logged, cells)` is called about twice a second.
+        """
+        self._tell(b"e")
+        total = len(_cells(_lines(self.sweep_folder / "cells.jsonl")))
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=0.5)
+            if progress:
+                progress(len(read_runs(self.sweep_folder)), total)
+            if self._process.poll() is not None:
+                self.close()
+                return self.problem()
+
+    def close(self) -> None:
+        """Stop after the cell that is being logged; the next run logs the rest."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:  # a server that no longer answers
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _tell(self, message: bytes) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self._process.stdin.write(message)
+            self._process.stdin.flush()
+
+
+def rebuild(
+    sweep_folder: Path,
+    store_folder: Path,
+    uri: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, str]:
+    """Log all cells that MLflow does not have, and return the run of each; TrackingError."""
+    with start(sweep_folder, store_folder, uri, niceness=0) as tracker:
+        if problem := tracker.wait(progress):
+            raise TrackingError(problem)
+    return read_runs(sweep_folder)
+
+
+def read_runs(sweep_folder: Path) -> dict[str, str]:
+    """Cell key -> MLflow run id, of the cells that MLflow has completely."""
+    path = sweep_folder / "runs.json"
+    return dict(read_json(path)["cells"]) if path.exists() else {}
+
+
+def _lines(path: Path) -> list[bytes]:
+    """Whole lines: one that does not end yet is still being written."""
+    if not path.exists():
+        return []
+    return path.read_bytes().rpartition(b"\n")[0].splitlines()
+
+
+def _cells(lines: list[bytes]) -> list[dict[str, Any]]:
+    """Records of `cells.jsonl`; the last one of a cell wins."""
+    records = [json.loads(line) for line in lines]
+    return list({record["cell"]: record for record in records}.values())
+
+
+def _refuse_leftover(root: Path) -> None:
+    """MLflow's UI prefers an old file store in ./mlruns to the database beside it."""
+    if any(meta.parent.name.isdigit() for meta in root.glob("mlruns/*/meta.yaml")):
+        raise TrackingError(
+            f"{root / 'mlruns'} holds runs of MLflow's old file store, which would hide "
+            f"{root / 'mlflow.db'} from `mlflow ui`; move that folder away"
+        )
+
+
+# -- the process that logs -------------------------------------------------------------------------
+
+
+class Parent:
+    """The process that feeds us, heard through our standard input."""
+
+    def __init__(self, follow: bool) -> None:
+        self.ended = not follow  # no more cells will come
+        self.gone = False  # nobody waits for us any more
+        self._listening = follow
+        self._process = os.getppid()
+
+    def listen(self, seconds: float) -> None:
+        """Wait for news, at most that long."""
+        if not self._listening:
+            return
+        if select.select([0], [], [], seconds)[0]:
+            heard = os.read(0, 64)
+            self.ended |= bool(heard)
+            self.gone |= not heard
+        # A forked worker may still hold the pipe open, hence the second sign of a dead parent.
+        self.gone |= os.getppid() != self._process
+
+
+@contextlib.contextmanager
+def only_one(sweep_folder: Path, parent: Parent) -> Iterator[None]:
+    """Wait for another tracker of this sweep to finish the cell at hand."""
+    with (sweep_folder / "tracking.lock").open("w") as lock:
+        while not parent.gone:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                parent.listen(0.5)
+        yield
+
+
+def follow(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:
+    """Log each finished cell that MLflow does not have, until the parent has no more."""
+    _reach(os.environ["MLFLOW_TRACKING_URI"])
+    from charsweep.tracking_runs import Experiment  # imports MLflow: seconds
+
+    experiment = Experiment(sweep_folder, store_folder, os.environ["MLFLOW_TRACKING_URI"])
+    seen: set[bytes] = set()
+    while True:
+        ended = parent.ended  # before reading: what was written before the end is read
+        lines = [line for line in _lines(sweep_folder / "cells.jsonl") if line not in seen]
+        seen.update(lines)  # not an offset: the file may be rewritten in another order
+        for record in _cells(lines):
+            parent.listen(0)
+            if parent.gone:
+                return experiment.close("KILLED")
+            experiment.log(record)
+        if ended:
+            return experiment.close("FINISHED")
+        parent.listen(0.5)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m charsweep.track")
+    parser.add_argument("sweep_folder", type=Path)
+    parser.add_argument("store_folder", type=Path, nargs="?", help="beside the sweep's folder")
+    parser.add_argument("--follow", action="store_true", help="until standard input says the end")
+    parser.add_argument("--nice", type=int, default=0, help="how far to step back for training")
+    given = parser.parse_args(arguments)
+    sweep_folder = given.sweep_folder.resolve()
+    store_folder = (given.store_folder or sweep_folder.parent / "store").resolve()
+    root = sweep_folder.parent.parent
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    parent = Parent(given.follow)
+    try:
+        os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(root)
+        os.chdir(root)  # MLflow's default artifact folder is ./mlruns
+        os.nice(given.nice)
+        with only_one(sweep_folder, parent):
+            if not parent.gone:
+                follow(sweep_folder, store_folder, parent)
+    except Exception as error:
+        if not isinstance(error, CharsweepError):
+            error = _explained(error)
+        print(f"tracking stopped: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _explained(error: Exception) -> TrackingError:
+    """One line that says where, what and what to do; before it the traceback of a bug of ours."""
+    outside = isinstance(error, OSError) or type(error).__module__.startswith("mlflow")
+    if not outside or os.environ.get("CHARSWEEP_DEBUG"):
+        traceback.print_exc()
+    what = (str(error).strip().splitlines() or [""])[0][:300] or type(error).__name__
+    return TrackingError(
+        f"MLflow at {_public(os.environ['MLFLOW_TRACKING_URI'])}: {what}; mend that (a broken "
+        f"mlflow.db can be moved away) and {AGAIN}"
+    )
+
+
+def _reach(uri: str) -> None:
+    """Ask a server once before MLflow does: its own retries take minutes to give up."""
+    if urlsplit(uri).scheme not in ("http", "https"):
+        return
+    try:
+        urllib.request.urlopen(f"{_public(uri).rstrip('/')}/health", timeout=20).close()
+    except urllib.error.HTTPError:
+        return  # it answers; whether it lets us in is MLflow's matter
+    except OSError as error:
+        raise TrackingError(
+            f"no MLflow server at {_public(uri)} ({error}); start it, or unset MLFLOW_TRACKING_URI "
+            f"for a local mlflow.db, and {AGAIN}"
+        ) from error
+
+
+def _public(uri: str) -> str:
+    """Without a password."""
+    place = urlsplit(uri).netloc
+    return uri.replace(place, place.rpartition("@")[2]) if place else uri
+
+
+if __name__ == "__main__":
+    sys.exit(main())

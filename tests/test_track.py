@@ -1,0 +1,369 @@
+"""Tracking: what a cell becomes in MLflow, and that no interruption loses or doubles a run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from charsweep import track
+from charsweep.errors import TrackingError
+
+STEPS = 120
+READER = """
+import json, sys
+from mlflow import MlflowClient
+
+client = MlflowClient(tracking_uri=sys.argv[1])
+
+def files(run, path=None):
+    for item in client.list_artifacts(run, path):
+        yield from files(run, item.path) if item.is_dir else [item.path]
+
+experiment = client.get_experiment_by_name(sys.argv[2])
+runs = []
+for run in client.search_runs([experiment.experiment_id], max_results=1000):
+    history = lambda name: client.get_metric_history(run.info.run_id, name)
+    curves = {
+        name: [(m.step, m.value, m.timestamp) for m in history(name)]
+        for name in ("loss", "lr", "grad_norm") if name in run.data.metrics
+    }
+    runs.append({
+        "id": run.info.run_id, "name": run.info.run_name, "status": run.info.status,
+        "start": run.info.start_time, "end": run.info.end_time, "params": run.data.params,
+        "tags": run.data.tags, "metrics": run.data.metrics, "curves": curves,
+        "files": sorted(files(run.info.run_id)), "artifacts": run.info.artifact_uri,
+    })
+print(json.dumps({"tags": experiment.tags, "runs": runs}))
+"""
+
+
+# -- hand-made sweeps ------------------------------------------------------------------------------
+
+
+def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEPS) -> str:
+    """A trajectory with one image set in the store; returns the cell's line."""
+    store = root / "sweeps" / "store"
+    key = f"{index:012x}"
+    trajectory = store / f"dreambooth_lora-sdxl-r4-seed{index}--{key}"
+    trajectory.mkdir(parents=True)
+    spec = {"learning_rate": 1e-4, "base": {"name": "sdxl"}, "batch_size": 1}
+    spec["method"] = {"name": "dreambooth_lora", "settings": {"rank": 4, "targets": ["q"]}}
+    (trajectory / "spec.json").write_text(json.dumps({"key": key, "spec": spec}))
+    rows = [f"{s},{losses(index, s)},0.0001,{1 / s},0.025" for s in range(1, steps + 50)]
+    if state == "diverged":
+        rows = [*rows[:36], "37,inf,0.0001,nan,0.025"]
+    (trajectory / "loss.csv").write_text("step,loss,lr,grad_norm,seconds\n" + "\n".join(rows))
+    images = trajectory / f"step-{steps:06d}" / f"ddim50-cfg7.5-exam2x2--{key}"
+    if state == "finished":
+        make_images(images)
+    record = {
+        "cell": key,
+        "state": state,
+        "trial": index,
+        "values": {"method": "dreambooth_lora", "lr": 10.0 ** -(index + 1), "train_steps": steps}
+        | {"inference_steps": 50, "seed": index, "method.rank": 4},
+        "base": "sdxl",
+        "trajectory": trajectory.name,
+        "step": steps,
+        "images": str(images.relative_to(store)) if state == "finished" else None,
+        "diverged_at": 37 if state == "diverged" else None,
+        "error": "out of memory" if state == "failed" else None,
+        "scores": {"dino": 0.75, "clip_t": None} if state == "finished" else {},
+        "gains": {"dino": 0.25, "clip_t": None} if state == "finished" else {},
+        "size_mb": 0.31,
+        "train_seconds": 3.0,
+        "paid_seconds": 2.0,
+        "sample_seconds": 6.0 if state == "finished" else None,
+        "seconds_per_step": 0.025,
+        "peak_memory_mb": 900.0,
+    }
+    return json.dumps(record) + "\n"
+
+
+def losses(index: int, step: int) -> float:
+    return index + 1 / step
+
+
+def make_images(folder: Path) -> None:
+    (folder / "scores").mkdir(parents=True)
+    (folder / "scores" / "dino--0.json").write_text('{"value": 0.75}')
+    files = []
+    for index, colour in enumerate(("red", "lime", "blue", "black")):
+        Image.new("RGB", (16, 16), colour).save(folder / f"{index:03d}.png")
+        files.append({"file": f"{index:03d}.png", "prompt": index // 2, "seed": index % 2})
+    manifest = {"prompts": ["jumping", "asleep"], "seeds": [0, 1], "files": files, "seconds": 6.0}
+    manifest["spec"] = {"guidance_scale": 7.5, "sampler": {"name": "ddim"}, "snapshot": {"step": 1}}
+    (folder / "images.json").write_text(json.dumps(manifest))
+
+
+def make_sweep(root: Path, name: str) -> Path:
+    folder = root / "sweeps" / name
+    folder.mkdir(parents=True)
+    sweep = {"name": name, "question": "Which learning rate?", "command": "python -m charsweep"}
+    sweep |= {"axes": {"lr": [0.1, 0.01, 0.001]}, "plan": {"cells": 3}}
+    (folder / "sweep.json").write_text(json.dumps(sweep))
+    (folder / "cells.jsonl").touch()
+    return folder
+
+
+def append(sweep: Path, text: str) -> None:
+    with (sweep / "cells.jsonl").open("a") as file:
+        file.write(text)
+
+
+def until(condition: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def read(uri: str, name: str) -> Any:
+    environment = {**os.environ, **track.QUIET}
+    command = [sys.executable, "-c", READER, uri, name]
+    out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return json.loads(out.stdout)
+
+
+def peek(database: Path) -> dict[str, list[tuple[str, str, int]]]:
+    """Cell -> (run id, status, losses) by SQL, because importing MLflow takes 4 s."""
+    query = """
+        SELECT tags.value, runs.run_uuid, runs.status,
+               (SELECT count(*) FROM metrics WHERE run_uuid = runs.run_uuid AND key = 'loss')
+        FROM runs JOIN tags USING (run_uuid)
+        WHERE lifecycle_stage = 'active' AND tags.key = 'charsweep.cell'
+    """
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        for cell, *run in connection.execute(query):
+            found.setdefault(cell, []).append(tuple(run))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of three cells that were logged while `cells.jsonl` grew."""
+    root = tmp_path_factory.mktemp("a root")
+    sweep = make_sweep(root, "lr_grid")
+    first, second, third = (
+        make_cell(root, index, state)
+        for index, state in enumerate(("finished", "diverged", "failed"))
+    )
+    append(sweep, first + second[:50])
+    seen: list[tuple[int, int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with track.start(sweep, root / "sweeps" / "store", niceness=0) as tracker:
+            until(lambda: track.read_runs(sweep))
+            assert len(track.read_runs(sweep)) == 1  # half a line is no cell yet
+            append(sweep, second[50:] + third)
+            assert tracker.wait(lambda *counts: seen.append(counts)) is None
+    assert seen[-1] == (3, 3)
+    return root
+
+
+@pytest.fixture(scope="module")
+def logged(root: Path) -> Any:
+    return read(f"sqlite:///{root / 'mlflow.db'}", "lr_grid")
+
+
+def cell_run(logged: Any, index: int) -> Any:
+    (run,) = (r for r in logged["runs"] if r["tags"].get("charsweep.cell") == f"{index:012x}")
+    return run
+
+
+# -- what is logged --------------------------------------------------------------------------------
+
+
+def test_a_cell_is_a_run_nested_in_the_sweep(root: Path, logged: Any) -> None:
+    assert len(logged["runs"]) == 4
+    (parent,) = (run for run in logged["runs"] if "charsweep.cell" not in run["tags"])
+    assert parent["status"] == "FINISHED"
+    assert parent["files"] == ["sweep.json"]
+    assert json.loads(parent["tags"]["charsweep.plan"]) == {"cells": 3}
+    assert "Which learning rate?" in logged["tags"]["mlflow.note.content"]
+    for index, name in enumerate(("lr=1e-01", "lr=1e-02", "lr=1e-03")):
+        run = cell_run(logged, index)
+        assert run["tags"]["mlflow.parentRunId"] == parent["id"]
+        assert run["tags"]["charsweep.sweep"] == "lr_grid"
+        assert run["tags"]["charsweep.trial"] == str(index)
+        assert run["name"] == name
+    assert Path(parent["artifacts"]).is_relative_to(root / "mlruns")
+
+
+def test_states_are_told_apart(logged: Any) -> None:
+    runs = [cell_run(logged, index) for index in range(3)]
+    assert [run["status"] for run in runs] == ["FINISHED", "KILLED", "FAILED"]
+    states = [run["tags"]["charsweep.state"] for run in runs]
+    assert states == ["finished", "diverged", "failed"]
+    assert "step 37" in runs[1]["tags"]["mlflow.note.content"]
+    assert runs[2]["tags"]["charsweep.error"] == "out of memory"
+
+
+def test_parameters_are_the_values_and_the_settings(logged: Any) -> None:
+    params = cell_run(logged, 2)["params"]
+    assert params["lr"] == "0.001"
+    assert params["train_steps"] == str(STEPS)
+    assert params["base"] == "sdxl"
+    assert params["method.rank"] == "4"
+    params = cell_run(logged, 0)["params"]
+    assert params["guidance_scale"] == "7.5"
+    assert params["sampler.name"] == "ddim"
+    assert not [name for name in params if name.startswith(("snapshot", "method.targets"))]
+
+
+def test_the_loss_of_every_step_of_the_cell(logged: Any) -> None:
+    curve = cell_run(logged, 0)["curves"]["loss"]
+    assert [(step, value) for step, value, _ in curve] == [
+        (step, pytest.approx(losses(0, step))) for step in range(1, STEPS + 1)
+    ]
+    run = cell_run(logged, 0)
+    times = [run["start"], *(time for _, _, time in curve), run["end"]]
+    assert times == sorted(times)
+    assert curve[-1][2] - curve[0][2] == pytest.approx(25 * (STEPS - 1), abs=2)
+
+
+def test_a_diverged_cell_keeps_its_curve(logged: Any) -> None:
+    curve = cell_run(logged, 1)["curves"]["loss"]
+    assert [step for step, _, _ in curve] == list(range(1, 38))
+    assert math.isnan(next(value for step, value, _ in curve if step == 37))
+
+
+def test_scores_gains_and_costs_are_metrics(logged: Any) -> None:
+    metrics = cell_run(logged, 0)["metrics"]
+    expected = {"dino": 0.75, "dino_gain": 0.25, "size_mb": 0.31, "train_seconds": 3.0}
+    expected |= {"paid_seconds": 2.0, "sample_seconds": 6.0, "peak_memory_mb": 900.0}
+    assert expected.items() <= metrics.items()
+    assert "clip_t" not in metrics  # null: does not apply
+
+
+def test_contact_sheet_spec_and_scores_are_artifacts(root: Path, logged: Any) -> None:
+    run = cell_run(logged, 0)
+    wanted = {"contact_sheet.png", "spec.json", "images.json", "scores/dino--0.json"}
+    assert wanted <= set(run["files"])
+    assert any(name.startswith("images/contact_sheet+step+120") for name in run["files"])
+    assert run["tags"]["mlflow.loggedImages"]
+    with Image.open(Path(run["artifacts"]) / "contact_sheet.png") as sheet:
+        assert sheet.size == (32, 32)
+        assert sheet.getpixel((24, 8)) == (0, 255, 0)  # prompt 0, seed 1
+        assert sheet.getpixel((8, 24)) == (0, 0, 255)
+
+
+def test_runs_json_names_the_run_of_each_cell(root: Path, logged: Any) -> None:
+    runs = track.read_runs(root / "sweeps" / "lr_grid")
+    assert runs == {f"{index:012x}": cell_run(logged, index)["id"] for index in range(3)}
+
+
+# -- interruptions ---------------------------------------------------------------------------------
+
+
+def test_killed_trackers_leave_neither_gaps_nor_doubles(root: Path) -> None:
+    sweep, store = make_sweep(root, "killed"), root / "sweeps" / "store"
+    append(sweep, "".join(make_cell(root, index) for index in range(10, 20)))
+    tracker = track.start(sweep, store, niceness=0)
+    until(lambda: len(track.read_runs(sweep)) >= 3)
+    os.kill(tracker._process.pid, signal.SIGKILL)
+    problem = tracker.wait()
+    assert problem
+    before = track.read_runs(sweep)
+    assert 3 <= len(before) < 10
+    # One more run that was cut short in the middle of its losses, to be sure of one.
+    torn, torn_run = next(iter(before.items()))
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE runs SET status = 'RUNNING' WHERE run_uuid = ?", [torn_run])
+        connection.execute("DELETE FROM metrics WHERE run_uuid = ? AND step > 60", [torn_run])
+
+    after = track.rebuild(sweep, store)
+
+    found = peek(root / "mlflow.db")
+    for index in range(10, 20):
+        cell = f"{index:012x}"
+        assert found[cell] == [(after[cell], "FINISHED", STEPS)]
+    kept = {cell: run for cell, run in before.items() if cell != torn}
+    assert kept.items() <= after.items()
+    assert after[torn] != torn_run
+
+
+def test_a_tracker_stops_when_its_parent_is_gone_and_waits_for_another(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, "s")
+    with (sweep / "tracking.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another tracker of this sweep is at work
+        tracker = track.start(sweep, tmp_path / "sweeps" / "store")
+        tracker.close()  # all that a dead parent leaves behind: a closed pipe
+    assert tracker.problem() is None
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_rebuilt_elsewhere_from_the_store_alone(
+    root: Path, logged: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(root / "sweeps", tmp_path / "sweeps")
+    append(tmp_path / "sweeps" / "lr_grid", make_cell(tmp_path, 2000))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'elsewhere' / 'runs.db'}")
+    runs = track.rebuild(tmp_path / "sweeps" / "lr_grid", tmp_path / "sweeps" / "store")
+    assert not (tmp_path / "mlflow.db").exists()
+    found = peek(tmp_path / "elsewhere" / "runs.db")
+    assert {cell: run for cell, [(run, _, _)] in found.items()} == runs
+    outcome = [found[f"{index:012x}"][0][1:] for index in (0, 1, 2, 2000)]
+    finished, diverged, failed = ("FINISHED", STEPS), ("KILLED", 37), ("FAILED", STEPS)
+    assert outcome == [finished, diverged, failed, finished]
+
+
+# -- where MLflow is -------------------------------------------------------------------------------
+
+
+def test_uri_is_configured_or_from_the_environment_or_mlflows_own_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert track.tracking_uri(tmp_path) == f"sqlite:///{tmp_path.resolve()}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert track.tracking_uri(tmp_path) == "http://127.0.0.1:5000"
+    assert track.tracking_uri(tmp_path, "http://other:5000") == "http://other:5000"
+    monkeypatch.chdir(tmp_path)
+    assert track.tracking_uri(Path("/x"), "sqlite:///a.db") == f"sqlite:///{Path.cwd()}/a.db"
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:///tmp/mlruns"])
+def test_the_old_file_store_is_refused(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(TrackingError, match=r"mlruns.*sqlite:///"):
+        track.tracking_uri(tmp_path, uri)
+
+
+def test_a_leftover_file_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mlruns" / "0").mkdir(parents=True)
+    track.tracking_uri(tmp_path)
+    (tmp_path / "mlruns" / "0" / "meta.yaml").touch()
+    with pytest.raises(TrackingError, match="move that folder away"):
+        track.tracking_uri(tmp_path)
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, "s")
+    with pytest.raises(TrackingError, match=r"no MLflow server at http://127\.0\.0\.1:9 "):
+        track.rebuild(sweep, tmp_path / "sweeps" / "store", "http://me:secret@127.0.0.1:9")
+    (line,) = (sweep / "tracking.log").read_text().splitlines()
+    assert "secret" not in line
+
+
+def test_planning_does_not_pay_for_mlflow() -> None:
+    code = "import sys, charsweep.track; sys.exit('mlflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
