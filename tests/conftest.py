@@ -27,3 +27,12 @@ def _one_torch_thread() -> None:
     """A test may have changed torch's threads; torch is not imported for this."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked `gpu` where there is none; only such a test imports torch for this."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU here")

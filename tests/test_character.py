@@ -172,7 +172,10 @@ def test_images_are_found_by_content_in_natural_order(tmp_path: Path) -> None:
 
 def test_natural_order_compares_any_two_names() -> None:
     names = ["", "7", "a", "a01", "a1", "A1", "1a", "07", "²", "٣"]
-    assert sorted(sorted(names), key=natural_order) == sorted(names[::-1], key=natural_order)
+    backwards = names[::-1]
+    ordered = sorted(names, key=natural_order)
+    assert ordered == sorted(backwards, key=natural_order)
+    assert ordered.index("7") < ordered.index("a") < ordered.index("a1")
 
 
 def test_digests_are_of_the_bytes_alone(tmp_path: Path) -> None:
