@@ -37,12 +37,12 @@ checks: $(DEV_STAMP)
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command as main; main()"
 
 $(DEV_STAMP): requirements-dev.txt $(STAMP)
-	$(INSTALL) -r requirements-dev.txt
+	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
 $(STAMP): requirements.txt pyproject.toml | $(PYTHON)
-	$(INSTALL) -r requirements.txt
-	$(INSTALL) --no-deps -e .
+	@$(INSTALL) -r requirements.txt
+	@$(INSTALL) --no-deps -e .
 	@touch $@
 
 $(PYTHON):
