@@ -1,0 +1,98 @@
+"""Cells in, points of the grid out: the cells that differ only in their seed are one point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from charsweep.report.data import CellRow, Objective, Record, Value, axis_position
+from charsweep.report.labels import point_text
+
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the grid with its seeds; scores are means over the finished ones."""
+
+    values: Mapping[str, Value]  # of the varied axes except the seed
+    cells: tuple[CellRow, ...]
+
+    @property
+    def finished(self) -> tuple[CellRow, ...]:
+        """The seeds that have scores."""
+        return tuple(cell for cell in self.cells if cell.finished)
+
+    @property
+    def label(self) -> str:
+        """The point in words: "lr = 1e-3, method = lora"."""
+        return point_text(self.values, tuple(self.values))
+
+    def scores(self, metric: str) -> tuple[float, ...]:
+        """The scores of the finished seeds that have one."""
+        return tuple(cell.scores[metric] for cell in self.finished if metric in cell.scores)
+
+    def mean(self, metric: str) -> float | None:
+        """The mean score over the finished seeds."""
+        return mean(self.scores(metric))
+
+    def gain(self, metric: str) -> float | None:
+        """The mean difference from the untaught base on the same exam."""
+        return mean([cell.gains[metric] for cell in self.finished if metric in cell.gains])
+
+    def cost(self, name: str) -> float | None:
+        """The mean size, time or memory over the finished seeds."""
+        return mean([cell.costs[name] for cell in self.finished if name in cell.costs])
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """The mean, or None of nothing."""
+    known = tuple(values)
+    return sum(known) / len(known) if known else None
+
+
+def points_of(record: Record, cells: Sequence[CellRow] | None = None) -> tuple[Point, ...]:
+    """The record's points in the order of the grid."""
+    axes = tuple(axis for axis in record.axes if axis != SEED)
+    together: dict[tuple[int, ...], list[CellRow]] = {}
+    kept = {axis: record.axes[axis] for axis in axes}
+    for cell in record.cells if cells is None else cells:
+        together.setdefault(axis_position(kept, cell.values), []).append(cell)
+    return tuple(
+        Point({axis: own[0].values[axis] for axis in axes if axis in own[0].values}, tuple(own))
+        for own in together.values()
+    )
+
+
+def ranked(points: Sequence[Point], objective: Objective) -> list[tuple[Point, float]]:
+    """The points that have the score, best first."""
+    known = [
+        (point, score) for point in points if (score := point.mean(objective.metric)) is not None
+    ]
+    return sorted(known, key=lambda pair: pair[1], reverse=objective.maximize)
+
+
+def pareto(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:
+    """The points that no other point equals or beats on every objective and beats on one."""
+
+    def worth(point: Point) -> tuple[float, ...] | None:
+        scores = [point.mean(one.metric) for one in objectives]
+        if any(score is None for score in scores):
+            return None
+        return tuple(
+            score if one.maximize else -score
+            for one, score in zip(objectives, scores, strict=True)
+            if score is not None
+        )
+
+    worths = [(point, own) for point in points if (own := worth(point)) is not None]
+    distinct = {own for _, own in worths}
+    front = {
+        own
+        for own in distinct
+        if not any(
+            other != own and all(a >= b for a, b in zip(other, own, strict=True))
+            for other in distinct
+        )
+    }
+    return tuple(point for point, own in worths if own in front)

@@ -1,0 +1,54 @@
+"""A sweep's folder in, `report/` out: made beside its place, then swapped in whole."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from charsweep.errors import StoreError
+from charsweep.report.data import load_record
+from charsweep.report.page import build_page
+
+
+def write(sweep_folder: Path, store_folder: Path) -> Path:
+    """See `charsweep.report.write_report`."""
+    record = load_record(sweep_folder, store_folder)
+    final = sweep_folder / "report"
+    with swapped_in(final) as folder:
+        html = build_page(record, folder, final)
+        (folder / "index.html").write_text(html, encoding="utf-8")
+    return final / "index.html"
+
+
+@contextmanager
+def swapped_in(final: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `final` when the block ends without an error.
+
+    Between the two renames a kill leaves no report; at any other moment the old one stands.
+    """
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=".report-", dir=final.parent))
+    except OSError as error:
+        raise unwritable(final, error) from error
+    try:
+        fresh = scratch / "report"
+        fresh.mkdir()
+        yield fresh
+        if final.exists():
+            final.rename(scratch / "old")
+        fresh.rename(final)
+    except OSError as error:
+        raise unwritable(final, error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def unwritable(final: Path, error: OSError) -> StoreError:
+    """What to say when the disk is full or the folder is not ours."""
+    return StoreError(
+        f"The report cannot be written to {final} ({error}). Make room or give write permission, "
+        f"then run: python -m charsweep.report {final.parent}"
+    )
