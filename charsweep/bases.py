@@ -25,6 +25,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 from torch import Tensor
 
@@ -263,6 +264,7 @@ def quiet() -> Iterator[None]:
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
+        disable_progress_bar()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield

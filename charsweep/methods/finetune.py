@@ -7,6 +7,8 @@ prompts (Ruiz et al. 2022, arXiv 2208.12242; Hu et al. 2021, arXiv 2106.09685).
 from __future__ import annotations
 
 import contextlib
+import json
+import struct
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -238,16 +240,29 @@ class Student:
                 state = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in state.items()}
             layers[f"{name}_lora_layers"] = state
             config = module.peft_config["default"].to_dict()
+            config["target_modules"] = sorted(config["target_modules"])  # a set has no order
             layers[f"{name}_lora_adapter_metadata"] = config
         pipeline.save_lora_weights(folder, **layers)
+        for path in folder.glob("*.safetensors"):
+            settle_header(path)
 
     def close(self) -> None:
         """Put the base back as it was."""
+        if self.method.trains == "adapters":
+            self.base.pipeline.unload_lora_weights()
         for module in self.taught.values():
-            if self.method.trains == "adapters":
-                module.delete_adapters("default")
             module.requires_grad_(False)
             module.zero_grad(set_to_none=True)
         self._stack.close()
-        if self.method.trains == "adapters":
-            self.base.pipeline.unload_lora_weights()
+
+
+def settle_header(path: Path) -> None:
+    """Sort a safetensors header: the library writes its metadata in an order of chance.
+
+    So that the same weights are the same file, byte for byte.
+    """
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
+    padded = header.encode().ljust((len(header.encode()) + 7) // 8 * 8)
+    path.write_bytes(struct.pack("<Q", len(padded)) + padded + data[8 + length :])
