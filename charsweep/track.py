@@ -68,9 +68,9 @@ def tracking_uri(root: Path, configured: str | None = None) -> str:
 def start(
     sweep_folder: Path, store_folder: Path, uri: str | None = None, niceness: int = 10
 ) -> Tracker:
-    """Start following `cells.jsonl`; `uri` as `tracking_uri` gives it. Returns at once."""
+    """Start following `cells.jsonl`; returns at once. `uri` as configured, if it is."""
     sweep_folder, store_folder = sweep_folder.resolve(), store_folder.resolve()
-    uri = uri or tracking_uri(sweep_folder.parent.parent)
+    uri = tracking_uri(sweep_folder.parent.parent, uri)
     command = [sys.executable, "-m", "charsweep.track", "--follow", f"--nice={niceness}"]
     with (sweep_folder / "tracking.log").open("wb") as log:
         process = subprocess.Popen(
@@ -192,23 +192,22 @@ class Parent:
         self._listening = follow
         self._process = os.getppid()
 
-    def listen(self, seconds: float) -> None:
-        """Wait for news, at most that long."""
-        if not self._listening:
-            return
-        if select.select([0], [], [], seconds)[0]:
+    def listen(self, seconds: float) -> bool:
+        """Wait for news, at most that long; whether somebody still waits for us."""
+        if self._listening and select.select([0], [], [], seconds)[0]:
             heard = os.read(0, 64)
             self.ended |= bool(heard)
             self.gone |= not heard
         # A forked worker may still hold the pipe open, hence the second sign of a dead parent.
-        self.gone |= os.getppid() != self._process
+        self.gone |= self._listening and os.getppid() != self._process
+        return not self.gone
 
 
 @contextlib.contextmanager
 def only_one(sweep_folder: Path, parent: Parent) -> Iterator[None]:
     """Wait for another tracker of this sweep to finish the cell at hand."""
     with (sweep_folder / "tracking.lock").open("w") as lock:
-        while not parent.gone:
+        while parent.listen(0):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -224,18 +223,19 @@ def follow(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:
 
     experiment = Experiment(sweep_folder, store_folder, os.environ["MLFLOW_TRACKING_URI"])
     seen: set[bytes] = set()
-    while True:
+    while parent.listen(0):
         ended = parent.ended  # before reading: what was written before the end is read
         lines = [line for line in _lines(sweep_folder / "cells.jsonl") if line not in seen]
         seen.update(lines)  # not an offset: the file may be rewritten in another order
         for record in _cells(lines):
-            parent.listen(0)
-            if parent.gone:
-                return experiment.close("KILLED")
+            if not parent.listen(0):
+                break
             experiment.log(record)
-        if ended:
-            return experiment.close("FINISHED")
-        parent.listen(0.5)
+        else:
+            if ended:
+                return experiment.close("FINISHED")
+            parent.listen(0.5)
+    return experiment.close("KILLED")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -261,14 +261,16 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not isinstance(error, CharsweepError):
             error = _explained(error)
-        print(f"tracking stopped: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     return 0
 
 
 def _explained(error: Exception) -> TrackingError:
     """One line that says where, what and what to do; before it the traceback of a bug of ours."""
-    outside = isinstance(error, OSError) or type(error).__module__.startswith("mlflow")
+    outside = isinstance(error, OSError) or type(error).__module__.startswith(
+        ("mlflow", "sqlalchemy")
+    )
     if not outside or os.environ.get("CHARSWEEP_DEBUG"):
         traceback.print_exc()
     what = (str(error).strip().splitlines() or [""])[0][:300] or type(error).__name__

@@ -322,8 +322,13 @@ def _create_database(uri: str) -> None:
     MLflow creates it in some 50 migrations over 2 s; one that is killed meanwhile leaves a file
     that MLflow can neither use nor mend.
     """
+    if not uri.startswith("sqlite:///"):
+        return
     path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or path.exists():
+    for torn in path.parent.glob(f".{path.name}.*.tmp*"):
+        if time.time() - torn.stat().st_mtime > 600:
+            torn.unlink(missing_ok=True)
+    if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
