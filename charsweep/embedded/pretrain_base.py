@@ -30,7 +30,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from charsweep.embedded import checkpoint, data, pretrain_vae
+from charsweep.embedded import checkpoint, data
 from charsweep.embedded.captions import caption
 from charsweep.embedded.progress import steps
 from charsweep.embedded.tokenizer import LENGTH, VOCABULARY
@@ -66,7 +66,7 @@ class Base(nn.Module):
     def forward(
         self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor, kept: torch.Tensor
     ) -> torch.Tensor:
-        """Predicted noise, N x 16 x 8 x 8; `kept` (N, 0 or 1) zeroes an SDXL-type's condition."""
+        """Predicted noise, N x 24 x 8 x 8; `kept` (N, 0 or 1) zeroes an SDXL-type's condition."""
         if self.kind == "sd15":
             words = self.text_encoder(tokens).last_hidden_state
             predicted: torch.Tensor = self.unet(noisy, timesteps, words).sample
@@ -103,7 +103,7 @@ def text_config(kind: Kind) -> CLIPTextConfig:
 
 
 def new_unet(kind: Kind) -> UNet2DConditionModel:
-    """3.2 M parameters on 8 x 8 x 16 latents: self- and cross-attention at 8 x 8 and at 4 x 4."""
+    """3.2 M parameters on 8 x 8 x 24 latents: self- and cross-attention at 8 x 8 and at 4 x 4."""
     options: dict[str, Any] = {}
     width = WIDTH[kind]
     if kind == "sdxl":
@@ -114,8 +114,8 @@ def new_unet(kind: Kind) -> UNet2DConditionModel:
         }
     return UNet2DConditionModel(
         sample_size=data.SIDE // 8,
-        in_channels=16,
-        out_channels=16,
+        in_channels=24,
+        out_channels=24,
         block_out_channels=(96, 96),
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 2,
@@ -237,11 +237,3 @@ def _sdxl(base: Base, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> StableDif
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,
     )
-
-
-def vae_of(work: Path) -> AutoencoderKL:
-    """The finished, normalised autoencoder of a work folder."""
-    return AutoencoderKL.from_pretrained(work / "vae")
-
-
-__all__ = ["Base", "pretrain_vae", "save_pipeline", "train_base", "vae_of"]

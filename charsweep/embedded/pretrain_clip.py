@@ -24,7 +24,7 @@ from charsweep.embedded.captions import caption, full_caption
 from charsweep.embedded.progress import steps
 from charsweep.embedded.tokenizer import LENGTH, VOCABULARY
 
-STEPS = 1_500
+STEPS = 1_100
 CHARACTERS = 32  # per batch, each in data.SCENES scenes
 PEAK_RATE = 1e-3
 MODEL: dict[str, Any] = {

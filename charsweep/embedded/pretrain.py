@@ -1,0 +1,132 @@
+"""Nothing in but a seed; the weights that ship with the package, and their model card, out.
+
+    python -m charsweep.embedded.pretrain                    # everything, about two hours on two cores
+    python -m charsweep.embedded.pretrain vae sd15 --work D  # some stages; the same command resumes
+
+Stages, in order: vae, then sd15 and sdxl (which need it); clip and dino (which need nothing); card.
+Independent stages may run at the same time in two processes with `--threads 1` each; that is how
+the shipped weights were made. Checkpoints lie in the work folder and can be deleted afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+from transformers import CLIPTokenizer
+
+from charsweep.embedded import WEIGHTS, tokenizer
+from charsweep.embedded.card import write_card
+from charsweep.embedded.pretrain_base import Base, Kind, save_pipeline, train_base
+from charsweep.embedded.pretrain_clip import save_clip, train_clip
+from charsweep.embedded.pretrain_dino import save_dino, train_dino
+from charsweep.embedded.pretrain_vae import normalise, stored_latents, train_vae
+
+
+def main() -> None:
+    options = _options()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    for name in options.stages or list(STAGES):
+        began = time.monotonic()
+        STAGES[name](options.work, options.out, options.seed)
+        note_seconds(options.work, name, time.monotonic() - began)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES)}")
+    parser.add_argument("--work", type=Path, default=Path("pretrain-work"), help="checkpoints")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="0 leaves the choice to torch")
+    options = parser.parse_args()
+    unknown = sorted(set(options.stages) - set(STAGES))
+    if unknown:
+        parser.error(f"no stage named {', '.join(unknown)}; there are {', '.join(STAGES)}")
+    return options
+
+
+def make_vae(work: Path, out: Path, seed: int) -> None:
+    """Train, normalise and keep the autoencoder in the work folder; the bases ship it."""
+    vae = normalise(train_vae(work, seed), work, seed)
+    vae.save_pretrained(work / "vae", safe_serialization=True)
+
+
+def make_base(kind: Kind, work: Path, out: Path, seed: int) -> None:
+    """Train one pipeline; it is exported at every checkpoint, so that there is always one to try."""
+    vae = AutoencoderKL.from_pretrained(work / "vae")
+    words = stored_tokenizer(work, seed)
+
+    def export(average: nn.Module) -> None:
+        assert isinstance(average, Base)
+        save_pipeline(average, vae, words, out / kind)
+
+    latents = stored_latents(work, vae.to(_device()), seed)
+    export(train_base(kind, work, seed, words, latents, export=export))
+
+
+def make_clip(work: Path, out: Path, seed: int) -> None:
+    words = stored_tokenizer(work, seed)
+    save_clip(
+        train_clip(
+            work, seed, words, export=partial(save_clip, tokenizer=words, folder=out / "clip")
+        ),
+        words,
+        out / "clip",
+    )
+
+
+def make_dino(work: Path, out: Path, seed: int) -> None:
+    save_dino(train_dino(work, seed, export=partial(save_dino, folder=out / "dino")), out / "dino")
+
+
+def make_card(work: Path, out: Path, seed: int) -> None:
+    write_card(out, seconds_spent(work))
+
+
+def stored_tokenizer(work: Path, seed: int) -> CLIPTokenizer:
+    """Learned on the first call, then read from the work folder."""
+    folder = work / "tokenizer"
+    if not (folder / "tokenizer.json").exists():
+        tokenizer.new_tokenizer(seed).save_pretrained(str(folder))
+    return tokenizer.load_tokenizer(folder)
+
+
+def note_seconds(work: Path, stage: str, seconds: float) -> None:
+    """Add to what a stage has cost in this work folder, over all its starts."""
+    spent = seconds_spent(work)
+    path = work / f"seconds-{stage}.json"  # one file per stage: two stages may run at once
+    path.write_text(json.dumps({stage: round(spent.get(stage, 0.0) + seconds, 1)}))
+
+
+def seconds_spent(work: Path) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for path in sorted(work.glob("seconds-*.json")):
+        found.update(json.loads(path.read_text()))
+    return found
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+STAGES: dict[str, Callable[[Path, Path, int], None]] = {
+    "vae": make_vae,
+    "sd15": partial(make_base, "sd15"),
+    "sdxl": partial(make_base, "sdxl"),
+    "clip": make_clip,
+    "dino": make_dino,
+    "card": make_card,
+}
+
+if __name__ == "__main__":
+    main()
