@@ -7,6 +7,7 @@ import html
 import itertools
 import json
 import math
+import os
 import random
 import re
 import subprocess
@@ -288,6 +289,14 @@ def test_all_diverged(tmp_path: Path) -> None:
     assert "All 2 cells diverged" in sweep.report()
 
 
+def test_what_failed_is_said_in_few_words(tmp_path: Path) -> None:
+    axes: dict[str, list[Any]] = {"lr": [0.1, 0.01], "train_steps": [10, 20, 40]}
+    sweep = FakeSweep(tmp_path, axes)
+    for lr, steps in itertools.product(*axes.values()):
+        sweep.add("diverged" if lr == 0.1 else "finished", lr=lr, train_steps=steps)
+    assert "3 of 6 cells finished (3 diverged: all with lr = 1e-1)" in judged(sweep).sentences[1]
+
+
 def test_one_cell(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"lr": [0.001]})
     sweep.add(lr=0.001, scores=dino(0.8))
@@ -308,6 +317,7 @@ def test_two_axes_with_seeds(tmp_path: Path) -> None:
     found = judged(sweep)
     assert found.winners[0].point.values == {"method": "lora", "train_steps": 40}
     assert found.winners[0].score == pytest.approx(0.8)
+    assert found.sentences[0].startswith("lora · train_steps 40 is best on identity: DINO 0.800")
     assert "0.750 to 0.850" in page
     assert "Methods, each at its own best" in page
     record = data.load_record(sweep.folder, sweep.store)
@@ -385,6 +395,28 @@ def test_an_interrupted_report_leaves_the_old_one(
     }
 
 
+def test_a_full_disk_is_said(lr_grid: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = lr_grid.report()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("charsweep.report.page.draw_losses", full)
+    with pytest.raises(StoreError, match=r"No space left.*python -m charsweep\.report"):
+        write_report(lr_grid.folder, lr_grid.store)
+    assert (lr_grid.folder / "report" / "index.html").read_text("utf-8") == before
+
+
+def test_leftovers_of_a_kill_are_removed(lr_grid: FakeSweep) -> None:
+    old, fresh = lr_grid.folder / ".report-old", lr_grid.folder / ".report-fresh"
+    old.mkdir()
+    fresh.mkdir()
+    os.utime(old, (0, 0))
+    lr_grid.report()
+    assert not old.exists()
+    assert fresh.exists()
+
+
 def test_files_beside_the_page(lr_grid: FakeSweep) -> None:
     lr_grid.report()
     report = lr_grid.folder / "report"
@@ -410,7 +442,7 @@ def test_many_columns_are_split(tmp_path: Path) -> None:
         sweep.add(train_steps=step)
     page = sweep.report()
     assert "(3 of 3)" in page
-    assert (sweep.folder / "report" / "contact_sheets" / "sheet-train-steps-3.png").exists()
+    assert (sweep.folder / "report" / "contact_sheets" / "sheet-train_steps-3.png").exists()
     curves = data.load_record(sweep.folder, sweep.store).curves
     assert len(curves) == 1
     assert curves[0].steps[-1] == 250

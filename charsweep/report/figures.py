@@ -28,6 +28,7 @@ INK, MUTED, GRID, BAD = "#1f2430", "#667085", "#e4e7ec", "#c8321f"
 DARK = {INK: "#e6e8ec", MUTED: "#98a2b3", GRID: "#323843", BAD: "#ff6f5c"}
 # Okabe & Ito (2008), without black and without the yellow that is lost on white.
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+LIFTED = {"#0072b2": "#4aa3df", "#56b4e9": "#a5dbff", "#009e73": "#22b98d"}  # on black
 MARKERS = "osD^vP"
 
 STYLE: Mapping[str, object] = {
@@ -197,7 +198,8 @@ def with_dark_twin(svg: str, colours: Sequence[Colour]) -> str:
 def colours_for(values: Sequence[Value]) -> tuple[Colour, ...]:
     """One colour per value: viridis for ordered numbers, Okabe-Ito for names while it lasts."""
     if not is_numeric(values) and len(values) <= len(CATEGORIES):
-        return tuple(Colour(colour, colour) for colour in CATEGORIES[: len(values)])
+        chosen = CATEGORIES[: len(values)]
+        return tuple(Colour(colour, LIFTED.get(colour, colour)) for colour in chosen)
     viridis = mpl.colormaps["viridis"]
     steps = [index / max(1, len(values) - 1) for index in range(len(values))]
     # Yellow is lost on white and indigo on black, so each twin leaves out its own end.

@@ -83,9 +83,12 @@ def scientific(value: float) -> str:
 
 
 def point_text(values: Mapping[str, Value], axes: Sequence[str]) -> str:
-    """A point of the grid in words: "lr = 1e-3, seed = 1"."""
-    parts = [f"{axis} = {value_text(axis, values[axis])}" for axis in axes if axis in values]
-    return ", ".join(parts) or "the one cell"
+    """A point of the grid in words: "lr = 1e-3", or "lora · lr 1e-3 · seed 1"."""
+    known = {axis: value_text(axis, values[axis]) for axis in axes if axis in values}
+    if len(known) == 1:
+        return " = ".join(next(iter(known.items())))
+    parts = [text if axis == "method" else f"{axis} {text}" for axis, text in known.items()]
+    return " · ".join(parts) or "the one cell"
 
 
 def score_text(value: float | None) -> str:
@@ -123,6 +126,11 @@ def listing(items: Sequence[str], most: int = 4) -> str:
     if len(items) > most:
         items = [*items[:most], f"{len(items) - most} more"]
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def as_file_name(text: str) -> str:
+    """A name with nothing in it that a file system could mind."""
+    return "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in text)
 
 
 def duration_text(seconds: Any) -> str:

@@ -16,6 +16,7 @@ from PIL import Image
 from charsweep.report import table
 from charsweep.report.data import CellRow, Record
 from charsweep.report.figures import style
+from charsweep.report.groups import SEED
 from charsweep.report.labels import (
     LEVELS,
     axis_label,
@@ -77,7 +78,9 @@ def build_page(record: Record, folder: Path, final: Path) -> str:
     thumbnails = Thumbnails()
     table.write_csv(record, verdict, folder / "table.csv")
     with style():
-        tuning = [one for axis in record.axes if (one := draw_tuning(record, axis, plots))]
+        # Several seeds are bands in the other plots; alone they are an axis like any other.
+        axes = [axis for axis in record.axes if axis != SEED] or list(record.axes)
+        tuning = [one for axis in axes if (one := draw_tuning(record, axis, plots))]
         losses = draw_losses(record, plots)
         trade_off = draw_trade_off(record, plots)
     along = [sheet for axis in record.axes for sheet in axis_sheets(record, verdict, axis)]
@@ -161,7 +164,8 @@ def asked(record: Record) -> list[tuple[str, str]]:
         if axis not in record.axes and isinstance(value, str | int | float | bool | None)
     }
     if held:
-        lines.append(("held fixed", point_text(held, tuple(held))))
+        texts = [f"{axis} = {value_text(axis, value)}" for axis, value in held.items()]
+        lines.append(("held fixed", ", ".join(texts)))
     objectives = [
         f"{metric_label(one.metric).short} ({'maximised' if one.maximize else 'minimised'})"
         for one in objectives_of(record)

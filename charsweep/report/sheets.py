@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from charsweep.report.data import CellRow, Record, Value
 from charsweep.report.groups import SEED
-from charsweep.report.labels import axis_label, point_text, value_text
+from charsweep.report.labels import as_file_name, axis_label, point_text, value_text
 from charsweep.report.verdict import Verdict
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
@@ -143,7 +143,7 @@ def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...
         )
         part = f" ({number} of {len(chunks)})" if len(chunks) > 1 else ""
         at = f", {point_text(held, tuple(held))}" if held else ""
-        slug = "".join(letter if letter.isalnum() else "-" for letter in axis)
+        slug = as_file_name(axis)
         sheets.append(
             Sheet(
                 name=f"sheet-{slug}" + (f"-{number}" if len(chunks) > 1 else ""),
@@ -208,7 +208,6 @@ def missing(cell: CellRow | None) -> str:
 def cell_sheet(record: Record, cell: CellRow) -> Sheet:
     """Everything one cell drew: prompts × the exam's seeds."""
     seeds = record.sweep.seeds or (0,)
-    safe = "".join(letter if letter.isalnum() else "-" for letter in cell.cell)
     tiles = tuple(
         tuple(
             tile_of(record.store, cell.images, prompt, seed, missing(cell))
@@ -217,7 +216,7 @@ def cell_sheet(record: Record, cell: CellRow) -> Sheet:
         for prompt in range(len(record.sweep.prompts))
     )
     return Sheet(
-        name=f"cell-{safe}",
+        name=f"cell-{as_file_name(cell.cell)}",
         title=point_text(cell.values, tuple(record.axes)),
         columns=tuple(f"seed {seed}" for seed in seeds),
         rows=record.sweep.prompts,

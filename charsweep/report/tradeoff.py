@@ -8,12 +8,25 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from charsweep.report.data import Objective, Record, Reference
-from charsweep.report.figures import INK, MUTED, Margins, Plot, colours_for, new_figure, save
+from charsweep.report.figures import (
+    INK,
+    MUTED,
+    LegendEntry,
+    Margins,
+    Plot,
+    add_legend,
+    colours_for,
+    legend_height,
+    new_figure,
+    save,
+)
 from charsweep.report.groups import SEED, Point, pareto, points_of
-from charsweep.report.labels import metric_label, value_text
+from charsweep.report.labels import axis_label, metric_label, value_text
 from charsweep.report.verdict import ROLES, objectives_of
 
 MOST_LABELS = 14
+CROWD = 60  # points; more are drawn small
+COLUMNS = 7  # of the legend
 
 
 def trade_off_objectives(record: Record) -> tuple[Objective, Objective]:
@@ -35,10 +48,19 @@ def draw_trade_off(record: Record, folder: Path) -> Plot | None:
     if not shown:
         return None
     front = pareto([point for point, _, _ in shown], (up, across))
-    figure, (axes,) = new_figure(6.0, 4.2, Margins())
     by = next((axis for axis in record.axes if axis != SEED), "")
     values = record.axes.get(by, ("all",))
     colours = colours_for(values)
+    crowd = len(shown) > CROWD
+    legend = [
+        LegendEntry(value_text(by, value), colour)
+        for value, colour in zip(values, colours, strict=True)
+        if 1 < len(values) <= MOST_LABELS
+    ]
+    below = legend_height(len(legend), COLUMNS, axis_label(by))
+    figure, (axes,) = new_figure(6.0, 4.2, Margins(), below=below)
+    if legend:
+        add_legend(figure, legend, axis_label(by), COLUMNS)
     on_front = sorted((x, y) for point, x, y in shown if point in front)
     axes.plot(
         [x for x, _ in on_front],
@@ -55,26 +77,36 @@ def draw_trade_off(record: Record, folder: Path) -> Plot | None:
             [x],
             [y],
             marker="o",
-            ms=8 if best else 6,
+            ms=(5 if best else 3) if crowd else (8 if best else 6),
             mfc=colours[index].light if best else "none",
             mec=colours[index].light,
-            mew=1.5,
+            mew=0.8 if crowd else 1.5,
+            alpha=0.5 if crowd and not best else 1,
+            zorder=3 if best else 2,
             ls="",
         )
-    wanted = [(short_label(point), x, y, INK) for point, x, y in shown if point in front]
-    for name, reference in record.sweep.bases.items():
-        label = f"untaught {name}" if len(record.sweep.bases) > 1 else "untaught base"
-        wanted += draw_reference(axes, reference, (across.metric, up.metric), label, "D")
+    references = [
+        (f"untaught {name}" if len(record.sweep.bases) > 1 else "untaught base", reference, "D")
+        for name, reference in record.sweep.bases.items()
+    ]
     if record.sweep.truth:
-        metrics = (across.metric, up.metric)
-        wanted += draw_reference(axes, record.sweep.truth, metrics, "true pictures", "*")
-    wanted += [(short_label(point), x, y, MUTED) for point, x, y in shown if point not in front]
+        references.append(("true pictures", record.sweep.truth, "*"))
+    drawn = [draw_reference(axes, one, (across.metric, up.metric)) for one in references]
+    if any(drawn):
+        axes.legend(loc="best")
+    best_points = evenly(
+        sorted(((x, y, point) for point, x, y in shown if point in front), key=lambda one: one[:2]),
+        crowd,
+    )
+    wanted = [(short_label(point), x, y, INK) for x, y, point in best_points]
+    if not crowd:
+        wanted += [(short_label(one), x, y, MUTED) for one, x, y in shown if one not in front]
     axes.set_title(f"{title_word(up.metric)} against {title_word(across.metric)}")
     axes.set_xlabel(metric_label(across.metric).long)
     axes.set_ylabel(metric_label(up.metric).long)
     axes.margins(0.14)
     axes.autoscale_view()  # now, because labels are placed in what it decides
-    write_labels(axes, wanted[:MOST_LABELS], [(x, y) for _, x, y in shown])
+    write_labels(axes, wanted[:MOST_LABELS], [] if crowd else [(x, y) for _, x, y in shown])
     alt = "Identity against prompt; filled points are the Pareto set"
     return save(figure, folder, "pareto", alt, colours)
 
@@ -86,21 +118,32 @@ def title_word(metric: str) -> str:
 
 def short_label(point: Point) -> str:
     """The point's values without the names of their axes."""
-    return ", ".join(value_text(axis, value) for axis, value in point.values.items())
+    return " · ".join(value_text(axis, value) for axis, value in point.values.items())
 
 
 Label = tuple[str, float, float, str]  # text, x, y, colour
 
 
+def evenly(
+    ends: list[tuple[float, float, Point]], crowd: bool, most: int = 5
+) -> list[tuple[float, float, Point]]:
+    """In a crowd only so many points of the front get a label, both ends among them."""
+    if not crowd or len(ends) <= most:
+        return ends
+    return [ends[round(i * (len(ends) - 1) / (most - 1))] for i in range(most)]
+
+
 def draw_reference(
-    axes: Axes, reference: Reference, metrics: tuple[str, str], label: str, marker: str
-) -> list[Label]:
-    """A reference as a grey mark; its label is returned for later, or none without scores."""
-    if not all(metric in reference.scores for metric in metrics):
-        return []
-    x, y = reference.scores[metrics[0]], reference.scores[metrics[1]]
-    axes.plot([x], [y], color=MUTED, marker=marker, ms=11 if marker == "*" else 7, ls="")
-    return [(label, x, y, MUTED)]
+    axes: Axes, reference: tuple[str, Reference, str], metrics: tuple[str, str]
+) -> bool:
+    """A reference (name, scores, marker) as a grey mark with a legend; False without scores."""
+    label, known, marker = reference
+    if not all(metric in known.scores for metric in metrics):
+        return False
+    x, y = known.scores[metrics[0]], known.scores[metrics[1]]
+    size = 11 if marker == "*" else 7
+    axes.plot([x], [y], color=MUTED, marker=marker, ms=size, ls="", zorder=4, label=label)
+    return True
 
 
 def write_labels(

@@ -27,10 +27,12 @@ from charsweep.report.figures import (
     new_figure,
     save,
 )
-from charsweep.report.labels import axis_label, metric_label, scientific, value_text
+from charsweep.report.labels import as_file_name, axis_label, metric_label, scientific, value_text
 from charsweep.report.lines import Ended, LinePlan, base_marks, ended_of, marks_of, plan_lines
 
 MOST_TICKS = 9
+COLUMNS = 8  # of a legend
+MANY_MARKS = 12
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def draw_tuning(record: Record, axis: str, folder: Path) -> TuningPlots | None:
         return None
     plan = plan_lines(record, axis)
     colours = colours_for(plan.colour_values)
-    slug = "".join(letter if letter.isalnum() else "-" for letter in axis)
+    slug = as_file_name(axis)
     legend = legend_of(plan, colours)
     margins, extra = margins_for(plan)
     panels = []
@@ -61,7 +63,9 @@ def draw_tuning(record: Record, axis: str, folder: Path) -> TuningPlots | None:
         figure, (axes,) = new_figure(4.7, 3.1 + extra, margins)
         draw_panel(axes, record, plan, metric, colours)
         alt = f"{metric_label(metric).long} against {axis_label(axis)}"
-        panels.append(save(figure, folder, f"tuning-{slug}-{metric}", alt, colours, png=False))
+        panels.append(
+            save(figure, folder, f"tuning-{slug}-{as_file_name(metric)}", alt, colours, png=False)
+        )
     draw_together(record, plan, metrics, colours, folder, f"tuning-{slug}")
     return TuningPlots(
         axis=axis,
@@ -106,12 +110,12 @@ def draw_together(
     columns = min(3, len(metrics))
     legend = legend_of(plan, colours)
     margins, extra = margins_for(plan)
-    below = legend_height(len(legend), 2 * columns, plan.title)
+    below = legend_height(len(legend), COLUMNS, plan.title)
     figure, panels = new_figure(4.3, 2.9 + extra, margins, len(metrics), columns, below)
     for axes, metric in zip(panels, metrics, strict=True):
         draw_panel(axes, record, plan, metric, colours)
     if legend:
-        add_legend(figure, legend, plan.title, 2 * columns)
+        add_legend(figure, legend, plan.title, COLUMNS)
     save(figure, folder, name, f"All metrics against {axis_label(plan.axis)}", colours)
 
 
@@ -130,7 +134,7 @@ def draw_panel(
             [mark.x for mark in marks],
             [mark.mean for mark in marks],
             color=colours[colour].light,
-            alpha=0.28,
+            alpha=max(0.06, min(0.28, 10 / len(plan.thin))),
             lw=0.8,
             marker="." if len(marks) < 2 else "",
         )
@@ -149,6 +153,7 @@ def draw_panel(
             [mark.mean for mark in marks],
             color=shade,
             marker=MARKERS[colour % len(MARKERS)],
+            ms=5.5 if len(marks) <= MANY_MARKS else 3.2,
             ls="-" if plan.numeric else "",
         )
     labels = draw_references(axes, record, plan, metric)
@@ -184,7 +189,9 @@ def set_scale(axes: Axes, plan: LinePlan) -> None:
     if len(numbers) <= MOST_TICKS:
         axes.set_xticks(numbers, [value_text(plan.axis, value) for value in plan.values])
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(7, integer=all(n == int(n) for n in numbers)))
+        axes.xaxis.set_major_locator(
+            MaxNLocator(6, steps=[1, 2, 5, 10], integer=all(n == int(n) for n in numbers))
+        )
 
 
 def crowded(plan: LinePlan) -> bool:
@@ -256,23 +263,39 @@ def draw_ended(axes: Axes, ended: Sequence[Ended]) -> None:
             color=BAD,
             marker="x" if state == "diverged" else "o",
             mfc="none",
-            ms=7,
-            mew=2,
+            ms=7 if len(own) < 12 else 5,
+            mew=2 if len(own) < 12 else 1.3,
             ls="",
             clip_on=False,
         )
-        left, right = axes.transData.transform([(own[0].x, 0), (own[-1].x, 0)])[:, 0]
-        box = axes.get_window_extent()
-        on_left = left - box.x0 > box.x1 - right  # where there is more room for the word
-        part = f" {own[0].count}/{own[0].total}" if len(own) == 1 else ""
-        axes.annotate(
-            state + (part if own[0].count < own[0].total else ""),
-            (own[0].x if on_left else own[-1].x, y),
-            xycoords=axes.get_xaxis_transform(),
-            xytext=(-7 if on_left else 7, 0),
-            textcoords="offset points",
-            ha="right" if on_left else "left",
-            va="center",
-            color=BAD,
-            fontsize=8,
-        )
+        write_state(axes, own, y)
+
+
+def write_state(axes: Axes, own: Sequence[Ended], y: float) -> None:
+    """The word for a row of marks, on the side where there is room, else above the row."""
+    shares = {(one.count, one.total) for one in own}
+    count, total = max(shares)
+    text = own[0].state
+    if len(shares) == 1 and count < total:
+        text += f" {count}/{total}" + (" each" if len(own) > 1 else "")
+    left, right = axes.transData.transform([(own[0].x, 0), (own[-1].x, 0)])[:, 0]
+    box = axes.get_window_extent()
+    points = 72 / axes.figure.dpi
+    before, after = (left - box.x0) * points, (box.x1 - right) * points
+    if max(before, after) < 5 * len(text) + 8:
+        x, offset, side = own[0].x, (-3, 10), "left"
+    elif before > after:
+        x, offset, side = own[0].x, (-7, 0), "right"
+    else:
+        x, offset, side = own[-1].x, (7, 0), "left"
+    axes.annotate(
+        text,
+        (x, y),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=offset,
+        textcoords="offset points",
+        ha=side,
+        va="center",
+        color=BAD,
+        fontsize=8,
+    )

@@ -161,9 +161,9 @@ def evidence(winner: Winner) -> str:
     ties = [tied.label for tied in winner.ties]
     if is_base_tie(winner):
         base = score_text(winner.score - (winner.gain or 0))
-        text = listing([f"the untaught base ({base})", *ties])
+        text = listing([f"the untaught base ({base})", *ties], most=4)
         return f"{name(winner)} {score_text(winner.score)}, a tie with {text}"
-    tied = f", tied with {listing(ties)}" if ties else ""
+    tied = f", tied with {listing(ties, most=3)}" if ties else ""
     return f"{name(winner)} {score_text(winner.score)}{above(winner)}{tied}"
 
 
@@ -188,7 +188,7 @@ def rest_sentence(record: Record, front: Sequence[Point], objectives: int) -> st
     ended = f"{finished} of {len(record.cells)} cells finished" + (f" ({bad})" if bad else "")
     if len(front) > 1:
         weighed = "both" if objectives == 2 else f"all {objectives}"
-        labels = listing([point.label for point in front], most=5)
+        labels = listing([point.label for point in front], most=4)
         return f"Weighing {weighed} objectives, nothing beats {labels} (the Pareto set); {ended}."
     if len(front) == 1 and finished > 1:
         return f"Nothing else is better on any objective (it alone is the Pareto set); {ended}."
@@ -201,9 +201,22 @@ def ended_badly(record: Record) -> str:
     for state in ("diverged", "failed"):
         cells = [cell for cell in record.cells if cell.state == state]
         if cells:
-            labels = listing([point_text(cell.values, tuple(record.axes)) for cell in cells], 3)
-            parts.append(f"{len(cells)} {state}: {labels}")
+            parts.append(f"{len(cells)} {state}: {which(record, cells)}")
     return "; ".join(parts)
+
+
+def which(record: Record, cells: Sequence[CellRow]) -> str:
+    """Some cells in few words: "all with lr = 1e-1" where that says it, else their labels."""
+    for axis in record.axes:
+        values = dict.fromkeys(cell.values.get(axis) for cell in cells)
+        alike = [cell for cell in record.cells if cell.values.get(axis) in values]
+        if len(alike) == len(cells) > len(values):
+            texts = [f"{axis} = {value_text(axis, value)}" for value in values]
+            if len(alike) < len(record.cells):
+                return f"all with {listing(texts)}"
+    axes = tuple(axis for axis in record.axes if axis != SEED) or tuple(record.axes)
+    labels = dict.fromkeys(point_text(cell.values, axes) for cell in cells)
+    return listing(tuple(labels), most=3)
 
 
 def remarks(record: Record, points: Sequence[Point], winners: Sequence[Winner]) -> tuple[str, ...]:
@@ -212,13 +225,16 @@ def remarks(record: Record, points: Sequence[Point], winners: Sequence[Winner]) 
     widths = listing(
         [f"{tie_width(won.objective.metric):.2f} on {name(won)}" for won in winners], most=6
     )
-    over = "on one seed they are noise" if seeds == 1 else f"points are means over {seeds} seeds"
-    texts = [f"Differences under {widths} are called ties: {over}."]
+    why = "on one training seed they are noise"
+    if seeds > 1:
+        why = f"points are means over {seeds} training seeds"
+    texts = [f"Differences under {widths} are called ties; {why}."]
     quality = ranked(points, Objective("quality_ratio", True))
     if quality and quality[0][1] > 0:
         top = [point.label for point, score in quality if score == quality[0][1]]
         level = level_text(quality[0][1])
-        text = f"The quality ratio is highest with {listing(top)}: {quality[0][1]:.3f} ({level})."
+        text = f"The quality ratio is highest, {quality[0][1]:.3f} ({level}), with "
+        text += f"{listing(top, most=2)}."
         if winners[0].point.label not in top and role(winners[0]) == "identity":
             text += " Identity scores rise with over-fitting, so look at copy and diversity too."
         texts.append(text)

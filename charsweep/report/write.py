@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from charsweep.errors import StoreError
@@ -29,6 +30,7 @@ def swapped_in(final: Path) -> Iterator[Path]:
 
     Between the two renames a kill leaves no report; at any other moment the old one stands.
     """
+    sweep_leftovers(final.parent)
     try:
         scratch = Path(tempfile.mkdtemp(prefix=".report-", dir=final.parent))
     except OSError as error:
@@ -44,6 +46,14 @@ def swapped_in(final: Path) -> Iterator[Path]:
         raise unwritable(final, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Remove what a kill left behind; an hour old, so that no report is being made there."""
+    for old in folder.glob(".report-*"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > 3600:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def unwritable(final: Path, error: OSError) -> StoreError:
