@@ -159,8 +159,8 @@ class FakeSweep:
     def report(self) -> str:
         """Write the sweep's files, make the report, return its HTML."""
         (self.folder / "sweep.json").write_text(json.dumps(self.sweep))
-        lines_ = [json.dumps(cell) for cell in self.cells]
-        (self.folder / "cells.jsonl").write_text("".join(line + "\n" for line in lines_))
+        lines_ = [json.dumps(cell, ensure_ascii=False) for cell in self.cells]
+        (self.folder / "cells.jsonl").write_text("".join(line + "\n" for line in lines_), "utf-8")
         index = write_report(self.folder, self.store)
         assert index == self.folder / "report" / "index.html"
         return index.read_text(encoding="utf-8")
@@ -227,6 +227,7 @@ def test_everything_from_outside_is_escaped(lr_grid: FakeSweep) -> None:
     for cell in lr_grid.cells:
         cell["values"]["method"] = f"lora $x {EVIL}" if cell["trial"] else "lora"
     lr_grid.sweep["question"] = EVIL
+    lr_grid.cells[1]["error"] += "\u2028 a line separator"
     page = lr_grid.report()
     assert "<script" not in page
     assert html.escape(EVIL) in page

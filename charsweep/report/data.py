@@ -226,7 +226,8 @@ def _numbers(raw: Mapping[str, Any] | None) -> dict[str, float]:
 def read_cells(path: Path) -> tuple[tuple[CellRow, ...], list[str]]:
     """Parse cells.jsonl; a last line cut short by a kill is left out with a note."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        # Not splitlines(): it also splits at characters that may stand inside a JSON string.
+        lines = path.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
     except FileNotFoundError:
         return (), []
     except OSError as error:
