@@ -1,3 +1,3 @@
-"""charsweep: how to teach a text-to-image model one original character, found out by measurement."""
+"""charsweep: how to teach a text-to-image model one character, found out by measurement."""
 
 __version__ = "0.1.0"

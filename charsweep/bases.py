@@ -82,7 +82,7 @@ class Base:
         return self.pipeline.unet
 
     @property
-    def text_encoders(self) -> list[torch.nn.Module]:
+    def text_encoders(self) -> list[Any]:
         names = ("text_encoder", "text_encoder_2")
         return [getattr(self.pipeline, n) for n in names if getattr(self.pipeline, n, None)]
 
@@ -166,7 +166,8 @@ class Base:
             noisy, timesteps, encoder_hidden_states=conditioning.hidden,
             added_cond_kwargs=added, return_dict=False,
         )  # fmt: skip
-        return output[0]
+        predicted: Tensor = output[0]
+        return predicted
 
     # -- snapshots -----------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ def load_base(spec: BaseSpec, folder: Path, device: torch.device) -> Base:
     try:
         with quiet():
             pipeline = PIPELINE_CLASSES[kind].from_pretrained(
-                folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
+                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(folder, error) from error

@@ -44,8 +44,6 @@ CONF = next(
     for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parent / "conf")
     if (folder / "config.yaml").exists()
 )
-PLAIN_AXES = ("lr", "train_steps", "inference_steps", "seed")
-ALWAYS = ("method", *PLAIN_AXES)
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
             "character", "exam", "metric")  # fmt: skip
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -53,9 +51,19 @@ STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+_FINITE = ConfigDict(allow_inf_nan=False)
+PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
+    "lr": pydantic.TypeAdapter(tuple[Rate, ...], config=_FINITE),
+    "train_steps": pydantic.TypeAdapter(tuple[Steps, ...]),
+    "inference_steps": pydantic.TypeAdapter(tuple[InferenceSteps, ...]),
+    "seed": pydantic.TypeAdapter(tuple[Seed, ...]),
+}
+ALWAYS = ("method", *PLAIN_AXES)
 
 
 class _Base(pydantic.BaseModel):
@@ -115,12 +123,15 @@ class _Plugin(pydantic.BaseModel):
 
     def plugin(self) -> Plugin:
         """Settings as the plug-in's class reads them, so that 4 and 4.0 are one key."""
-        settings = dict(self.model_extra or {})
-        if not self.target.startswith("torch.optim."):  # torch stays out of planning
-            made = resolve(self.target)(**settings)
-            settings = asdict(made)
-            return Plugin(self.name, self.target, type(made).version, settings)
-        return Plugin(self.name, self.target, 1, settings)
+        made = resolve(self.target)(**(self.model_extra or {}))
+        return Plugin(self.name, self.target, type(made).version, asdict(made))
+
+
+class _Optimizer(_Plugin):
+    """A class of torch's or somebody else's: not even imported while planning."""
+
+    def plugin(self) -> Plugin:
+        return Plugin(self.name, self.target, 1, dict(self.model_extra or {}))
 
 
 class Runtime(pydantic.BaseModel):
@@ -144,11 +155,11 @@ class Settings(pydantic.BaseModel):
     root: Text
     lr: Rate
     train_steps: Steps
-    inference_steps: Annotated[int, Field(ge=1, le=1000)]
+    inference_steps: InferenceSteps
     seed: Seed
     batch_size: Annotated[int, Field(ge=1, le=4096)]
     resolution: Pixels | None
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Literal["fp32"]
     max_grad_norm: Annotated[float, Field(gt=0)]
     axes: dict[str, Any]
     objectives: Annotated[dict[Text, Literal["maximize", "minimize"]], Field(min_length=1)]
@@ -156,7 +167,7 @@ class Settings(pydantic.BaseModel):
     character: _Character
     method: _Plugin
     schedule: _Plugin
-    optimizer: _Plugin
+    optimizer: _Optimizer
     sampler: _Sampler
     exam: _Exam
     metric: Annotated[dict[Text, dict[str, Any]], Field(min_length=1)]
@@ -199,7 +210,7 @@ class Sweep:
 def load_sweep(overrides: Sequence[str]) -> Sweep:
     """Compose and check; ConfigError names everything that is wrong at once."""
     overrides, folders = _search_path(overrides)
-    with _hydra(folders):
+    with _Composing(folders):
         raw = _compose(overrides)
         first = _check(raw)
         axes = _axes(first.axes, raw)
@@ -234,14 +245,16 @@ def _search_path(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
         if word.startswith("--config-dir"):
             folder = word.partition("=")[2] or next(words, "")
             if not Path(folder).is_dir():
-                raise ConfigError(f"--config-dir {folder}: no such folder; give one with YAML files")
+                raise ConfigError(
+                    f"--config-dir {folder}: no such folder; give one with YAML files"
+                )
             folders.append(str(Path(folder).resolve()))
         else:
             left.append(word)
     return left, folders
 
 
-class _hydra:
+class _Composing:
     """Hydra's global state, entered and left clean."""
 
     def __init__(self, folders: list[str]) -> None:
@@ -300,7 +313,7 @@ def _check(raw: Mapping[str, Any]) -> Settings:
     metrics = raw.get("metric")
     for name, plugin in (metrics if isinstance(metrics, dict) else {}).items():
         problems += _plugin_problems(f"metric.{name}", {"name": name, **(plugin or {})})
-    if settings is not None:
+    if settings is not None and not problems:
         problems += _sense(settings)
     if problems or settings is None:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
@@ -337,7 +350,7 @@ def _plugin_problems(where: str, raw: Mapping[str, Any]) -> list[str]:
 def _sense(settings: Settings) -> list[str]:
     """What each field alone cannot say."""
     problems = []
-    base = settings.method.plugin().settings.get("base") if not problems else None
+    base = settings.method.plugin().settings.get("base")
     if base is not None and base not in settings.models.bases:
         known = ", ".join(settings.models.bases)
         problems.append(f"method.base={base}: models={settings.models.name} has {known}")
@@ -463,17 +476,13 @@ def _plain_values(
 ) -> tuple[Any, ...]:
     if name not in axes:
         return (getattr(settings, name),)
-    field = Settings.model_fields[name]
-    adapter: pydantic.TypeAdapter[tuple[Any, ...]] = pydantic.TypeAdapter(
-        tuple[Annotated[field.annotation, *field.metadata], ...], config={"allow_inf_nan": False}
-    )
     try:
-        values = adapter.validate_python(axes[name])
+        values = PLAIN_AXES[name].validate_python(axes[name])
     except pydantic.ValidationError as error:
         raise ConfigError("\n".join(_problems(error, f"axes.{name}"))) from error
     if len(set(values)) < len(values):
         raise ConfigError(f"axes.{name}={list(values)}: a value stands there twice; take one out")
-    return values
+    return tuple(values)
 
 
 def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
@@ -626,15 +635,19 @@ def _meaning(
             "precision": taught.precision,
             "max_grad_norm": taught.max_grad_norm,
         }
-        varied = {name for name in axes} | {
-            f"{getattr(taught, group).name}.{name.partition('.')[2]}"
-            for name in axes
-            for group in ("method", "optimizer", "schedule")
-            if name.startswith(f"{group}.")
-        } | {
-            f"{images.sampler.name}.{name.partition('.')[2].removeprefix('settings.')}"
-            for name in axes
-            if name.startswith("sampler.")
-        }
+        varied = (
+            set(axes)
+            | {
+                f"{getattr(taught, group).name}.{name.partition('.')[2]}"
+                for name in axes
+                for group in ("method", "optimizer", "schedule")
+                if name.startswith(f"{group}.")
+            }
+            | {
+                f"{images.sampler.name}.{name.partition('.')[2].removeprefix('settings.')}"
+                for name in axes
+                if name.startswith("sampler.")
+            }
+        )
         meaning.update({k: v for k, v in fields.items() if k not in varied})
     return meaning

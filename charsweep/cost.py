@@ -109,12 +109,14 @@ def _call_name(spec: ImageSetSpec) -> str:
 
 def snapshot_bytes(spec: TrajectorySpec, base: Path) -> int:
     """About what one snapshot takes: adapters of a rank, or the whole pipeline in float32."""
-    rank = spec.method.settings.get("rank")
+    rank: int | None = spec.method.settings.get("rank")
     if rank:
         shapes = tensor_shapes(base / "unet")
         taught = [shape for name, shape in shapes.items() if _is_attention(name)]
         return 4 * rank * sum(sum(shape[:2]) for shape in taught)
-    shapes = {k: v for part in base.iterdir() if part.is_dir() for k, v in tensor_shapes(part).items()}
+    shapes = {
+        k: v for part in base.iterdir() if part.is_dir() for k, v in tensor_shapes(part).items()
+    }
     sizes = [_size(shape) for shape in shapes.values()]
     return 4 * sum(sizes)
 
@@ -133,7 +135,7 @@ def _size(shape: list[int]) -> int:
 @cache
 def tensor_shapes(folder: Path) -> dict[str, list[int]]:
     """Names and shapes of all tensors in a folder's safetensors, from their headers alone."""
-    shapes = {}
+    shapes: dict[str, list[int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))

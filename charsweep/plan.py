@@ -80,7 +80,9 @@ class Plan:
     @property
     def cells_stored(self) -> int:
         """Cells whose result is already whole in the store."""
-        return sum(_is_stored(training, cell) for training in self.trainings for cell in training.cells)
+        return sum(
+            _is_stored(training, cell) for training in self.trainings for cell in training.cells
+        )
 
     @property
     def is_done(self) -> bool:
@@ -155,4 +157,3 @@ def _is_stored(training: Training, cell: Cell) -> bool:
     return cell.step not in training.snapshots and not any(
         s.draw or s.scores for s in training.scorings if s.images.key == cell.images.key
     )
-

@@ -1,4 +1,4 @@
-"""Work done in, one live view out: what is being done, how far, time left; plain lines otherwise."""
+"""Work done in, one live view out: what is being done, how far, time left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from charsweep.results import CellResult
@@ -41,7 +48,10 @@ class View:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         if self.terminal:
             self.live.stop()
@@ -71,11 +81,15 @@ class View:
             self.spent[name] += seconds
             done = self._task(name).completed
             self.cost[name] = self.spent[name] / done if done else self.cost[name]
-        steps = f"{1 / self.cost['steps']:.1f}/s, loss {self.loss:.4f}" if self.spent["steps"] else ""
+        steps = (
+            f"{1 / self.cost['steps']:.1f}/s, loss {self.loss:.4f}" if self.spent["steps"] else ""
+        )
         self.bars.update(self.tasks["steps"], note=steps)
         self.bars.update(self.tasks["cells"], note=f"about {span(self.left)} left")
         if not self.terminal and time.monotonic() - self._said > PLAIN_SECONDS:
-            counts = [f"{n} {self._task(n).completed:.0f}/{self._task(n).total:.0f}" for n in self.tasks]
+            counts = [
+                f"{n} {self._task(n).completed:.0f}/{self._task(n).total:.0f}" for n in self.tasks
+            ]
             self.say(", ".join(counts) + f"; {steps}; about {span(self.left)} left")
 
     @property
@@ -98,7 +112,7 @@ class View:
         else:
             self.say(f"  {where}: failed: {result.error}")
 
-    def _task(self, name: str):  # type: ignore[no-untyped-def]  # rich's Task is not re-exported
+    def _task(self, name: str) -> Task:
         return self.bars.tasks[self.tasks[name]]
 
 

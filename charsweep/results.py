@@ -55,7 +55,9 @@ def scores_of(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, float
     """Stored scores of one image set, by metric name; a metric that does not apply is None."""
     specs = {metric.name: cell.score_spec(metric, images) for metric in cell.metrics}
     return {
-        name: store.read_score(spec)["value"] for name, spec in specs.items() if store.has_score(spec)
+        name: store.read_score(spec)["value"]
+        for name, spec in specs.items()
+        if store.has_score(spec)
     }
 
 

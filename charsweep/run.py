@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,16 @@ from charsweep.config import ALWAYS, Sweep
 from charsweep.errors import StoreError
 from charsweep.keys import canonical
 from charsweep.plan import Plan, plan_work
-from charsweep.progress import View, span, out
+from charsweep.progress import View, out, span
 from charsweep.report import write_report
-from charsweep.results import CellResult, json_line, read_results, scores_of, write_results
+from charsweep.results import (
+    CellResult,
+    json_line,
+    read_results,
+    result_of,
+    scores_of,
+    write_results,
+)
 from charsweep.store import Store, read_json, unwritable, write_json
 from charsweep.study import Study, hold
 from charsweep.track import Tracker, read_runs, rebuild, start
@@ -38,7 +45,7 @@ def run(sweep: Sweep) -> Path:
         out(describe(sweep, numbers))
         write_json(sweep.folder / "plan.json", numbers)
         if plan.is_done:
-            return finish_stored(sweep, store, plan, numbers, began)
+            return finish_stored(sweep, store, numbers, began)
         return execute(sweep, store, numbers, began)
 
 
@@ -48,7 +55,7 @@ def execute(sweep: Sweep, store: Store, numbers: dict[str, Any], began: str) -> 
 
     results = earlier_results(sweep)
     study = Study(sweep)
-    varied = [name for name in sweep.axes]
+    varied = list(sweep.axes)
     with View() as view:
         engine = LocalEngine(sweep, store, view)
         record = sweep_record(sweep, store, numbers, began, environment(engine.device))
@@ -65,39 +72,56 @@ def execute(sweep: Sweep, store: Store, numbers: dict[str, Any], began: str) -> 
                     append_result(sweep.folder / "cells.jsonl", numbered)
                     study.tell(numbered)
                     view.cell(numbered, varied)
-            record = sweep_record(sweep, store, numbers, began, record["environment"], engine)
-            finish(sweep, results, record)
-        finally:
-            wait_for_tracking(tracker, view, study, sweep)
+        except BaseException:
+            if tracker:
+                tracker.close()
+            raise
+        record = sweep_record(sweep, store, numbers, began, record["environment"], engine)
+        finish(sweep, results, record)
+        wait_for_tracking(tracker, view, study, sweep)
     page = write_report(sweep.folder, store.folder)
     say_where(sweep, page)
     return page
 
 
-def finish_stored(
-    sweep: Sweep, store: Store, plan: Plan, numbers: dict[str, Any], began: str
-) -> Path:
+def finish_stored(sweep: Sweep, store: Store, numbers: dict[str, Any], began: str) -> Path:
     """Everything is in the store: bring study, MLflow and report up to date, if they are not."""
-    from charsweep.results import result_of
-
     study = Study(sweep)
-    results = earlier_results(sweep)
+    earlier, results = earlier_results(sweep), {}
     for cells in study.batches():
         for cell in cells:
             result = study.numbered(result_of(cell, store, 0.0))
-            results[cell.key] = with_paid(result, results.get(cell.key))
+            results[cell.key] = with_paid(result, earlier.get(cell.key))
             study.tell(results[cell.key])
+    page = sweep.folder / "report" / "index.html"
     path = sweep.folder / "sweep.json"
     known = read_json(path) if path.exists() else {}
+    if is_up_to_date(sweep, known, earlier, results) and page.exists():
+        say_where(sweep, page)
+        return page
     record = sweep_record(sweep, store, numbers, began, known.get("environment", {}))
-    if known.get("references"):
-        record["references"] |= {"real": known["references"].get("real", {})}
-    finish(sweep, results, record)
+    record["references"]["real"] = known.get("references", {}).get("real", {})
+    finish(sweep, {**earlier, **results}, record)
     with View() as view:
         wait_for_tracking(start_tracking(sweep, store), view, study, sweep)
     page = write_report(sweep.folder, store.folder)
     say_where(sweep, page)
     return page
+
+
+def is_up_to_date(
+    sweep: Sweep,
+    known: Mapping[str, Any],
+    earlier: Mapping[str, CellResult],
+    results: Mapping[str, CellResult],
+) -> bool:
+    """Whether record, report and MLflow already say all that this command asks for."""
+    same = all(earlier.get(key) == result for key, result in results.items())
+    tracked = (
+        not sweep.settings.runtime.tracking or results.keys() <= read_runs(sweep.folder).keys()
+    )
+    asked = known.get("axes") == {name: list(values) for name, values in sweep.axes.items()}
+    return bool(same and tracked and asked and known.get("finished"))
 
 
 def finish(sweep: Sweep, results: Mapping[str, CellResult], record: dict[str, Any]) -> None:
@@ -116,8 +140,6 @@ def earlier_results(sweep: Sweep) -> dict[str, CellResult]:
 
 def with_paid(result: CellResult, earlier: CellResult | None) -> CellResult:
     """What a cell cost here adds up over the commands that worked on it."""
-    from dataclasses import replace
-
     if earlier is None:
         return result
     return replace(result, paid_seconds=round(result.paid_seconds + earlier.paid_seconds, 3))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -18,6 +19,10 @@ from charsweep.errors import ConfigError
 from charsweep.plugins import resolve
 from charsweep.specs import ImageSetSpec, Plugin
 from charsweep.store import Store, image_manifest, new_folder
+
+
+class NotFiniteError(Exception):
+    """The weights are so far off that their images are no numbers: the trajectory has diverged."""
 
 
 def draw(spec: ImageSetSpec, base: Base, store: Store) -> Iterator[int]:
@@ -54,11 +59,13 @@ def draw_batch(
                 guidance_scale=spec.guidance_scale,
                 height=spec.resolution,
                 width=spec.resolution,
-                output_type="pil",
-            ).images
+                output_type="np",
+            ).images[: len(jobs)]
     finally:
         pipeline.scheduler = own
-    return list(images[: len(jobs)])
+    if not np.isfinite(images).all():
+        raise NotFiniteError(f"step {spec.snapshot.step} draws nothing finite")
+    return list(pipeline.numpy_to_pil(images))
 
 
 def make_scheduler(sampler: Plugin, config: Any, own: Any) -> Any:

@@ -88,10 +88,10 @@ def load_dino(spec: EncoderSpec, folder: Path) -> Encoder:
 
     try:
         with quiet():
-            network = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+            network: Any = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
     except Exception as error:
         raise _unreadable("DINO", folder, error) from error
-    config = network.pretrained_cfg
+    config: dict[str, Any] = network.pretrained_cfg
     return Encoder(spec, network.float().eval(), config["mean"], config["std"], None)
 
 
@@ -140,7 +140,9 @@ class Scorer:
                 "command again"
             ) from error
         by_encoder = {name: encoder.images(pictures) for name, encoder in self.encoders.items()}
-        return ImageFeatures(by_encoder, tuple(np.repeat(range(len(spec.prompts)), len(spec.seeds))))
+        return ImageFeatures(
+            by_encoder, tuple(np.repeat(range(len(spec.prompts)), len(spec.seeds)))
+        )
 
     def _kept(self, spec: ImageSetSpec) -> ImageFeatures:
         if spec.key not in self._images:

@@ -93,6 +93,12 @@ class Store:
         path = self.source(spec) / "diverged.json"
         return int(read_json(path)["step"]) if path.exists() else None
 
+    def mark_diverged(self, spec: TrajectorySpec, step: int) -> None:
+        """Record that nothing finite comes from `step` on; an earlier mark stands."""
+        known = self.diverged_at(spec)
+        if known is None or step < known:
+            write_json(self.source(spec) / "diverged.json", {"step": step})
+
     def losses(self, spec: TrajectorySpec) -> list[LossRow]:
         path = self.source(spec) / "loss.csv"
         return read_losses(path) if path.exists() else []
@@ -119,16 +125,28 @@ class Store:
         write_json(path, {**values, **_manifest(spec, spec.key)})
 
     def read_score(self, spec: ScoreSpec) -> dict[str, Any]:
-        return read_json(self.score(spec))
+        stored: dict[str, Any] = read_json(self.score(spec))
+        return stored
 
     @contextlib.contextmanager
-    def lock(self, spec: TrajectorySpec) -> Iterator[None]:
-        """Hold the trajectory while training it; released by the system when a process dies."""
+    def lock(self, spec: Source) -> Iterator[None]:
+        """Hold a source while working on it; the system lets go of it when a process dies.
+
+        What a killed process left half-written is cleared away first.
+        """
         folder = self.source(spec)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / ".lock").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                for path in sorted(folder.rglob(".*.tmp"), reverse=True):
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink(missing_ok=True)
+                yield
+        except OSError as error:
+            raise unwritable(folder, error) from error
 
 
 # -- files: temporary name, rename, manifest last --------------------------------------------------

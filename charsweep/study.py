@@ -138,7 +138,9 @@ class Study:
 
     def link_runs(self, runs: Mapping[str, str]) -> None:
         """Write each trial's MLflow run on the study: a trial that was told takes no more words."""
-        linked = {str(trial.number): runs[key] for key, trial in self._load().items() if key in runs}
+        linked = {
+            str(trial.number): runs[key] for key, trial in self._load().items() if key in runs
+        }
         if linked != self.study.user_attrs.get("mlflow_runs"):
             self.study.set_user_attr("mlflow_runs", linked)
 

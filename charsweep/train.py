@@ -22,7 +22,7 @@ from charsweep.errors import StoreError, TrainingError
 from charsweep.plan import Piece
 from charsweep.plugins import resolve
 from charsweep.specs import SnapshotSpec, TrajectorySpec
-from charsweep.store import LossRow, Store, loss_line, new_folder, write_json, write_losses
+from charsweep.store import LossRow, Store, loss_line, new_folder, write_losses
 
 
 class Student(Protocol):
@@ -77,7 +77,7 @@ def train(
 
             if diverged:
                 losses.flush()
-                write_json(folder / "diverged.json", {"step": step})
+                store.mark_diverged(spec, step)
                 return
             if step in piece.snapshots:
                 save_snapshot(SnapshotSpec(spec, step), student, store)
@@ -113,7 +113,11 @@ def save_snapshot(spec: SnapshotSpec, student: Student, store: Store) -> None:
 
 
 def save_state(
-    store: Store, spec: TrajectorySpec, step: int, student: Student, optimizer: torch.optim.Optimizer
+    store: Store,
+    spec: TrajectorySpec,
+    step: int,
+    student: Student,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """Write what is needed to go on after `step`, then drop the older state."""
     state = optimizer.state_dict()["state"]
@@ -149,5 +153,6 @@ def load_state(folder: Path, student: Student, optimizer: torch.optim.Optimizer)
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except Exception as error:
         raise StoreError(
-            f"cannot resume from {folder}: {error}; delete that folder and run the same command again"
+            f"cannot resume from {folder}: {error}; delete that folder and run the same command "
+            "again"
         ) from error

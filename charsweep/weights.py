@@ -52,8 +52,8 @@ def _fetch(repository: str) -> Path:
         raise ModelsError(
             f"weights {repository} are not in the hub cache and cannot be fetched "
             f"({type(error).__name__}). With a network: `hf download {repository}` (gated "
-            "ones: accept their licence and set HF_TOKEN). Without: copy a diffusers folder here and "
-            "give its path, or use models=embedded"
+            "ones: accept their licence and set HF_TOKEN). Without: copy a diffusers folder here "
+            "and give its path, or use models=embedded"
         ) from error
 
 
@@ -76,7 +76,9 @@ def pipeline_kind(folder: Path) -> str:
     """`sd` or `sdxl`, as the folder's `model_index.json` says."""
     index = folder / "model_index.json"
     if not index.exists():
-        raise ModelsError(f"{folder} has no model_index.json: it is not a diffusers pipeline folder")
+        raise ModelsError(
+            f"{folder} has no model_index.json: it is not a diffusers pipeline folder"
+        )
     try:
         name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (ValueError, KeyError, TypeError, OSError) as error:

@@ -26,7 +26,7 @@ from charsweep.plan import Plan, Scoring, Training
 from charsweep.plugins import resolve
 from charsweep.progress import View
 from charsweep.results import CellResult, Paid, result_of
-from charsweep.sample import draw, make_scheduler
+from charsweep.sample import NotFiniteError, draw, make_scheduler
 from charsweep.score import LOADERS, Scorer
 from charsweep.specs import BaseSpec, ImageSetSpec, TrajectorySpec, TruthSpec
 from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
@@ -54,9 +54,12 @@ class LocalEngine:
         """Do the plan, yielding each cell as it is finished, diverged or failed."""
         self._check(plan)
         for scoring in plan.references:
-            self._score(scoring)
+            if scoring.draw or scoring.scores:
+                with self.store.lock(scoring.images.snapshot.source):
+                    self._score(scoring)
         for training in plan.trainings:
-            yield from self._training(training)
+            with self.store.lock(training.trajectory):
+                yield from self._training(training)
             self.view.advance("trajectories")
 
     def among_references(self) -> dict[str, float]:
@@ -68,21 +71,27 @@ class LocalEngine:
     def _training(self, training: Training) -> Iterator[CellResult]:
         paid = Paid()
         try:
-            with self.store.lock(training.trajectory):
-                self._train(training, paid)
+            self._train(training, paid)
         except (TrainingError, torch.OutOfMemoryError) as error:
             for cell in training.cells:
                 if not self.store.has_snapshot(cell.images.snapshot):
-                    yield result_of(cell, self.store, paid.seconds.get(str(cell.step), 0.0), str(error))
+                    yield result_of(
+                        cell, self.store, paid.seconds.get(str(cell.step), 0.0), str(error)
+                    )
         scorings = {scoring.images.key: scoring for scoring in training.scorings}
         for cell in training.cells:
-            if self.store.has_snapshot(cell.images.snapshot):
-                spent = self._score(scorings[cell.images.key])
+            diverged_at = self.store.diverged_at(training.trajectory)
+            if diverged_at is not None and cell.step >= diverged_at:
+                yield result_of(cell, self.store, paid.seconds.pop(str(cell.step), 0.0))
+            elif self.store.has_snapshot(cell.images.snapshot):
+                try:
+                    spent = self._score(scorings[cell.images.key])
+                except NotFiniteError:
+                    self.store.mark_diverged(training.trajectory, cell.step)
+                    yield result_of(cell, self.store, paid.seconds.pop(str(cell.step), 0.0))
+                    continue
                 paid.add(cell.key, spent + paid.seconds.pop(str(cell.step), 0.0))
                 yield result_of(cell, self.store, paid.seconds[cell.key])
-            elif self.store.diverged_at(training.trajectory) is not None:
-                seconds = paid.seconds.pop(str(cell.step), 0.0)
-                yield result_of(cell, self.store, seconds)
 
     def _train(self, training: Training, paid: Paid) -> None:
         """Train the pieces that are missing; what each step cost is booked to the next snapshot."""
@@ -209,7 +218,11 @@ class LocalEngine:
 
 def find_device(name: str) -> torch.device:
     """`auto`: a CUDA card if there is one, else Apple's, else the CPU."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
         name = next(kind for kind, found in there.items() if found)
     if not there[name]:
@@ -263,4 +276,3 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip()
-

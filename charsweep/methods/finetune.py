@@ -215,7 +215,8 @@ class Student:
         kept = self.noising.alphas_cumprod.to(timesteps.device)[timesteps]
         snr = kept / (1 - kept)
         divisor = snr + 1 if self.noising.config.prediction_type == "v_prediction" else snr
-        return snr.clamp(max=self.method.min_snr_gamma) / divisor
+        weights: Tensor = snr.clamp(max=self.method.min_snr_gamma) / divisor
+        return weights
 
     def _conditioning(self, captions: list[str]) -> Conditioning:
         if self.method.text_encoder:
@@ -236,7 +237,9 @@ class Student:
         layers = {}
         for name, module in self.taught.items():
             state = get_peft_model_state_dict(module)
-            if name == "text_encoder":  # the published name of a layer that transformers 5 flattened
+            if (
+                name == "text_encoder"
+            ):  # the published name of a layer that transformers 5 flattened
                 state = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in state.items()}
             layers[f"{name}_lora_layers"] = state
             config = module.peft_config["default"].to_dict()

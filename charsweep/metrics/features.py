@@ -39,7 +39,7 @@ class Exam:
 
 @dataclass(frozen=True)
 class Score:
-    """A number for the image set, and for each image where that makes sense; None: does not apply."""
+    """A number for the image set, and one per image where that makes sense; None: not applicable."""
 
     value: float | None
     per_image: tuple[float, ...] | None = None

@@ -1,4 +1,4 @@
-"""Features of an exam in, the share of images that are the character, in the prompt, no copy, out."""
+"""Features of an exam in; out, the share of images that are right in all respects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class QualityRatio:
 
     def _bar(self, exam: Exam) -> NDArray[np.float64]:
         """Per image (N,): what the untaught base reaches for the same prompt."""
-        assert exam.untaught is not None and exam.prompts is not None
+        assert exam.untaught is not None
+        assert exam.prompts is not None
         reached = prompt_similarity(exam.untaught, exam.prompts)
         asked = np.array(exam.untaught.prompt_of)
         bars = {p: reached[asked == p].mean() for p in set(exam.untaught.prompt_of)}

@@ -1,1 +1,1 @@
-"""Schedules: step and horizon in, factor on the learning rate out. Reached through conf/schedule/."""
+"""Schedules: step and horizon in, factor on the rate out. Reached through conf/schedule/."""

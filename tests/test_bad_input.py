@@ -1,0 +1,247 @@
+"""The mistakes people make: each exits 2 with one message that gives the value and the remedy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from charsweep import embedded
+from charsweep.__main__ import main
+
+DRAWINGS = embedded.FOLDER / "unicorn_girl"
+WEIGHTS = embedded.FOLDER / "weights"
+
+# What was typed, and words that the message must hold: the value, where, what to do.
+TYPED: list[tuple[list[str], list[str]]] = [
+    (["method=nope"], ["method/nope", "dreambooth_lora"]),
+    (["sweep=lr_grid"], ["+sweep=lr_grid"]),
+    (["+sweep=nope"], ["sweep/nope", "lr_grid"]),
+    (["models=huge"], ["models/huge", "embedded"]),
+    (["metric=[dino,beauty]"], ["metric/beauty"]),
+    (["lr=-1e-4"], ["lr=-0.0001", "greater than 0"]),
+    (["lr=0"], ["lr=0", "greater than 0"]),
+    (["lr=fast"], ["lr=fast", "number"]),
+    (["lr=nan"], ["lr=nan", "finite"]),
+    (["lr=inf"], ["lr=inf"]),
+    (["train_steps=0"], ["train_steps=0", "greater than or equal to 1"]),
+    (["train_steps=1.5"], ["train_steps=1.5", "integer"]),
+    (["train_steps=many"], ["train_steps=many", "integer"]),
+    (["inference_steps=5000"], ["inference_steps=5000", "1000"]),
+    (["seed=-1"], ["seed=-1"]),
+    (["batch_size=0"], ["batch_size=0"]),
+    (["resolution=100"], ["resolution=100", "multiple of 8"]),
+    (["precision=fp64"], ["precision=fp64", "fp32"]),
+    (["precision=bf16"], ["precision=bf16", "fp32"]),
+    (["max_grad_norm=0"], ["max_grad_norm=0"]),
+    (["action=fly"], ["action=fly", "run"]),
+    (["name=../escape"], ["name=../escape"]),
+    (["name="], ["name="]),
+    (["tran_steps=100"], ["tran_steps"]),
+    (["+tran_steps=100"], ["tran_steps", "no such setting"]),
+    (["method.rank=0"], ["method.rank=0"]),
+    (["method.rank=four"], ["method.rank=four", "integer"]),
+    (["method.alpha=-1"], ["method.alpha=-1"]),
+    (["method.adapter=magic"], ["method.adapter=magic", "lora"]),
+    (["method.trains=everything"], ["method.trains=everything", "adapters"]),
+    (["method=dreambooth", "+method.rank=4"], ["method", "trains=adapters"]),
+    (["method.base=sd3"], ["method.base=sd3", "sdxl"]),
+    (["method.prior_weight=-1"], ["method.prior_weight=-1"]),
+    (["method.noise_offset=x"], ["method.noise_offset=x"]),
+    (["+method.colour=red"], ["method.colour", "no such setting"]),
+    (["schedule.warmup_steps=-3"], ["schedule.warmup_steps=-3"]),
+    (["method._target_=charsweep.nope.X"], ["charsweep.nope.X"]),
+    (["sampler.guidance_scale=0"], ["sampler.guidance_scale=0"]),
+    (["sampler.batch_width=0"], ["sampler.batch_width=0"]),
+    (["exam.prompts=[]"], ["exam.prompts"]),
+    (["exam.prompts=['a picture of a girl']"], ["{subject}"]),
+    (["exam.seeds=[]"], ["exam.seeds"]),
+    (["exam.seeds=[1,1]"], ["exam.seeds", "twice"]),
+    (["+axes.lr=[]"], ["axes.lr", "empty"]),
+    (["+axes.lr=1e-4"], ["axes.lr=0.0001", "list"]),
+    (["+axes.lr=[1e-4,1e-4]"], ["axes.lr", "twice"]),
+    (["+axes.lr=[1e-4,0.0001]"], ["axes.lr", "twice"]),
+    (["+axes.lr=[1e-4,soon]"], ["axes.lr", "soon"]),
+    (["+axes.lr=[1e-4,-1]"], ["axes.lr", "-1"]),
+    (["+axes.colour=[red]"], ["axes.colour", "method"]),
+    (["+axes.name=[a,b]"], ["axes.name"]),
+    (["+axes.method=[lora,nope]"], ["method/nope"]),
+    (["+axes.method.rank=[4,zero]"], ["method.rank=zero"]),
+    (["+axes.method.rank=[4,{a:1}]"], ["axes.method.rank", "numbers or words"]),
+    (["+objectives.beauty=maximize"], ["objectives.beauty"]),
+    (["objectives.dino=upwards"], ["objectives.dino=upwards", "maximize"]),
+    (["runtime.device=tpu"], ["runtime.device=tpu", "auto"]),
+    (["runtime.threads=0"], ["runtime.threads=0"]),
+    (["character=folder"], ["character.images"]),
+    (["character=folder", "character.images=no/such/folder"], ["no/such/folder"]),
+    (["character.identifier=''"], ["character.identifier"]),
+    (["character.instance_prompt='a picture of her'"], ["a picture of her", "UnicornGirl"]),
+    (["models.bases.sdxl.path=no/such/folder"], ["no/such/folder"]),
+    (["models.bases.sdxl.path=model.ckpt"], ["model.ckpt"]),
+    (["models.bases.sdxl.path=embedded:weights/clip"], ["model_index.json"]),
+    (["models.encoders.clip.path=/no/such/clip"], ["/no/such/clip"]),
+    (["lr=[1,2]"], ["lr="]),
+    (["lr"], ["lr"]),
+    (["lr=1e-4=2"], ["lr=1e-4=2"]),
+    (["--resume"], ["--resume"]),
+    (["--config-dir", "no/such/conf"], ["no/such/conf"]),
+]
+
+
+def refuse(words: list[str], capsys: pytest.CaptureFixture[str], root: Path) -> str:
+    """The message of a refused command; nothing may have been written."""
+    assert main([*words, *([] if "root=" in str(words) else [f"root={root}"])]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert len(captured.err) < 1500
+    if root.is_dir():
+        assert [path.name for path in root.iterdir() if path.name != "given"] == []
+    return captured.err
+
+
+@pytest.mark.parametrize(("words", "said"), TYPED, ids=[" ".join(words) for words, _ in TYPED])
+def test_a_wrong_word_is_one_message(
+    words: list[str], said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refuse(words, capsys, tmp_path)
+    for word in said:
+        assert word in message, message
+
+
+def test_all_mistakes_are_shown_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["lr=-1", "train_steps=0", "method.rank=0", "schedule.warmup_steps=-1"]
+    message = refuse(words, capsys, tmp_path)
+    for word in ("lr=-1", "train_steps=0", "method.rank=0", "schedule.warmup_steps=-1"):
+        assert word in message
+
+
+def no_images(folder: Path) -> None:
+    folder.mkdir()
+
+
+def broken_png(folder: Path) -> None:
+    shutil.copytree(DRAWINGS, folder)
+    data = (folder / "03.png").read_bytes()
+    (folder / "03.png").write_bytes(data[: len(data) // 2])
+
+
+def no_image_at_all(folder: Path) -> None:
+    shutil.copytree(DRAWINGS, folder)
+    (folder / "03.png").write_text("not a picture")
+
+
+def too_small(folder: Path) -> None:
+    shutil.copytree(DRAWINGS, folder)
+    Image.new("RGB", (8, 8)).save(folder / "03.png")
+
+
+def caption_alone(folder: Path) -> None:
+    shutil.copytree(DRAWINGS, folder)
+    (folder / "03.png").unlink()
+
+
+@pytest.mark.parametrize("make", [no_images, broken_png, no_image_at_all, too_small, caption_alone])
+def test_bad_drawings_are_one_message(
+    make: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "given"
+    make(folder)
+    words = ["character=folder", f"character.images={folder}"]
+    message = refuse(words, capsys, tmp_path)
+    assert ("given" if make is no_images else "03") in message
+
+
+def base_copy(folder: Path, name: str = "sdxl") -> Path:
+    shutil.copytree(WEIGHTS / name, folder)
+    return folder
+
+
+def truncated(folder: Path) -> None:
+    path = base_copy(folder) / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:100_000])
+
+
+def without_unet(folder: Path) -> None:
+    shutil.rmtree(base_copy(folder) / "unet")
+
+
+def other_tokenizer(folder: Path) -> None:
+    path = base_copy(folder) / "text_encoder" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "vocab_size": 999}))
+
+
+def no_json(folder: Path) -> None:
+    (base_copy(folder) / "model_index.json").write_text("{")
+
+
+def other_pipeline(folder: Path) -> None:
+    path = base_copy(folder) / "model_index.json"
+    path.write_text(path.read_text().replace("StableDiffusionXLPipeline", "FluxPipeline"))
+
+
+@pytest.mark.parametrize(
+    "make", [truncated, without_unet, other_tokenizer, no_json, other_pipeline]
+)
+def test_unreadable_weights_are_one_message(
+    make: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "given"
+    make(folder)
+    words = [f"models.bases.sdxl.path={folder}", f"root={tmp_path}", "runtime.tracking=false"]
+    assert main(words) == 2
+    message = capsys.readouterr().err
+    assert "ModelsError" in message
+    assert str(folder) in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["optimizer._target_=torch.optim.Nope"],
+        ["optimizer._target_=collections.OrderedDict"],
+        ["+optimizer.colour=red"],
+        ["sampler._target_=diffusers.NopeScheduler"],
+        ["sampler=ddim", "sampler.settings.beta_schedule=nope", "+sampler.settings={}"],
+        ["runtime.device=cuda"],
+    ],
+)
+def test_what_only_torch_knows_is_refused_before_training(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    if "runtime.device=cuda" in words and torch.cuda.is_available():
+        pytest.skip("there is a card")
+    assert main([*words, f"root={tmp_path}", "runtime.tracking=false", "train_steps=1"]) == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    assert "ConfigError" in captured.err
+    assert not list(tmp_path.glob("sweeps/store/*/loss.csv"))
+
+
+def test_a_root_that_cannot_be_written_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main([f"root={tmp_path / 'file'}", "train_steps=1"]) == 2
+    message = capsys.readouterr().err
+    assert "StoreError" in message
+    assert str(tmp_path / "file") in message
+    assert "root=" in message
+
+
+def test_a_report_of_a_sweep_that_never_ran(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refuse(["+sweep=lr_grid", "action=report"], capsys, tmp_path)
+    assert "lr_grid" in message
+    assert "run it first" in message

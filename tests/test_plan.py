@@ -1,0 +1,140 @@
+"""What the plan says must be done, and that saying it needs no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small import small, sweep_of
+
+from charsweep import cost
+from charsweep.config import load_sweep
+from charsweep.errors import StoreError
+from charsweep.keys import differences, key_of, short_number
+from charsweep.plan import plan_work
+from charsweep.specs import SnapshotSpec
+from charsweep.store import Store, write_json
+
+
+def test_step_counts_and_inference_steps_share_one_trajectory(tmp_path: Path) -> None:
+    steps = ",".join(str(n) for n in range(10, 201, 10))
+    inference = ",".join(str(n) for n in range(10, 101, 10))
+    sweep = sweep_of(
+        tmp_path, f"+axes.train_steps=[{steps}]", f"+axes.inference_steps=[{inference}]"
+    )
+    plan = plan_work(sweep.cells, Store(tmp_path), sweep.truth)
+    assert len(sweep.cells) == 200
+    assert len(plan.trainings) == 1
+    assert plan.steps_needed == 200
+    assert plan.steps_asked == 10 * sum(range(10, 201, 10))
+    assert plan.trainings[0].snapshots == tuple(range(10, 201, 10))
+    assert len(plan.trainings[0].scorings) == 200
+
+
+def test_a_schedule_that_needs_the_horizon_is_not_merged(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "schedule=cosine", "+axes.train_steps=[4,8]")
+    plan = plan_work(sweep.cells, Store(tmp_path))
+    assert len(plan.trainings) == 2
+    assert plan.steps_needed == 12
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trajectories"),
+    [
+        (["+axes.lr=[1e-3,1e-4]", "+axes.seed=[0,1,2]"], 6),
+        (["+axes.method=[lora,dreambooth_lora,dreambooth]"], 3),
+        (["+axes.method.rank=[2,4,8]"], 3),
+        (["+axes.method.base=[sd15,sdxl]"], 2),
+        (["+axes.sampler=[base,ddim]", "+axes.inference_steps=[2,3]"], 1),
+        (["+axes.sampler.guidance_scale=[1,3,5]"], 1),
+        (["+axes.method.min_snr_gamma=[null,5]"], 2),
+        (["+axes.schedule.warmup_steps=[0,10]"], 2),
+        (["+axes.optimizer.weight_decay=[0,0.1]"], 2),
+    ],
+)
+def test_any_setting_can_be_an_axis(
+    overrides: list[str], trajectories: int, tmp_path: Path
+) -> None:
+    sweep = sweep_of(tmp_path, *overrides)
+    assert len({cell.trajectory.key for cell in sweep.cells}) == trajectories
+    assert len({cell.key for cell in sweep.cells}) == len(sweep.cells)
+    for name in sweep.axes:
+        assert len({cell.values[name] for cell in sweep.cells}) == len(sweep.axes[name])
+
+
+def test_what_changes_no_result_changes_no_key(tmp_path: Path) -> None:
+    one = sweep_of(tmp_path, "lr=1e-3")
+    two = load_sweep(
+        [*small(tmp_path / "elsewhere", "lr=0.001"), "name=other", "runtime.threads=3",
+         "runtime.tracking=false", "question=why"]
+    )  # fmt: skip
+    assert [cell.key for cell in one.cells] == [cell.key for cell in two.cells]
+    assert one.cells[0].key != sweep_of(tmp_path, "lr=1.1e-3").cells[0].key
+
+
+def test_numbers_have_one_spelling() -> None:
+    assert key_of({"a": 1}) == key_of({"a": 1.0}) == key_of({"a": 1e0})
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+    assert key_of({"a": 1}) != key_of({"a": True})
+    assert list(differences({"a": {"b": 1}}, {"a": {"b": 2}})) == ["a.b: 1 is not 2"]
+    assert [short_number(x) for x in (1e-4, 5e-5, 1.5e-4, 1.0)] == [
+        "1e-04", "5e-05", "0.00015", "1e+00",
+    ]  # fmt: skip
+
+
+def test_keys_have_not_moved() -> None:
+    """A key that changes makes everybody's store worthless: change it on purpose only."""
+    assert key_of({"method": "lora", "lr": 1e-4, "steps": [1, 2], "none": None}) == "855b46d8727d"
+
+
+def test_a_manifest_that_says_something_else_is_an_error(tmp_path: Path) -> None:
+    sweep, store = sweep_of(tmp_path), Store(tmp_path)
+    spec = sweep.cells[0].trajectory
+    folder = store.open_trajectory(spec)
+    assert store.open_trajectory(spec) == folder
+    text = (folder / "spec.json").read_text()
+    (folder / "spec.json").write_text(text.replace('"seed": 0', '"seed": 7'))
+    with pytest.raises(StoreError, match="seed: 7 is not 0"):
+        store.open_trajectory(spec)
+
+
+def test_no_manifest_means_not_there(tmp_path: Path) -> None:
+    sweep, store = sweep_of(tmp_path), Store(tmp_path)
+    snapshot = SnapshotSpec(sweep.cells[0].trajectory, 400)
+    store.snapshot(snapshot).mkdir(parents=True)
+    (store.snapshot(snapshot) / "pytorch_lora_weights.safetensors").write_bytes(b"half")
+    assert not store.has_snapshot(snapshot)
+    write_json(store.snapshot(snapshot) / "snapshot.json", {"spec": {"step": 400}})
+    store.open_trajectory(sweep.cells[0].trajectory)
+    assert store.has_snapshot(snapshot)
+
+
+def test_the_plan_names_what_it_costs(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "train_steps=100", "+axes.lr=[1e-3,1e-4]")
+    plan, store = plan_work(sweep.cells, Store(tmp_path)), Store(tmp_path)
+    numbers = cost.summary(plan, store, dict(sweep.bases))
+    assert numbers["steps_needed"] == 200
+    assert numbers["images"] == 16  # two cells, the base with both prompts: four images each
+    assert not numbers["measured"]
+    cost.Speeds(store).remember_step(sweep.cells[0].trajectory, 2.0)
+    cost.Speeds(store).remember_call(sweep.cells[0].images, 0.5)
+    again = cost.summary(plan, store, dict(sweep.bases))
+    assert again["measured"]
+    assert again["seconds"] == pytest.approx(200 * 2.0 + 16 * 2 * 2 * 0.5)
+
+
+def test_planning_needs_no_torch_and_writes_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys; from charsweep.__main__ import main; code = main(sys.argv[1:]);"
+        "heavy = {'torch', 'diffusers', 'transformers', 'mlflow'} & sys.modules.keys();"
+        "assert not heavy, heavy; sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "+sweep=lr_grid", f"root={tmp_path}", "action=plan"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "7,000 to train" in done.stdout
+    assert list(tmp_path.iterdir()) == []
