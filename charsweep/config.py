@@ -11,10 +11,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pydantic
 from hydra import compose, initialize_config_dir
@@ -22,22 +22,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ConfigDict, Field, StringConstraints
 
-from charsweep.character import Character, load_character, load_truth
+from charsweep.cells import base_names, cells_of, character_of, encoders_of, meaning_of, truth_of
+from charsweep.character import Character
 from charsweep.errors import CharsweepError, ConfigError
-from charsweep.plugins import resolve
-from charsweep.specs import (
-    BaseSpec,
-    Cell,
-    EncoderSpec,
-    ImageSetSpec,
-    Plugin,
-    SnapshotSpec,
-    TrajectorySpec,
-    TruthSpec,
-)
-from charsweep.weights import find_folder, pipeline_kind, weights_digest
+from charsweep.settings import PLAIN_AXES, PluginSettings, Settings, mistakes
+from charsweep.specs import Cell, EncoderSpec, ImageSetSpec
+from charsweep.weights import find_folder
 
 CONF = next(
     folder
@@ -46,132 +37,6 @@ CONF = next(
 )
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
             "character", "exam", "metric")  # fmt: skip
-STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Rate = Annotated[float, Field(gt=0, le=100)]
-Steps = Annotated[int, Field(ge=1, le=10_000_000)]
-InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
-FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-
-_FINITE = ConfigDict(allow_inf_nan=False)
-PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
-    "lr": pydantic.TypeAdapter(tuple[Rate, ...], config=_FINITE),
-    "train_steps": pydantic.TypeAdapter(tuple[Steps, ...]),
-    "inference_steps": pydantic.TypeAdapter(tuple[InferenceSteps, ...]),
-    "seed": pydantic.TypeAdapter(tuple[Seed, ...]),
-}
-ALWAYS = ("method", *PLAIN_AXES)
-
-
-class _Base(pydantic.BaseModel):
-    model_config = STRICT
-    path: Text
-    resolution: Pixels
-
-
-class _Encoder(pydantic.BaseModel):
-    model_config = STRICT
-    path: Text
-    resize: Annotated[int, Field(ge=16, le=1024)]
-    crop: Annotated[int, Field(ge=16, le=1024)]
-
-
-class _Models(pydantic.BaseModel):
-    model_config = STRICT
-    name: Text
-    bases: Annotated[dict[Text, _Base], Field(min_length=1)]
-    encoders: dict[Literal["clip", "dino"], _Encoder]
-
-
-class _Character(pydantic.BaseModel):
-    model_config = STRICT
-    name: Text
-    images: Text
-    identifier: Text
-    class_noun: Text
-    instance_prompt: Text
-    class_prompt: Text
-    truth: Text | None
-
-
-class _Sampler(pydantic.BaseModel):
-    model_config = STRICT
-    name: Text
-    target: Annotated[Text | None, Field(alias="_target_")]
-    settings: dict[str, Any]
-    guidance_scale: Annotated[float, Field(ge=1, le=100)]
-    negative_prompt: str
-    batch_width: Annotated[int, Field(ge=1, le=256)]
-
-
-class _Exam(pydantic.BaseModel):
-    model_config = STRICT
-    name: Text
-    prompts: Annotated[list[Text], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
-
-
-class _Plugin(pydantic.BaseModel):
-    """A plug-in's own settings are checked by its own class."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-    name: Text
-    target: Annotated[Text, Field(alias="_target_")]
-
-    def plugin(self) -> Plugin:
-        """Settings as the plug-in's class reads them, so that 4 and 4.0 are one key."""
-        made = resolve(self.target)(**(self.model_extra or {}))
-        return Plugin(self.name, self.target, type(made).version, asdict(made))
-
-
-class _Optimizer(_Plugin):
-    """A class of torch's or somebody else's: not even imported while planning."""
-
-    def plugin(self) -> Plugin:
-        return Plugin(self.name, self.target, 1, dict(self.model_extra or {}))
-
-
-class Runtime(pydantic.BaseModel):
-    """Where and how the work is done; nothing of it is in a key."""
-
-    model_config = STRICT
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    threads: Annotated[int, Field(ge=1, le=1024)] | None
-    tracking: bool
-    tracking_uri: Text | None
-    resume_seconds: Annotated[float, Field(gt=0)]
-
-
-class Settings(pydantic.BaseModel):
-    """The whole configuration of one combination of axis values."""
-
-    model_config = STRICT
-    action: Literal["run", "plan", "report"]
-    name: FolderName
-    question: str
-    root: Text
-    lr: Rate
-    train_steps: Steps
-    inference_steps: InferenceSteps
-    seed: Seed
-    batch_size: Annotated[int, Field(ge=1, le=4096)]
-    resolution: Pixels | None
-    precision: Literal["fp32"]
-    max_grad_norm: Annotated[float, Field(gt=0)]
-    axes: dict[str, Any]
-    objectives: Annotated[dict[Text, Literal["maximize", "minimize"]], Field(min_length=1)]
-    models: _Models
-    character: _Character
-    method: _Plugin
-    schedule: _Plugin
-    optimizer: _Optimizer
-    sampler: _Sampler
-    exam: _Exam
-    metric: Annotated[dict[Text, dict[str, Any]], Field(min_length=1)]
-    runtime: Runtime
 
 
 @dataclass(frozen=True)
@@ -215,10 +80,9 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         first = _check(raw)
         axes = _axes(first.axes, raw)
         combinations = list(_combinations(overrides, axes, first))
-    character = _character(first)
-    cells = tuple(itertools.chain(*(_cells(axes, *one, character) for one in combinations)))
-    truth, truth_folder = _truth(first, cells[0], character)
-    settings = [one[1] for one in combinations]
+    character = character_of(first)
+    cells = tuple(itertools.chain(*(cells_of(axes, *one, character) for one in combinations)))
+    truth, truth_folder = truth_of(first, cells[0], character)
     return Sweep(
         overrides=tuple(overrides),
         settings=first,
@@ -228,9 +92,9 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         cells=cells,
         truth=truth,
         truth_folder=truth_folder,
-        bases={name: find_folder(first.models.bases[name].path) for name in _base_names(cells)},
-        encoders=_encoders(first),
-        meaning=_meaning(settings, cells, axes),
+        bases={name: find_folder(first.models.bases[name].path) for name in base_names(cells)},
+        encoders=encoders_of(first),
+        meaning=meaning_of(first, cells, axes),
     )
 
 
@@ -306,13 +170,13 @@ def _check(raw: Mapping[str, Any]) -> Settings:
     try:
         settings = Settings.model_validate(raw)
     except pydantic.ValidationError as error:
-        problems += _problems(error)
+        problems += mistakes(error)
     for group in ("method", "schedule"):
         if isinstance(raw.get(group), dict):
-            problems += _plugin_problems(group, raw[group])
+            problems += _plugin_mistakes(group, raw[group])
     metrics = raw.get("metric")
     for name, plugin in (metrics if isinstance(metrics, dict) else {}).items():
-        problems += _plugin_problems(f"metric.{name}", {"name": name, **(plugin or {})})
+        problems += _plugin_mistakes(f"metric.{name}", {"name": name, **(plugin or {})})
     if settings is not None and not problems:
         problems += _sense(settings)
     if problems or settings is None:
@@ -320,26 +184,11 @@ def _check(raw: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _problems(error: pydantic.ValidationError, prefix: str = "") -> list[str]:
-    """One line per mistake: where, the value, what is wanted."""
-    lines = []
-    for one in error.errors(include_url=False):
-        where = ".".join(str(part) for part in (prefix, *one["loc"]) if str(part))
-        if one["type"] == "extra_forbidden" or one["type"] == "unexpected_keyword_argument":
-            lines.append(f"{where}: there is no such setting; take it out or mend its name")
-        elif one["type"] in ("missing", "missing_argument"):
-            lines.append(f"{where}: is missing; set it with {where}=VALUE")
-        else:
-            message = one["msg"].replace("Input should", "should")
-            lines.append(f"{where}={one['input']}: {message}")
-    return lines
-
-
-def _plugin_problems(where: str, raw: Mapping[str, Any]) -> list[str]:
+def _plugin_mistakes(where: str, raw: Mapping[str, Any]) -> list[str]:
     try:
-        _Plugin.model_validate(raw).plugin()
+        PluginSettings.model_validate(raw).plugin()
     except pydantic.ValidationError as error:
-        return _problems(error, where)
+        return mistakes(error, where)
     except CharsweepError as error:
         return [f"{where}: {error}"]
     except (TypeError, ValueError, AttributeError) as error:
@@ -407,9 +256,6 @@ def _leaves(raw: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-# -- cells -----------------------------------------------------------------------------------------
-
-
 def _combinations(
     overrides: Sequence[str], axes: Mapping[str, tuple[Any, ...]], first: Settings
 ) -> Iterator[tuple[dict[str, Any], Settings]]:
@@ -432,222 +278,3 @@ def _spell(value: Any) -> str:
     if isinstance(value, bool | int | float):
         return str(value).lower()
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _cells(
-    axes: Mapping[str, tuple[Any, ...]],
-    chosen: Mapping[str, Any],
-    settings: Settings,
-    character: Character,
-) -> Iterator[Cell]:
-    """The cells of one combination: every product of the four plain axes."""
-    spans = [_plain_values(name, axes, settings) for name in PLAIN_AXES]
-    trajectory = _trajectory(settings, character)
-    class_images = _class_images(settings, trajectory)
-    if class_images is not None:
-        trajectory = replace(trajectory, class_images=class_images.key)
-    needs_horizon = resolve(settings.schedule.target).needs_horizon
-    template = _cell(settings, character, trajectory)
-    untaught = replace(template.images, snapshot=SnapshotSpec(trajectory.base, 0))
-    with_noun = replace(untaught, prompts=template.exam_prompts)
-    trajectories: dict[tuple[float, int, int], TrajectorySpec] = {}
-    for lr, steps, inference, seed in itertools.product(*spans):
-        horizon = steps if needs_horizon else None
-        taught = trajectories.setdefault(
-            (lr, seed, horizon or 0),
-            replace(trajectory, learning_rate=lr, seed=seed, horizon=horizon),
-        )
-        typed = {"method": settings.method.name, "lr": lr, "train_steps": steps,
-                 "inference_steps": inference, "seed": seed}  # fmt: skip
-        yield replace(
-            template,
-            class_images=class_images,
-            values={**typed, **{k: v for k, v in chosen.items() if k not in typed}},
-            images=replace(
-                template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference
-            ),
-            reference=replace(untaught, inference_steps=inference),
-            noun=replace(with_noun, inference_steps=inference),
-        )
-
-
-def _plain_values(
-    name: str, axes: Mapping[str, tuple[Any, ...]], settings: Settings
-) -> tuple[Any, ...]:
-    if name not in axes:
-        return (getattr(settings, name),)
-    try:
-        values = PLAIN_AXES[name].validate_python(axes[name])
-    except pydantic.ValidationError as error:
-        raise ConfigError("\n".join(_problems(error, f"axes.{name}"))) from error
-    if len(set(values)) < len(values):
-        raise ConfigError(f"axes.{name}={list(values)}: a value stands there twice; take one out")
-    return tuple(values)
-
-
-def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
-    method = settings.method.plugin()
-    name = str(method.settings.get("base", next(iter(settings.models.bases))))
-    base = settings.models.bases[name]
-    folder = find_folder(base.path)
-    pipeline_kind(folder)
-    return TrajectorySpec(
-        base=BaseSpec(name, weights_digest(folder)),
-        character=character.spec,
-        method=method,
-        optimizer=settings.optimizer.plugin(),
-        schedule=settings.schedule.plugin(),
-        learning_rate=settings.lr,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        resolution=settings.resolution or base.resolution,
-        precision=settings.precision,
-        max_grad_norm=settings.max_grad_norm,
-        class_images=None,
-        horizon=None,
-    )
-
-
-def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
-    sampler, exam = settings.sampler, settings.exam
-    noun = character.class_noun
-    article = "an" if noun[:1].lower() in "aeiou" else "a"
-    images = ImageSetSpec(
-        snapshot=SnapshotSpec(trajectory, settings.train_steps),
-        sampler=Plugin(sampler.name, sampler.target or "", 1, sampler.settings),
-        inference_steps=settings.inference_steps,
-        guidance_scale=sampler.guidance_scale,
-        negative_prompt=sampler.negative_prompt,
-        prompts=tuple(p.replace("{subject}", character.identifier) for p in exam.prompts),
-        seeds=tuple(exam.seeds),
-        resolution=trajectory.resolution,
-        batch_width=sampler.batch_width,
-        precision=trajectory.precision,
-    )
-    encoders = _encoders(settings)
-    return Cell(
-        values={},
-        images=images,
-        reference=images,
-        noun=None,
-        class_images=None,
-        metrics=tuple(
-            _Plugin.model_validate({"name": name, **plugin}).plugin()
-            for name, plugin in settings.metric.items()
-        ),
-        encoders=tuple(spec for spec, _ in encoders.values()),
-        exam_prompts=tuple(p.replace("{subject}", f"{article} {noun}") for p in exam.prompts),
-    )
-
-
-def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpec | None:
-    """The class pictures of prior preservation: an image set of the untaught base.
-
-    Drawn in one way whatever the sweep varies, so that all its trajectories share them.
-    """
-    method = trajectory.method.settings
-    if not method.get("prior_weight"):
-        return None
-    return ImageSetSpec(
-        snapshot=SnapshotSpec(trajectory.base, 0),
-        sampler=Plugin("base", "", 1, {}),
-        inference_steps=50,
-        guidance_scale=5.0,
-        negative_prompt="",
-        prompts=(settings.character.class_prompt,),
-        seeds=tuple(range(method["class_images"])),
-        resolution=trajectory.resolution,
-        batch_width=16,
-        precision=trajectory.precision,
-    )
-
-
-def _encoders(settings: Settings) -> dict[str, tuple[EncoderSpec, Path]]:
-    found = {}
-    for name, encoder in settings.models.encoders.items():
-        folder = find_folder(encoder.path)
-        spec = EncoderSpec(name, weights_digest(folder), encoder.resize, encoder.crop)
-        found[str(name)] = (spec, folder)
-    return found
-
-
-def _character(settings: Settings) -> Character:
-    one = settings.character
-    folder = find_folder(one.images) if one.images.startswith("embedded:") else Path(one.images)
-    return load_character(
-        one.name, folder.expanduser(), one.identifier, one.class_noun, one.instance_prompt,
-        one.class_prompt,
-    )  # fmt: skip
-
-
-def _truth(
-    settings: Settings, cell: Cell, character: Character
-) -> tuple[ImageSetSpec | None, Path | None]:
-    """The true pictures as an image set, so that they are scored like any other."""
-    if settings.character.truth is None:
-        return None, None
-    folder = find_folder(settings.character.truth)
-    asked = (folder / "prompts.txt").read_text(encoding="utf-8").splitlines()
-    if asked != settings.exam.prompts:  # pictures of another exam
-        return None, None
-    digests = load_truth(folder, len(asked))
-    spec = TruthSpec(character.name, tuple(digests), cell.images.resolution)
-    drawn = Plugin("drawn", "", 1, {})
-    return (
-        replace(
-            cell.images, snapshot=SnapshotSpec(spec, 0), sampler=drawn, inference_steps=1,
-            guidance_scale=1.0, negative_prompt="", seeds=(0,),
-        ),
-        folder,
-    )  # fmt: skip
-
-
-def _base_names(cells: Sequence[Cell]) -> list[str]:
-    return sorted({cell.trajectory.base.name for cell in cells})
-
-
-def _meaning(
-    settings: Sequence[Settings], cells: Sequence[Cell], axes: Mapping[str, tuple[Any, ...]]
-) -> dict[str, Any]:
-    """Everything that is the same for all cells of a study and not varied by it."""
-    cell = cells[0]
-    meaning: dict[str, Any] = {
-        "character": asdict(cell.trajectory.character),
-        "exam": {"prompts": settings[0].exam.prompts, "seeds": settings[0].exam.seeds},
-        "encoders": {spec.name: asdict(spec) for spec in cell.encoders},
-        "objectives": settings[0].objectives,
-    }
-    for one in cells:
-        taught, images = one.trajectory, one.images
-        fields = {
-            f"base.{taught.base.name}": taught.base.digest,
-            **{f"{taught.method.name}.{k}": v for k, v in taught.method.settings.items()},
-            **{f"{taught.optimizer.name}.{k}": v for k, v in taught.optimizer.settings.items()},
-            **{f"{taught.schedule.name}.{k}": v for k, v in taught.schedule.settings.items()},
-            **{f"{images.sampler.name}.{k}": v for k, v in images.sampler.settings.items()},
-            f"{images.sampler.name}.guidance_scale": images.guidance_scale,
-            f"{images.sampler.name}.negative_prompt": images.negative_prompt,
-            "optimizer": taught.optimizer.name,
-            "schedule": taught.schedule.name,
-            "sampler": images.sampler.name,
-            "batch_size": taught.batch_size,
-            "resolution": taught.resolution,
-            "precision": taught.precision,
-            "max_grad_norm": taught.max_grad_norm,
-        }
-        varied = (
-            set(axes)
-            | {
-                f"{getattr(taught, group).name}.{name.partition('.')[2]}"
-                for name in axes
-                for group in ("method", "optimizer", "schedule")
-                if name.startswith(f"{group}.")
-            }
-            | {
-                f"{images.sampler.name}.{name.partition('.')[2].removeprefix('settings.')}"
-                for name in axes
-                if name.startswith("sampler.")
-            }
-        )
-        meaning.update({k: v for k, v in fields.items() if k not in varied})
-    return meaning

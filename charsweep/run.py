@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charsweep import cost
-from charsweep.config import ALWAYS, Sweep
+from charsweep.config import Sweep
 from charsweep.errors import StoreError
 from charsweep.keys import canonical
 from charsweep.plan import Plan, plan_work
@@ -23,6 +23,7 @@ from charsweep.results import (
     scores_of,
     write_results,
 )
+from charsweep.settings import ALWAYS
 from charsweep.store import Store, read_json, unwritable, write_json
 from charsweep.study import Study, hold
 from charsweep.track import Tracker, read_runs, rebuild, start

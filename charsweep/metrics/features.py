@@ -39,7 +39,7 @@ class Exam:
 
 @dataclass(frozen=True)
 class Score:
-    """A number for the image set, and one per image where that makes sense; None: not applicable."""
+    """A number for the image set (None: does not apply), and one per image where that makes sense."""
 
     value: float | None
     per_image: tuple[float, ...] | None = None

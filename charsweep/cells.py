@@ -1,0 +1,241 @@
+"""Checked settings in, the cells of a sweep out, with everything that their keys hash."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from charsweep.character import Character, load_character, load_truth
+from charsweep.errors import ConfigError
+from charsweep.plugins import resolve
+from charsweep.settings import PLAIN_AXES, PluginSettings, Settings, mistakes
+from charsweep.specs import (
+    BaseSpec,
+    Cell,
+    EncoderSpec,
+    ImageSetSpec,
+    Plugin,
+    SnapshotSpec,
+    TrajectorySpec,
+    TruthSpec,
+)
+from charsweep.weights import find_folder, pipeline_kind, weights_digest
+
+
+def cells_of(
+    axes: Mapping[str, tuple[Any, ...]],
+    chosen: Mapping[str, Any],
+    settings: Settings,
+    character: Character,
+) -> Iterator[Cell]:
+    """The cells of one combination: every product of the four plain axes."""
+    spans = [_plain_values(name, axes, settings) for name in PLAIN_AXES]
+    trajectory = _trajectory(settings, character)
+    class_images = _class_images(settings, trajectory)
+    if class_images is not None:
+        trajectory = replace(trajectory, class_images=class_images.key)
+    needs_horizon = resolve(settings.schedule.target).needs_horizon
+    template = _cell(settings, character, trajectory)
+    untaught = replace(template.images, snapshot=SnapshotSpec(trajectory.base, 0))
+    with_noun = replace(untaught, prompts=template.exam_prompts)
+    trajectories: dict[tuple[float, int, int], TrajectorySpec] = {}
+    for lr, steps, inference, seed in itertools.product(*spans):
+        horizon = steps if needs_horizon else None
+        taught = trajectories.setdefault(
+            (lr, seed, horizon or 0),
+            replace(trajectory, learning_rate=lr, seed=seed, horizon=horizon),
+        )
+        typed = {"method": settings.method.name, "lr": lr, "train_steps": steps,
+                 "inference_steps": inference, "seed": seed}  # fmt: skip
+        yield replace(
+            template,
+            class_images=class_images,
+            values={**typed, **{k: v for k, v in chosen.items() if k not in typed}},
+            images=replace(
+                template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference
+            ),
+            reference=replace(untaught, inference_steps=inference),
+            noun=replace(with_noun, inference_steps=inference),
+        )
+
+
+def _plain_values(
+    name: str, axes: Mapping[str, tuple[Any, ...]], settings: Settings
+) -> tuple[Any, ...]:
+    if name not in axes:
+        return (getattr(settings, name),)
+    try:
+        values = PLAIN_AXES[name].validate_python(axes[name])
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(mistakes(error, f"axes.{name}"))) from error
+    if len(set(values)) < len(values):
+        raise ConfigError(f"axes.{name}={list(values)}: a value stands there twice; take one out")
+    return tuple(values)
+
+
+def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
+    method = settings.method.plugin()
+    name = str(method.settings.get("base", next(iter(settings.models.bases))))
+    base = settings.models.bases[name]
+    folder = find_folder(base.path)
+    pipeline_kind(folder)
+    return TrajectorySpec(
+        base=BaseSpec(name, weights_digest(folder)),
+        character=character.spec,
+        method=method,
+        optimizer=settings.optimizer.plugin(),
+        schedule=settings.schedule.plugin(),
+        learning_rate=settings.lr,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        resolution=settings.resolution or base.resolution,
+        precision=settings.precision,
+        max_grad_norm=settings.max_grad_norm,
+        class_images=None,
+        horizon=None,
+    )
+
+
+def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
+    sampler, exam = settings.sampler, settings.exam
+    noun = character.class_noun
+    article = "an" if noun[:1].lower() in "aeiou" else "a"
+    images = ImageSetSpec(
+        snapshot=SnapshotSpec(trajectory, settings.train_steps),
+        sampler=Plugin(sampler.name, sampler.target or "", 1, sampler.settings),
+        inference_steps=settings.inference_steps,
+        guidance_scale=sampler.guidance_scale,
+        negative_prompt=sampler.negative_prompt,
+        prompts=tuple(p.replace("{subject}", character.identifier) for p in exam.prompts),
+        seeds=tuple(exam.seeds),
+        resolution=trajectory.resolution,
+        batch_width=sampler.batch_width,
+        precision=trajectory.precision,
+    )
+    encoders = encoders_of(settings)
+    return Cell(
+        values={},
+        images=images,
+        reference=images,
+        noun=None,
+        class_images=None,
+        metrics=tuple(
+            PluginSettings.model_validate({"name": name, **plugin}).plugin()
+            for name, plugin in settings.metric.items()
+        ),
+        encoders=tuple(spec for spec, _ in encoders.values()),
+        exam_prompts=tuple(p.replace("{subject}", f"{article} {noun}") for p in exam.prompts),
+    )
+
+
+def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpec | None:
+    """The class pictures of prior preservation: an image set of the untaught base.
+
+    Drawn in one way whatever the sweep varies, so that all its trajectories share them.
+    """
+    method = trajectory.method.settings
+    if not method.get("prior_weight"):
+        return None
+    return ImageSetSpec(
+        snapshot=SnapshotSpec(trajectory.base, 0),
+        sampler=Plugin("base", "", 1, {}),
+        inference_steps=50,
+        guidance_scale=5.0,
+        negative_prompt="",
+        prompts=(settings.character.class_prompt,),
+        seeds=tuple(range(method["class_images"])),
+        resolution=trajectory.resolution,
+        batch_width=16,
+        precision=trajectory.precision,
+    )
+
+
+def encoders_of(settings: Settings) -> dict[str, tuple[EncoderSpec, Path]]:
+    found = {}
+    for name, encoder in settings.models.encoders.items():
+        folder = find_folder(encoder.path)
+        spec = EncoderSpec(name, weights_digest(folder), encoder.resize, encoder.crop)
+        found[str(name)] = (spec, folder)
+    return found
+
+
+def character_of(settings: Settings) -> Character:
+    one = settings.character
+    folder = find_folder(one.images) if one.images.startswith("embedded:") else Path(one.images)
+    return load_character(
+        one.name, folder.expanduser(), one.identifier, one.class_noun, one.instance_prompt,
+        one.class_prompt,
+    )  # fmt: skip
+
+
+def truth_of(
+    settings: Settings, cell: Cell, character: Character
+) -> tuple[ImageSetSpec | None, Path | None]:
+    """The true pictures as an image set, so that they are scored like any other."""
+    if settings.character.truth is None:
+        return None, None
+    folder = find_folder(settings.character.truth)
+    try:
+        asked = (folder / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"character.truth={settings.character.truth}: cannot read its prompts.txt ({error}); "
+            "write there the exam's prompts, one per line, or set character.truth=null"
+        ) from error
+    if asked != settings.exam.prompts:  # pictures of another exam
+        return None, None
+    digests = load_truth(folder, len(asked))
+    spec = TruthSpec(character.name, tuple(digests), cell.images.resolution)
+    drawn = Plugin("drawn", "", 1, {})
+    return (
+        replace(
+            cell.images, snapshot=SnapshotSpec(spec, 0), sampler=drawn, inference_steps=1,
+            guidance_scale=1.0, negative_prompt="", seeds=(0,),
+        ),
+        folder,
+    )  # fmt: skip
+
+
+def base_names(cells: Sequence[Cell]) -> list[str]:
+    return sorted({cell.trajectory.base.name for cell in cells})
+
+
+def meaning_of(
+    settings: Settings, cells: Sequence[Cell], axes: Mapping[str, tuple[Any, ...]]
+) -> dict[str, Any]:
+    """Everything that a study does not vary: it must stay the same for the study to go on."""
+    cell = cells[0]
+    meaning: dict[str, Any] = {
+        "character": asdict(cell.trajectory.character),
+        "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
+        "encoders": {spec.name: asdict(spec) for spec in cell.encoders},
+        "objectives": settings.objectives,
+    }
+    for one in cells:
+        meaning |= {name: value for name, axis, value in _fields(one) if axis not in axes}
+    return meaning
+
+
+def _fields(cell: Cell) -> Iterator[tuple[str, str, Any]]:
+    """Name, name as an axis, and value of each field; settings go by their plug-in's name."""
+    taught, images = cell.trajectory, cell.images
+    yield f"base.{taught.base.name}", "", taught.base.digest
+    for name in ("batch_size", "resolution", "precision", "max_grad_norm"):
+        yield name, name, getattr(taught, name)
+    for group in ("method", "optimizer", "schedule"):
+        plugin: Plugin = getattr(taught, group)
+        if group != "method":
+            yield group, group, plugin.name
+        for name, value in plugin.settings.items():
+            yield f"{plugin.name}.{name}", f"{group}.{name}", value
+    sampler = images.sampler
+    yield "sampler", "sampler", sampler.name
+    for name in ("guidance_scale", "negative_prompt", "batch_width"):
+        yield f"{sampler.name}.{name}", f"sampler.{name}", getattr(images, name)
+    for name, value in sampler.settings.items():
+        yield f"{sampler.name}.{name}", f"sampler.settings.{name}", value

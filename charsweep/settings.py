@@ -1,0 +1,157 @@
+"""Plain data in, checked and frozen settings out: what every choice may be.
+
+pydantic collects all mistakes, so that they are shown together; `mistakes` words them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field, StringConstraints
+
+from charsweep.plugins import resolve
+from charsweep.specs import Plugin
+
+STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Rate = Annotated[float, Field(gt=0, le=100)]
+Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
+FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+_FINITE = ConfigDict(allow_inf_nan=False)
+PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
+    "lr": pydantic.TypeAdapter(tuple[Rate, ...], config=_FINITE),
+    "train_steps": pydantic.TypeAdapter(tuple[Steps, ...]),
+    "inference_steps": pydantic.TypeAdapter(tuple[InferenceSteps, ...]),
+    "seed": pydantic.TypeAdapter(tuple[Seed, ...]),
+}
+ALWAYS = ("method", *PLAIN_AXES)
+
+
+class BaseSettings(pydantic.BaseModel):
+    model_config = STRICT
+    path: Text
+    resolution: Pixels
+
+
+class EncoderSettings(pydantic.BaseModel):
+    model_config = STRICT
+    path: Text
+    resize: Annotated[int, Field(ge=16, le=1024)]
+    crop: Annotated[int, Field(ge=16, le=1024)]
+
+
+class ModelsSettings(pydantic.BaseModel):
+    model_config = STRICT
+    name: Text
+    bases: Annotated[dict[Text, BaseSettings], Field(min_length=1)]
+    encoders: dict[Literal["clip", "dino"], EncoderSettings]
+
+
+class CharacterSettings(pydantic.BaseModel):
+    model_config = STRICT
+    name: Text
+    images: Text
+    identifier: Text
+    class_noun: Text
+    instance_prompt: Text
+    class_prompt: Text
+    truth: Text | None
+
+
+class SamplerSettings(pydantic.BaseModel):
+    model_config = STRICT
+    name: Text
+    target: Annotated[Text | None, Field(alias="_target_")]
+    settings: dict[str, Any]
+    guidance_scale: Annotated[float, Field(ge=1, le=100)]
+    negative_prompt: str
+    batch_width: Annotated[int, Field(ge=1, le=256)]
+
+
+class ExamSettings(pydantic.BaseModel):
+    model_config = STRICT
+    name: Text
+    prompts: Annotated[list[Text], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class PluginSettings(pydantic.BaseModel):
+    """A plug-in's own settings are checked by its own class."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    name: Text
+    target: Annotated[Text, Field(alias="_target_")]
+
+    def plugin(self) -> Plugin:
+        """Settings as the plug-in's class reads them, so that 4 and 4.0 are one key."""
+        made = resolve(self.target)(**(self.model_extra or {}))
+        return Plugin(self.name, self.target, type(made).version, asdict(made))
+
+
+class OptimizerSettings(PluginSettings):
+    """A class of torch's or somebody else's: not even imported while planning."""
+
+    def plugin(self) -> Plugin:
+        return Plugin(self.name, self.target, 1, dict(self.model_extra or {}))
+
+
+class Runtime(pydantic.BaseModel):
+    """Where and how the work is done; nothing of it is in a key."""
+
+    model_config = STRICT
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
+    tracking: bool
+    tracking_uri: Text | None
+    resume_seconds: Annotated[float, Field(gt=0)]
+
+
+class Settings(pydantic.BaseModel):
+    """The whole configuration of one combination of axis values."""
+
+    model_config = STRICT
+    action: Literal["run", "plan", "report"]
+    name: FolderName
+    question: str
+    root: Text
+    lr: Rate
+    train_steps: Steps
+    inference_steps: InferenceSteps
+    seed: Seed
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+    resolution: Pixels | None
+    precision: Literal["fp32"]
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    axes: dict[str, Any]
+    objectives: Annotated[dict[Text, Literal["maximize", "minimize"]], Field(min_length=1)]
+    models: ModelsSettings
+    character: CharacterSettings
+    method: PluginSettings
+    schedule: PluginSettings
+    optimizer: OptimizerSettings
+    sampler: SamplerSettings
+    exam: ExamSettings
+    metric: Annotated[dict[Text, dict[str, Any]], Field(min_length=1)]
+    runtime: Runtime
+
+
+def mistakes(error: pydantic.ValidationError, prefix: str = "") -> list[str]:
+    """One line per mistake: where, the value, what is wanted."""
+    lines = []
+    for one in error.errors(include_url=False):
+        where = ".".join(str(part) for part in (prefix, *one["loc"]) if str(part))
+        if one["type"] == "extra_forbidden" or one["type"] == "unexpected_keyword_argument":
+            lines.append(f"{where}: there is no such setting; take it out or mend its name")
+        elif one["type"] in ("missing", "missing_argument"):
+            lines.append(f"{where}: is missing; set it with {where}=VALUE")
+        else:
+            message = one["msg"].replace("Input should", "should")
+            lines.append(f"{where}={one['input']}: {message}")
+    return lines
