@@ -39,7 +39,7 @@ class Exam:
 
 @dataclass(frozen=True)
 class Score:
-    """A number for the image set (None: does not apply), and one per image where that makes sense."""
+    """A number for the image set, None where it does not apply; and one per image, if any."""
 
     value: float | None
     per_image: tuple[float, ...] | None = None
