@@ -25,10 +25,10 @@ smoke: $(STAMP)
 install: $(STAMP)
 
 test: checks
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
 
 test-all: checks
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "" $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "" $(ARGS)
 
 checks: $(DEV_STAMP)
 	$(PYTHON) -m ruff check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,17 @@ def cells_without_times(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [{name: row[name] for name in row if name not in TIMES} for row in rows]
+
+
+def trials(root: Path) -> list[tuple[int, str]]:
+    with sqlite3.connect(root / "sweeps/small/study.db") as database:
+        return database.execute("select number, state from trials order by number").fetchall()
+
+
+def runs(root: Path) -> list[tuple[str, str]]:
+    """Cell key and status of every MLflow run that is not deleted."""
+    with sqlite3.connect(root / "mlflow.db") as database:
+        return database.execute(
+            "select tags.value, runs.status from runs join tags on tags.run_uuid = runs.run_uuid "
+            "where tags.key = 'charsweep.cell' and runs.lifecycle_stage = 'active'"
+        ).fetchall()

@@ -1,20 +1,15 @@
-"""The command as a person uses it: run, run again, add a value, change the meaning, kill -9."""
+"""The command as a person uses it: run, run again, add a value, change the meaning."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small import cells_without_times, command, small
+from small import command, runs, small, trials
 
 from charsweep.__main__ import main
 from charsweep.store import read_losses
@@ -30,20 +25,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert "report" in done.stdout
     return root
-
-
-def trials(root: Path) -> list[tuple[int, str]]:
-    with sqlite3.connect(root / "sweeps/small/study.db") as database:
-        return database.execute("select number, state from trials order by number").fetchall()
-
-
-def runs(root: Path) -> list[tuple[str, str]]:
-    """Cell key and status of every MLflow run that is not deleted."""
-    with sqlite3.connect(root / "mlflow.db") as database:
-        return database.execute(
-            "select tags.value, runs.status from runs join tags on tags.run_uuid = runs.run_uuid "
-            "where tags.key = 'charsweep.cell' and runs.lifecycle_stage = 'active'"
-        ).fetchall()
 
 
 def rows(root: Path) -> list[dict[str, str]]:
@@ -163,72 +144,3 @@ def test_a_held_sweep_is_not_run_twice_at_once(
         fcntl.flock(file, fcntl.LOCK_EX)
         assert main(small(swept, "train_steps=6", *RATES)) == 2
     assert "already running" in capsys.readouterr().err
-
-
-# -- kill -9 ---------------------------------------------------------------------------------------
-
-GRID = ["+axes.lr=[1e-2,1e-3]", "+axes.train_steps=[5,15]", "runtime.resume_seconds=0.001"]
-
-
-def in_training(root: Path) -> bool:
-    return any(root.glob("sweeps/store/*/resume/step-000002/resume.json")) or any(
-        root.glob("sweeps/store/*/resume/step-00000[3-9]/resume.json")
-    )
-
-
-def in_sampling(root: Path) -> bool:
-    return any(root.glob("sweeps/store/dreambooth*/step-*/.base2*.tmp/00*.png"))
-
-
-def in_scoring(root: Path) -> bool:
-    return any(root.glob("sweeps/store/dreambooth*/step-*/base2*/scores/*.json"))
-
-
-def in_tracking(root: Path) -> bool:
-    path = root / "sweeps/small/runs.json"
-    return path.exists() and len(json.loads(path.read_text())) > 0
-
-
-def killed_when(root: Path, reached: Callable[[Path], bool]) -> None:
-    """Start the command in a session of its own and kill it, trackers and all, at that point."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "charsweep", *small(root, *GRID)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    until = time.monotonic() + 200
-    try:
-        while not reached(root):
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < until
-            time.sleep(0.002)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def test_killed_at_every_stage_it_ends_as_if_never_killed(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = command(*small(whole, *GRID))
-    assert done.returncode == 0, done.stderr
-    for stage in (in_training, in_sampling, in_scoring, in_tracking):
-        killed_when(killed, stage)
-    done = command(*small(killed, *GRID))
-    assert done.returncode == 0, done.stderr
-
-    table = "sweeps/small/cells.csv"
-    assert cells_without_times(killed / table) == cells_without_times(whole / table)
-    assert trials(killed) == trials(whole) == [(n, "COMPLETE") for n in range(4)]
-    assert sorted(runs(killed)) == sorted(runs(whole))
-    assert len(runs(killed)) == 4
-    for path in sorted(whole.glob("sweeps/store/*/loss.csv")):
-        other = killed / path.relative_to(whole)
-        ours, theirs = read_losses(path), read_losses(other)
-        assert [(r.step, r.loss, r.grad_norm) for r in ours] == [
-            (r.step, r.loss, r.grad_norm) for r in theirs
-        ]
-    for path in sorted(whole.rglob("*.png")):
-        if "store" in path.parts:
-            assert path.read_bytes() == (killed / path.relative_to(whole)).read_bytes()
-    for path in sorted(whole.rglob("pytorch_lora_weights.safetensors")):
-        assert path.read_bytes() == (killed / path.relative_to(whole)).read_bytes()
-    assert not list(killed.glob("sweeps/store/**/.*.tmp"))

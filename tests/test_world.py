@@ -91,7 +91,8 @@ def test_every_position_mood_and_place_draws_another_picture(species):
     }
     assert len(drawn) == len(LEGS) * len(ARMS) * len(PLACES)
     faces = {
-        pixels(replace(who, eyes=eyes, mouth=mouth)) for eyes, mouth in itertools.product(EYES, MOUTHS)
+        pixels(replace(who, eyes=eyes, mouth=mouth))
+        for eyes, mouth in itertools.product(EYES, MOUTHS)
     }
     assert len(faces) == len(EYES) * len(MOUTHS)
 
