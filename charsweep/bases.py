@@ -28,6 +28,7 @@ from diffusers import (
 from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 from torch import Tensor
+from transformers.utils import logging as transformers_logging
 
 from charsweep.character import picture_at
 from charsweep.errors import ModelsError
@@ -266,6 +267,7 @@ def quiet() -> Iterator[None]:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
         disable_progress_bar()
+        transformers_logging.disable_progress_bar()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,16 +39,6 @@ class CellResult:
     sample_seconds: float | None
     seconds_per_step: float | None
     peak_memory_mb: float | None
-
-
-@dataclass
-class Paid:
-    """Seconds spent in this process, by cell key."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, key: str, seconds: float) -> None:
-        self.seconds[key] = self.seconds.get(key, 0.0) + seconds
 
 
 def scores_of(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, float | None]:
@@ -114,13 +104,12 @@ def read_results(path: Path) -> dict[str, CellResult]:
     """Results by cell key; a last line torn by a killed process is left out."""
     if not path.exists():
         return {}
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # the last piece is empty, or torn
     results = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(whole, 1):
         try:
             result = CellResult(**json.loads(line))
         except (ValueError, TypeError) as error:
-            if number > 1 and not path.read_text(encoding="utf-8").endswith("\n"):
-                break
             raise StoreError(
                 f"{path}, line {number}: {error}; delete the file, it is made anew"
             ) from error

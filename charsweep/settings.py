@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field, StringConstraints
 
+from charsweep.errors import ConfigError
 from charsweep.plugins import resolve
 from charsweep.specs import Plugin
 
@@ -91,8 +92,14 @@ class PluginSettings(pydantic.BaseModel):
 
     def plugin(self) -> Plugin:
         """Settings as the plug-in's class reads them, so that 4 and 4.0 are one key."""
-        made = resolve(self.target)(**(self.model_extra or {}))
-        return Plugin(self.name, self.target, type(made).version, asdict(made))
+        kind = resolve(self.target)
+        if not isinstance(kind, type) or not hasattr(kind, "version"):  # before anything is called
+            raise ConfigError(
+                f"_target_={self.target} is no plug-in; name a dataclass with a version"
+            )
+        return Plugin(
+            self.name, self.target, kind.version, asdict(kind(**(self.model_extra or {})))
+        )
 
 
 class OptimizerSettings(PluginSettings):

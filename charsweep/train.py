@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from charsweep.errors import StoreError, TrainingError
+from charsweep.errors import ConfigError, StoreError
 from charsweep.plan import Piece
 from charsweep.plugins import resolve
 from charsweep.specs import SnapshotSpec, TrajectorySpec
@@ -90,17 +90,19 @@ def train(
 
 def make_optimizer(spec: TrajectorySpec, parameters: list[Tensor]) -> torch.optim.Optimizer:
     settings = dict(spec.optimizer.settings)
-    made = resolve(spec.optimizer.target)
+    kind = resolve(spec.optimizer.target)
+    if not isinstance(kind, type) or not issubclass(kind, torch.optim.Optimizer):
+        raise ConfigError(
+            f"optimizer._target_={spec.optimizer.target} is no torch optimizer; "
+            "torch.optim.AdamW is one"
+        )
     try:
-        optimizer = made(parameters, lr=spec.learning_rate, **settings)
+        return kind(parameters, lr=spec.learning_rate, **settings)
     except (TypeError, ValueError) as error:
-        raise TrainingError(
+        raise ConfigError(
             f"optimizer {spec.optimizer.target} does not take {settings}: {error}; "
             "mend optimizer.* or choose another file of conf/optimizer/"
         ) from error
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TrainingError(f"optimizer._target_={spec.optimizer.target} is no torch optimizer")
-    return optimizer
 
 
 def save_snapshot(spec: SnapshotSpec, student: Student, store: Store) -> None:

@@ -55,6 +55,8 @@ TYPED: list[tuple[list[str], list[str]]] = [
     (["+method.colour=red"], ["method.colour", "no such setting"]),
     (["schedule.warmup_steps=-3"], ["schedule.warmup_steps=-3"]),
     (["method._target_=charsweep.nope.X"], ["charsweep.nope.X"]),
+    (["method._target_=os.system"], ["os.system", "plug-in"]),
+    (["schedule._target_=builtins.print"], ["builtins.print", "plug-in"]),
     (["sampler.guidance_scale=0"], ["sampler.guidance_scale=0"]),
     (["sampler.batch_width=0"], ["sampler.batch_width=0"]),
     (["exam.prompts=[]"], ["exam.prompts"]),

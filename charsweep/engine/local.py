@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -25,10 +26,10 @@ from charsweep.errors import ConfigError, TrainingError
 from charsweep.plan import Plan, Scoring, Training
 from charsweep.plugins import resolve
 from charsweep.progress import View
-from charsweep.results import CellResult, Paid, result_of
+from charsweep.results import CellResult, result_of
 from charsweep.sample import NotFiniteError, draw, make_scheduler
 from charsweep.score import LOADERS, Scorer
-from charsweep.specs import BaseSpec, ImageSetSpec, TrajectorySpec, TruthSpec
+from charsweep.specs import BaseSpec, Cell, ImageSetSpec, TrajectorySpec, TruthSpec
 from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
 from charsweep.train import make_optimizer, train
 
@@ -69,62 +70,61 @@ class LocalEngine:
     # -- one trajectory ------------------------------------------------------------------------
 
     def _training(self, training: Training) -> Iterator[CellResult]:
-        paid = Paid()
+        """Train what is missing, then draw, score and yield each cell of the trajectory."""
+        spent: dict[int, float] = {}  # seconds of training, by the snapshot they led to
+        error = None
         try:
-            self._train(training, paid)
-        except (TrainingError, torch.OutOfMemoryError) as error:
-            for cell in training.cells:
-                if not self.store.has_snapshot(cell.images.snapshot):
-                    yield result_of(
-                        cell, self.store, paid.seconds.get(str(cell.step), 0.0), str(error)
-                    )
+            self._train(training, spent)
+        except (TrainingError, torch.OutOfMemoryError) as caught:
+            error = str(caught).splitlines()[0]
         scorings = {scoring.images.key: scoring for scoring in training.scorings}
         for cell in training.cells:
-            diverged_at = self.store.diverged_at(training.trajectory)
-            if diverged_at is not None and cell.step >= diverged_at:
-                yield result_of(cell, self.store, paid.seconds.pop(str(cell.step), 0.0))
-            elif self.store.has_snapshot(cell.images.snapshot):
+            paid = spent.pop(cell.step, 0.0)
+            if self._is_alive(cell) and self.store.has_snapshot(cell.images.snapshot):
                 try:
-                    spent = self._score(scorings[cell.images.key])
+                    paid += self._score(scorings[cell.images.key])
                 except NotFiniteError:
                     self.store.mark_diverged(training.trajectory, cell.step)
-                    yield result_of(cell, self.store, paid.seconds.pop(str(cell.step), 0.0))
-                    continue
-                paid.add(cell.key, spent + paid.seconds.pop(str(cell.step), 0.0))
-                yield result_of(cell, self.store, paid.seconds[cell.key])
+                yield result_of(cell, self.store, paid)
+            else:
+                yield result_of(cell, self.store, paid, error if self._is_alive(cell) else None)
 
-    def _train(self, training: Training, paid: Paid) -> None:
-        """Train the pieces that are missing; what each step cost is booked to the next snapshot."""
+    def _is_alive(self, cell: Cell) -> bool:
+        """Whether the cell's step lies before the one at which its trajectory diverged, if any."""
+        diverged_at = self.store.diverged_at(cell.trajectory)
+        return diverged_at is None or cell.step < diverged_at
+
+    def _train(self, training: Training, spent: dict[int, float]) -> None:
+        """Train the missing pieces; each step's seconds are booked to the next snapshot."""
         spec = training.trajectory
+        method = resolve(spec.method.target)(**spec.method.settings)
+        class_pictures = self._class_pictures(training)
         for piece in training.pieces:
             base = self._base(spec.base)
-            class_pictures = self._class_pictures(training)
-            method = resolve(spec.method.target)(**spec.method.settings)
-            label = f"training {spec.slug}, steps {piece.start + 1} to {piece.stop}"
-            self.view.doing(label)
+            self.view.doing(f"training {spec.slug}, steps {piece.start + 1} to {piece.stop}")
             started = datetime.now(UTC)
             student = method.student(
                 spec, base, self.sweep.character, self.pictures, class_pictures
             )
-            spent, last = [], piece.start
+            seconds, last = [], piece.start
             try:
                 resume_seconds = self.sweep.settings.runtime.resume_seconds
                 for row in train(spec, piece, student, self.store, resume_seconds):
                     goal = next(step for step in piece.snapshots if step >= row.step)
-                    paid.add(str(goal), row.seconds)
-                    spent.append(row.seconds)
+                    spent[goal] = spent.get(goal, 0.0) + row.seconds
+                    seconds.append(row.seconds)
                     self.view.step(row.seconds, row.loss)
                     last = row.step
             finally:
                 student.close()
-            if spent:
-                self.speeds.remember_step(spec, sorted(spent)[len(spent) // 2])
+            if seconds:
+                self.speeds.remember_step(spec, median(seconds))
             self._remember_run(spec, piece.start, last, started)
             self.view.expect(steps=last - piece.stop)  # a diverged trajectory ends early
 
     def _class_pictures(self, training: Training) -> list[Image.Image]:
         images = training.cells[0].class_images
-        if images is None:
+        if images is None or not training.pieces:
             return []
         folder = self.store.images(images)
         return [open_picture(folder / f"{i:03d}.png") for i in range(count(images))]
@@ -206,10 +206,7 @@ class LocalEngine:
     def _check(self, plan: Plan) -> None:
         """Everything that can be refused before anything is spent."""
         for spec in {t.trajectory.optimizer.target: t.trajectory for t in plan.trainings}.values():
-            try:
-                make_optimizer(spec, [torch.nn.Parameter(torch.zeros(1))])
-            except TrainingError as error:
-                raise ConfigError(str(error)) from error
+            make_optimizer(spec, [torch.nn.Parameter(torch.zeros(1))])
         for scoring in plan.scorings:
             if scoring.draw and scoring.images.sampler.target:
                 config = {"num_train_timesteps": 1000}
