@@ -267,7 +267,7 @@ def quiet() -> Iterator[None]:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
         disable_progress_bar()
-        transformers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield

@@ -97,7 +97,7 @@ def make_optimizer(spec: TrajectorySpec, parameters: list[Tensor]) -> torch.opti
             "torch.optim.AdamW is one"
         )
     try:
-        return kind(parameters, lr=spec.learning_rate, **settings)
+        return kind(parameters, **{**settings, "lr": spec.learning_rate})
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"optimizer {spec.optimizer.target} does not take {settings}: {error}; "
