@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from charsweep import cost
 from charsweep.config import Sweep
+from charsweep.engine.stored import StoredEngine
 from charsweep.errors import StoreError
 from charsweep.keys import canonical
 from charsweep.plan import Plan, plan_work
@@ -19,7 +20,6 @@ from charsweep.results import (
     CellResult,
     json_line,
     read_results,
-    result_of,
     scores_of,
     write_results,
 )
@@ -28,8 +28,14 @@ from charsweep.store import Store, read_json, unwritable, write_json
 from charsweep.study import Study, hold
 from charsweep.track import Tracker, read_runs, rebuild, start
 
-if TYPE_CHECKING:
-    from charsweep.engine.local import LocalEngine
+
+class Engine(Protocol):
+    """Who executes a plan, yielding each cell as it is finished."""
+
+    @property
+    def environment(self) -> Mapping[str, Any]: ...
+    def execute(self, plan: Plan) -> Iterator[CellResult]: ...
+    def among_references(self) -> Mapping[str, float]: ...
 
 
 def run(sweep: Sweep) -> Path:
@@ -40,29 +46,28 @@ def run(sweep: Sweep) -> Path:
     except OSError as error:
         raise unwritable(store.folder, error) from error
     with hold(sweep):
-        began = datetime.now(UTC).isoformat(timespec="seconds")
         plan = plan_work(sweep.cells, store, sweep.truth)
-        numbers = cost.summary(plan, store, dict(sweep.bases))
-        out(describe(sweep, numbers))
-        write_json(sweep.folder / "plan.json", numbers)
-        if plan.is_done:
-            return finish_stored(sweep, store, numbers, began)
-        return execute(sweep, store, numbers, began)
+        record = new_record(sweep, store, plan)
+        out(describe(sweep, record["plan"]))
+        page = execute(sweep, store, plan, record)
+    say_where(sweep, page)
+    return page
 
 
-def execute(sweep: Sweep, store: Store, numbers: dict[str, Any], began: str) -> Path:
+def execute(sweep: Sweep, store: Store, plan: Plan, record: dict[str, Any]) -> Path:
     """The main loop."""
-    from charsweep.engine.local import LocalEngine, environment  # torch, only where it is needed
-
-    results = earlier_results(sweep)
     study = Study(sweep)
-    varied = list(sweep.axes)
     with View() as view:
-        engine = LocalEngine(sweep, store, view)
-        record = sweep_record(sweep, store, numbers, began, environment(engine.device))
-        write_json(sweep.folder / "sweep.json", record)
-        write_results(sweep.folder / "cells.jsonl", list(results.values()))
-        tracker = start_tracking(sweep, store)
+        engine = make_engine(sweep, store, plan, view)
+        earlier = read_results(sweep.folder / "cells.jsonl")
+        results = dict(earlier)
+        was_finished = is_finished(sweep, record)
+        if not plan.is_done:
+            record |= {"environment": dict(engine.environment)}
+            write_json(sweep.folder / "plan.json", record["plan"])
+            write_json(sweep.folder / "sweep.json", record)
+            write_results(sweep.folder / "cells.jsonl", list(results.values()))
+        tracker = None if was_finished else start_tracking(sweep, store)
         try:
             for cells in study.batches():
                 plan = plan_work(cells, store, sweep.truth)
@@ -72,71 +77,62 @@ def execute(sweep: Sweep, store: Store, numbers: dict[str, Any], began: str) -> 
                     results[result.cell] = numbered
                     append_result(sweep.folder / "cells.jsonl", numbered)
                     study.tell(numbered)
-                    view.cell(numbered, varied)
+                    view.cell(numbered, list(sweep.axes))
         except BaseException:
             if tracker:
                 tracker.close()
             raise
-        record = sweep_record(sweep, store, numbers, began, record["environment"], engine)
-        finish(sweep, results, record)
+        finish(sweep, store, results, record, engine)
         wait_for_tracking(tracker, view, study, sweep)
-    page = write_report(sweep.folder, store.folder)
-    say_where(sweep, page)
-    return page
-
-
-def finish_stored(sweep: Sweep, store: Store, numbers: dict[str, Any], began: str) -> Path:
-    """Everything is in the store: bring study, MLflow and report up to date, if they are not."""
-    study = Study(sweep)
-    earlier, results = earlier_results(sweep), {}
-    for cells in study.batches():
-        for cell in cells:
-            result = study.numbered(result_of(cell, store, 0.0))
-            results[cell.key] = with_paid(result, earlier.get(cell.key))
-            study.tell(results[cell.key])
     page = sweep.folder / "report" / "index.html"
-    path = sweep.folder / "sweep.json"
-    known = read_json(path) if path.exists() else {}
-    if is_up_to_date(sweep, known, earlier, results) and page.exists():
-        say_where(sweep, page)
-        return page
-    record = sweep_record(sweep, store, numbers, began, known.get("environment", {}))
-    record["references"]["real"] = known.get("references", {}).get("real", {})
-    finish(sweep, {**earlier, **results}, record)
-    with View() as view:
-        wait_for_tracking(start_tracking(sweep, store), view, study, sweep)
-    page = write_report(sweep.folder, store.folder)
-    say_where(sweep, page)
+    if not (was_finished and results == earlier and page.exists()):
+        page = write_report(sweep.folder, store.folder)
     return page
 
 
-def is_up_to_date(
+def make_engine(sweep: Sweep, store: Store, plan: Plan, view: View) -> Engine:
+    """This process; or, when nothing is left to do, one that only looks (and needs no torch)."""
+    if plan.is_done:
+        return StoredEngine(store)
+    from charsweep.engine.local import LocalEngine
+
+    return LocalEngine(sweep, store, view)
+
+
+def is_finished(sweep: Sweep, record: Mapping[str, Any]) -> bool:
+    """Whether an earlier command ended with just these cells, tracked where that is wanted."""
+    known = known_record(sweep)
+    same = all(known.get(name) == record[name] for name in ("axes", "fixed", "settings"))
+    keys = {cell.key for cell in sweep.cells}
+    tracked = not sweep.settings.runtime.tracking or keys <= read_runs(sweep.folder).keys()
+    return bool(same and tracked and known.get("finished"))
+
+
+def finish(
     sweep: Sweep,
-    known: Mapping[str, Any],
-    earlier: Mapping[str, CellResult],
+    store: Store,
     results: Mapping[str, CellResult],
-) -> bool:
-    """Whether record, report and MLflow already say all that this command asks for."""
-    same = all(earlier.get(key) == result for key, result in results.items())
-    tracked = (
-        not sweep.settings.runtime.tracking or results.keys() <= read_runs(sweep.folder).keys()
-    )
-    asked = known.get("axes") == {name: list(values) for name, values in sweep.axes.items()}
-    return bool(same and tracked and asked and known.get("finished"))
-
-
-def finish(sweep: Sweep, results: Mapping[str, CellResult], record: dict[str, Any]) -> None:
+    record: Mapping[str, Any],
+    engine: Engine,
+) -> None:
     """Rewrite cells in the order they were asked for, those of earlier commands behind."""
+    known = known_record(sweep)
+    real = dict(engine.among_references()) or record["references"]["real"]
+    done = {**record, "references": references(sweep, store, real), "finished": now()}
+    if not record["environment"]:  # nothing was left to do: how it was done stands in the old one
+        done |= {n: known[n] for n in ("environment", "plan", "started") if n in known}
     asked = [results[cell.key] for cell in sweep.cells if cell.key in results]
     keys = {result.cell for result in asked}
-    earlier = [result for key, result in results.items() if key not in keys]
-    write_json(sweep.folder / "sweep.json", {**record, "finished": now()})
-    write_results(sweep.folder / "cells.jsonl", [*asked, *earlier])
+    others = [result for key, result in results.items() if key not in keys]
+    write_json(sweep.folder / "sweep.json", done)
+    write_results(sweep.folder / "cells.jsonl", [*asked, *others])
 
 
-def earlier_results(sweep: Sweep) -> dict[str, CellResult]:
-    """Results of earlier commands of this sweep; they are kept, and their paid time with them."""
-    return read_results(sweep.folder / "cells.jsonl")
+def known_record(sweep: Sweep) -> dict[str, Any]:
+    """What an earlier command wrote to sweep.json; empty if there was none."""
+    path = sweep.folder / "sweep.json"
+    known: dict[str, Any] = read_json(path) if path.exists() else {}
+    return known
 
 
 def with_paid(result: CellResult, earlier: CellResult | None) -> CellResult:
@@ -161,14 +157,7 @@ def now() -> str:
 # -- the record of a sweep -------------------------------------------------------------------------
 
 
-def sweep_record(
-    sweep: Sweep,
-    store: Store,
-    numbers: dict[str, Any],
-    began: str,
-    environment: Mapping[str, Any],
-    engine: LocalEngine | None = None,
-) -> dict[str, Any]:
+def new_record(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
     """What sweep.json says: asked, fixed, compared with, planned and run on."""
     first = sweep.cells[0].values
     settings = sweep.settings
@@ -176,7 +165,7 @@ def sweep_record(
         "name": sweep.name,
         "question": settings.question,
         "command": sweep.command,
-        "started": began,
+        "started": now(),
         "finished": None,
         "axes": {name: list(values) for name, values in sweep.axes.items()},
         "fixed": {name: first[name] for name in ALWAYS if name not in sweep.axes},
@@ -197,13 +186,15 @@ def sweep_record(
             "prompts": list(sweep.cells[0].images.prompts),
             "seeds": list(sweep.cells[0].images.seeds),
         },
-        "references": references(sweep, store, engine),
-        "plan": numbers,
-        "environment": dict(environment),
+        "references": references(
+            sweep, store, known_record(sweep).get("references", {}).get("real")
+        ),
+        "plan": cost.summary(plan, store, dict(sweep.bases)),
+        "environment": {},
     }
 
 
-def references(sweep: Sweep, store: Store, engine: LocalEngine | None) -> dict[str, Any]:
+def references(sweep: Sweep, store: Store, real: dict[str, float] | None) -> dict[str, Any]:
     """Scores of the untaught bases, of the true pictures, and of the training images themselves."""
     bases: dict[str, Any] = {}
     for cell in sweep.cells:
@@ -219,11 +210,7 @@ def references(sweep: Sweep, store: Store, engine: LocalEngine | None) -> dict[s
             "scores": scores_of(sweep.cells[0], sweep.truth, store),
             "images": store.relative(store.images(sweep.truth)),
         }
-    return {
-        "base": bases,
-        "truth": truth,
-        "real": engine.among_references() if engine else {},
-    }
+    return {"base": bases, "truth": truth, "real": real or {}}
 
 
 # -- tracking --------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -46,6 +45,7 @@ class LocalEngine:
         if runtime.threads:
             torch.set_num_threads(runtime.threads)
         self.device = find_device(runtime.device)
+        self.environment = environment(self.device)
         self.speeds = Speeds(store)
         self.bases: dict[str, Base] = {}
         self.pictures = [open_picture(path) for path in sweep.character.paths]
@@ -138,7 +138,7 @@ class LocalEngine:
             "started": began.isoformat(timespec="seconds"),
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "peak_memory_mb": round(peak_memory_mb(self.device), 1),
-            **environment(self.device),
+            **self.environment,
         }
         write_json(path, {"runs": [*runs, run]})
 
@@ -235,7 +235,6 @@ def peak_memory_mb(device: torch.device) -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
-@cache
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions and machine, for the record."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
