@@ -1,4 +1,4 @@
-"""The shipped weights and the seconds they took in; MODEL_CARD.md, figures and contact sheets out."""
+"""The shipped weights and the seconds they took in; MODEL_CARD.md and its pictures out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from charsweep.embedded import FOLDER, data, measure
-
 
 CARD = FOLDER / "MODEL_CARD.md"
 PICTURES = FOLDER / "card"
@@ -94,5 +93,3 @@ class _Shown(dict[str, float]):
 class _NotMeasured:
     def __format__(self, spec: str) -> str:
         return "not measured"
-
-

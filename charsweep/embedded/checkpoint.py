@@ -34,8 +34,8 @@ def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
     """average <- decay * average + (1 - decay) * module, parameters and buffers."""
     for kept, new in zip(average.parameters(), module.parameters(), strict=True):
         kept.lerp_(new, 1 - decay)
-    for kept, new in zip(average.buffers(), module.buffers(), strict=True):
-        kept.copy_(new)
+    for buffer, new_buffer in zip(average.buffers(), module.buffers(), strict=True):
+        buffer.copy_(new_buffer)
 
 
 def decay_at(step: int, longest: float = 0.999) -> float:
@@ -93,7 +93,7 @@ def load_state(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim
 
 
 def generator(seed: int, purpose: str, step: int) -> torch.Generator:
-    """Random numbers that are a function of (seed, purpose, step) and of nothing that ran before."""
+    """Random numbers that depend on (seed, purpose, step) and on nothing that ran before."""
     mixed = hash_of(f"{seed}-{purpose}-{step}")
     return torch.Generator().manual_seed(mixed)
 

@@ -69,4 +69,4 @@ def _stored(path: Path, figures: Iterable[Figure], count: int) -> NDArray[np.uin
 
 def to_tensor(drawn: NDArray[np.uint8]) -> torch.Tensor:
     """NHWC uint8 -> NCHW float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(drawn)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(drawn)).permute(0, 3, 1, 2).float() / 127.5 - 1

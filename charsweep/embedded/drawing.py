@@ -1,8 +1,8 @@
 """A Figure in; its picture (PIL RGB, any size) out.
 
 Everything is drawn in relative coordinates (0 to 1, y downwards) on a canvas four times too large
-and reduced with antialiasing, so 64 px and 512 px show the same picture. Shapes are flat on purpose:
-a tiny model can then be sharp.
+and reduced with antialiasing, so 64 px and 512 px show the same picture. Shapes are flat on
+purpose: a tiny model can then be sharp.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SKIN, LINE, CHEEK, GOLD = "#fbdcc0", "#33231f", "#f6b3a6", "#f2b632"
 
 @dataclass(frozen=True)
 class Pen:
-    """Draws in relative coordinates on `image`; `zoom` about `pivot`, then `move`, place a figure."""
+    """Draws in relative coordinates: `zoom` about `pivot`, then `move`, place a figure."""
 
     image: Image.Image
     move: Point = (0.0, 0.0)

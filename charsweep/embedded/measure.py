@@ -174,7 +174,7 @@ def identity(weights: Path, characters: int = 64) -> dict[str, float]:
 
 
 def pipeline(weights: Path, kind: str) -> Any:
-    """The shipped pipeline with a fast sampler (DPM-Solver++, Lu et al. 2022), in full precision."""
+    """The shipped pipeline with a fast sampler: DPM-Solver++ (Lu et al. 2022)."""
     kinds = {"sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
     loaded = kinds[kind].from_pretrained(weights / kind, torch_dtype=torch.float32)
     loaded.scheduler = DPMSolverMultistepScheduler.from_config(loaded.scheduler.config)
@@ -202,7 +202,7 @@ def sample(loaded: Any, prompts: list[str], seed: int = 0) -> NDArray[np.uint8]:
 def base_samples(
     weights: Path, kind: str, figures: list[Figure]
 ) -> tuple[NDArray[np.uint8], dict[str, float]]:
-    """Samples for the figures' full captions, and the share whose pose and place CLIP recognises."""
+    """Samples for full captions, and the share whose pose and place CLIP recognises."""
     pictures = sample(pipeline(weights, kind), [full_caption(f) for f in figures])
     found = recognised(Clip(weights), data.to_tensor(pictures), figures)
     return pictures, {f"{kind}_{name}": share for name, share in found.items()}
@@ -216,7 +216,7 @@ def times(weights: Path, kind: str) -> dict[str, float]:
     def inputs(count: int) -> dict[str, Any]:
         added = {"text_embeds": torch.zeros(count, 96), "time_ids": torch.zeros(count, 6)}
         return {
-            "sample": torch.randn(count, 24, 8, 8),
+            "sample": torch.randn(count, unet.config.in_channels, 8, 8),
             "timestep": 500,
             "encoder_hidden_states": torch.randn(count, 48, width),
             "added_cond_kwargs": added if kind == "sdxl" else None,

@@ -1,11 +1,11 @@
 """Nothing in but a seed; the weights that ship with the package, and their model card, out.
 
-    python -m charsweep.embedded.pretrain                    # everything, about two hours on two cores
-    python -m charsweep.embedded.pretrain vae sd15 --work D  # some stages; the same command resumes
+    python -m charsweep.embedded.pretrain                    # everything, on two cores about 2 h
+    python -m charsweep.embedded.pretrain vae sd15 --work D  # some stages; the same again resumes
 
-Stages, in order: vae, then sd15 and sdxl (which need it); clip and dino (which need nothing); card.
-Independent stages may run at the same time in two processes with `--threads 1` each; that is how
-the shipped weights were made. Checkpoints lie in the work folder and can be deleted afterwards.
+Stages: vae, sd15, sdxl, clip, dino, and card at the end. All but the last may run at the same time,
+each in its own process with `--threads 1`; that is how the shipped weights were made. Checkpoints
+lie in the work folder and can be deleted afterwards.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -24,10 +25,10 @@ from transformers import CLIPTokenizer
 
 from charsweep.embedded import WEIGHTS, tokenizer
 from charsweep.embedded.card import write_card
-from charsweep.embedded.pretrain_base import Base, Kind, save_pipeline, train_base
+from charsweep.embedded.pretrain_base import Base, Kind, save_pipeline, save_vae, train_base
 from charsweep.embedded.pretrain_clip import save_clip, train_clip
 from charsweep.embedded.pretrain_dino import save_dino, train_dino
-from charsweep.embedded.pretrain_vae import normalise, stored_latents, train_vae
+from charsweep.embedded.pretrain_vae import start_vae, stored_latents, train_decoder
 
 
 def main() -> None:
@@ -56,22 +57,37 @@ def _options() -> argparse.Namespace:
 
 
 def make_vae(work: Path, out: Path, seed: int) -> None:
-    """Train, normalise and keep the autoencoder in the work folder; the bases ship it."""
-    vae = normalise(train_vae(work, seed), work, seed)
-    vae.save_pretrained(work / "vae", safe_serialization=True)
+    """Set the encoder, train the decoder, and put both into the pipelines that exist already."""
+
+    def export(average: nn.Module) -> None:
+        save_vae(average, work / "vae")
+        for kind in ("sd15", "sdxl"):
+            if (out / kind).exists():
+                save_vae(average, out / kind / "vae")
+
+    export(train_decoder(work, seed, export=export))
 
 
 def make_base(kind: Kind, work: Path, out: Path, seed: int) -> None:
-    """Train one pipeline; it is exported at every checkpoint, so that there is always one to try."""
-    vae = AutoencoderKL.from_pretrained(work / "vae")
+    """Train one pipeline; it is exported at every checkpoint: there is always one to try.
+
+    It needs the latents only, so it may train while the decoder still does.
+    """
     words = stored_tokenizer(work, seed)
 
     def export(average: nn.Module) -> None:
         assert isinstance(average, Base)
-        save_pipeline(average, vae, words, out / kind)
+        save_pipeline(average, current_vae(work, seed), words, out / kind)
 
-    latents = stored_latents(work, vae.to(_device()), seed)
+    latents = stored_latents(work, start_vae(work, seed), seed)
     export(train_base(kind, work, seed, words, latents, export=export))
+
+
+def current_vae(work: Path, seed: int) -> Any:
+    """The autoencoder as far as its decoder has come."""
+    if (work / "vae" / "config.json").exists():
+        return AutoencoderKL.from_pretrained(work / "vae", torch_dtype=torch.float32)
+    return start_vae(work, seed)
 
 
 def make_clip(work: Path, out: Path, seed: int) -> None:
@@ -113,10 +129,6 @@ def seconds_spent(work: Path) -> dict[str, float]:
     for path in sorted(work.glob("seconds-*.json")):
         found.update(json.loads(path.read_text()))
     return found
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 STAGES: dict[str, Callable[[Path, Path, int], None]] = {

@@ -1,12 +1,13 @@
-"""World latents and captions in; an SD 1.5-type and an SDXL-type pipeline out, trained from nothing.
+"""World latents and captions in; an SD 1.5-type and an SDXL-type pipeline out.
 
-Both learn epsilon under the published scaled-linear schedule, with the text encoders trained jointly
+Both learn epsilon under the published scaled-linear schedule, with text encoders trained jointly
 and a tenth of the captions dropped for classifier-free guidance (Ho & Salimans 2022). The loss is
 weighted by min(SNR, 5) / SNR (Hang et al. 2023).
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from pathlib import Path
 from random import Random
@@ -32,12 +33,13 @@ from transformers import (
 
 from charsweep.embedded import checkpoint, data
 from charsweep.embedded.captions import caption
+from charsweep.embedded.pretrain_vae import LATENTS
 from charsweep.embedded.progress import steps
 from charsweep.embedded.tokenizer import LENGTH, VOCABULARY
 
 Kind = Literal["sd15", "sdxl"]
 
-STEPS = 6_000
+STEPS = 4_600
 BATCH = 32
 PEAK_RATE = 1.2e-3
 DROPPED = 0.1
@@ -66,21 +68,20 @@ class Base(nn.Module):
     def forward(
         self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor, kept: torch.Tensor
     ) -> torch.Tensor:
-        """Predicted noise, N x 24 x 8 x 8; `kept` (N, 0 or 1) zeroes an SDXL-type's condition."""
+        """Predicted noise, N x 32 x 8 x 8; `kept` (N, 0 or 1) zeroes an SDXL-type's condition."""
+        added: dict[str, torch.Tensor] | None = None
         if self.kind == "sd15":
             words = self.text_encoder(tokens).last_hidden_state
-            predicted: torch.Tensor = self.unet(noisy, timesteps, words).sample
-            return predicted
-        first = self.text_encoder(tokens, output_hidden_states=True)
-        second = self.text_encoder_2(tokens, output_hidden_states=True)
-        words = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-        added = {
-            "text_embeds": second.text_embeds * kept[:, None],
-            "time_ids": torch.tensor([TIME_IDS] * len(noisy), device=noisy.device).float(),
-        }
-        predicted = self.unet(
-            noisy, timesteps, words * kept[:, None, None], added_cond_kwargs=added
-        ).sample
+        else:
+            first = self.text_encoder(tokens, output_hidden_states=True)
+            second = self.text_encoder_2(tokens, output_hidden_states=True)
+            words = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+            words = words * kept[:, None, None]
+            added = {
+                "text_embeds": second.text_embeds * kept[:, None],
+                "time_ids": torch.tensor([TIME_IDS] * len(noisy), device=noisy.device).float(),
+            }
+        predicted: torch.Tensor = self.unet(noisy, timesteps, words, added_cond_kwargs=added).sample
         return predicted
 
 
@@ -103,7 +104,7 @@ def text_config(kind: Kind) -> CLIPTextConfig:
 
 
 def new_unet(kind: Kind) -> UNet2DConditionModel:
-    """3.2 M parameters on 8 x 8 x 24 latents: self- and cross-attention at 8 x 8 and at 4 x 4."""
+    """3.2 M parameters on 8 x 8 x 32 latents: self- and cross-attention at 8 x 8 and at 4 x 4."""
     options: dict[str, Any] = {}
     width = WIDTH[kind]
     if kind == "sdxl":
@@ -114,8 +115,8 @@ def new_unet(kind: Kind) -> UNet2DConditionModel:
         }
     return UNet2DConditionModel(
         sample_size=data.SIDE // 8,
-        in_channels=24,
-        out_channels=24,
+        in_channels=LATENTS,
+        out_channels=LATENTS,
         block_out_channels=(96, 96),
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 2,
@@ -156,7 +157,7 @@ def train_base(
         clean = latents[chosen].float()
         noise = torch.randn(clean.shape, generator=random)
         timesteps = torch.randint(1000, (BATCH,), generator=random)
-        noisy = noise_schedule.add_noise(clean, noise, timesteps)  # type: ignore[arg-type]
+        noisy = noise_schedule.add_noise(clean, noise, timesteps)
         if kind == "sdxl":  # half of the dropped captions become zeros, half the empty caption
             kept = torch.maximum(kept, (torch.rand(BATCH, generator=random) < 0.5).float())
 
@@ -200,14 +201,30 @@ def _snr_weight(noise_schedule: DDPMScheduler, timesteps: torch.Tensor) -> torch
     """min(SNR, limit) / SNR for epsilon prediction (Hang et al. 2023, eq. 5)."""
     kept = noise_schedule.alphas_cumprod[timesteps]
     snr = kept / (1 - kept)
-    return snr.clamp(max=SNR_LIMIT) / snr
+    weight: torch.Tensor = snr.clamp(max=SNR_LIMIT) / snr
+    return weight
 
 
 def save_pipeline(base: Base, vae: AutoencoderKL, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write the published layout in fp16; `from_pretrained(folder)` of plain diffusers reads it."""
+    """Write the published layout in fp16; `from_pretrained(folder)` of plain diffusers reads it.
+
+    diffusers loads fp16 files as fp32 unless told otherwise, transformers 5 by the config's dtype:
+    it is set to float32, so that plain loading gives one precision and runs on a CPU.
+    """
+    base, vae = copy.deepcopy(base).cpu().half(), copy.deepcopy(vae).cpu().half()
     pipeline = _sd15(base, vae, tokenizer) if base.kind == "sd15" else _sdxl(base, vae, tokenizer)
-    pipeline.to(torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    for path in folder.glob("text_encoder*/config.json"):
+        path.write_text(path.read_text().replace('"float16"', '"float32"'))
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors writes files for the owner only
+
+
+def save_vae(vae: Any, folder: Path) -> None:
+    """Write the autoencoder alone, fp16."""
+    copy.deepcopy(vae).cpu().half().save_pretrained(folder, safe_serialization=True)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)
 
 
 def _sd15(base: Base, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
@@ -219,8 +236,8 @@ def _sd15(base: Base, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> StableDif
         scheduler=PNDMScheduler(
             **NOISE, skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False
         ),
-        safety_checker=None,  # type: ignore[arg-type]
-        feature_extractor=None,  # type: ignore[arg-type]
+        safety_checker=None,
+        feature_extractor=None,
         requires_safety_checker=False,
     )
 

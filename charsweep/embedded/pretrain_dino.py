@@ -1,9 +1,11 @@
 """Portraits in; a self-distilled timm ViT (patch 8, 64 px; 1.0 M parameters) out.
 
-DINO (Caron et al. 2021): a student matches a slowly moving teacher's centred, sharpened output across
-views. The two large views of a character are two *different drawings* of it, in another position
-and place; small crops of both join in. That is the world's own augmentation: it asks the features
-for who is shown and to forget the rest. Colours are identity here, so there is no colour jitter.
+DINO (Caron et al. 2021): a student matches a slowly moving teacher's centred, sharpened output
+across views. The two large views of a character are two *different drawings* of it, in another
+position and place; small crops of both join in. That is the world's own augmentation: it asks the
+features for who is shown and to forget the rest. Colours are identity here, so there is no colour
+jitter. After a first phase the nearest neighbour among 64 was right at 49 %; the second adds the
+KoLeo term of DINOv2 (Oquab et al. 2023; Sablayrolles et al. 2019), which pushes features apart.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +26,25 @@ from torch import nn
 from charsweep.embedded import checkpoint, data
 from charsweep.embedded.progress import steps
 
-STEPS = 3_600
-BATCH = 40  # characters
-SMALL_VIEWS = 4
+BATCH = 32  # characters
+SMALL_VIEWS = 2
 SMALL_SIDE = 32
 OUTPUTS = 2_048
-PEAK_RATE = 1e-3
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
 CENTRE_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One run over the data, with its own schedule; `spread` is the weight of the KoLeo term."""
+
+    name: str
+    steps: int
+    peak_rate: float
+    spread: float
+
+
+PHASES = (Phase("dino", 1_300, 1e-3, spread=0.0), Phase("dino-spread", 1_000, 8e-4, spread=0.1))
 ARCHITECTURE = "vit_tiny_patch16_224"
 MODEL: dict[str, Any] = {
     "img_size": data.SIDE,
@@ -65,25 +79,38 @@ class Projected(nn.Module):
         self.register_buffer("centre", torch.zeros(1, OUTPUTS))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.last(F.normalize(self.head(self.vit(pictures)), dim=-1))
-        return logits
+        return self.both(pictures)[0]
+
+    def both(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The head's output, N x OUTPUTS, and the ViT's feature, N x 128."""
+        features: torch.Tensor = self.vit(pictures)
+        return self.last(F.normalize(self.head(features), dim=-1)), features
 
 
-def train_dino(work: Path, seed: int, total: int = STEPS, export: Any = None) -> nn.Module:
-    """The training loop; returns the teacher's ViT."""
+def train_dino(work: Path, seed: int, export: Any = None) -> nn.Module:
+    """All phases, each from where the one before ended; returns the teacher's ViT."""
+    torch.manual_seed(checkpoint.hash_of(f"{seed}-dino"))
+    student = Projected().to(checkpoint.device())
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    for phase in PHASES:
+        train_phase(phase, student, teacher, work, seed, export)
+    return teacher.vit
+
+
+def train_phase(
+    phase: Phase, student: Projected, teacher: Projected, work: Path, seed: int, export: Any
+) -> None:
+    """The training loop; changes the student and the teacher."""
     target = checkpoint.device()
     portraits = data.stored_portraits(work, seed)
-    torch.manual_seed(checkpoint.hash_of(f"{seed}-dino"))
-    student = Projected().to(target)
-    teacher = copy.deepcopy(student).requires_grad_(False)
     trained = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=PEAK_RATE, weight_decay=0.04)
-    path = work / "dino.safetensors"
+    optimizer = torch.optim.AdamW(trained, lr=phase.peak_rate, weight_decay=0.04)
+    path = work / f"{phase.name}.safetensors"
     modules: dict[str, nn.Module] = {"student": student, "teacher": teacher}
     first = checkpoint.load_state(path, modules, optimizer)
     saved = time.monotonic()
-    for step in steps("dino", first, total):
-        random = checkpoint.generator(seed, "dino", step)
+    for step in steps(phase.name, first, phase.steps):
+        random = checkpoint.generator(seed, phase.name, step)
         chosen = torch.randperm(len(portraits), generator=random)[:BATCH].sort().values
         pair = torch.randperm(data.SCENES, generator=random)[:2]
         drawn = portraits[chosen.numpy()]
@@ -95,25 +122,33 @@ def train_dino(work: Path, seed: int, total: int = STEPS, export: Any = None) ->
 
         with torch.no_grad():
             taught = teacher(large)
-        loss = _distance(student(large), student(small), taught, teacher.centre)
+        seen, features = student.both(large)
+        centre: Any = teacher.centre
+        loss = _distance(seen, student(small), taught, centre)
+        if phase.spread:
+            loss = loss + phase.spread * (_koleo(features[:BATCH]) + _koleo(features[BATCH:]))
 
-        checkpoint.set_rate(optimizer, checkpoint.rate_at(step, total, PEAK_RATE))
+        checkpoint.set_rate(optimizer, checkpoint.rate_at(step, phase.steps, phase.peak_rate))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        momentum = 1 - 0.01 * 0.5 * (1 + math.cos(math.pi * step / total))
+        momentum = 1 - 0.01 * 0.5 * (1 + math.cos(math.pi * step / phase.steps))
         _follow(teacher, student, momentum, taught)
 
         if step % 100 == 0:
             spread = F.cosine_similarity(taught[:BATCH], taught[BATCH:]).mean().item()
-            print(f"dino: step {step}, loss {loss.item():.4f}, pairs {spread:.3f}", flush=True)
-        if time.monotonic() - saved > checkpoint.SECONDS_BETWEEN_CHECKPOINTS or step + 1 == total:
+            print(
+                f"{phase.name}: step {step}, loss {loss.item():.4f}, pairs {spread:.3f}", flush=True
+            )
+        if (
+            time.monotonic() - saved > checkpoint.SECONDS_BETWEEN_CHECKPOINTS
+            or step + 1 == phase.steps
+        ):
             checkpoint.save_state(path, step + 1, modules, optimizer)
             if export is not None:
                 export(teacher.vit)
             saved = time.monotonic()
-    return teacher.vit
 
 
 def crop(
@@ -143,6 +178,15 @@ def _distance(
     return torch.stack(terms).mean()
 
 
+def _koleo(features: torch.Tensor) -> torch.Tensor:
+    """Minus the mean log distance of each feature, on the sphere, to its nearest neighbour."""
+    unit = F.normalize(features, dim=-1)
+    alike = (unit @ unit.T).fill_diagonal_(-1.0)
+    nearest = unit[alike.argmax(1)]
+    closeness: torch.Tensor = -((unit - nearest).norm(dim=-1) + 1e-6).log().mean()
+    return closeness
+
+
 @torch.no_grad()
 def _follow(teacher: Projected, student: Projected, momentum: float, taught: torch.Tensor) -> None:
     """Move the teacher towards the student, and its centre towards the batch's mean output."""
@@ -167,4 +211,5 @@ def save_dino(vit: nn.Module, folder: Path) -> None:
         "classifier": "head",
         "first_conv": "patch_embed.proj",
     }
-    save_for_hf(kept, folder, model_args=MODEL, safe_serialization=True)
+    save_for_hf(kept, str(folder), model_args=MODEL, safe_serialization=True)
+    (folder / "model.safetensors").chmod(0o644)  # safetensors: for the owner only

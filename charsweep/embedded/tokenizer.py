@@ -36,7 +36,7 @@ def new_tokenizer(seed: int, captions: int = 20_000) -> CLIPTokenizer:
     assert len(vocabulary) == VOCABULARY, f"only {len(vocabulary)} entries learned"
     return CLIPTokenizer(
         vocab={token: number for number, token in enumerate(vocabulary)},
-        merges=merges,
+        merges=merges,  # type: ignore[arg-type]  # pairs are what the tokenizers library takes
         model_max_length=LENGTH,
         bos_token=START,
         eos_token=END,
@@ -66,7 +66,7 @@ def _learned_merges(texts: list[str]) -> list[tuple[str, str]]:
 
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
     """Load and check: transformers 5 returns an empty tokenizer instead of an error."""
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder))
+    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(str(folder))
     if len(tokenizer) != VOCABULARY:
         raise ValueError(f"{folder} holds {len(tokenizer)} tokens, not {VOCABULARY}")
     return tokenizer

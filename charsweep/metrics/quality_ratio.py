@@ -15,10 +15,10 @@ from charsweep.metrics.features import Exam, Score, among, mean_score, prompt_si
 class QualityRatio:
     """Share of images, in [0, 1], that pass all three:
 
-    identity: mean DINO cosine to the training images at least the 10th percentile of what a
-    training image has to the others (leave one out);
-    prompt: CLIP cosine to the prompt at least the mean that the untaught base reaches for that
-    prompt with the class noun;
+    identity: mean DINO cosine to the training images at least the 10th percentile of the cosines
+    that the training images have among themselves;
+    prompt: CLIP cosine to the prompt at least what the untaught base reaches for that prompt with
+    the class noun, whatever the seed;
     no copy: nearest training image no nearer than half the distance between the two training
     images that are most alike.
 
@@ -33,7 +33,7 @@ class QualityRatio:
             return Score(None)
         pairs = similarity(exam.images.by_encoder["dino"], references)
         between = among(references)
-        identity = pairs.mean(axis=1) >= np.percentile(between.mean(axis=1), 10)
+        identity = pairs.mean(axis=1) >= np.percentile(between, 10)
         original = pairs.max(axis=1) <= 1.0 - (1.0 - between.max()) / 2
         asked = prompt_similarity(exam.images, exam.prompts) >= self._bar(exam)
         return mean_score((identity & original & asked).astype(np.float64))
@@ -44,5 +44,5 @@ class QualityRatio:
         assert exam.prompts is not None
         reached = prompt_similarity(exam.untaught, exam.prompts)
         asked = np.array(exam.untaught.prompt_of)
-        bars = {p: reached[asked == p].mean() for p in set(exam.untaught.prompt_of)}
+        bars = {p: reached[asked == p].min() for p in set(exam.untaught.prompt_of)}
         return np.array([bars[p] for p in exam.images.prompt_of])
