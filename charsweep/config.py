@@ -43,7 +43,7 @@ NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives
 class Sweep:
     """What was asked: the settings, the axes and the cells they span."""
 
-    overrides: tuple[str, ...]
+    typed: tuple[str, ...]  # the words of the command line
     settings: Settings
     resolved: Mapping[str, Any]  # the composed configuration as plain data, for the record
     axes: Mapping[str, tuple[Any, ...]]
@@ -69,13 +69,13 @@ class Sweep:
 
     @property
     def command(self) -> str:
-        return " ".join(["python -m charsweep", *self.overrides])
+        return " ".join(["python -m charsweep", *self.typed])
 
 
 def load_sweep(overrides: Sequence[str]) -> Sweep:
     """Compose and check; ConfigError names everything that is wrong at once."""
-    overrides, folders = _search_path(overrides)
-    with _Composing(folders):
+    typed, overrides = tuple(overrides), _with_search_path(overrides)
+    with _Composing():
         raw = _compose(overrides)
         first = _check(raw)
         axes = _axes(first.axes, raw)
@@ -84,7 +84,7 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
     cells = tuple(itertools.chain(*(cells_of(axes, *one, character) for one in combinations)))
     truth, truth_folder = truth_of(first, cells[0], character)
     return Sweep(
-        overrides=tuple(overrides),
+        typed=typed,
         settings=first,
         resolved=raw,
         axes=axes,
@@ -101,35 +101,29 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
 # -- composing -------------------------------------------------------------------------------------
 
 
-def _search_path(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split off `--config-dir FOLDER`: a person's own conf folder, searched after ours."""
+def _with_search_path(words: Sequence[str]) -> list[str]:
+    """Turn `--config-dir FOLDER`, a person's own conf folder, into Hydra's search path."""
     left, folders = [], []
-    words = iter(overrides)
-    for word in words:
+    rest = iter(words)
+    for word in rest:
         if word.startswith("--config-dir"):
-            folder = word.partition("=")[2] or next(words, "")
+            folder = word.partition("=")[2] or next(rest, "")
             if not Path(folder).is_dir():
                 raise ConfigError(
                     f"--config-dir {folder}: no such folder; give one with YAML files"
                 )
-            folders.append(str(Path(folder).resolve()))
+            folders.append(_spell(f"file://{Path(folder).resolve()}"))
         else:
             left.append(word)
-    return left, folders
+    return [f"hydra.searchpath=[{','.join(folders)}]", *left] if folders else left
 
 
 class _Composing:
     """Hydra's global state, entered and left clean."""
 
-    def __init__(self, folders: list[str]) -> None:
-        self.folders = folders
-
     def __enter__(self) -> None:
         GlobalHydra.instance().clear()
         initialize_config_dir(str(CONF), version_base="1.3", job_name="charsweep").__enter__()
-        loader = GlobalHydra.instance().config_loader()
-        for folder in self.folders:
-            loader.get_search_path().append("own", f"file://{folder}")
 
     def __exit__(self, *error: object) -> None:
         GlobalHydra.instance().clear()

@@ -71,7 +71,9 @@ def test_own_metric_method_and_sweep(own: list[str], tmp_path: Path) -> None:
     _, store, results = execute(tmp_path / "root", *words)
     assert [result.values["method"] for result in results] == ["dreambooth_lora", "louder"]
     assert all(result.scores["images"] == 40.0 for result in results)
-    first, second = (sorted(store.folder.glob(f"{name}-*"))[0] for name in ("dreambooth", "louder"))
+    first, second = (
+        sorted(store.folder.glob(f"{name}-*"))[0] for name in ("dreambooth_lora", "louder")
+    )
     losses = [
         float((folder / "loss.csv").read_text().splitlines()[1].split(",")[1])
         for folder in (first, second)

@@ -46,7 +46,7 @@ def reference_run(sweep: Sweep, folder: Path) -> tuple[list[float], dict[str, to
         )
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     trained = [p for p in unet.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.01, fused=True)
     time_ids = torch.tensor([[64.0, 64.0, 0.0, 0.0, 64.0, 64.0]])
     losses = []
     for step in range(STEPS):
