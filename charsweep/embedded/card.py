@@ -59,7 +59,7 @@ def named_prompts() -> list[str]:
 @torch.no_grad()
 def restored_pairs(weights: Path, count: int = 32) -> NDArray[np.uint8]:
     """Held-out pictures and their reconstructions in turn, NHWC uint8."""
-    vae: Any = AutoencoderKL.from_pretrained(weights / "sd15" / "vae", torch_dtype=torch.float32)
+    vae: Any = AutoencoderKL.from_pretrained(weights / "sd15" / "vae", dtype=torch.float32)
     pictures = measure.drawn(measure.held_out(count))
     restored = vae.decode(vae.encode(pictures).latent_dist.mean).sample.clamp(-1, 1)
     pairs = torch.stack([pictures, restored], dim=1).flatten(0, 1)

@@ -53,7 +53,7 @@ def held_out(count: int, skip: int = 0) -> list[Figure]:
 @torch.no_grad()
 def reconstruction(weights: Path, count: int = 256) -> dict[str, float]:
     """PSNR in dB (of pictures in [0, 1]) and mean absolute error in grey levels of 255."""
-    vae = AutoencoderKL.from_pretrained(weights / "sd15" / "vae", torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(weights / "sd15" / "vae", dtype=torch.float32)
     pictures = drawn(held_out(count))
     restored = torch.cat(
         [vae.decode(vae.encode(part).latent_dist.mean).sample for part in pictures.split(32)]
@@ -176,7 +176,7 @@ def identity(weights: Path, characters: int = 64) -> dict[str, float]:
 def pipeline(weights: Path, kind: str) -> Any:
     """The shipped pipeline with a fast sampler: DPM-Solver++ (Lu et al. 2022)."""
     kinds = {"sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
-    loaded = kinds[kind].from_pretrained(weights / kind, torch_dtype=torch.float32)
+    loaded = kinds[kind].from_pretrained(weights / kind, dtype=torch.float32)
     loaded.scheduler = DPMSolverMultistepScheduler.from_config(loaded.scheduler.config)
     loaded.set_progress_bar_config(disable=True)
     return loaded

@@ -25,7 +25,7 @@ from transformers import CLIPTokenizer
 
 from charsweep.embedded import WEIGHTS, tokenizer
 from charsweep.embedded.card import write_card
-from charsweep.embedded.pretrain_base import Base, Kind, save_pipeline, save_vae, train_base
+from charsweep.embedded.pretrain_base import STEPS, Base, Kind, save_pipeline, save_vae, train_base
 from charsweep.embedded.pretrain_clip import save_clip, train_clip
 from charsweep.embedded.pretrain_dino import save_dino, train_dino
 from charsweep.embedded.pretrain_vae import start_vae, stored_latents, train_decoder
@@ -80,13 +80,13 @@ def make_base(kind: Kind, work: Path, out: Path, seed: int) -> None:
         save_pipeline(average, current_vae(work, seed), words, out / kind)
 
     latents = stored_latents(work, start_vae(work, seed), seed)
-    export(train_base(kind, work, seed, words, latents, export=export))
+    export(train_base(kind, work, seed, words, latents, STEPS[kind], export))
 
 
 def current_vae(work: Path, seed: int) -> Any:
     """The autoencoder as far as its decoder has come."""
     if (work / "vae" / "config.json").exists():
-        return AutoencoderKL.from_pretrained(work / "vae", torch_dtype=torch.float32)
+        return AutoencoderKL.from_pretrained(work / "vae", dtype=torch.float32)
     return start_vae(work, seed)
 
 

@@ -39,7 +39,7 @@ from charsweep.embedded.tokenizer import LENGTH, VOCABULARY
 
 Kind = Literal["sd15", "sdxl"]
 
-STEPS = 4_600
+STEPS: dict[Kind, int] = {"sd15": 2_600, "sdxl": 4_600}  # sdxl: 2,600, then continued
 BATCH = 32
 PEAK_RATE = 1.2e-3
 DROPPED = 0.1
@@ -135,7 +135,7 @@ def train_base(
     seed: int,
     tokenizer: CLIPTokenizer,
     latents: torch.Tensor,
-    total: int = STEPS,
+    total: int,
     export: Any = None,
 ) -> Base:
     """The training loop; returns the moving average. `export(average)` is called at checkpoints."""

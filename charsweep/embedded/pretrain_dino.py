@@ -4,8 +4,8 @@ DINO (Caron et al. 2021): a student matches a slowly moving teacher's centred, s
 across views. The two large views of a character are two *different drawings* of it, in another
 position and place; small crops of both join in. That is the world's own augmentation: it asks the
 features for who is shown and to forget the rest. Colours are identity here, so there is no colour
-jitter. After a first phase the nearest neighbour among 64 was right at 49 %; the second adds the
-KoLeo term of DINOv2 (Oquab et al. 2023; Sablayrolles et al. 2019), which pushes features apart.
+jitter. A second phase with the KoLeo term of DINOv2 (Oquab et al. 2023; Sablayrolles et al. 2019)
+was tried and not kept: after 430 steps the nearest neighbour among 64 was right at 40 %, not 49 %.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Phase:
     spread: float
 
 
-PHASES = (Phase("dino", 1_300, 1e-3, spread=0.0), Phase("dino-spread", 1_000, 8e-4, spread=0.1))
+PHASES = (Phase("dino", 1_300, 1e-3, spread=0.0),)
 ARCHITECTURE = "vit_tiny_patch16_224"
 MODEL: dict[str, Any] = {
     "img_size": data.SIDE,
