@@ -96,9 +96,17 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         resolution=settings.resolution or base.resolution,
         precision=settings.precision,
         max_grad_norm=settings.max_grad_norm,
+        pack=_pack(settings, method),
         class_images=None,
         horizon=None,
     )
+
+
+def _pack(settings: Settings, method: Plugin) -> int:
+    """Slots of the forward pass: as set, else the models' own; 1 for what trains alone."""
+    if resolve(method.target)(**method.settings).company is None:
+        return 1
+    return settings.pack or settings.models.pack
 
 
 def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
@@ -225,7 +233,7 @@ def _fields(cell: Cell) -> Iterator[tuple[str, str, Any]]:
     """Name, name as an axis, and value of each field; settings go by their plug-in's name."""
     taught, images = cell.trajectory, cell.images
     yield f"base.{taught.base.name}", "", taught.base.digest
-    for name in ("batch_size", "resolution", "precision", "max_grad_norm"):
+    for name in ("batch_size", "resolution", "precision", "max_grad_norm", "pack"):
         yield name, name, getattr(taught, name)
     for group in ("method", "optimizer", "schedule"):
         plugin: Plugin = getattr(taught, group)

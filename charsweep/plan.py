@@ -2,14 +2,20 @@
 
 Cells that share a trajectory share its training: the plan trains each trajectory once, up to the
 largest step count asked, with a snapshot at each smaller one. Cells that share an image set share
-its drawing. What the store holds is not planned again.
+its drawing. What the store holds is not planned again. Trajectories that may train in one forward
+pass are packed: as many at once as their spec's `pack` says, the longest first, the next one
+entering when a slot falls free.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
+from charsweep.plugins import resolve
 from charsweep.specs import Cell, ImageSetSpec, ScoreSpec, SnapshotSpec, TrajectorySpec
 from charsweep.store import Store
 
@@ -57,12 +63,51 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Pack:
+    """Trainings that share a forward pass, in the order in which they enter its slots."""
+
+    width: int
+    trainings: tuple[Training, ...]
+
+    @property
+    def passes(self) -> int:
+        """Forward passes until the last training is done; each serves up to `width` trials."""
+        free = [0] * self.width  # at which pass each slot falls free
+        for training in self.trainings:
+            heapq.heapreplace(free, free[0] + training.steps)
+        return max(free)
+
+    @property
+    def steps(self) -> int:
+        return sum(training.steps for training in self.trainings)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Work in the order it is done: reference image sets first, then trajectory by trajectory."""
+    """Work in the order it is done: reference image sets first, then what is trained already."""
 
     cells: tuple[Cell, ...]
     references: tuple[Scoring, ...]
     trainings: tuple[Training, ...]
+
+    @cached_property
+    def packs(self) -> tuple[Pack, ...]:
+        """The trainings that lack steps, grouped by what a forward pass can share."""
+        groups: dict[Any, list[Training]] = {}
+        for number, training in enumerate(self.trainings):
+            if training.steps:
+                shared = _company(training.trajectory)
+                groups.setdefault(number if shared is None else shared, []).append(training)
+        return tuple(
+            Pack(group[0].trajectory.pack, tuple(sorted(group, key=lambda t: -t.steps)))
+            for group in groups.values()
+        )
+
+    @property
+    def idle(self) -> float:
+        """The share of slots that compute nothing of use."""
+        slots = sum(pack.passes * pack.width for pack in self.packs)
+        return 1 - self.steps_needed / slots if slots else 0.0
 
     @property
     def steps_needed(self) -> int:
@@ -96,7 +141,7 @@ def plan_work(
     by_trajectory: dict[str, list[Cell]] = {}
     for cell in cells:
         by_trajectory.setdefault(cell.trajectory.key, []).append(cell)
-    trainings = [_training(group, store, fresh) for group in by_trajectory.values()]
+    trainings = [plan_training(group, store, fresh=fresh) for group in by_trajectory.values()]
     return Plan(tuple(cells), tuple(_references(cells, store, truth, fresh)), tuple(trainings))
 
 
@@ -116,7 +161,17 @@ def _references(
     return list(wanted.values())
 
 
-def _training(cells: Sequence[Cell], store: Store, fresh: bool) -> Training:
+def _company(spec: TrajectorySpec) -> tuple[Any, ...] | None:
+    """What trajectories must have in common to train in one pack; None: this one trains alone."""
+    method = resolve(spec.method.target)(**spec.method.settings)
+    if method.company is None:
+        return None
+    shared = (spec.base.key, spec.character, spec.batch_size, spec.resolution, spec.precision)
+    return (spec.method.target, spec.pack, *shared, *method.company)
+
+
+def plan_training(cells: Sequence[Cell], store: Store, *, fresh: bool = False) -> Training:
+    """What one trajectory's cells lack."""
     trajectory = cells[0].trajectory
     diverged_at = None if fresh else store.diverged_at(trajectory)
     steps = sorted({cell.step for cell in cells})

@@ -255,12 +255,29 @@ def describe(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
         f"  cells         {numbers['cells']} ({stored['cells']} stored already)",
         f"  trajectories  {numbers['trajectories']} ({stored['trajectories']} need no training)",
         f"  steps         {needed:,} to train; each cell alone would take {asked:,}",
+        f"  packs         {_packs(numbers)}",
         f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute",
         f"  estimate      {span(numbers['seconds'])}"
         f"{'' if numbers['measured'] else ' (not measured here yet)'}, "
         f"{numbers['bytes'] / 1e6:,.1f} MB",
     ]
     return "\n".join(lines)
+
+
+def _packs(numbers: Mapping[str, Any]) -> str:
+    """ "7 trajectories, 8 at once: 1,000 passes; slots idle 12.5 %"."""
+    packs = numbers["packs"]
+    if not packs:
+        return "none"
+    together = [pack for pack in packs if pack["width"] > 1]
+    alone = len(packs) - len(together)
+    parts = [
+        f"{pack['trajectories']} trajectories, {pack['width']} at once: {pack['passes']:,} passes"
+        for pack in together
+    ]
+    if alone:
+        parts.append(f"{alone} trained alone")
+    return "; ".join(parts) + f"; slots idle {numbers['idle']:.1%}"
 
 
 def _short(value: Any) -> str:

@@ -35,6 +35,10 @@ PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
 ALWAYS = ("method", *PLAIN_AXES)
 
 
+# Powers of two: at other widths a trial's bits were seen to depend on its slot.
+Pack = Literal[1, 2, 4, 8, 16, 32, 64]
+
+
 class BaseSettings(pydantic.BaseModel):
     model_config = STRICT
     path: Text
@@ -51,6 +55,7 @@ class EncoderSettings(pydantic.BaseModel):
 class ModelsSettings(pydantic.BaseModel):
     model_config = STRICT
     name: Text
+    pack: Pack
     bases: Annotated[dict[Text, BaseSettings], Field(min_length=1)]
     encoders: dict[Literal["clip", "dino"], EncoderSettings]
 
@@ -136,6 +141,7 @@ class Settings(pydantic.BaseModel):
     resolution: Pixels | None
     precision: Literal["fp32"]
     max_grad_norm: Annotated[float, Field(gt=0)]
+    pack: Pack | None
     axes: dict[str, Any]
     objectives: Annotated[dict[Text, Literal["maximize", "minimize"]], Field(min_length=1)]
     models: ModelsSettings

@@ -87,6 +87,7 @@ class TrajectorySpec:
     resolution: int
     precision: str
     max_grad_norm: float
+    pack: int  # slots of the forward pass it trains in; free ones are padded
     class_images: str | None  # key of the image set used for prior preservation
     horizon: int | None  # only for a schedule whose value depends on the last step
 

@@ -129,22 +129,27 @@ class Store:
         return stored
 
     @contextlib.contextmanager
-    def lock(self, spec: Source) -> Iterator[None]:
+    def lock(self, spec: Source, *, wait: bool = True) -> Iterator[bool]:
         """Hold a source while working on it; the system lets go of it when a process dies.
 
-        What a killed process left half-written is cleared away first.
+        Gives False at once, without the lock, where another process holds it and `wait` is not
+        set. What a killed process left half-written is cleared away first.
         """
         folder = self.source(spec)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / ".lock").open("w") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield False
+                    return
                 for path in sorted(folder.rglob(".*.tmp"), reverse=True):
                     if path.is_dir():
                         shutil.rmtree(path)
                     else:
                         path.unlink(missing_ok=True)
-                yield
+                yield True
         except OSError as error:
             raise unwritable(folder, error) from error
 

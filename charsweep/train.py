@@ -1,8 +1,13 @@
-"""One trajectory in, snapshots, loss.csv and a resume state out: the training loop.
+"""Trajectories in, snapshots, loss.csv and resume states out: the training loop.
 
-The loop is a generator: it yields each step as it is done, so that whoever runs it can show
-progress or stop it between steps. All randomness is a function of (seed, purpose, step), so a
-short run is, bit for bit, a prefix of a long one, and a resumed run equals an uninterrupted one.
+The loop trains as many trials at once as the method's students have slots: one, or a pack that
+shares the frozen base's forward and backward pass. Each trial is as if alone: its own draws, loss,
+clipping, optimizer, rate, files. Idle slots compute nothing of use, so that the width of a pack,
+and with it every bit of a trial, does not depend on who trains beside it.
+
+The loop is a generator: it yields after each step, so that whoever runs it can show progress, draw
+what is finished, or stop. All randomness is a function of (seed, purpose, step), so a short run is,
+bit for bit, a prefix of a long one, and a resumed run equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -10,7 +15,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,73 +25,156 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from charsweep.errors import ConfigError, StoreError
-from charsweep.plan import Piece
+from charsweep.plan import Piece, Training
 from charsweep.plugins import resolve
 from charsweep.specs import SnapshotSpec, TrajectorySpec
 from charsweep.store import LossRow, Store, loss_line, new_folder, write_losses
 
 
-class Student(Protocol):
-    """What a method trains; `named` are its trainable tensors by name."""
-
-    named: Mapping[str, Tensor]
+class Students(Protocol):
+    """What a method trains: `width` slots, each free or taken by one trajectory."""
 
     @property
-    def parameters(self) -> list[Tensor]: ...
-    def loss(self, step: int) -> Tensor: ...
-    def save(self, folder: Path) -> None: ...
+    def width(self) -> int: ...
+    def enter(self, slot: int, spec: TrajectorySpec) -> None: ...
+    def leave(self, slot: int) -> None: ...
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        """The slot's trainable tensors by name."""
+        ...
+
+    def zero_grad(self) -> None: ...
+    def losses(self, steps: Sequence[int | None]) -> Tensor:
+        """The loss of each slot at its step (from 0), shape (width,); None: the slot is free."""
+        ...
+
+    def save(self, slot: int, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one step did for one trial; `shared` trials shared the time that the row names."""
+
+    training: Training
+    row: LossRow
+    shared: int
+    is_last: bool  # the trial has left its slot
 
 
 def train(
-    spec: TrajectorySpec, piece: Piece, student: Student, store: Store, resume_seconds: float
-) -> Iterator[LossRow]:
-    """Train from `piece.start` to its last snapshot, yielding each step.
+    students: Students, trainings: Iterator[Training | None], store: Store, resume_seconds: float
+) -> Iterator[list[Trained]]:
+    """Train each training's pieces, yielding after each step what it did for whom.
 
-    A loss or gradient that is not finite ends the trajectory as diverged, which is a result. The
-    resume state is written after the last step and about every `resume_seconds`.
+    Trials enter free slots in the order of `trainings`, which may answer None for "nothing yet". A
+    loss or gradient that is not finite ends a trajectory as diverged, which is a result. Resume
+    states are written after the last step of a piece and about every `resume_seconds`.
     """
-    optimizer = make_optimizer(spec, student.parameters)
-    schedule = resolve(spec.schedule.target)(**spec.schedule.settings)
-    folder = store.open_trajectory(spec)
-    stored = store.resume_step(spec)
-    rows = [row for row in store.losses(spec) if row.step <= stored]
-    if piece.start:
-        load_state(store.resume(spec, piece.start), student, optimizer)
-    write_losses(folder / "loss.csv", rows)
-    saved = time.monotonic()
-
-    with (folder / "loss.csv").open("a", encoding="utf-8", newline="") as losses:
-        for step in range(piece.start + 1, piece.stop + 1):
-            started = time.perf_counter()
-            lr = spec.learning_rate * schedule(step - 1, spec.horizon)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-
-            optimizer.zero_grad(set_to_none=True)
-            loss = student.loss(step - 1)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(student.parameters, spec.max_grad_norm)
-            value, length = loss.item(), norm.item()
-            diverged = not (math.isfinite(value) and math.isfinite(length))
-            if not diverged:
-                optimizer.step()
-
-            row = LossRow(step, value, lr, length, time.perf_counter() - started)
-            if step > stored:  # a stretch trained again has its rows already
-                losses.write(loss_line(row) + "\n")
-            yield row
-
-            if diverged:
-                losses.flush()
-                store.mark_diverged(spec, step)
+    trials: list[Trial | None] = [None] * students.width
+    try:
+        while True:
+            for slot in range(students.width):
+                if trials[slot] is None and (training := next(trainings, None)):
+                    trials[slot] = Trial(training, students, slot, store)
+            running = [trial for trial in trials if trial]
+            if not running:
                 return
-            if step in piece.snapshots:
-                save_snapshot(SnapshotSpec(spec, step), student, store)
-            is_last = step == piece.stop
-            if step > stored and (is_last or time.monotonic() - saved > resume_seconds):
-                losses.flush()
-                save_state(store, spec, step, student, optimizer)
-                saved = time.monotonic()
+
+            started = time.perf_counter()
+            students.zero_grad()
+            losses = students.losses([trial.step if trial else None for trial in trials])
+            losses.sum().backward()
+            norms = [
+                torch.nn.utils.clip_grad_norm_(trial.parameters, trial.spec.max_grad_norm)
+                for trial in running
+            ]
+            loss, norm = losses.tolist(), torch.stack(norms).tolist()  # one wait for the device
+            rows = []
+            for trial, length in zip(running, norm, strict=True):
+                lr = trial.set_rate()
+                trial.diverged = not (math.isfinite(loss[trial.slot]) and math.isfinite(length))
+                if not trial.diverged:
+                    trial.optimizer.step()
+                trial.step += 1
+                rows.append(LossRow(trial.step, loss[trial.slot], lr, length, 0.0))
+            seconds = time.perf_counter() - started
+
+            done = []
+            for trial, row in zip(running, rows, strict=True):
+                row = replace(row, seconds=seconds)
+                trial.record(row, store, resume_seconds)
+                if trial.is_done:
+                    trial.close()
+                    trials[trial.slot] = trial.next_piece(store)
+                is_last = trials[trial.slot] is None
+                done.append(Trained(trial.training, row, len(running), is_last))
+            yield done
+    finally:
+        for left in trials:
+            if left:
+                left.close()
+
+
+class Trial:
+    """One trajectory in its slot: its step, its optimizer, its open loss.csv."""
+
+    def __init__(
+        self, training: Training, students: Students, slot: int, store: Store, piece: int = 0
+    ) -> None:
+        self.training, self.spec = training, training.trajectory
+        self.piece: Piece = training.pieces[piece]
+        self._number = piece
+        self.students, self.slot = students, slot
+        students.enter(slot, self.spec)
+        self.named = students.named(slot)
+        self.parameters = list(self.named.values())
+        self.optimizer = make_optimizer(self.spec, self.parameters)
+        self.schedule = resolve(self.spec.schedule.target)(**self.spec.schedule.settings)
+        folder = store.open_trajectory(self.spec)
+        self.stored = store.resume_step(self.spec)  # up to here loss.csv has its rows
+        rows = [row for row in store.losses(self.spec) if row.step <= self.stored]
+        if self.piece.start:
+            load_state(store.resume(self.spec, self.piece.start), self.named, self.optimizer)
+        write_losses(folder / "loss.csv", rows)
+        self.file = (folder / "loss.csv").open("a", encoding="utf-8", newline="")
+        self.step = self.piece.start
+        self.diverged = False
+        self.saved = time.monotonic()
+
+    @property
+    def is_done(self) -> bool:
+        return self.diverged or self.step == self.piece.stop
+
+    def set_rate(self) -> float:
+        """The learning rate of the next step, given to the optimizer."""
+        lr: float = self.spec.learning_rate * self.schedule(self.step, self.spec.horizon)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def record(self, row: LossRow, store: Store, resume_seconds: float) -> None:
+        """Write the step's row, and its snapshot and resume state where they are due."""
+        if row.step > self.stored:  # a stretch trained again has its rows already
+            self.file.write(loss_line(row) + "\n")
+        if self.diverged:
+            self.file.flush()
+            store.mark_diverged(self.spec, row.step)
+            return
+        if row.step in self.piece.snapshots:
+            save_snapshot(SnapshotSpec(self.spec, row.step), self.students, self.slot, store)
+        is_due = self.is_done or time.monotonic() - self.saved > resume_seconds
+        if row.step > self.stored and is_due:
+            self.file.flush()
+            save_state(store, self.spec, row.step, self.named, self.optimizer)
+            self.saved = time.monotonic()
+
+    def next_piece(self, store: Store) -> Trial | None:
+        if self.diverged or self._number + 1 == len(self.training.pieces):
+            return None
+        return Trial(self.training, self.students, self.slot, store, self._number + 1)
+
+    def close(self) -> None:
+        self.file.close()
+        self.students.leave(self.slot)
 
 
 def make_optimizer(spec: TrajectorySpec, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -105,11 +194,11 @@ def make_optimizer(spec: TrajectorySpec, parameters: list[Tensor]) -> torch.opti
         ) from error
 
 
-def save_snapshot(spec: SnapshotSpec, student: Student, store: Store) -> None:
+def save_snapshot(spec: SnapshotSpec, students: Students, slot: int, store: Store) -> None:
     """Write the weights of one step as other programs read them; the manifest comes last."""
     manifest: dict[str, Any] = {"spec": {"step": spec.step}}
     with new_folder(store.snapshot(spec), "snapshot.json", manifest) as folder:
-        student.save(folder)
+        students.save(slot, folder)
         files = [path for path in folder.rglob("*") if path.is_file()]
         manifest["bytes"] = sum(path.stat().st_size for path in files)
 
@@ -118,12 +207,12 @@ def save_state(
     store: Store,
     spec: TrajectorySpec,
     step: int,
-    student: Student,
+    named: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Write what is needed to go on after `step`, then drop the older state."""
     state = optimizer.state_dict()["state"]
-    tensors = {f"weight/{name}": tensor for name, tensor in student.named.items()}
+    tensors = {f"weight/{name}": tensor for name, tensor in named.items()}
     numbers: dict[str, Any] = {}
     for index, fields in state.items():
         for name, value in fields.items():
@@ -139,13 +228,13 @@ def save_state(
     store.commit_resume(spec, step)
 
 
-def load_state(folder: Path, student: Student, optimizer: torch.optim.Optimizer) -> None:
+def load_state(folder: Path, named: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
     """Put weights and optimizer back as `save_state` found them."""
     try:
         tensors = load_file(folder / "state.safetensors")
         numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
         with torch.no_grad():
-            for name, tensor in student.named.items():
+            for name, tensor in named.items():
                 tensor.copy_(tensors.pop(f"weight/{name}"))
         state: dict[int, dict[str, Any]] = {}
         for place, value in {**tensors, **numbers}.items():

@@ -114,10 +114,11 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     images = [open_picture(path) for path in sweep.character.paths]
     chosen = resolve(spec.method.target)(**spec.method.settings)
     priors = images[:2] if spec.class_images else []
-    student = chosen.student(spec, base, sweep.character, images, priors)
-    rows = list(train(spec, Piece(0, (2,)), student, store, 60))
-    student.close()
-    assert len(rows) == 2
+    (training,) = plan_work(sweep.cells, store).trainings
+    students = chosen.students(spec, base, sweep.character, images, lambda _: priors)
+    steps = list(train(students, iter([training]), store, 60))
+    students.close()
+    assert len(steps) == 2
     assert base.digest() == before
     assert [name for name, _ in base.unet.named_modules()] == names
     assert not any(p.requires_grad for m in base.modules.values() for p in m.parameters())

@@ -38,11 +38,13 @@ class Louder(FineTune):
 
     version: ClassVar[int] = 1
 
-    def student(self, *args):
-        student = super().student(*args)
-        quiet = student.loss
-        student.loss = lambda step: 2 * quiet(step)
-        return student
+    company = None  # trains alone
+
+    def students(self, *args):
+        students = super().students(*args)
+        quiet = students.losses
+        students.losses = lambda steps: 2 * quiet(steps)
+        return students
 '''
 
 
@@ -58,6 +60,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     (conf / "method/louder.yaml").write_text(
         "name: louder\n_target_: own_louder.Louder\nbase: sdxl\ntrains: adapters\n"
         "prompts: instance\nadapter: lora\nrank: 4\nalpha: 4\n"
+        "target_modules: [to_q, to_v]\n"
     )
     (conf / "sweep/loud.yaml").write_text(
         "# @package _global_\naxes: {method: [dreambooth_lora, louder]}\ntrain_steps: 2\n"

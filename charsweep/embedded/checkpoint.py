@@ -51,6 +51,20 @@ def rate_at(step: int, total: int, peak: float, warm_up: int = 200) -> float:
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def steady_rate_at(
+    step: int, total: int, peak: float, warm_up: int = 300, falling: float = 0.3
+) -> float:
+    """Learning rate: warm-up, constant, and a fall to 0 over the last share of the steps.
+
+    The fall is 1 - sqrt (Hägele et al. 2024, arXiv 2405.18392). Until it begins nothing depends on
+    `total`, so a run can be made longer or shorter while it trains.
+    """
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    done = (step - (1 - falling) * total) / (falling * total)
+    return peak * (1 - math.sqrt(done)) if done > 0 else peak
+
+
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate

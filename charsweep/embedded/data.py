@@ -19,7 +19,7 @@ from charsweep.embedded.world import Figure, draw, random_character, random_figu
 
 SIDE = 64  # px of all embedded models
 TRAINING = 40_000  # pictures drawn for pretraining
-CHARACTERS, SCENES = 12_000, 4  # portraits drawn for CLIP and DINO
+SCENES = 4  # of a character, where CLIP and DINO tell apart and recognise
 HELD_OUT_SEED = 999  # figures from this seed are never trained on
 
 
@@ -47,13 +47,6 @@ def stored_pictures(work: Path, seed: int, count: int = TRAINING) -> NDArray[np.
     """The first figures of a seed, N x 64 x 64 x 3, for the autoencoder and the two bases."""
     figures = (figure(seed, index) for index in range(count))
     return _stored(work / f"pictures-{seed}-{count}.npy", figures, count)
-
-
-def stored_portraits(work: Path, seed: int, characters: int = CHARACTERS) -> NDArray[np.uint8]:
-    """Characters x SCENES x 64 x 64 x 3: each character drawn in several scenes."""
-    figures = (portrait(seed, who, scene) for who in range(characters) for scene in range(SCENES))
-    drawn = _stored(work / f"portraits-{seed}-{characters}.npy", figures, characters * SCENES)
-    return drawn.reshape(characters, SCENES, SIDE, SIDE, 3)
 
 
 def _stored(path: Path, figures: Iterable[Figure], count: int) -> NDArray[np.uint8]:

@@ -147,7 +147,7 @@ def _city(pen: Pen) -> None:
 
 
 def _room(pen: Pen) -> None:
-    pen.box(0, 0, 1, 1, "#f6e1c8")
+    pen.box(0, 0, 1, 1, "#d6cbe6")  # not skin: arms must show
     pen.box(0.05, 0.12, 0.29, 0.40, "#ffffff")
     for x in (0.07, 0.18):
         for y in (0.14, 0.27):
@@ -413,8 +413,8 @@ def _body(pen: Pen, figure: Figure) -> None:
     _emblem(pen, figure, (0.5, 0.672))
 
 
-def _emblem(pen: Pen, figure: Figure, centre: Point, r: float = 0.066) -> None:
-    """A sign on the clothes, about 8 px wide at 64 px."""
+def _emblem(pen: Pen, figure: Figure, centre: Point, r: float = 0.08) -> None:
+    """A sign on the clothes, about 10 px wide at 64 px."""
     x, y = centre
     colour = COLOURS[figure.emblem_colour]
     kind = figure.emblem

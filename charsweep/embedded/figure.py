@@ -101,7 +101,7 @@ UNICORN_GIRL = Figure(
 def random_character(rng: Random) -> Figure:
     """Everything that stays when a character moves: species, hair or fur, clothes, headgear."""
     species = rng.choices(SPECIES, weights=(5, 3, 2, 2, 2, 2, 2, 2))[0]
-    pattern = rng.choices(PATTERNS, weights=(5, 3, 2, 2))[0]
+    pattern = rng.choices(PATTERNS, weights=(14, 3, 2, 1))[0]
     n_colours = {"plain": 1, "two-tone": 2, "dipped": 2, "striped": rng.choice((2, 2, 3))}[pattern]
     clothes = rng.choices(CLOTHES, weights=(5 if species == "girl" else 1, 3, 2, 2))[0]
     clothes_colour = rng.choice(
@@ -114,11 +114,11 @@ def random_character(rng: Random) -> Figure:
         hair=rng.choice(HAIR_STYLES.get(species, ("",))),
         clothes=clothes,
         clothes_colour=clothes_colour,
-        emblem="none" if rng.random() < 0.25 else rng.choice(EMBLEMS[1:]),
+        emblem="none" if rng.random() < 0.4 else rng.choice(EMBLEMS[1:]),
         emblem_colour=rng.choice([c for c in COLOURS if c != clothes_colour]),
-        headgear="none" if rng.random() < 0.25 else rng.choice(HEADGEAR[1:]),
+        headgear="none" if rng.random() < 0.5 else rng.choice(HEADGEAR[1:]),
         headgear_colour=rng.choice(list(COLOURS)),
-        glasses=rng.random() < 0.2,
+        glasses=rng.random() < 0.1,
     )
 
 

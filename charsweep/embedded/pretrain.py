@@ -132,9 +132,9 @@ def seconds_spent(work: Path) -> dict[str, float]:
 
 
 STAGES: dict[str, Callable[[Path, Path, int], None]] = {
-    "vae": make_vae,
-    "sd15": partial(make_base, "sd15"),
     "sdxl": partial(make_base, "sdxl"),
+    "sd15": partial(make_base, "sd15"),
+    "vae": make_vae,
     "clip": make_clip,
     "dino": make_dino,
     "card": make_card,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import resource
 import subprocess
@@ -22,7 +23,7 @@ from charsweep.character import open_picture, picture_at
 from charsweep.config import Sweep
 from charsweep.cost import Speeds, calls, count
 from charsweep.errors import ConfigError, TrainingError
-from charsweep.plan import Plan, Scoring, Training
+from charsweep.plan import Pack, Plan, Scoring, Training, plan_training
 from charsweep.plugins import resolve
 from charsweep.progress import View
 from charsweep.results import CellResult, result_of
@@ -30,7 +31,79 @@ from charsweep.sample import NotFiniteError, draw, make_scheduler
 from charsweep.score import LOADERS, Scorer
 from charsweep.specs import BaseSpec, Cell, ImageSetSpec, TrajectorySpec, TruthSpec
 from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
-from charsweep.train import make_optimizer, train
+from charsweep.train import Trained, make_optimizer, train
+
+
+class Book:
+    """What training one trajectory has taken so far."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.spent: dict[int, float] = {}  # seconds paid, by the snapshot they led to
+        self.seconds: list[float] = []  # of each step, as it would be alone
+        self.first = self.last = 0
+        self.started = datetime.now(UTC)
+
+    def enter(self, one: Trained) -> None:
+        """A step shared by several trials is paid by each in part."""
+        row = one.row
+        goal = next((step for step in self.training.snapshots if step >= row.step), row.step)
+        self.spent[goal] = self.spent.get(goal, 0.0) + row.seconds / one.shared
+        self.seconds.append(row.seconds)
+        self.first, self.last = self.first or row.step, row.step
+
+
+class Entrance:
+    """Lets a pack's trainings in, each under its lock.
+
+    A trajectory that another process works on is passed over while there is something else to do,
+    so two processes never wait for each other in a circle; when its turn comes, what is missing is
+    looked up again.
+    """
+
+    def __init__(self, pack: Pack, store: Store) -> None:
+        self.store = store
+        self.waiting = list(pack.trainings)
+        self.inside: dict[str, Training] = {}
+        self._locks: dict[str, contextlib.ExitStack] = {}
+
+    def trainings(self) -> Iterator[Training | None]:
+        while self.waiting:
+            free = next((t for t in self.waiting if self._lock(t, wait=False)), None)
+            if free is None and self._locks:
+                yield None
+                continue
+            if free is None:
+                free = self.waiting[0]
+                self._lock(free, wait=True)
+            self.waiting.remove(free)
+            fresh = plan_training(free.cells, self.store)
+            self.inside[fresh.trajectory.key] = fresh
+            if fresh.steps:
+                yield fresh
+
+    def _lock(self, training: Training, wait: bool) -> bool:
+        stack = contextlib.ExitStack()
+        if not stack.enter_context(self.store.lock(training.trajectory, wait=wait)):
+            stack.close()
+            return False
+        self._locks[training.trajectory.key] = stack
+        return True
+
+    def release(self, training: Training) -> None:
+        """The training's cells are done: let other processes have it."""
+        del self.inside[training.trajectory.key]
+        self._locks.pop(training.trajectory.key).close()
+
+    def rest(self) -> list[Training]:
+        """Those that never left a slot: trained by another process meanwhile, or stopped."""
+        return [*self.inside.values(), *self.waiting]
+
+    def close(self) -> None:
+        for stack in self._locks.values():
+            stack.close()
+        self._locks.clear()
+
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "timm",
              "torchmetrics", "numpy", "pillow", "optuna", "mlflow", "hydra-core")  # fmt: skip
@@ -59,24 +132,61 @@ class LocalEngine:
                 with self.store.lock(scoring.images.snapshot.source):
                     self._score(scoring)
         for training in plan.trainings:
-            with self.store.lock(training.trajectory):
-                yield from self._training(training)
-            self.view.advance("trajectories")
+            if not training.steps:
+                with self.store.lock(training.trajectory):
+                    yield from self._cells(training, {})
+                self.view.advance("trajectories")
+        for pack in plan.packs:
+            yield from self._pack(pack)
 
     def among_references(self) -> dict[str, float]:
         """The training images' scores among themselves; empty if nothing was scored here."""
         return self._scorer.among_references() if self._scorer else {}
 
-    # -- one trajectory ------------------------------------------------------------------------
+    # -- trajectories --------------------------------------------------------------------------
 
-    def _training(self, training: Training) -> Iterator[CellResult]:
-        """Train what is missing, then draw, score and yield each cell of the trajectory."""
-        spent: dict[int, float] = {}  # seconds of training, by the snapshot they led to
+    def _pack(self, pack: Pack) -> Iterator[CellResult]:
+        """Train a pack; draw, score and yield each trajectory's cells when it has left its slot."""
+        books: dict[str, Book] = {}
         error = None
-        try:
-            self._train(training, spent)
-        except (TrainingError, torch.OutOfMemoryError) as caught:
-            error = str(caught).splitlines()[0]
+        with contextlib.closing(Entrance(pack, self.store)) as entrance:
+            try:
+                for left, students in self._train(pack, entrance, books):
+                    with students.aside():
+                        for training in left:
+                            book = books[training.trajectory.key]
+                            self._close_book(book)
+                            yield from self._cells(training, book.spent)
+                            entrance.release(training)
+            except (TrainingError, torch.OutOfMemoryError) as caught:
+                error = str(caught).splitlines()[0]
+            for training in entrance.rest():
+                book = books.get(training.trajectory.key, Book(training))
+                yield from self._cells(training, book.spent, error)
+
+    def _train(
+        self, pack: Pack, entrance: Entrance, books: dict[str, Book]
+    ) -> Iterator[tuple[list[Training], Any]]:
+        """Train, keeping book; yields what has left its slot, and the students, after each step."""
+        spec, count = pack.trainings[0].trajectory, len(pack.trainings)
+        base = self._base(spec.base)
+        method = resolve(spec.method.target)(**spec.method.settings)
+        many = f" and {count - 1} others, {pack.width} at once" if count > 1 else ""
+        self.view.doing(f"training {spec.slug}{many}")
+        resume_seconds = self.sweep.settings.runtime.resume_seconds
+        given = (spec, base, self.sweep.character, self.pictures, self._class_pictures)
+        with contextlib.closing(method.students(*given)) as students:
+            for done in train(students, entrance.trainings(), self.store, resume_seconds):
+                for one in done:
+                    key = one.training.trajectory.key
+                    books.setdefault(key, Book(one.training)).enter(one)
+                    self.view.step(one.row.seconds / one.shared, one.row.loss)
+                yield [one.training for one in done if one.is_last], students
+
+    def _cells(
+        self, training: Training, spent: dict[int, float], error: str | None = None
+    ) -> Iterator[CellResult]:
+        """Draw, score and yield each cell of a trajectory; `spent` are seconds by snapshot."""
         scorings = {scoring.images.key: scoring for scoring in training.scorings}
         for cell in training.cells:
             paid = spent.pop(cell.step, 0.0)
@@ -94,37 +204,17 @@ class LocalEngine:
         diverged_at = self.store.diverged_at(cell.trajectory)
         return diverged_at is None or cell.step < diverged_at
 
-    def _train(self, training: Training, spent: dict[int, float]) -> None:
-        """Train the missing pieces; each step's seconds are booked to the next snapshot."""
-        spec = training.trajectory
-        method = resolve(spec.method.target)(**spec.method.settings)
-        class_pictures = self._class_pictures(training)
-        for piece in training.pieces:
-            base = self._base(spec.base)
-            self.view.doing(f"training {spec.slug}, steps {piece.start + 1} to {piece.stop}")
-            started = datetime.now(UTC)
-            student = method.student(
-                spec, base, self.sweep.character, self.pictures, class_pictures
-            )
-            seconds, last = [], piece.start
-            try:
-                resume_seconds = self.sweep.settings.runtime.resume_seconds
-                for row in train(spec, piece, student, self.store, resume_seconds):
-                    goal = next(step for step in piece.snapshots if step >= row.step)
-                    spent[goal] = spent.get(goal, 0.0) + row.seconds
-                    seconds.append(row.seconds)
-                    self.view.step(row.seconds, row.loss)
-                    last = row.step
-            finally:
-                student.close()
-            if seconds:
-                self.speeds.remember_step(spec, median(seconds))
-            self._remember_run(spec, piece.start, last, started)
-            self.view.expect(steps=last - piece.stop)  # a diverged trajectory ends early
+    def _close_book(self, book: Book) -> None:
+        """What is remembered of a trajectory that has just been trained."""
+        spec = book.training.trajectory
+        self.speeds.remember_step(spec, median(book.seconds))
+        self._remember_run(spec, book.first, book.last, book.started)
+        self.view.expect(steps=len(book.seconds) - book.training.steps)  # a diverged one ends early
+        self.view.advance("trajectories")
 
-    def _class_pictures(self, training: Training) -> list[Image.Image]:
-        images = training.cells[0].class_images
-        if images is None or not training.pieces:
+    def _class_pictures(self, spec: TrajectorySpec) -> list[Image.Image]:
+        images = next(c.class_images for c in self.sweep.cells if c.trajectory.key == spec.key)
+        if images is None:
             return []
         folder = self.store.images(images)
         return [open_picture(folder / f"{i:03d}.png") for i in range(count(images))]

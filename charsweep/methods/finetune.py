@@ -1,4 +1,4 @@
-"""A pretrained base and a character in, a student whose weights or adapters train out.
+"""A pretrained base and a character in, students whose weights or adapters train out.
 
 DreamBooth, LoRA and DreamBooth + LoRA are this one class: they differ in what trains and on which
 prompts (Ruiz et al. 2022, arXiv 2208.12242; Hu et al. 2021, arXiv 2106.09685).
@@ -7,9 +7,11 @@ prompts (Ruiz et al. 2022, arXiv 2208.12242; Hu et al. 2021, arXiv 2106.09685).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import struct
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -17,22 +19,47 @@ from pydantic.dataclasses import dataclass
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from diffusers import DDPMScheduler
+    from peft import LoraConfig
     from PIL import Image
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from charsweep.bases import Base, Conditioning
     from charsweep.character import Character
     from charsweep.specs import TrajectorySpec
 
-UNET_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
-TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
+SMALLEST_PADDED_RANK = 8
+TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+class LowRank(NamedTuple):
+    """An adapter's size, its factor (the update is multiplied by alpha / rank) and its layers."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+    def config(self, name: str, dora: bool = False) -> LoraConfig:
+        """What peft calls it, for the module `name` of a pipeline."""
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft multiplies by it
+            init_lora_weights="gaussian",
+            use_dora=dora,
+            target_modules=list(self.of(name)),
+        )
+
+    def of(self, name: str) -> tuple[str, ...]:
+        return self.targets if name == "unet" else TEXT_TARGETS
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
 class FineTune:
     """What of the base trains, on which prompts, against which loss."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     base: str
     trains: Literal["weights", "adapters"]
@@ -41,37 +68,48 @@ class FineTune:
     adapter: Literal["lora", "dora"] | None = None
     rank: Annotated[int, Field(ge=1, le=1024)] | None = None
     alpha: Annotated[float, Field(gt=0)] | None = None
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     prior_weight: Annotated[float, Field(ge=0)] = 0.0
     class_images: Annotated[int, Field(ge=1, le=10_000)] = 32
     min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
     noise_offset: Annotated[float, Field(ge=0)] = 0.0
 
     def __post_init__(self) -> None:
-        whole = (self.adapter, self.rank, self.alpha)
+        whole = (self.adapter, self.rank, self.alpha, self.target_modules)
         if self.trains == "adapters" and None in whole:
-            raise ValueError("trains=adapters needs adapter, rank and alpha")
-        if self.trains == "weights" and whole != (None, None, None):
-            raise ValueError("trains=weights takes no adapter, rank or alpha; use trains=adapters")
+            raise ValueError("trains=adapters needs adapter, rank, alpha and target_modules")
+        if self.trains == "weights" and whole != (None, None, None, None):
+            raise ValueError(
+                "trains=weights takes no adapter, rank, alpha or target_modules; use "
+                "trains=adapters"
+            )
 
-    def student(
+    @property
+    def company(self) -> tuple[object, ...] | None:
+        """What trials must share to train in one pack; None if this kind trains alone."""
+        if self.adapter != "lora":
+            return None
+        low = self.low_rank
+        return (self.text_encoder, self.prior_weight > 0, low.targets, padded_rank(low.rank))
+
+    @property
+    def low_rank(self) -> LowRank:
+        """Rank, alpha and target layers of a method that trains adapters."""
+        assert self.rank is not None
+        assert self.alpha is not None
+        assert self.target_modules is not None
+        return LowRank(self.rank, self.alpha, self.target_modules)
+
+    def students(
         self,
         spec: TrajectorySpec,
         base: Base,
         character: Character,
         pictures: list[Image.Image],
-        class_pictures: list[Image.Image],
-    ) -> Student:
-        """What trains, on `base`, which is put back when the student's `close` is called."""
-        captions = list(character.captions)
-        if self.prompts == "instance":
-            captions = [character.instance_prompt] * len(pictures)
-        lessons = Lessons(base, spec, "image", list(character.spec.digests), pictures, captions)
-        prior = None
-        if class_pictures:
-            keys = [f"{spec.class_images}/{i}" for i in range(len(class_pictures))]
-            prompts = [character.class_prompt] * len(class_pictures)
-            prior = Lessons(base, spec, "class image", keys, class_pictures, prompts)
-        return Student(self, spec, base, lessons, prior)
+        class_pictures: Callable[[TrajectorySpec], list[Image.Image]],
+    ) -> Students:
+        """Slots for as many trials as `spec.pack`, all of this kind; `close` frees the base."""
+        return Students(self, spec, base, character, pictures, class_pictures)
 
 
 class Lessons:
@@ -116,147 +154,355 @@ class Lessons:
         return mean + std * noise.to(mean), [self.captions[i] for i in chosen]
 
 
-class Student:
-    """A base with something on it that trains; gives the loss of a step, saves and loads itself."""
+class Trainees(Protocol):
+    """Where the trainable tensors of each slot lie."""
+
+    def enter(self, slot: int, method: FineTune, seed: int) -> None: ...
+    def leave(self, slot: int) -> None: ...
+    def named(self, slot: int) -> Mapping[str, Tensor]: ...
+    def zero_grad(self) -> None: ...
+    def save(self, slot: int, folder: Path) -> None: ...
+    def aside(self) -> contextlib.AbstractContextManager[None]: ...
+    def close(self) -> None: ...
+
+
+class Students:
+    """Slots of trials on one base; gives their losses, which share one forward pass."""
 
     def __init__(
         self,
         method: FineTune,
         spec: TrajectorySpec,
         base: Base,
-        lessons: Lessons,
-        prior: Lessons | None,
+        character: Character,
+        pictures: list[Image.Image],
+        class_pictures: Callable[[TrajectorySpec], list[Image.Image]],
     ) -> None:
         from diffusers import DDPMScheduler
 
-        self.method, self.spec, self.base = method, spec, base
-        self.lessons, self.prior = lessons, prior
+        self.width, self.base, self.character = spec.pack, base, character
+        self.pictures, self.class_pictures = pictures, class_pictures
+        self.batch_size, self.resolution = spec.batch_size, spec.resolution
         self.noising = DDPMScheduler.from_config(base.pipeline.scheduler.config)
-        self.taught = {"unet": base.unet}
+        taught = {"unet": base.unet}
+        self.teaches_text = method.text_encoder
         if method.text_encoder:
             names = ("text_encoder", "text_encoder_2")
-            self.taught |= {n: base.modules[n] for n in names if n in base.modules}
-        self._stack = contextlib.ExitStack()
-        if method.trains == "adapters":
-            self._add_adapters()
+            taught |= {n: base.modules[n] for n in names if n in base.modules}
+        self.trainees: Trainees
+        if method.adapter == "lora":
+            self.trainees = StackedAdapters(method, base, taught, spec.pack)
+        elif method.adapter:
+            self.trainees = InjectedAdapter(base, taught)
         else:
-            self._stack.enter_context(base.restored())
-            for module in self.taught.values():
-                module.requires_grad_(True)
-        self.named = {
-            f"{name}.{key}": tensor
-            for name, module in self.taught.items()
-            for key, tensor in module.named_parameters()
-            if tensor.requires_grad
-        }
+            self.trainees = WholeWeights(base, taught)
+        self.desks: dict[int, Desk] = {}
+        self.named, self.zero_grad = self.trainees.named, self.trainees.zero_grad
+        self.save, self.aside = self.trainees.save, self.trainees.aside
 
-    def _add_adapters(self) -> None:
-        import torch
-        from peft import LoraConfig
+    def enter(self, slot: int, spec: TrajectorySpec) -> None:
+        """Give a slot to a trajectory: its first weights, its pictures and prompts."""
+        method = FineTune(**spec.method.settings)
+        count = len(self.pictures)
+        captions = list(self.character.captions)
+        if method.prompts == "instance":
+            captions = [self.character.instance_prompt] * count
+        keys = list(self.character.spec.digests)
+        lessons = Lessons(self.base, spec, "image", keys, self.pictures, captions)
+        prior = None
+        if classes := self.class_pictures(spec):
+            names = [f"{spec.class_images}/{i}" for i in range(len(classes))]
+            prompts = [self.character.class_prompt] * len(classes)
+            prior = Lessons(self.base, spec, "class image", names, classes, prompts)
+        self.desks[slot] = Desk(method, lessons, prior)
+        self.trainees.enter(slot, method, spec.seed)
 
-        from charsweep.bases import generator
+    def leave(self, slot: int) -> None:
+        self.trainees.leave(slot)
+        del self.desks[slot]
 
-        for name, module in self.taught.items():
-            config = LoraConfig(
-                r=self.method.rank or 0,
-                lora_alpha=self.method.alpha,  # type: ignore[arg-type]  # peft multiplies by it
-                init_lora_weights="gaussian",
-                use_dora=self.method.adapter == "dora",
-                target_modules=UNET_TARGETS if name == "unet" else TEXT_TARGETS,
-            )
-            with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
-                torch.manual_seed(generator(self.spec.seed, f"adapter {name}").initial_seed())
-                module.add_adapter(config)
+    def close(self) -> None:
+        """Put the base back as it was."""
+        for slot in list(self.desks):
+            self.leave(slot)
+        self.trainees.close()
 
-    @property
-    def parameters(self) -> list[Tensor]:
-        return list(self.named.values())
+    def losses(self, steps: Sequence[int | None]) -> Tensor:
+        """The denoising loss of each slot at its step (from 0), shape (width,).
 
-    def loss(self, step: int) -> Tensor:
-        """The denoising loss of one step (from 0), with the class images' part if there are any."""
-        instance = self._loss(self.lessons, step)
-        if self.prior is None:
-            return instance
-        return instance + self.method.prior_weight * self._loss(self.prior, step)
+        With class images, theirs is added, weighted. One step is one update, whatever they are.
+        """
+        losses = self._losses("lessons", steps)
+        if not any(desk.prior for desk in self.desks.values()):
+            return losses
+        weights = [
+            self.desks[slot].method.prior_weight if slot in self.desks else 0.0
+            for slot in range(self.width)
+        ]
+        return losses + losses.new_tensor(weights) * self._losses("prior", steps)
 
-    def _loss(self, lessons: Lessons, step: int) -> Tensor:
+    def _losses(self, which: Literal["lessons", "prior"], steps: Sequence[int | None]) -> Tensor:
         """Mean squared error of the noise or velocity that the base was made to predict."""
         import torch
         import torch.nn.functional as F
 
-        from charsweep.bases import generator
-
-        latents, captions = lessons.batch(step)
-        seed, purpose = self.spec.seed, lessons.purpose
-        noise_source = generator(seed, f"{purpose} noise", step)
-        noise = torch.randn(latents.shape, generator=noise_source).to(latents)
-        if self.method.noise_offset:  # Guttenberg 2023: one more normal number per channel
-            offset = torch.randn(*latents.shape[:2], 1, 1, generator=noise_source)
-            noise = noise + self.method.noise_offset * offset.to(latents)
-        timesteps = torch.randint(
-            self.noising.config.num_train_timesteps,
-            (len(latents),),
-            generator=generator(seed, f"{purpose} timestep", step),
-        ).to(latents.device)
+        batches = [
+            self._idle() if step is None else self.desks[slot].batch(which, step, self.noising)
+            for slot, step in enumerate(steps)
+        ]
+        # sample i belongs to slot i mod width: see charsweep.adapters
+        latents, noise, timesteps, weights = (
+            torch.stack(parts, dim=1).flatten(0, 1).to(self.base.device)
+            for parts in zip(*(batch.tensors for batch in batches), strict=True)
+        )
+        captions = [one for row in zip(*(b.captions for b in batches), strict=True) for one in row]
         noisy = self.noising.add_noise(latents, noise, timesteps)
         predicted = self.base.predict(
-            noisy, timesteps, self._conditioning(captions), self.spec.resolution
+            noisy, timesteps, self._conditioning(captions), self.resolution
         )
         target = noise
         if self.noising.config.prediction_type == "v_prediction":
             target = self.noising.get_velocity(latents, noise, timesteps)
-        if self.method.min_snr_gamma is None:
-            return F.mse_loss(predicted, target)
         each = F.mse_loss(predicted, target, reduction="none").mean(dim=(1, 2, 3))
-        return (each * self._min_snr(timesteps)).mean()
+        losses: Tensor = (each * weights).view(self.batch_size, self.width).mean(0)
+        return losses
 
-    def _min_snr(self, timesteps: Tensor) -> Tensor:
-        """Weights (N,) of Hang et al. 2023 (arXiv 2303.09556), equation 5 and its v form."""
-        kept = self.noising.alphas_cumprod.to(timesteps.device)[timesteps]
-        snr = kept / (1 - kept)
-        divisor = snr + 1 if self.noising.config.prediction_type == "v_prediction" else snr
-        weights: Tensor = snr.clamp(max=self.method.min_snr_gamma) / divisor
-        return weights
+    def _idle(self) -> Batch:
+        """What a free slot is given: as large as a trial's batch, and of no consequence."""
+        import torch
+
+        other = next(iter(self.desks.values())).lessons.mean
+        zeros = torch.zeros(self.batch_size, *other.shape[1:]).to(other)
+        return Batch(
+            zeros, zeros, torch.zeros(self.batch_size, dtype=torch.long),
+            torch.zeros(self.batch_size), [""] * self.batch_size,
+        )  # fmt: skip
 
     def _conditioning(self, captions: list[str]) -> Conditioning:
-        if self.method.text_encoder:
+        if self.teaches_text:
             return self.base.encode(captions)
         return self.base.texts(captions)
 
-    def save(self, folder: Path) -> None:
-        """Write what a person would use: a LoRA file, or a whole pipeline folder."""
-        from peft import get_peft_model_state_dict
 
-        from charsweep.bases import quiet
+class Batch(NamedTuple):
+    """One trial's part of a step: latents and noise (B, C, h, w), the others (B,)."""
 
-        pipeline = self.base.pipeline
-        if self.method.trains == "weights":
-            with quiet():
-                pipeline.save_pretrained(folder, safe_serialization=True)
-            return
-        layers = {}
-        for name, module in self.taught.items():
-            state = get_peft_model_state_dict(module)
-            if (
-                name == "text_encoder"
-            ):  # the published name of a layer that transformers 5 flattened
-                state = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in state.items()}
-            layers[f"{name}_lora_layers"] = state
-            config = module.peft_config["default"].to_dict()
-            config["target_modules"] = sorted(config["target_modules"])  # a set has no order
-            layers[f"{name}_lora_adapter_metadata"] = config
-        pipeline.save_lora_weights(folder, **layers)
-        for path in folder.glob("*.safetensors"):
-            settle_header(path)
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    weights: Tensor
+    captions: list[str]
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.latents, self.noise, self.timesteps, self.weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Desk:
+    """What the trial in a slot learns from; every draw is a function of its seed and step."""
+
+    method: FineTune
+    lessons: Lessons
+    prior: Lessons | None
+
+    def batch(self, which: Literal["lessons", "prior"], step: int, noising: DDPMScheduler) -> Batch:
+        import torch
+
+        from charsweep.bases import generator
+
+        lessons = self.lessons if which == "lessons" else self.prior
+        assert lessons is not None
+        latents, captions = lessons.batch(step)
+        seed, purpose = lessons.seed, lessons.purpose
+        source = generator(seed, f"{purpose} noise", step)
+        noise = torch.randn(latents.shape, generator=source)
+        if self.method.noise_offset:  # Guttenberg 2023: one more normal number per channel
+            offset = torch.randn(*latents.shape[:2], 1, 1, generator=source)
+            noise = noise + self.method.noise_offset * offset
+        timesteps = torch.randint(
+            noising.config.num_train_timesteps,
+            (len(latents),),
+            generator=generator(seed, f"{purpose} timestep", step),
+        )
+        weights = torch.ones(len(latents))
+        if self.method.min_snr_gamma is not None:
+            weights = min_snr(timesteps, noising, self.method.min_snr_gamma)
+        return Batch(latents, noise.to(latents), timesteps, weights, captions)
+
+
+def min_snr(timesteps: Tensor, noising: DDPMScheduler, gamma: float) -> Tensor:
+    """Weights (N,) of Hang et al. 2023 (arXiv 2303.09556), equation 5 and its v form."""
+    kept = noising.alphas_cumprod[timesteps]
+    snr = kept / (1 - kept)
+    divisor = snr + 1 if noising.config.prediction_type == "v_prediction" else snr
+    weights: Tensor = snr.clamp(max=gamma) / divisor
+    return weights
+
+
+# -- where the trainable tensors lie ---------------------------------------------------------------
+
+
+class StackedAdapters:
+    """Low-rank adapters of all slots side by side on the base's layers."""
+
+    def __init__(
+        self, method: FineTune, base: Base, taught: Mapping[str, nn.Module], width: int
+    ) -> None:
+        from charsweep.adapters import Adapters
+
+        self.base, self.taught = base, taught
+        low = method.low_rank
+        targets = {name: low.of(name) for name in taught}
+        self.adapters = Adapters(taught, targets, width, padded_rank(low.rank))
+        self.adapters.attach()
+        self.worn: dict[int, LowRank] = {}
+        self.zero_grad, self.aside = self.adapters.zero_grad, self.adapters.aside
+
+    def enter(self, slot: int, method: FineTune, seed: int) -> None:
+        from charsweep.adapters import gaussian
+        from charsweep.bases import generator
+
+        low = self.worn[slot] = method.low_rank
+        shapes = self.adapters.weights(slot, low.rank)
+        first = gaussian(shapes, low.rank, generator(seed, "adapter"))
+        self.adapters.set(slot, first, low.alpha / low.rank)
+
+    def leave(self, slot: int) -> None:
+        self.adapters.clear(slot)
+
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        return self.adapters.views(slot, self.worn[slot].rank)
+
+    def save(self, slot: int, folder: Path) -> None:
+        low = self.worn[slot]
+        configs = {name: low.config(name) for name in self.taught}
+        save_adapter(self.base, self.adapters.weights(slot, low.rank), configs, folder)
 
     def close(self) -> None:
-        """Put the base back as it was."""
-        if self.method.trains == "adapters":
-            self.base.pipeline.unload_lora_weights()
+        self.adapters.detach()
+
+
+class InjectedAdapter:
+    """One adapter of another kind, put on the base by peft."""
+
+    def __init__(self, base: Base, taught: Mapping[str, Any]) -> None:
+        self.base, self.taught = base, taught
+        self.configs: dict[str, LoraConfig] = {}
+
+    def enter(self, slot: int, method: FineTune, seed: int) -> None:
+        import torch
+
+        from charsweep.bases import generator
+
+        for name, module in self.taught.items():
+            config = self.configs[name] = method.low_rank.config(name, method.adapter == "dora")
+            with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
+                torch.manual_seed(generator(seed, f"adapter {name}").initial_seed())
+                module.add_adapter(config)
+
+    def leave(self, slot: int) -> None:
+        self.base.pipeline.unload_lora_weights()
+        self.zero_grad()
         for module in self.taught.values():
             module.requires_grad_(False)
+
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        return trainable(self.taught)
+
+    def zero_grad(self) -> None:
+        for module in self.taught.values():
             module.zero_grad(set_to_none=True)
-        self._stack.close()
+
+    def save(self, slot: int, folder: Path) -> None:
+        from peft import get_peft_model_state_dict
+
+        weights = {
+            f"{name}.{key}": tensor
+            for name, module in self.taught.items()
+            for key, tensor in get_peft_model_state_dict(module).items()
+        }
+        save_adapter(self.base, weights, self.configs, folder)
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def close(self) -> None:
+        pass
+
+
+class WholeWeights:
+    """All weights of the taught modules."""
+
+    def __init__(self, base: Base, taught: Mapping[str, nn.Module]) -> None:
+        self.base, self.taught = base, taught
+        self._restored = contextlib.ExitStack()
+
+    def enter(self, slot: int, method: FineTune, seed: int) -> None:
+        self._restored.enter_context(self.base.restored())
+        for module in self.taught.values():
+            module.requires_grad_(True)
+
+    def leave(self, slot: int) -> None:
+        self.zero_grad()
+        for module in self.taught.values():
+            module.requires_grad_(False)
+        self._restored.close()
+
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        return trainable(self.taught)
+
+    def zero_grad(self) -> None:
+        for module in self.taught.values():
+            module.zero_grad(set_to_none=True)
+
+    def save(self, slot: int, folder: Path) -> None:
+        from charsweep.bases import quiet
+
+        with quiet():
+            self.base.pipeline.save_pretrained(folder, safe_serialization=True)
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def close(self) -> None:
+        pass
+
+
+def trainable(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": tensor
+        for name, module in modules.items()
+        for key, tensor in module.named_parameters()
+        if tensor.requires_grad
+    }
+
+
+def padded_rank(rank: int) -> int:
+    """The next power of two, at least 8: trials of one padded rank may share a pack.
+
+    Not the largest rank that happens to be in the pack: bits must not depend on company.
+    """
+    return max(SMALLEST_PADDED_RANK, 1 << (rank - 1).bit_length())
+
+
+def save_adapter(
+    base: Base, weights: Mapping[str, Tensor], configs: Mapping[str, LoraConfig], folder: Path
+) -> None:
+    """Write `MODULE.LAYER.lora_A.weight` … as a LoRA file that plain diffusers loads."""
+    layers: dict[str, Any] = {}
+    for name, config in configs.items():
+        prefix = f"{name}."
+        state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        if name == "text_encoder":  # the published name of a layer that transformers 5 flattened
+            state = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in state.items()}
+        layers[f"{name}_lora_layers"] = state
+        settled: dict[str, Any] = config.to_dict()  # type: ignore[no-untyped-call]  # peft's own
+        settled["target_modules"] = sorted(settled["target_modules"])  # a set has no order
+        layers[f"{name}_lora_adapter_metadata"] = settled
+    base.pipeline.save_lora_weights(folder, **layers)
+    for path in folder.glob("*.safetensors"):
+        settle_header(path)
 
 
 def settle_header(path: Path) -> None:

@@ -1,0 +1,307 @@
+"""Packs: every trial as if alone, bit for bit, whoever trains beside it and in whichever slot."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+from small import execute, snapshot_bytes, sweep_of
+from torch import Tensor
+
+from charsweep.adapters import Adapters
+from charsweep.bases import Base, load_base
+from charsweep.character import open_picture
+from charsweep.methods.finetune import Batch, Desk
+from charsweep.plan import Pack, Piece, Training, plan_work
+from charsweep.plugins import resolve
+from charsweep.store import LossRow, Store
+from charsweep.train import train
+
+RATE = 1e-3
+LINEAR = "[to_q,to_k,to_v,to_out.0]"
+ALSO_CONVOLUTIONS = "[to_q,to_v,conv1,conv2,proj_in]"
+
+
+def without_times(rows: list[LossRow]) -> list[tuple[float, ...]]:
+    return [(row.step, row.loss, row.lr, row.grad_norm) for row in rows]
+
+
+def trajectory_of(root: Path, *words: str, lr: float = RATE) -> tuple[bytes, list[tuple]]:
+    """Train a sweep that holds the rate; the bytes of its last snapshot and its losses."""
+    sweep, store, _ = execute(root, *words)
+    cell = next(c for c in sweep.cells if c.values["lr"] == lr and c.values["seed"] == 0)
+    folder = store.snapshot(cell.images.snapshot)
+    adapter = snapshot_bytes(folder)["pytorch_lora_weights.safetensors"]
+    return adapter, without_times(store.losses(cell.trajectory))
+
+
+# -- company and slot ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        [],
+        ["method=lora", "method.text_encoder=true", "batch_size=2"],
+        [f"method.target_modules={ALSO_CONVOLUTIONS}"],
+        ["method.prior_weight=1", "method.class_images=2"],
+    ],
+    ids=["attention", "text and batch of 2", "convolutions", "prior"],
+)
+def test_a_trial_does_not_depend_on_company_or_slot(chosen: list[str], tmp_path: Path) -> None:
+    words = [*chosen, "train_steps=4", "method.rank=3", "method.alpha=6"]
+    alone = trajectory_of(tmp_path / "alone", f"lr={RATE}", *words)
+    others = f"+axes.lr=[1e-2,1e-4,{RATE},1e-5]"  # a third slot, and others before and behind it
+    assert trajectory_of(tmp_path / "third", others, *words) == alone
+    last = f"+axes.lr=[1e-2,5e-2,1e-4,5e-4,1e-5,5e-5,1e-6,{RATE}]"  # no slot is free
+    assert trajectory_of(tmp_path / "last", last, *words) == alone
+
+
+def test_other_ranks_and_prompts_beside_it_change_nothing(tmp_path: Path) -> None:
+    alone = trajectory_of(tmp_path / "alone", f"lr={RATE}", "train_steps=4")
+    axes = "+axes={method:[lora,dreambooth_lora],method.rank:[1,4,8]}"
+    sweep, store, _ = execute(tmp_path / "mixed", axes, f"lr={RATE}", "train_steps=4")
+    (pack,) = plan_work(sweep.cells, Store(tmp_path / "nowhere")).packs
+    assert len(pack.trainings) == 6
+    one = next(
+        c for c in sweep.cells
+        if c.values["method"] == "dreambooth_lora" and c.values["method.rank"] == 4
+    )  # fmt: skip
+    adapter = snapshot_bytes(store.snapshot(one.images.snapshot))
+    assert adapter["pytorch_lora_weights.safetensors"] == alone[0]
+    assert without_times(store.losses(one.trajectory)) == alone[1]
+
+
+def test_short_trials_leave_and_waiting_ones_enter(tmp_path: Path) -> None:
+    """Twelve trials on eight slots, of two lengths: each is what it is alone."""
+    axes = "+axes={lr:[1e-2,1e-3,1e-4],seed:[0,1],method.rank:[4,8]}"
+    _, store, results = execute(tmp_path / "many", axes, "train_steps=3")
+    assert len(results) == 12
+    assert all(result.state == "finished" for result in results)
+    longer, _, _ = execute(tmp_path / "many", "+axes={lr:[1e-3,1e-4],method.rank:[4]}",
+                           "train_steps=5")  # fmt: skip
+    for cell in longer.cells:
+        rows = store.losses(cell.trajectory)
+        assert [row.step for row in rows] == [1, 2, 3, 4, 5]
+    alone = trajectory_of(tmp_path / "alone", f"lr={RATE}", "train_steps=5")
+    cell = next(c for c in longer.cells if c.values["lr"] == RATE)
+    snapshot = snapshot_bytes(store.snapshot(cell.images.snapshot))
+    assert snapshot["pytorch_lora_weights.safetensors"] == alone[0]
+
+
+def test_a_member_that_diverges_changes_nothing_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers turn into NaN in the third step and go through the shared pass so."""
+    words = ["train_steps=5", "+axes.seed=[0,1]"]
+    calm = trajectory_of(tmp_path / "calm", f"lr={RATE}", *words)
+    plain = Desk.batch
+
+    def poisoned(desk: Desk, which: str, step: int, noising: object) -> Batch:
+        batch = plain(desk, which, step, noising)
+        if desk.lessons.seed == 1 and step == 2:
+            batch = batch._replace(latents=batch.latents * float("nan"))
+        return batch
+
+    monkeypatch.setattr(Desk, "batch", poisoned)
+    sweep, store, results = execute(tmp_path / "loud", f"lr={RATE}", *words)
+    states = {result.values["seed"]: result.state for result in results}
+    assert states == {0: "finished", 1: "diverged"}
+    one, gone = (cell.trajectory for cell in sweep.cells)
+    folder = store.snapshot(sweep.cells[0].images.snapshot)
+    assert snapshot_bytes(folder)["pytorch_lora_weights.safetensors"] == calm[0]
+    assert without_times(store.losses(one)) == calm[1]
+    assert store.diverged_at(gone) == 3
+    assert [row.step for row in store.losses(gone)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_widths_agree(width: int, tmp_path: Path) -> None:
+    _, eight = trajectory_of(tmp_path / "eight", f"lr={RATE}", "train_steps=50", "pack=8")
+    _, other = trajectory_of(tmp_path / "other", f"lr={RATE}", "train_steps=50", f"pack={width}")
+    assert [row[1] for row in other] == pytest.approx([row[1] for row in eight], rel=1e-4)
+
+
+def test_stopped_in_a_pack_and_resumed_is_as_uninterrupted(tmp_path: Path) -> None:
+    """The loop is closed in the middle, as a kill would; states were written every step."""
+    words = [f"+axes.lr=[1e-2,{RATE},1e-4]", "train_steps=6"]
+    sweep, whole, _ = execute(tmp_path / "whole", *words)
+    store = Store(tmp_path / "parts")
+    spec = sweep.cells[0].trajectory
+    base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
+    images = [open_picture(path) for path in sweep.character.paths]
+    method = resolve(spec.method.target)(**spec.method.settings)
+    students = method.students(spec, base, sweep.character, images, lambda _: [])
+    steps = train(students, iter(plan_work(sweep.cells, store).trainings), store, 0.0)
+    for _ in range(3):
+        next(steps)
+    steps.close()
+    students.close()
+    assert [store.resume_step(cell.trajectory) for cell in sweep.cells] == [3, 3, 3]
+    execute(tmp_path / "parts", *words)
+    for cell in sweep.cells:
+        assert without_times(store.losses(cell.trajectory)) == without_times(
+            whole.losses(cell.trajectory)
+        )
+        one, other = (s.snapshot(cell.images.snapshot) for s in (whole, store))
+        assert snapshot_bytes(one) == snapshot_bytes(other)
+
+
+# -- gradients -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    sweep = sweep_of(tmp_path_factory.mktemp("base"))
+    return load_base(sweep.cells[0].trajectory.base, sweep.bases["sdxl"], torch.device("cpu"))
+
+
+RANKS, ALPHAS = (3, 8, 1, 4), (6.0, 8.0, 1.0, 2.0)
+TEXT = ("q_proj", "v_proj")
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
+@pytest.mark.parametrize("with_text", [False, True], ids=["unet", "text"])
+@pytest.mark.parametrize("targets", [LINEAR, ALSO_CONVOLUTIONS], ids=["linear", "convolution"])
+def test_gradients_equal_separate_training(
+    sdxl: Base, targets: str, with_text: bool, checkpointing: bool
+) -> None:
+    """Four trials of unequal ranks, against one adapter of peft's after the other."""
+    modules = {"unet": sdxl.unet}
+    if with_text:
+        modules |= {name: sdxl.modules[name] for name in ("text_encoder", "text_encoder_2")}
+    names = {name: tuple(targets[1:-1].split(",")) if name == "unet" else TEXT for name in modules}
+    adapters = Adapters(modules, names, len(RANKS), 8)
+    first = [random_weights(adapters, rank, slot) for slot, rank in enumerate(RANKS)]
+    if checkpointing:
+        sdxl.unet.enable_gradient_checkpointing()
+    sdxl.unet.train(checkpointing)  # no dropout: this only switches checkpointing on
+    try:
+        expected = [separate(sdxl, modules, names, slot, first[slot]) for slot in range(4)]
+        for slot, rank in enumerate(RANKS):
+            adapters.set(slot, first[slot], ALPHAS[slot] / rank)
+        adapters.attach()
+        losses(sdxl, list(range(4)), with_text).sum().backward()
+        adapters.detach()
+    finally:
+        sdxl.unet.disable_gradient_checkpointing()
+        sdxl.unet.eval()
+    for slot, rank in enumerate(RANKS):
+        views = adapters.views(slot, rank)
+        got, wanted = [], []
+        for name, tensor in expected[slot].items():
+            gradient = views[name.removesuffix(".weight")].grad
+            assert gradient is not None
+            got.append(gradient)
+            wanted.append(tensor.flatten(1).T if name.endswith("lora_B.weight") else tensor)
+            torch.testing.assert_close(got[-1], wanted[-1], rtol=1e-3, atol=1e-6)
+        whole = torch.cat([g.flatten() for g in wanted])
+        error = torch.cat([g.flatten() for g in got]) - whole
+        assert whole.norm() > 0
+        assert error.norm() / whole.norm() < 1e-6
+
+
+def random_weights(adapters: Adapters, rank: int, seed: int) -> dict[str, Tensor]:
+    """A and B both not zero, so that both have gradients."""
+    source = torch.Generator().manual_seed(seed)
+    return {
+        name: 0.1 * torch.randn(like.shape, generator=source)
+        for name, like in adapters.weights(0, rank).items()
+    }
+
+
+def losses(base: Base, slots: list[int], with_text: bool) -> Tensor:
+    """A loss for each slot, from inputs that depend on the slot."""
+    sources = [torch.Generator().manual_seed(100 + slot) for slot in slots]
+    latents = torch.stack([torch.randn(32, 8, 8, generator=source) for source in sources])
+    prompts = [f"a picture of a girl number {slot} on the beach" for slot in slots]
+    told = base.encode(prompts) if with_text else base.texts(prompts)
+    predicted = base.predict(latents, torch.tensor([100 * s + 50 for s in slots]), told, 64)
+    return predicted.square().mean(dim=(1, 2, 3))
+
+
+def separate(
+    base: Base, modules: dict, names: dict, slot: int, weights: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Gradients of one adapter that peft put on the base alone, by our names."""
+    for name, module in modules.items():
+        config = LoraConfig(
+            r=RANKS[slot], lora_alpha=ALPHAS[slot], target_modules=list(names[name])
+        )
+        module.add_adapter(config)
+    tensors = {
+        f"{name}.{key.replace('.default', '')}": tensor
+        for name, module in modules.items()
+        for key, tensor in module.named_parameters()
+        if "lora_" in key
+    }
+    assert tensors.keys() == weights.keys()
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(weights[name])
+    losses(base, [slot], len(modules) > 1).sum().backward()
+    # the last text layer is not asked by an SDXL type: no gradient there, and none in a pack
+    gradients = {n: t.grad.clone() for n, t in tensors.items() if t.grad is not None}
+    gradients |= {n: torch.zeros_like(t) for n, t in tensors.items() if t.grad is None}
+    base.pipeline.unload_lora_weights()
+    return gradients
+
+
+# -- the plan --------------------------------------------------------------------------------------
+
+
+def test_seven_rates_are_one_pack(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "+sweep=lr_grid")
+    (pack,) = plan_work(sweep.cells, Store(tmp_path)).packs
+    assert (pack.width, len(pack.trainings), pack.passes) == (8, 7, 1000)
+
+
+def test_what_cannot_share_a_pass_is_not_packed_together(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "+axes={method:[dreambooth,lora,dreambooth_lora],lr:[1e-3,1e-4]}")
+    packs = plan_work(sweep.cells, Store(tmp_path)).packs
+    assert sorted((p.width, len(p.trainings)) for p in packs) == [(1, 1), (1, 1), (8, 4)]
+    two = sweep_of(tmp_path, "+axes={method.rank:[8,16]}")  # another padded rank, other bits
+    assert [len(p.trainings) for p in plan_work(two.cells, Store(tmp_path)).packs] == [1, 1]
+
+
+def test_a_grid_of_42_keeps_its_slots_busy(tmp_path: Path) -> None:
+    """Seven rates, three seeds, two ranks; those of rank 8 are half stored and so shorter."""
+    axes = "axes={lr:[1e-1,1e-2,1e-3,1e-4,5e-5,1e-5,1e-6],seed:[0,1,2],method.rank:[4,8]}"
+    sweep = sweep_of(tmp_path, f"+{axes}", "train_steps=100")
+    (pack,) = plan_work(sweep.cells, Store(tmp_path)).packs
+    assert len(pack.trainings) == 42
+    unequal = Pack(8, tuple(
+        sorted((with_steps(t, 60 + 7 * i) for i, t in enumerate(pack.trainings)),
+               key=lambda t: -t.steps)
+    ))  # fmt: skip
+    idle = 1 - unequal.steps / (unequal.passes * unequal.width)
+    assert idle <= 0.15
+    assert 1 - pack.steps / (pack.passes * pack.width) <= 0.15
+
+
+def with_steps(training: Training, steps: int) -> Training:
+    return replace(training, pieces=(Piece(0, (steps,)),))
+
+
+def test_planned_and_run_passes_agree(tmp_path: Path) -> None:
+    """Unequal lengths on two slots: as many passes as planned, and every slot as busy."""
+    words = ["pack=2", "+axes={seed:[0,1,2,3,4]}"]
+    execute(tmp_path, *words, "train_steps=2")
+    sweep = sweep_of(tmp_path, "pack=2", "+axes={seed:[0,1,2,5,6]}", "train_steps=5")
+    store = Store(tmp_path)
+    (pack,) = plan_work(sweep.cells, store).packs
+    assert sorted(t.steps for t in pack.trainings) == [3, 3, 3, 5, 5]
+    spec = sweep.cells[0].trajectory
+    base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
+    images = [open_picture(path) for path in sweep.character.paths]
+    method = resolve(spec.method.target)(**spec.method.settings)
+    students = method.students(spec, base, sweep.character, images, lambda _: [])
+    shared = [len(done) for done in train(students, iter(pack.trainings), store, 60)]
+    students.close()
+    assert len(shared) == pack.passes == 11
+    assert sum(shared) == pack.steps == 19
+    assert list(itertools.accumulate(shared))[-1] == 19
