@@ -96,7 +96,7 @@ class Plan:
         groups: dict[Any, list[Training]] = {}
         for number, training in enumerate(self.trainings):
             if training.steps:
-                shared = _company(training.trajectory)
+                shared = shared_pass(training.trajectory)
                 groups.setdefault(number if shared is None else shared, []).append(training)
         return tuple(
             Pack(group[0].trajectory.pack, tuple(sorted(group, key=lambda t: -t.steps)))
@@ -161,8 +161,8 @@ def _references(
     return list(wanted.values())
 
 
-def _company(spec: TrajectorySpec) -> tuple[Any, ...] | None:
-    """What trajectories must have in common to train in one pack; None: this one trains alone."""
+def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
+    """What trajectories must have in common to share a forward pass; None: this one cannot."""
     method = resolve(spec.method.target)(**spec.method.settings)
     if method.company is None:
         return None

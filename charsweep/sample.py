@@ -1,13 +1,15 @@
-"""One snapshot in, the exam's images out.
+"""Snapshots in, the exam's images out.
 
 Each image has a generator of its own, and images are drawn in batches of a fixed width, the last
-one padded, so that an image depends, not by a bit, on what is drawn beside it.
+one padded, so that an image depends, not by a bit, on what is drawn beside it. Image sets that
+differ in nothing but their low-rank adapters share batches: each image wears its own.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,55 +19,108 @@ from PIL import Image
 from charsweep.bases import Base, generator
 from charsweep.errors import ConfigError
 from charsweep.plugins import resolve
-from charsweep.specs import ImageSetSpec, Plugin
+from charsweep.specs import ImageSetSpec, Plugin, SnapshotSpec
 from charsweep.store import Store, image_manifest, new_folder
 
-
-class NotFiniteError(Exception):
-    """The weights are so far off that their images are no numbers: the trajectory has diverged."""
+Wear = Callable[[int, SnapshotSpec], None]  # puts a snapshot's adapter into a slot of the batch
 
 
-def draw(spec: ImageSetSpec, base: Base, store: Store) -> Iterator[int]:
-    """Draw an image set from the base as it is now and store it, yielding images done."""
-    started = time.perf_counter()
-    manifest = image_manifest(spec, 0.0)
+@dataclass(frozen=True)
+class Drawn:
+    """One batch: how many images, the seconds of each set, and the sets that it completed.
+
+    A set is `broken` when an image of it is no number: its weights are so far off that the
+    trajectory has diverged. It is not stored.
+    """
+
+    images: int
+    seconds: Mapping[str, float]
+    stored: tuple[ImageSetSpec, ...]
+    broken: tuple[ImageSetSpec, ...]
+
+
+def draw(
+    specs: Sequence[ImageSetSpec], base: Base, store: Store, wear: Wear | None = None
+) -> Iterator[Drawn]:
+    """Draw image sets of one base and one way of drawing, and store each when it is whole.
+
+    Without `wear`, the base draws as it is now, and there is one set.
+    """
+    assert wear or len(specs) == 1
+    width = specs[0].batch_width
+    jobs = [
+        (number, prompt, seed)
+        for number, spec in enumerate(specs)
+        for prompt in spec.prompts
+        for seed in spec.seeds
+    ]
+    pictures: list[list[Image.Image | None]] = [[] for _ in specs]
+    seconds = dict.fromkeys((spec.key for spec in specs), 0.0)
+    for first in range(0, len(jobs), width):
+        started = time.perf_counter()
+        batch = jobs[first : first + width]
+        batch += batch[-1:] * (width - len(batch))
+        if wear:
+            for slot, (number, _, _) in enumerate(batch):
+                wear(slot, specs[number].snapshot)
+        images = draw_batch(specs[0], base, [(prompt, seed) for _, prompt, seed in batch])
+        real = jobs[first : first + width]
+        for (number, _, _), image in zip(real, images, strict=False):
+            pictures[number].append(image)
+        share = (time.perf_counter() - started) / len(real)
+        spent = {specs[number].key: 0.0 for number, _, _ in real}
+        for number, _, _ in real:
+            spent[specs[number].key] += share
+            seconds[specs[number].key] += share
+        stored, broken = [], []
+        for number in dict.fromkeys(number for number, _, _ in real):
+            spec, drawn = specs[number], pictures[number]
+            whole = [image for image in drawn if image is not None]
+            if len(drawn) < len(spec.prompts) * len(spec.seeds):
+                continue
+            if len(whole) == len(drawn):
+                store_images(spec, whole, seconds[spec.key], store)
+                stored.append(spec)
+            else:
+                broken.append(spec)
+            pictures[number] = []
+        yield Drawn(len(real), spent, tuple(stored), tuple(broken))
+
+
+def store_images(
+    spec: ImageSetSpec, pictures: Sequence[Image.Image], seconds: float, store: Store
+) -> None:
+    manifest = image_manifest(spec, round(seconds, 3))
     with new_folder(store.images(spec), "images.json", manifest) as folder:
-        jobs = [(prompt, seed) for prompt in spec.prompts for seed in spec.seeds]
-        done = 0
-        for first in range(0, len(jobs), spec.batch_width):
-            batch = jobs[first : first + spec.batch_width]
-            for image in draw_batch(spec, base, batch):
-                image.save(folder / manifest["files"][done]["file"])
-                done += 1
-            yield len(batch)
-        manifest["seconds"] = round(time.perf_counter() - started, 3)
+        for entry, picture in zip(manifest["files"], pictures, strict=True):
+            picture.save(folder / entry["file"])
 
 
 def draw_batch(
     spec: ImageSetSpec, base: Base, jobs: Sequence[tuple[str, int]]
-) -> list[Image.Image]:
-    """Images of up to `batch_width` (prompt, seed) pairs; shorter batches are padded."""
-    padded = [*jobs, *[jobs[-1]] * (spec.batch_width - len(jobs))]
+) -> list[Image.Image | None]:
+    """Images of `batch_width` (prompt, seed) pairs; None where one is not finite."""
+    assert len(jobs) == spec.batch_width
     pipeline = base.pipeline
     own = pipeline.scheduler
     pipeline.scheduler = make_scheduler(spec.sampler, own.config, type(own))
     try:
         with torch.inference_mode():
             images = pipeline(
-                prompt=[prompt for prompt, _ in padded],
-                negative_prompt=[spec.negative_prompt] * len(padded),
-                generator=[generator(seed, "image") for _, seed in padded],
+                prompt=[prompt for prompt, _ in jobs],
+                negative_prompt=[spec.negative_prompt] * len(jobs),
+                generator=[generator(seed, "image") for _, seed in jobs],
                 num_inference_steps=spec.inference_steps,
                 guidance_scale=spec.guidance_scale,
                 height=spec.resolution,
                 width=spec.resolution,
                 output_type="np",
-            ).images[: len(jobs)]
+            ).images
     finally:
         pipeline.scheduler = own
-    if not np.isfinite(images).all():
-        raise NotFiniteError(f"step {spec.snapshot.step} draws nothing finite")
-    return list(pipeline.numpy_to_pil(images))
+    return [
+        pipeline.numpy_to_pil(image)[0] if np.isfinite(image).all() else None for image in images
+    ]
 
 
 def make_scheduler(sampler: Plugin, config: Any, own: Any) -> Any:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig
-from small import execute, snapshot_bytes, sweep_of
+from small import execute, pictures, snapshot_bytes, sweep_of
 from torch import Tensor
 
 from charsweep.adapters import Adapters
 from charsweep.bases import Base, load_base
 from charsweep.character import open_picture
+from charsweep.engine.local import drawn_together
 from charsweep.methods.finetune import Batch, Desk
 from charsweep.plan import Pack, Piece, Training, plan_work
 from charsweep.plugins import resolve
@@ -149,6 +150,30 @@ def test_stopped_in_a_pack_and_resumed_is_as_uninterrupted(tmp_path: Path) -> No
         )
         one, other = (s.snapshot(cell.images.snapshot) for s in (whole, store))
         assert snapshot_bytes(one) == snapshot_bytes(other)
+
+
+# -- drawing ---------------------------------------------------------------------------------------
+
+
+def test_image_sets_of_several_adapters_share_batches_and_are_as_if_drawn_alone(
+    tmp_path: Path,
+) -> None:
+    """Three sets of four images in batches of eight: the second set is cut in two."""
+    words = ["train_steps=2", "sampler.batch_width=8", "method.text_encoder=true"]
+    sweep, store, results = execute(tmp_path / "three", "+axes.lr=[1e-1,1e-2,1e-3]", *words)
+    _, apart, (alone,) = execute(tmp_path / "alone", "lr=1e-2", *words)
+    together = next(r for r in results if r.values["lr"] == 1e-2)
+    shown = pictures(store.folder / str(together.images))
+    assert shown == pictures(apart.folder / str(alone.images))
+    assert len(shown) == 4
+    assert together.scores == alone.scores
+    others = [pictures(store.folder / str(r.images)) for r in results if r is not together]
+    assert all(other != shown for other in others)
+    assert len({cell.images.key for cell in sweep.cells}) == 3
+    plain = sweep.cells[0]
+    assert drawn_together(plain.images) == drawn_together(sweep.cells[1].images)
+    more = replace(plain.images, inference_steps=9)
+    assert drawn_together(plain.images) != drawn_together(more)
 
 
 # -- gradients -------------------------------------------------------------------------------------

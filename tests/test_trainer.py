@@ -106,8 +106,11 @@ def test_adapters_load_with_plain_diffusers(method: str, base: str, tmp_path: Pa
         pipeline.load_lora_weights(folder)
     after = _draw(pipeline, sweep)
     stored = Image.open(store.folder / str(result.images) / "000.png")
-    assert after.tobytes() == stored.tobytes()
-    assert before.tobytes() != stored.tobytes()
+    # the same sum in another order: here and there a value falls to the other side of a half level
+    away = np.abs(np.asarray(after, dtype=int) - np.asarray(stored, dtype=int))
+    assert away.max() <= 1
+    assert (away > 0).mean() < 0.01
+    assert np.abs(np.asarray(before, dtype=int) - np.asarray(stored, dtype=int)).max() > 20
 
 
 def test_a_dreambooth_snapshot_is_a_pipeline(tmp_path: Path) -> None:

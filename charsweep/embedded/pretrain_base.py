@@ -47,7 +47,7 @@ from charsweep.embedded.tokenizer import LENGTH, VOCABULARY
 
 Kind = Literal["sd15", "sdxl"]
 
-STEPS: dict[Kind, int] = {"sdxl": 16_000, "sd15": 4_000}
+STEPS: dict[Kind, int] = {"sdxl": 12_000, "sd15": 4_000}
 PEAK_RATE: dict[Kind, float] = {"sdxl": 1.2e-3, "sd15": 5e-4}
 BATCH = 32
 IMITATION_STEPS = 1_500  # of the SD 1.5-type text encoder, before both train together
@@ -176,7 +176,9 @@ def train_base(
     if kind == "sd15" and not path.exists():
         start_from(base, stored_average(work, "sdxl").to(target), seed, tokenizer)
     average = checkpoint.average_of(base)
-    optimizer = torch.optim.AdamW(base.parameters(), lr=PEAK_RATE[kind], weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(
+        base.parameters(), lr=PEAK_RATE[kind], weight_decay=1e-3, fused=True
+    )
     noise_schedule = DDPMScheduler(**NOISE)
     modules: dict[str, nn.Module] = {"base": base, "average": average}
     first = checkpoint.load_state(path, modules, optimizer)

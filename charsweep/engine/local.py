@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import platform
-import resource
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,91 +16,19 @@ from charsweep.bases import Base, load_base
 from charsweep.character import open_picture, picture_at
 from charsweep.config import Sweep
 from charsweep.cost import Speeds, calls, count
-from charsweep.errors import ConfigError, TrainingError
-from charsweep.plan import Pack, Plan, Scoring, Training, plan_training
+from charsweep.engine.entrance import Book, Entrance
+from charsweep.engine.environment import environment, find_device, peak_memory_mb
+from charsweep.errors import TrainingError
+from charsweep.keys import canonical_json
+from charsweep.plan import Pack, Plan, Scoring, Training, shared_pass
 from charsweep.plugins import resolve
 from charsweep.progress import View
 from charsweep.results import CellResult, result_of
-from charsweep.sample import NotFiniteError, draw, make_scheduler
+from charsweep.sample import Wear, draw, make_scheduler
 from charsweep.score import LOADERS, Scorer
 from charsweep.specs import BaseSpec, Cell, ImageSetSpec, TrajectorySpec, TruthSpec
 from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
-from charsweep.train import Trained, make_optimizer, train
-
-
-class Book:
-    """What training one trajectory has taken so far."""
-
-    def __init__(self, training: Training) -> None:
-        self.training = training
-        self.spent: dict[int, float] = {}  # seconds paid, by the snapshot they led to
-        self.seconds: list[float] = []  # of each step, as it would be alone
-        self.first = self.last = 0
-        self.started = datetime.now(UTC)
-
-    def enter(self, one: Trained) -> None:
-        """A step shared by several trials is paid by each in part."""
-        row = one.row
-        goal = next((step for step in self.training.snapshots if step >= row.step), row.step)
-        self.spent[goal] = self.spent.get(goal, 0.0) + row.seconds / one.shared
-        self.seconds.append(row.seconds)
-        self.first, self.last = self.first or row.step, row.step
-
-
-class Entrance:
-    """Lets a pack's trainings in, each under its lock.
-
-    A trajectory that another process works on is passed over while there is something else to do,
-    so two processes never wait for each other in a circle; when its turn comes, what is missing is
-    looked up again.
-    """
-
-    def __init__(self, pack: Pack, store: Store) -> None:
-        self.store = store
-        self.waiting = list(pack.trainings)
-        self.inside: dict[str, Training] = {}
-        self._locks: dict[str, contextlib.ExitStack] = {}
-
-    def trainings(self) -> Iterator[Training | None]:
-        while self.waiting:
-            free = next((t for t in self.waiting if self._lock(t, wait=False)), None)
-            if free is None and self._locks:
-                yield None
-                continue
-            if free is None:
-                free = self.waiting[0]
-                self._lock(free, wait=True)
-            self.waiting.remove(free)
-            fresh = plan_training(free.cells, self.store)
-            self.inside[fresh.trajectory.key] = fresh
-            if fresh.steps:
-                yield fresh
-
-    def _lock(self, training: Training, wait: bool) -> bool:
-        stack = contextlib.ExitStack()
-        if not stack.enter_context(self.store.lock(training.trajectory, wait=wait)):
-            stack.close()
-            return False
-        self._locks[training.trajectory.key] = stack
-        return True
-
-    def release(self, training: Training) -> None:
-        """The training's cells are done: let other processes have it."""
-        del self.inside[training.trajectory.key]
-        self._locks.pop(training.trajectory.key).close()
-
-    def rest(self) -> list[Training]:
-        """Those that never left a slot: trained by another process meanwhile, or stopped."""
-        return [*self.inside.values(), *self.waiting]
-
-    def close(self) -> None:
-        for stack in self._locks.values():
-            stack.close()
-        self._locks.clear()
-
-
-LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "timm",
-             "torchmetrics", "numpy", "pillow", "optuna", "mlflow", "hydra-core")  # fmt: skip
+from charsweep.train import make_optimizer, train
 
 
 class LocalEngine:
@@ -134,8 +56,7 @@ class LocalEngine:
         for training in plan.trainings:
             if not training.steps:
                 with self.store.lock(training.trajectory):
-                    yield from self._cells(training, {})
-                self.view.advance("trajectories")
+                    yield from self._finish([training], {})
         for pack in plan.packs:
             yield from self._pack(pack)
 
@@ -152,17 +73,14 @@ class LocalEngine:
         with contextlib.closing(Entrance(pack, self.store)) as entrance:
             try:
                 for left, students in self._train(pack, entrance, books):
-                    with students.aside():
+                    if left:
+                        with students.aside():
+                            yield from self._finish(left, books)
                         for training in left:
-                            book = books[training.trajectory.key]
-                            self._close_book(book)
-                            yield from self._cells(training, book.spent)
                             entrance.release(training)
             except (TrainingError, torch.OutOfMemoryError) as caught:
                 error = str(caught).splitlines()[0]
-            for training in entrance.rest():
-                book = books.get(training.trajectory.key, Book(training))
-                yield from self._cells(training, book.spent, error)
+            yield from self._finish(entrance.rest(), books, error)
 
     def _train(
         self, pack: Pack, entrance: Entrance, books: dict[str, Book]
@@ -183,21 +101,32 @@ class LocalEngine:
                     self.view.step(one.row.seconds / one.shared, one.row.loss)
                 yield [one.training for one in done if one.is_last], students
 
-    def _cells(
-        self, training: Training, spent: dict[int, float], error: str | None = None
+    def _finish(
+        self, trainings: Sequence[Training], books: Mapping[str, Book], error: str | None = None
     ) -> Iterator[CellResult]:
-        """Draw, score and yield each cell of a trajectory; `spent` are seconds by snapshot."""
-        scorings = {scoring.images.key: scoring for scoring in training.scorings}
-        for cell in training.cells:
-            paid = spent.pop(cell.step, 0.0)
-            if self._is_alive(cell) and self.store.has_snapshot(cell.images.snapshot):
-                try:
-                    paid += self._score(scorings[cell.images.key])
-                except NotFiniteError:
-                    self.store.mark_diverged(training.trajectory, cell.step)
-                yield result_of(cell, self.store, paid)
-            else:
-                yield result_of(cell, self.store, paid, error if self._is_alive(cell) else None)
+        """Draw together what lacks images, then score and yield each cell."""
+        alive = [
+            scoring.images
+            for training in trainings
+            for scoring in training.scorings
+            if self.store.has_snapshot(scoring.images.snapshot)
+        ]
+        paid = self._draw([images for images in alive if not self.store.has_images(images)])
+        for training in trainings:
+            book = books.get(training.trajectory.key)
+            if book:
+                self._close_book(book)
+            scorings = {scoring.images.key: scoring for scoring in training.scorings}
+            for cell in training.cells:
+                seconds = paid.pop(cell.images.key, 0.0)
+                seconds += book.spent.pop(cell.step, 0.0) if book else 0.0
+                if self._is_alive(cell) and self.store.has_images(cell.images):
+                    seconds += self._score(scorings[cell.images.key])
+                    yield result_of(cell, self.store, seconds)
+                else:
+                    why = error or "not trained" if self._is_alive(cell) else None
+                    yield result_of(cell, self.store, seconds, why)
+            self.view.advance("trajectories")
 
     def _is_alive(self, cell: Cell) -> bool:
         """Whether the cell's step lies before the one at which its trajectory diverged, if any."""
@@ -210,7 +139,6 @@ class LocalEngine:
         self.speeds.remember_step(spec, median(book.seconds))
         self._remember_run(spec, book.first, book.last, book.started)
         self.view.expect(steps=len(book.seconds) - book.training.steps)  # a diverged one ends early
-        self.view.advance("trajectories")
 
     def _class_pictures(self, spec: TrajectorySpec) -> list[Image.Image]:
         images = next(c.class_images for c in self.sweep.cells if c.trajectory.key == spec.key)
@@ -232,36 +160,60 @@ class LocalEngine:
         }
         write_json(path, {"runs": [*runs, run]})
 
-    # -- one image set -------------------------------------------------------------------------
+    # -- image sets ----------------------------------------------------------------------------
 
     def _score(self, scoring: Scoring) -> float:
         """Draw and score what is missing; seconds that it took."""
         started = time.perf_counter()
         images = scoring.images
         if not self.store.has_images(images):
-            self._draw(images)
+            self._draw([images])
         missing = [spec for spec in scoring.scores if not self.store.has_score(spec)]
         if missing:
             self.scorer.score(missing, images, scoring.noun)
         return time.perf_counter() - started
 
-    def _draw(self, images: ImageSetSpec) -> None:
+    def _draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
+        """Draw image sets, those that can share batches together; seconds by the set's key."""
+        groups: dict[Any, list[ImageSetSpec]] = {}
+        for images in sets:
+            groups.setdefault(drawn_together(images), []).append(images)
+        spent: dict[str, float] = {}
+        for group in groups.values():
+            source = group[0].snapshot.source
+            if isinstance(source, TruthSpec):
+                self._copy_truth(group[0])
+                continue
+            many = f" and {len(group) - 1} others" if len(group) > 1 else ""
+            self.view.doing(
+                f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
+            )
+            base = self._base(source if isinstance(source, BaseSpec) else source.base)
+            with self._dressed(base, group[0]) as wear:
+                for drawn in draw(group, base, self.store, wear):
+                    for key, seconds in drawn.seconds.items():
+                        spent[key] = spent.get(key, 0.0) + seconds
+                    self.view.advance("images", drawn.images, sum(drawn.seconds.values()))
+                    for images in drawn.stored:
+                        self.speeds.remember_call(images, spent[images.key] / calls(images))
+                    for images in drawn.broken:
+                        assert isinstance(images.snapshot.source, TrajectorySpec)
+                        self.store.mark_diverged(images.snapshot.source, images.snapshot.step)
+        return spent
+
+    @contextlib.contextmanager
+    def _dressed(self, base: Base, images: ImageSetSpec) -> Iterator[Wear | None]:
+        """The base as the snapshot left it, or with a slot for each image of a batch."""
         source = images.snapshot.source
-        if isinstance(source, TruthSpec):
-            self._copy_truth(images)
-            return
-        spec = source if isinstance(source, BaseSpec) else source.base
-        base = self._base(spec)
-        taught = None if isinstance(source, BaseSpec) else self.store.snapshot(images.snapshot)
-        self.view.doing(f"drawing {source.slug}, step {images.snapshot.step}, {images.slug}")
-        before = time.perf_counter()
-        with base.wearing(taught):
-            for done in draw(images, base, self.store):
-                now = time.perf_counter()
-                self.view.advance("images", done, now - before)
-                before = now
-        seconds = read_json(self.store.images(images) / "images.json")["seconds"]
-        self.speeds.remember_call(images, seconds / calls(images))
+        if not isinstance(source, TrajectorySpec):
+            yield None
+        elif shared_pass(source) is None:
+            with base.wearing(self.store.snapshot(images.snapshot)):
+                yield None
+        else:
+            method = resolve(source.method.target)(**source.method.settings)
+            with method.wardrobe(base, images.batch_width, self.store.snapshot) as wear:
+                yield wear
 
     def _copy_truth(self, images: ImageSetSpec) -> None:
         """The true pictures become an image set, so that they are scored like any other."""
@@ -303,62 +255,13 @@ class LocalEngine:
                 make_scheduler(scoring.images.sampler, config, None)
 
 
-def find_device(name: str) -> torch.device:
-    """`auto`: a CUDA card if there is one, else Apple's, else the CPU."""
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(kind for kind, found in there.items() if found)
-    if not there[name]:
-        raise ConfigError(f"runtime.device={name}: this machine has none; use runtime.device=auto")
-    return torch.device(name)
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Highest memory so far: allocated on the card, or resident in this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions and machine, for the record."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {
-        "charsweep": version("charsweep"),
-        "python": platform.python_version(),
-        **{library: version(library) for library in LIBRARIES},
-        "device": name,
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "git": git_commit(),
-    }
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def git_commit() -> str | None:
-    """The commit of the source checkout that charsweep runs from, if it is one."""
-    folder = Path(__file__).parents[2]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
-            capture_output=True, text=True, timeout=5, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
+def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
+    """What image sets must have in common to share batches; what draws alone differs from all."""
+    source = images.snapshot.source
+    shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
+    if shared is None:
+        return (images.key,)
+    way = (images.sampler.target, canonical_json(images.sampler.settings), images.inference_steps,
+           images.guidance_scale, images.negative_prompt, images.resolution, images.batch_width,
+           images.precision)  # fmt: skip
+    return (shared, way)

@@ -8,51 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import struct
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+
+from charsweep.specs import SnapshotSpec, TrajectorySpec
+from charsweep.trainees import LowRank, StackedAdapters, padded_rank, read_adapter, trainees
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from diffusers import DDPMScheduler
-    from peft import LoraConfig
     from PIL import Image
     from torch import Tensor, nn
 
     from charsweep.bases import Base, Conditioning
     from charsweep.character import Character
-    from charsweep.specs import TrajectorySpec
-
-SMALLEST_PADDED_RANK = 8
-TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
-
-
-class LowRank(NamedTuple):
-    """An adapter's size, its factor (the update is multiplied by alpha / rank) and its layers."""
-
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-
-    def config(self, name: str, dora: bool = False) -> LoraConfig:
-        """What peft calls it, for the module `name` of a pipeline."""
-        from peft import LoraConfig
-
-        return LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft multiplies by it
-            init_lora_weights="gaussian",
-            use_dora=dora,
-            target_modules=list(self.of(name)),
-        )
-
-    def of(self, name: str) -> tuple[str, ...]:
-        return self.targets if name == "unet" else TEXT_TARGETS
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
@@ -87,18 +60,22 @@ class FineTune:
     @property
     def company(self) -> tuple[object, ...] | None:
         """What trials must share to train in one pack; None if this kind trains alone."""
-        if self.adapter != "lora":
-            return None
         low = self.low_rank
+        if low is None or low.kind != "lora":
+            return None
         return (self.text_encoder, self.prior_weight > 0, low.targets, padded_rank(low.rank))
 
     @property
-    def low_rank(self) -> LowRank:
-        """Rank, alpha and target layers of a method that trains adapters."""
-        assert self.rank is not None
-        assert self.alpha is not None
-        assert self.target_modules is not None
-        return LowRank(self.rank, self.alpha, self.target_modules)
+    def low_rank(self) -> LowRank | None:
+        """The adapter that trains; None where all weights do."""
+        if not (self.adapter and self.rank and self.alpha and self.target_modules):
+            return None
+        return LowRank(self.adapter, self.rank, self.alpha, self.target_modules)
+
+    def taught(self, base: Base) -> dict[str, nn.Module]:
+        """The parts of the pipeline that change, by name."""
+        names = ("unet", "text_encoder", "text_encoder_2") if self.text_encoder else ("unet",)
+        return {name: base.modules[name] for name in names if name in base.modules}
 
     def students(
         self,
@@ -110,6 +87,32 @@ class FineTune:
     ) -> Students:
         """Slots for as many trials as `spec.pack`, all of this kind; `close` frees the base."""
         return Students(self, spec, base, character, pictures, class_pictures)
+
+    @contextlib.contextmanager
+    def wardrobe(
+        self, base: Base, width: int, folder_of: Callable[[SnapshotSpec], Path]
+    ) -> Iterator[Callable[[int, SnapshotSpec], None]]:
+        """The base with `width` slots to put snapshots' adapters in, until the block ends.
+
+        For snapshots whose methods have the same `company`.
+        """
+        low = self.low_rank
+        assert low is not None
+        stack = StackedAdapters(low, base, self.taught(base), width)
+        worn: dict[int, SnapshotSpec] = {}
+
+        def wear(slot: int, snapshot: SnapshotSpec) -> None:
+            if worn.get(slot) != snapshot:
+                assert isinstance(snapshot.source, TrajectorySpec)
+                own = FineTune(**snapshot.source.method.settings).low_rank
+                assert own is not None
+                stack.adapters.set(slot, read_adapter(folder_of(snapshot)), own.scale)
+                worn[slot] = snapshot
+
+        try:
+            yield wear
+        finally:
+            stack.close()
 
 
 class Lessons:
@@ -154,18 +157,6 @@ class Lessons:
         return mean + std * noise.to(mean), [self.captions[i] for i in chosen]
 
 
-class Trainees(Protocol):
-    """Where the trainable tensors of each slot lie."""
-
-    def enter(self, slot: int, method: FineTune, seed: int) -> None: ...
-    def leave(self, slot: int) -> None: ...
-    def named(self, slot: int) -> Mapping[str, Tensor]: ...
-    def zero_grad(self) -> None: ...
-    def save(self, slot: int, folder: Path) -> None: ...
-    def aside(self) -> contextlib.AbstractContextManager[None]: ...
-    def close(self) -> None: ...
-
-
 class Students:
     """Slots of trials on one base; gives their losses, which share one forward pass."""
 
@@ -184,18 +175,8 @@ class Students:
         self.pictures, self.class_pictures = pictures, class_pictures
         self.batch_size, self.resolution = spec.batch_size, spec.resolution
         self.noising = DDPMScheduler.from_config(base.pipeline.scheduler.config)
-        taught = {"unet": base.unet}
         self.teaches_text = method.text_encoder
-        if method.text_encoder:
-            names = ("text_encoder", "text_encoder_2")
-            taught |= {n: base.modules[n] for n in names if n in base.modules}
-        self.trainees: Trainees
-        if method.adapter == "lora":
-            self.trainees = StackedAdapters(method, base, taught, spec.pack)
-        elif method.adapter:
-            self.trainees = InjectedAdapter(base, taught)
-        else:
-            self.trainees = WholeWeights(base, taught)
+        self.trainees = trainees(method.low_rank, base, method.taught(base), spec.pack)
         self.desks: dict[int, Desk] = {}
         self.named, self.zero_grad = self.trainees.named, self.trainees.zero_grad
         self.save, self.aside = self.trainees.save, self.trainees.aside
@@ -215,7 +196,7 @@ class Students:
             prompts = [self.character.class_prompt] * len(classes)
             prior = Lessons(self.base, spec, "class image", names, classes, prompts)
         self.desks[slot] = Desk(method, lessons, prior)
-        self.trainees.enter(slot, method, spec.seed)
+        self.trainees.enter(slot, method.low_rank, spec.seed)
 
     def leave(self, slot: int) -> None:
         self.trainees.leave(slot)
@@ -338,180 +319,3 @@ def min_snr(timesteps: Tensor, noising: DDPMScheduler, gamma: float) -> Tensor:
     divisor = snr + 1 if noising.config.prediction_type == "v_prediction" else snr
     weights: Tensor = snr.clamp(max=gamma) / divisor
     return weights
-
-
-# -- where the trainable tensors lie ---------------------------------------------------------------
-
-
-class StackedAdapters:
-    """Low-rank adapters of all slots side by side on the base's layers."""
-
-    def __init__(
-        self, method: FineTune, base: Base, taught: Mapping[str, nn.Module], width: int
-    ) -> None:
-        from charsweep.adapters import Adapters
-
-        self.base, self.taught = base, taught
-        low = method.low_rank
-        targets = {name: low.of(name) for name in taught}
-        self.adapters = Adapters(taught, targets, width, padded_rank(low.rank))
-        self.adapters.attach()
-        self.worn: dict[int, LowRank] = {}
-        self.zero_grad, self.aside = self.adapters.zero_grad, self.adapters.aside
-
-    def enter(self, slot: int, method: FineTune, seed: int) -> None:
-        from charsweep.adapters import gaussian
-        from charsweep.bases import generator
-
-        low = self.worn[slot] = method.low_rank
-        shapes = self.adapters.weights(slot, low.rank)
-        first = gaussian(shapes, low.rank, generator(seed, "adapter"))
-        self.adapters.set(slot, first, low.alpha / low.rank)
-
-    def leave(self, slot: int) -> None:
-        self.adapters.clear(slot)
-
-    def named(self, slot: int) -> Mapping[str, Tensor]:
-        return self.adapters.views(slot, self.worn[slot].rank)
-
-    def save(self, slot: int, folder: Path) -> None:
-        low = self.worn[slot]
-        configs = {name: low.config(name) for name in self.taught}
-        save_adapter(self.base, self.adapters.weights(slot, low.rank), configs, folder)
-
-    def close(self) -> None:
-        self.adapters.detach()
-
-
-class InjectedAdapter:
-    """One adapter of another kind, put on the base by peft."""
-
-    def __init__(self, base: Base, taught: Mapping[str, Any]) -> None:
-        self.base, self.taught = base, taught
-        self.configs: dict[str, LoraConfig] = {}
-
-    def enter(self, slot: int, method: FineTune, seed: int) -> None:
-        import torch
-
-        from charsweep.bases import generator
-
-        for name, module in self.taught.items():
-            config = self.configs[name] = method.low_rank.config(name, method.adapter == "dora")
-            with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
-                torch.manual_seed(generator(seed, f"adapter {name}").initial_seed())
-                module.add_adapter(config)
-
-    def leave(self, slot: int) -> None:
-        self.base.pipeline.unload_lora_weights()
-        self.zero_grad()
-        for module in self.taught.values():
-            module.requires_grad_(False)
-
-    def named(self, slot: int) -> Mapping[str, Tensor]:
-        return trainable(self.taught)
-
-    def zero_grad(self) -> None:
-        for module in self.taught.values():
-            module.zero_grad(set_to_none=True)
-
-    def save(self, slot: int, folder: Path) -> None:
-        from peft import get_peft_model_state_dict
-
-        weights = {
-            f"{name}.{key}": tensor
-            for name, module in self.taught.items()
-            for key, tensor in get_peft_model_state_dict(module).items()
-        }
-        save_adapter(self.base, weights, self.configs, folder)
-
-    def aside(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-    def close(self) -> None:
-        pass
-
-
-class WholeWeights:
-    """All weights of the taught modules."""
-
-    def __init__(self, base: Base, taught: Mapping[str, nn.Module]) -> None:
-        self.base, self.taught = base, taught
-        self._restored = contextlib.ExitStack()
-
-    def enter(self, slot: int, method: FineTune, seed: int) -> None:
-        self._restored.enter_context(self.base.restored())
-        for module in self.taught.values():
-            module.requires_grad_(True)
-
-    def leave(self, slot: int) -> None:
-        self.zero_grad()
-        for module in self.taught.values():
-            module.requires_grad_(False)
-        self._restored.close()
-
-    def named(self, slot: int) -> Mapping[str, Tensor]:
-        return trainable(self.taught)
-
-    def zero_grad(self) -> None:
-        for module in self.taught.values():
-            module.zero_grad(set_to_none=True)
-
-    def save(self, slot: int, folder: Path) -> None:
-        from charsweep.bases import quiet
-
-        with quiet():
-            self.base.pipeline.save_pretrained(folder, safe_serialization=True)
-
-    def aside(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-    def close(self) -> None:
-        pass
-
-
-def trainable(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    return {
-        f"{name}.{key}": tensor
-        for name, module in modules.items()
-        for key, tensor in module.named_parameters()
-        if tensor.requires_grad
-    }
-
-
-def padded_rank(rank: int) -> int:
-    """The next power of two, at least 8: trials of one padded rank may share a pack.
-
-    Not the largest rank that happens to be in the pack: bits must not depend on company.
-    """
-    return max(SMALLEST_PADDED_RANK, 1 << (rank - 1).bit_length())
-
-
-def save_adapter(
-    base: Base, weights: Mapping[str, Tensor], configs: Mapping[str, LoraConfig], folder: Path
-) -> None:
-    """Write `MODULE.LAYER.lora_A.weight` … as a LoRA file that plain diffusers loads."""
-    layers: dict[str, Any] = {}
-    for name, config in configs.items():
-        prefix = f"{name}."
-        state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        if name == "text_encoder":  # the published name of a layer that transformers 5 flattened
-            state = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in state.items()}
-        layers[f"{name}_lora_layers"] = state
-        settled: dict[str, Any] = config.to_dict()  # type: ignore[no-untyped-call]  # peft's own
-        settled["target_modules"] = sorted(settled["target_modules"])  # a set has no order
-        layers[f"{name}_lora_adapter_metadata"] = settled
-    base.pipeline.save_lora_weights(folder, **layers)
-    for path in folder.glob("*.safetensors"):
-        settle_header(path)
-
-
-def settle_header(path: Path) -> None:
-    """Sort a safetensors header: the library writes its metadata in an order of chance.
-
-    So that the same weights are the same file, byte for byte.
-    """
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
-    padded = header.encode().ljust((len(header.encode()) + 7) // 8 * 8)
-    path.write_bytes(struct.pack("<Q", len(padded)) + padded + data[8 + length :])

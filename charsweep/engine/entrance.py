@@ -1,0 +1,82 @@
+"""A pack's trainings in, one after the other under its lock, and what each has cost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from charsweep.plan import Pack, Training, plan_training
+from charsweep.store import Store
+from charsweep.train import Trained
+
+
+class Book:
+    """What training one trajectory has taken so far."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.spent: dict[int, float] = {}  # seconds paid, by the snapshot they led to
+        self.seconds: list[float] = []  # of each step, as it would be alone
+        self.first = self.last = 0
+        self.started = datetime.now(UTC)
+
+    def enter(self, one: Trained) -> None:
+        """A step shared by several trials is paid by each in part."""
+        row = one.row
+        goal = next((step for step in self.training.snapshots if step >= row.step), row.step)
+        self.spent[goal] = self.spent.get(goal, 0.0) + row.seconds / one.shared
+        self.seconds.append(row.seconds)
+        self.first, self.last = self.first or row.step, row.step
+
+
+class Entrance:
+    """Lets a pack's trainings in, each under its lock.
+
+    A trajectory that another process works on is passed over while there is something else to do,
+    so two processes never wait for each other in a circle; when its turn comes, what is missing is
+    looked up again.
+    """
+
+    def __init__(self, pack: Pack, store: Store) -> None:
+        self.store = store
+        self.waiting = list(pack.trainings)
+        self.inside: dict[str, Training] = {}
+        self._locks: dict[str, contextlib.ExitStack] = {}
+
+    def trainings(self) -> Iterator[Training | None]:
+        while self.waiting:
+            free = next((t for t in self.waiting if self._lock(t, wait=False)), None)
+            if free is None and self._locks:
+                yield None
+                continue
+            if free is None:
+                free = self.waiting[0]
+                self._lock(free, wait=True)
+            self.waiting.remove(free)
+            fresh = plan_training(free.cells, self.store)
+            self.inside[fresh.trajectory.key] = fresh
+            if fresh.steps:
+                yield fresh
+
+    def _lock(self, training: Training, wait: bool) -> bool:
+        stack = contextlib.ExitStack()
+        if not stack.enter_context(self.store.lock(training.trajectory, wait=wait)):
+            stack.close()
+            return False
+        self._locks[training.trajectory.key] = stack
+        return True
+
+    def release(self, training: Training) -> None:
+        """The training's cells are done: let other processes have it."""
+        del self.inside[training.trajectory.key]
+        self._locks.pop(training.trajectory.key).close()
+
+    def rest(self) -> list[Training]:
+        """Those that never left a slot: trained by another process meanwhile, or stopped."""
+        return [*self.inside.values(), *self.waiting]
+
+    def close(self) -> None:
+        for stack in self._locks.values():
+            stack.close()
+        self._locks.clear()

@@ -1,0 +1,79 @@
+"""What a plan is executed on: the device, its memory, the versions of everything."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charsweep.errors import ConfigError
+
+LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "timm",
+             "torchmetrics", "numpy", "pillow", "optuna", "mlflow", "hydra-core")  # fmt: skip
+
+
+def find_device(name: str) -> torch.device:
+    """`auto`: a CUDA card if there is one, else Apple's, else the CPU."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, found in there.items() if found)
+    if not there[name]:
+        raise ConfigError(f"runtime.device={name}: this machine has none; use runtime.device=auto")
+    return torch.device(name)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Highest memory so far: allocated on the card, or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions and machine, for the record."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "charsweep": version("charsweep"),
+        "python": platform.python_version(),
+        **{library: version(library) for library in LIBRARIES},
+        "device": name,
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "git": git_commit(),
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """The commit of the source checkout that charsweep runs from, if it is one."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
+            capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

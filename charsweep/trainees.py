@@ -1,0 +1,261 @@
+"""A base and what of it trains in; its trainable tensors by slot, and the files they become, out.
+
+Three kinds: low-rank adapters of several trials side by side, one adapter of another kind put on
+by peft, and all weights. torch is imported when one is made: planning reads this module too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from peft import LoraConfig
+    from torch import Tensor, nn
+
+    from charsweep.bases import Base
+
+SMALLEST_PADDED_RANK = 8
+TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+class LowRank(NamedTuple):
+    """A low-rank adapter: lora or dora, rank, alpha, and the ends of its layers' names."""
+
+    kind: str
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+    def config(self, name: str) -> LoraConfig:
+        """What peft calls it, for the module `name` of a pipeline."""
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft multiplies by it
+            init_lora_weights="gaussian",
+            use_dora=self.kind == "dora",
+            target_modules=list(self.of(name)),
+        )
+
+    def of(self, name: str) -> tuple[str, ...]:
+        return self.targets if name == "unet" else TEXT_TARGETS
+
+
+class Trainees(Protocol):
+    """Where the trainable tensors of each slot lie."""
+
+    def enter(self, slot: int, low: LowRank | None, seed: int) -> None: ...
+    def leave(self, slot: int) -> None: ...
+    def named(self, slot: int) -> Mapping[str, Tensor]: ...
+    def zero_grad(self) -> None: ...
+    def save(self, slot: int, folder: Path) -> None: ...
+    def aside(self) -> contextlib.AbstractContextManager[None]: ...
+    def close(self) -> None: ...
+
+
+def trainees(
+    low: LowRank | None, base: Base, taught: Mapping[str, nn.Module], width: int
+) -> Trainees:
+    """`width` slots for what trains; only plain low-rank adapters have more than one."""
+    if low and low.kind == "lora":
+        return StackedAdapters(low, base, taught, width)
+    assert width == 1
+    return InjectedAdapter(base, taught) if low else WholeWeights(base, taught)
+
+
+class StackedAdapters:
+    """Low-rank adapters of all slots side by side on the base's layers."""
+
+    def __init__(
+        self, low: LowRank, base: Base, taught: Mapping[str, nn.Module], width: int
+    ) -> None:
+        from charsweep.adapters import Adapters
+
+        self.base, self.taught = base, taught
+        targets = {name: low.of(name) for name in taught}
+        self.adapters = Adapters(taught, targets, width, padded_rank(low.rank))
+        self.adapters.attach()
+        self.worn: dict[int, LowRank] = {}
+        self.zero_grad, self.aside = self.adapters.zero_grad, self.adapters.aside
+
+    def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
+        from charsweep.adapters import gaussian
+        from charsweep.bases import generator
+
+        assert low is not None
+        self.worn[slot] = low
+        shapes = self.adapters.weights(slot, low.rank)
+        first = gaussian(shapes, low.rank, generator(seed, "adapter"))
+        self.adapters.set(slot, first, low.scale)
+
+    def leave(self, slot: int) -> None:
+        self.adapters.clear(slot)
+
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        return self.adapters.views(slot, self.worn[slot].rank)
+
+    def save(self, slot: int, folder: Path) -> None:
+        low = self.worn[slot]
+        configs = {name: low.config(name) for name in self.taught}
+        save_adapter(self.base, self.adapters.weights(slot, low.rank), configs, folder)
+
+    def close(self) -> None:
+        self.adapters.detach()
+
+
+class InjectedAdapter:
+    """One adapter of another kind, put on the base by peft."""
+
+    def __init__(self, base: Base, taught: Mapping[str, Any]) -> None:
+        self.base, self.taught = base, taught
+        self.configs: dict[str, LoraConfig] = {}
+
+    def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
+        import torch
+
+        from charsweep.bases import generator
+
+        assert low is not None
+        for name, module in self.taught.items():
+            config = self.configs[name] = low.config(name)
+            with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
+                torch.manual_seed(generator(seed, f"adapter {name}").initial_seed())
+                module.add_adapter(config)
+
+    def leave(self, slot: int) -> None:
+        self.base.pipeline.unload_lora_weights()
+        self.zero_grad()
+        for module in self.taught.values():
+            module.requires_grad_(False)
+
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        return trainable(self.taught)
+
+    def zero_grad(self) -> None:
+        for module in self.taught.values():
+            module.zero_grad(set_to_none=True)
+
+    def save(self, slot: int, folder: Path) -> None:
+        from peft import get_peft_model_state_dict
+
+        weights = {
+            f"{name}.{key}": tensor
+            for name, module in self.taught.items()
+            for key, tensor in get_peft_model_state_dict(module).items()
+        }
+        save_adapter(self.base, weights, self.configs, folder)
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def close(self) -> None:
+        pass
+
+
+class WholeWeights:
+    """All weights of the taught modules."""
+
+    def __init__(self, base: Base, taught: Mapping[str, nn.Module]) -> None:
+        self.base, self.taught = base, taught
+        self._restored = contextlib.ExitStack()
+
+    def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
+        self._restored.enter_context(self.base.restored())
+        for module in self.taught.values():
+            module.requires_grad_(True)
+
+    def leave(self, slot: int) -> None:
+        self.zero_grad()
+        for module in self.taught.values():
+            module.requires_grad_(False)
+        self._restored.close()
+
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        return trainable(self.taught)
+
+    def zero_grad(self) -> None:
+        for module in self.taught.values():
+            module.zero_grad(set_to_none=True)
+
+    def save(self, slot: int, folder: Path) -> None:
+        from charsweep.bases import quiet
+
+        with quiet():
+            self.base.pipeline.save_pretrained(folder, safe_serialization=True)
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def close(self) -> None:
+        pass
+
+
+def trainable(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": tensor
+        for name, module in modules.items()
+        for key, tensor in module.named_parameters()
+        if tensor.requires_grad
+    }
+
+
+def padded_rank(rank: int) -> int:
+    """The next power of two, at least 8: trials of one padded rank may share a pack.
+
+    Not the largest rank that happens to be in the pack: bits must not depend on company.
+    """
+    return max(SMALLEST_PADDED_RANK, 1 << (rank - 1).bit_length())
+
+
+def save_adapter(
+    base: Base, weights: Mapping[str, Tensor], configs: Mapping[str, LoraConfig], folder: Path
+) -> None:
+    """Write `MODULE.LAYER.lora_A.weight` … as a LoRA file that plain diffusers loads."""
+    layers: dict[str, Any] = {}
+    for name, config in configs.items():
+        prefix = f"{name}."
+        state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        if name == "text_encoder":  # the published name of a layer that transformers 5 flattened
+            state = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in state.items()}
+        layers[f"{name}_lora_layers"] = state
+        settled: dict[str, Any] = config.to_dict()  # type: ignore[no-untyped-call]  # peft's own
+        settled["target_modules"] = sorted(settled["target_modules"])  # a set has no order
+        layers[f"{name}_lora_adapter_metadata"] = settled
+    base.pipeline.save_lora_weights(folder, **layers)
+    for path in folder.glob("*.safetensors"):
+        settle_header(path)
+
+
+def read_adapter(folder: Path) -> dict[str, Tensor]:
+    """What `save_adapter` wrote."""
+    from safetensors.torch import load_file
+
+    from charsweep.bases import ADAPTER_FILE
+
+    tensors = load_file(folder / ADAPTER_FILE)
+    return {
+        k.replace("text_encoder.text_model.", "text_encoder.", 1): v for k, v in tensors.items()
+    }
+
+
+def settle_header(path: Path) -> None:
+    """Sort a safetensors header: the library writes its metadata in an order of chance.
+
+    So that the same weights are the same file, byte for byte.
+    """
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
+    padded = header.encode().ljust((len(header.encode()) + 7) // 8 * 8)
+    path.write_bytes(struct.pack("<Q", len(padded)) + padded + data[8 + length :])
