@@ -49,6 +49,10 @@ def act(words: Sequence[str]) -> None:
     sweep = load_sweep(words)
     from charsweep import run
 
+    if sweep.settings.action == "run" and sweep.unmeasured:
+        run.measure_widths(sweep)
+        sweep = load_sweep(words)
+
     actions = {"run": run.run, "plan": run.show_plan, "report": run.rebuild_report}
     actions[sweep.settings.action](sweep)
 

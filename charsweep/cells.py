@@ -24,7 +24,9 @@ from charsweep.specs import (
     TrajectorySpec,
     TruthSpec,
 )
+from charsweep.store import Store
 from charsweep.weights import find_folder, pipeline_kind, weights_digest
+from charsweep.widths import with_width
 
 
 def cells_of(
@@ -35,7 +37,8 @@ def cells_of(
 ) -> Iterator[Cell]:
     """The cells of one combination: every product of the four plain axes."""
     spans = [_plain_values(name, axes, settings) for name in PLAIN_AXES]
-    trajectory = _trajectory(settings, character)
+    store = Store(Path(settings.root).expanduser().resolve())
+    trajectory = with_width(_trajectory(settings, character), settings, store)
     class_images = _class_images(settings, trajectory)
     if class_images is not None:
         trajectory = replace(trajectory, class_images=class_images.key)
@@ -96,17 +99,10 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         resolution=settings.resolution or base.resolution,
         precision=settings.precision,
         max_grad_norm=settings.max_grad_norm,
-        pack=_pack(settings, method),
+        pack=1,
         class_images=None,
         horizon=None,
     )
-
-
-def _pack(settings: Settings, method: Plugin) -> int:
-    """Slots of the forward pass: as set, else the models' own; 1 for what trains alone."""
-    if resolve(method.target)(**method.settings).company is None:
-        return 1
-    return settings.pack or settings.models.pack
 
 
 def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:

@@ -27,8 +27,10 @@ from charsweep.cells import base_names, cells_of, character_of, encoders_of, mea
 from charsweep.character import Character
 from charsweep.errors import CharsweepError, ConfigError
 from charsweep.settings import PLAIN_AXES, PluginSettings, Settings, mistakes
-from charsweep.specs import Cell, EncoderSpec, ImageSetSpec
+from charsweep.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec
+from charsweep.store import Store
 from charsweep.weights import find_folder
+from charsweep.widths import unmeasured
 
 CONF = next(
     folder
@@ -53,6 +55,7 @@ class Sweep:
     truth_folder: Path | None
     bases: Mapping[str, Path]
     encoders: Mapping[str, tuple[EncoderSpec, Path]]
+    unmeasured: tuple[TrajectorySpec, ...]  # kinds whose width of packs is left to measurement
     meaning: Mapping[str, Any]  # what must stay the same for the study to go on
 
     @property
@@ -94,6 +97,7 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         truth_folder=truth_folder,
         bases={name: find_folder(first.models.bases[name].path) for name in base_names(cells)},
         encoders=encoders_of(first),
+        unmeasured=unmeasured(cells, first, Store(Path(first.root).expanduser().resolve())),
         meaning=meaning_of(first, cells, axes),
     )
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from charsweep.plugins import resolve
 from charsweep.specs import Cell, ImageSetSpec, ScoreSpec, SnapshotSpec, TrajectorySpec
 from charsweep.store import Store
+from charsweep.widths import company_of
 
 
 @dataclass(frozen=True)
@@ -163,11 +163,11 @@ def _references(
 
 def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
     """What trajectories must have in common to share a forward pass; None: this one cannot."""
-    method = resolve(spec.method.target)(**spec.method.settings)
-    if method.company is None:
+    company = company_of(spec)
+    if company is None:
         return None
     shared = (spec.base.key, spec.character, spec.batch_size, spec.resolution, spec.precision)
-    return (spec.method.target, spec.pack, *shared, *method.company)
+    return (spec.method.target, spec.pack, *shared, *company)
 
 
 def plan_training(cells: Sequence[Cell], store: Store, *, fresh: bool = False) -> Training:

@@ -261,7 +261,7 @@ def describe(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
         f"{'' if numbers['measured'] else ' (not measured here yet)'}, "
         f"{numbers['bytes'] / 1e6:,.1f} MB",
     ]
-    return "\n".join(lines)
+    return "\n".join(lines) + _to_measure(sweep)
 
 
 def _packs(numbers: Mapping[str, Any]) -> str:
@@ -280,6 +280,12 @@ def _packs(numbers: Mapping[str, Any]) -> str:
     return "; ".join(parts) + f"; slots idle {numbers['idle']:.1%}"
 
 
+def _to_measure(sweep: Sweep) -> str:
+    if not sweep.unmeasured:
+        return ""
+    return "\n  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
+
+
 def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -289,6 +295,13 @@ def say_where(sweep: Sweep, page: Path) -> None:
     out(f"cells    {sweep.folder / 'cells.csv'}")
     if sweep.settings.runtime.tracking:
         out("MLflow   run `mlflow ui` in " + str(sweep.root))
+
+
+def measure_widths(sweep: Sweep) -> None:
+    """Find out how wide packs should be, where that is left to measurement."""
+    from charsweep.engine import probe
+
+    probe.measure_widths(sweep, out)
 
 
 # -- other actions ---------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ ALWAYS = ("method", *PLAIN_AXES)
 
 
 # Powers of two: at other widths a trial's bits were seen to depend on its slot.
-Pack = Literal[1, 2, 4, 8, 16, 32, 64]
+Pack = Literal["auto", 1, 2, 4, 8, 16, 32, 64]
 
 
 class BaseSettings(pydantic.BaseModel):

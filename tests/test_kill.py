@@ -25,7 +25,8 @@ def in_training(root: Path) -> bool:
 
 
 def in_sampling(root: Path) -> bool:
-    return any(root.glob("sweeps/store/dreambooth*/step-*/.base2*.tmp/00*.png"))
+    """The four image sets are drawn one after the other, then scored: some are there, not all."""
+    return 1 <= len(list(root.glob("sweeps/store/dreambooth*/step-*/base2*/images.json"))) < 4
 
 
 def in_scoring(root: Path) -> bool:

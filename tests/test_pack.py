@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig
-from small import execute, pictures, snapshot_bytes, sweep_of
+from small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from torch import Tensor
 
 from charsweep.adapters import Adapters
@@ -330,3 +331,22 @@ def test_planned_and_run_passes_agree(tmp_path: Path) -> None:
     assert len(shared) == pack.passes == 11
     assert sum(shared) == pack.steps == 19
     assert list(itertools.accumulate(shared))[-1] == 19
+
+
+def test_a_width_is_measured_once_and_then_kept(tmp_path: Path) -> None:
+    words = [*small(tmp_path, "pack=auto", "train_steps=2", "runtime.tracking=false")]
+    planned = command(*words, "action=plan")
+    assert "not measured here yet" in planned.stdout
+    assert not (tmp_path / "sweeps").exists()
+    first = command(*words)
+    assert first.returncode == 0, first.stderr
+    assert "measuring how many trials" in first.stdout
+    (measured,) = json.loads((tmp_path / "sweeps/store/widths.json").read_text()).values()
+    assert measured["width"] in (1, 2, 4, 8, 16, 32, 64)
+    shares = list(measured["seconds_per_trial_step"].values())
+    assert shares == sorted(shares, reverse=True)
+    again = command(*words)
+    assert "measuring" not in again.stdout
+    (folder,) = (tmp_path / "sweeps/store").glob("dreambooth_lora-*")
+    stored = json.loads((folder / "spec.json").read_text())
+    assert stored["spec"]["pack"] == measured["width"]

@@ -1,0 +1,78 @@
+"""A kind of trajectory in, the width of its packs out: measured on this device by a few steps.
+
+Widths are doubled as long as a trial's share of a step falls by a tenth and the memory holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+
+import torch
+
+from charsweep.bases import load_base
+from charsweep.character import open_picture
+from charsweep.config import Sweep
+from charsweep.engine.environment import find_device
+from charsweep.plugins import resolve
+from charsweep.specs import TrajectorySpec
+from charsweep.store import Store
+from charsweep.widths import remember_width, unmeasured
+
+WIDTHS = (1, 2, 4, 8, 16, 32, 64)
+STEPS = 3
+LEAST_GAIN = 0.9  # a trial's share of a step must fall to this or below for a pack to widen
+MEMORY_SHARE = 0.8  # of the card; drawing, optimizers and fragmentation need the rest
+
+
+def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
+    """Measure and remember the width of each kind of trajectory that has none yet."""
+    store = Store(sweep.root)
+    device = find_device(sweep.settings.runtime.device)
+    for spec in unmeasured(sweep.cells, sweep.settings, store):
+        say(f"measuring how many trials like {spec.slug} share a pass best; this is done once")
+        seconds: dict[int, float] = {}
+        for width in WIDTHS:
+            measured = seconds_per_trial(sweep, replace(spec, pack=width), device)
+            if measured is None or (seconds and measured > LEAST_GAIN * min(seconds.values())):
+                break
+            seconds[width] = measured
+        chosen = max(seconds, default=1)
+        shares = ", ".join(f"{width}: {1000 * s:.0f} ms" for width, s in seconds.items())
+        say(f"  {chosen} at once (ms of a step for each trial, by width: {shares})")
+        entry = {"width": chosen, "device": str(device), "seconds_per_trial_step": seconds}
+        remember_width(spec, entry, store)
+
+
+def seconds_per_trial(sweep: Sweep, spec: TrajectorySpec, device: torch.device) -> float | None:
+    """Median share of a step for one trial of a full pack; None if the memory does not hold it."""
+    base = load_base(spec.base, sweep.bases[spec.base.name], device)
+    method = resolve(spec.method.target)(**spec.method.settings)
+    pictures = [open_picture(path) for path in sweep.character.paths]
+    priors = pictures[:1] if spec.class_images else []
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    taken = []
+    try:
+        with contextlib.closing(
+            method.students(spec, base, sweep.character, pictures, lambda _: priors)
+        ) as students:
+            for slot in range(spec.pack):
+                students.enter(slot, replace(spec, seed=slot))
+            for step in range(STEPS + 1):
+                started = time.perf_counter()
+                students.zero_grad()
+                students.losses([step] * spec.pack).sum().backward()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                taken.append(time.perf_counter() - started)
+    except torch.OutOfMemoryError:
+        return None
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        if torch.cuda.max_memory_allocated(device) > MEMORY_SHARE * total:
+            return None
+    return median(taken[1:]) / spec.pack
