@@ -33,10 +33,12 @@ from transformers.utils import logging as transformers_logging
 from charsweep.character import picture_at
 from charsweep.errors import ModelsError
 from charsweep.specs import BaseSpec
+from charsweep.store import read_json
 from charsweep.weights import pipeline_kind
 
 PIPELINE_CLASSES = {"sd": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+FACTORED_FILE, FACTORED_CONFIG = "adapter.safetensors", "adapter_config.json"
 
 
 def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
@@ -184,12 +186,33 @@ class Base:
                 yield
             finally:
                 self.pipeline.unload_lora_weights()
+        elif (folder / FACTORED_FILE).exists():
+            try:
+                self._put_on(folder)
+                yield
+            finally:
+                self.pipeline.unload_lora_weights()
         else:
             with self.restored():
                 for name, module in self.modules.items():
                     if name != "vae":
                         module.load_state_dict(_weights(folder / name))
                 yield
+
+    def _put_on(self, folder: Path) -> None:
+        """Put peft's own kind of adapter file on the modules that it names."""
+        from peft import PeftConfig, set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        tensors = load_file(folder / FACTORED_FILE)
+        for name, settings in read_json(folder / FACTORED_CONFIG).items():
+            module: Any = self.modules[name]
+            kind: Any = PeftConfig
+            module.add_adapter(kind.from_peft_type(**settings))
+            prefix = f"{name}."
+            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            set_peft_model_state_dict(module, own)
+            module.requires_grad_(False)
 
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:

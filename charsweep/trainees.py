@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from peft import LoraConfig
+    from peft import PeftConfig
     from torch import Tensor, nn
 
     from charsweep.bases import Base
 
 SMALLEST_PADDED_RANK = 8
+FACTORED = ("loha", "lokr")  # kinds for which LoRA files have no names
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
 class LowRank(NamedTuple):
-    """A low-rank adapter: lora or dora, rank, alpha, and the ends of its layers' names."""
+    """A low-rank adapter: its kind, rank, alpha, and the ends of its layers' names."""
 
     kind: str
     rank: int
@@ -36,16 +37,21 @@ class LowRank(NamedTuple):
     def scale(self) -> float:
         return self.alpha / self.rank
 
-    def config(self, name: str) -> LoraConfig:
+    def config(self, name: str) -> PeftConfig:
         """What peft calls it, for the module `name` of a pipeline."""
-        from peft import LoraConfig
+        import peft
 
-        return LoraConfig(
+        kinds: dict[str, Any] = {"loha": peft.LoHaConfig, "lokr": peft.LoKrConfig}
+        layers, factor = list(self.of(name)), self.alpha  # peft's types say int, and it multiplies
+        if kind := kinds.get(self.kind):  # Yeh et al. 2023 (arXiv 2309.14859)
+            made: PeftConfig = kind(r=self.rank, alpha=factor, target_modules=layers)
+            return made
+        return peft.LoraConfig(
             r=self.rank,
-            lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft multiplies by it
+            lora_alpha=factor,  # type: ignore[arg-type]
             init_lora_weights="gaussian",
             use_dora=self.kind == "dora",
-            target_modules=list(self.of(name)),
+            target_modules=layers,
         )
 
     def of(self, name: str) -> tuple[str, ...]:
@@ -119,7 +125,7 @@ class InjectedAdapter:
 
     def __init__(self, base: Base, taught: Mapping[str, Any]) -> None:
         self.base, self.taught = base, taught
-        self.configs: dict[str, LoraConfig] = {}
+        self.configs: dict[str, PeftConfig] = {}
 
     def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
         import torch
@@ -127,6 +133,7 @@ class InjectedAdapter:
         from charsweep.bases import generator
 
         assert low is not None
+        self.kind = low.kind
         for name, module in self.taught.items():
             config = self.configs[name] = low.config(name)
             with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
@@ -154,7 +161,8 @@ class InjectedAdapter:
             for name, module in self.taught.items()
             for key, tensor in get_peft_model_state_dict(module).items()
         }
-        save_adapter(self.base, weights, self.configs, folder)
+        save = save_factored if self.kind in FACTORED else save_adapter
+        save(self.base, weights, self.configs, folder)
 
     def aside(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -219,7 +227,7 @@ def padded_rank(rank: int) -> int:
 
 
 def save_adapter(
-    base: Base, weights: Mapping[str, Tensor], configs: Mapping[str, LoraConfig], folder: Path
+    base: Base, weights: Mapping[str, Tensor], configs: Mapping[str, PeftConfig], folder: Path
 ) -> None:
     """Write `MODULE.LAYER.lora_A.weight` … as a LoRA file that plain diffusers loads."""
     layers: dict[str, Any] = {}
@@ -229,12 +237,32 @@ def save_adapter(
         if name == "text_encoder":  # the published name of a layer that transformers 5 flattened
             state = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in state.items()}
         layers[f"{name}_lora_layers"] = state
-        settled: dict[str, Any] = config.to_dict()  # type: ignore[no-untyped-call]  # peft's own
-        settled["target_modules"] = sorted(settled["target_modules"])  # a set has no order
-        layers[f"{name}_lora_adapter_metadata"] = settled
+        layers[f"{name}_lora_adapter_metadata"] = settings_of(config)
     base.pipeline.save_lora_weights(folder, **layers)
     for path in folder.glob("*.safetensors"):
         settle_header(path)
+
+
+def save_factored(
+    base: Base, weights: Mapping[str, Tensor], configs: Mapping[str, PeftConfig], folder: Path
+) -> None:
+    """Write what LoRA files cannot hold: peft's own tensors, and its settings of each module."""
+    from safetensors.torch import save_file
+
+    from charsweep.bases import FACTORED_CONFIG, FACTORED_FILE
+
+    save_file(
+        {k: v.detach().cpu().contiguous() for k, v in weights.items()}, folder / FACTORED_FILE
+    )
+    settings = {name: settings_of(config) for name, config in configs.items()}
+    text = json.dumps(settings, indent=1, sort_keys=True)
+    (folder / FACTORED_CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def settings_of(config: PeftConfig) -> dict[str, Any]:
+    settings: dict[str, Any] = config.to_dict()
+    settings["target_modules"] = sorted(settings["target_modules"])  # a set has no order
+    return settings
 
 
 def read_adapter(folder: Path) -> dict[str, Tensor]:

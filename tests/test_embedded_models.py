@@ -82,7 +82,7 @@ def test_clip_and_dino_load_with_plain_libraries():
     assert clip.encode_text(tokens).shape == (1, 128)
     assert preprocess.transforms[0].size == data.SIDE
     vit = timm.create_model(f"local-dir:{WEIGHTS / 'dino'}", pretrained=True).eval()
-    assert vit(torch.zeros(1, 3, data.SIDE, data.SIDE)).shape == (1, 128)
+    assert vit(torch.zeros(1, 3, data.SIDE, data.SIDE)).shape == (1, 112)
 
 
 def test_reconstruction_is_what_the_card_says(card):

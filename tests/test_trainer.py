@@ -113,6 +113,30 @@ def test_adapters_load_with_plain_diffusers(method: str, base: str, tmp_path: Pa
     assert np.abs(np.asarray(before, dtype=int) - np.asarray(stored, dtype=int)).max() > 20
 
 
+@pytest.mark.parametrize("kind", ["dora", "loha", "lokr"])
+def test_other_kinds_of_adapters_train_alone_and_draw_from_their_files(
+    kind: str, tmp_path: Path
+) -> None:
+    words = [f"method.adapter={kind}", "lr=1e-2", "method.text_encoder=true"]
+    sweep, store, (result,) = execute(tmp_path, *words, "train_steps=3")
+    assert result.state == "finished"
+    assert sweep.cells[0].trajectory.pack == 1
+    rows = store.losses(sweep.cells[0].trajectory)
+    resumed, parts, (same,) = execute(tmp_path / "parts", *words, "train_steps=2")
+    resumed, parts, (same,) = execute(tmp_path / "parts", *words, "train_steps=3")
+    assert [r.loss for r in parts.losses(resumed.cells[0].trajectory)] == [r.loss for r in rows]
+    assert same.scores == result.scores  # drawn by another load of the same adapter
+    base = store.images(sweep.cells[0].reference)
+    taught = store.images(sweep.cells[0].images)
+    assert (base / "000.png").read_bytes() != (taught / "000.png").read_bytes()
+    spec = sweep.cells[0].trajectory.base
+    whole = load_base(spec, sweep.bases[spec.name], torch.device("cpu"))
+    before = whole.digest()
+    with whole.wearing(store.snapshot(sweep.cells[0].images.snapshot)):
+        assert whole.digest() != before
+    assert whole.digest() == before
+
+
 def test_a_dreambooth_snapshot_is_a_pipeline(tmp_path: Path) -> None:
     sweep, store, (result,) = execute(
         tmp_path, "method=dreambooth", "method.class_images=2", "train_steps=3", "lr=1e-4"

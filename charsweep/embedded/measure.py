@@ -213,8 +213,13 @@ def times(weights: Path, kind: str) -> dict[str, float]:
     unet = pipeline(weights, kind).unet
     width = unet.config.cross_attention_dim
 
+    pooled = (unet.config.projection_class_embeddings_input_dim or 0) - 6 * 16
+
     def inputs(count: int) -> dict[str, Any]:
-        added = {"text_embeds": torch.zeros(count, 96), "time_ids": torch.zeros(count, 6)}
+        added = {
+            "text_embeds": torch.zeros(count, max(pooled, 0)),
+            "time_ids": torch.zeros(count, 6),
+        }
         return {
             "sample": torch.randn(count, unet.config.in_channels, 8, 8),
             "timestep": 500,

@@ -38,7 +38,7 @@ class FineTune:
     trains: Literal["weights", "adapters"]
     prompts: Literal["instance", "captions"]
     text_encoder: bool = False
-    adapter: Literal["lora", "dora"] | None = None
+    adapter: Literal["lora", "dora", "loha", "lokr"] | None = None
     rank: Annotated[int, Field(ge=1, le=1024)] | None = None
     alpha: Annotated[float, Field(gt=0)] | None = None
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
