@@ -202,8 +202,10 @@ def plan_training(cells: Sequence[Cell], store: Store, *, fresh: bool = False) -
 
 def _scoring(cell: Cell, images: ImageSetSpec, store: Store, fresh: bool) -> Scoring:
     specs = [cell.score_spec(metric, images) for metric in cell.metrics]
-    missing = tuple(spec for spec in specs if fresh or not store.has_score(spec))
-    return Scoring(images, fresh or not store.has_images(images), missing, cell.noun)
+    lacks_images = fresh or not store.has_images(images)
+    # scores lie with their images: without these there are none to look for
+    missing = tuple(spec for spec in specs if lacks_images or not store.has_score(spec))
+    return Scoring(images, lacks_images, missing, cell.noun)
 
 
 def _is_stored(training: Training, cell: Cell) -> bool:

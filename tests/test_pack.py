@@ -18,7 +18,7 @@ from charsweep.bases import Base, load_base
 from charsweep.character import open_picture
 from charsweep.engine.local import drawn_together
 from charsweep.methods.finetune import Batch, Desk
-from charsweep.plan import Pack, Piece, Training, plan_work
+from charsweep.plan import plan_work
 from charsweep.plugins import resolve
 from charsweep.store import LossRow, Store
 from charsweep.train import train
@@ -133,16 +133,7 @@ def test_stopped_in_a_pack_and_resumed_is_as_uninterrupted(tmp_path: Path) -> No
     words = [f"+axes.lr=[1e-2,{RATE},1e-4]", "train_steps=6"]
     sweep, whole, _ = execute(tmp_path / "whole", *words)
     store = Store(tmp_path / "parts")
-    spec = sweep.cells[0].trajectory
-    base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
-    images = [open_picture(path) for path in sweep.character.paths]
-    method = resolve(spec.method.target)(**spec.method.settings)
-    students = method.students(spec, base, sweep.character, images, lambda _: [])
-    steps = train(students, iter(plan_work(sweep.cells, store).trainings), store, 0.0)
-    for _ in range(3):
-        next(steps)
-    steps.close()
-    students.close()
+    assert train_only(tmp_path / "parts", *words, steps=3) == [3, 3, 3]
     assert [store.resume_step(cell.trajectory) for cell in sweep.cells] == [3, 3, 3]
     execute(tmp_path / "parts", *words)
     for cell in sweep.cells:
@@ -294,43 +285,35 @@ def test_what_cannot_share_a_pass_is_not_packed_together(tmp_path: Path) -> None
     assert [len(p.trainings) for p in plan_work(two.cells, Store(tmp_path)).packs] == [1, 1]
 
 
-def test_a_grid_of_42_keeps_its_slots_busy(tmp_path: Path) -> None:
-    """Seven rates, three seeds, two ranks; those of rank 8 are half stored and so shorter."""
-    axes = "axes={lr:[1e-1,1e-2,1e-3,1e-4,5e-5,1e-5,1e-6],seed:[0,1,2],method.rank:[4,8]}"
-    sweep = sweep_of(tmp_path, f"+{axes}", "train_steps=100")
-    (pack,) = plan_work(sweep.cells, Store(tmp_path)).packs
-    assert len(pack.trainings) == 42
-    unequal = Pack(8, tuple(
-        sorted((with_steps(t, 60 + 7 * i) for i, t in enumerate(pack.trainings)),
-               key=lambda t: -t.steps)
-    ))  # fmt: skip
-    idle = 1 - unequal.steps / (unequal.passes * unequal.width)
-    assert idle <= 0.15
-    assert 1 - pack.steps / (pack.passes * pack.width) <= 0.15
+def test_a_grid_of_42_keeps_its_slots_busy_as_planned_and_as_run(tmp_path: Path) -> None:
+    """Seven rates, three seeds, two ranks; a third of them is half trained and so shorter."""
+    rates = "lr:[1e-1,1e-2,1e-3,1e-4,5e-5,1e-5,1e-6],method.rank:[4,8]"
+    train_only(tmp_path, f"+axes={{{rates},seed:[1]}}", "train_steps=2")
+    words = [f"+axes={{{rates},seed:[0,1,2]}}", "train_steps=5"]
+    (pack,) = plan_work(sweep_of(tmp_path, *words).cells, Store(tmp_path)).packs
+    assert sorted(t.steps for t in pack.trainings) == [3] * 14 + [5] * 28
+    planned = 1 - pack.steps / (pack.passes * pack.width)
+    shared = train_only(tmp_path, *words)
+    assert len(shared) == pack.passes
+    assert sum(shared) == pack.steps == 182
+    assert planned == pytest.approx(1 - sum(shared) / (8 * len(shared)))
+    assert planned <= 0.15
 
 
-def with_steps(training: Training, steps: int) -> Training:
-    return replace(training, pieces=(Piece(0, (steps,)),))
-
-
-def test_planned_and_run_passes_agree(tmp_path: Path) -> None:
-    """Unequal lengths on two slots: as many passes as planned, and every slot as busy."""
-    words = ["pack=2", "+axes={seed:[0,1,2,3,4]}"]
-    execute(tmp_path, *words, "train_steps=2")
-    sweep = sweep_of(tmp_path, "pack=2", "+axes={seed:[0,1,2,5,6]}", "train_steps=5")
-    store = Store(tmp_path)
+def train_only(root: Path, *words: str, steps: int | None = None) -> list[int]:
+    """Train a sweep's one pack without drawing; how many trials shared each pass."""
+    sweep, store = sweep_of(root, *words), Store(root)
     (pack,) = plan_work(sweep.cells, store).packs
-    assert sorted(t.steps for t in pack.trainings) == [3, 3, 3, 5, 5]
-    spec = sweep.cells[0].trajectory
+    spec = pack.trainings[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     images = [open_picture(path) for path in sweep.character.paths]
     method = resolve(spec.method.target)(**spec.method.settings)
     students = method.students(spec, base, sweep.character, images, lambda _: [])
-    shared = [len(done) for done in train(students, iter(pack.trainings), store, 60)]
+    passes = train(students, iter(pack.trainings), store, 0.0)
+    shared = [len(done) for done in itertools.islice(passes, steps)]
+    passes.close()
     students.close()
-    assert len(shared) == pack.passes == 11
-    assert sum(shared) == pack.steps == 19
-    assert list(itertools.accumulate(shared))[-1] == 19
+    return shared
 
 
 def test_a_width_is_measured_once_and_then_kept(tmp_path: Path) -> None:
