@@ -33,21 +33,23 @@ class Book:
 class Entrance:
     """Lets a pack's trainings in, each under its lock.
 
-    A trajectory that another process works on is passed over while there is something else to do,
-    so two processes never wait for each other in a circle; when its turn comes, what is missing is
-    looked up again.
+    A trajectory that another process works on is passed over while one of ours is training, and
+    waited for only when we hold none: two processes never wait for each other in a circle. When a
+    training's turn comes, what it lacks is looked up again.
     """
 
     def __init__(self, pack: Pack, store: Store) -> None:
         self.store = store
         self.waiting = list(pack.trainings)
         self.inside: dict[str, Training] = {}
+        self.trained_elsewhere: list[Training] = []
         self._locks: dict[str, contextlib.ExitStack] = {}
 
     def trainings(self) -> Iterator[Training | None]:
+        """The next to enter; None while others hold what is left."""
         while self.waiting:
             free = next((t for t in self.waiting if self._lock(t, wait=False)), None)
-            if free is None and self._locks:
+            if free is None and self.inside:
                 yield None
                 continue
             if free is None:
@@ -58,6 +60,9 @@ class Entrance:
             self.inside[fresh.trajectory.key] = fresh
             if fresh.steps:
                 yield fresh
+            else:
+                self.release(fresh)
+                self.trained_elsewhere.append(fresh)
 
     def _lock(self, training: Training, wait: bool) -> bool:
         stack = contextlib.ExitStack()
@@ -68,12 +73,12 @@ class Entrance:
         return True
 
     def release(self, training: Training) -> None:
-        """The training's cells are done: let other processes have it."""
+        """Let other processes have it: its cells are done."""
         del self.inside[training.trajectory.key]
         self._locks.pop(training.trajectory.key).close()
 
-    def rest(self) -> list[Training]:
-        """Those that never left a slot: trained by another process meanwhile, or stopped."""
+    def stopped(self) -> list[Training]:
+        """Those that did not come to their end, because the pack could not go on."""
         return [*self.inside.values(), *self.waiting]
 
     def close(self) -> None:

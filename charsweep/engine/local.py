@@ -80,7 +80,10 @@ class LocalEngine:
                             entrance.release(training)
             except (TrainingError, torch.OutOfMemoryError) as caught:
                 error = str(caught).splitlines()[0]
-            yield from self._finish(entrance.rest(), books, error)
+            yield from self._finish(entrance.stopped(), books, error)
+            for training in entrance.trained_elsewhere:
+                with self.store.lock(training.trajectory):
+                    yield from self._finish([training], {})
 
     def _train(
         self, pack: Pack, entrance: Entrance, books: dict[str, Book]

@@ -17,7 +17,7 @@ from charsweep.report.labels import (
     value_text,
 )
 
-# One seed is noise. DINO: ../shared/DESIGN.md, "Scores". CLIP-T of Stable Diffusion spans only
+# One seed is noise: .02 DINO is what scoring anew or another card moves. CLIP-T of SD spans only
 # about .25 to .33, so half of DINO's; the others like DINO. By hand.
 TIES = {"clip_t": 0.01}
 TIE = 0.02
