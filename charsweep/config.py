@@ -38,7 +38,7 @@ CONF = next(
     if (folder / "config.yaml").exists()
 )
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
-            "character", "exam", "metric")  # fmt: skip
+            "character", "exam", "metric", "seeds")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
     with _Composing():
         raw = _compose(overrides)
         first = _check(raw)
-        axes = _axes(first.axes, raw)
+        axes = _with_seeds(_axes(first.axes, raw), first)
         combinations = list(_combinations(overrides, axes, first))
     character = character_of(first)
     cells = tuple(itertools.chain(*(cells_of(axes, *one, character) for one in combinations)))
@@ -244,6 +244,17 @@ def _axes(raw: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, tuple[
     if problems:
         raise ConfigError("\n".join(problems))
     return axes
+
+
+def _with_seeds(axes: dict[str, tuple[Any, ...]], settings: Settings) -> dict[str, tuple[Any, ...]]:
+    """`seeds=5` is the axis seed=[0,1,2,3,4], varied innermost."""
+    if settings.seeds is None:
+        return axes
+    if "seed" in axes:
+        raise ConfigError(
+            f"seeds={settings.seeds}: axes.seed={list(axes['seed'])} is given too; leave one out"
+        )
+    return {**axes, "seed": tuple(range(settings.seeds))}
 
 
 def _leaves(raw: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

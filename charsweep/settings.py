@@ -137,6 +137,7 @@ class Settings(pydantic.BaseModel):
     train_steps: Steps
     inference_steps: InferenceSteps
     seed: Seed
+    seeds: Annotated[int, Field(ge=1, le=1000)] | None
     batch_size: Annotated[int, Field(ge=1, le=4096)]
     resolution: Pixels | None
     precision: Literal["fp32"]

@@ -10,8 +10,8 @@ import pytest
 from small import small, sweep_of
 
 from charsweep import cost
-from charsweep.config import load_sweep
-from charsweep.errors import StoreError
+from charsweep.config import CONF, load_sweep
+from charsweep.errors import ConfigError, StoreError
 from charsweep.keys import differences, key_of, short_number
 from charsweep.plan import plan_work
 from charsweep.specs import SnapshotSpec
@@ -31,6 +31,33 @@ def test_step_counts_and_inference_steps_share_one_trajectory(tmp_path: Path) ->
     assert plan.steps_asked == 10 * sum(range(10, 201, 10))
     assert plan.trainings[0].snapshots == tuple(range(10, 201, 10))
     assert len(plan.trainings[0].scorings) == 200
+
+
+def test_seeds_are_an_axis_in_one_word(tmp_path: Path) -> None:
+    short = sweep_of(tmp_path, "seeds=3", "+axes.lr=[1e-3,1e-4]")
+    long = sweep_of(tmp_path, "+axes.lr=[1e-3,1e-4]", "+axes.seed=[0,1,2]")
+    assert [cell.key for cell in short.cells] == [cell.key for cell in long.cells]
+    assert dict(short.axes) == dict(long.axes)
+    with pytest.raises(ConfigError, match="leave one out"):
+        sweep_of(tmp_path, "seeds=3", "+axes.seed=[0,1]")
+
+
+SWEEPS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))
+
+
+def test_there_are_as_many_sweeps_as_are_planned_here() -> None:
+    assert len(SWEEPS) == 7
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_composes_plans_and_says_what_it_is(name: str, tmp_path: Path) -> None:
+    sweep = load_sweep([f"root={tmp_path}", f"+sweep={name}"])
+    plan = plan_work(sweep.cells, Store(tmp_path), sweep.truth)
+    assert sweep.name == name
+    assert 0 < plan.steps_needed <= plan.steps_asked
+    head = (CONF / "sweep" / f"{name}.yaml").read_text().splitlines()[1:4]
+    assert [line.split()[1] for line in head] == ["Question", "Command", "Cost"]
+    assert f"python -m charsweep +sweep={name}" in head[1]
 
 
 def test_a_schedule_that_needs_the_horizon_is_not_merged(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -305,7 +306,7 @@ def test_one_cell(tmp_path: Path) -> None:
 
 
 def test_two_axes_with_seeds(tmp_path: Path) -> None:
-    axes: dict[str, list[Any]] = {
+    axes: dict[str, list[Any]] = {  # of two values the bootstrap reaches from one to the other
         "method": ["lora", "dreambooth_lora"],
         "train_steps": [10, 20, 40],
         "seed": [0, 1],
@@ -326,6 +327,23 @@ def test_two_axes_with_seeds(tmp_path: Path) -> None:
     assert [label for label, _, _ in plan.groups] == ["lora", "dreambooth_lora"]
     mark = lines.marks_of(plan, plan.groups[0][2], "dino")[0]
     assert (mark.x, mark.low, mark.high) == (10, pytest.approx(0.6), pytest.approx(0.7))
+
+
+def test_means_have_bootstrap_intervals_and_overlapping_ones_are_ties(tmp_path: Path) -> None:
+    wide, apart = (0.50, 0.62, 0.55, 0.70, 0.58), (0.90, 0.91, 0.90, 0.92, 0.91)
+    low, high = groups.interval(wide)
+    chosen = np.random.default_rng(7).choice(wide, size=(50_000, 5)).mean(axis=1)
+    assert (low, high) == pytest.approx(tuple(np.percentile(chosen, [2.5, 97.5])), abs=0.003)
+    assert groups.interval((0.4,)) == (0.4, 0.4)
+
+    scores = {"a": wide, "b": tuple(score - 0.04 for score in wide), "c": apart}
+    for names, ties in ((("a", "b"), 1), (("a", "c"), 0)):
+        sweep = FakeSweep(tmp_path / "".join(names), {"method": names, "seed": [0, 1, 2, 3, 4]})
+        for method, seed in itertools.product(names, range(5)):
+            sweep.add(method=method, seed=seed, scores=dino(scores[method][seed]))
+        page = sweep.report()
+        assert len(judged(sweep).winners[0].ties) == ties
+        assert "whose 95 % intervals overlap" in page
 
 
 def test_partial_data_still_gives_a_report(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from charsweep.report.data import CellRow, Record, Value, is_numeric
-from charsweep.report.groups import SEED, mean
+from charsweep.report.groups import SEED, interval, mean
 from charsweep.report.labels import axis_label, point_text, value_text
 
 MOST_LINES = 8
@@ -14,7 +14,7 @@ MOST_LINES = 8
 
 @dataclass(frozen=True)
 class Mark:
-    """A score at one position: the mean of its cells, the lowest and the highest."""
+    """A score at one position: the mean of its cells and where it may lie (95 %, bootstrap)."""
 
     x: float
     mean: float
@@ -118,7 +118,7 @@ def marks_of(plan: LinePlan, cells: Sequence[CellRow], metric: str) -> tuple[Mar
         if cell.finished and metric in cell.scores:
             at.setdefault(plan.x(cell), []).append(cell.scores[metric])
     return tuple(
-        Mark(x, sum(scores) / len(scores), min(scores), max(scores))
+        Mark(x, sum(scores) / len(scores), *interval(tuple(scores)))
         for x, scores in sorted(at.items())
     )
 

@@ -52,11 +52,11 @@ class Row:
 
 @dataclass(frozen=True)
 class SeedRow:
-    """A point of the grid with the spread of its seeds."""
+    """A point of the grid with the mean over its seeds and the 95 % interval of that."""
 
     values: tuple[str, ...]
     seeds: str
-    scores: tuple[tuple[str, str], ...]  # mean, "lowest to highest"
+    scores: tuple[tuple[str, str], ...]  # mean, "low to high"
 
 
 @dataclass(frozen=True)
@@ -169,15 +169,15 @@ def reference_rows(record: Record) -> list[Row]:
 
 
 def seed_rows(record: Record) -> tuple[SeedRow, ...]:
-    """Every point with its mean and range, when the seed is one of the axes."""
+    """Every point with its mean and interval, when the seed is one of the axes."""
     if SEED not in record.axes or len(record.axes[SEED]) < 2:
         return ()
 
     def row(point: Point) -> SeedRow:
         scores = []
         for metric in record.metrics:
-            own = point.scores(metric)
-            span = f"{score_text(min(own))} to {score_text(max(own))}" if own else ""
+            own = point.interval(metric)
+            span = f"{score_text(own[0])} to {score_text(own[1])}" if own else ""
             scores.append((score_text(point.mean(metric)), span))
         count = f"{len(point.finished)} of {len(point.cells)}"
         values = tuple(value_text(axis, value) for axis, value in point.values.items())

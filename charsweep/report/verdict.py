@@ -99,10 +99,18 @@ def find_winner(points: Sequence[Point], objective: Objective) -> Winner | None:
     if not order:
         return None
     best, top = order[0]
-    width = tie_width(objective.metric)
-    # Rounded: .80 - .78 in floating point is a hair less than .02.
-    ties = tuple(point for point, score in order[1:] if round(abs(top - score), 6) < width)
+    ties = tuple(p for p, score in order[1:] if is_tie(best, top, p, score, objective.metric))
     return Winner(objective, best, top, best.gain(objective.metric), ties)
+
+
+def is_tie(best: Point, top: float, point: Point, score: float, metric: str) -> bool:
+    """Whether two means are too close to tell apart: by the width of ties, or by their seeds."""
+    # Rounded: .80 - .78 in floating point is a hair less than .02.
+    if round(abs(top - score), 6) < tie_width(metric):
+        return True
+    one, other = best.interval(metric), point.interval(metric)
+    several = len(best.scores(metric)) > 1 and len(point.scores(metric)) > 1
+    return bool(several and one and other and one[0] <= other[1] and other[0] <= one[1])
 
 
 def nothing_to_compare(record: Record) -> str:
@@ -227,7 +235,8 @@ def remarks(record: Record, points: Sequence[Point], winners: Sequence[Winner]) 
     )
     why = "on one training seed they are noise"
     if seeds > 1:
-        why = f"points are means over {seeds} training seeds"
+        why = f"points are means over {seeds} training seeds, and those whose 95 % intervals "
+        why += "overlap are called ties too"
     texts = [f"Differences under {widths} are called ties; {why}."]
     quality = ranked(points, Objective("quality_ratio", True))
     if quality and quality[0][1] > 0:
