@@ -121,11 +121,17 @@ def test_a_member_that_diverges_changes_nothing_for_the_others(
     assert [row.step for row in store.losses(gone)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("width", [1, 2, 4])
-def test_widths_agree(width: int, tmp_path: Path) -> None:
-    _, eight = trajectory_of(tmp_path / "eight", f"lr={RATE}", "train_steps=50", "pack=8")
-    _, other = trajectory_of(tmp_path / "other", f"lr={RATE}", "train_steps=50", f"pack={width}")
-    assert [row[1] for row in other] == pytest.approx([row[1] for row in eight], rel=1e-4)
+def test_widths_agree(tmp_path: Path) -> None:
+    """Fifty steps in packs of 1, 2 and 8: losses agree to 1e-4, though not bit for bit."""
+    losses = {}
+    for width in (1, 2, 8):
+        words = [f"lr={RATE}", "train_steps=50", f"pack={width}"]
+        train_only(tmp_path / str(width), *words)
+        spec = sweep_of(tmp_path / str(width), *words).cells[0].trajectory
+        losses[width] = [row.loss for row in Store(tmp_path / str(width)).losses(spec)]
+        assert len(losses[width]) == 50
+    assert losses[1] == pytest.approx(losses[8], rel=1e-4)
+    assert losses[2] == pytest.approx(losses[8], rel=1e-4)
 
 
 def test_stopped_in_a_pack_and_resumed_is_as_uninterrupted(tmp_path: Path) -> None:
@@ -133,7 +139,7 @@ def test_stopped_in_a_pack_and_resumed_is_as_uninterrupted(tmp_path: Path) -> No
     words = [f"+axes.lr=[1e-2,{RATE},1e-4]", "train_steps=6"]
     sweep, whole, _ = execute(tmp_path / "whole", *words)
     store = Store(tmp_path / "parts")
-    assert train_only(tmp_path / "parts", *words, steps=3) == [3, 3, 3]
+    assert train_only(tmp_path / "parts", *words, steps=3, resume_seconds=0.0) == [3, 3, 3]
     assert [store.resume_step(cell.trajectory) for cell in sweep.cells] == [3, 3, 3]
     execute(tmp_path / "parts", *words)
     for cell in sweep.cells:
@@ -300,7 +306,9 @@ def test_a_grid_of_42_keeps_its_slots_busy_as_planned_and_as_run(tmp_path: Path)
     assert planned <= 0.15
 
 
-def train_only(root: Path, *words: str, steps: int | None = None) -> list[int]:
+def train_only(
+    root: Path, *words: str, steps: int | None = None, resume_seconds: float = 60.0
+) -> list[int]:
     """Train a sweep's one pack without drawing; how many trials shared each pass."""
     sweep, store = sweep_of(root, *words), Store(root)
     (pack,) = plan_work(sweep.cells, store).packs
@@ -309,7 +317,7 @@ def train_only(root: Path, *words: str, steps: int | None = None) -> list[int]:
     images = [open_picture(path) for path in sweep.character.paths]
     method = resolve(spec.method.target)(**spec.method.settings)
     students = method.students(spec, base, sweep.character, images, lambda _: [])
-    passes = train(students, iter(pack.trainings), store, 0.0)
+    passes = train(students, iter(pack.trainings), store, resume_seconds)
     shared = [len(done) for done in itertools.islice(passes, steps)]
     passes.close()
     students.close()
