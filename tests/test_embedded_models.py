@@ -98,6 +98,29 @@ def test_retrieval_is_what_the_card_says(card):
         assert value >= 0.75
 
 
+@pytest.mark.parametrize(
+    ("figure", "least"),
+    [
+        ("clip_picture_to_caption_top1", 0.8),
+        ("clip_caption_to_picture_top1", 0.8),
+        ("dino_identity_top1", 0.8),
+        *((f"{kind}_{what}", 0.7) for kind in ("sd15", "sdxl") for what in ("pose", "place")),
+        ("truth_pose", 0.95),
+        ("vae_psnr_db", 30.0),
+    ],
+)
+def test_the_models_reach_their_aims(card, figure, least):
+    assert card[figure] >= least
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_follow_their_prompts(kind, card):
+    """Eighteen of the card's 63 prompts: positions and places are those asked for."""
+    _, found = measure.base_samples(WEIGHTS, kind, measure.asked_figures(18))
+    assert found[f"{kind}_pose"] == pytest.approx(card[f"{kind}_pose"], abs=0.15)
+    assert found[f"{kind}_place"] >= 0.9
+
+
 def test_identity_is_what_the_card_says(card):
     figures = measure.identity(WEIGHTS)
     assert figures["dino_identity_top1"] == pytest.approx(card["dino_identity_top1"], abs=0.02)

@@ -3,8 +3,9 @@
     python -m charsweep.embedded.pretrain                    # everything, on two cores about 2 h
     python -m charsweep.embedded.pretrain vae sd15 --work D  # some stages; the same again resumes
 
-Stages: vae, sd15, sdxl, clip, dino, and card at the end. All but the last may run at the same time,
-each in its own process with `--threads 1`; that is how the shipped weights were made. Checkpoints
+Stages: sdxl, sd15 (which starts from it), vae, clip, dino, and card at the end. Those that do not
+wait for another may run at the same time, each in its own process with `--threads 1`; that is how
+the shipped weights were made. Checkpoints
 lie in the work folder and can be deleted afterwards.
 """
 

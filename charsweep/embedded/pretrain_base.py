@@ -47,7 +47,7 @@ from charsweep.embedded.tokenizer import LENGTH, VOCABULARY
 
 Kind = Literal["sd15", "sdxl"]
 
-STEPS: dict[Kind, int] = {"sdxl": 12_000, "sd15": 4_000}
+STEPS: dict[Kind, int] = {"sdxl": 12_000, "sd15": 3_000}
 PEAK_RATE: dict[Kind, float] = {"sdxl": 1.2e-3, "sd15": 5e-4}
 BATCH = 32
 IMITATION_STEPS = 1_500  # of the SD 1.5-type text encoder, before both train together
@@ -224,8 +224,10 @@ def train_base(
 
 def stored_average(work: Path, kind: Kind) -> Base:
     """The moving average of a base as it was last stored."""
-    base = Base(kind)
-    tensors = load_file(work / f"{kind}.safetensors")
+    base, path = Base(kind), work / f"{kind}.safetensors"
+    if not path.exists():
+        raise SystemExit(f"{path} is not there; run the stage {kind} first")
+    tensors = load_file(path)
     prefix = "average/"
     base.load_state_dict(
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

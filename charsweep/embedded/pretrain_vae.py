@@ -32,7 +32,7 @@ from torch import nn
 from charsweep.embedded import checkpoint, data
 from charsweep.embedded.progress import steps
 
-STEPS = 3_000
+STEPS = 7_000
 BATCH = 8
 PEAK_RATE = 1.5e-3
 CHANNELS = (24, 40, 56, 48)
