@@ -140,17 +140,17 @@ def standardised(vit: nn.Module, seed: int, characters: int = 150) -> nn.Module:
     Set in the last normalisation. Colours fill most of the variance, and a plain cosine hardly
     sees shapes: this raised the share of right neighbours from 76 % to 82 % after 4,000 steps.
     """
-    made: Any = copy.deepcopy(vit).eval()
+    made = copy.deepcopy(vit).eval()
     figures = [
         data.portrait(seed, who, at) for who in range(characters) for at in range(data.SCENES)
     ]
     drawn = np.stack([np.asarray(draw(shown, data.SIDE)) for shown in figures])
     features = made(data.to_tensor(drawn).to(checkpoint.device()))
     mean, deviation = features.mean(0), features.std(0)
-    made.norm.bias.sub_(mean).div_(deviation)
-    made.norm.weight.div_(deviation)
-    vit = made
-    return vit
+    norm: Any = made.norm
+    norm.bias.sub_(mean).div_(deviation)
+    norm.weight.div_(deviation)
+    return made
 
 
 def two_drawings(seed: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
