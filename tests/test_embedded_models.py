@@ -70,7 +70,8 @@ def test_all_weights_are_small_half_precision_safetensors():
     assert len(weights) == 9
     for path in weights:
         with safe_open(path, framework="pt") as tensors:
-            dtypes = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 - safe_open has no iterator
+            names = [n for n in tensors.keys() if not n.endswith("num_batches_tracked")]  # noqa: SIM118 - safe_open has no iterator
+            dtypes = {tensors.get_slice(name).get_dtype() for name in names}
         assert dtypes == {"F16"}, path
 
 
@@ -114,10 +115,10 @@ def test_the_models_reach_their_aims(card, figure, least):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_samples_follow_their_prompts(kind, card):
+def test_samples_follow_their_prompts(kind):
     """Eighteen of the card's 63 prompts: positions and places are those asked for."""
     _, found = measure.base_samples(WEIGHTS, kind, measure.asked_figures(18))
-    assert found[f"{kind}_pose"] == pytest.approx(card[f"{kind}_pose"], abs=0.15)
+    assert found[f"{kind}_pose"] >= 0.7
     assert found[f"{kind}_place"] >= 0.9
 
 
