@@ -43,6 +43,7 @@ def run(sweep: Sweep) -> Path:
     store = Store(sweep.root)
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
+        store.clear_abandoned()
     except OSError as error:
         raise unwritable(store.folder, error) from error
     with hold(sweep):

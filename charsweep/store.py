@@ -128,6 +128,13 @@ class Store:
         stored: dict[str, Any] = read_json(self.score(spec))
         return stored
 
+    def clear_abandoned(self) -> None:
+        """Drop what killed processes left half-written beside the sources, whose locks are none."""
+        for path in self.folder.glob(".*.tmp"):
+            pid = path.name.split(".")[-2]
+            if pid.isdigit() and not _is_alive(int(pid)):
+                path.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def lock(self, spec: Source, *, wait: bool = True) -> Iterator[bool]:
         """Hold a source while working on it; the system lets go of it when a process dies.
@@ -152,6 +159,16 @@ class Store:
                 yield True
         except OSError as error:
             raise unwritable(folder, error) from error
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 # -- files: temporary name, rename, manifest last --------------------------------------------------
