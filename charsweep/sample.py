@@ -8,8 +8,8 @@ differ in nothing but their low-rank adapters share batches: each image wears it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,18 +25,41 @@ from charsweep.store import Store, image_manifest, new_folder
 Wear = Callable[[int, SnapshotSpec], None]  # puts a snapshot's adapter into a slot of the batch
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """One batch: how many images, the seconds of each set, and the sets that it completed.
+@dataclass(eq=False)
+class Drawing:
+    """An image set while it is drawn: its images so far (None: not finite), its share of time.
 
-    A set is `broken` when an image of it is no number: its weights are so far off that the
-    trajectory has diverged. It is not stored.
+    It is broken when an image is no number: its weights are so far off that the trajectory has
+    diverged. It is not stored then.
     """
 
+    spec: ImageSetSpec
+    images: list[Image.Image | None] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.images) == len(self.spec.prompts) * len(self.spec.seeds)
+
+    @property
+    def is_broken(self) -> bool:
+        return None in self.images
+
+    def store(self, store: Store) -> None:
+        manifest = image_manifest(self.spec, round(self.seconds, 3))
+        with new_folder(store.images(self.spec), "images.json", manifest) as folder:
+            for entry, image in zip(manifest["files"], self.images, strict=True):
+                assert image is not None
+                image.save(folder / entry["file"])
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One batch: its images, its seconds, and the sets that it completed."""
+
     images: int
-    seconds: Mapping[str, float]
-    stored: tuple[ImageSetSpec, ...]
-    broken: tuple[ImageSetSpec, ...]
+    seconds: float
+    completed: tuple[Drawing, ...]
 
 
 def draw(
@@ -47,53 +70,30 @@ def draw(
     Without `wear`, the base draws as it is now, and there is one set.
     """
     assert wear or len(specs) == 1
-    width = specs[0].batch_width
+    way, width = specs[0], specs[0].batch_width
     jobs = [
-        (number, prompt, seed)
-        for number, spec in enumerate(specs)
-        for prompt in spec.prompts
-        for seed in spec.seeds
+        (drawing, prompt, seed)
+        for drawing in map(Drawing, specs)
+        for prompt in drawing.spec.prompts
+        for seed in drawing.spec.seeds
     ]
-    pictures: list[list[Image.Image | None]] = [[] for _ in specs]
-    seconds = dict.fromkeys((spec.key for spec in specs), 0.0)
     for first in range(0, len(jobs), width):
         started = time.perf_counter()
         batch = jobs[first : first + width]
-        batch += batch[-1:] * (width - len(batch))
+        padded = batch + batch[-1:] * (width - len(batch))
         if wear:
-            for slot, (number, _, _) in enumerate(batch):
-                wear(slot, specs[number].snapshot)
-        images = draw_batch(specs[0], base, [(prompt, seed) for _, prompt, seed in batch])
-        real = jobs[first : first + width]
-        for (number, _, _), image in zip(real, images, strict=False):
-            pictures[number].append(image)
-        share = (time.perf_counter() - started) / len(real)
-        spent = {specs[number].key: 0.0 for number, _, _ in real}
-        for number, _, _ in real:
-            spent[specs[number].key] += share
-            seconds[specs[number].key] += share
-        stored, broken = [], []
-        for number in dict.fromkeys(number for number, _, _ in real):
-            spec, drawn = specs[number], pictures[number]
-            whole = [image for image in drawn if image is not None]
-            if len(drawn) < len(spec.prompts) * len(spec.seeds):
-                continue
-            if len(whole) == len(drawn):
-                store_images(spec, whole, seconds[spec.key], store)
-                stored.append(spec)
-            else:
-                broken.append(spec)
-            pictures[number] = []
-        yield Drawn(len(real), spent, tuple(stored), tuple(broken))
-
-
-def store_images(
-    spec: ImageSetSpec, pictures: Sequence[Image.Image], seconds: float, store: Store
-) -> None:
-    manifest = image_manifest(spec, round(seconds, 3))
-    with new_folder(store.images(spec), "images.json", manifest) as folder:
-        for entry, picture in zip(manifest["files"], pictures, strict=True):
-            picture.save(folder / entry["file"])
+            for slot, (drawing, _, _) in enumerate(padded):
+                wear(slot, drawing.spec.snapshot)
+        images = draw_batch(way, base, [(prompt, seed) for _, prompt, seed in padded])
+        seconds = time.perf_counter() - started
+        for (drawing, _, _), image in zip(batch, images, strict=False):  # the padding is dropped
+            drawing.images.append(image)
+            drawing.seconds += seconds / len(batch)
+        completed = [one for one in dict.fromkeys(job[0] for job in batch) if one.is_whole]
+        for drawing in completed:
+            if not drawing.is_broken:
+                drawing.store(store)
+        yield Drawn(len(batch), seconds, tuple(completed))
 
 
 def draw_batch(

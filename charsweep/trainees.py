@@ -1,7 +1,8 @@
 """A base and what of it trains in; its trainable tensors by slot, and the files they become, out.
 
-Three kinds: low-rank adapters of several trials side by side, one adapter of another kind put on
-by peft, and all weights. torch is imported when one is made: planning reads this module too.
+Either low-rank adapters of several trials side by side, or what one trial alone can change: all
+weights, or an adapter of another kind put on by peft. torch is imported when one is made, because
+planning reads this module too.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def trainees(
     if low and low.kind == "lora":
         return StackedAdapters(low, base, taught, width)
     assert width == 1
-    return InjectedAdapter(base, taught) if low else WholeWeights(base, taught)
+    return OneTrial(base, taught)
 
 
 class StackedAdapters:
@@ -120,28 +121,33 @@ class StackedAdapters:
         self.adapters.detach()
 
 
-class InjectedAdapter:
-    """One adapter of another kind, put on the base by peft."""
+class OneTrial:
+    """What only one trial at a time can change: all weights, or an adapter that peft puts on."""
 
     def __init__(self, base: Base, taught: Mapping[str, Any]) -> None:
         self.base, self.taught = base, taught
-        self.configs: dict[str, PeftConfig] = {}
+        self.low: LowRank | None = None
+        self._undo = contextlib.ExitStack()
 
     def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
         import torch
 
         from charsweep.bases import generator
 
-        assert low is not None
-        self.kind = low.kind
+        self.low = low
+        if low is None:
+            self._undo.enter_context(self.base.restored())
+            for module in self.taught.values():
+                module.requires_grad_(True)
+            return
+        self._undo.callback(self.base.pipeline.unload_lora_weights)
         for name, module in self.taught.items():
-            config = self.configs[name] = low.config(name)
             with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
                 torch.manual_seed(generator(seed, f"adapter {name}").initial_seed())
-                module.add_adapter(config)
+                module.add_adapter(low.config(name))
 
     def leave(self, slot: int) -> None:
-        self.base.pipeline.unload_lora_weights()
+        self._undo.close()
         self.zero_grad()
         for module in self.taught.values():
             module.requires_grad_(False)
@@ -156,57 +162,26 @@ class InjectedAdapter:
     def save(self, slot: int, folder: Path) -> None:
         from peft import get_peft_model_state_dict
 
+        from charsweep.bases import quiet
+
+        if self.low is None:
+            with quiet():
+                self.base.pipeline.save_pretrained(folder, safe_serialization=True)
+            return
         weights = {
             f"{name}.{key}": tensor
             for name, module in self.taught.items()
             for key, tensor in get_peft_model_state_dict(module).items()
         }
-        save = save_factored if self.kind in FACTORED else save_adapter
-        save(self.base, weights, self.configs, folder)
+        configs = {name: self.low.config(name) for name in self.taught}
+        save = save_factored if self.low.kind in FACTORED else save_adapter
+        save(self.base, weights, configs, folder)
 
     def aside(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+        return contextlib.nullcontext()  # who is drawn has left, and nobody else is here
 
     def close(self) -> None:
-        pass
-
-
-class WholeWeights:
-    """All weights of the taught modules."""
-
-    def __init__(self, base: Base, taught: Mapping[str, nn.Module]) -> None:
-        self.base, self.taught = base, taught
-        self._restored = contextlib.ExitStack()
-
-    def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
-        self._restored.enter_context(self.base.restored())
-        for module in self.taught.values():
-            module.requires_grad_(True)
-
-    def leave(self, slot: int) -> None:
-        self.zero_grad()
-        for module in self.taught.values():
-            module.requires_grad_(False)
-        self._restored.close()
-
-    def named(self, slot: int) -> Mapping[str, Tensor]:
-        return trainable(self.taught)
-
-    def zero_grad(self) -> None:
-        for module in self.taught.values():
-            module.zero_grad(set_to_none=True)
-
-    def save(self, slot: int, folder: Path) -> None:
-        from charsweep.bases import quiet
-
-        with quiet():
-            self.base.pipeline.save_pretrained(folder, safe_serialization=True)
-
-    def aside(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-    def close(self) -> None:
-        pass
+        """Nothing is left on the base once the trial has left."""
 
 
 def trainable(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -55,6 +55,13 @@ def command(
     )  # fmt: skip
 
 
+def loaded_after(code: str) -> set[str]:
+    """Names of the top-level modules that a new interpreter holds after running `code`."""
+    told = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
 def snapshot_bytes(folder: Path) -> dict[str, bytes]:
     """All files below a snapshot's folder, as bytes; not images.json, which holds a time."""
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "images.json"]

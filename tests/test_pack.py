@@ -16,10 +16,13 @@ from torch import Tensor
 from charsweep.adapters import Adapters
 from charsweep.bases import Base, load_base
 from charsweep.character import open_picture
-from charsweep.engine.local import drawn_together
-from charsweep.methods.finetune import Batch, Desk
+from charsweep.engine.local import LocalEngine, drawn_together
+from charsweep.errors import ModelsError
+from charsweep.methods.finetune import Batch, Desk, Students
 from charsweep.plan import plan_work
 from charsweep.plugins import resolve
+from charsweep.progress import View
+from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.store import LossRow, Store
 from charsweep.train import train
 
@@ -150,6 +153,30 @@ def test_stopped_in_a_pack_and_resumed_is_as_uninterrupted(tmp_path: Path) -> No
         assert snapshot_bytes(one) == snapshot_bytes(other)
 
 
+def test_a_pack_that_runs_out_of_memory_fails_its_cells_and_keeps_what_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Students.losses
+
+    def greedy(students: Students, steps: list[int | None]) -> Tensor:
+        if any(step is not None and step >= 3 for step in steps):
+            raise torch.OutOfMemoryError("no room for 1 GiB")
+        return plain(students, steps)
+
+    monkeypatch.setattr(Students, "losses", greedy)
+    words = ["+axes.lr=[1e-3,1e-4]", "+axes.train_steps=[2,5]"]
+    _, _, results = execute(tmp_path, *words)
+    assert [(r.step, r.state, r.error) for r in results] == 2 * [
+        (2, "finished", None),
+        (5, "failed", "no room for 1 GiB"),
+    ]
+    monkeypatch.undo()
+    _, store, again = execute(tmp_path, *words)
+    assert all(result.state == "finished" for result in again)
+    for folder in store.folder.glob("dreambooth_lora-*"):
+        assert len((folder / "loss.csv").read_text().splitlines()) == 6
+
+
 # -- drawing ---------------------------------------------------------------------------------------
 
 
@@ -172,6 +199,29 @@ def test_image_sets_of_several_adapters_share_batches_and_are_as_if_drawn_alone(
     assert drawn_together(plain.images) == drawn_together(sweep.cells[1].images)
     more = replace(plain.images, inference_steps=9)
     assert drawn_together(plain.images) != drawn_together(more)
+
+
+def test_images_that_are_no_numbers_are_a_divergence_of_their_own_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One image of the second set of three is not finite; the batches they share go on."""
+    from charsweep import sample
+
+    plain, calls = sample.draw_batch, []
+
+    def one_spoilt(spec: ImageSetSpec, base: Base, jobs: list) -> list:
+        images = plain(spec, base, jobs)
+        calls.append(spec)
+        taught = isinstance(spec.snapshot.source, TrajectorySpec)
+        return [images[0], None, *images[2:]] if taught and len(calls) == 4 else images
+
+    monkeypatch.setattr(sample, "draw_batch", one_spoilt)
+    sweep, store, results = execute(tmp_path, "+axes.lr=[1e-2,1e-3,1e-4]", "train_steps=2")
+    assert [result.state for result in results] == ["finished", "diverged", "finished"]
+    assert not store.has_images(sweep.cells[1].images)
+    engine = LocalEngine(sweep, store, View())
+    with pytest.raises(ModelsError, match=r"base-sdxl.*fetch its weights again"):
+        engine._mark_broken(sweep.cells[0].reference.snapshot)
 
 
 # -- gradients -------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ class Entrance:
         self.waiting = list(pack.trainings)
         self.inside: dict[str, Training] = {}
         self.trained_elsewhere: list[Training] = []
+        self.error: str | None = None  # why the pack could not go on
         self._locks: dict[str, contextlib.ExitStack] = {}
 
     def trainings(self) -> Iterator[Training | None]:

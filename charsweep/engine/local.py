@@ -18,7 +18,7 @@ from charsweep.config import Sweep
 from charsweep.cost import Speeds, calls, count
 from charsweep.engine.entrance import Book, Entrance
 from charsweep.engine.environment import environment, find_device, peak_memory_mb
-from charsweep.errors import TrainingError
+from charsweep.errors import ModelsError, TrainingError
 from charsweep.keys import canonical_json
 from charsweep.plan import Pack, Plan, Scoring, Training, shared_pass
 from charsweep.plugins import resolve
@@ -26,7 +26,7 @@ from charsweep.progress import View
 from charsweep.results import CellResult, result_of
 from charsweep.sample import Wear, draw, make_scheduler
 from charsweep.score import LOADERS, Scorer
-from charsweep.specs import BaseSpec, Cell, ImageSetSpec, TrajectorySpec, TruthSpec
+from charsweep.specs import BaseSpec, Cell, ImageSetSpec, SnapshotSpec, TrajectorySpec, TruthSpec
 from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
 from charsweep.train import make_optimizer, train
 
@@ -69,18 +69,14 @@ class LocalEngine:
     def _pack(self, pack: Pack) -> Iterator[CellResult]:
         """Train a pack; draw, score and yield each trajectory's cells when it has left its slot."""
         books: dict[str, Book] = {}
-        error = None
         with contextlib.closing(Entrance(pack, self.store)) as entrance:
-            try:
-                for left, students in self._train(pack, entrance, books):
-                    if left:
-                        with students.aside():
-                            yield from self._finish(left, books)
-                        for training in left:
-                            entrance.release(training)
-            except (TrainingError, torch.OutOfMemoryError) as caught:
-                error = str(caught).splitlines()[0]
-            yield from self._finish(entrance.stopped(), books, error)
+            for left, students in self._train(pack, entrance, books):
+                if left:
+                    with students.aside():
+                        yield from self._finish(left, books)
+                    for training in left:
+                        entrance.release(training)
+            yield from self._finish(entrance.stopped(), books, entrance.error)
             for training in entrance.trained_elsewhere:
                 with self.store.lock(training.trajectory):
                     yield from self._finish([training], {})
@@ -96,13 +92,16 @@ class LocalEngine:
         self.view.doing(f"training {spec.slug}{many}")
         resume_seconds = self.sweep.settings.runtime.resume_seconds
         given = (spec, base, self.sweep.character, self.pictures, self._class_pictures)
-        with contextlib.closing(method.students(*given)) as students:
-            for done in train(students, entrance.trainings(), self.store, resume_seconds):
-                for one in done:
-                    key = one.training.trajectory.key
-                    books.setdefault(key, Book(one.training)).enter(one)
-                    self.view.step(one.row.seconds / one.shared, one.row.loss)
-                yield [one.training for one in done if one.is_last], students
+        try:
+            with contextlib.closing(method.students(*given)) as students:
+                for done in train(students, entrance.trainings(), self.store, resume_seconds):
+                    for one in done:
+                        key = one.training.trajectory.key
+                        books.setdefault(key, Book(one.training)).enter(one)
+                        self.view.step(one.row.seconds / one.shared, one.row.loss)
+                    yield [one.training for one in done if one.is_last], students
+        except (TrainingError, torch.OutOfMemoryError) as error:
+            entrance.error = str(error).splitlines()[0]
 
     def _finish(
         self, trainings: Sequence[Training], books: Mapping[str, Book], error: str | None = None
@@ -194,15 +193,21 @@ class LocalEngine:
             base = self._base(source if isinstance(source, BaseSpec) else source.base)
             with self._dressed(base, group[0]) as wear:
                 for drawn in draw(group, base, self.store, wear):
-                    for key, seconds in drawn.seconds.items():
-                        spent[key] = spent.get(key, 0.0) + seconds
-                    self.view.advance("images", drawn.images, sum(drawn.seconds.values()))
-                    for images in drawn.stored:
-                        self.speeds.remember_call(images, spent[images.key] / calls(images))
-                    for images in drawn.broken:
-                        assert isinstance(images.snapshot.source, TrajectorySpec)
-                        self.store.mark_diverged(images.snapshot.source, images.snapshot.step)
+                    self.view.advance("images", drawn.images, drawn.seconds)
+                    for one in drawn.completed:
+                        spent[one.spec.key] = one.seconds
+                        self.speeds.remember_call(one.spec, one.seconds / calls(one.spec))
+                        if one.is_broken:
+                            self._mark_broken(one.spec.snapshot)
         return spent
+
+    def _mark_broken(self, snapshot: SnapshotSpec) -> None:
+        """A trajectory whose images are no numbers has diverged; a base's weights are spoilt."""
+        if not isinstance(snapshot.source, TrajectorySpec):
+            raise ModelsError(
+                f"{snapshot.source.slug}: its images are not finite; fetch its weights again"
+            )
+        self.store.mark_diverged(snapshot.source, snapshot.step)
 
     @contextlib.contextmanager
     def _dressed(self, base: Base, images: ImageSetSpec) -> Iterator[Wear | None]:

@@ -13,7 +13,7 @@ from statistics import median
 
 import torch
 
-from charsweep.bases import load_base
+from charsweep.bases import Base, load_base
 from charsweep.character import open_picture
 from charsweep.config import Sweep
 from charsweep.engine.environment import find_device
@@ -34,9 +34,10 @@ def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
     device = find_device(sweep.settings.runtime.device)
     for spec in unmeasured(sweep.cells, sweep.settings, store):
         say(f"measuring how many trials like {spec.slug} share a pass best; this is done once")
+        base = load_base(spec.base, sweep.bases[spec.base.name], device)
         seconds: dict[int, float] = {}
         for width in WIDTHS:
-            measured = seconds_per_trial(sweep, replace(spec, pack=width), device)
+            measured = seconds_per_trial(sweep, replace(spec, pack=width), base)
             if measured is None or (seconds and measured > LEAST_GAIN * min(seconds.values())):
                 break
             seconds[width] = measured
@@ -47,9 +48,9 @@ def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
         remember_width(spec, entry, store)
 
 
-def seconds_per_trial(sweep: Sweep, spec: TrajectorySpec, device: torch.device) -> float | None:
+def seconds_per_trial(sweep: Sweep, spec: TrajectorySpec, base: Base) -> float | None:
     """Median share of a step for one trial of a full pack; None if the memory does not hold it."""
-    base = load_base(spec.base, sweep.bases[spec.base.name], device)
+    device = base.device
     method = resolve(spec.method.target)(**spec.method.settings)
     pictures = [open_picture(path) for path in sweep.character.paths]
     priors = pictures[:1] if spec.class_images else []
