@@ -9,8 +9,9 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
+from charsweep.energy import checked_country
 from charsweep.errors import ConfigError
 from charsweep.plugins import resolve
 from charsweep.specs import Plugin
@@ -24,6 +25,9 @@ InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Country = Annotated[
+    str, StringConstraints(pattern=r"^[A-Z]{3}$"), AfterValidator(checked_country)
+]
 
 _FINITE = ConfigDict(allow_inf_nan=False)
 PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
@@ -120,6 +124,8 @@ class Runtime(pydantic.BaseModel):
     model_config = STRICT
     device: Literal["auto", "cpu", "cuda", "mps"]
     threads: Annotated[int, Field(ge=1, le=1024)] | None
+    energy: bool
+    country: Country
     tracking: bool
     tracking_uri: Text | None
     resume_seconds: Annotated[float, Field(gt=0)]
@@ -166,6 +172,6 @@ def mistakes(error: pydantic.ValidationError, prefix: str = "") -> list[str]:
         elif one["type"] in ("missing", "missing_argument"):
             lines.append(f"{where}: is missing; set it with {where}=VALUE")
         else:
-            message = one["msg"].replace("Input should", "should")
+            message = one["msg"].replace("Input should", "should").removeprefix("Value error, ")
             lines.append(f"{where}={one['input']}: {message}")
     return lines

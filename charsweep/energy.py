@@ -1,0 +1,249 @@
+"""A country's code in; the energy that this machine draws while we work, and its CO2, out.
+
+`codecarbon` does the measuring: counters where the machine has them (NVML of a GPU, RAPL of a CPU,
+which needs root on most systems), else an estimate from the processor's rated power and load; the
+memory is always estimated from its size. It meters the whole machine, so on a shared one others'
+work is counted too. How much of a reading is measured, the reading says itself.
+
+It is used without network, files and telemetry: nothing is handed to its outputs but ours, and the
+carbon intensity of the country's grid is given to it from the table that it ships (Ember and Energy
+Institute, by Our World in Data; for `WLD`, the world, the IEA's 475 g/kWh), so that nothing is left
+to look up. Making ready takes it two to four seconds and 1.5 of a core, so a thread does that.
+It slows a matrix product beside it by less than can be measured (medians of five runs, one core).
+Rejected: NVML and RAPL read here (less to install, but a laptop without either gets no figure).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol
+
+WORLD = "WLD"
+JOULES_PER_KWH = 3.6e6
+COUNTERS = ("Rapl", "Emi", "Power Gadget", "Raspberry", "AppleSiliconChip", "GPU")
+MEASURE_SECONDS = 15.0  # between codecarbon's own readings, so that no counter overflows
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Since the meter began: energy in kWh, CO2-equivalent in kg, seconds, mean power in watts.
+
+    `measured`: all but the memory comes from counters, nothing from a rated power.
+    """
+
+    kwh: float
+    co2_kg: float
+    seconds: float
+    watts: float
+    measured: bool
+    source: str
+    country: str
+
+
+class Metered(NamedTuple):
+    """What a probe has counted, and over how many seconds."""
+
+    kwh: float
+    seconds: float
+
+
+class Probe(Protocol):
+    """What counts energy from the moment it is made; `parts` describe what it counts, and how."""
+
+    @property
+    def parts(self) -> Sequence[str]: ...
+    def read(self) -> Metered | None: ...
+    def stop(self) -> None: ...
+
+
+def energy_of(seconds: float, energy: Energy) -> tuple[float, float]:
+    """What work of some seconds drew at the mean power: watt-hours, and grams of CO2."""
+    watt_hours = seconds * energy.watts / 3600
+    grams_per_kwh = 1000 * energy.co2_kg / energy.kwh if energy.kwh else 0.0
+    return watt_hours, watt_hours / 1000 * grams_per_kwh
+
+
+# -- countries -------------------------------------------------------------------------------------
+
+
+def checked_country(country: str) -> str:
+    """The ISO 3166 alpha-3 code as it is; ValueError if its electricity is not known."""
+    known = _intensities()
+    if known and country not in known:
+        raise ValueError(
+            "the electricity of no such country is known; give its code of three capital letters, "
+            f"such as FRA or USA, or {WORLD} for the world's mean"
+        )
+    return country
+
+
+def grid_intensity(country: str) -> float:
+    """Grams of CO2-equivalent per kWh of a country's electricity; ValueError if not known."""
+    return _intensities().get(checked_country(country), 0.0)
+
+
+@cache
+def _intensities() -> dict[str, float]:
+    """By country; empty where codecarbon is not installed. Its table is read without importing."""
+    found = importlib.util.find_spec("codecarbon")
+    if found is None or found.origin is None:
+        return {}
+    folder = Path(found.origin).parent / "data" / "private_infra"
+    sources = json.loads((folder / "carbon_intensity_per_source.json").read_text("utf-8"))
+    countries = json.loads((folder / "global_energy_mix.json").read_text("utf-8"))
+    known = {code: float(one["carbon_intensity"]) for code, one in countries.items()}
+    return {**known, WORLD: float(sources["world_average"])}
+
+
+# -- the meter -------------------------------------------------------------------------------------
+
+
+class Meter:
+    """Meters the work of a `with` block.
+
+    `start` makes the probe, in a thread; until that is done, and where there is nothing to meter
+    with, `read` gives None. The block's first seconds, while the probe is made, are reckoned at the
+    mean power of the rest.
+    """
+
+    def __init__(
+        self,
+        country: str,
+        start: Callable[[float], Probe] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.country = country
+        self.intensity = grid_intensity(country)
+        self._start, self._clock = start or CodeCarbon, clock
+        self._probe: Probe | None = None
+        self._began = clock()
+        self._thread = threading.Thread(target=self._make_probe, daemon=True, name="energy")
+        self._ended = threading.Event()
+        self._last: Energy | None = None
+
+    def __enter__(self) -> Meter:
+        self._began = self._clock()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Stop; `read` gives the last reading from now on."""
+        if error is None:
+            self._thread.join(timeout=10)  # a short block ends before the probe is made
+        self._last = self.read()
+        self._ended.set()
+        if self._probe:
+            self._probe.stop()
+            self._probe = None
+
+    def read(self) -> Energy | None:
+        """All energy since the block began; None while there is none to tell of."""
+        probe = self._probe
+        metered = probe.read() if probe else None
+        if probe is None or metered is None or metered.seconds <= 0:
+            return self._last
+        seconds = self._clock() - self._began
+        watts = metered.kwh * JOULES_PER_KWH / metered.seconds
+        kwh = watts * seconds / JOULES_PER_KWH
+        return Energy(
+            kwh=kwh,
+            co2_kg=kwh * self.intensity / 1000,
+            seconds=seconds,
+            watts=watts,
+            measured=is_measured(probe.parts),
+            source=", ".join(_words(part) for part in probe.parts),
+            country=self.country,
+        )
+
+    @property
+    def watts(self) -> float | None:
+        """Mean power so far."""
+        energy = self.read()
+        return energy.watts if energy else None
+
+    def _make_probe(self) -> None:
+        # Whatever goes wrong in there, the work goes on: it is then not metered.
+        with contextlib.suppress(Exception):
+            probe = self._start(self.intensity)
+            if self._ended.is_set():
+                probe.stop()
+            else:
+                self._probe = probe
+
+
+def is_measured(parts: Sequence[str]) -> bool:
+    """Whether all that is metered, but for the memory, is metered by counters."""
+    others = [part for part in parts if not part.startswith("RAM")]
+    return bool(others) and all(_is_counted(part) for part in others)
+
+
+def _is_counted(part: str) -> bool:
+    return any(name in part for name in COUNTERS)
+
+
+def _words(part: str) -> str:
+    """A part as a person reads it: "CPU(Cpu Load)" is "processor by its load"."""
+    if _is_counted(part):
+        return f"{part} by counter"
+    return "memory by its size" if part.startswith("RAM") else "processor by its load"
+
+
+class CodeCarbon:
+    """codecarbon's tracker as a `Probe`."""
+
+    def __init__(self, grams_per_kwh: float) -> None:
+        from codecarbon import OfflineEmissionsTracker
+
+        logging.getLogger("codecarbon").setLevel(
+            logging.ERROR
+        )  # it speaks before it reads log_level
+        # What a person's own .codecarbon.config could send elsewhere is named here, and so unused.
+        self._tracker: Any = OfflineEmissionsTracker(
+            output_methods=[],
+            output_handlers=[self],
+            emissions_endpoint=None,
+            cloud_provider=None,
+            force_carbon_intensity_g_co2e_kwh=grams_per_kwh,
+            measure_power_secs=MEASURE_SECONDS,
+            allow_multiple_runs=True,
+            log_level="error",
+        )
+        self._tracker.start()
+        self._metered: Metered | None = None
+        self.parts = tuple(str(part.description()) for part in self._tracker._hardware)
+
+    def read(self) -> Metered | None:
+        self._tracker.flush()
+        return self._metered
+
+    def stop(self) -> None:
+        self._tracker.stop()
+
+    # What codecarbon asks of an output: `flush` and `stop` call them.
+
+    def out(self, total: Any, delta: Any) -> None:
+        self._metered = Metered(float(total.energy_consumed), float(total.duration))
+
+    def live_out(self, total: Any, delta: Any) -> None:
+        """Called at its own readings, which nobody here waits for."""
+
+    def task_out(self, data: Any, experiment_name: str) -> None:
+        """Called for tasks, of which there are none."""
+
+    def exit(self) -> None:
+        """Called when it stops."""
