@@ -41,16 +41,6 @@ ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 FACTORED_FILE, FACTORED_CONFIG = "adapter.safetensors", "adapter_config.json"
 
 
-def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
-    """A CPU generator that depends on nothing but (seed, purpose, index).
-
-    So that no draw depends on what ran before it (as EDM2's training loop re-seeds by image index).
-    """
-    name = f"{seed}/{purpose}/{index}".encode()
-    number = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1
-    return torch.Generator().manual_seed(number)
-
-
 @dataclass(frozen=True)
 class Conditioning:
     """What the U-Net is told: `hidden` (N, tokens, width); `pooled` (N, width) for SDXL types."""

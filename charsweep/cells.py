@@ -13,7 +13,7 @@ import pydantic
 from charsweep.character import Character, load_character, load_truth
 from charsweep.errors import ConfigError
 from charsweep.plugins import resolve
-from charsweep.settings import PLAIN_AXES, PluginSettings, Settings, mistakes
+from charsweep.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
 from charsweep.specs import (
     BaseSpec,
     Cell,
@@ -44,8 +44,10 @@ def cells_of(
         trajectory = replace(trajectory, class_images=class_images.key)
     needs_horizon = resolve(settings.schedule.target).needs_horizon
     template = _cell(settings, character, trajectory)
-    untaught = replace(template.images, snapshot=SnapshotSpec(trajectory.base, 0))
-    with_noun = replace(untaught, prompts=template.exam_prompts)
+    kind = resolve(settings.method.target)
+    chosen = {k: v for k, v in chosen.items() if k not in ALWAYS and _applies(k, kind)}
+    if not kind.iterative:
+        spans[list(PLAIN_AXES).index("inference_steps")] = (1,)
     trajectories: dict[tuple[float, int, int], TrajectorySpec] = {}
     for lr, steps, inference, seed in itertools.product(*spans):
         horizon = steps if needs_horizon else None
@@ -53,18 +55,30 @@ def cells_of(
             (lr, seed, horizon or 0),
             replace(trajectory, learning_rate=lr, seed=seed, horizon=horizon),
         )
-        typed = {"method": settings.method.name, "lr": lr, "train_steps": steps,
-                 "inference_steps": inference, "seed": seed}  # fmt: skip
+        drawn = {"inference_steps": inference} if kind.iterative else {}
+        typed = {"method": settings.method.name, "lr": lr, "train_steps": steps, **drawn}
+        images = replace(
+            template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference
+        )
+        reference = noun = None
+        if taught.base:
+            reference = replace(images, snapshot=SnapshotSpec(taught.base, 0))
+            noun = replace(reference, prompts=template.exam_prompts)
         yield replace(
             template,
             class_images=class_images,
-            values={**typed, **{k: v for k, v in chosen.items() if k not in typed}},
-            images=replace(
-                template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference
-            ),
-            reference=replace(untaught, inference_steps=inference),
-            noun=replace(with_noun, inference_steps=inference),
+            values={**typed, "seed": seed, **chosen},
+            images=images,
+            reference=reference,
+            noun=noun,
         )
+
+
+def _applies(axis: str, kind: Any) -> bool:
+    """Whether a setting makes any difference to a method's images."""
+    if axis.startswith(("sampler.guidance_scale", "sampler.negative_prompt")):
+        return bool(kind.prompted)
+    return bool(kind.iterative) or axis.partition(".")[0] != "sampler"
 
 
 def _plain_values(
@@ -83,12 +97,15 @@ def _plain_values(
 
 def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
     method = settings.method.plugin()
-    name = str(method.settings.get("base", next(iter(settings.models.bases))))
-    base = settings.models.bases[name]
-    folder = find_folder(base.path)
-    pipeline_kind(folder)
+    base, own = _base(method.settings.get("base"), settings)
+    resolution = settings.resolution or own
+    if resolution is None:
+        raise ConfigError(
+            f"resolution=null: {method.name} starts from nothing, so no base says how large its "
+            "images are; set resolution=64"
+        )
     return TrajectorySpec(
-        base=BaseSpec(name, weights_digest(folder)),
+        base=base,
         character=character.spec,
         method=method,
         optimizer=settings.optimizer.plugin(),
@@ -96,7 +113,7 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         learning_rate=settings.lr,
         seed=settings.seed,
         batch_size=settings.batch_size,
-        resolution=settings.resolution or base.resolution,
+        resolution=resolution,
         precision=settings.precision,
         max_grad_norm=settings.max_grad_norm,
         pack=1,
@@ -105,17 +122,30 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
     )
 
 
+def _base(name: str | None, settings: Settings) -> tuple[BaseSpec | None, int | None]:
+    """The base of that name and its resolution; neither for a method that starts from nothing."""
+    if name is None:
+        return None, None
+    base = settings.models.bases[name]
+    folder = find_folder(base.path)
+    pipeline_kind(folder)
+    return BaseSpec(name, weights_digest(folder)), base.resolution
+
+
 def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
     sampler, exam = settings.sampler, settings.exam
     noun = character.class_noun
     article = "an" if noun[:1].lower() in "aeiou" else "a"
+    kind = resolve(settings.method.target)
+    prompts = [p.replace("{subject}", character.identifier) for p in exam.prompts]
+    way = Plugin(sampler.name, sampler.target or "", 1, sampler.settings)
     images = ImageSetSpec(
         snapshot=SnapshotSpec(trajectory, settings.train_steps),
-        sampler=Plugin(sampler.name, sampler.target or "", 1, sampler.settings),
+        sampler=way if kind.iterative else Plugin("once", "", 1, {}),
         inference_steps=settings.inference_steps,
-        guidance_scale=sampler.guidance_scale,
-        negative_prompt=sampler.negative_prompt,
-        prompts=tuple(p.replace("{subject}", character.identifier) for p in exam.prompts),
+        guidance_scale=sampler.guidance_scale if kind.prompted else 1.0,
+        negative_prompt=sampler.negative_prompt if kind.prompted else "",
+        prompts=tuple(prompts) if kind.prompted else ("",) * len(prompts),
         seeds=tuple(exam.seeds),
         resolution=trajectory.resolution,
         batch_width=sampler.batch_width,
@@ -133,7 +163,9 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
             for name, plugin in settings.metric.items()
         ),
         encoders=tuple(spec for spec, _ in encoders.values()),
-        exam_prompts=tuple(p.replace("{subject}", f"{article} {noun}") for p in exam.prompts),
+        exam_prompts=tuple(
+            p.replace("{subject}", f"{article} {noun}") for p in exam.prompts if kind.prompted
+        ),
     )
 
 
@@ -143,7 +175,7 @@ def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpe
     Drawn in one way whatever the sweep varies, so that all its trajectories share them.
     """
     method = trajectory.method.settings
-    if not method.get("prior_weight"):
+    if not method.get("prior_weight") or trajectory.base is None:
         return None
     return ImageSetSpec(
         snapshot=SnapshotSpec(trajectory.base, 0),
@@ -206,7 +238,7 @@ def truth_of(
 
 
 def base_names(cells: Sequence[Cell]) -> list[str]:
-    return sorted({cell.trajectory.base.name for cell in cells})
+    return sorted({cell.trajectory.base.name for cell in cells if cell.trajectory.base})
 
 
 def meaning_of(
@@ -226,15 +258,21 @@ def meaning_of(
 
 
 def _fields(cell: Cell) -> Iterator[tuple[str, str, Any]]:
-    """Name, name as an axis, and value of each field; settings go by their plug-in's name."""
-    taught, images = cell.trajectory, cell.images
-    yield f"base.{taught.base.name}", "", taught.base.digest
+    """Name, name as an axis, and value of each field, by method: each may have its own."""
+    for name, axis, value in _own_fields(cell.trajectory, cell.images):
+        yield f"{cell.trajectory.method.name}.{name}", axis, value
+
+
+def _own_fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str, str, Any]]:
+    if taught.base:
+        yield f"base.{taught.base.name}", "", taught.base.digest
     for name in ("batch_size", "resolution", "precision", "max_grad_norm", "pack"):
         yield name, name, getattr(taught, name)
-    for group in ("method", "optimizer", "schedule"):
+    for name, value in taught.method.settings.items():
+        yield name, f"method.{name}", value
+    for group in ("optimizer", "schedule"):
         plugin: Plugin = getattr(taught, group)
-        if group != "method":
-            yield group, group, plugin.name
+        yield group, group, plugin.name
         for name, value in plugin.settings.items():
             yield f"{plugin.name}.{name}", f"{group}.{name}", value
     sampler = images.sampler

@@ -27,7 +27,7 @@ from charsweep.cells import base_names, cells_of, character_of, encoders_of, mea
 from charsweep.character import Character
 from charsweep.errors import CharsweepError, ConfigError
 from charsweep.settings import PLAIN_AXES, PluginSettings, Settings, mistakes
-from charsweep.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec
+from charsweep.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
 from charsweep.store import Store
 from charsweep.weights import find_folder
 from charsweep.widths import unmeasured
@@ -85,7 +85,7 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         combinations = list(_combinations(overrides, axes, first))
     character = character_of(first)
     cells = tuple(itertools.chain(*(cells_of(axes, *one, character) for one in combinations)))
-    truth, truth_folder = truth_of(first, cells[0], character)
+    truth, truth_folder = truth_of(first, examined(cells), character)
     return Sweep(
         typed=typed,
         settings=first,

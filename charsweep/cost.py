@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from charsweep.plan import Plan
+from charsweep.plugins import resolve
 from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.store import Store, read_json, write_json
 
@@ -27,10 +29,7 @@ def summary(plan: Plan, store: Store, bases: dict[str, Path]) -> dict[str, Any]:
     seconds = sum(p.passes * speeds.step(p.trainings[0].trajectory) for p in plan.packs)
     drawn = [scoring.images for scoring in plan.scorings if scoring.draw]
     seconds += sum(calls(images) * speeds.call(images) for images in drawn)
-    snapshots = sum(
-        len(t.snapshots) * snapshot_bytes(t.trajectory, bases[t.trajectory.base.name])
-        for t in plan.trainings
-    )
+    snapshots = sum(len(t.snapshots) * snapshot_bytes(t.trajectory, bases) for t in plan.trainings)
     pixels = sum(count(images) * images.resolution**2 for images in drawn)
     return {
         "cells": len(plan.cells),
@@ -103,20 +102,27 @@ def _step_name(spec: TrajectorySpec) -> str:
     prior = "-prior" if spec.class_images else ""
     size = f"{spec.resolution}px-batch{spec.batch_size}"
     pack = f"-pack{spec.pack}" if spec.pack > 1 else ""
-    return f"step {spec.method.name}{prior} {spec.base.name} {size}{pack} {spec.precision}"
+    return f"step {spec.method.name}{prior} {spec.base_name} {size}{pack} {spec.precision}"
 
 
 def _call_name(spec: ImageSetSpec) -> str:
+    """By what draws: the base, or the method that has none."""
     source = spec.snapshot.source
-    base = source.base if isinstance(source, TrajectorySpec) else source
-    return f"call {getattr(base, 'name', '')} {spec.resolution}px {spec.precision}"
+    name = getattr(source, "name", "")
+    if isinstance(source, TrajectorySpec):
+        name = source.base_name or source.method.name
+    return f"call {name} {spec.resolution}px {spec.precision}"
 
 
 # -- sizes -----------------------------------------------------------------------------------------
 
 
-def snapshot_bytes(spec: TrajectorySpec, base: Path) -> int:
+def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, Path]) -> int:
     """About what one snapshot takes: adapters of a rank, or the whole pipeline in float32."""
+    if spec.base is None:
+        method = resolve(spec.method.target)(**spec.method.settings)
+        return int(method.snapshot_bytes(spec.resolution))
+    base = bases[spec.base.name]
     rank: int | None = spec.method.settings.get("rank")
     if rank:
         shapes = tensor_shapes(base / "unet")

@@ -15,7 +15,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from charsweep.specs import Cell, ImageSetSpec, ScoreSpec, SnapshotSpec, TrajectorySpec
+from charsweep.specs import (
+    Cell,
+    ImageSetSpec,
+    ScoreSpec,
+    SnapshotSpec,
+    TrajectorySpec,
+    examined,
+)
 from charsweep.store import Store
 from charsweep.widths import company_of
 
@@ -157,7 +164,7 @@ def _references(
                 if images is cell.class_images:  # drawn to train on, never scored
                     wanted[images.key] = replace(wanted[images.key], scores=())
     if truth is not None and cells:
-        wanted[truth.key] = _scoring(cells[0], truth, store, fresh)
+        wanted[truth.key] = _scoring(examined(cells), truth, store, fresh)
     return list(wanted.values())
 
 
@@ -166,7 +173,13 @@ def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
     company = company_of(spec)
     if company is None:
         return None
-    shared = (spec.base.key, spec.character, spec.batch_size, spec.resolution, spec.precision)
+    shared = (
+        spec.base.key if spec.base else None,
+        spec.character,
+        spec.batch_size,
+        spec.resolution,
+        spec.precision,
+    )
     return (spec.method.target, spec.pack, *shared, *company)
 
 

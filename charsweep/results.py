@@ -61,7 +61,9 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     seconds = sum(row.seconds for row in rows)
     finished = state == "finished"
     scores = scores_of(cell, cell.images, store) if finished else {}
-    untaught = scores_of(cell, cell.reference, store) if finished else {}
+    untaught = {}
+    if finished and cell.reference is not None:
+        untaught = scores_of(cell, cell.reference, store)
     folder = store.images(cell.images)
     snapshot = store.snapshot(cell.images.snapshot)
     return CellResult(
@@ -69,7 +71,7 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
         state=state,
         trial=None,
         values=cell.values,
-        base=trajectory.base.name,
+        base=trajectory.base_name,
         trajectory=store.source(trajectory).name,
         step=cell.step,
         images=store.relative(folder) if finished else None,

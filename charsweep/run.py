@@ -24,6 +24,7 @@ from charsweep.results import (
     write_results,
 )
 from charsweep.settings import ALWAYS
+from charsweep.specs import examined
 from charsweep.store import Store, read_json, unwritable, write_json
 from charsweep.study import Study, hold
 from charsweep.track import Tracker, read_runs, rebuild, start
@@ -169,7 +170,7 @@ def new_record(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
         "started": now(),
         "finished": None,
         "axes": {name: list(values) for name, values in sweep.axes.items()},
-        "fixed": {name: first[name] for name in ALWAYS if name not in sweep.axes},
+        "fixed": {name: first[name] for name in ALWAYS if name in first and name not in sweep.axes},
         "settings": canonical(sweep.resolved),
         "objectives": [
             {"metric": metric, "direction": direction}
@@ -184,7 +185,7 @@ def new_record(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
             "captions": list(sweep.character.captions),
         },
         "exam": {
-            "prompts": list(sweep.cells[0].images.prompts),
+            "prompts": list(examined(sweep.cells).images.prompts),
             "seeds": list(sweep.cells[0].images.seeds),
         },
         "references": references(
@@ -199,8 +200,8 @@ def references(sweep: Sweep, store: Store, real: dict[str, float] | None) -> dic
     """Scores of the untaught bases, of the true pictures, and of the training images themselves."""
     bases: dict[str, Any] = {}
     for cell in sweep.cells:
-        name = cell.trajectory.base.name
-        if name not in bases and store.has_images(cell.reference):
+        name = cell.trajectory.base_name
+        if cell.reference and name not in bases and store.has_images(cell.reference):
             bases[name] = {
                 "scores": scores_of(cell, cell.reference, store),
                 "images": store.relative(store.images(cell.reference)),
@@ -208,7 +209,7 @@ def references(sweep: Sweep, store: Store, real: dict[str, float] | None) -> dic
     truth = None
     if sweep.truth is not None and store.has_images(sweep.truth):
         truth = {
-            "scores": scores_of(sweep.cells[0], sweep.truth, store),
+            "scores": scores_of(examined(sweep.cells), sweep.truth, store),
             "images": store.relative(store.images(sweep.truth)),
         }
     return {"base": bases, "truth": truth, "real": real or {}}

@@ -10,19 +10,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from charsweep.bases import Base, generator
-from charsweep.errors import ConfigError
-from charsweep.plugins import resolve
-from charsweep.specs import ImageSetSpec, Plugin, SnapshotSpec
+from charsweep.bases import Base
+from charsweep.draws import generator
+from charsweep.samplers import make_scheduler
+from charsweep.specs import ImageSetSpec, SnapshotSpec
 from charsweep.store import Store, image_manifest, new_folder
 
 Wear = Callable[[int, SnapshotSpec], None]  # puts a snapshot's adapter into a slot of the batch
+
+
+class Asked(NamedTuple):
+    """One image of an exam: its prompt, the prompt's place among the others, its seed."""
+
+    prompt: str
+    place: int
+    seed: int
+
+
+class Paint(Protocol):
+    """What draws `batch_width` images, NHWC float in [0, 1], in the way that the spec says."""
+
+    def __call__(self, spec: ImageSetSpec, asked: Sequence[Asked]) -> NDArray[np.float32]: ...
 
 
 @dataclass(eq=False)
@@ -63,18 +78,18 @@ class Drawn:
 
 
 def draw(
-    specs: Sequence[ImageSetSpec], base: Base, store: Store, wear: Wear | None = None
+    specs: Sequence[ImageSetSpec], paint: Paint, store: Store, wear: Wear | None = None
 ) -> Iterator[Drawn]:
-    """Draw image sets of one base and one way of drawing, and store each when it is whole.
+    """Draw image sets that share a way of drawing, and store each when it is whole.
 
-    Without `wear`, the base draws as it is now, and there is one set.
+    Without `wear`, there is one set.
     """
     assert wear or len(specs) == 1
     way, width = specs[0], specs[0].batch_width
     jobs = [
-        (drawing, prompt, seed)
+        (drawing, Asked(prompt, place, seed))
         for drawing in map(Drawing, specs)
-        for prompt in drawing.spec.prompts
+        for place, prompt in enumerate(drawing.spec.prompts)
         for seed in drawing.spec.seeds
     ]
     for first in range(0, len(jobs), width):
@@ -82,12 +97,12 @@ def draw(
         batch = jobs[first : first + width]
         padded = batch + batch[-1:] * (width - len(batch))
         if wear:
-            for slot, (drawing, _, _) in enumerate(padded):
+            for slot, (drawing, _) in enumerate(padded):
                 wear(slot, drawing.spec.snapshot)
-        images = draw_batch(way, base, [(prompt, seed) for _, prompt, seed in padded])
+        images = paint(way, [asked for _, asked in padded])
         seconds = time.perf_counter() - started
-        for (drawing, _, _), image in zip(batch, images, strict=False):  # the padding is dropped
-            drawing.images.append(image)
+        for (drawing, _), image in zip(batch, images, strict=False):  # the padding is dropped
+            drawing.images.append(picture_of(image))
             drawing.seconds += seconds / len(batch)
         completed = [one for one in dict.fromkeys(job[0] for job in batch) if one.is_whole]
         for drawing in completed:
@@ -96,40 +111,38 @@ def draw(
         yield Drawn(len(batch), seconds, tuple(completed))
 
 
-def draw_batch(
-    spec: ImageSetSpec, base: Base, jobs: Sequence[tuple[str, int]]
-) -> list[Image.Image | None]:
-    """Images of `batch_width` (prompt, seed) pairs; None where one is not finite."""
-    assert len(jobs) == spec.batch_width
-    pipeline = base.pipeline
-    own = pipeline.scheduler
-    pipeline.scheduler = make_scheduler(spec.sampler, own.config, type(own))
-    try:
-        with torch.inference_mode():
-            images = pipeline(
-                prompt=[prompt for prompt, _ in jobs],
-                negative_prompt=[spec.negative_prompt] * len(jobs),
-                generator=[generator(seed, "image") for _, seed in jobs],
-                num_inference_steps=spec.inference_steps,
-                guidance_scale=spec.guidance_scale,
-                height=spec.resolution,
-                width=spec.resolution,
-                output_type="np",
-            ).images
-    finally:
-        pipeline.scheduler = own
-    return [
-        pipeline.numpy_to_pil(image)[0] if np.isfinite(image).all() else None for image in images
-    ]
+def picture_of(image: NDArray[np.float32]) -> Image.Image | None:
+    """An HWC float image in [0, 1] as 8-bit RGB; None where it is not finite."""
+    if not np.isfinite(image).all():
+        return None
+    return Image.fromarray((image.clip(0.0, 1.0) * 255).round().astype("uint8"))
 
 
-def make_scheduler(sampler: Plugin, config: Any, own: Any) -> Any:
-    """The sampler's class with the base's noise schedule; the base's own when none is named."""
-    made = resolve(sampler.target) if sampler.target else own
-    try:
-        return made.from_config(config, **sampler.settings)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"sampler._target_={sampler.target} with {dict(sampler.settings)}: {error}; name a "
-            "scheduler of diffusers and settings that it knows"
-        ) from error
+def paint_with(base: Base) -> Paint:
+    """The base as it is now, as a `Paint`: its pipeline, which follows the prompts.
+
+    An image depends on its prompt and seed alone, so that one seed compares prompts.
+    """
+
+    def paint(spec: ImageSetSpec, asked: Sequence[Asked]) -> NDArray[np.float32]:
+        assert len(asked) == spec.batch_width
+        pipeline = base.pipeline
+        own = pipeline.scheduler
+        pipeline.scheduler = make_scheduler(spec.sampler, own.config, type(own))
+        try:
+            with torch.inference_mode():
+                images: NDArray[np.float32] = pipeline(
+                    prompt=[one.prompt for one in asked],
+                    negative_prompt=[spec.negative_prompt] * len(asked),
+                    generator=[generator(one.seed, "image") for one in asked],
+                    num_inference_steps=spec.inference_steps,
+                    guidance_scale=spec.guidance_scale,
+                    height=spec.resolution,
+                    width=spec.resolution,
+                    output_type="np",
+                ).images
+        finally:
+            pipeline.scheduler = own
+        return images
+
+    return paint

@@ -20,7 +20,7 @@ from torch import Tensor
 from charsweep.bases import pixels_of, quiet
 from charsweep.character import open_picture
 from charsweep.errors import ModelsError, StoreError
-from charsweep.metrics.features import Exam, Features, ImageFeatures, among
+from charsweep.metrics.features import Exam, Features, ImageFeatures, among, colour_features
 from charsweep.plugins import resolve
 from charsweep.specs import EncoderSpec, ImageSetSpec, ScoreSpec
 from charsweep.store import Store
@@ -103,6 +103,14 @@ def _unreadable(kind: str, folder: Path, error: Exception) -> ModelsError:
     return ModelsError(f"cannot read the {kind} weights in {folder}: {reason}; fetch them again")
 
 
+def all_features(
+    encoders: Mapping[str, Encoder], pictures: Sequence[Image.Image]
+) -> dict[str, Features]:
+    """What every encoder, and the plain histogram, sees in each picture."""
+    read = {name: encoder.images(pictures) for name, encoder in encoders.items()}
+    return {**read, "colour": colour_features(pictures)}
+
+
 @dataclass
 class Scorer:
     """The encoders of a sweep and the features that are read once per process."""
@@ -139,7 +147,7 @@ class Scorer:
                 f"cannot read the images in {folder}: {error}; delete that folder and run the same "
                 "command again"
             ) from error
-        by_encoder = {name: encoder.images(pictures) for name, encoder in self.encoders.items()}
+        by_encoder = all_features(self.encoders, pictures)
         return ImageFeatures(
             by_encoder, tuple(np.repeat(range(len(spec.prompts)), len(spec.seeds)))
         )
@@ -150,7 +158,7 @@ class Scorer:
         return self._images[spec.key]
 
     def _prompts(self, prompts: tuple[str, ...]) -> Features | None:
-        if "clip" not in self.encoders:
+        if "clip" not in self.encoders or not prompts:
             return None
         if prompts not in self._texts:
             self._texts[prompts] = self.encoders["clip"].texts(prompts)
@@ -158,7 +166,7 @@ class Scorer:
 
     def among_references(self) -> dict[str, float]:
         """The training images scored against each other, leave one out; empty for one image."""
-        names = {"dino": "dino", "clip": "clip_i"}
+        names = {"dino": "dino", "clip": "clip_i", "colour": "colour"}
         return {
             names[name]: float(among(rows).mean())
             for name, rows in self.references.items()

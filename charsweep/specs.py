@@ -8,7 +8,7 @@ is in no spec, so it can change without doing work again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -76,7 +76,7 @@ class CharacterSpec:
 class TrajectorySpec:
     """One training run: all that shapes its weights, except how long it runs."""
 
-    base: BaseSpec
+    base: BaseSpec | None  # None: it starts from nothing
     character: CharacterSpec
     method: Plugin
     optimizer: Plugin
@@ -96,9 +96,13 @@ class TrajectorySpec:
         return key_of(self)
 
     @property
+    def base_name(self) -> str:
+        return self.base.name if self.base else ""
+
+    @property
     def slug(self) -> str:
         rank = self.method.settings.get("rank") if self.method.settings.get("adapter") else None
-        parts = [self.method.name, self.base.name, f"r{rank}" if rank else ""]
+        parts = [self.method.name, self.base_name, f"r{rank}" if rank else ""]
         parts += [f"lr{short_number(self.learning_rate)}", f"seed{self.seed}"]
         return "-".join(part for part in parts if part)
 
@@ -123,7 +127,7 @@ class ImageSetSpec:
     inference_steps: int
     guidance_scale: float
     negative_prompt: str
-    prompts: tuple[str, ...]  # as the base reads them, subject filled in
+    prompts: tuple[str, ...]  # as the base reads them, subject filled in; "" where none is read
     seeds: tuple[int, ...]
     resolution: int
     batch_width: int  # images are always drawn in batches of this width, the last one padded
@@ -171,20 +175,20 @@ class ScoreSpec:
 class Cell:
     """One point of the grid: a trajectory, a step count and an image set to score.
 
-    `values` are the axis values as a person typed them; they always hold method, lr, train_steps,
-    inference_steps and seed. `reference` is the untaught base on the same exam with the same
-    prompts, `noun` the same base with the class noun in place of the identifier, `class_images`
-    what the base draws for prior preservation.
+    `values` are the axis values as a person typed them; they always hold method, lr, train_steps
+    and seed, and inference_steps where it draws in steps. `reference` is the untaught base on the
+    same exam with the same prompts, `noun` the same base with the class noun in place of the
+    identifier, `class_images` what the base draws for prior preservation; each None without a base.
     """
 
     values: Mapping[str, Any]
     images: ImageSetSpec
-    reference: ImageSetSpec
+    reference: ImageSetSpec | None
     noun: ImageSetSpec | None
     class_images: ImageSetSpec | None
     metrics: tuple[Plugin, ...]
     encoders: tuple[EncoderSpec, ...]
-    exam_prompts: tuple[str, ...]  # identifier replaced by the class noun
+    exam_prompts: tuple[str, ...]  # identifier replaced by the class noun; () where none is read
     key: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -210,3 +214,8 @@ class Cell:
             prompts=self.exam_prompts,
             untaught=self.noun.key if self.noun else None,
         )
+
+
+def examined(cells: Sequence[Cell]) -> Cell:
+    """The cell whose exam the true pictures sit too: the first that has prompts, else the first."""
+    return next((cell for cell in cells if cell.exam_prompts), cells[0])

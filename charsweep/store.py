@@ -15,8 +15,8 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,17 @@ LOSS_COLUMNS = ("step", "loss", "lr", "grad_norm", "seconds")
 
 @dataclass(frozen=True)
 class LossRow:
-    """One optimizer update: step from 1, loss, learning rate, gradient norm, seconds it took."""
+    """One optimizer update: step from 1, loss, learning rate, gradient norm, seconds it took.
+
+    `parts` are the losses that add up to the loss, by name, where there are several.
+    """
 
     step: int
     loss: float
     lr: float
     grad_norm: float
     seconds: float
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -245,17 +249,26 @@ def image_manifest(spec: ImageSetSpec, seconds: float) -> dict[str, Any]:
 def read_losses(path: Path) -> list[LossRow]:
     """Rows of a `loss.csv`; a last line torn by a killed process is left out."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.reader(file) if len(row) == len(LOSS_COLUMNS)][1:]
-    return [LossRow(int(row[0]), *map(float, row[1:])) for row in rows]
+        columns, *rows = csv.reader(file)
+    names, first = columns[len(LOSS_COLUMNS) :], len(LOSS_COLUMNS)
+    losses = []
+    for row in rows:
+        if len(row) == len(columns):
+            step, loss, lr, norm, seconds = int(row[0]), *map(float, row[1:first])
+            parts = dict(zip(names, map(float, row[first:]), strict=True))
+            losses.append(LossRow(step, loss, lr, norm, seconds, parts))
+    return losses
 
 
-def write_losses(path: Path, rows: list[LossRow]) -> None:
-    lines = [",".join(LOSS_COLUMNS), *(loss_line(row) for row in rows)]
+def write_losses(path: Path, rows: Sequence[LossRow], parts: Sequence[str] = ()) -> None:
+    """Replace a `loss.csv`; the columns of `parts` stand behind those of every method."""
+    lines = [",".join([*LOSS_COLUMNS, *parts]), *(loss_line(row) for row in rows)]
     write_text(path, "\n".join(lines) + "\n")
 
 
 def loss_line(row: LossRow) -> str:
-    return f"{row.step},{row.loss!r},{row.lr!r},{row.grad_norm!r},{row.seconds:.6f}"
+    text = f"{row.step},{row.loss!r},{row.lr!r},{row.grad_norm!r},{row.seconds:.6f}"
+    return ",".join([text, *(repr(loss) for loss in row.parts.values())])
 
 
 def _manifest(spec: Any, key: str) -> dict[str, Any]:

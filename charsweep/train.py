@@ -36,6 +36,11 @@ class Students(Protocol):
 
     @property
     def width(self) -> int: ...
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the losses that add up to a trial's loss; () where it is one."""
+        ...
+
     def enter(self, slot: int, spec: TrajectorySpec) -> None: ...
     def leave(self, slot: int) -> None: ...
     def named(self, slot: int) -> Mapping[str, Tensor]:
@@ -44,7 +49,10 @@ class Students(Protocol):
 
     def zero_grad(self) -> None: ...
     def losses(self, steps: Sequence[int | None]) -> Tensor:
-        """The loss of each slot at its step (from 0), shape (width,); None: the slot is free."""
+        """The loss of each slot at its step (from 0), shape (width,); None: the slot is free.
+
+        Of a method whose loss has parts: shape (parts, width).
+        """
         ...
 
     def save(self, slot: int, folder: Path) -> None: ...
@@ -87,7 +95,8 @@ def train(
                 torch.nn.utils.clip_grad_norm_(trial.parameters, trial.spec.max_grad_norm)
                 for trial in running
             ]
-            loss, norm = losses.tolist(), torch.stack(norms).tolist()  # one wait for the device
+            parts, norm = losses.view(-1, students.width).tolist(), torch.stack(norms).tolist()
+            loss = [sum(column) for column in zip(*parts, strict=True)]
             rows = []
             for trial, length in zip(running, norm, strict=True):
                 lr = trial.set_rate()
@@ -95,7 +104,9 @@ def train(
                 if not trial.diverged:
                     trial.optimizer.step()
                 trial.step += 1
-                rows.append(LossRow(trial.step, loss[trial.slot], lr, length, 0.0))
+                own = [part[trial.slot] for part in parts]
+                named = dict(zip(students.part_names, own, strict=False))  # one loss has no name
+                rows.append(LossRow(trial.step, loss[trial.slot], lr, length, 0.0, named))
             seconds = time.perf_counter() - started
 
             done = []
@@ -134,7 +145,7 @@ class Trial:
         rows = [row for row in store.losses(self.spec) if row.step <= self.stored]
         if self.piece.start:
             load_state(store.resume(self.spec, self.piece.start), self.named, self.optimizer)
-        write_losses(folder / "loss.csv", rows)
+        write_losses(folder / "loss.csv", rows, students.part_names)
         self.file = (folder / "loss.csv").open("a", encoding="utf-8", newline="")
         self.step = self.piece.start
         self.diverged = False

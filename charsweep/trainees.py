@@ -98,7 +98,7 @@ class StackedAdapters:
 
     def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
         from charsweep.adapters import gaussian
-        from charsweep.bases import generator
+        from charsweep.draws import generator
 
         assert low is not None
         self.worn[slot] = low
@@ -132,7 +132,7 @@ class OneTrial:
     def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
         import torch
 
-        from charsweep.bases import generator
+        from charsweep.draws import generator
 
         self.low = low
         if low is None:

@@ -52,7 +52,8 @@ def company_of(spec: TrajectorySpec) -> tuple[Any, ...] | None:
 def name_of(spec: TrajectorySpec) -> str:
     """All that the time and memory of a pass depend on, but the machine."""
     shape = f"{spec.resolution}px batch {spec.batch_size} {spec.precision}"
-    return f"{spec.base.name} {spec.base.digest} {shape} {company_of(spec)}"
+    base = f"{spec.base.name} {spec.base.digest}" if spec.base else "no base"
+    return f"{base} {shape} {company_of(spec)}"
 
 
 def known_widths(store: Store) -> dict[str, int]:

@@ -9,6 +9,7 @@ import torch
 from small import execute, pictures, snapshot_bytes, sweep_of
 
 from charsweep.bases import Base, load_base
+from charsweep.methods import Materials
 from charsweep.plan import Piece, plan_work
 from charsweep.plugins import resolve
 from charsweep.sample import draw_batch
@@ -115,7 +116,9 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     chosen = resolve(spec.method.target)(**spec.method.settings)
     priors = images[:2] if spec.class_images else []
     (training,) = plan_work(sweep.cells, store).trainings
-    students = chosen.students(spec, base, sweep.character, images, lambda _: priors)
+    students = chosen.students(
+        spec, Materials(base.device, base, sweep.character, images, lambda _: priors)
+    )
     steps = list(train(students, iter([training]), store, 60))
     students.close()
     assert len(steps) == 2

@@ -18,6 +18,7 @@ from charsweep.bases import Base, load_base
 from charsweep.character import open_picture
 from charsweep.engine.local import LocalEngine, drawn_together
 from charsweep.errors import ModelsError
+from charsweep.methods import Materials
 from charsweep.methods.finetune import Batch, Desk, Students
 from charsweep.plan import plan_work
 from charsweep.plugins import resolve
@@ -366,7 +367,9 @@ def train_only(
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     images = [open_picture(path) for path in sweep.character.paths]
     method = resolve(spec.method.target)(**spec.method.settings)
-    students = method.students(spec, base, sweep.character, images, lambda _: [])
+    students = method.students(
+        spec, Materials(base.device, base, sweep.character, images, lambda _: [])
+    )
     passes = train(students, iter(pack.trainings), store, resume_seconds)
     shared = [len(done) for done in itertools.islice(passes, steps)]
     passes.close()

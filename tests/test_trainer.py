@@ -18,9 +18,11 @@ from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from small import execute, sweep_of
 
-from charsweep.bases import generator, load_base, quiet
+from charsweep.bases import load_base, quiet
 from charsweep.character import open_picture, picture_at
 from charsweep.config import Sweep
+from charsweep.draws import generator
+from charsweep.methods import Materials
 from charsweep.methods.finetune import FineTune, Students, min_snr
 from charsweep.specs import SnapshotSpec
 
@@ -180,7 +182,9 @@ def make_students(root: Path, prediction: str = "epsilon", **settings: object) -
     )
     images = [open_picture(path) for path in sweep.character.paths]
     method = FineTune(**spec.method.settings)
-    made = method.students(spec, base, sweep.character, images, lambda _: [])
+    made = method.students(
+        spec, Materials(base.device, base, sweep.character, images, lambda _: [])
+    )
     made.enter(0, spec)
     return made
 

@@ -20,12 +20,14 @@ from charsweep.engine.entrance import Book, Entrance
 from charsweep.engine.environment import environment, find_device, peak_memory_mb
 from charsweep.errors import ModelsError, TrainingError
 from charsweep.keys import canonical_json
+from charsweep.methods import Materials
 from charsweep.plan import Pack, Plan, Scoring, Training, shared_pass
 from charsweep.plugins import resolve
 from charsweep.progress import View
 from charsweep.results import CellResult, result_of
-from charsweep.sample import Wear, draw, make_scheduler
-from charsweep.score import LOADERS, Scorer
+from charsweep.sample import Paint, Wear, draw, paint_with
+from charsweep.samplers import make_scheduler
+from charsweep.score import LOADERS, Scorer, all_features
 from charsweep.specs import BaseSpec, Cell, ImageSetSpec, SnapshotSpec, TrajectorySpec, TruthSpec
 from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
 from charsweep.train import make_optimizer, train
@@ -86,14 +88,16 @@ class LocalEngine:
     ) -> Iterator[tuple[list[Training], Any]]:
         """Train, keeping book; yields what has left its slot, and the students, after each step."""
         spec, count = pack.trainings[0].trajectory, len(pack.trainings)
-        base = self._base(spec.base)
         method = resolve(spec.method.target)(**spec.method.settings)
         many = f" and {count - 1} others, {pack.width} at once" if count > 1 else ""
         self.view.doing(f"training {spec.slug}{many}")
         resume_seconds = self.sweep.settings.runtime.resume_seconds
-        given = (spec, base, self.sweep.character, self.pictures, self._class_pictures)
+        materials = Materials(
+            self.device, self._base(spec.base) if spec.base else None, self.sweep.character,
+            self.pictures, self._class_pictures,
+        )  # fmt: skip
         try:
-            with contextlib.closing(method.students(*given)) as students:
+            with contextlib.closing(method.students(spec, materials)) as students:
                 for done in train(students, entrance.trainings(), self.store, resume_seconds):
                     for one in done:
                         key = one.training.trajectory.key
@@ -190,9 +194,8 @@ class LocalEngine:
             self.view.doing(
                 f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
             )
-            base = self._base(source if isinstance(source, BaseSpec) else source.base)
-            with self._dressed(base, group[0]) as wear:
-                for drawn in draw(group, base, self.store, wear):
+            with self._painter(group[0]) as (paint, wear):
+                for drawn in draw(group, paint, self.store, wear):
                     self.view.advance("images", drawn.images, drawn.seconds)
                     for one in drawn.completed:
                         spent[one.spec.key] = one.seconds
@@ -210,18 +213,25 @@ class LocalEngine:
         self.store.mark_diverged(snapshot.source, snapshot.step)
 
     @contextlib.contextmanager
-    def _dressed(self, base: Base, images: ImageSetSpec) -> Iterator[Wear | None]:
-        """The base as the snapshot left it, or with a slot for each image of a batch."""
-        source = images.snapshot.source
-        if not isinstance(source, TrajectorySpec):
-            yield None
-        elif shared_pass(source) is None:
-            with base.wearing(self.store.snapshot(images.snapshot)):
-                yield None
+    def _painter(self, images: ImageSetSpec) -> Iterator[tuple[Paint, Wear | None]]:
+        """What draws an image set: the base as it is, as the snapshot left it, or with a slot for
+        each image of a batch; or, without a base, what the method makes of the snapshot."""
+        source, folder = images.snapshot.source, self.store.snapshot(images.snapshot)
+        if isinstance(source, BaseSpec):
+            yield paint_with(self._base(source)), None
+            return
+        assert isinstance(source, TrajectorySpec)
+        method = resolve(source.method.target)(**source.method.settings)
+        if source.base is None:
+            yield method.painter(folder, self.device), None
+            return
+        base = self._base(source.base)
+        if shared_pass(source) is None:
+            with base.wearing(folder):
+                yield paint_with(base), None
         else:
-            method = resolve(source.method.target)(**source.method.settings)
             with method.wardrobe(base, images.batch_width, self.store.snapshot) as wear:
-                yield wear
+                yield paint_with(base), wear
 
     def _copy_truth(self, images: ImageSetSpec) -> None:
         """The true pictures become an image set, so that they are scored like any other."""
@@ -249,7 +259,7 @@ class LocalEngine:
                 for name, (spec, folder) in self.sweep.encoders.items()
             }
             squares = [picture_at(picture, min(picture.size)) for picture in self.pictures]
-            references = {name: encoder.images(squares) for name, encoder in encoders.items()}
+            references = all_features(encoders, squares)
             self._scorer = Scorer(encoders, self.store, references)
         return self._scorer
 

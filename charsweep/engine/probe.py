@@ -17,6 +17,7 @@ from charsweep.bases import Base, load_base
 from charsweep.character import open_picture
 from charsweep.config import Sweep
 from charsweep.engine.environment import find_device
+from charsweep.methods import Materials
 from charsweep.plugins import resolve
 from charsweep.specs import TrajectorySpec
 from charsweep.store import Store
@@ -34,6 +35,7 @@ def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
     device = find_device(sweep.settings.runtime.device)
     for spec in unmeasured(sweep.cells, sweep.settings, store):
         say(f"measuring how many trials like {spec.slug} share a pass best; this is done once")
+        assert spec.base is not None
         base = load_base(spec.base, sweep.bases[spec.base.name], device)
         seconds: dict[int, float] = {}
         for width in WIDTHS:
@@ -54,13 +56,12 @@ def seconds_per_trial(sweep: Sweep, spec: TrajectorySpec, base: Base) -> float |
     method = resolve(spec.method.target)(**spec.method.settings)
     pictures = [open_picture(path) for path in sweep.character.paths]
     priors = pictures[:1] if spec.class_images else []
+    materials = Materials(device, base, sweep.character, pictures, lambda _: priors)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     taken = []
     try:
-        with contextlib.closing(
-            method.students(spec, base, sweep.character, pictures, lambda _: priors)
-        ) as students:
+        with contextlib.closing(method.students(spec, materials)) as students:
             for slot in range(spec.pack):
                 students.enter(slot, replace(spec, seed=slot))
             for step in range(STEPS + 1):

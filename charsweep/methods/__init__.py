@@ -1,12 +1,46 @@
-"""Methods: a base and a character in, something that trains out. Reached through conf/method/.
+"""Methods: drawings and perhaps a base in, something that trains out. Reached through conf/method/.
 
 A method is a frozen dataclass whose fields are the settings of its YAML file. It has
 
     version     a number that changes when the method's numbers do; part of every key
+    prompted    whether its images follow prompts
+    iterative   whether it draws in inference steps, by a sampler
     company     what trials must share to train, and to be drawn, in one forward pass (any values
                 that compare), or None: each trains and is drawn alone
     students    makes the slots that `charsweep.train` trains (its `Students`)
     wardrobe    for methods with a company: a base whose images each wear their own snapshot
 
-and it imports torch only inside its functions, because planning reads it too. `FineTune` is one.
+One with a field `base` teaches that base, and its snapshots are drawn through it. One without
+starts from nothing and has also
+
+    painter     for a snapshot's folder, draws its images (a `charsweep.sample.Paint`)
+    snapshot_bytes  about what a snapshot takes on disk
+
+A method imports torch only inside its functions, because planning reads it too. `FineTune` is one
+with a base, `Gan` and `Diffusion` are without.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from charsweep.bases import Base
+    from charsweep.character import Character
+    from charsweep.specs import TrajectorySpec
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What students learn from, and where."""
+
+    device: torch.device
+    base: Base | None
+    character: Character
+    pictures: list[Image.Image]
+    class_pictures: Callable[[TrajectorySpec], list[Image.Image]]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from charsweep.draws import chosen, generator
+from charsweep.methods import Materials
 from charsweep.specs import SnapshotSpec, TrajectorySpec
 from charsweep.trainees import LowRank, StackedAdapters, padded_rank, read_adapter, trainees
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from charsweep.bases import Base, Conditioning
-    from charsweep.character import Character
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
@@ -33,6 +34,8 @@ class FineTune:
     """What of the base trains, on which prompts, against which loss."""
 
     version: ClassVar[int] = 2
+    prompted: ClassVar[bool] = True
+    iterative: ClassVar[bool] = True
 
     base: str
     trains: Literal["weights", "adapters"]
@@ -77,16 +80,9 @@ class FineTune:
         names = ("unet", "text_encoder", "text_encoder_2") if self.text_encoder else ("unet",)
         return {name: base.modules[name] for name in names if name in base.modules}
 
-    def students(
-        self,
-        spec: TrajectorySpec,
-        base: Base,
-        character: Character,
-        pictures: list[Image.Image],
-        class_pictures: Callable[[TrajectorySpec], list[Image.Image]],
-    ) -> Students:
+    def students(self, spec: TrajectorySpec, materials: Materials) -> Students:
         """Slots for as many trials as `spec.pack`, all of this kind; `close` frees the base."""
-        return Students(self, spec, base, character, pictures, class_pictures)
+        return Students(self, spec, materials)
 
     @contextlib.contextmanager
     def wardrobe(
@@ -137,42 +133,26 @@ class Lessons:
         self.seed, self.batch_size = spec.seed, spec.batch_size
 
     def batch(self, step: int) -> tuple[Tensor, list[str]]:
-        """Latents (B, C, h, w) drawn from the posterior, and their captions.
-
-        Every picture is seen once per epoch, in an order of its own per epoch.
-        """
+        """Latents (B, C, h, w) drawn from the posterior, and their captions."""
         import torch
 
-        from charsweep.bases import generator
-
-        count = len(self.captions)
-        chosen = []
-        for place in range(step * self.batch_size, (step + 1) * self.batch_size):
-            order = torch.randperm(
-                count, generator=generator(self.seed, f"{self.purpose} order", place // count)
-            )
-            chosen.append(int(order[place % count]))
-        mean, std = self.mean[chosen], self.std[chosen]
+        shown = chosen(self.seed, self.purpose, len(self.captions), self.batch_size, step)
+        mean, std = self.mean[shown], self.std[shown]
         noise = torch.randn(mean.shape, generator=generator(self.seed, self.purpose, step))
-        return mean + std * noise.to(mean), [self.captions[i] for i in chosen]
+        return mean + std * noise.to(mean), [self.captions[i] for i in shown]
 
 
 class Students:
     """Slots of trials on one base; gives their losses, which share one forward pass."""
 
-    def __init__(
-        self,
-        method: FineTune,
-        spec: TrajectorySpec,
-        base: Base,
-        character: Character,
-        pictures: list[Image.Image],
-        class_pictures: Callable[[TrajectorySpec], list[Image.Image]],
-    ) -> None:
+    def __init__(self, method: FineTune, spec: TrajectorySpec, materials: Materials) -> None:
         from diffusers import DDPMScheduler
 
-        self.width, self.base, self.character = spec.pack, base, character
-        self.pictures, self.class_pictures = pictures, class_pictures
+        base = materials.base
+        assert base is not None
+        self.part_names = ()
+        self.width, self.base, self.character = spec.pack, base, materials.character
+        self.pictures, self.class_pictures = materials.pictures, materials.class_pictures
         self.batch_size, self.resolution = spec.batch_size, spec.resolution
         self.noising = DDPMScheduler.from_config(base.pipeline.scheduler.config)
         self.teaches_text = method.text_encoder
@@ -289,8 +269,6 @@ class Desk:
 
     def batch(self, which: Literal["lessons", "prior"], step: int, noising: DDPMScheduler) -> Batch:
         import torch
-
-        from charsweep.bases import generator
 
         lessons = self.lessons if which == "lessons" else self.prior
         assert lessons is not None

@@ -6,18 +6,22 @@ planning, which asks a metric for its version, needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """An image set: by encoder name (N, D), and which prompt each image was drawn for."""
+    """An image set: by encoder name (N, D), and which prompt each image was drawn for.
+
+    Beside the encoders stands `colour`, the pictures' histograms.
+    """
 
     by_encoder: Mapping[str, Features]
     prompt_of: tuple[int, ...]
@@ -43,6 +47,19 @@ class Score:
 
     value: float | None
     per_image: tuple[float, ...] | None = None
+
+
+def colour_features(pictures: Sequence[Image.Image]) -> Features:
+    """Square roots (N, 512) of the pictures' RGB histograms, 8 bins a channel: of length 1.
+
+    Their product is the Bhattacharyya coefficient of two histograms.
+    """
+    rows = []
+    for picture in pictures:
+        bins = np.asarray(picture.convert("RGB"), dtype=np.int64).reshape(-1, 3) // 32
+        counts = np.bincount(bins @ np.array([64, 8, 1]), minlength=512)
+        rows.append(np.sqrt(counts / counts.sum()))
+    return np.stack(rows).astype(np.float32)
 
 
 def mean_score(per_image: NDArray[np.floating]) -> Score:

@@ -1,0 +1,148 @@
+"""Drawings in, an unconditional diffusion model that was trained on nothing else out.
+
+The baseline that shows what a pretrained base is worth: denoising diffusion (Ho et al. 2020,
+arXiv 2006.11239) in pixels, with the cosine schedule (Nichol and Dhariwal 2021, arXiv 2102.09672).
+Its images follow no prompt. Snapshots are folders for diffusers' plain `DDPMPipeline`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from charsweep.draws import generator
+from charsweep.methods.pixels import OneSlot, Pictures, seeded, shown
+from charsweep.samplers import make_scheduler
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from diffusers import UNet2DModel
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from charsweep.methods import Materials
+    from charsweep.sample import Asked, Paint
+    from charsweep.specs import ImageSetSpec, TrajectorySpec
+
+Channels = Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
+
+
+@dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
+class Diffusion:
+    """A U-Net of `channels` per level, each level half as large as the one before."""
+
+    version: ClassVar[int] = 1
+    prompted: ClassVar[bool] = False
+    iterative: ClassVar[bool] = True
+    company: ClassVar[None] = None
+
+    channels: Annotated[tuple[Channels, ...], Field(min_length=2, max_length=8)]
+    layers: Annotated[int, Field(ge=1, le=8)] = 1
+
+    def unet(self, resolution: int) -> UNet2DModel:
+        """With attention at the coarsest level only."""
+        from diffusers import UNet2DModel
+
+        plain = len(self.channels) - 1
+        return UNet2DModel(
+            sample_size=resolution,
+            block_out_channels=self.channels,
+            layers_per_block=self.layers,
+            norm_num_groups=8,
+            attention_head_dim=8,
+            down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
+            up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
+        )
+
+    def students(self, spec: TrajectorySpec, materials: Materials) -> Students:
+        return Students(self, spec, materials)
+
+    def painter(self, folder: Path, device: torch.device) -> Paint:
+        """Draws from the snapshot in `folder`; an image depends on its seed and its place."""
+        from diffusers import DDPMPipeline
+
+        from charsweep.bases import quiet
+
+        with quiet():
+            pipeline = DDPMPipeline.from_pretrained(folder, use_safetensors=True)
+        pipeline.to(device)
+
+        def paint(spec: ImageSetSpec, asked: Sequence[Asked]) -> NDArray[np.float32]:
+            own = pipeline.scheduler
+            scheduler = make_scheduler(spec.sampler, own.config, type(own))
+            return denoise(pipeline.unet, scheduler, spec, asked)
+
+        return paint
+
+    def snapshot_bytes(self, resolution: int) -> int:
+        """Of float32 weights, most of them in 3 x 3 convolutions; measured within a tenth."""
+        pairs = list(zip(self.channels, self.channels[1:] + self.channels[-1:], strict=True))
+        weights = sum(9 * (5 + 3 * self.layers) * a * b for a, b in pairs)
+        return 4 * weights
+
+
+class Students(OneSlot):
+    """The denoising loss of one trial."""
+
+    part_names = ()
+
+    def __init__(self, method: Diffusion, spec: TrajectorySpec, materials: Materials) -> None:
+        from diffusers import DDPMScheduler
+
+        self.pictures = Pictures(spec, materials)
+        self.noising = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+        with seeded(generator(spec.seed, "unet")):
+            self.unet = method.unet(spec.resolution).to(materials.device)
+        super().__init__({"unet": self.unet})
+
+    def losses(self, steps: Sequence[int | None]) -> Tensor:
+        """Mean squared error of the predicted noise, shape (1,)."""
+        import torch
+        import torch.nn.functional as F
+
+        (step,) = steps
+        assert step is not None
+        pixels, seed = self.pictures.batch(step), self.pictures.seed
+        noise = torch.randn(pixels.shape, generator=generator(seed, "image noise", step))
+        source = generator(seed, "image timestep", step)
+        timesteps = torch.randint(len(self.noising), (len(pixels),), generator=source)
+        noise, timesteps = noise.to(pixels), timesteps.to(pixels.device)
+        predicted = self.unet(self.noising.add_noise(pixels, noise, timesteps), timesteps).sample
+        return F.mse_loss(predicted, noise)[None]
+
+    def save(self, slot: int, folder: Path) -> None:
+        from diffusers import DDPMPipeline
+
+        from charsweep.bases import quiet
+
+        with quiet():
+            pipeline = DDPMPipeline(unet=self.unet, scheduler=self.noising)
+            pipeline.save_pretrained(folder, safe_serialization=True)
+
+
+def denoise(
+    unet: UNet2DModel, scheduler: Any, spec: ImageSetSpec, asked: Sequence[Asked]
+) -> NDArray[np.float32]:
+    """Images NHWC float in [0, 1], by any scheduler (`DDPMPipeline` knows only some)."""
+    import torch
+
+    sources = [generator(one.seed, "image", one.place) for one in asked]
+    shape = (3, spec.resolution, spec.resolution)
+    images = torch.stack([torch.randn(shape, generator=source) for source in sources])
+    images = images.to(unet.device) * scheduler.init_noise_sigma
+    scheduler.set_timesteps(spec.inference_steps)
+    takes_source = "generator" in inspect.signature(scheduler.step).parameters
+    more = {"generator": sources} if takes_source else {}
+    with torch.inference_mode():
+        for timestep in scheduler.timesteps:
+            given = scheduler.scale_model_input(images, timestep)
+            predicted = unet(given, timestep).sample
+            images = scheduler.step(predicted, timestep, images, **more).prev_sample
+    return shown(images)
