@@ -26,43 +26,13 @@ import select
 import subprocess
 import sys
 import traceback
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from charsweep.errors import CharsweepError, TrackingError
 from charsweep.store import read_json
-
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # it is on by default
-    "MLFLOW_LOGGING_LEVEL": "WARNING",  # tracking.log is for what went wrong
-    "OMP_NUM_THREADS": "1",  # the cores belong to training
-    "OPENBLAS_NUM_THREADS": "1",
-}
-AGAIN = "run the same command again: what is missing is logged then"
-
-
-def tracking_uri(root: Path, configured: str | None = None) -> str:
-    """Where MLflow keeps its runs: as configured, MLFLOW_TRACKING_URI, or `<root>/mlflow.db`.
-
-    TrackingError for MLflow's old file store, which it no longer reads.
-    """
-    given = configured or os.environ.get("MLFLOW_TRACKING_URI")
-    if not given:
-        _refuse_leftover(root)
-        return f"sqlite:///{root.resolve() / 'mlflow.db'}"
-    if given.startswith("sqlite:///"):
-        return f"sqlite:///{Path(given.removeprefix('sqlite:///')).absolute()}"
-    files_allowed = os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() == "true"
-    if urlsplit(given).scheme in ("", "file") and given != "databricks" and not files_allowed:
-        raise TrackingError(
-            f"MLFLOW_TRACKING_URI is {given}, a folder, which MLflow 3 no longer writes; "
-            f"unset it, or use sqlite:///{root.resolve() / 'mlflow.db'}"
-        )
-    return given
+from charsweep.tracking.place import AGAIN, hush, public, reach, tracking_uri
 
 
 def start(
@@ -152,6 +122,31 @@ def rebuild(
     return read_runs(sweep_folder)
 
 
+def fetch(
+    name: str,
+    sweep_folder: Path,
+    uri: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a sweep's folder from MLflow alone; returns what stands in for the store.
+
+    `write_report(sweep_folder, fetch(name, sweep_folder))` is the report. `progress(fetched,
+    cells)` is called after each cell. TrackingError when MLflow, the sweep, or what it should hold
+    is not there, and when `sweep_folder` is a sweep's own.
+    """
+    hush()
+    uri = tracking_uri(sweep_folder.parent.parent, uri)
+    reach(uri)
+    from charsweep.tracking import fetch as way_back  # imports MLflow: seconds
+
+    try:
+        return way_back.fetch(name, sweep_folder.resolve(), uri, progress)
+    except CharsweepError:
+        raise
+    except Exception as error:
+        raise _explained(error, uri) from error
+
+
 def read_runs(sweep_folder: Path) -> dict[str, str]:
     """Cell key -> MLflow run id, of the cells that MLflow has completely."""
     path = sweep_folder / "runs.json"
@@ -169,15 +164,6 @@ def _cells(lines: list[bytes]) -> list[dict[str, Any]]:
     """Records of `cells.jsonl`; the last one of a cell wins."""
     records = [json.loads(line) for line in lines]
     return list({record["cell"]: record for record in records}.values())
-
-
-def _refuse_leftover(root: Path) -> None:
-    """MLflow's UI prefers an old file store in ./mlruns to the database beside it."""
-    if any(meta.parent.name.isdigit() for meta in root.glob("mlruns/*/meta.yaml")):
-        raise TrackingError(
-            f"{root / 'mlruns'} holds runs of MLflow's old file store, which would hide "
-            f"{root / 'mlflow.db'} from `mlflow ui`; move that folder away"
-        )
 
 
 # -- the process that logs -------------------------------------------------------------------------
@@ -218,8 +204,8 @@ def only_one(sweep_folder: Path, parent: Parent) -> Iterator[None]:
 
 def follow(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:
     """Log each finished cell that MLflow does not have, until the parent has no more."""
-    _reach(os.environ["MLFLOW_TRACKING_URI"])
-    from charsweep.tracking_runs import Experiment  # imports MLflow: seconds
+    reach(os.environ["MLFLOW_TRACKING_URI"])
+    from charsweep.tracking.runs import Experiment  # imports MLflow: seconds
 
     experiment = Experiment(sweep_folder, store_folder, os.environ["MLFLOW_TRACKING_URI"])
     seen: set[bytes] = set()
@@ -248,8 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     sweep_folder = given.sweep_folder.resolve()
     store_folder = (given.store_folder or sweep_folder.parent / "store").resolve()
     root = sweep_folder.parent.parent
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    hush()
     parent = Parent(given.follow)
     try:
         os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(root)
@@ -260,13 +245,13 @@ def main(arguments: list[str] | None = None) -> int:
                 follow(sweep_folder, store_folder, parent)
     except Exception as error:
         if not isinstance(error, CharsweepError):
-            error = _explained(error)
+            error = _explained(error, os.environ["MLFLOW_TRACKING_URI"])
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def _explained(error: Exception) -> TrackingError:
+def _explained(error: Exception, uri: str) -> TrackingError:
     """One line that says where, what and what to do; before it the traceback of a bug of ours."""
     outside = isinstance(error, OSError) or type(error).__module__.startswith(
         ("mlflow", "sqlalchemy")
@@ -275,30 +260,9 @@ def _explained(error: Exception) -> TrackingError:
         traceback.print_exc()
     what = (str(error).strip().splitlines() or [""])[0][:300] or type(error).__name__
     return TrackingError(
-        f"MLflow at {_public(os.environ['MLFLOW_TRACKING_URI'])}: {what}; mend that (a broken "
-        f"mlflow.db can be moved away) and {AGAIN}"
+        f"MLflow at {public(uri)}: {what}; mend that (a broken mlflow.db can be moved away) and "
+        f"{AGAIN}"
     )
-
-
-def _reach(uri: str) -> None:
-    """Ask a server once before MLflow does: its own retries take minutes to give up."""
-    if urlsplit(uri).scheme not in ("http", "https"):
-        return
-    try:
-        urllib.request.urlopen(f"{_public(uri).rstrip('/')}/health", timeout=20).close()
-    except urllib.error.HTTPError:
-        return  # it answers; whether it lets us in is MLflow's matter
-    except OSError as error:
-        raise TrackingError(
-            f"no MLflow server at {_public(uri)} ({error}); start it, or unset MLFLOW_TRACKING_URI "
-            f"for a local mlflow.db, and {AGAIN}"
-        ) from error
-
-
-def _public(uri: str) -> str:
-    """Without a password."""
-    place = urlsplit(uri).netloc
-    return uri.replace(place, place.rpartition("@")[2]) if place else uri
 
 
 if __name__ == "__main__":

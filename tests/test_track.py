@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import dataclasses
 import fcntl
 import json
 import math
@@ -13,6 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,9 @@ from small import loaded_after
 
 from charsweep import track
 from charsweep.errors import TrackingError
+from charsweep.results import CellResult
+from charsweep.store import LossRow, read_losses
+from charsweep.tracking.place import QUIET
 
 STEPS = 120
 READER = """
@@ -40,7 +46,7 @@ for run in client.search_runs([experiment.experiment_id], max_results=1000):
     history = lambda name: client.get_metric_history(run.info.run_id, name)
     curves = {
         name: [(m.step, m.value, m.timestamp) for m in history(name)]
-        for name in ("loss", "lr", "grad_norm") if name in run.data.metrics
+        for name in run.data.metrics if name.startswith("loss") or name in ("lr", "grad_norm")
     }
     runs.append({
         "id": run.info.run_id, "name": run.info.run_name, "status": run.info.status,
@@ -95,6 +101,21 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
     return json.dumps(record) + "\n"
 
 
+def make_gan_cell(root: Path, index: int) -> str:
+    """A cell from nothing: no base, no inference steps, two losses beside the loss, energy."""
+    record = json.loads(make_cell(root, index))
+    trajectory = root / "sweeps" / "store" / record["trajectory"]
+    spec = {"base": None, "learning_rate": 1e-4, "method": {"name": "gan", "settings": {}}}
+    (trajectory / "spec.json").write_text(json.dumps({"key": record["cell"], "spec": spec}))
+    header, *rows = (trajectory / "loss.csv").read_text().splitlines()
+    rows = [f"{row},{2 * n},{-0.5 * n}" for n, row in enumerate(rows)]
+    text = "\n".join([f"{header},loss_discriminator,loss_generator", *rows])
+    (trajectory / "loss.csv").write_text(text)
+    record["values"] = {"method": "gan", "lr": 1e-4, "train_steps": STEPS, "seed": 0}
+    record |= {"base": "", "gains": {}, "energy_wh": 1.5, "co2_g": None}
+    return json.dumps(record) + "\n"
+
+
 def losses(index: int, step: int) -> float:
     return index + 1 / step
 
@@ -116,6 +137,7 @@ def make_sweep(root: Path, name: str) -> Path:
     folder.mkdir(parents=True)
     sweep = {"name": name, "question": "Which learning rate?", "command": "python -m charsweep"}
     sweep |= {"axes": {"lr": [0.1, 0.01, 0.001]}, "plan": {"cells": 3}}
+    sweep |= {"metrics": ["dino", "clip_t"], "objectives": [{"metric": "dino"}]}
     (folder / "sweep.json").write_text(json.dumps(sweep))
     (folder / "cells.jsonl").touch()
     return folder
@@ -134,7 +156,7 @@ def until(condition: Any, seconds: float = 60) -> None:
 
 
 def read(uri: str, name: str) -> Any:
-    environment = {**os.environ, **track.QUIET}
+    environment = {**os.environ, **QUIET}
     command = [sys.executable, "-c", READER, uri, name]
     out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     return json.loads(out.stdout)
@@ -162,13 +184,14 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of three cells that were logged while `cells.jsonl` grew."""
+    """A sweep of four cells that were logged while `cells.jsonl` grew."""
     root = tmp_path_factory.mktemp("a root")
     sweep = make_sweep(root, "lr_grid")
     first, second, third = (
         make_cell(root, index, state)
         for index, state in enumerate(("finished", "diverged", "failed"))
     )
+    fourth = make_gan_cell(root, 3)
     append(sweep, first + second[:50])
     seen: list[tuple[int, int]] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -176,9 +199,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with track.start(sweep, root / "sweeps" / "store", niceness=0) as tracker:
             until(lambda: track.read_runs(sweep))
             assert len(track.read_runs(sweep)) == 1  # half a line is no cell yet
-            append(sweep, second[50:] + third)
+            append(sweep, second[50:] + third + fourth)
+            (sweep / "cells.csv").write_text("cell\n")
+            (sweep / "report").mkdir()
+            (sweep / "report" / "index.html").write_text("<h1>report</h1>")
             assert tracker.wait(lambda *counts: seen.append(counts)) is None
-    assert seen[-1] == (3, 3)
+    assert seen[-1] == (4, 4)
     return root
 
 
@@ -192,23 +218,73 @@ def cell_run(logged: Any, index: int) -> Any:
     return run
 
 
+def parent_run(logged: Any) -> Any:
+    (run,) = (run for run in logged["runs"] if "charsweep.cell" not in run["tags"])
+    return run
+
+
 # -- what is logged --------------------------------------------------------------------------------
 
 
 def test_a_cell_is_a_run_nested_in_the_sweep(root: Path, logged: Any) -> None:
-    assert len(logged["runs"]) == 4
-    (parent,) = (run for run in logged["runs"] if "charsweep.cell" not in run["tags"])
+    assert len(logged["runs"]) == 5
+    parent = parent_run(logged)
     assert parent["status"] == "FINISHED"
-    assert parent["files"] == ["sweep.json"]
+    assert parent["files"] == ["cells.csv", "report/index.html", "sweep.json"]
     assert json.loads(parent["tags"]["charsweep.plan"]) == {"cells": 3}
-    assert "Which learning rate?" in logged["tags"]["mlflow.note.content"]
-    for index, name in enumerate(("lr=1e-01", "lr=1e-02", "lr=1e-03")):
+    for index, name in enumerate(("lr=1e-1", "lr=1e-2", "lr=1e-3")):
         run = cell_run(logged, index)
         assert run["tags"]["mlflow.parentRunId"] == parent["id"]
         assert run["tags"]["charsweep.sweep"] == "lr_grid"
         assert run["tags"]["charsweep.trial"] == str(index)
         assert run["name"] == name
     assert Path(parent["artifacts"]).is_relative_to(root / "mlruns")
+
+
+def test_the_note_is_the_verdict(logged: Any) -> None:
+    first, *_ = logged["tags"]["mlflow.note.content"].splitlines()
+    assert first.startswith("**Which learning rate?** lr")
+    assert "is best on identity: DINO 0.750" in first
+    assert parent_run(logged)["tags"]["mlflow.note.content"].startswith(first)
+
+
+def test_the_saved_view_shows_cells_by_their_first_objective(logged: Any) -> None:
+    view = json.loads(logged["tags"]["mlflow.sharedViewState.charsweep"])
+    packed = view["state"].removeprefix("deflate;")
+    state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`dino`", False)
+    assert state["selectedColumns"][:3] == ["params.`lr`", "metrics.`dino`", "metrics.`clip_t`"]
+    kinds = [chart["type"] for chart in state["compareRunCharts"]]
+    assert kinds == ["LINE", "BAR", "BAR", "IMAGE"]
+
+
+def test_a_cell_from_nothing_lacks_what_it_has_not(logged: Any) -> None:
+    run = cell_run(logged, 3)
+    assert run["name"] == "lr=1e-4"
+    assert run["params"].keys().isdisjoint({"base", "inference_steps"})
+    assert run["curves"]["loss_generator"][:3:2] == [
+        [1, 0, run["curves"]["loss"][0][2]],
+        [3, -1, run["curves"]["loss"][2][2]],
+    ]
+    assert len(run["curves"]["loss_discriminator"]) == STEPS
+    assert run["metrics"]["energy_wh"] == 1.5
+    assert run["metrics"].keys().isdisjoint({"co2_g", "clip_t", "dino_gain"})
+
+
+@pytest.mark.parametrize(
+    ("values", "axes", "name"),
+    [
+        ({"method": "gan", "train_steps": 2000}, ["method", "train_steps"], "gan, 2,000 steps"),
+        ({"method": "lora", "lr": 5e-5, "seed": 1}, ["lr", "seed"], "lr=5e-5, seed 1"),
+        ({"method": "lora", "lr": 0.1, "train_steps": 8}, [], "lora, lr=1e-1, 8 steps"),
+        ({"method.rank": 4, "inference_steps": 50}, ["method.rank", "inference_steps", "lr"],
+         "method.rank=4, 50 inference steps"),
+    ],
+)  # fmt: skip
+def test_a_run_is_named_in_words(values: dict[str, Any], axes: list[str], name: str) -> None:
+    from charsweep.tracking.values import run_name
+
+    assert run_name({"values": values}, axes) == name
 
 
 def test_states_are_told_apart(logged: Any) -> None:
@@ -261,7 +337,9 @@ def test_contact_sheet_spec_and_scores_are_artifacts(root: Path, logged: Any) ->
     run = cell_run(logged, 0)
     wanted = {"contact_sheet.png", "spec.json", "images.json", "scores/dino--0.json"}
     assert wanted <= set(run["files"])
-    assert any(name.startswith("images/contact_sheet+step+120") for name in run["files"])
+    pictures = [name.partition("+step+0+")[0] for name in run["files"] if name.endswith(".png")]
+    rows = ["images/exam~01 jumping", "images/exam~02 asleep"]
+    assert pictures == ["contact_sheet.png", "images/contact_sheet", *rows]
     assert run["tags"]["mlflow.loggedImages"]
     with Image.open(Path(run["artifacts"]) / "contact_sheet.png") as sheet:
         assert sheet.size == (32, 32)
@@ -271,7 +349,7 @@ def test_contact_sheet_spec_and_scores_are_artifacts(root: Path, logged: Any) ->
 
 def test_runs_json_names_the_run_of_each_cell(root: Path, logged: Any) -> None:
     runs = track.read_runs(root / "sweeps" / "lr_grid")
-    assert runs == {f"{index:012x}": cell_run(logged, index)["id"] for index in range(3)}
+    assert runs == {f"{index:012x}": cell_run(logged, index)["id"] for index in range(4)}
 
 
 # -- interruptions ---------------------------------------------------------------------------------
@@ -324,9 +402,61 @@ def test_rebuilt_elsewhere_from_the_store_alone(
     assert not (tmp_path / "mlflow.db").exists()
     found = peek(tmp_path / "elsewhere" / "runs.db")
     assert {cell: run for cell, [(run, _, _)] in found.items()} == runs
-    outcome = [found[f"{index:012x}"][0][1:] for index in (0, 1, 2, 2000)]
+    outcome = [found[f"{index:012x}"][0][1:] for index in (0, 1, 2, 3, 2000)]
     finished, diverged, failed = ("FINISHED", STEPS), ("KILLED", 37), ("FAILED", STEPS)
-    assert outcome == [finished, diverged, failed, finished]
+    assert outcome == [finished, diverged, failed, finished, finished]
+
+
+# -- the way back ----------------------------------------------------------------------------------
+
+
+def test_a_sweep_comes_back_from_mlflow_alone(root: Path, logged: Any, tmp_path: Path) -> None:
+    sweep, back = root / "sweeps" / "lr_grid", tmp_path / "sweeps" / "lr_grid"
+    seen: list[tuple[int, int]] = []
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    store = track.fetch("lr_grid", back, uri, lambda *counts: seen.append(counts))
+    assert (store, seen[-1]) == (back / "fetched", (4, 4))
+    asked, found = (
+        [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+        for folder in (sweep, back)
+    )
+    kept = {field.name for field in dataclasses.fields(CellResult)}
+    assert found == [{k: v for k, v in record.items() if k in kept} for record in asked]
+    assert json.loads((back / "sweep.json").read_text()) == json.loads(
+        (sweep / "sweep.json").read_text()
+    )
+    for record in asked:
+        old, new = root / "sweeps" / "store", back / "fetched"
+        compare_losses(*(read_losses(f / record["trajectory"] / "loss.csv") for f in (old, new)))
+        if record["images"]:
+            files = [path.name for path in (old / record["images"]).glob("*.png")]
+            assert len(files) == 4
+            for file in files:
+                one, other = (Image.open(store / record["images"] / file) for store in (old, new))
+                with one, other:
+                    assert one.tobytes() == other.tobytes()
+
+
+def compare_losses(before: list[LossRow], after: list[LossRow]) -> None:
+    """The same up to the last step that was logged; infinity comes back as NaN."""
+    assert after
+    for one, other in zip(before, after, strict=False):
+        assert one.step == other.step
+        assert one.parts == other.parts
+        assert one.loss == other.loss or not math.isfinite(one.loss + other.loss)
+        assert one.seconds == pytest.approx(other.seconds, abs=1.1e-3)
+        assert other.lr == 1e-4
+
+
+def test_what_is_not_in_mlflow_is_said(root: Path, logged: Any, tmp_path: Path) -> None:
+    uri, empty = f"sqlite:///{root / 'mlflow.db'}", tmp_path / "sweeps" / "lr_grid"
+    with pytest.raises(TrackingError, match=r"has no sweep nothing; it has .*lr_grid"):
+        track.fetch("nothing", empty, uri)
+    with pytest.raises(TrackingError, match="was written by the sweep itself"):
+        track.fetch("lr_grid", root / "sweeps" / "lr_grid", uri)
+    with pytest.raises(TrackingError, match=r"there is no .*mlflow\.db; set"):
+        track.fetch("lr_grid", empty)
+    assert not list(tmp_path.iterdir())
 
 
 # -- where MLflow is -------------------------------------------------------------------------------
