@@ -44,6 +44,10 @@ def act(words: Sequence[str]) -> None:
     unknown = [word for word in words if word.startswith("-") and not _is_known(word)]
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option; see python -m charsweep --help")
+    if any(word.replace("'", "") == "action=ui" for word in words):  # needs no cell of any sweep
+        from charsweep.ui import show
+
+        return show(list(words))
     from charsweep.config import load_sweep
 
     sweep = load_sweep(words)
@@ -55,6 +59,7 @@ def act(words: Sequence[str]) -> None:
 
     actions = {"run": run.run, "plan": run.show_plan, "report": run.rebuild_report}
     actions[sweep.settings.action](sweep)
+    return None
 
 
 def _is_known(word: str) -> bool:

@@ -102,6 +102,12 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
     )
 
 
+def load_settings(overrides: Sequence[str]) -> Settings:
+    """Compose and check the settings alone: enough where no cell is asked for."""
+    with _Composing():
+        return _check(_compose(_with_search_path(overrides)))
+
+
 # -- composing -------------------------------------------------------------------------------------
 
 

@@ -128,6 +128,7 @@ class Runtime(pydantic.BaseModel):
     country: Country
     tracking: bool
     tracking_uri: Text | None
+    port: Annotated[int, Field(ge=1, le=65535)] | None
     resume_seconds: Annotated[float, Field(gt=0)]
 
 
@@ -135,7 +136,7 @@ class Settings(pydantic.BaseModel):
     """The whole configuration of one combination of axis values."""
 
     model_config = STRICT
-    action: Literal["run", "plan", "report"]
+    action: Literal["run", "plan", "report", "ui"]
     name: FolderName
     question: str
     root: Text

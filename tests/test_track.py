@@ -255,7 +255,7 @@ def test_the_saved_view_shows_cells_by_their_first_objective(logged: Any) -> Non
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`dino`", False)
     assert state["selectedColumns"][:3] == ["params.`lr`", "metrics.`dino`", "metrics.`clip_t`"]
     kinds = [chart["type"] for chart in state["compareRunCharts"]]
-    assert kinds == ["LINE", "BAR", "BAR", "IMAGE"]
+    assert kinds == ["LINE", "IMAGE", "BAR", "BAR"]
 
 
 def test_a_cell_from_nothing_lacks_what_it_has_not(logged: Any) -> None:

@@ -75,6 +75,7 @@ def saved_view(sweep: Mapping[str, Any]) -> str:
         ],
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": charts(objectives, scores),
+        "isAccordionReordered": True,  # else the UI sorts sections by name, pictures first
         "compareRunSections": [
             {
                 "uuid": SECTION,
@@ -93,7 +94,7 @@ def saved_view(sweep: Mapping[str, Any]) -> str:
 
 
 def charts(objectives: Sequence[str], scores: Sequence[str]) -> list[dict[str, Any]]:
-    """The loss curves, the objectives against each other, a bar per score, the pictures."""
+    """The loss curves, the objectives against each other, the pictures, a bar per score."""
     found = [_chart("LINE", "loss", **_of("loss"), **_curve())]
     if len(objectives) > 1:
         across, up = objectives[1], objectives[0]
@@ -105,11 +106,10 @@ def charts(objectives: Sequence[str], scores: Sequence[str]) -> list[dict[str, A
                 yaxis={"key": up, "type": "METRIC"},
             )
         )
-    found += [_chart("BAR", name, **_of(name)) for name in scores]
     found.append(
         _chart("IMAGE", "pictures", imageKeys=["contact_sheet"], step=0, showRunParams=False)
     )
-    return found
+    return found + [_chart("BAR", name, **_of(name)) for name in scores]
 
 
 def _chart(kind: str, name: str, **settings: Any) -> dict[str, Any]:
