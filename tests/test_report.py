@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import itertools
-import json
-import math
 import os
-import random
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,158 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_sweep import EVIL, METRICS, FakeSweep, dino
 from PIL import Image
 from small import loaded_after
 
 from charsweep.errors import StoreError
 from charsweep.report import __main__, data, groups, labels, lines, verdict, write_report
-from charsweep.report import sheets as sheets_module
-
-METRICS = ["clip_i", "clip_t", "dino", "diversity", "copy", "quality_ratio"]
-BASE = {"clip_i": 0.62, "clip_t": 0.30, "dino": 0.55, "diversity": 0.3, "copy": 0.5}
-PROMPTS = ["a picture of UnicornGirl jumping", "a picture of UnicornGirl <b>sitting</b> & waving"]
-EVIL = "<script>alert(1)</script>"
-
-
-class FakeSweep:
-    """A sweep's folder and store as the contract describes them, of flat colours and sines."""
-
-    def __init__(self, root: Path, axes: dict[str, list[Any]], **sweep: Any) -> None:
-        self.folder, self.store = root / "sweeps" / "fake", root / "sweeps" / "store"
-        self.folder.mkdir(parents=True)
-        self.store.mkdir()
-        self.axes = axes
-        self.cells: list[dict[str, Any]] = []
-        drawing = root / 'it\'s "quoted" <01>.png'
-        Image.new("RGBA", (40, 60), (255, 0, 128, 128)).save(drawing)
-        fixed = {"method": "dreambooth_lora", "lr": 1e-3, "train_steps": 40}
-        fixed |= {"inference_steps": 50, "seed": 0}
-        self.fixed = fixed
-        self.sweep: dict[str, Any] = {
-            "name": "fake",
-            "question": "Which learning rate teaches the character best?",
-            "command": "python -m charsweep +sweep=fake",
-            "started": "2026-11-22T17:30:00+00:00",
-            "finished": "2026-11-22T17:35:00+00:00",
-            "axes": axes,
-            "fixed": {name: value for name, value in fixed.items() if name not in axes},
-            "settings": {"models": {"name": "embedded"}},
-            "objectives": [
-                {"metric": "dino", "direction": "maximize"},
-                {"metric": "clip_t", "direction": "maximize"},
-            ],
-            "metrics": METRICS,
-            "character": {
-                "name": "unicorn_girl",
-                "identifier": "UnicornGirl",
-                "class_noun": "girl",
-                "images": [str(drawing), str(root / "gone.png")],
-                "captions": [EVIL, "a picture that is gone"],
-            },
-            "exam": {"prompts": PROMPTS, "seeds": [0, 1]},
-            "references": {
-                "base": {
-                    "sdxl": {
-                        "scores": BASE,
-                        "images": self.draw("base-sdxl--0/step-000000/exam", "gray"),
-                    }
-                },
-                "truth": {
-                    "scores": {"dino": 0.93, "clip_i": 0.92, "clip_t": 0.31},
-                    "images": self.draw("truth--0/step-000000/exam", "gold", seeds=1),
-                },
-                "real": {"dino": 0.9, "clip_i": 0.91},
-            },
-            "plan": {
-                "cells": len(list(itertools.product(*axes.values()))),
-                "trajectories": 1,
-                "steps_asked": 700,
-                "steps_needed": 100,
-                "images": 28,
-                "seconds": 250.0,
-                "bytes": 12345678,
-            },
-            "environment": {"charsweep": "0.1.0", "python": "3.11", "device": "cpu", "threads": 2},
-            **sweep,
-        }
-
-    def draw(self, folder: str, colour: Any, seeds: int = 2) -> str:
-        """An image set of one colour."""
-        place = self.store / folder
-        place.mkdir(parents=True)
-        files = []
-        for index in range(len(PROMPTS) * seeds):
-            Image.new("RGB", (16, 16), colour).save(place / f"{index:03d}.png")
-            files.append(
-                {"file": f"{index:03d}.png", "prompt": index // seeds, "seed": index % seeds}
-            )
-        manifest = {"prompts": PROMPTS, "seeds": list(range(seeds)), "files": files}
-        (place / "images.json").write_text(json.dumps(manifest))
-        return folder
-
-    def add(self, state: str = "finished", **values: Any) -> dict[str, Any]:
-        """One more cell; `scores` among the values overrides its scores."""
-        number = len(self.cells)
-        given = values.pop("scores", {})
-        point = {**self.fixed, **values}
-        sharing = {k: v for k, v in point.items() if k not in ("train_steps", "inference_steps")}
-        slug = "-".join(str(value) for value in sharing.values())
-        trajectory = f"trajectory-{slug}--0"
-        chance = random.Random(number)
-        scores: dict[str, Any] = {}
-        if state == "finished":
-            scores = {name: round(chance.uniform(0.2, 0.9), 6) for name in METRICS} | given
-        known = {name: scores[name] for name in scores if scores[name] is not None}
-        self.losses(trajectory, point["train_steps"], state == "diverged", number)
-        folder = f"{trajectory}/step-{point['train_steps']:06d}/exam-{number}"
-        colour = tuple(chance.randrange(256) for _ in range(3))
-        cell = {
-            "cell": f"{number:012x}",
-            "state": state,
-            "trial": number,
-            "values": point,
-            "base": "sdxl",
-            "trajectory": trajectory,
-            "step": point["train_steps"],
-            "images": self.draw(folder, colour) if state == "finished" else None,
-            "diverged_at": 23 if state == "diverged" else None,
-            "error": f"out of memory {EVIL}" if state == "failed" else None,
-            "scores": scores,
-            "gains": {name: known[name] - BASE[name] for name in known if name in BASE},
-            "size_mb": 0.31,
-            "train_seconds": 25.125,
-            "paid_seconds": 12.5,
-            "sample_seconds": 6.0,
-            "seconds_per_step": 0.025,
-            "peak_memory_mb": 900.0,
-        }
-        self.cells.append(cell)
-        return cell
-
-    def losses(self, trajectory: str, steps: int, diverged: bool, number: int) -> None:
-        """A falling sine, or one that blows up at step 23."""
-        folder = self.store / trajectory
-        folder.mkdir(exist_ok=True)
-        rows = ["step,loss,lr,grad_norm,seconds"]
-        for step in range(1, (23 if diverged else steps) + 1):
-            loss = 0.1 + 0.02 * math.sin(step + number) + 1 / (step + 5)
-            if diverged:
-                loss = math.nan if step == 23 else 0.1 * 1.6**step
-            rows.append(f"{step},{loss},0.001,1.0,0.02")
-        (folder / "loss.csv").write_text("\n".join(rows) + "\n")
-
-    def report(self) -> str:
-        """Write the sweep's files, make the report, return its HTML."""
-        (self.folder / "sweep.json").write_text(json.dumps(self.sweep))
-        lines_ = [json.dumps(cell, ensure_ascii=False) for cell in self.cells]
-        (self.folder / "cells.jsonl").write_text("".join(line + "\n" for line in lines_), "utf-8")
-        index = write_report(self.folder, self.store)
-        assert index == self.folder / "report" / "index.html"
-        return index.read_text(encoding="utf-8")
-
-
-def dino(score: float, prompt: float = 0.3) -> dict[str, Any]:
-    return {"dino": score, "clip_t": prompt, "clip_i": 0.7, "quality_ratio": 0.5}
 
 
 @pytest.fixture
@@ -182,8 +33,7 @@ def lr_grid(tmp_path: Path) -> FakeSweep:
 
 
 def judged(sweep: FakeSweep) -> verdict.Verdict:
-    sweep.report()
-    return verdict.judge(data.load_record(sweep.folder, sweep.store))
+    return verdict.judge(sweep.record())
 
 
 class Requests(HTMLParser):
@@ -209,7 +59,9 @@ def test_figures_equal_the_cells(lr_grid: FakeSweep) -> None:
             if score is not None:
                 assert (repr(score), f"{score:.3f}") in values
         assert ("25.125", "25.1") in values
-    with (lr_grid.folder / "report" / "table.csv").open(newline="", encoding="utf-8") as file:
+    with (lr_grid.folder / "report" / "tables" / "cells.csv").open(
+        newline="", encoding="utf-8"
+    ) as file:
         rows = list(csv.DictReader(file))
     assert [row["cell"] for row in rows] == [cell["cell"] for cell in reversed(lr_grid.cells)]
     for row, cell in zip(reversed(rows), lr_grid.cells, strict=True):
@@ -240,7 +92,9 @@ def test_nothing_is_requested_from_outside(lr_grid: FakeSweep) -> None:
     assert not seen.tags & {"script", "link", "iframe", "object"}
     assert all(not re.match(r"(?i)(https?:)?//", target) for target in seen.targets)
     files = [target for target in seen.targets if not target.startswith("data:")]
-    assert files == ["table.csv"]
+    report = lr_grid.folder / "report"
+    assert {Path(file).name for file in files} >= {"cells.csv", "report.pdf", "verdicts.md"}
+    assert all((report / file).exists() for file in files)
 
 
 def test_states_are_told_apart(lr_grid: FakeSweep) -> None:
@@ -270,7 +124,7 @@ def test_ties_are_said(tmp_path: Path, second: float, tied: bool) -> None:
         sweep.add(lr=lr, scores=dino(score))
     found = judged(sweep)
     assert ("tied with lr = 1e-3" in found.sentences[0].split(";")[0]) is tied
-    marks = found.marks(data.load_record(sweep.folder, sweep.store).cells[1])
+    marks = found.marks(sweep.record().cells[1])
     assert ("tie identity" in marks) is tied
 
 
@@ -321,7 +175,7 @@ def test_two_axes_with_seeds(tmp_path: Path) -> None:
     assert found.sentences[0].startswith("lora · train_steps 40 is best on identity: DINO 0.800")
     assert "0.750 to 0.850" in page
     assert "Methods, each at its own best" in page
-    record = data.load_record(sweep.folder, sweep.store)
+    record = sweep.record()
     plan = lines.plan_lines(record, "train_steps")
     assert [label for label, _, _ in plan.groups] == ["lora", "dreambooth_lora"]
     mark = lines.marks_of(plan, plan.groups[0][2], "dino")[0]
@@ -401,8 +255,7 @@ def test_an_interrupted_report_leaves_the_old_one(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sheets_module, "draw_sheet", interrupted)
-    monkeypatch.setattr("charsweep.report.page.draw_sheet", interrupted)
+    monkeypatch.setattr("charsweep.report.content.draw_sheet", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_report(lr_grid.folder, lr_grid.store)
     assert (lr_grid.folder / "report" / "index.html").read_text("utf-8") == before
@@ -419,7 +272,7 @@ def test_a_full_disk_is_said(lr_grid: FakeSweep, monkeypatch: pytest.MonkeyPatch
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("charsweep.report.page.draw_losses", full)
+    monkeypatch.setattr("charsweep.report.content.draw_losses", full)
     with pytest.raises(StoreError, match=r"No space left.*python -m charsweep\.report"):
         write_report(lr_grid.folder, lr_grid.store)
     assert (lr_grid.folder / "report" / "index.html").read_text("utf-8") == before
@@ -461,7 +314,7 @@ def test_many_columns_are_split(tmp_path: Path) -> None:
     page = sweep.report()
     assert "(3 of 3)" in page
     assert (sweep.folder / "report" / "contact_sheets" / "sheet-train_steps-3.png").exists()
-    curves = data.load_record(sweep.folder, sweep.store).curves
+    curves = sweep.record().curves
     assert len(curves) == 1
     assert curves[0].steps[-1] == 250
     assert "1 of these 25 sheets are files" in page
@@ -508,6 +361,6 @@ def test_pareto_keeps_equal_points(tmp_path: Path) -> None:
     for lr in sweep.axes["lr"]:
         sweep.add(lr=lr, scores=dino(0.7 if lr > 0.005 else 0.6))
     sweep.report()
-    record = data.load_record(sweep.folder, sweep.store)
+    record = sweep.record()
     front = groups.pareto(groups.points_of(record), record.sweep.objectives)
     assert [point.values["lr"] for point in front] == [0.01, 0.1]

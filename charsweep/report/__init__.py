@@ -1,12 +1,13 @@
-"""A sweep's folder and the store in, `report/index.html` out; no torch anywhere."""
+"""A sweep's folder and the store in, `report/` out (a page, a PDF, tables); no torch anywhere."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
 def write_report(sweep_folder: Path, store_folder: Path) -> Path:
-    """Write `sweep_folder/report/` and return its index.html.
+    """Write `sweep_folder/report/` (index.html, report.pdf, tables/, …) and return its index.html.
 
     Reads sweep.json, cells.jsonl, every trajectory's loss.csv and the image sets. The folder is
     made beside its final place and swapped in, so a reader sees the old report or the new one.
@@ -18,4 +19,18 @@ def write_report(sweep_folder: Path, store_folder: Path) -> Path:
     return write(sweep_folder, store_folder)
 
 
-__all__ = ["write_report"]
+def write_report_together(
+    name: str, sweep_folders: Sequence[Path], store_folder: Path, final_folder: Path
+) -> Path:
+    """Write one report on several sweeps of one store into `final_folder`; return its index.html.
+
+    Each sweep is a part with its own question and plots; tables, fronts and advantages are over
+    all their cells. What makes scores incomparable (exam, character, encoders) is said in its
+    notes. Raises StoreError as `write_report` does.
+    """
+    from charsweep.report.write import write_together
+
+    return write_together(name, sweep_folders, store_folder, final_folder)
+
+
+__all__ = ["write_report", "write_report_together"]

@@ -1,4 +1,4 @@
-"""How every plot looks and how it is written: one style, colours, PNG and SVG, dark twin.
+"""How every plot looks and how it is written: one style, colours, PNG and SVG, dark twin, paper.
 
 Matplotlib's object-oriented API on Agg only: no pyplot, no global state, no display.
 """
@@ -10,16 +10,17 @@ import io
 import itertools
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
 from charsweep.report.data import Value, is_numeric
@@ -31,45 +32,55 @@ CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 LIFTED = {"#0072b2": "#4aa3df", "#56b4e9": "#a5dbff", "#009e73": "#22b98d"}  # on black
 MARKERS = "osD^vP"
 
+BASE_SIZE = 9.5
+SIZES: Mapping[str, float] = {  # points on a screen; on paper all shrink together
+    "font.size": BASE_SIZE,
+    "axes.titlesize": 10.5,
+    "legend.fontsize": 8.5,
+    "axes.linewidth": 0.8,
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5.5,
+}
 STYLE: Mapping[str, object] = {
     "font.family": ["DejaVu Sans"],
-    "font.size": 9.5,
     "text.color": INK,
     "text.parse_math": False,  # an axis value may hold a dollar sign
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
-    "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.linewidth": 0.8,
     "grid.color": GRID,
-    "grid.linewidth": 0.8,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 5.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # text that can be searched and copied
     "svg.hashsalt": "charsweep",  # the same report twice is the same file
 }
 
 
+Paint = Callable[[FigureBase], None]
+
+
 @dataclass(frozen=True)
 class Plot:
-    """A figure that was written: its name, what it shows, and the SVG that the page inlines."""
+    """A figure that was written: where, what it shows, the page's SVG, and how to paint it anew."""
 
-    name: str
+    file: Path  # without .svg or .png
     alt: str
     svg: str
+    size: tuple[float, float]  # inches
+    paint: Paint
+    has_png: bool = True
 
     @property
     def uri(self) -> str:
@@ -95,12 +106,19 @@ class LegendEntry:
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def style(scale: float = 1) -> Iterator[None]:
     """Everything drawn inside looks like charsweep; the caller's rcParams come back after."""
-    with mpl.rc_context(rc=dict(STYLE)), warnings.catch_warnings():  # type: ignore[arg-type]  # keys
+    sizes = {name: size * scale for name, size in SIZES.items()}
+    settings: Any = {**STYLE, **sizes}  # matplotlib types each key by itself
+    with mpl.rc_context(rc=settings), warnings.catch_warnings():
         # A caption may hold letters that DejaVu Sans lacks; a box in a plot is no reason to warn.
         warnings.filterwarnings("ignore", message=".*missing from font.*")
         yield
+
+
+def pt(size: float) -> float:
+    """A size in points, shrunk with everything else when the plot is painted on paper."""
+    return size * float(mpl.rcParams["font.size"]) / BASE_SIZE
 
 
 @dataclass(frozen=True)
@@ -114,34 +132,46 @@ class Margins:
     bottom: float = 0.52
 
 
-def new_figure(
-    width: float,
-    height: float,
-    margins: Margins,
-    panels: int = 1,
-    columns: int = 1,
-    below: float = 0,
-) -> tuple[Figure, list[Axes]]:
+@dataclass(frozen=True)
+class Layout:
     """Panels of so many inches in rows, and `below` them room for a legend."""
-    rows = math.ceil(panels / columns)
-    total = (width * columns, height * rows + below)
-    figure = Figure(figsize=total)
-    FigureCanvasAgg(figure)
-    axes = []
-    for index in range(panels):
-        row, column = divmod(index, columns)
-        box = (
-            (column * width + margins.left) / total[0],
-            ((rows - 1 - row) * height + margins.bottom + below) / total[1],
-            (width - margins.left - margins.right) / total[0],
-            (height - margins.top - margins.bottom) / total[1],
+
+    width: float
+    height: float
+    margins: Margins = Margins()
+    panels: int = 1
+    columns: int = 1
+    below: float = 0
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Inches of the whole figure."""
+        rows = math.ceil(self.panels / self.columns)
+        return self.width * self.columns, self.height * rows + self.below
+
+    def axes_on(self, figure: FigureBase) -> list[Axes]:
+        """The panels' axes, placed by their share of the figure, however large that is."""
+        return [figure.add_axes(self.box(index)) for index in range(self.panels)]
+
+    def box(self, index: int) -> tuple[float, float, float, float]:
+        """Left, bottom, width and height of a panel as shares of the figure."""
+        (width, height), margins = self.size, self.margins
+        row, column = divmod(index, self.columns)
+        rows = math.ceil(self.panels / self.columns)
+        return (
+            (column * self.width + margins.left) / width,
+            ((rows - 1 - row) * self.height + margins.bottom + self.below) / height,
+            (self.width - margins.left - margins.right) / width,
+            (self.height - margins.top - margins.bottom) / height,
         )
-        axes.append(figure.add_axes(box))
-    return figure, axes
 
 
 def add_legend(
-    figure: Figure, entries: Sequence[LegendEntry], title: str, columns: int, markers: bool = True
+    figure: FigureBase,
+    entries: Sequence[LegendEntry],
+    title: str,
+    columns: int,
+    markers: bool = True,
 ) -> None:
     """A legend along the lower edge."""
     handles = [
@@ -165,21 +195,25 @@ def legend_height(entries: int, columns: int, title: str) -> float:
 
 
 def save(
-    figure: Figure,
-    folder: Path,
-    name: str,
+    layout: Layout,
+    paint: Paint,
+    file: Path,
     alt: str,
     colours: Sequence[Colour] = (),
     png: bool = True,
 ) -> Plot:
-    """Write NAME.png (for slides) and NAME.svg (for papers) and return the page's SVG."""
+    """Write FILE.png (for slides) and FILE.svg (for papers) and return the plot for the page."""
+    figure = Figure(figsize=layout.size)
+    FigureCanvasAgg(figure)
+    paint(figure)
+    file.parent.mkdir(parents=True, exist_ok=True)
     if png:
-        figure.savefig(folder / f"{name}.png", format="png", dpi=160)
+        figure.savefig(f"{file}.png", format="png", dpi=160)
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Title": alt})
     svg = text.getvalue()
-    (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
-    return Plot(name, alt, with_dark_twin(svg, colours))
+    Path(f"{file}.svg").write_text(svg, encoding="utf-8")
+    return Plot(file, alt, with_dark_twin(svg, colours), layout.size, paint, png)
 
 
 def with_dark_twin(svg: str, colours: Sequence[Colour]) -> str:
@@ -220,8 +254,9 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
     return placed
 
 
-def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]], size: float = 8) -> None:
+def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     """Write (y, text, colour) in the margin right of the plot, moved apart where they collide."""
+    size = pt(8)
     low, high = axes.get_ylim()
     inside = [(y, text, colour) for y, text, colour in labels if low <= y <= high]
     height = axes.get_window_extent().height / axes.figure.dpi * 72  # in points

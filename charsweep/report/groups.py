@@ -8,7 +8,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from charsweep.report.data import CellRow, Objective, Record, Value, axis_position
+from charsweep.report.data import (
+    COSTS,
+    ENERGY,
+    CellRow,
+    Objective,
+    Record,
+    Value,
+    axis_position,
+)
 from charsweep.report.labels import point_text
 
 SEED = "seed"
@@ -51,6 +59,10 @@ class Point:
     def cost(self, name: str) -> float | None:
         """The mean size, time or memory over the finished seeds."""
         return mean([cell.costs[name] for cell in self.finished if name in cell.costs])
+
+    def value(self, name: str) -> float | None:
+        """The mean of a metric or of a cost."""
+        return self.cost(name) if name in (*COSTS, *ENERGY) else self.mean(name)
 
 
 def mean(values: Iterable[float]) -> float | None:
@@ -96,10 +108,13 @@ def ranked(points: Sequence[Point], objective: Objective) -> list[tuple[Point, f
 
 
 def pareto(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:
-    """The points that no other point equals or beats on every objective and beats on one."""
+    """The points that no other point equals or beats on every objective and beats on one.
+
+    An objective may be a cost.
+    """
 
     def worth(point: Point) -> tuple[float, ...] | None:
-        scores = [point.mean(one.metric) for one in objectives]
+        scores = [point.value(one.metric) for one in objectives]
         if any(score is None for score in scores):
             return None
         return tuple(

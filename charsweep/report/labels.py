@@ -34,6 +34,11 @@ METRICS = {
         "quality ratio",
         "share of exam pictures that are the character, follow the prompt and are no copy",
     ),
+    "colour": MetricLabel(
+        "colour",
+        "colour (histogram overlap)",
+        "how alike the colours of drawn and training images are (Bhattacharyya, 0 to 1)",
+    ),
 }
 AXES = {
     "lr": "learning rate",
@@ -48,6 +53,23 @@ COSTS = {
     "seconds_per_step": "s per step",
     "sample_seconds": "drawing, s",
     "peak_memory_mb": "peak memory, MB",
+    "energy_wh": "energy, Wh",
+    "co2_g": "CO₂, g",
+}
+COST_UNITS = {
+    "size_mb": "MB",
+    "train_seconds": "s",
+    "paid_seconds": "s",
+    "seconds_per_step": "s",
+    "sample_seconds": "s",
+    "peak_memory_mb": "MB",
+    "energy_wh": "Wh",
+    "co2_g": "g",
+}
+COST_WORDS = {  # on a plot's axis
+    "train_seconds": "training time of the cell alone, s",
+    "size_mb": "size of the taught weights, MB",
+    "energy_wh": "energy, Wh",
 }
 
 # The low / medium / high of the study's table, read off the quality ratio in thirds. By hand.
@@ -58,6 +80,11 @@ LEVELS = "low below 1/3, medium from 1/3, high from 2/3 of the exam pictures"
 def metric_label(metric: str) -> MetricLabel:
     """The label of a metric; a plug-in this file does not know is called by its name."""
     return METRICS.get(metric) or MetricLabel(metric, metric.replace("_", " "), "")
+
+
+def cost_label(name: str) -> str:
+    """The heading of a size, a time or an energy, with its unit."""
+    return COSTS.get(name) or name.replace("_", " ")
 
 
 def axis_label(axis: str) -> str:

@@ -73,7 +73,7 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     log = axis == "lr" or spans_decades(values)
     log = log and is_numeric(values) and all(float(value or 0) > 0 for value in values)
     few = len(combos) <= MOST_LINES
-    by = next((name for name in others if len(record.axes[name]) <= MOST_LINES), None)
+    by = next((name for name in others if is_short(record, name, cells)), None)
     if few and len(others) != 1:  # every combination of two or more axes is a line of its own
         lines = tuple(
             (point_text(own[0].values, others), index, tuple(own))
@@ -83,23 +83,31 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     if by is None:  # no axis has few enough values to be told apart by colour
         thin = tuple((0, tuple(own)) for own in combos)
         return LinePlan(axis, values, log, ("all",), (("mean", 0, tuple(cells)),), thin, "")
-    colour = {value: index for index, value in enumerate(record.axes[by])}
+    known = record.axes[by]
+    if any(by not in cell.values for cell in cells) and None not in known:
+        known = (*known, None)  # a method that has no such axis gets a colour of its own
+    colour = {value: index for index, value in enumerate(known)}
     groups = tuple(
         (value_text(by, value), colour[value], tuple(own))
         for own in split(cells, [by])
-        for value in [own[0].values[by]]
+        for value in [own[0].values.get(by)]
     )
-    thin = () if few else tuple((colour[own[0].values[by]], tuple(own)) for own in combos)
+    thin = () if few else tuple((colour[own[0].values.get(by)], tuple(own)) for own in combos)
     title = axis_label(by) if few else f"{axis_label(by)} (mean over the rest)"
-    return LinePlan(axis, values, log, record.axes[by], groups, thin, title)
+    return LinePlan(axis, values, log, known, groups, thin, title)
+
+
+def is_short(record: Record, axis: str, cells: Sequence[CellRow]) -> bool:
+    """Whether the values of an axis, or the lack of one, can be told apart by colour."""
+    lacks = any(axis not in cell.values for cell in cells)
+    return len(record.axes[axis]) + lacks <= MOST_LINES
 
 
 def split(cells: Sequence[CellRow], axes: Sequence[str]) -> list[list[CellRow]]:
-    """The cells by their values on `axes`, in the order of the grid."""
+    """The cells by their values on `axes` (None where they lack one), in the order of the grid."""
     parts: dict[tuple[Value, ...], list[CellRow]] = {}
     for cell in cells:
-        if all(axis in cell.values for axis in axes):
-            parts.setdefault(tuple(cell.values[axis] for axis in axes), []).append(cell)
+        parts.setdefault(tuple(cell.values.get(axis) for axis in axes), []).append(cell)
     return list(parts.values())
 
 

@@ -9,25 +9,28 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from charsweep.report.data import LossCurve, Record, Value, is_numeric
 from charsweep.report.figures import (
     BAD,
+    MUTED,
+    Layout,
     LegendEntry,
-    Margins,
     Plot,
     add_legend,
     colours_for,
     legend_height,
-    new_figure,
+    pt,
     save,
 )
 from charsweep.report.labels import axis_label, value_text
 
 Floats = NDArray[np.float64]
 MOST_RAW = 12  # past it, raw losses hide each other and only smooth ones are drawn
+SHARE_DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.4)), "-.")  # one per network of a method
 MOST_POINTS = 240  # of one drawn line; more cannot be told apart on a screen
 
 
@@ -45,14 +48,24 @@ def draw_losses(record: Record, folder: Path) -> LossPlots | None:
     if not curves:
         return None
     by = colour_axis(record, curves)
-    values = record.axes[by] if by else ("all",)
-    colours = colours_for(values)
     facets: dict[Value, list[LossCurve]] = {}
     for curve in curves:
         facets.setdefault(curve.values.get("method") if by != "method" else None, []).append(curve)
-    limits = loss_limits(curves)
     raw = len(curves) <= MOST_RAW
-    title = axis_label(by) if by else ""
+    panels = []
+    for index, (method, own) in enumerate(facets.items()):
+        name = "loss" if len(facets) == 1 else f"loss-{index + 1}"
+        title = f"training loss, {method}" if len(facets) > 1 else "training loss"
+        panels.append(draw_facet(record, by, own, title, raw, folder / name))
+    return LossPlots(tuple(panels), raw)
+
+
+def draw_facet(
+    record: Record, by: str, curves: Sequence[LossCurve], title: str, raw: bool, file: Path
+) -> Plot:
+    """Write all trajectories of one method."""
+    values = record.axes[by] if by else ("all",)
+    colours = colours_for(values)
     legend = thinned(
         [
             LegendEntry(value_text(by, value), colour)
@@ -60,33 +73,53 @@ def draw_losses(record: Record, folder: Path) -> LossPlots | None:
             if by and any(curve.values.get(by) == value for curve in curves)
         ]
     )
-    below = legend_height(len(legend), 7, title)
-    panels = []
-    for index, (method, own) in enumerate(facets.items()):
-        figure, (axes,) = new_figure(6.0, 3.5, Margins(), below=below)
-        axes.set_title(str(method) if len(facets) > 1 else "training loss")
-        for curve in own:
+    legend_title = axis_label(by) if by else ""
+    limits = loss_limits(curves)
+    layout = Layout(6.0, 3.5, below=legend_height(len(legend), 7, legend_title))
+
+    def paint(figure: FigureBase) -> None:
+        (axes,) = layout.axes_on(figure)
+        axes.set_title(title)
+        for curve in curves:
             colour = colours[values.index(curve.values[by]) if by in curve.values else 0]
             draw_curve(axes, curve, colour.light, limits, raw)
+        draw_share_legend(axes, curves)
         set_scales(axes, limits)
         if legend:
-            add_legend(figure, legend, title, 7, markers=False)
-        name = "loss" if len(facets) == 1 else f"loss-{index + 1}"
-        panels.append(save(figure, folder, name, "Loss per training step", colours))
-    return LossPlots(tuple(panels), raw)
+            add_legend(figure, legend, legend_title, 7, markers=False)
+
+    return save(layout, paint, file, "Loss per training step", colours)
+
+
+def draw_share_legend(axes: Axes, curves: Sequence[LossCurve]) -> None:
+    """Which dashes are whose loss, where a method trains several networks."""
+    names = share_names(curves)
+    for name, dashes in zip(names, SHARE_DASHES, strict=False):
+        axes.plot([], [], color=MUTED, ls=dashes, lw=pt(1.7), label=name)
+    if names:
+        axes.legend(loc="upper right", handlelength=3)
+
+
+def share_names(curves: Sequence[LossCurve]) -> tuple[str, ...]:
+    """The networks whose own losses are known."""
+    return tuple(dict.fromkeys(name for curve in curves for name in curve.shares))
 
 
 def set_scales(axes: Axes, limits: tuple[float, float]) -> None:
-    """Steps from 0, losses on a log scale with plain numbers."""
+    """Steps from 0; losses on a log scale with plain numbers, unless some are not positive."""
+    axes.set_ylim(*limits)
+    axes.set_xlabel("training step")
+    axes.set_xlim(left=0)
+    if limits[0] <= 0:
+        axes.set_ylabel("loss")
+        return
     axes.set_yscale("log")
     axes.set_ylim(*limits)
     plain = FuncFormatter(lambda y, _: f"{y:g}")
     axes.yaxis.set_major_formatter(plain)
     few_decades = limits[1] / limits[0] < 12
     axes.yaxis.set_minor_formatter(plain if few_decades else NullFormatter())
-    axes.set_xlabel("training step")
     axes.set_ylabel("loss (log scale)")
-    axes.set_xlim(left=0)
 
 
 def colour_axis(record: Record, curves: Sequence[LossCurve]) -> str:
@@ -111,47 +144,70 @@ def thinned(legend: Sequence[LegendEntry], most: int = 14) -> tuple[LegendEntry,
 def loss_limits(curves: Sequence[LossCurve]) -> tuple[float, float]:
     """The y-range: all that well-behaved trajectories do, and some room for what runs away."""
     calm = [curve for curve in curves if not curve.diverged] or list(curves)
-    losses = np.concatenate([finite_losses(curve)[1] for curve in calm])
-    losses = losses[losses > 0]
+    losses = np.concatenate([own for curve in calm for _, own in shown_losses(curve)])
     if losses.size == 0:
         return 1e-3, 1.0
-    low, high = float(np.percentile(losses, 0.3)) / 1.3, float(np.percentile(losses, 99.8)) * 1.3
-    wild = [float(finite_losses(curve)[1].max(initial=0)) for curve in curves if curve.diverged]
+    low, high = float(np.percentile(losses, 0.3)), float(np.percentile(losses, 99.8))
+    if losses.min() <= 0:
+        room = (high - low) * 0.08 or 1.0
+        return low - room, high + room
+    low, high = low / 1.3, high * 1.3
+    wild = [
+        float(finite(curve.steps, curve.losses)[1].max(initial=0))
+        for curve in curves
+        if curve.diverged
+    ]
     return low, max(high, min(max(wild, default=0) * 1.3, high * 4))
 
 
-def finite_losses(curve: LossCurve) -> tuple[Floats, Floats]:
+def shown_losses(curve: LossCurve) -> tuple[tuple[Floats, Floats], ...]:
+    """Steps and losses of each line of a trajectory: its networks' where they are known."""
+    lines = tuple(curve.shares.values()) or (curve.losses,)
+    return tuple(finite(curve.steps, line) for line in lines)
+
+
+def finite(steps: Sequence[int], losses: Sequence[float]) -> tuple[Floats, Floats]:
     """Steps and losses up to the first that is not finite."""
-    losses = np.asarray(curve.losses, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(losses))
-    end = int(bad[0]) if bad.size else losses.size
-    return np.asarray(curve.steps[:end], dtype=np.float64), losses[:end]
+    ys = np.asarray(losses, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(ys))
+    end = int(bad[0]) if bad.size else ys.size
+    return np.asarray(steps[:end], dtype=np.float64), ys[:end]
 
 
 def draw_curve(
     axes: Axes, curve: LossCurve, colour: str, limits: tuple[float, float], raw: bool
 ) -> None:
-    """One trajectory; a diverged one ends in a cross, at the top edge if it ran out of view."""
-    steps, losses = finite_losses(curve)
-    if steps.size:
+    """One trajectory, a line per network that it trains; a diverged one ends in a cross."""
+    dashes = SHARE_DASHES if curve.shares else ("-",)
+    for index, (steps, losses) in enumerate(shown_losses(curve)):
+        if steps.size == 0:
+            continue
         if raw:
-            axes.plot(*extremes(steps, losses), color=colour, alpha=0.22, lw=0.6)
+            axes.plot(*extremes(steps, losses), color=colour, alpha=0.22, lw=pt(0.6))
         half = math.ceil(steps.size / (200 if curve.diverged else 40))
-        axes.plot(*smooth(steps, losses, half), color=colour, lw=1.7)
-    if curve.diverged:
-        last = float(losses[-1]) if losses.size else limits[1]
-        step = float(curve.steps[-1])
-        shown = min(max(last, limits[0] * 1.05), limits[1] / 1.05)
-        axes.plot([step], [shown], color=BAD, marker="x", ms=9, mew=2.2, ls="", clip_on=False)
-        axes.annotate(
-            f"diverged at step {int(step)}",
-            (step, shown),
-            xytext=(8, -1),
-            textcoords="offset points",
-            va="center",
-            color=BAD,
-            fontsize=8,
+        axes.plot(
+            *smooth(steps, losses, half), color=colour, lw=pt(1.7), ls=dashes[index % len(dashes)]
         )
+    if curve.diverged:
+        mark_end(axes, curve, limits)
+
+
+def mark_end(axes: Axes, curve: LossCurve, limits: tuple[float, float]) -> None:
+    """A cross where a loss stopped being finite, at the top edge if it ran out of view."""
+    _, losses = finite(curve.steps, curve.losses)
+    last = float(losses[-1]) if losses.size else limits[1]
+    step = float(curve.steps[-1])
+    shown = min(max(last, limits[0] * 1.05), limits[1] / 1.05)
+    axes.plot([step], [shown], color=BAD, marker="x", ms=pt(9), mew=pt(2.2), ls="", clip_on=False)
+    axes.annotate(
+        f"diverged at step {int(step)}",
+        (step, shown),
+        xytext=(8, -1),
+        textcoords="offset points",
+        va="center",
+        color=BAD,
+        fontsize=pt(8),
+    )
 
 
 def extremes(steps: Floats, losses: Floats) -> tuple[Floats, Floats]:

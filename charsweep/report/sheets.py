@@ -1,7 +1,7 @@
 """Image sets in, contact sheets out: along an axis (prompts × values) and per cell.
 
-A `Sheet` only says which picture stands where; the page sets it as a table with real text, and
-`draw_sheet` makes the PNG for a slide or a paper.
+A `Sheet` only says which picture stands where; the page sets it as a table with real text, the PDF
+as pictures and text, and `sheetpng` as the PNG for a slide.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from __future__ import annotations
 import base64
 import io
 import json
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import matplotlib as mpl
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 
-from charsweep.report.data import CellRow, Record, Value
+from charsweep.report.data import CellRow, Record, Sweep, Value
 from charsweep.report.groups import SEED
 from charsweep.report.labels import as_file_name, axis_label, point_text, value_text
 from charsweep.report.verdict import Verdict
@@ -27,7 +25,7 @@ MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
 MOST_VALUES = 40  # of one axis; a denser one is thinned
 TILE, SMALL_TILE = 128, 96  # pixels of a picture in a sheet of an axis, of a cell
 INLINE_TILE = 192
-GAP, PAPER, FAINT, TEXT = 4, "white", "#eef0f3", "#1f2430"
+PAPER = "white"
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ class Sheet:
     rows: tuple[str, ...]
     tiles: tuple[tuple[Tile, ...], ...]  # by row
     references: int = 0  # how many columns in front are no cells
+    caption: str = ""
 
 
 class Thumbnails:
@@ -90,6 +89,12 @@ def picture_uri(picture: Image.Image) -> str:
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
+def file_uri(path: Path) -> str:
+    """A sheet that was written, as a data URI."""
+    with Image.open(path) as picture:
+        return picture_uri(picture.convert("RGB"))
+
+
 def image_files(store: Path, folder: str | None) -> tuple[tuple[Path, ...], int]:
     """An image set's pictures in their order, prompt by prompt, and how many seeds each has."""
     if not folder:
@@ -123,7 +128,7 @@ def forget() -> None:
 
 def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...]:
     """The exam's first seed along one axis, the other axes held at the best cell's values."""
-    chosen = column_cells(record, verdict, axis)
+    chosen = column_cells(record, verdict, axis) if record.is_listed(axis) else []
     if not chosen or not record.sweep.prompts:
         return ()
     held = {name: value for name, value in chosen[0].values.items() if name in record.axes}
@@ -152,15 +157,49 @@ def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...
                 rows=record.sweep.prompts,
                 tiles=tiles,
                 references=len(references),
+                caption="First seed of the exam.",
             )
         )
     return tuple(sheets)
 
 
+def front_sheet(record: Record, verdict: Verdict) -> Sheet | None:
+    """What a search found, side by side: the best of each objective and the Pareto set."""
+    best = [won.point for won in verdict.winners[:2]]
+    points = {id(point): point for point in (*best, *verdict.front)}.values()
+    cells = [next(cell for cell in point.cells if cell.finished) for point in points]
+    references = reference_columns(record, cells)
+    cells = cells[: MOST_COLUMNS - len(references)]
+    if not cells or not record.sweep.prompts:
+        return None
+    folders = [*references, *((trial_label(record, cell), cell.images, cell) for cell in cells)]
+    tiles = tuple(
+        tuple(
+            tile_of(record.store, folder, prompt, 0, missing(cell)) for _, folder, cell in folders
+        )
+        for prompt in range(len(record.sweep.prompts))
+    )
+    columns = tuple(label for label, _, _ in folders)
+    return Sheet(
+        name="sheet-front",
+        title="The best of the search",
+        columns=columns,
+        rows=record.sweep.prompts,
+        tiles=tiles,
+        references=len(references),
+        caption="First seed of the exam; the best of each objective, then the Pareto set.",
+    )
+
+
+def trial_label(record: Record, cell: CellRow) -> str:
+    """A column's heading where every cell differs on every axis."""
+    text = point_text(cell.values, tuple(axis for axis in record.axes if axis != SEED))
+    return text if cell.trial is None else f"trial {cell.trial}: {text}"
+
+
 def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellRow]:
     """One cell per value of the axis: the best cell and its neighbours along the axis."""
-    best = verdict.winners[0].point.cells if verdict.winners else record.cells
-    centre = next((cell for cell in best if cell.finished), best[0] if best else None)
+    centre = centre_cell(record, verdict)
     if centre is None:
         return []
 
@@ -175,6 +214,12 @@ def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellRow]:
         return cells
     kept = {round(i * (len(cells) - 1) / (MOST_VALUES - 1)) for i in range(MOST_VALUES)}
     return [cell for index, cell in enumerate(cells) if index in kept or cell is centre]
+
+
+def centre_cell(record: Record, verdict: Verdict) -> CellRow | None:
+    """The cell whose values are held while others vary: the best, or any."""
+    best = verdict.winners[0].point.cells if verdict.winners else record.cells
+    return next((cell for cell in best if cell.finished), best[0] if best else None)
 
 
 Column = tuple[str, str | None, CellRow | None]
@@ -195,7 +240,11 @@ def reference_columns(record: Record, cells: Sequence[CellRow]) -> list[Column]:
 
 def cell_label(axis: str, cell: CellRow) -> str:
     """A column's heading."""
-    value: Value = cell.values[axis]
+    return heading(axis, cell.values[axis])
+
+
+def heading(axis: str, value: Value) -> str:
+    """A value as a row or column is called; a bare rate or seed would say nothing."""
     word = axis if axis in ("lr", SEED) else ""
     return f"{word} {value_text(axis, value)}".strip()
 
@@ -205,76 +254,20 @@ def missing(cell: CellRow | None) -> str:
     return cell.state if cell is not None and not cell.finished else "not found"
 
 
-def cell_sheet(record: Record, cell: CellRow) -> Sheet:
-    """Everything one cell drew: prompts × the exam's seeds."""
-    seeds = record.sweep.seeds or (0,)
+def cell_sheet(record: Record, cell: CellRow, sweep: Sweep) -> Sheet:
+    """Everything one cell drew: the prompts of its sweep's exam × that exam's seeds."""
+    seeds = sweep.seeds or (0,)
     tiles = tuple(
         tuple(
             tile_of(record.store, cell.images, prompt, seed, missing(cell))
             for seed in range(len(seeds))
         )
-        for prompt in range(len(record.sweep.prompts))
+        for prompt in range(len(sweep.prompts))
     )
     return Sheet(
         name=f"cell-{as_file_name(cell.cell)}",
         title=point_text(cell.values, tuple(record.axes)),
         columns=tuple(f"seed {seed}" for seed in seeds),
-        rows=record.sweep.prompts,
+        rows=sweep.prompts,
         tiles=tiles,
     )
-
-
-@cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which travels with matplotlib."""
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
-
-
-def draw_sheet(sheet: Sheet, tile: int, title: bool = True) -> Image.Image:
-    """The sheet as a picture: prompts on the left, headings above, a note for what is missing."""
-    size = max(9, round(tile / 9.5))
-    side, line = round(tile * 1.55), round(size * 1.3)
-    headings = [wrap(label, tile, size, 2) for label in sheet.columns]
-    top = line * max((len(lines) for lines in headings), default=1) + GAP * 2
-    above = round(line * 1.5) if title else 0
-    title_lines = wrap(sheet.title, side + len(sheet.columns) * (tile + GAP), size, 2)
-    above = line * len(title_lines) + GAP if title else 0
-    width = side + len(sheet.columns) * (tile + GAP) + GAP
-    height = above + top + len(sheet.rows) * (tile + GAP)
-    paper = Image.new("RGB", (width, height), PAPER)
-    pen = ImageDraw.Draw(paper)
-    if title:
-        pen.text((GAP * 2, GAP), "\n".join(title_lines), TEXT, font=font(size))
-    for column, lines in enumerate(headings):
-        x = side + column * (tile + GAP) + tile / 2
-        pen.text((x, above + top / 2), "\n".join(lines), TEXT, font(size), "mm", align="center")
-    for row, label in enumerate(sheet.rows):
-        y = above + top + row * (tile + GAP)
-        words = "\n".join(wrap(label, side - GAP * 4, size, max(1, tile // line)))
-        pen.text((GAP * 2, y + tile / 2), words, TEXT, font(size), "lm")
-        for column, place in enumerate(sheet.tiles[row]):
-            x = side + column * (tile + GAP)
-            picture = None if place.path is None else read_picture(place.path, tile)
-            if picture is None:
-                pen.rectangle((x, y, x + tile - 1, y + tile - 1), fill=FAINT)
-                note = place.note or "not found"
-                pen.text((x + tile / 2, y + tile / 2), note, "#c8321f", font(size), "mm")
-                continue
-            paper.paste(enlarge(picture, tile), (x, y))
-    return paper
-
-
-def enlarge(picture: Image.Image, tile: int) -> Image.Image:
-    """A picture smaller than its tile drawn at the tile's size, proportions kept."""
-    scale = tile / max(picture.size)
-    if scale <= 1:
-        return picture
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
-
-
-def wrap(text: str, width: int, size: int, most: int) -> list[str]:
-    """The text in at most so many lines of about `width` pixels, the rest as an ellipsis."""
-    letters = max(4, int(width / (size * 0.58)))
-    lines = textwrap.wrap(text, letters, max_lines=most, placeholder="…")
-    return lines or [""]

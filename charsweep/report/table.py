@@ -1,19 +1,14 @@
-"""A record in, the comparison out: rows for the page, and table.csv with every figure whole."""
+"""A record in, the tables of all cells and of their means over training seeds out. Pure."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from charsweep.report.data import COSTS, CellRow, Objective, Record
+from charsweep.report.data import CellRow, Objective, Record, Value
 from charsweep.report.groups import SEED, Point, points_of, ranked
 from charsweep.report.labels import (
-    COSTS as COST_LABELS,
-)
-from charsweep.report.labels import (
     axis_label,
+    cost_label,
     cost_text,
     gain_text,
     level_text,
@@ -21,83 +16,78 @@ from charsweep.report.labels import (
     score_text,
     value_text,
 )
+from charsweep.report.tables import REFERENCE, Column, Entry, Table, TableRow, text_entry
 from charsweep.report.verdict import Verdict, objectives_of
 
 IN_GRID_ORDER = 40  # a longer table is sorted, best first
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One number of a row: as it is, as it reads, its difference from the base."""
-
-    value: float | None
-    text: str
-    gain: str = ""
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the comparison table."""
-
-    label: str  # of a reference row
-    values: tuple[str, ...]
-    state: str
-    detail: str
-    marks: tuple[str, ...]
-    scores: tuple[Figure, ...]
-    level: str
-    costs: tuple[Figure, ...]
-
-
-@dataclass(frozen=True)
-class SeedRow:
-    """A point of the grid with the mean over its seeds and the 95 % interval of that."""
-
-    values: tuple[str, ...]
-    seeds: str
-    scores: tuple[tuple[str, str], ...]  # mean, "low to high"
-
-
-@dataclass(frozen=True)
-class MethodRow:
-    """A method at its own best values of everything else."""
-
-    method: str
-    at: str
-    scores: tuple[Figure, ...]
-    level: str
-    costs: tuple[Figure, ...]
-
-
-def columns(record: Record) -> tuple[str, ...]:
-    """The headings of the varied axes."""
-    return tuple(axis_label(axis) for axis in record.axes)
-
-
-def metric_columns(record: Record) -> tuple[str, ...]:
-    """The headings of the scores."""
-    return tuple(metric_label(metric).short for metric in record.metrics)
-
-
-def cost_columns() -> tuple[str, ...]:
-    """The headings of sizes and times."""
-    return tuple(COST_LABELS[name] for name in COSTS)
-
-
-def rows(record: Record, verdict: Verdict) -> tuple[Row, ...]:
+def cells_table(record: Record, verdict: Verdict) -> Table:
     """The references, then every cell in grid order, or best first when there are many."""
-    cells: Sequence[CellRow] = record.cells
-    if len(cells) > IN_GRID_ORDER:
-        first = objectives_of(record)[0]
-        order = [cell for point, _ in ranked(points_of(record), first) for cell in point.cells]
-        known = set(map(id, order))
-        cells = [*order, *(cell for cell in record.cells if id(cell) not in known)]
-    top = best_scores(record)
-    return (
-        *reference_rows(record),
-        *(cell_row(record, verdict, cell, top) for cell in cells),
+    others = tuple(dict.fromkeys(name for cell in record.cells for name in cell.values))
+    hidden = tuple(axis for axis in others if axis not in record.axes)
+    columns = (
+        Column("cell", "cell", number=False, shown=False),
+        *(Column(axis, axis_label(axis), number=False) for axis in record.axes),
+        *(Column(axis, axis, number=False, shown=False) for axis in hidden),
+        Column("base", "base", number=False, shown=False),
+        Column("state", "state", number=False),
+        *(Column(n, n, shown=False) for n in ("diverged_at", "error", "mark")),
+        *score_columns(record),
+        Column("visual_quality", "visual quality", number=False),
+        *(Column(name, cost_label(name)) for name in record.costs),
     )
+    top = best_scores(record)
+    order = {id(cell): index for index, cell in enumerate(record.cells)}
+    cells = tuple(
+        cell_row(record, verdict, cell, hidden, top, order[id(cell)])
+        for cell in shown_order(record)
+    )
+    return Table(
+        name="cells",
+        title="All cells",
+        columns=columns,
+        rows=(*reference_rows(record, columns), *cells),
+        lead=len(record.axes) + 1,
+    )
+
+
+def score_columns(record: Record) -> tuple[Column, ...]:
+    """A column per metric, and its difference from the untaught base for spreadsheets."""
+    return (
+        *(Column(metric, metric_label(metric).short) for metric in record.metrics),
+        *(Column(f"{metric}_gain", f"{metric} gain", shown=False) for metric in record.metrics),
+    )
+
+
+def score_entries(
+    record: Record,
+    scores: Mapping[str, float | None],
+    gains: Mapping[str, float | None],
+    top: Mapping[str, float] | None = None,
+) -> tuple[Entry, ...]:
+    """What `score_columns` head."""
+    top = top or {}
+    shown = [
+        Entry(
+            scores.get(metric),
+            score_text(scores.get(metric)),
+            gain_text(gains.get(metric)),
+            best=metric in top and scores.get(metric) == top[metric],
+        )
+        for metric in record.metrics
+    ]
+    return (*shown, *(Entry(gains.get(metric)) for metric in record.metrics))
+
+
+def shown_order(record: Record) -> Sequence[CellRow]:
+    """Grid order; of many cells, the best on the first objective in front."""
+    if len(record.cells) <= IN_GRID_ORDER:
+        return record.cells
+    first = objectives_of(record)[0]
+    order = [cell for point, _ in ranked(points_of(record), first) for cell in point.cells]
+    known = set(map(id, order))
+    return [*order, *(cell for cell in record.cells if id(cell) not in known)]
 
 
 def best_scores(record: Record) -> dict[str, float]:
@@ -110,36 +100,56 @@ def best_scores(record: Record) -> dict[str, float]:
     return top
 
 
-def cell_row(record: Record, verdict: Verdict, cell: CellRow, top: dict[str, float]) -> Row:
+def cell_row(
+    record: Record,
+    verdict: Verdict,
+    cell: CellRow,
+    hidden: Sequence[str],
+    top: Mapping[str, float],
+    order: int,
+) -> TableRow:
     """One cell as a line of the table."""
-    detail = "" if cell.diverged_at is None else f"at step {cell.diverged_at}"
-    return Row(
-        label="",
-        values=tuple(
-            value_text(axis, cell.values[axis]) if axis in cell.values else ""
-            for axis in record.axes
-        ),
-        state=cell.state,
-        detail=detail,
-        marks=verdict.marks(cell),
-        scores=tuple(
-            Figure(
-                cell.scores.get(metric),
-                score_text(cell.scores.get(metric)),
-                gain_text(cell.gains.get(metric)),
-                metric in top and cell.scores.get(metric) == top[metric],
-            )
-            for metric in record.metrics
-        ),
-        level=level_text(cell.scores.get("quality_ratio")),
-        costs=tuple(
-            Figure(cell.costs.get(name), cost_text(name, cell.costs.get(name))) for name in COSTS
-        ),
+    marks = verdict.marks(cell)
+    level = level_text(cell.scores.get("quality_ratio"))
+    entries = (
+        Entry(cell.cell),
+        *(axis_entry(axis, cell.values) for axis in (*record.axes, *hidden)),
+        Entry(cell.base or None),
+        state_entry(cell, marks),
+        Entry(cell.diverged_at),
+        Entry(cell.error),
+        Entry("; ".join(marks) or None),
+        *score_entries(record, cell.scores, cell.gains, top),
+        text_entry(level),
+        *(cost_entry(name, cell.costs.get(name)) for name in record.costs),
     )
+    best = bool(marks) and marks[0].startswith("best")
+    return TableRow(entries, "best" if best else "", order)
 
 
-def reference_rows(record: Record) -> list[Row]:
-    """The drawings among themselves, the true pictures and the untaught bases, where known."""
+def axis_entry(axis: str, values: Mapping[str, Value]) -> Entry:
+    """The value a cell has on an axis; blank where it has none."""
+    return Entry(values[axis], value_text(axis, values[axis])) if axis in values else Entry()
+
+
+def cost_entry(name: str, value: float | None) -> Entry:
+    """A size, a time or an energy."""
+    return Entry(value, cost_text(name, value))
+
+
+def state_entry(cell: CellRow, marks: tuple[str, ...]) -> Entry:
+    """finished, with its marks; or what went wrong and when."""
+    if cell.finished:
+        return Entry(cell.state, "" if marks else cell.state, marks=marks)
+    detail = "" if cell.diverged_at is None else f"at step {cell.diverged_at}"
+    return Entry(cell.state, cell.state, detail, bad=True)
+
+
+def reference_rows(record: Record, columns: Sequence[Column]) -> tuple[TableRow, ...]:
+    """The drawings among themselves, the true pictures and the untaught bases, where known.
+
+    Their names stand in the first column that readers see, their scores under the metrics.
+    """
     several = len(record.sweep.bases) > 1
     known = [
         ("drawings among themselves", record.sweep.real),
@@ -149,95 +159,48 @@ def reference_rows(record: Record) -> list[Row]:
             for name, reference in record.sweep.bases.items()
         ),
     ]
-    return [
-        Row(
-            label=label,
-            values=(),
-            state="",
-            detail="",
-            marks=(),
-            scores=tuple(
-                Figure(scores.get(metric), score_text(scores.get(metric)))
-                for metric in record.metrics
-            ),
-            level=level_text(scores.get("quality_ratio")),
-            costs=tuple(Figure(None, "") for _ in COSTS),
-        )
-        for label, scores in known
-        if scores
-    ]
+    first = next(column.key for column in columns if column.shown)
+    rows = []
+    for label, scores in known:
+        own = {
+            first: text_entry(label),
+            "visual_quality": text_entry(level_text(scores.get("quality_ratio"))),
+            **{m: Entry(scores.get(m), score_text(scores.get(m))) for m in record.metrics},
+        }
+        entries = tuple(own.get(column.key, Entry()) for column in columns)
+        rows += [TableRow(entries, REFERENCE)] if scores else []
+    return tuple(rows)
 
 
-def seed_rows(record: Record) -> tuple[SeedRow, ...]:
+def seeds_table(record: Record) -> Table | None:
     """Every point with its mean and interval, when the seed is one of the axes."""
     if SEED not in record.axes or len(record.axes[SEED]) < 2:
-        return ()
-
-    def row(point: Point) -> SeedRow:
-        scores = []
-        for metric in record.metrics:
-            own = point.interval(metric)
-            span = f"{score_text(own[0])} to {score_text(own[1])}" if own else ""
-            scores.append((score_text(point.mean(metric)), span))
-        count = f"{len(point.finished)} of {len(point.cells)}"
-        values = tuple(value_text(axis, value) for axis, value in point.values.items())
-        return SeedRow(values or ("all",), count, tuple(scores))
-
-    return tuple(row(point) for point in points_of(record))
-
-
-def method_rows(record: Record) -> tuple[MethodRow, ...]:
-    """Methods compared each at its own best of everything else, when the method varies."""
-    if len(record.axes) < 2 or "method" not in record.axes:
-        return ()
-    first = objectives_of(record)[0]
-    found = []
-    for method in record.axes["method"]:
-        own = [cell for cell in record.cells if cell.values.get("method") == method]
-        order = ranked(points_of(record, own), first)
-        if not order:
-            found.append(MethodRow(str(method), "no finished cell", (), "", ()))
-            continue
-        point = order[0][0]
-        others = ", ".join(
-            f"{axis} = {value_text(axis, value)}"
-            for axis, value in point.values.items()
-            if axis != "method"
-        )
-        scores = tuple(
-            Figure(score, score_text(score), gain_text(point.gain(metric)))
+        return None
+    axes = tuple(axis for axis in record.axes if axis != SEED)
+    columns = (
+        *(Column(axis, axis_label(axis), number=False) for axis in axes),
+        Column("finished", "seeds finished", number=False),
+        *(Column(metric, metric_label(metric).short) for metric in record.metrics),
+        *(
+            Column(f"{metric}_{end}", f"{metric} {end}", shown=False)
             for metric in record.metrics
-            for score in [point.mean(metric)]
-        )
-        costs = tuple(
-            Figure(cost, cost_text(name, cost)) for name in COSTS for cost in [point.cost(name)]
-        )
-        level = level_text(point.mean("quality_ratio"))
-        found.append(MethodRow(str(method), others, scores, level, costs))
-    return tuple(found)
+            for end in ("low", "high")
+        ),
+    )
+    rows = tuple(seed_row(record, axes, point, at) for at, point in enumerate(points_of(record)))
+    title = "Over training seeds: mean and its 95 % interval (bootstrap)"
+    return Table("seeds", title, columns, rows, lead=len(axes) + 1)
 
 
-def write_csv(record: Record, verdict: Verdict, path: Path) -> None:
-    """Every cell in grid order with unrounded figures; blank where something does not apply."""
-    axes = tuple(dict.fromkeys([*record.axes, *(n for cell in record.cells for n in cell.values)]))
-    gains = [f"{metric}_gain" for metric in record.metrics]
-    header = ["cell", *axes, "base", "state", "diverged_at", "error", "mark"]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file)
-        out.writerow([*header, *record.metrics, *gains, "visual_quality", *COSTS])
-        for cell in record.cells:
-            out.writerow(
-                [
-                    cell.cell,
-                    *(cell.values.get(axis) for axis in axes),
-                    cell.base,
-                    cell.state,
-                    cell.diverged_at,
-                    cell.error,
-                    "; ".join(verdict.marks(cell)),
-                    *(cell.scores.get(metric) for metric in record.metrics),
-                    *(cell.gains.get(metric) for metric in record.metrics),
-                    level_text(cell.scores.get("quality_ratio")),
-                    *(cell.costs.get(name) for name in COSTS),
-                ]
-            )
+def seed_row(record: Record, axes: Sequence[str], point: Point, order: int) -> TableRow:
+    """A point of the grid with the mean over its seeds and where that mean may lie."""
+    spans = [point.interval(metric) for metric in record.metrics]
+    shown = []
+    for metric, span in zip(record.metrics, spans, strict=True):
+        score = point.mean(metric)
+        text = f"{score_text(span[0])} to {score_text(span[1])}" if span else ""
+        shown.append(Entry(score, score_text(score), text))
+    ends = [Entry(span[at] if span else None) for span in spans for at in (0, 1)]
+    count = f"{len(point.finished)} of {len(point.cells)}"
+    leading = [axis_entry(axis, point.values) for axis in axes]
+    return TableRow((*leading, text_entry(count), *shown, *ends), order=order)

@@ -1,32 +1,74 @@
-"""The Pareto plot: a record in, identity against prompt with its front out."""
+"""The Pareto plots: a record in, identity against prompt, against time and against size out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from charsweep.report.data import Objective, Record, Reference
+from charsweep.report.data import Objective, Record, Reference, Value
 from charsweep.report.figures import (
     INK,
     MUTED,
+    Colour,
+    Layout,
     LegendEntry,
-    Margins,
     Plot,
     add_legend,
     colours_for,
     legend_height,
-    new_figure,
+    pt,
     save,
 )
 from charsweep.report.groups import SEED, Point, pareto, points_of
-from charsweep.report.labels import axis_label, metric_label, value_text
+from charsweep.report.labels import COST_WORDS, axis_label, cost_text, metric_label, value_text
+from charsweep.report.placing import evenly, write_labels
 from charsweep.report.verdict import ROLES, objectives_of
 
 MOST_LABELS = 14
 CROWD = 60  # points; more are drawn small
 COLUMNS = 7  # of the legend
+ALIKE = 0.01  # costs that differ by less are one cost
+WORDS = {"train_seconds": "training time", "size_mb": "size"}
+
+
+@dataclass(frozen=True)
+class Front:
+    """One Pareto plot, or the sentence that stands where it would say nothing."""
+
+    title: str
+    plot: Plot | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What is drawn: two objectives, the points that have both, and which no other beats."""
+
+    up: Objective
+    across: Objective
+    shown: tuple[tuple[Point, float, float], ...]
+    front: tuple[Point, ...]
+
+    @property
+    def title(self) -> str:
+        """ "identity against prompt"."""
+        return f"{title_word(self.up.metric)} against {title_word(self.across.metric)}"
+
+
+def draw_fronts(record: Record, folder: Path) -> tuple[Front, ...]:
+    """Write the plots that the record has numbers for."""
+    up, across = trade_off_objectives(record)
+    wanted = [
+        (up, across, "pareto"),
+        (up, Objective("train_seconds", False), "pareto-time"),
+        (up, Objective("size_mb", False), "pareto-size"),
+    ]
+    made = [draw_front(record, plane_of(record, a, b), folder / file) for a, b, file in wanted]
+    return tuple(one for one in made if one is not None)
 
 
 def trade_off_objectives(record: Record) -> tuple[Objective, Objective]:
@@ -37,161 +79,158 @@ def trade_off_objectives(record: Record) -> tuple[Objective, Objective]:
     return other or Objective("dino", True), prompt or Objective("clip_t", True)
 
 
-def draw_trade_off(record: Record, folder: Path) -> Plot | None:
-    """Write the plot, or None when no cell has both scores."""
-    up, across = trade_off_objectives(record)
-    shown = [
-        (point, x, y)
-        for point in points_of(record)
-        if (x := point.mean(across.metric)) is not None and (y := point.mean(up.metric)) is not None
-    ]
-    if not shown:
+def plane_of(record: Record, up: Objective, across: Objective) -> Plane:
+    """The points that have both numbers."""
+    known = [(p, p.value(across.metric), p.value(up.metric)) for p in points_of(record)]
+    shown = tuple((p, x, y) for p, x, y in known if x is not None and y is not None)
+    return Plane(up, across, shown, pareto([point for point, _, _ in shown], (up, across)))
+
+
+def draw_front(record: Record, plane: Plane, file: Path) -> Front | None:
+    """Write one plot; None without a point, a sentence when all cost the same."""
+    if not plane.shown:
         return None
-    front = pareto([point for point, _, _ in shown], (up, across))
-    by = next((axis for axis in record.axes if axis != SEED), "")
-    values = record.axes.get(by, ("all",))
+    xs = [x for _, x, _ in plane.shown]
+    cost = plane.across.metric
+    if cost in WORDS and max(xs) - min(xs) <= ALIKE * abs(max(xs)):
+        text = cost_text(cost, max(xs))
+        unit = COST_WORDS[cost].rpartition(", ")[2]
+        note = f"All points have the same {WORDS[cost]} ({text} {unit}), so there is no front."
+        return Front(plane.title, None, note)
+    by, values = colour_axis(record)
     colours = colours_for(values)
-    crowd = len(shown) > CROWD
     legend = [
         LegendEntry(value_text(by, value), colour)
         for value, colour in zip(values, colours, strict=True)
         if 1 < len(values) <= MOST_LABELS
     ]
     below = legend_height(len(legend), COLUMNS, axis_label(by))
-    figure, (axes,) = new_figure(6.0, 4.2, Margins(), below=below)
-    if legend:
-        add_legend(figure, legend, axis_label(by), COLUMNS)
-    on_front = sorted((x, y) for point, x, y in shown if point in front)
+    layout = Layout(6.0, 4.2, below=below)
+
+    def paint(figure: FigureBase) -> None:
+        (axes,) = layout.axes_on(figure)
+        if legend:
+            add_legend(figure, legend, axis_label(by), COLUMNS)
+        draw_points(axes, plane, by, values, colours)
+        set_axes(axes, plane)
+        draw_references(axes, record, plane)
+        label_points(axes, plane)
+
+    alt = f"{plane.title}; filled points are the Pareto set"
+    return Front(plane.title, save(layout, paint, file, alt, colours))
+
+
+def colour_axis(record: Record) -> tuple[str, tuple[Value, ...]]:
+    """The first axis that varies; methods tell the most, so they go first."""
+    axes = [axis for axis in record.axes if axis != SEED]
+    by = "method" if "method" in axes else next(iter(axes), "")
+    values = record.axes.get(by, ("all",))
+    if by and any(by not in cell.values for cell in record.cells) and None not in values:
+        values = (*values, None)
+    return by, values
+
+
+def draw_points(
+    axes: Axes, plane: Plane, by: str, values: tuple[Value, ...], colours: tuple[Colour, ...]
+) -> None:
+    """Every point, those of the front filled and joined by a dashed line."""
+    front = set(map(id, plane.front))
+    on_front = sorted((x, y) for point, x, y in plane.shown if id(point) in front)
     axes.plot(
         [x for x, _ in on_front],
         [y for _, y in on_front],
         color=MUTED,
-        lw=1.2,
+        lw=pt(1.2),
         ls="--",
         zorder=1,
     )
-    for point, x, y in shown:
-        index = values.index(point.values[by]) if by in point.values else 0
-        best = point in front
+    crowd = len(plane.shown) > CROWD
+    for point, x, y in plane.shown:
+        colour = colours[values.index(point.values.get(by)) if by else 0].light
+        best = id(point) in front
         axes.plot(
             [x],
             [y],
             marker="o",
-            ms=(5 if best else 3) if crowd else (8 if best else 6),
-            mfc=colours[index].light if best else "none",
-            mec=colours[index].light,
-            mew=0.8 if crowd else 1.5,
+            ms=pt((5 if best else 3) if crowd else (8 if best else 6)),
+            mfc=colour if best else "none",
+            mec=colour,
+            mew=pt(0.8 if crowd else 1.5),
             alpha=0.5 if crowd and not best else 1,
             zorder=3 if best else 2,
             ls="",
         )
-    references = [
-        (f"untaught {name}" if len(record.sweep.bases) > 1 else "untaught base", reference, "D")
+
+
+def set_axes(axes: Axes, plane: Plane) -> None:
+    """Names, units, and a log scale for costs that span decades."""
+    cost = plane.across.metric
+    axes.set_title(plane.title)
+    axes.set_xlabel(COST_WORDS.get(cost) or metric_label(cost).long)
+    axes.set_ylabel(metric_label(plane.up.metric).long)
+    xs = [x for _, x, _ in plane.shown]
+    if cost in WORDS and min(xs) > 0 and max(xs) / min(xs) > 20:
+        axes.set_xscale("log")
+        axes.set_xlabel(f"{COST_WORDS[cost]} (log scale)")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def title_word(name: str) -> str:
+    """The role of a metric if it has one, else its name; a cost in words."""
+    return WORDS.get(name) or ROLES.get(name, metric_label(name).short)
+
+
+def draw_references(axes: Axes, record: Record, plane: Plane) -> None:
+    """The untaught bases and the true pictures: a mark, or a level where they have no cost."""
+    several = len(record.sweep.bases) > 1
+    known: list[tuple[str, Reference, str, str]] = [
+        (f"untaught {name}" if several else "untaught base", reference, "D", "--")
         for name, reference in record.sweep.bases.items()
     ]
     if record.sweep.truth:
-        references.append(("true pictures", record.sweep.truth, "*"))
-    drawn = [draw_reference(axes, one, (across.metric, up.metric)) for one in references]
-    if any(drawn):
-        axes.legend(loc="best")
-    best_points = evenly(
-        sorted(((x, y, point) for point, x, y in shown if point in front), key=lambda one: one[:2]),
-        crowd,
-    )
-    wanted = [(short_label(point), x, y, INK) for x, y, point in best_points]
-    if not crowd:
-        wanted += [(short_label(one), x, y, MUTED) for one, x, y in shown if one not in front]
-    axes.set_title(f"{title_word(up.metric)} against {title_word(across.metric)}")
-    axes.set_xlabel(metric_label(across.metric).long)
-    axes.set_ylabel(metric_label(up.metric).long)
+        known.append(("true pictures", record.sweep.truth, "*", "-"))
+    drawn = False
+    for label, reference, marker, dashes in known:
+        if plane.up.metric not in reference.scores:
+            continue
+        y = reference.scores[plane.up.metric]
+        if plane.across.metric in WORDS:
+            axes.axhline(y, color=MUTED, ls=dashes, lw=pt(1.2), zorder=1, label=label)
+            drawn = True
+        else:
+            drawn |= draw_reference(axes, reference, (plane.across.metric, y), label, marker)
     axes.margins(0.14)
+    if drawn:
+        axes.legend(loc="best")
+
+
+def draw_reference(
+    axes: Axes, reference: Reference, at: tuple[str, float], label: str, marker: str
+) -> bool:
+    """A reference as a grey mark with a legend; False without a score for the x-axis."""
+    metric, y = at
+    if metric not in reference.scores:
+        return False
+    size = pt(11 if marker == "*" else 7)
+    x = reference.scores[metric]
+    axes.plot([x], [y], color=MUTED, marker=marker, ms=size, ls="", zorder=4, label=label)
+    return True
+
+
+def label_points(axes: Axes, plane: Plane) -> None:
+    """Names beside the points where there is room, those of the front first."""
+    crowd = len(plane.shown) > CROWD
+    front = set(map(id, plane.front))
+    ends = sorted((x, y, short_label(p)) for p, x, y in plane.shown if id(p) in front)
+    wanted = [(text, x, y, INK) for x, y, text in evenly(ends, crowd)]
+    if not crowd:
+        wanted += [(short_label(p), x, y, MUTED) for p, x, y in plane.shown if id(p) not in front]
     axes.autoscale_view()  # now, because labels are placed in what it decides
-    write_labels(axes, wanted[:MOST_LABELS], [] if crowd else [(x, y) for _, x, y in shown])
-    alt = "Identity against prompt; filled points are the Pareto set"
-    return save(figure, folder, "pareto", alt, colours)
-
-
-def title_word(metric: str) -> str:
-    """The role of a metric if it has one, else its name."""
-    return ROLES.get(metric, metric_label(metric).short)
+    points = [] if crowd else [(x, y) for _, x, y in plane.shown]
+    write_labels(axes, wanted[:MOST_LABELS], points)
 
 
 def short_label(point: Point) -> str:
     """The point's values without the names of their axes."""
     return " · ".join(value_text(axis, value) for axis, value in point.values.items())
-
-
-Label = tuple[str, float, float, str]  # text, x, y, colour
-
-
-def evenly(
-    ends: list[tuple[float, float, Point]], crowd: bool, most: int = 5
-) -> list[tuple[float, float, Point]]:
-    """In a crowd only so many points of the front get a label, both ends among them."""
-    if not crowd or len(ends) <= most:
-        return ends
-    return [ends[round(i * (len(ends) - 1) / (most - 1))] for i in range(most)]
-
-
-def draw_reference(
-    axes: Axes, reference: tuple[str, Reference, str], metrics: tuple[str, str]
-) -> bool:
-    """A reference (name, scores, marker) as a grey mark with a legend; False without scores."""
-    label, known, marker = reference
-    if not all(metric in known.scores for metric in metrics):
-        return False
-    x, y = known.scores[metrics[0]], known.scores[metrics[1]]
-    size = 11 if marker == "*" else 7
-    axes.plot([x], [y], color=MUTED, marker=marker, ms=size, ls="", zorder=4, label=label)
-    return True
-
-
-def write_labels(
-    axes: Axes, labels: Sequence[Label], points: Sequence[tuple[float, float]]
-) -> None:
-    """Write each label beside its point where it hides nothing, or not at all."""
-    scale = 72 / axes.figure.dpi
-    place = axes.transData.transform
-    frame = axes.get_window_extent()
-    dots = [tuple(place(at) * scale) for at in [*points, *((x, y) for _, x, y, _ in labels)]]
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in dots]
-    for text, x, y, colour in labels:
-        at_x, at_y = place((x, y)) * scale
-        width, height = 5.2 * len(text), 9.0
-        for dx, dy in OFFSETS:
-            left = at_x + dx - (0 if dx > 0 else width if dx < 0 else width / 2)
-            box = (left, at_y + dy - height / 2, left + width, at_y + dy + height / 2)
-            inside = frame.x0 * scale < box[0] and box[2] < axes.figure.bbox.width * scale
-            if inside and not any(overlap(box, other) for other in taken):
-                taken.append(box)
-                axes.annotate(
-                    text,
-                    (x, y),
-                    xytext=(dx, dy),
-                    textcoords="offset points",
-                    ha="left" if dx > 0 else "right" if dx < 0 else "center",
-                    va="center",
-                    fontsize=8.5,
-                    color=colour,
-                )
-                break
-
-
-Box = tuple[float, float, float, float]  # left, bottom, right, top
-OFFSETS = (
-    (8, 0),
-    (8, 7),
-    (8, -7),
-    (-8, 0),
-    (-8, 7),
-    (-8, -7),
-    (0, 12),
-    (0, -12),
-    (9, 15),
-    (9, -15),
-)
-
-
-def overlap(one: Box, other: Box) -> bool:
-    """Whether two boxes share a point."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -5,22 +5,47 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from charsweep.errors import StoreError
-from charsweep.report.data import load_record
+from charsweep.report.content import build_content
+from charsweep.report.data import Record
 from charsweep.report.page import build_page
+from charsweep.report.parts import together
+from charsweep.report.reading import load_record
+from charsweep.report.sheets import forget
+from charsweep.report.tables import write_tables
 
 
 def write(sweep_folder: Path, store_folder: Path) -> Path:
     """See `charsweep.report.write_report`."""
-    record = load_record(sweep_folder, store_folder)
-    final = sweep_folder / "report"
+    return write_record(load_record(sweep_folder, store_folder), sweep_folder / "report")
+
+
+def write_together(
+    name: str, sweep_folders: Sequence[Path], store_folder: Path, final: Path
+) -> Path:
+    """See `charsweep.report.write_report_together`."""
+    if not sweep_folders:
+        raise StoreError("No sweep was given to report on. Name at least one sweep's folder.")
+    records = [load_record(folder, store_folder) for folder in sweep_folders]
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(final, error) from error
+    return write_record(together(name, records, store_folder), final)
+
+
+def write_record(record: Record, final: Path) -> Path:
+    """Make the whole report and put it in its place; returns its index.html."""
+    forget()
     with swapped_in(final) as folder:
-        html = build_page(record, folder, final)
-        (folder / "index.html").write_text(html, encoding="utf-8")
+        content = build_content(record, folder)
+        write_tables(content.tables, folder / "tables")
+        (folder / "index.html").write_text(build_page(content, final), encoding="utf-8")
+    forget()
     return final / "index.html"
 
 

@@ -1,0 +1,210 @@
+"""A record in, all that a report shows out: plots and sheets drawn, tables made, words chosen.
+
+Page, PDF and Markdown are three ways to set the same `Content`; nothing is reckoned in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from charsweep.report import table
+from charsweep.report.advantages import advantages, advantages_table
+from charsweep.report.compare import comparison_table
+from charsweep.report.data import CellRow, Record
+from charsweep.report.figures import Plot, style
+from charsweep.report.grids import picture_grids
+from charsweep.report.groups import SEED
+from charsweep.report.heat import draw_heat_maps
+from charsweep.report.history import draw_history
+from charsweep.report.importance import draw_importance
+from charsweep.report.labels import as_file_name
+from charsweep.report.losses import LossPlots, draw_losses
+from charsweep.report.sheetpng import draw_sheet
+from charsweep.report.sheets import (
+    SMALL_TILE,
+    TILE,
+    Sheet,
+    axis_sheets,
+    cell_sheet,
+    front_sheet,
+    image_files_cached,
+)
+from charsweep.report.tables import Table
+from charsweep.report.tradeoff import Front, draw_fronts
+from charsweep.report.tuning import TuningPlots, draw_tuning
+from charsweep.report.verdict import Verdict, judge
+
+# A core decodes about 30 million pixels of PNG a second, and a report should take under a minute.
+MOST_PIXELS = 700e6
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What is drawn of one part of a sweep, or of the whole when it has no parts."""
+
+    slug: str  # its folder below plots/ and contact_sheets/; empty for the whole
+    record: Record
+    verdict: Verdict
+    tuning: tuple[TuningPlots, ...]
+    history: Plot | None
+    importance: Plot | None
+    heat_maps: tuple[Plot, ...]
+    losses: LossPlots | None
+    sheets: tuple[Sheet, ...]  # prompts × values
+    grids: tuple[Sheet, ...]  # values × values
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it needs a heading and a verdict of its own."""
+        return bool(self.slug)
+
+
+@dataclass(frozen=True)
+class CellSheet:
+    """A cell's contact sheet and where its picture was written."""
+
+    title: str
+    marks: tuple[str, ...]
+    file: Path
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """All of a report."""
+
+    record: Record
+    verdict: Verdict
+    chapters: tuple[Chapter, ...]
+    fronts: tuple[Front, ...]
+    comparison: Table | None
+    advantages: Table | None
+    sentences: tuple[str, ...]  # of the advantages
+    cells: Table
+    seeds: Table | None
+    cell_sheets: tuple[CellSheet, ...]
+    left_out: tuple[CellRow, ...]  # cells without a sheet
+    folder: Path  # where the files lie while the report is made
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All tables, as they are written to tables/."""
+        known = (self.comparison, self.advantages, self.cells, self.seeds)
+        return tuple(one for one in known if one is not None)
+
+    def relative(self, file: Path) -> str:
+        """A file of the report as the page links it."""
+        return file.relative_to(self.folder).as_posix()
+
+
+def build_content(record: Record, folder: Path) -> Content:
+    """Draw everything into plots/ and contact_sheets/ of `folder`."""
+    verdict = judge(record)
+    plots, sheets = folder / "plots", folder / "contact_sheets"
+    plots.mkdir()
+    sheets.mkdir()
+    with style():
+        parts = record.parts or (record,)
+        slugs = slugs_of(record.parts) or [""]
+        chapters = tuple(
+            build_chapter(part, slug, plots / slug, sheets / slug)
+            for part, slug in zip(parts, slugs, strict=True)
+        )
+        fronts = draw_fronts(record, plots)
+    cell_sheets, left_out = draw_cell_sheets(record, verdict, sheets)
+    return Content(
+        record=record,
+        verdict=verdict,
+        chapters=chapters,
+        fronts=fronts,
+        comparison=comparison_table(record),
+        advantages=advantages_table(record),
+        sentences=tuple(one.sentence for one in advantages(record)),
+        cells=table.cells_table(record, verdict),
+        seeds=table.seeds_table(record),
+        cell_sheets=cell_sheets,
+        left_out=left_out,
+        folder=folder,
+    )
+
+
+def slugs_of(parts: Sequence[Record]) -> list[str]:
+    """A folder name per part, each its own."""
+    slugs: list[str] = []
+    for index, part in enumerate(parts):
+        slug = as_file_name(part.sweep.name) or "part"
+        slugs.append(f"{slug}-{index + 1}" if slug in slugs else slug)
+    return slugs
+
+
+def build_chapter(record: Record, slug: str, plots: Path, sheets: Path) -> Chapter:
+    """Draw one part."""
+    verdict = judge(record)
+    # Several seeds are bands in the other plots; alone they are an axis like any other.
+    axes = [axis for axis in record.axes if axis != SEED] or list(record.axes)
+    along = [sheet for axis in record.axes for sheet in axis_sheets(record, verdict, axis)]
+    if record.sweep.search and (found := front_sheet(record, verdict)):
+        along.insert(0, found)
+    grids = picture_grids(record, verdict)
+    sheets.mkdir(exist_ok=True)
+    for sheet in (*along, *grids):
+        draw_sheet(sheet, TILE).save(sheets / f"{sheet.name}.png")
+    return Chapter(
+        slug=slug,
+        record=record,
+        verdict=verdict,
+        tuning=tuple(one for axis in axes if (one := draw_tuning(record, axis, plots))),
+        history=draw_history(record, plots),
+        importance=draw_importance(record, plots),
+        heat_maps=draw_heat_maps(record, plots),
+        losses=draw_losses(record, plots),
+        sheets=tuple(along),
+        grids=grids,
+    )
+
+
+def draw_cell_sheets(
+    record: Record, verdict: Verdict, folder: Path
+) -> tuple[tuple[CellSheet, ...], tuple[CellRow, ...]]:
+    """Draw a sheet per finished cell, the marked ones first; return them and those left out.
+
+    Decoding is what takes time, so cells are left out once a budget of source pixels is spent.
+    """
+    prompts = prompts_by_cell(record)
+    finished = [cell for cell in record.cells if cell.finished and cell.images]
+    finished.sort(key=lambda cell: not verdict.marks(cell))  # stable: grid order within
+    drawn: list[CellSheet] = []
+    spent = 0.0
+    for index, cell in enumerate(finished):
+        if spent > MOST_PIXELS:
+            return tuple(drawn), tuple(finished[index:])
+        spent += source_pixels(record.store, cell)
+        sheet = cell_sheet(record, cell, prompts.get(cell.cell, record).sweep)
+        if not sheet.rows:
+            continue
+        picture = draw_sheet(sheet, SMALL_TILE, title=False)
+        file = folder / f"{sheet.name}.png"
+        picture.save(file)
+        marks = verdict.marks(cell)
+        drawn.append(CellSheet(sheet.title, marks, file, picture.width, picture.height))
+    return tuple(drawn), ()
+
+
+def prompts_by_cell(record: Record) -> dict[str, Record]:
+    """The part of each cell: sweeps that are shown together may have other exams."""
+    return {cell.cell: part for part in record.parts for cell in part.cells}
+
+
+def source_pixels(store: Path, cell: CellRow) -> float:
+    """How many pixels a cell's pictures have, judged by the first."""
+    files, _ = image_files_cached(store, cell.images)
+    try:
+        with Image.open(files[0]) as first:
+            return float(first.width * first.height * len(files))
+    except (OSError, IndexError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 0.0
