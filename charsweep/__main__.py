@@ -51,13 +51,16 @@ def act(words: Sequence[str]) -> None:
     from charsweep.config import load_sweep
 
     sweep = load_sweep(words)
-    from charsweep import run
+    from charsweep import run, story
 
     if sweep.settings.action == "run" and sweep.unmeasured:
         run.measure_widths(sweep)
         sweep = load_sweep(words)
 
-    actions = {"run": run.run, "plan": run.show_plan, "report": run.rebuild_report}
+    actions = {
+        "run": run.run, "plan": run.show_plan, "report": run.rebuild_report,
+        "story": story.tell_story,
+    }  # fmt: skip
     actions[sweep.settings.action](sweep)
     return None
 

@@ -38,7 +38,7 @@ CONF = next(
     if (folder / "config.yaml").exists()
 )
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
-            "character", "exam", "metric", "seeds")  # fmt: skip
+            "character", "exam", "metric", "seeds", "story")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,19 @@ ALWAYS = ("method", *PLAIN_AXES)
 Pack = Literal["auto", 1, 2, 4, 8, 16, 32, 64]
 
 
+def with_subject(prompt: str) -> str:
+    """A prompt as it is; ValueError if it has no place for the character."""
+    if "{subject}" not in prompt:
+        raise ValueError("lacks {subject}, the character's place")
+    return prompt
+
+
+def without_repeats(values: list[int]) -> list[int]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value stands there twice; take one out")
+    return values
+
+
 class BaseSettings(pydantic.BaseModel):
     model_config = STRICT
     path: Text
@@ -92,6 +105,26 @@ class ExamSettings(pydantic.BaseModel):
     seeds: Annotated[list[Seed], Field(min_length=1)]
 
 
+class SceneSettings(pydantic.BaseModel):
+    model_config = STRICT
+    prompt: Annotated[Text, AfterValidator(with_subject)]
+    caption: Text
+
+
+class StorySettings(pydantic.BaseModel):
+    """A picture story: what is drawn, with which seeds, by what, and which pictures are kept."""
+
+    model_config = STRICT
+    name: Text
+    title: Text
+    scenes: Annotated[list[SceneSettings], Field(min_length=1, max_length=999)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(without_repeats)]
+    keep: dict[int, Seed] | None
+    cell: Annotated[Text, StringConstraints(pattern=r"^[0-9a-f]{1,12}$")] | None
+    adapter: Text | None
+    base: Text | None
+
+
 class PluginSettings(pydantic.BaseModel):
     """A plug-in's own settings are checked by its own class."""
 
@@ -136,7 +169,7 @@ class Settings(pydantic.BaseModel):
     """The whole configuration of one combination of axis values."""
 
     model_config = STRICT
-    action: Literal["run", "plan", "report", "ui"]
+    action: Literal["run", "plan", "report", "story", "ui"]
     name: FolderName
     question: str
     root: Text
@@ -161,6 +194,7 @@ class Settings(pydantic.BaseModel):
     exam: ExamSettings
     metric: Annotated[dict[Text, dict[str, Any]], Field(min_length=1)]
     runtime: Runtime
+    story: StorySettings
 
 
 def mistakes(error: pydantic.ValidationError, prefix: str = "") -> list[str]:

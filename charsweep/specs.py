@@ -60,6 +60,23 @@ class TruthSpec:
 
 
 @dataclass(frozen=True)
+class AdapterSpec:
+    """A low-rank adapter from elsewhere, by content digest, and the base that it belongs on."""
+
+    name: str
+    digest: str
+    base: BaseSpec
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self)
+
+    @property
+    def slug(self) -> str:
+        return f"adapter-{self.base.name}"
+
+
+@dataclass(frozen=True)
 class CharacterSpec:
     """The training images by content digest, their captions, and the character's words."""
 
@@ -107,12 +124,12 @@ class TrajectorySpec:
         return "-".join(part for part in parts if part)
 
 
-Source = TrajectorySpec | BaseSpec | TruthSpec
+Source = TrajectorySpec | BaseSpec | TruthSpec | AdapterSpec
 
 
 @dataclass(frozen=True)
 class SnapshotSpec:
-    """The weights of a source at one step; step 0 of a base is the base itself."""
+    """The weights of a source at one step; step 0 of a base or an adapter is that itself."""
 
     source: Source
     step: int

@@ -28,7 +28,15 @@ from charsweep.results import CellResult, result_of
 from charsweep.sample import Paint, Wear, draw, paint_with
 from charsweep.samplers import make_scheduler
 from charsweep.score import LOADERS, Scorer, all_features
-from charsweep.specs import BaseSpec, Cell, ImageSetSpec, SnapshotSpec, TrajectorySpec, TruthSpec
+from charsweep.specs import (
+    AdapterSpec,
+    BaseSpec,
+    Cell,
+    ImageSetSpec,
+    SnapshotSpec,
+    TrajectorySpec,
+    TruthSpec,
+)
 from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
 from charsweep.train import make_optimizer, train
 
@@ -219,6 +227,11 @@ class LocalEngine:
         source, folder = images.snapshot.source, self.store.snapshot(images.snapshot)
         if isinstance(source, BaseSpec):
             yield paint_with(self._base(source)), None
+            return
+        if isinstance(source, AdapterSpec):
+            base = self._base(source.base)
+            with base.wearing(folder):
+                yield paint_with(base), None
             return
         assert isinstance(source, TrajectorySpec)
         method = resolve(source.method.target)(**source.method.settings)

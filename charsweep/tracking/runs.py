@@ -39,7 +39,7 @@ class Experiment:
         self.folder, self.store, self.uri = sweep_folder, store_folder, uri
         self.sweep = read_json(sweep_folder / "sweep.json")
         self.name: str = self.sweep["name"]
-        _create_database(uri)
+        create_database(uri)
         self.client = MlflowClient(tracking_uri=uri)
         self.id = self._experiment()
         self.runs, self.parent = self._existing()
@@ -262,7 +262,7 @@ def _finished_at(images: Path | None, trajectory: Path) -> int:
     return int(time.time() * 1000)
 
 
-def _create_database(uri: str) -> None:
+def create_database(uri: str) -> None:
     """Make a new SQLite file under a temporary name.
 
     MLflow creates it in some 50 migrations over 2 s; one that is killed meanwhile leaves a file
