@@ -30,7 +30,7 @@ from charsweep.widths import with_width
 
 
 def cells_of(
-    axes: Mapping[str, tuple[Any, ...]],
+    axes: Mapping[str, Any],
     chosen: Mapping[str, Any],
     settings: Settings,
     character: Character,
@@ -81,9 +81,7 @@ def _applies(axis: str, kind: Any) -> bool:
     return bool(kind.iterative) or axis.partition(".")[0] != "sampler"
 
 
-def _plain_values(
-    name: str, axes: Mapping[str, tuple[Any, ...]], settings: Settings
-) -> tuple[Any, ...]:
+def _plain_values(name: str, axes: Mapping[str, Any], settings: Settings) -> tuple[Any, ...]:
     if name not in axes:
         return (getattr(settings, name),)
     try:
@@ -242,7 +240,7 @@ def base_names(cells: Sequence[Cell]) -> list[str]:
 
 
 def meaning_of(
-    settings: Settings, cells: Sequence[Cell], axes: Mapping[str, tuple[Any, ...]]
+    settings: Settings, cells: Sequence[Cell], axes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Everything that a study does not vary: it must stay the same for the study to go on."""
     cell = cells[0]

@@ -3,7 +3,8 @@
 YAML is composed by Hydra, checked by pydantic (all mistakes are collected and shown together) and
 turned into specs. A cell whose axes name another file of a config group (`method=lora`) or a field
 inside one (`method.rank=8`) is composed anew with that override, once per combination; the four
-plain numbers (lr, train_steps, inference_steps, seed) are filled in directly.
+plain numbers (lr, train_steps, inference_steps, seed) are filled in directly. A part of a sweep is
+composed as if its words had been typed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from charsweep.cells import base_names, cells_of, character_of, encoders_of, meaning_of, truth_of
 from charsweep.character import Character
 from charsweep.errors import CharsweepError, ConfigError
-from charsweep.settings import PLAIN_AXES, PluginSettings, Settings, mistakes
+from charsweep.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
 from charsweep.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
 from charsweep.store import Store
 from charsweep.weights import find_folder
@@ -38,7 +39,20 @@ CONF = next(
     if (folder / "config.yaml").exists()
 )
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
-            "character", "exam", "metric", "seeds", "story")  # fmt: skip
+            "character", "exam", "metric", "seeds", "parts", "search", "story")  # fmt: skip
+
+
+Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them
+
+
+@dataclass(frozen=True)
+class Part:
+    """One question of a sweep: what varies in it, and the cells that answer it."""
+
+    name: str
+    question: str
+    axes: Axes
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -48,9 +62,11 @@ class Sweep:
     typed: tuple[str, ...]  # the words of the command line
     settings: Settings
     resolved: Mapping[str, Any]  # the composed configuration as plain data, for the record
-    axes: Mapping[str, tuple[Any, ...]]
+    axes: Axes
+    parts: tuple[Part, ...]  # () unless it is made of several
     character: Character
-    cells: tuple[Cell, ...]
+    cells: tuple[Cell, ...]  # (): an adaptive search chooses them
+    examples: tuple[Cell, ...]  # the cells, or what those of a search will be like
     truth: ImageSetSpec | None
     truth_folder: Path | None
     bases: Mapping[str, Path]
@@ -74,31 +90,40 @@ class Sweep:
     def command(self) -> str:
         return " ".join(["python -m charsweep", *self.typed])
 
+    def cell_at(self, values: Mapping[str, Any]) -> Cell:
+        """The one cell with these values of the axes."""
+        with _Composing():
+            return _cell_at(_with_search_path(self.typed), values, self.settings, self.character)
+
 
 def load_sweep(overrides: Sequence[str]) -> Sweep:
     """Compose and check; ConfigError names everything that is wrong at once."""
-    typed, overrides = tuple(overrides), _with_search_path(overrides)
+    typed, words = tuple(overrides), _with_search_path(overrides)
     with _Composing():
-        raw = _compose(overrides)
+        raw = _compose(words)
         first = _check(raw)
-        axes = _with_seeds(_axes(first.axes, raw), first)
-        combinations = list(_combinations(overrides, axes, first))
-    character = character_of(first)
-    cells = tuple(itertools.chain(*(cells_of(axes, *one, character) for one in combinations)))
-    truth, truth_folder = truth_of(first, examined(cells), character)
+        character = character_of(first)
+        parts = _parts(words, raw, first, character)
+        whole = _union(first, parts)
+        examples = whole.cells or tuple(
+            _cell_at(words, values, first, character) for values in _kinds(whole.axes)
+        )
+    truth, truth_folder = truth_of(first, examined(examples), character)
     return Sweep(
         typed=typed,
         settings=first,
         resolved=raw,
-        axes=axes,
+        axes=whole.axes,
+        parts=parts if first.parts else (),
         character=character,
-        cells=cells,
+        cells=whole.cells,
+        examples=examples,
         truth=truth,
         truth_folder=truth_folder,
-        bases={name: find_folder(first.models.bases[name].path) for name in base_names(cells)},
+        bases={name: find_folder(first.models.bases[name].path) for name in base_names(examples)},
         encoders=encoders_of(first),
-        unmeasured=unmeasured(cells, first, Store(Path(first.root).expanduser().resolve())),
-        meaning=meaning_of(first, cells, axes),
+        unmeasured=unmeasured(examples, first, Store(Path(first.root).expanduser().resolve())),
+        meaning=meaning_of(first, examples, whole.axes),
     )
 
 
@@ -106,6 +131,102 @@ def load_settings(overrides: Sequence[str]) -> Settings:
     """Compose and check the settings alone: enough where no cell is asked for."""
     with _Composing():
         return _check(_compose(_with_search_path(overrides)))
+
+
+# -- parts -----------------------------------------------------------------------------------------
+
+
+def _parts(
+    words: Sequence[str], raw: Mapping[str, Any], settings: Settings, character: Character
+) -> tuple[Part, ...]:
+    """The parts of a composed sweep; an ordinary one is its own only part."""
+    if not settings.parts:
+        axes = _with_seeds(_axes(settings, raw), settings)
+        cells: tuple[Cell, ...] = ()
+        if settings.search.is_grid:
+            combinations = _combinations(words, axes, settings)
+            cells = tuple(itertools.chain(*(cells_of(axes, *c, character) for c in combinations)))
+        return (Part(settings.name, settings.question, axes, _distinct(cells)),)
+    parts = []
+    for name, own in settings.parts.items():
+        # a part that is a sweep of its own takes the place of this one; any other adds to it
+        alone = "sweep" in own
+        left = [word for word in words if not _is_for_whole(word, alone)]
+        inner = [*_words_of(own), *left]
+        composed = _compose(inner)
+        part = _check(composed)
+        if not alone:
+            part = part.model_copy(update={"parts": {}})
+        _agree(name, part, settings)
+        whole = _union(part, _parts(inner, composed, part, character))
+        parts.append(replace(whole, name=name))
+    return tuple(parts)
+
+
+def _is_for_whole(word: str, alone: bool) -> bool:
+    """Whether a typed word is not for the parts of a sweep."""
+    name = word.lstrip("+~").partition("=")[0]
+    return name.partition(".")[0] in ("parts", "question") or (alone and name == "sweep")
+
+
+def _union(settings: Settings, parts: Sequence[Part]) -> Part:
+    """Parts as one: the cells of all, each once; its axes are whatever varies among them."""
+    if len(parts) == 1:
+        return parts[0]
+    cells = _distinct([cell for part in parts for cell in part.cells])
+    names = dict.fromkeys(name for cell in cells for name in cell.values)
+    values = {
+        name: tuple(dict.fromkeys(cell.values[name] for cell in cells if name in cell.values))
+        for name in names
+    }
+    axes = {name: found for name, found in values.items() if len(found) > 1}
+    return Part(settings.name, settings.question, axes, cells)
+
+
+def _distinct(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    return tuple({cell.key: cell for cell in reversed(cells)}.values())[::-1]
+
+
+def _words_of(part: Mapping[str, Any]) -> list[str]:
+    """A part as it would be typed: {sweep: lr_grid, axes: {lr: [1]}} -> +sweep=lr_grid …"""
+    words = []
+    for name, value in _leaves(part):
+        plus = "+" if name == "sweep" else "++" if name.startswith("axes.") else ""
+        words.append(f"{plus}{name}={_spell(value)}")
+    return words
+
+
+def _agree(name: str, part: Settings, whole: Settings) -> None:
+    """Parts are judged alike, or they could not be compared; and each is a grid."""
+    for group in ("models", "character", "exam", "metric", "objectives", "runtime", "root"):
+        if getattr(part, group) != getattr(whole, group):
+            raise ConfigError(
+                f"parts.{name}: sets another {group} than the sweep; set it for the whole sweep"
+            )
+    if not part.search.is_grid or not whole.search.is_grid:
+        raise ConfigError(
+            f"parts.{name}: search={part.search.name} in a sweep of parts; run it by itself"
+        )
+
+
+def _kinds(axes: Axes) -> Iterator[dict[str, Any]]:
+    """Values that stand for all that a search may choose: each file of a group, else the first."""
+    spans = {name: axis.values if isinstance(axis, Range) else axis for name, axis in axes.items()}
+    firsts = {
+        name: span if "." not in name and name not in PLAIN_AXES else span[:1]
+        for name, span in spans.items()
+    }
+    for values in itertools.product(*firsts.values()):
+        yield dict(zip(firsts, values, strict=True))
+
+
+def _cell_at(
+    words: Sequence[str], values: Mapping[str, Any], first: Settings, character: Character
+) -> Cell:
+    axes = {name: (value,) for name, value in values.items()}
+    ((chosen, settings),) = _combinations(words, axes, first)
+    (cell,) = cells_of(axes, chosen, settings, character)
+    return cell
 
 
 # -- composing -------------------------------------------------------------------------------------
@@ -216,6 +337,20 @@ def _sense(settings: Settings) -> list[str]:
     for prompt in settings.exam.prompts:
         if "{subject}" not in prompt:
             problems.append(f"exam.prompts: '{prompt}' lacks {{subject}}, the character's place")
+    search = settings.search
+    if search.pruner is not None and len(settings.objectives) > 1:
+        problems.append(
+            f"objectives={', '.join(settings.objectives)}: search={search.name} prunes by one "
+            "objective; name one, as in objectives=[dino]"
+        )
+    if (
+        search.rungs
+        and "train_steps" not in settings.axes
+        and min(search.rungs) >= settings.train_steps
+    ):
+        problems.append(
+            f"search.rungs={search.rungs}: none is below train_steps={settings.train_steps}"
+        )
     for name in ("seeds", "prompts"):
         values = getattr(settings.exam, name)
         if len(set(values)) < len(values):
@@ -228,13 +363,22 @@ def _sense(settings: Settings) -> list[str]:
     return problems
 
 
-def _axes(raw: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Flatten `axes` to dotted names; each value a non-empty list without repeats."""
-    axes: dict[str, tuple[Any, ...]] = {}
+def _axes(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[Any, ...] | Range]:
+    """Flatten `axes` to dotted names; each value a non-empty list without repeats, or a range."""
+    axes: dict[str, tuple[Any, ...] | Range] = {}
     problems = []
-    for name, values in _leaves(raw):
+    for name, values in _leaves(settings.axes):
         top = name.partition(".")[0]
-        if not isinstance(values, list):
+        if isinstance(values, dict):
+            try:
+                axes[name] = Range.model_validate(values)
+            except pydantic.ValidationError as error:
+                problems += mistakes(error, f"axes.{name}")
+            if settings.search.is_grid:
+                problems.append(
+                    f"axes.{name}: a grid has no ranges; list its values, or choose search=tpe"
+                )
+        elif not isinstance(values, list):
             problems.append(f"axes.{name}={values}: should be a list, as in axes.{name}=[1,2]")
         elif not values:
             problems.append(f"axes.{name}=[]: is empty; give values or take the axis out (~axes)")
@@ -252,27 +396,32 @@ def _axes(raw: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, tuple[
     return axes
 
 
-def _with_seeds(axes: dict[str, tuple[Any, ...]], settings: Settings) -> dict[str, tuple[Any, ...]]:
+def _with_seeds(
+    axes: dict[str, tuple[Any, ...] | Range], settings: Settings
+) -> dict[str, tuple[Any, ...] | Range]:
     """`seeds=5` is the axis seed=[0,1,2,3,4], varied innermost."""
     if settings.seeds is None:
         return axes
-    if "seed" in axes:
+    if not settings.search.is_grid:
         raise ConfigError(
-            f"seeds={settings.seeds}: axes.seed={list(axes['seed'])} is given too; leave one out"
+            f"seeds={settings.seeds}: a trial of search={settings.search.name} has one seed; leave "
+            "it out, and run the best cell again with seeds"
         )
+    if "seed" in axes:
+        raise ConfigError(f"seeds={settings.seeds}: axes.seed is given too; leave one out")
     return {**axes, "seed": tuple(range(settings.seeds))}
 
 
 def _leaves(raw: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in raw.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not value.keys() & {"low", "high"}:
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
 def _combinations(
-    overrides: Sequence[str], axes: Mapping[str, tuple[Any, ...]], first: Settings
+    overrides: Sequence[str], axes: Axes, first: Settings
 ) -> Iterator[tuple[dict[str, Any], Settings]]:
     """Each combination of the axes that need composing, with its settings."""
     names = [name for name in axes if name not in PLAIN_AXES]
@@ -292,4 +441,6 @@ def _spell(value: Any) -> str:
         return "null"
     if isinstance(value, bool | int | float):
         return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ",".join(map(_spell, value)) + "]"
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from charsweep.plan import Plan
+from charsweep.plan import Plan, is_stored
 from charsweep.plugins import resolve
 from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.store import Store, read_json, write_json
@@ -21,6 +22,9 @@ from charsweep.store import Store, read_json, write_json
 # Seconds per training step and per image and U-Net call at these resolutions, before a measurement:
 # two CPU cores for the embedded models; one data-centre GPU at batch 1 for the published sizes.
 GUESSES = {64: (0.035, 0.003), 512: (0.18, 0.03), 1024: (0.6, 0.12)}
+
+
+WATTS = "watts of this machine at work"
 
 
 def summary(plan: Plan, store: Store, bases: dict[str, Path]) -> dict[str, Any]:
@@ -49,9 +53,39 @@ def summary(plan: Plan, store: Store, bases: dict[str, Path]) -> dict[str, Any]:
             "image_sets": sum(not scoring.draw for scoring in plan.scorings),
         },
         "seconds": round(seconds, 1),
+        "kwh": speeds.kwh(seconds),
+        "kwh_alone": speeds.kwh(seconds_alone(plan, speeds)),
         "measured": speeds.measured,
         "bytes": snapshots + pixels,  # PNGs of drawings take about a byte per pixel
     }
+
+
+def seconds_alone(plan: Plan, speeds: Speeds) -> float:
+    """What the cells that the store lacks would take one by one, each training for itself."""
+    return sum(
+        cell.step * speeds.step_alone(cell.trajectory)
+        + calls(cell.images) * speeds.call(cell.images)
+        for training in plan.trainings
+        for cell in training.cells
+        if not is_stored(training, cell)
+    )
+
+
+def total(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The plans of a search's batches as one; of a grid, there is one."""
+    first, *others = plans
+    whole = dict(first)
+    for plan in others:
+        for name in ("cells", "trajectories", "steps_asked", "steps_needed", "images", "scores",
+                     "seconds", "bytes"):  # fmt: skip
+            whole[name] += plan[name]
+        whole["packs"] = [*whole["packs"], *plan["packs"]]
+        whole["stored"] = {n: k + plan["stored"][n] for n, k in whole["stored"].items()}
+        for name in ("kwh", "kwh_alone"):
+            known = (whole[name], plan[name])
+            whole[name] = None if None in known else sum(known)
+    slots = sum(pack["width"] * pack["passes"] for pack in whole["packs"])
+    return {**whole, "idle": round(1 - whole["steps_needed"] / slots, 4) if slots else 0.0}
 
 
 def count(images: ImageSetSpec) -> int:
@@ -73,11 +107,25 @@ class Speeds:
 
     def step(self, spec: TrajectorySpec) -> float:
         """Of one forward pass, whatever its width."""
-        guess = 1 + 0.2 * (spec.pack - 1)  # measured on two cores: 8 trials take 2.4 times as long
-        return self._get(_step_name(spec), 0, spec.resolution, guess)
+        return self._get(_step_name(spec), 0, spec.resolution, _stretch(spec))
+
+    def step_alone(self, spec: TrajectorySpec) -> float:
+        """Of a trial by itself: measured in a pack of one, or reckoned from its pack's."""
+        alone = replace(spec, pack=1)
+        if _step_name(alone) in self.known:
+            return self.step(alone)
+        return self.step(spec) / _stretch(spec)
 
     def call(self, spec: ImageSetSpec) -> float:
         return self._get(_call_name(spec), 1, spec.resolution)
+
+    def kwh(self, seconds: float) -> float | None:
+        """Energy of some seconds of work, at the power metered last; None before that."""
+        watts = self.known.get(WATTS)
+        return None if watts is None else seconds * watts / 3.6e6
+
+    def remember_watts(self, watts: float) -> None:
+        self._remember(WATTS, watts)
 
     def _get(self, name: str, which: int, resolution: int, factor: float = 1.0) -> float:
         if name not in self.known:
@@ -96,6 +144,11 @@ class Speeds:
         self.known[name] = seconds
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, dict(sorted(self.known.items())))
+
+
+def _stretch(spec: TrajectorySpec) -> float:
+    """How much longer a pass takes than a trial's own: 2.4 times for 8, measured on two cores."""
+    return 1 + 0.2 * (spec.pack - 1)
 
 
 def _step_name(spec: TrajectorySpec) -> str:

@@ -58,6 +58,7 @@ class Training:
     diverged_at: int | None
     scorings: tuple[Scoring, ...]
     cells: tuple[Cell, ...]
+    kept: tuple[int, ...] = ()  # steps at which it keeps a snapshot whoever asks
 
     @property
     def steps(self) -> int:
@@ -133,7 +134,7 @@ class Plan:
     def cells_stored(self) -> int:
         """Cells whose result is already whole in the store."""
         return sum(
-            _is_stored(training, cell) for training in self.trainings for cell in training.cells
+            is_stored(training, cell) for training in self.trainings for cell in training.cells
         )
 
     @property
@@ -142,29 +143,33 @@ class Plan:
 
 
 def plan_work(
-    cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None = None, *, fresh: bool = False
+    cells: Sequence[Cell],
+    store: Store,
+    truth: ImageSetSpec | None = None,
+    kept: tuple[int, ...] = (),
 ) -> Plan:
-    """What is missing for every cell to have its result; `fresh` looks away from the store."""
+    """What is missing for every cell to have its result.
+
+    At the steps `kept`, a trajectory that trains past them keeps snapshots too.
+    """
     by_trajectory: dict[str, list[Cell]] = {}
     for cell in cells:
         by_trajectory.setdefault(cell.trajectory.key, []).append(cell)
-    trainings = [plan_training(group, store, fresh=fresh) for group in by_trajectory.values()]
-    return Plan(tuple(cells), tuple(_references(cells, store, truth, fresh)), tuple(trainings))
+    trainings = [plan_training(group, store, kept) for group in by_trajectory.values()]
+    return Plan(tuple(cells), tuple(_references(cells, store, truth)), tuple(trainings))
 
 
-def _references(
-    cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None, fresh: bool
-) -> list[Scoring]:
+def _references(cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None) -> list[Scoring]:
     """What is drawn by the untaught base, and the true pictures."""
     wanted: dict[str, Scoring] = {}
     for cell in cells:
         for images in (cell.class_images, cell.noun, cell.reference):
             if images is not None and images.key not in wanted:
-                wanted[images.key] = _scoring(cell, images, store, fresh)
+                wanted[images.key] = _scoring(cell, images, store)
                 if images is cell.class_images:  # drawn to train on, never scored
                     wanted[images.key] = replace(wanted[images.key], scores=())
     if truth is not None and cells:
-        wanted[truth.key] = _scoring(examined(cells), truth, store, fresh)
+        wanted[truth.key] = _scoring(examined(cells), truth, store)
     return list(wanted.values())
 
 
@@ -183,45 +188,49 @@ def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
     return (spec.method.target, spec.pack, *shared, *company)
 
 
-def plan_training(cells: Sequence[Cell], store: Store, *, fresh: bool = False) -> Training:
+def plan_training(cells: Sequence[Cell], store: Store, kept: tuple[int, ...] = ()) -> Training:
     """What one trajectory's cells lack."""
     trajectory = cells[0].trajectory
-    diverged_at = None if fresh else store.diverged_at(trajectory)
+    diverged_at = store.diverged_at(trajectory)
     steps = sorted({cell.step for cell in cells})
     missing = [
         step
         for step in steps
         if (diverged_at is None or step < diverged_at)
-        and (fresh or not store.has_snapshot(SnapshotSpec(trajectory, step)))
+        and not store.has_snapshot(SnapshotSpec(trajectory, step))
     ]
-    stored = 0 if fresh else store.resume_step(trajectory)
+    stored = store.resume_step(trajectory)
     # A snapshot cannot be trained on from, and the stored state is the trajectory's last: what lies
     # before it is trained again from the start, what lies behind it goes on.
     before = tuple(step for step in missing if step < stored)
     behind = tuple(step for step in missing if step >= stored)
+    if behind:
+        behind = tuple(sorted({*behind, *(step for step in kept if stored < step < behind[-1])}))
     pieces = [Piece(start, steps) for start, steps in ((0, before), (stored, behind)) if steps]
     scorings: dict[str, Scoring] = {}
     for cell in cells:
         if diverged_at is None or cell.step < diverged_at:
-            scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store, fresh))
+            scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store))
     return Training(
         trajectory=trajectory,
         pieces=tuple(pieces),
         diverged_at=diverged_at,
         scorings=tuple(scorings.values()),
         cells=tuple(cells),
+        kept=kept,
     )
 
 
-def _scoring(cell: Cell, images: ImageSetSpec, store: Store, fresh: bool) -> Scoring:
+def _scoring(cell: Cell, images: ImageSetSpec, store: Store) -> Scoring:
     specs = [cell.score_spec(metric, images) for metric in cell.metrics]
-    lacks_images = fresh or not store.has_images(images)
+    lacks_images = not store.has_images(images)
     # scores lie with their images: without these there are none to look for
     missing = tuple(spec for spec in specs if lacks_images or not store.has_score(spec))
     return Scoring(images, lacks_images, missing, cell.noun)
 
 
-def _is_stored(training: Training, cell: Cell) -> bool:
+def is_stored(training: Training, cell: Cell) -> bool:
+    """Whether the cell's result is whole in the store."""
     if training.diverged_at is not None and cell.step >= training.diverged_at:
         return True
     return cell.step not in training.snapshots and not any(

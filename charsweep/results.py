@@ -39,6 +39,8 @@ class CellResult:
     sample_seconds: float | None
     seconds_per_step: float | None
     peak_memory_mb: float | None
+    energy_wh: float | None = None  # paid here, like paid_seconds
+    co2_g: float | None = None
 
 
 def scores_of(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, float | None]:
@@ -81,7 +83,7 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
         gains={name: _minus(value, untaught.get(name)) for name, value in scores.items()},
         size_mb=read_json(snapshot / "snapshot.json")["bytes"] / 1e6 if finished else None,
         train_seconds=round(seconds, 3) if rows else None,
-        paid_seconds=round(paid, 3),
+        paid_seconds=paid,
         sample_seconds=read_json(folder / "images.json")["seconds"] if finished else None,
         seconds_per_step=round(seconds / len(rows), 5) if rows else None,
         peak_memory_mb=_peak_memory(store.source(trajectory)),

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from charsweep import cost
 from charsweep.config import Sweep
+from charsweep.describe import describe, describe_search
+from charsweep.energy import Energy, Meter, energy_of
 from charsweep.engine.stored import StoredEngine
 from charsweep.errors import StoreError
-from charsweep.keys import canonical
 from charsweep.plan import Plan, plan_work
-from charsweep.progress import View, out, span
+from charsweep.progress import View, out
+from charsweep.record import in_order, known_record, new_record, now, references
 from charsweep.report import write_report
-from charsweep.results import (
-    CellResult,
-    json_line,
-    read_results,
-    scores_of,
-    write_results,
-)
-from charsweep.settings import ALWAYS
-from charsweep.specs import examined
-from charsweep.store import Store, read_json, unwritable, write_json
-from charsweep.study import Study, hold
+from charsweep.results import CellResult, json_line, read_results, write_results
+from charsweep.store import Store, unwritable, write_json
+from charsweep.study import Study, open_study
 from charsweep.track import Tracker, read_runs, rebuild, start
+from charsweep.trials import hold
 
 
 class Engine(Protocol):
@@ -48,100 +43,147 @@ def run(sweep: Sweep) -> Path:
     except OSError as error:
         raise unwritable(store.folder, error) from error
     with hold(sweep):
-        plan = plan_work(sweep.cells, store, sweep.truth)
-        record = new_record(sweep, store, plan)
-        out(describe(sweep, record["plan"]))
-        page = execute(sweep, store, plan, record)
+        page = Run(sweep, store).run()
     say_where(sweep, page)
     return page
 
 
-def execute(sweep: Sweep, store: Store, plan: Plan, record: dict[str, Any]) -> Path:
-    """The main loop."""
-    study = Study(sweep)
-    with View() as view:
-        engine = make_engine(sweep, store, plan, view)
-        earlier = read_results(sweep.folder / "cells.jsonl")
-        results = dict(earlier)
-        was_finished = is_finished(sweep, record)
-        if not plan.is_done:
-            record |= {"environment": dict(engine.environment)}
-            write_json(sweep.folder / "plan.json", record["plan"])
-            write_json(sweep.folder / "sweep.json", record)
-            write_results(sweep.folder / "cells.jsonl", list(results.values()))
-        tracker = None if was_finished else start_tracking(sweep, store)
-        try:
-            for cells in study.batches():
-                plan = plan_work(cells, store, sweep.truth)
-                expect(view, plan)
-                for result in engine.execute(plan):
-                    numbered = with_paid(study.numbered(result), results.get(result.cell))
-                    results[result.cell] = numbered
-                    append_result(sweep.folder / "cells.jsonl", numbered)
-                    study.tell(numbered)
-                    view.cell(numbered, list(sweep.axes))
-        except BaseException:
+class Run:
+    """One command's work on a sweep, and the books it keeps."""
+
+    def __init__(self, sweep: Sweep, store: Store) -> None:
+        self.sweep, self.store = sweep, store
+        plan = plan_work(sweep.cells, store, sweep.truth)
+        self.record = new_record(sweep, store, cost.summary(plan, store, dict(sweep.bases)))
+        out(describe_plan(sweep, self.record["plan"]))
+        self.study: Study = open_study(sweep)
+        self.known = known_record(sweep)
+        self.earlier = read_results(sweep.folder / "cells.jsonl")
+        self.results = dict(self.earlier)
+        self.engine: Engine | None = None  # the one that works; none while nothing needs work
+        self.plans: list[dict[str, Any]] = []
+
+    def run(self) -> Path:
+        """The main loop."""
+        was_finished = self._is_finished()
+        runtime = self.sweep.settings.runtime
+        if not was_finished:  # before tracking starts, which reads it
+            record = {**self.record, "environment": self.known.get("environment", {})}
+            write_json(self.sweep.folder / "sweep.json", record)
+        tracker = None if was_finished else start_tracking(self.sweep, self.store)
+        with View() as view, Meter(runtime.country) if runtime.energy else nullcontext() as meter:
+            try:
+                for cells in self.study.batches():
+                    plan = plan_work(cells, self.store, self.sweep.truth, self.study.kept)
+                    expect(view, plan)
+                    for result in self._engine(plan, view).execute(plan):
+                        done = self._add(result, meter.read() if meter else None)
+                        self.study.tell(done)
+                        view.cell(done, list(self.sweep.axes))
+            except BaseException:
+                if tracker:
+                    tracker.close()
+                raise
+            self._finish(meter.read() if meter else None)
             if tracker:
-                tracker.close()
-            raise
-        finish(sweep, store, results, record, engine)
-        wait_for_tracking(tracker, view, study, sweep)
-    page = sweep.folder / "report" / "index.html"
-    if not (was_finished and results == earlier and page.exists()):
-        page = write_report(sweep.folder, store.folder)
-    return page
+                wait_for_tracking(tracker, view, self.study, self.sweep)
+        page = self.sweep.folder / "report" / "index.html"
+        if not (was_finished and self.results == self.earlier and page.exists()):
+            page = write_report(self.sweep.folder, self.store.folder)
+        return page
+
+    def _engine(self, plan: Plan, view: View) -> Engine:
+        """This process; or, with nothing left to do, one that only looks (and needs no torch)."""
+        if plan.is_done:
+            return self.engine or StoredEngine(self.store)
+        self.plans.append(cost.summary(plan, self.store, dict(self.sweep.bases)))
+        if self.engine is None:
+            from charsweep.engine.local import LocalEngine
+
+            self.engine = LocalEngine(self.sweep, self.store, view)
+        self.record["environment"] = dict(self.engine.environment)
+        self.record["plan"] = cost.total(self.plans)
+        write_json(self.sweep.folder / "plan.json", self.record["plan"])
+        write_json(self.sweep.folder / "sweep.json", self.record)
+        write_results(self.sweep.folder / "cells.jsonl", list(self.results.values()))
+        return self.engine
+
+    def _add(self, result: CellResult, energy: Energy | None) -> CellResult:
+        """Put a result into the books: its trial, and what it cost here over all commands."""
+        earlier = self.results.get(result.cell)
+        watt_hours = grams = None
+        if energy:
+            watt_hours, grams = energy_of(result.paid_seconds, energy)
+        done = replace(
+            result,
+            trial=self.study.number(result),
+            paid_seconds=round(result.paid_seconds + (earlier.paid_seconds if earlier else 0.0), 3),
+            energy_wh=added(watt_hours, earlier.energy_wh if earlier else None),
+            co2_g=added(grams, earlier.co2_g if earlier else None),
+        )
+        self.results[result.cell] = done
+        append_result(self.sweep.folder / "cells.jsonl", done)
+        return done
+
+    def _is_finished(self) -> bool:
+        """Whether an earlier command ended with just these cells, tracked where that is wanted."""
+        known = self.known
+        same = all(known.get(name) == self.record[name] for name in ("axes", "fixed", "settings"))
+        keys = {cell.key for cell in self.sweep.cells} or self.results.keys()
+        tracking = self.sweep.settings.runtime.tracking
+        tracked = not tracking or keys <= read_runs(self.sweep.folder).keys()
+        return bool(same and tracked and known.get("finished"))
+
+    def _finish(self, energy: Energy | None) -> None:
+        """Write the whole record, and the cells in order."""
+        known, record = self.known, self.record
+        among = dict(self.engine.among_references()) if self.engine else {}
+        real = among or record["references"]["real"]
+        record |= {
+            "references": references(self.sweep, self.store, real),
+            "importance": self.study.trials.importances(),
+            "finished": now(),
+        }
+        if self.engine is None:  # nothing was left to do: how it was done stands in the old one
+            record |= {
+                n: known[n] for n in ("environment", "plan", "started", "energy") if n in known
+            }
+        elif energy:
+            cost.Speeds(self.store).remember_watts(energy.watts)
+            record["energy"] = energy_record(energy, self.results, self.earlier, known)
+        write_json(self.sweep.folder / "sweep.json", record)
+        write_results(self.sweep.folder / "cells.jsonl", in_order(self.sweep, self.results))
 
 
-def make_engine(sweep: Sweep, store: Store, plan: Plan, view: View) -> Engine:
-    """This process; or, when nothing is left to do, one that only looks (and needs no torch)."""
-    if plan.is_done:
-        return StoredEngine(store)
-    from charsweep.engine.local import LocalEngine
-
-    return LocalEngine(sweep, store, view)
+def added(one: float | None, other: float | None) -> float | None:
+    return one if other is None else other if one is None else one + other
 
 
-def is_finished(sweep: Sweep, record: Mapping[str, Any]) -> bool:
-    """Whether an earlier command ended with just these cells, tracked where that is wanted."""
-    known = known_record(sweep)
-    same = all(known.get(name) == record[name] for name in ("axes", "fixed", "settings"))
-    keys = {cell.key for cell in sweep.cells}
-    tracked = not sweep.settings.runtime.tracking or keys <= read_runs(sweep.folder).keys()
-    return bool(same and tracked and known.get("finished"))
-
-
-def finish(
-    sweep: Sweep,
-    store: Store,
+def energy_record(
+    energy: Energy,
     results: Mapping[str, CellResult],
-    record: Mapping[str, Any],
-    engine: Engine,
-) -> None:
-    """Rewrite cells in the order they were asked for, those of earlier commands behind."""
-    known = known_record(sweep)
-    real = dict(engine.among_references()) or record["references"]["real"]
-    done = {**record, "references": references(sweep, store, real), "finished": now()}
-    if not record["environment"]:  # nothing was left to do: how it was done stands in the old one
-        done |= {n: known[n] for n in ("environment", "plan", "started") if n in known}
-    asked = [results[cell.key] for cell in sweep.cells if cell.key in results]
-    keys = {result.cell for result in asked}
-    others = [result for key, result in results.items() if key not in keys]
-    write_json(sweep.folder / "sweep.json", done)
-    write_results(sweep.folder / "cells.jsonl", [*asked, *others])
+    earlier: Mapping[str, CellResult],
+    known: Mapping[str, Any],
+) -> dict[str, Any]:
+    """This command's energy, added to what the sweep's earlier ones took.
 
-
-def known_record(sweep: Sweep) -> dict[str, Any]:
-    """What an earlier command wrote to sweep.json; empty if there was none."""
-    path = sweep.folder / "sweep.json"
-    known: dict[str, Any] = read_json(path) if path.exists() else {}
-    return known
-
-
-def with_paid(result: CellResult, earlier: CellResult | None) -> CellResult:
-    """What a cell cost here adds up over the commands that worked on it."""
-    if earlier is None:
-        return result
-    return replace(result, paid_seconds=round(result.paid_seconds + earlier.paid_seconds, 3))
+    `saved_kwh` is what the cells finished here would have taken alone, less what they took.
+    """
+    here = [result for key, result in results.items() if earlier.get(key) != result]
+    alone = sum((one.train_seconds or 0.0) + (one.sample_seconds or 0.0) for one in here)
+    before = sum(earlier[one.cell].paid_seconds for one in here if one.cell in earlier)
+    paid = sum(one.paid_seconds for one in here) - before
+    before_kwh = known.get("energy") or {}
+    saved = max(0.0, energy_of(alone - paid, energy)[0] / 1000)
+    return {
+        "kwh": energy.kwh + before_kwh.get("kwh", 0.0),
+        "co2_kg": energy.co2_kg + before_kwh.get("co2_kg", 0.0),
+        "saved_kwh": saved + before_kwh.get("saved_kwh", 0.0),
+        "watts": round(energy.watts, 2),
+        "measured": energy.measured,
+        "source": energy.source,
+        "country": energy.country,
+    }
 
 
 def append_result(path: Path, result: CellResult) -> None:
@@ -150,69 +192,6 @@ def append_result(path: Path, result: CellResult) -> None:
             file.write(json_line(result))
     except OSError as error:
         raise unwritable(path, error) from error
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-# -- the record of a sweep -------------------------------------------------------------------------
-
-
-def new_record(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
-    """What sweep.json says: asked, fixed, compared with, planned and run on."""
-    first = sweep.cells[0].values
-    settings = sweep.settings
-    return {
-        "name": sweep.name,
-        "question": settings.question,
-        "command": sweep.command,
-        "started": now(),
-        "finished": None,
-        "axes": {name: list(values) for name, values in sweep.axes.items()},
-        "fixed": {name: first[name] for name in ALWAYS if name in first and name not in sweep.axes},
-        "settings": canonical(sweep.resolved),
-        "objectives": [
-            {"metric": metric, "direction": direction}
-            for metric, direction in settings.objectives.items()
-        ],
-        "metrics": list(settings.metric),
-        "character": {
-            "name": sweep.character.name,
-            "identifier": sweep.character.identifier,
-            "class_noun": sweep.character.class_noun,
-            "images": [str(path) for path in sweep.character.paths],
-            "captions": list(sweep.character.captions),
-        },
-        "exam": {
-            "prompts": list(examined(sweep.cells).images.prompts),
-            "seeds": list(sweep.cells[0].images.seeds),
-        },
-        "references": references(
-            sweep, store, known_record(sweep).get("references", {}).get("real")
-        ),
-        "plan": cost.summary(plan, store, dict(sweep.bases)),
-        "environment": {},
-    }
-
-
-def references(sweep: Sweep, store: Store, real: dict[str, float] | None) -> dict[str, Any]:
-    """Scores of the untaught bases, of the true pictures, and of the training images themselves."""
-    bases: dict[str, Any] = {}
-    for cell in sweep.cells:
-        name = cell.trajectory.base_name
-        if cell.reference and name not in bases and store.has_images(cell.reference):
-            bases[name] = {
-                "scores": scores_of(cell, cell.reference, store),
-                "images": store.relative(store.images(cell.reference)),
-            }
-    truth = None
-    if sweep.truth is not None and store.has_images(sweep.truth):
-        truth = {
-            "scores": scores_of(examined(sweep.cells), sweep.truth, store),
-            "images": store.relative(store.images(sweep.truth)),
-        }
-    return {"base": bases, "truth": truth, "real": real or {}}
 
 
 # -- tracking --------------------------------------------------------------------------------------
@@ -224,18 +203,20 @@ def start_tracking(sweep: Sweep, store: Store) -> Tracker | None:
     return start(sweep.folder, store.folder, sweep.settings.runtime.tracking_uri)
 
 
-def wait_for_tracking(tracker: Tracker | None, view: View, study: Study, sweep: Sweep) -> None:
+def wait_for_tracking(tracker: Tracker, view: View, study: Study, sweep: Sweep) -> None:
     """Let MLflow catch up; a tracking failure is said and stops nothing."""
-    if tracker is None:
-        return
     view.doing("waiting for MLflow to catch up")
     problem = tracker.wait()
     if problem:
         view.say(f"tracking: {problem}")
-    study.link_runs(read_runs(sweep.folder))
+    study.trials.link_runs(read_runs(sweep.folder))
 
 
 # -- words -----------------------------------------------------------------------------------------
+
+
+def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
+    return describe(sweep, numbers) if sweep.cells else describe_search(sweep)
 
 
 def expect(view: View, plan: Plan) -> None:
@@ -244,52 +225,6 @@ def expect(view: View, plan: Plan) -> None:
         steps=plan.steps_needed, images=images, cells=len(plan.cells),
         trajectories=len(plan.trainings),
     )  # fmt: skip
-
-
-def describe(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
-    """The plan in a few lines."""
-    stored = numbers["stored"]
-    axes = "; ".join(f"{k}: {', '.join(map(_short, v))}" for k, v in sweep.axes.items())
-    asked, needed = numbers["steps_asked"], numbers["steps_needed"]
-    lines = [
-        f"{sweep.name}: {sweep.settings.question}",
-        f"  axes          {axes or 'none'}",
-        f"  cells         {numbers['cells']} ({stored['cells']} stored already)",
-        f"  trajectories  {numbers['trajectories']} ({stored['trajectories']} need no training)",
-        f"  steps         {needed:,} to train; each cell alone would take {asked:,}",
-        f"  packs         {_packs(numbers)}",
-        f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute",
-        f"  estimate      {span(numbers['seconds'])}"
-        f"{'' if numbers['measured'] else ' (not measured here yet)'}, "
-        f"{numbers['bytes'] / 1e6:,.1f} MB",
-    ]
-    return "\n".join(lines) + _to_measure(sweep)
-
-
-def _packs(numbers: Mapping[str, Any]) -> str:
-    """ "7 trajectories, 8 at once: 1,000 passes; slots idle 12.5 %"."""
-    packs = numbers["packs"]
-    if not packs:
-        return "none"
-    together = [pack for pack in packs if pack["width"] > 1]
-    alone = len(packs) - len(together)
-    parts = [
-        f"{pack['trajectories']} trajectories, {pack['width']} at once: {pack['passes']:,} passes"
-        for pack in together
-    ]
-    if alone:
-        parts.append(f"{alone} trained alone")
-    return "; ".join(parts) + f"; slots idle {numbers['idle']:.1%}"
-
-
-def _to_measure(sweep: Sweep) -> str:
-    if not sweep.unmeasured:
-        return ""
-    return "\n  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def say_where(sweep: Sweep, page: Path) -> None:
@@ -313,7 +248,7 @@ def show_plan(sweep: Sweep) -> None:
     """Print what would be done, reused and paid; writes nothing."""
     store = Store(sweep.root)
     plan = plan_work(sweep.cells, store, sweep.truth)
-    out(describe(sweep, cost.summary(plan, store, dict(sweep.bases))))
+    out(describe_plan(sweep, cost.summary(plan, store, dict(sweep.bases))))
 
 
 def rebuild_report(sweep: Sweep) -> Path:

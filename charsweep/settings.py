@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from charsweep.energy import checked_country
 from charsweep.errors import ConfigError
@@ -25,9 +25,7 @@ InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Country = Annotated[
-    str, StringConstraints(pattern=r"^[A-Z]{3}$"), AfterValidator(checked_country)
-]
+Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), AfterValidator(checked_country)]
 
 _FINITE = ConfigDict(allow_inf_nan=False)
 PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
@@ -98,6 +96,61 @@ class SamplerSettings(pydantic.BaseModel):
     batch_width: Annotated[int, Field(ge=1, le=256)]
 
 
+class Range(pydantic.BaseModel):
+    """An axis that an adaptive search samples: every whole number, every step, or any number."""
+
+    model_config = STRICT
+    low: int | float
+    high: int | float
+    log: bool = False
+    step: Annotated[int | float, Field(gt=0)] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low={self.low} should be below high={self.high}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log=true needs low above 0 and takes no step")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds whole numbers only."""
+        return all(isinstance(one, int) for one in (self.low, self.high, self.step or 1))
+
+    @property
+    def values(self) -> tuple[int | float, ...]:
+        """Its values where a step sets them apart, else its ends."""
+        if self.step is None:
+            return (self.low, self.high)
+        count = int((self.high - self.low) / self.step + 1e-9)
+        return tuple(self.low + self.step * index for index in range(count + 1))
+
+
+class SearchSettings(pydantic.BaseModel):
+    """How the next cells are chosen; `sampler` and `pruner` name classes of Optuna's, or alike."""
+
+    model_config = STRICT
+    name: Text
+    sampler: dict[str, Any] | None
+    pruner: dict[str, Any] | None
+    trials: Annotated[int, Field(ge=1, le=100_000)] | None
+    at_once: Annotated[int, Field(ge=1, le=1024)] | None
+    rungs: list[Steps]
+
+    @property
+    def is_grid(self) -> bool:
+        return self.sampler is None
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> SearchSettings:
+        if not self.is_grid and (self.trials is None or self.at_once is None):
+            raise ValueError("an adaptive search needs trials and at_once")
+        if (self.pruner is None) == bool(self.rungs):
+            raise ValueError("a pruner and rungs, the steps at which it looks, need each other")
+        return self
+
+
 class ExamSettings(pydantic.BaseModel):
     model_config = STRICT
     name: Text
@@ -165,6 +218,14 @@ class Runtime(pydantic.BaseModel):
     resume_seconds: Annotated[float, Field(gt=0)]
 
 
+def directed(objectives: Any) -> Any:
+    """[dino, -copy] -> {dino: maximize, copy: minimize}: a list, so that it can be replaced."""
+    if not isinstance(objectives, list) or not all(isinstance(one, str) for one in objectives):
+        raise ValueError("should list metrics, as in [dino,-copy]; - minimises")
+    ways = {True: "minimize", False: "maximize"}
+    return {one.removeprefix("-"): ways[one.startswith("-")] for one in objectives}
+
+
 class Settings(pydantic.BaseModel):
     """The whole configuration of one combination of axis values."""
 
@@ -184,7 +245,11 @@ class Settings(pydantic.BaseModel):
     max_grad_norm: Annotated[float, Field(gt=0)]
     pack: Pack | None
     axes: dict[str, Any]
-    objectives: Annotated[dict[Text, Literal["maximize", "minimize"]], Field(min_length=1)]
+    parts: dict[FolderName, dict[str, Any]]
+    search: SearchSettings
+    objectives: Annotated[
+        dict[Text, Literal["maximize", "minimize"]], Field(min_length=1), BeforeValidator(directed)
+    ]
     models: ModelsSettings
     character: CharacterSettings
     method: PluginSettings

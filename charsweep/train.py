@@ -47,6 +47,10 @@ class Students(Protocol):
         """The slot's trainable tensors by name."""
         ...
 
+    def kept(self, slot: int) -> Mapping[str, Tensor]:
+        """What the slot's trial goes on from: its trainable tensors, and others if need be."""
+        ...
+
     def zero_grad(self) -> None: ...
     def losses(self, steps: Sequence[int | None]) -> Tensor:
         """The loss of each slot at its step (from 0), shape (width,); None: the slot is free.
@@ -144,7 +148,9 @@ class Trial:
         self.stored = store.resume_step(self.spec)  # up to here loss.csv has its rows
         rows = [row for row in store.losses(self.spec) if row.step <= self.stored]
         if self.piece.start:
-            load_state(store.resume(self.spec, self.piece.start), self.named, self.optimizer)
+            load_state(
+                store.resume(self.spec, self.piece.start), students.kept(slot), self.optimizer
+            )
         write_losses(folder / "loss.csv", rows, students.part_names)
         self.file = (folder / "loss.csv").open("a", encoding="utf-8", newline="")
         self.step = self.piece.start
@@ -175,7 +181,8 @@ class Trial:
         is_due = self.is_done or time.monotonic() - self.saved > resume_seconds
         if row.step > self.stored and is_due:
             self.file.flush()
-            save_state(store, self.spec, row.step, self.named, self.optimizer)
+            kept = self.students.kept(self.slot)
+            save_state(store, self.spec, row.step, kept, self.optimizer)
             self.saved = time.monotonic()
 
     def next_piece(self, store: Store) -> Trial | None:

@@ -12,21 +12,24 @@ from charsweep.bases import Base, load_base
 from charsweep.methods import Materials
 from charsweep.plan import Piece, plan_work
 from charsweep.plugins import resolve
-from charsweep.sample import draw_batch
+from charsweep.sample import Asked, paint_with
 from charsweep.specs import SnapshotSpec
 from charsweep.store import LossRow, Store
 from charsweep.train import train
 
-METHODS = ["dreambooth_lora", "lora", "dreambooth"]
+TAUGHT = ["dreambooth_lora", "lora", "dreambooth"]  # on a base
+METHODS = [*TAUGHT, "gan", "diffusion"]
 QUICK = {
     "dreambooth_lora": [],
     "lora": ["method.text_encoder=true"],
     "dreambooth": ["method.class_images=2", "method.text_encoder=true"],
+    "gan": ["method.channels=8", "resolution=32", "batch_size=3"],
+    "diffusion": ["method.channels=[8,16]", "resolution=32", "batch_size=3"],
 }
 
 
 def without_times(rows: list[LossRow]) -> list[tuple[float, ...]]:
-    return [(row.step, row.loss, row.lr, row.grad_norm) for row in rows]
+    return [(row.step, row.loss, row.lr, row.grad_norm, *row.parts.values()) for row in rows]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -96,15 +99,17 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 def test_an_image_does_not_depend_on_its_company(sdxl: Base, tmp_path: Path) -> None:
     spec = sweep_of(tmp_path).cells[0].images
-    one, two, three = [(spec.prompts[0], 0), (spec.prompts[1], 1), (spec.prompts[0], 5)]
-    alone = draw_batch(spec, sdxl, [one] * 4)[0]
-    with_others = draw_batch(spec, sdxl, [two, three, one, one])
+    paint = paint_with(sdxl)
+    one, two = Asked(spec.prompts[0], 0, 0), Asked(spec.prompts[1], 1, 1)
+    three = Asked(spec.prompts[0], 0, 5)
+    alone = paint(spec, [one] * 4)[0]
+    with_others = paint(spec, [two, three, one, one])
     assert alone.tobytes() == with_others[2].tobytes()
-    assert with_others[0].tobytes() == draw_batch(spec, sdxl, [two] * 4)[0].tobytes()
+    assert with_others[0].tobytes() == paint(spec, [two] * 4)[0].tobytes()
     assert alone.tobytes() != with_others[1].tobytes()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TAUGHT)
 def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, f"method={method}", *QUICK[method], "train_steps=2")
     spec, store = sweep.cells[0].trajectory, Store(tmp_path)

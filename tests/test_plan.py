@@ -46,14 +46,15 @@ SWEEPS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))
 
 
 def test_there_are_as_many_sweeps_as_are_planned_here() -> None:
-    assert len(SWEEPS) == 7
+    assert len(SWEEPS) == 11
 
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_sweep_composes_plans_and_says_what_it_is(name: str, tmp_path: Path) -> None:
     sweep = load_sweep([f"root={tmp_path}", f"+sweep={name}"])
-    plan = plan_work(sweep.cells, Store(tmp_path), sweep.truth)
+    plan = plan_work(sweep.examples, Store(tmp_path), sweep.truth)
     assert sweep.name == name
+    assert bool(sweep.cells) == sweep.settings.search.is_grid
     assert 0 < plan.steps_needed <= plan.steps_asked
     head = (CONF / "sweep" / f"{name}.yaml").read_text().splitlines()[1:4]
     assert [line.split()[1] for line in head] == ["Question", "Command", "Cost"]

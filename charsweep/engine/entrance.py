@@ -57,7 +57,7 @@ class Entrance:
                 free = self.waiting[0]
                 self._lock(free, wait=True)
             self.waiting.remove(free)
-            fresh = plan_training(free.cells, self.store)
+            fresh = plan_training(free.cells, self.store, free.kept)
             self.inside[fresh.trajectory.key] = fresh
             if fresh.steps:
                 yield fresh

@@ -55,10 +55,12 @@ class LocalEngine:
         self.bases: dict[str, Base] = {}
         self.pictures = [open_picture(path) for path in sweep.character.paths]
         self._scorer: Scorer | None = None
+        self._priors: dict[str, ImageSetSpec | None] = {}
 
     def execute(self, plan: Plan) -> Iterator[CellResult]:
         """Do the plan, yielding each cell as it is finished, diverged or failed."""
         self._check(plan)
+        self._priors = {cell.trajectory.key: cell.class_images for cell in plan.cells}
         for scoring in plan.references:
             if scoring.draw or scoring.scores:
                 with self.store.lock(scoring.images.snapshot.source):
@@ -155,7 +157,7 @@ class LocalEngine:
         self.view.expect(steps=len(book.seconds) - book.training.steps)  # a diverged one ends early
 
     def _class_pictures(self, spec: TrajectorySpec) -> list[Image.Image]:
-        images = next(c.class_images for c in self.sweep.cells if c.trajectory.key == spec.key)
+        images = self._priors[spec.key]
         if images is None:
             return []
         folder = self.store.images(images)

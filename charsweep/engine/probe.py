@@ -33,7 +33,7 @@ def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
     """Measure and remember the width of each kind of trajectory that has none yet."""
     store = Store(sweep.root)
     device = find_device(sweep.settings.runtime.device)
-    for spec in unmeasured(sweep.cells, sweep.settings, store):
+    for spec in unmeasured(sweep.examples, sweep.settings, store):
         say(f"measuring how many trials like {spec.slug} share a pass best; this is done once")
         assert spec.base is not None
         base = load_base(spec.base, sweep.bases[spec.base.name], device)

@@ -7,8 +7,9 @@ Its images follow no prompt. Snapshots are folders for diffusers' plain `DDPMPip
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from charsweep.methods import Materials
     from charsweep.sample import Asked, Paint
     from charsweep.specs import ImageSetSpec, TrajectorySpec
+
+MOST_KEPT = 0.995  # of the mean at each step: half of it is the last 140 steps
 
 Channels = Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
 
@@ -82,18 +85,43 @@ class Diffusion:
         return paint
 
     def snapshot_bytes(self, resolution: int) -> int:
-        """Of float32 weights, most of them in 3 x 3 convolutions; measured within a tenth."""
-        pairs = list(zip(self.channels, self.channels[1:] + self.channels[-1:], strict=True))
-        weights = sum(9 * (5 + 3 * self.layers) * a * b for a, b in pairs)
-        return 4 * weights
+        """Of float32 weights, counted block by block as diffusers builds them; biases left out."""
+        first, last, deepest = self.channels[0], self.channels[-1], len(self.channels) - 1
+        embedding = 4 * first
+
+        def block(coming: int, going: int) -> int:
+            shortcut = coming * going if coming != going else 0
+            return 9 * going * (coming + going) + embedding * going + shortcut
+
+        total, skips, wide = 2 * 27 * first + embedding * (first + embedding), [first], first
+        for level, channels in enumerate(self.channels):
+            for _ in range(self.layers):
+                total += block(wide, channels)
+                wide = channels
+                skips.append(channels)
+            if level < deepest:
+                total += 9 * channels**2
+                skips.append(channels)
+        total += 2 * block(last, last) + 4 * last**2 * (2 * self.layers + 2)  # with attention
+        for level, channels in enumerate(reversed(self.channels)):
+            for _ in range(self.layers + 1):
+                total += block(wide + skips.pop(), channels)
+                wide = channels
+            total += 9 * channels**2 if level < deepest else 0
+        return 4 * total
 
 
 class Students(OneSlot):
-    """The denoising loss of one trial."""
+    """The denoising loss of one trial, and the running mean of its weights, which is what draws.
+
+    Without the mean, one step's noise in the weights tints whole images (Song and Ermon 2020, arXiv
+    2006.09011, section 5). It is brought up to the last step before it is used.
+    """
 
     part_names = ()
 
     def __init__(self, method: Diffusion, spec: TrajectorySpec, materials: Materials) -> None:
+        import torch
         from diffusers import DDPMScheduler
 
         self.pictures = Pictures(spec, materials)
@@ -101,6 +129,9 @@ class Students(OneSlot):
         with seeded(generator(spec.seed, "unet")):
             self.unet = method.unet(spec.resolution).to(materials.device)
         super().__init__({"unet": self.unet})
+        self.mean = copy.deepcopy(self.unet).requires_grad_(False)
+        self.averaged = torch.zeros((), dtype=torch.long)  # steps that are in the mean
+        self.done = 0  # steps that have been taken
 
     def losses(self, steps: Sequence[int | None]) -> Tensor:
         """Mean squared error of the predicted noise, shape (1,)."""
@@ -109,6 +140,9 @@ class Students(OneSlot):
 
         (step,) = steps
         assert step is not None
+        self.done = step
+        self._average()
+        self.done = step + 1  # when the optimizer has taken it
         pixels, seed = self.pictures.batch(step), self.pictures.seed
         noise = torch.randn(pixels.shape, generator=generator(seed, "image noise", step))
         source = generator(seed, "image timestep", step)
@@ -117,13 +151,32 @@ class Students(OneSlot):
         predicted = self.unet(self.noising.add_noise(pixels, noise, timesteps), timesteps).sample
         return F.mse_loss(predicted, noise)[None]
 
+    def kept(self, slot: int) -> Mapping[str, Tensor]:
+        self._average()
+        mean = {f"mean.{name}": tensor for name, tensor in self.mean.named_parameters()}
+        return {**self.named(slot), **mean, "averaged": self.averaged}
+
+    def _average(self) -> None:
+        """Add the weights as they are now, unless they are in the mean already."""
+        import torch
+
+        if self.done == int(self.averaged):
+            return
+        assert self.done == int(self.averaged) + 1
+        decay = min(MOST_KEPT, (1 + self.done) / (10 + self.done))  # shorter at first, as usual
+        with torch.no_grad():
+            for mean, now in zip(self.mean.parameters(), self.unet.parameters(), strict=True):
+                mean.lerp_(now, 1 - decay)
+        self.averaged.fill_(self.done)
+
     def save(self, slot: int, folder: Path) -> None:
         from diffusers import DDPMPipeline
 
         from charsweep.bases import quiet
 
         with quiet():
-            pipeline = DDPMPipeline(unet=self.unet, scheduler=self.noising)
+            self._average()
+            pipeline = DDPMPipeline(unet=self.mean, scheduler=self.noising)
             pipeline.save_pretrained(folder, safe_serialization=True)
 
 

@@ -158,6 +158,7 @@ class Students:
         self.teaches_text = method.text_encoder
         self.trainees = trainees(method.low_rank, base, method.taught(base), spec.pack)
         self.desks: dict[int, Desk] = {}
+        self.kept = self.trainees.named
         self.named, self.zero_grad = self.trainees.named, self.trainees.zero_grad
         self.save, self.aside = self.trainees.save, self.trainees.aside
 

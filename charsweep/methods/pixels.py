@@ -58,6 +58,9 @@ class OneSlot:
             for key, tensor in network.named_parameters()
         }
 
+    def kept(self, slot: int) -> Mapping[str, Tensor]:
+        return self.named(slot)
+
     def zero_grad(self) -> None:
         for network in self.networks.values():
             network.zero_grad(set_to_none=True)

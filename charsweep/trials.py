@@ -1,0 +1,164 @@
+"""An Optuna study on disk: its trials by number and by cell, told, noted and weighed.
+
+A trial is tied to its cell by the user attribute `cell`. One process at a time holds a study (file
+lock).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from charsweep.config import Sweep
+from charsweep.errors import ConfigError, TrackingError
+from charsweep.keys import canonical, differences
+from charsweep.results import CellResult
+
+STATES = {
+    "finished": TrialState.COMPLETE,
+    "diverged": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+LEAST_FOR_IMPORTANCE = 4  # finished trials; fewer say nothing about parameters
+
+
+@contextlib.contextmanager
+def hold(sweep: Sweep) -> Iterator[None]:
+    """Keep other processes away from this sweep's folder."""
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    with (sweep.folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"sweep {sweep.name} is already running in {sweep.folder}; wait for it, or give "
+                "this one another name with name=NAME"
+            ) from error
+        yield
+
+
+class Trials:
+    """The trials of a sweep's study."""
+
+    def __init__(
+        self, sweep: Sweep, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.sweep = sweep
+        self.objectives = sweep.settings.objectives
+        path = sweep.folder / "study.db"
+        try:
+            storage = RDBStorage(
+                f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}
+            )
+            self.study = optuna.create_study(
+                storage=storage,
+                study_name=sweep.name,
+                directions=list(self.objectives.values()),
+                sampler=sampler,
+                pruner=pruner,
+                load_if_exists=True,
+            )
+        except Exception as error:  # SQLAlchemy's and SQLite's many kinds
+            reason = str(error).splitlines()[0]
+            raise TrackingError(
+                f"cannot open the study {path}: {reason}; move the file away and run the same "
+                "command again: finished work is in the store"
+            ) from error
+        self._check_meaning()
+
+    def _check_meaning(self) -> None:
+        """A study goes on only if what its numbers mean has not changed."""
+        meaning = canonical(self.sweep.meaning)
+        known = self.study.user_attrs.get("meaning", {})
+        shared = {name: value for name, value in known.items() if name in meaning}
+        now = {name: meaning[name] for name in shared}
+        if changed := list(differences(shared, now)):
+            raise ConfigError(
+                f"sweep {self.sweep.name} was begun with other settings, and its results would not "
+                "compare (" + "; ".join(changed) + "). Start a new one with name=NAME, or put the "
+                f"settings back. Finished work stays in {self.sweep.root / 'sweeps' / 'store'}"
+            )
+        self.study.set_user_attr("meaning", {**known, **meaning})
+
+    def all(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def by_cell(self) -> dict[str, FrozenTrial]:
+        """The latest trial of every cell."""
+        return {t.user_attrs["cell"]: t for t in self.all() if "cell" in t.user_attrs}
+
+    def open(self, trial: FrozenTrial) -> optuna.Trial:
+        """A trial that runs, to be noted on and reported to."""
+        return optuna.Trial(self.study, trial._trial_id)
+
+    def tell(self, trial: FrozenTrial, result: CellResult) -> None:
+        """End a trial with the result of its cell."""
+        state = STATES[result.state]
+        values = [result.scores.get(name) for name in self.objectives]
+        if state == TrialState.COMPLETE and None in values:
+            state = TrialState.FAIL  # an objective that does not apply to this method
+        running = self.open(trial)
+        running.set_user_attr("state", result.state)
+        if result.error:
+            running.set_user_attr("error", result.error)
+        if state == TrialState.COMPLETE:
+            self.study.tell(trial.number, [value for value in values if value is not None])
+        else:
+            self.study.tell(trial.number, state=state)
+
+    def link_runs(self, runs: Mapping[str, str]) -> None:
+        """Write each trial's MLflow run on the study: a trial that was told takes no more words."""
+        linked = {
+            str(trial.number): runs[key] for key, trial in self.by_cell().items() if key in runs
+        }
+        if linked != self.study.user_attrs.get("mlflow_runs"):
+            self.study.set_user_attr("mlflow_runs", linked)
+
+    def importances(self) -> dict[str, dict[str, float]]:
+        """By objective, the share of its variance that each parameter explains.
+
+        By Optuna's default, PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255); {} where there are
+        too few finished trials, or only one parameter varies.
+        """
+        done = [trial for trial in self.all() if trial.state == TrialState.COMPLETE]
+        names = {name for trial in done for name in trial.params}
+        varied = [n for n in sorted(names) if len({trial.params.get(n) for trial in done}) > 1]
+        if len(done) < LEAST_FOR_IMPORTANCE or len(varied) < 2:
+            return {}
+        found = {}
+        for index, name in enumerate(self.objectives):
+            weights = self._weigh(index, varied)
+            if weights and sum(weights.values()) > 0:
+                found[name] = weights
+        return found
+
+    def _weigh(self, index: int, varied: list[str]) -> dict[str, float]:
+        def target(trial: FrozenTrial) -> float:
+            return float(trial.values[index])
+
+        try:
+            weights = optuna.importance.get_param_importances(
+                self.study, params=varied, target=target
+            )
+        except (ValueError, RuntimeError):  # no trial has all of them: the methods differ
+            return {}
+        return {name: float(w) for name, w in weights.items() if math.isfinite(w)}
+
+
+def spans_of(values: list[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    """All values of each parameter, in the order they come up."""
+    spans: dict[str, dict[Any, None]] = {}
+    for one in values:
+        for name, value in one.items():
+            spans.setdefault(name, {})[value] = None
+    return {name: tuple(found) for name, found in spans.items()}
