@@ -168,7 +168,7 @@ def machine(environment: Mapping[str, Any]) -> str:
     """Device, processor and threads in a line."""
     parts = [environment.get("device"), environment.get("processor")]
     if environment.get("threads"):
-        parts.append(f"{environment['threads']} threads")
+        parts.append(count(environment["threads"], "thread", "threads"))
     return ", ".join(str(part) for part in parts if part)
 
 

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from charsweep.report.data import Objective, Record, Value
+from charsweep.report.data import Objective, Record, Value, is_numeric
 from charsweep.report.figures import BAD, Layout, Margins, Plot, pt, save
 from charsweep.report.groups import SEED, Point, points_of
 from charsweep.report.labels import as_file_name, axis_label, metric_label, value_text
@@ -41,8 +41,11 @@ def grids_of(record: Record) -> tuple[Grid, ...]:
     plane = [axis for axis in axes if axis != "method"] if len(axes) == 3 else axes
     if len(plane) != 2 or any(record.is_searched(axis) for axis in plane):
         return ()
-    first, second = sorted(plane, key=lambda axis: len(record.axes[axis]))
-    if len(record.axes[second]) > MOST_VALUES or len(record.axes[first]) < 2:
+    # Names are read best from left to right, and a page is wider than high.
+    first, second = sorted(
+        plane, key=lambda axis: (is_numeric(record.axes[axis]), len(record.axes[axis]))
+    )
+    if max(len(record.axes[axis]) for axis in plane) > MOST_VALUES:
         return ()
     points = points_of(record)
     methods: Sequence[Value] = record.axes["method"] if len(axes) == 3 else (None,)
@@ -75,6 +78,8 @@ def draw_heat_map(grid: Grid, objective: Objective, folder: Path) -> Plot:
     label = metric_label(objective.metric)
     names = [value_text(grid.rows, value) for value in grid.row_values]
     tile = 0.62 if len(grid.column_values) <= 10 else 0.44
+    heads = [value_text(grid.columns, value) for value in grid.column_values]
+    tile = max(tile, 0.085 * max(map(len, heads)) if len(heads) <= 10 else 0)
     margins = Margins(left=0.62 + 0.075 * max(map(len, names)), right=0.95, bottom=0.55)
     width = max(4.7, margins.left + margins.right + tile * len(grid.column_values))
     height = margins.top + margins.bottom + max(1.4, 0.4 * len(grid.row_values))

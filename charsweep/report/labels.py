@@ -120,7 +120,9 @@ def point_text(values: Mapping[str, Value], axes: Sequence[str]) -> str:
 
 def score_text(value: float | None) -> str:
     """A score with three decimals; blank where it does not apply."""
-    return "" if value is None else f"{value:.3f}".replace("-0.000", "0.000")
+    if value is None:
+        return ""
+    return f"{value:.3f}".replace("-0.000", "0.000").replace("-", "\N{MINUS SIGN}")
 
 
 def gain_text(value: float | None) -> str:

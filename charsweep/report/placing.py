@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from charsweep.report.figures import pt
@@ -34,15 +37,23 @@ def evenly(
 
 
 def write_labels(
-    axes: Axes, labels: Sequence[Label], points: Sequence[tuple[float, float]]
+    axes: Axes,
+    labels: Sequence[Label],
+    points: Sequence[tuple[float, float]],
+    path: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Write each label beside its point where it hides nothing, or not at all."""
+    """Write each label beside its point where it hides nothing, or not at all.
+
+    Nothing is written over the line through `path` or over levels that cross the whole plot.
+    """
     scale = 72 / axes.figure.dpi
     place = axes.transData.transform
     frame, paper = axes.get_window_extent(), axes.figure.bbox
     dots = [tuple(place(at) * scale) for at in [*points, *((x, y) for _, x, y, _ in labels)]]
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in dots]
     taken += legend_boxes(axes, scale)
+    taken += along([tuple(place(at) * scale) for at in path])
+    taken += level_boxes(axes, scale)
     for text, x, y, colour in labels:
         at_x, at_y = place((x, y)) * scale
         width, height = pt(5.3) * len(text), pt(9.0)
@@ -72,6 +83,29 @@ def legend_boxes(axes: Axes, scale: float) -> list[Box]:
         return []
     box = legend.get_window_extent()
     return [(box.x0 * scale, box.y0 * scale, box.x1 * scale, box.y1 * scale)]
+
+
+def along(path: Sequence[tuple[float, float]]) -> list[Box]:
+    """Small boxes strung along a line, in points."""
+    boxes: list[Box] = []
+    for (x, y), (u, v) in itertools.pairwise(path):
+        steps = max(1, int(math.hypot(u - x, v - y) / 5))
+        for step in range(1, steps):
+            at_x, at_y = x + (u - x) * step / steps, y + (v - y) * step / steps
+            boxes.append((at_x - 1, at_y - 1, at_x + 1, at_y + 1))
+    return boxes
+
+
+def level_boxes(axes: Axes, scale: float) -> list[Box]:
+    """Where horizontal lines run, in points."""
+    frame = axes.get_window_extent()
+    boxes: list[Box] = []
+    for line in axes.lines:
+        ys = np.asarray(line.get_ydata(), dtype=float)
+        if line.get_transform() == axes.get_yaxis_transform() and ys.size == 2 and ys[0] == ys[1]:
+            y = float(axes.transData.transform((1, ys[0]))[1]) * scale  # 1: 0 has no logarithm
+            boxes.append((frame.x0 * scale, y - 1, frame.x1 * scale, y + 1))
+    return boxes
 
 
 def overlap(one: Box, other: Box) -> bool:

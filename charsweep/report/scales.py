@@ -13,6 +13,7 @@ from charsweep.report.labels import axis_label, scientific, value_text
 from charsweep.report.lines import LinePlan
 
 MOST_TICKS = 9
+MOST_LETTERS = 33  # below a panel; longer names are slanted
 
 
 def set_scale(axes: Axes, plan: LinePlan, searched: Range | None = None) -> None:
@@ -77,8 +78,8 @@ def set_range(axes: Axes, plan: LinePlan, searched: Range) -> None:
 
 def crowded(plan: LinePlan) -> bool:
     """Whether the names of categories would run into each other."""
-    texts = [value_text(plan.axis, value) for value in plan.values]
-    return not plan.numeric and sum(len(text) for text in texts) > 30
+    texts = [shorten(value_text(plan.axis, value)) for value in plan.values]
+    return not plan.numeric and len(texts) * max(map(len, texts), default=0) > MOST_LETTERS
 
 
 def log_ticks(numbers: Sequence[float]) -> list[float]:

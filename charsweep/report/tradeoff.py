@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,8 +186,10 @@ def draw_references(axes: Axes, record: Record, plane: Plane) -> None:
     """The untaught bases and the true pictures: a mark, or a level where they have no cost."""
     several = len(record.sweep.bases) > 1
     known: list[tuple[str, Reference, str, str]] = [
-        (f"untaught {name}" if several else "untaught base", reference, "D", "--")
-        for name, reference in record.sweep.bases.items()
+        (f"untaught {name}" if several else "untaught base", reference, "D", dashes)
+        for (name, reference), dashes in zip(
+            record.sweep.bases.items(), itertools.cycle(("--", ":", "-.")), strict=False
+        )
     ]
     if record.sweep.truth:
         known.append(("true pictures", record.sweep.truth, "*", "-"))
@@ -228,7 +231,8 @@ def label_points(axes: Axes, plane: Plane) -> None:
         wanted += [(short_label(p), x, y, MUTED) for p, x, y in plane.shown if id(p) not in front]
     axes.autoscale_view()  # now, because labels are placed in what it decides
     points = [] if crowd else [(x, y) for _, x, y in plane.shown]
-    write_labels(axes, wanted[:MOST_LABELS], points)
+    path = [(x, y) for x, y, _ in ends]
+    write_labels(axes, wanted[:MOST_LABELS], points, path)
 
 
 def short_label(point: Point) -> str:

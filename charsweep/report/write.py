@@ -12,8 +12,10 @@ from pathlib import Path
 from charsweep.errors import StoreError
 from charsweep.report.content import build_content
 from charsweep.report.data import Record
+from charsweep.report.markdown import build_markdown
 from charsweep.report.page import build_page
 from charsweep.report.parts import together
+from charsweep.report.pdf import write_pdf
 from charsweep.report.reading import load_record
 from charsweep.report.sheets import forget
 from charsweep.report.tables import write_tables
@@ -44,6 +46,8 @@ def write_record(record: Record, final: Path) -> Path:
     with swapped_in(final) as folder:
         content = build_content(record, folder)
         write_tables(content.tables, folder / "tables")
+        write_pdf(content, folder / "report.pdf")
+        (folder / "verdicts.md").write_text(build_markdown(content), encoding="utf-8")
         (folder / "index.html").write_text(build_page(content, final), encoding="utf-8")
     forget()
     return final / "index.html"
