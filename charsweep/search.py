@@ -82,9 +82,10 @@ class Search:
         """Where another trial may stop, if another may have the same trajectory at all."""
         axes = self.sweep.axes
         steps = axes.get("train_steps", ())
-        endless = [axis for axis in axes.values() if isinstance(axis, Range)]
-        if any(axis.step is None and not axis.whole for axis in endless):
-            return ()
+        for name, axis in axes.items():
+            drawn = name == "inference_steps" or name.partition(".")[0] == "sampler"
+            if isinstance(axis, Range) and not axis.whole and axis.step is None and not drawn:
+                return ()
         return tuple(int(step) for step in (steps.values if isinstance(steps, Range) else steps))
 
     def batches(self) -> Iterator[tuple[Cell, ...]]:

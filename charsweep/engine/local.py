@@ -163,12 +163,12 @@ class LocalEngine:
         folder = self.store.images(images)
         return [open_picture(folder / f"{i:03d}.png") for i in range(count(images))]
 
-    def _remember_run(self, spec: TrajectorySpec, start: int, stop: int, began: datetime) -> None:
+    def _remember_run(self, spec: TrajectorySpec, first: int, last: int, began: datetime) -> None:
         """Add to provenance.json: recorded, never hashed."""
         path = self.store.source(spec) / "provenance.json"
         runs = read_json(path)["runs"] if path.exists() else []
         run = {
-            "steps": [start + 1, stop],
+            "steps": [first, last],
             "started": began.isoformat(timespec="seconds"),
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "peak_memory_mb": round(peak_memory_mb(self.device), 1),
