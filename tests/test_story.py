@@ -356,7 +356,7 @@ def test_an_adapter_that_fits_no_base_is_refused(
             ["story.scenes=[{prompt: 'a cat', caption: 'A cat.'}]"],
             "ConfigError: story.scenes.0.prompt=a cat: lacks {subject}",
         ),
-        (["metric=[dino]", "~objectives.clip_t"], "ConfigError: metric=[dino]: "),
+        (["metric=[dino]", "objectives=[dino]"], "ConfigError: metric=[dino]: "),
         (["story.adapter=nowhere"], "ConfigError: story.adapter=nowhere: there is no "),
         (["story.adapter=x", "story.base=sd3"], "ConfigError: story.base=sd3: "),
         (["axes.story.cell=[1,2]"], "ConfigError: "),
@@ -370,6 +370,7 @@ def test_one_clear_error_each(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(error)
+    assert not (swept / "sweeps/never_run").exists()
 
 
 def test_a_sweep_without_a_finished_cell_is_refused(
@@ -395,6 +396,15 @@ def test_a_method_without_prompts_tells_no_story(
         capsys.readouterr()
         assert told(tmp_path, chosen) == 2
         assert capsys.readouterr().err.startswith(error)
+
+
+def test_a_cell_of_all_weights_tells_a_story_too(tmp_path: Path) -> None:
+    words = ["method=dreambooth", "method.prior_weight=0", "lr=1e-4", "train_steps=2"]
+    assert main(small(tmp_path, *words, "runtime.tracking=false")) == 0
+    assert told(tmp_path) == 0  # neither method nor base are named again
+    record = read_json(tmp_path / "sweeps/small/story/story.json")
+    assert record["drawn_by"]["values"]["method"] == "dreambooth"
+    assert "sd15" in record["images"]
 
 
 # -- MLflow ----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from charsweep.plan import Plan, Scoring
 from charsweep.progress import out
 from charsweep.settings import PluginSettings, StorySettings
 from charsweep.specs import AdapterSpec, ImageSetSpec, ScoreSpec
-from charsweep.store import Store, image_manifest, new_folder, unwritable
+from charsweep.store import Store, image_manifest, new_folder
 from charsweep.story.choose import IDENTITY, PROMPT, RULE, Choice, check_keep, choose_pictures
 from charsweep.story.page import Scene, Story, write_page
 from charsweep.story.pdf import write_pdf
@@ -29,11 +29,6 @@ from charsweep.tracking.story import log_story
 def tell(sweep: Sweep) -> Path:
     """See `charsweep.story.tell_story`."""
     story, store = sweep.settings.story, Store(sweep.root)
-    try:
-        sweep.folder.mkdir(parents=True, exist_ok=True)
-        store.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(sweep.folder, error) from error
     teller = find_teller(sweep, store)
     images = scenes_of(story, teller)
     scores = scores_of(story, teller, images)

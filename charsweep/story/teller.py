@@ -139,8 +139,7 @@ def _base_folder(models: ModelsSettings, base: BaseSpec) -> Path:
 
 def _from_adapter(sweep: Sweep, store: Store) -> Teller:
     story, models = sweep.settings.story, sweep.settings.models
-    template = sweep.cells[0].images
-    own = sweep.cells[0].trajectory.base
+    template, own = sweep.examples[0].images, sweep.examples[0].trajectory.base
     name = story.base or (own.name if own else "")
     if name not in models.bases or not any(template.prompts):
         raise ConfigError(
