@@ -39,7 +39,8 @@ CONF = next(
     if (folder / "config.yaml").exists()
 )
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
-            "character", "exam", "metric", "seeds", "parts", "search", "story")  # fmt: skip
+            "character", "exam", "metric", "seeds", "parts", "search", "story",
+            "together", "source")  # fmt: skip
 
 
 Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them

@@ -13,15 +13,15 @@ from charsweep.config import Sweep
 from charsweep.describe import describe, describe_search
 from charsweep.energy import Energy, Meter, energy_of
 from charsweep.engine.stored import StoredEngine
-from charsweep.errors import StoreError
+from charsweep.errors import ConfigError, StoreError
 from charsweep.plan import Plan, plan_work
 from charsweep.progress import View, out
 from charsweep.record import in_order, known_record, new_record, now, references
-from charsweep.report import write_report
+from charsweep.report import write_report, write_report_together
 from charsweep.results import CellResult, json_line, read_results, write_results
 from charsweep.store import Store, unwritable, write_json
 from charsweep.study import Study, open_study
-from charsweep.track import Tracker, read_runs, rebuild, start
+from charsweep.track import Tracker, fetch, read_runs, rebuild, start
 from charsweep.trials import hold
 
 
@@ -80,16 +80,16 @@ class Run:
                         done = self._add(result, meter.read() if meter else None)
                         self.study.tell(done)
                         view.cell(done, list(self.sweep.axes))
+                self._finish(meter.read() if meter else None)
+                page = self.sweep.folder / "report" / "index.html"
+                if not (was_finished and self.results == self.earlier and page.exists()):
+                    page = write_report(self.sweep.folder, self.store.folder)
             except BaseException:
                 if tracker:
                     tracker.close()
                 raise
-            self._finish(meter.read() if meter else None)
-            if tracker:
+            if tracker:  # which logs the report too
                 wait_for_tracking(tracker, view, self.study, self.sweep)
-        page = self.sweep.folder / "report" / "index.html"
-        if not (was_finished and self.results == self.earlier and page.exists()):
-            page = write_report(self.sweep.folder, self.store.folder)
         return page
 
     def _engine(self, plan: Plan, view: View) -> Engine:
@@ -231,7 +231,7 @@ def say_where(sweep: Sweep, page: Path) -> None:
     out(f"report   {page}")
     out(f"cells    {sweep.folder / 'cells.csv'}")
     if sweep.settings.runtime.tracking:
-        out("MLflow   run `mlflow ui` in " + str(sweep.root))
+        out(f"MLflow   python -m charsweep action=ui name={sweep.name} root={sweep.root}")
 
 
 def measure_widths(sweep: Sweep) -> None:
@@ -252,15 +252,48 @@ def show_plan(sweep: Sweep) -> None:
 
 
 def rebuild_report(sweep: Sweep) -> Path:
-    """Report and MLflow once more from what is stored."""
+    """A report once more, on one sweep or on several together, from the store or from MLflow."""
+    settings = sweep.settings
+    if settings.together:
+        return report_together(sweep)
+    if settings.source == "mlflow":
+        return report_fetched(sweep)
     if not (sweep.folder / "sweep.json").exists():
         raise StoreError(
             f"there is no sweep {sweep.name} in {sweep.folder}; run it first: the same command "
             "without action=report"
         )
     store = Store(sweep.root)
-    if sweep.settings.runtime.tracking:
-        rebuild(sweep.folder, store.folder, sweep.settings.runtime.tracking_uri)
     page = write_report(sweep.folder, store.folder)
+    if settings.runtime.tracking:  # after the report, which MLflow gets too
+        rebuild(sweep.folder, store.folder, settings.runtime.tracking_uri)
     say_where(sweep, page)
+    return page
+
+
+def report_together(sweep: Sweep) -> Path:
+    """One report on several sweeps, in the folder of this one's name."""
+    folders = [sweep.folder.parent / name for name in sweep.settings.together]
+    for folder in folders:
+        if not (folder / "sweep.json").exists():
+            raise StoreError(f"together: there is no sweep {folder.name} in {folder}; run it first")
+    if (sweep.folder / "sweep.json").exists():
+        raise ConfigError(
+            f"name={sweep.name} is a sweep of its own, whose report would be lost; give the common "
+            "report another name with name=NAME"
+        )
+    store, final = Store(sweep.root), sweep.folder / "report"
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    page = write_report_together(sweep.name, folders, store.folder, final)
+    out(f"report   {page}")
+    return page
+
+
+def report_fetched(sweep: Sweep) -> Path:
+    """The report of a sweep that MLflow has and this folder has not."""
+    with View() as view:
+        view.doing(f"reading {sweep.name} from MLflow")
+        store = fetch(sweep.name, sweep.folder, sweep.settings.runtime.tracking_uri)
+    page = write_report(sweep.folder, store)
+    out(f"report   {page}")
     return page

@@ -237,6 +237,8 @@ class Settings(pydantic.BaseModel):
     lr: Rate
     train_steps: Steps
     inference_steps: InferenceSteps
+    together: list[FolderName]
+    source: Literal["store", "mlflow"]
     seed: Seed
     seeds: Annotated[int, Field(ge=1, le=1000)] | None
     batch_size: Annotated[int, Field(ge=1, le=4096)]
