@@ -8,7 +8,7 @@ work is counted too. How much of a reading is measured, the reading says itself.
 It is used without network, files and telemetry: nothing is handed to its outputs but ours, and the
 carbon intensity of the country's grid is given to it from the table that it ships (Ember and Energy
 Institute, by Our World in Data; for `WLD`, the world, the IEA's 475 g/kWh), so that nothing is left
-to look up. Making ready takes it two to four seconds and 1.5 of a core, so a thread does that.
+to look up. Making ready takes it two to four seconds and 1.5 of a core, so a thread does it.
 It slows a matrix product beside it by less than can be measured (medians of five runs, one core).
 Rejected: NVML and RAPL read here (less to install, but a laptop without either gets no figure).
 """
@@ -111,9 +111,11 @@ def _intensities() -> dict[str, float]:
 class Meter:
     """Meters the work of a `with` block.
 
-    `start` makes the probe, in a thread; until that is done, and where there is nothing to meter
-    with, `read` gives None. The block's first seconds, while the probe is made, are reckoned at the
-    mean power of the rest.
+    `start` makes the probe, in a thread, `delay` seconds after the block has begun: a block with
+    nothing to do is over by then and pays nothing. Until that is done, and where there is nothing
+    to meter with, `read` gives None. The first seconds are reckoned at the mean power of the rest.
+    Leaving the block waits for a probe that is being made, at most `patience` seconds: a thread
+    that is cut off within an import can take the process with it.
     """
 
     def __init__(
@@ -121,10 +123,13 @@ class Meter:
         country: str,
         start: Callable[[float], Probe] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        delay: float = 2.0,
+        patience: float = 10.0,
     ) -> None:
         self.country = country
         self.intensity = grid_intensity(country)
         self._start, self._clock = start or CodeCarbon, clock
+        self._delay, self._patience = delay, patience
         self._probe: Probe | None = None
         self._began = clock()
         self._thread = threading.Thread(target=self._make_probe, daemon=True, name="energy")
@@ -143,10 +148,9 @@ class Meter:
         at: TracebackType | None,
     ) -> None:
         """Stop; `read` gives the last reading from now on."""
-        if error is None:
-            self._thread.join(timeout=10)  # a short block ends before the probe is made
         self._last = self.read()
         self._ended.set()
+        self._thread.join(timeout=self._patience)
         if self._probe:
             self._probe.stop()
             self._probe = None
@@ -177,6 +181,8 @@ class Meter:
         return energy.watts if energy else None
 
     def _make_probe(self) -> None:
+        if self._ended.wait(self._delay):
+            return
         # Whatever goes wrong in there, the work goes on: it is then not metered.
         with contextlib.suppress(Exception):
             probe = self._start(self.intensity)

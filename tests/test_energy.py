@@ -37,7 +37,7 @@ class Clock:
 
 def metered(country: str, probe: Readings, seconds: float) -> tuple[Energy | None, Meter]:
     clock = Clock()
-    with Meter(country, lambda _: probe, clock) as meter:
+    with Meter(country, lambda _: probe, clock, delay=0.0) as meter:
         meter._thread.join()
         clock.now += seconds
         return meter.read(), meter
@@ -95,7 +95,7 @@ def test_nothing_to_meter_with_is_no_error() -> None:
     def refuse(_: float) -> Readings:
         raise OSError("no permission")
 
-    with Meter("WLD", refuse) as meter:
+    with Meter("WLD", refuse, delay=0.0) as meter:
         assert meter.read() is None
         assert meter.watts is None
     assert meter.read() is None
@@ -111,7 +111,7 @@ def test_a_slow_start_holds_up_nothing() -> None:
         return Readings(Metered(0.1, 1800.0))
 
     began = time.perf_counter()
-    with Meter("WLD", slow) as meter:
+    with Meter("WLD", slow, delay=0.0) as meter:
         assert time.perf_counter() - began < 1.0
         assert meter.read() is None
         ready.set()
@@ -127,19 +127,36 @@ def test_the_last_reading_stays() -> None:
 
 
 def test_a_probe_made_too_late_is_stopped() -> None:
-    go, late = threading.Event(), Readings(Metered(0.1, 1.0))
+    begun, go, late = threading.Event(), threading.Event(), Readings(Metered(0.1, 1.0))
 
     def slow(_: float) -> Readings:
+        begun.set()
         go.wait(10)
         return late
 
-    meter = Meter("WLD", slow)
-    with pytest.raises(KeyboardInterrupt), meter:
-        raise KeyboardInterrupt  # then nobody waits
+    with Meter("WLD", slow, delay=0.0, patience=0.1) as meter:
+        while not begun.is_set():
+            time.sleep(0.01)
+    assert not late.stopped
     go.set()
     meter._thread.join()
     assert late.stopped
     assert meter.read() is None
+
+
+def test_a_block_with_nothing_to_do_pays_nothing() -> None:
+    made: list[float] = []
+
+    def make(grams_per_kwh: float) -> Readings:
+        made.append(grams_per_kwh)
+        return Readings(None)
+
+    began = time.perf_counter()
+    with Meter("WLD", make, delay=60.0) as meter:
+        pass
+    assert time.perf_counter() - began < 1.0
+    assert not meter._thread.is_alive()
+    assert made == []
 
 
 def test_codecarbon_meters_without_network_and_files(
@@ -153,7 +170,7 @@ def test_codecarbon_meters_without_network_and_files(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.chdir(tmp_path)
-    with Meter("FRA") as meter:
+    with Meter("FRA", delay=0.0) as meter:
         meter._thread.join()
         first = meter.read()
         time.sleep(1.2)
