@@ -127,9 +127,9 @@ class Experiment:
         self.client.log_artifact(self.parent, str(self.folder / "sweep.json"))
 
     def _log_outcome(self) -> str | None:
-        """Tables, report and reference pictures to the parent run; the report's address."""
-        for name, place in (("cells.csv", None), ("report/table.csv", "report"),
-                            ("report/index.html", "report")):  # fmt: skip
+        """Table, report and reference pictures to the parent run; the report's address."""
+        for name, place in (("cells.csv", None), ("report/index.html", "report"),
+                            ("report/report.pdf", "report")):  # fmt: skip
             if (self.folder / name).exists():
                 self.client.log_artifact(self.parent, str(self.folder / name), place)
         self._log_references()
