@@ -63,6 +63,7 @@ STYLE: Mapping[str, object] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "svg.fonttype": "path",
+    "image.composite_image": False,  # each picture keeps its own pixels in the PDF
     "pdf.fonttype": 42,  # text that can be searched and copied
     "svg.hashsalt": "charsweep",  # the same report twice is the same file
 }
@@ -187,6 +188,12 @@ def add_legend(
         handlelength=1.5,
         columnspacing=1.4,
     )
+
+
+def legend_columns(entries: Sequence[LegendEntry], width: float) -> int:
+    """How many entries stand side by side in so many inches."""
+    longest = max((len(entry.label) for entry in entries), default=1)
+    return max(1, int(width * 72 / (5.4 * longest + 32)))
 
 
 def legend_height(entries: int, columns: int, title: str) -> float:

@@ -7,7 +7,7 @@ held: the first prompt, and the best cell's values.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from charsweep.report.data import CellRow, Record, Value
 from charsweep.report.labels import as_file_name, axis_label, point_text
@@ -15,7 +15,7 @@ from charsweep.report.sheets import Sheet, Tile, centre_cell, heading, missing, 
 from charsweep.report.verdict import Verdict
 
 MOST_GRIDS = 4
-MOST_ROWS, MOST_COLUMNS = 20, 8
+MOST_ROWS, MOST_COLUMNS = 20, 12
 MOST_SEEDS = 8
 # These two say most: how training length and rate trade off, and what is left to chance.
 FIRST_PAIRS = (("train_steps", "lr"), ("inference_steps", "seed"))
@@ -51,7 +51,7 @@ def pair_grid(record: Record, centre: CellRow, one: str, other: str) -> Sheet | 
     }
     if min(map(len, values.values())) < 2:
         return None
-    rows, columns = sorted((one, other), key=lambda axis: -len(values[axis]))
+    rows, columns = laid_out(values)
     down = thinned(values[rows], MOST_ROWS, centre.values[rows])
     across = thinned(values[columns], MOST_COLUMNS, centre.values[columns])
     key = (one, other).index(rows)
@@ -69,7 +69,17 @@ def pair_grid(record: Record, centre: CellRow, one: str, other: str) -> Sheet | 
         rows=tuple(heading(rows, value) for value in down),
         tiles=tiles,
         caption=caption(record, centre, (one, other), "first seed of the exam"),
+        is_grid=True,
     )
+
+
+def laid_out(values: Mapping[str, Sequence[Value]]) -> tuple[str, str]:
+    """Which axis runs down and which across: the longer one down, unless a row can hold it."""
+    short, long = sorted(values, key=lambda axis: len(values[axis]))
+    slim = 2 * len(values[short]) < len(values[long]) <= MOST_COLUMNS
+    if len(values[short]) == len(values[long]):
+        return short, long
+    return (short, long) if slim else (long, short)
 
 
 def plane_cells(
@@ -106,29 +116,31 @@ def picture(record: Record, cell: CellRow | None) -> Tile:
 
 
 def seeds_grid(record: Record, centre: CellRow, axis: str) -> Sheet:
-    """The values of the one axis × the exam's seeds."""
+    """The exam's seeds × the values of the one axis."""
     along = {
         cell.values[axis]: cell
         for cell in record.cells
         if axis in cell.values
         and all(cell.values.get(a) == centre.values.get(a) for a in record.axes if a != axis)
     }
-    down = thinned([v for v in record.axes[axis] if v in along], MOST_ROWS, centre.values[axis])
+    tried = [value for value in record.axes[axis] if value in along]
+    across = thinned(tried, MOST_COLUMNS, centre.values[axis])
     seeds = record.sweep.seeds[:MOST_SEEDS]
     tiles = tuple(
         tuple(
             tile_of(record.store, along[value].images, 0, seed, missing(along[value]))
-            for seed in range(len(seeds))
+            for value in across
         )
-        for value in down
+        for seed in range(len(seeds))
     )
     return Sheet(
-        name=f"grid-{as_file_name(axis)}-exam_seed",
-        title=f"{axis_label(axis)} × seed of the exam",
-        columns=tuple(f"seed {seed}" for seed in seeds),
-        rows=tuple(heading(axis, value) for value in down),
+        name=f"grid-exam_seed-{as_file_name(axis)}",
+        title=f"seed of the exam × {axis_label(axis)}",
+        columns=tuple(heading(axis, value) for value in across),
+        rows=tuple(f"exam seed {seed}" for seed in seeds),
         tiles=tiles,
         caption=caption(record, centre, (axis,), ""),
+        is_grid=True,
     )
 
 

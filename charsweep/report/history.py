@@ -26,11 +26,14 @@ def draw_history(record: Record, folder: Path) -> Plot | None:
     ]
     if not record.sweep.search or not objectives:
         return None
-    layout = Layout(4.7, 3.0, panels=len(objectives), columns=min(2, len(objectives)))
+    layout = Layout(4.7, 3.0, panels=len(objectives), columns=min(2, len(objectives)), below=0.3)
 
     def paint(figure: FigureBase) -> None:
-        for axes, objective in zip(layout.axes_on(figure), objectives, strict=True):
+        panels = layout.axes_on(figure)
+        for axes, objective in zip(panels, objectives, strict=True):
             draw_panel(axes, record, objective)
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="lower center", ncols=len(names))
 
     alt = "Every trial's score in order, and the best so far"
     return save(layout, paint, folder / "history", alt, (BLUE,))
@@ -61,7 +64,6 @@ def draw_panel(axes: Axes, record: Record, objective: Objective) -> None:
     axes.set_xlabel("trial")
     axes.set_ylabel(label.long)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.legend(loc="lower right" if objective.maximize else "upper right")
 
 
 def so_far(scores: list[float], maximize: bool) -> list[float]:

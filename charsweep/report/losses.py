@@ -22,6 +22,7 @@ from charsweep.report.figures import (
     Plot,
     add_legend,
     colours_for,
+    legend_columns,
     legend_height,
     pt,
     save,
@@ -29,6 +30,7 @@ from charsweep.report.figures import (
 from charsweep.report.labels import axis_label, value_text
 
 Floats = NDArray[np.float64]
+MOST_LEGEND = 14
 MOST_RAW = 12  # past it, raw losses hide each other and only smooth ones are drawn
 SHARE_DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.4)), "-.")  # one per network of a method
 MOST_POINTS = 240  # of one drawn line; more cannot be told apart on a screen
@@ -66,16 +68,19 @@ def draw_facet(
     """Write all trajectories of one method."""
     values = record.axes[by] if by else ("all",)
     colours = colours_for(values)
+    most = 6 if record.is_searched(by) else MOST_LEGEND
     legend = thinned(
         [
             LegendEntry(value_text(by, value), colour)
             for value, colour in zip(values, colours, strict=True)
             if by and any(curve.values.get(by) == value for curve in curves)
-        ]
+        ],
+        most,
     )
     legend_title = axis_label(by) if by else ""
     limits = loss_limits(curves)
-    layout = Layout(6.0, 3.5, below=legend_height(len(legend), 7, legend_title))
+    columns = legend_columns(legend, 6.0)
+    layout = Layout(6.0, 3.5, below=legend_height(len(legend), columns, legend_title))
 
     def paint(figure: FigureBase) -> None:
         (axes,) = layout.axes_on(figure)
@@ -86,7 +91,7 @@ def draw_facet(
         draw_share_legend(axes, curves)
         set_scales(axes, limits)
         if legend:
-            add_legend(figure, legend, legend_title, 7, markers=False)
+            add_legend(figure, legend, legend_title, columns, markers=False)
 
     return save(layout, paint, file, "Loss per training step", colours)
 
@@ -97,7 +102,10 @@ def draw_share_legend(axes: Axes, curves: Sequence[LossCurve]) -> None:
     for name, dashes in zip(names, SHARE_DASHES, strict=False):
         axes.plot([], [], color=MUTED, ls=dashes, lw=pt(1.7), label=name)
     if names:
-        axes.legend(loc="upper right", handlelength=3)
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=len(names), handlelength=3,
+            borderaxespad=0.1,
+        )  # fmt: skip
 
 
 def share_names(curves: Sequence[LossCurve]) -> tuple[str, ...]:
@@ -118,8 +126,13 @@ def set_scales(axes: Axes, limits: tuple[float, float]) -> None:
     plain = FuncFormatter(lambda y, _: f"{y:g}")
     axes.yaxis.set_major_formatter(plain)
     few_decades = limits[1] / limits[0] < 12
-    axes.yaxis.set_minor_formatter(plain if few_decades else NullFormatter())
+    axes.yaxis.set_minor_formatter(FuncFormatter(sparse) if few_decades else NullFormatter())
     axes.set_ylabel("loss (log scale)")
+
+
+def sparse(value: float, _: int | None = None) -> str:
+    """A label at 2, 3 and 5 of a decade only: more would touch."""
+    return f"{value:g}" if f"{value:e}"[0] in "235" else ""
 
 
 def colour_axis(record: Record, curves: Sequence[LossCurve]) -> str:
@@ -133,7 +146,7 @@ def colour_axis(record: Record, curves: Sequence[LossCurve]) -> str:
     return (["lr"] if "lr" in numeric else [*numeric, *varied, ""])[0]
 
 
-def thinned(legend: Sequence[LegendEntry], most: int = 14) -> tuple[LegendEntry, ...]:
+def thinned(legend: Sequence[LegendEntry], most: int) -> tuple[LegendEntry, ...]:
     """At most so many entries, first and last among them."""
     if len(legend) <= most:
         return tuple(legend)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -41,6 +43,7 @@ class Paper:
         """Finish the page and start the next."""
         self.finish()
         self.figure = Figure(figsize=(WIDE / 72, HIGH / 72))
+        self.album: Axes | None = None  # one for all pictures of a page: axes are slow to make
         self.number += 1
         self.y = TOP
         y = HIGH - FOOT + 22
@@ -239,9 +242,14 @@ class Paper:
         scale = side / max(picture.size)
         wide, high = (length * scale for length in picture.size)
         x, y = x + (side - wide) / 2, y + (side - high) / 2
-        place = self.figure.add_axes((x / WIDE, 1 - (y + high) / HIGH, wide / WIDE, high / HIGH))
-        place.imshow(np.asarray(picture), interpolation="none", aspect="auto")
-        place.set_axis_off()
+        if self.album is None:
+            self.album = self.figure.add_axes((0, 0, 1, 1), xlim=(0, WIDE), ylim=(HIGH, 0))
+            self.album.set_axis_off()
+        placed = AxesImage(
+            self.album, extent=(x, x + wide, y + high, y), interpolation="none", origin="upper"
+        )
+        placed.set_data(np.asarray(picture))
+        self.album.add_image(placed)
 
     def gone(self, note: str, x: float, y: float, side: float) -> None:
         """The word where a picture is not."""

@@ -26,10 +26,12 @@ class Fit:
     widths: tuple[float, ...]
 
 
-def set_table(paper: Paper, table: Table, most: int) -> None:
-    """Set at most so many rows; say how many are left to the files."""
+def set_table(paper: Paper, table: Table, most: int, heading: float = 13.0) -> None:
+    """Set the title and at most so many rows; say how many are left to the files."""
     rows = table.rows[:most]
-    for indices, fit in blocks(table, rows):
+    made = blocks(table, rows)
+    paper.heading(table.title, heading, keep=min(MOST_KEPT, block_height(table, rows, *made[0])))
+    for indices, fit in made:
         set_block(paper, table, rows, indices, fit)
         paper.y += 6
     for note in table.notes:
@@ -122,7 +124,7 @@ def set_block(
     """Headings and rows of some columns; the headings again on each new page."""
     columns = [table.shown[index] for index in indices]
     rows = [row for row in rows if row.kind != REFERENCE or says_something(table, row, indices)]
-    whole = sum(row_height(table, row, indices, fit) for row in rows) + fit.size * 6
+    whole = block_height(table, rows, indices, fit)
     paper.need(whole if whole < MOST_KEPT else fit.size * 8)
     set_head(paper, columns, fit)
     before = ""
@@ -137,6 +139,11 @@ def set_block(
         before = kind
         set_row(paper, table, row, indices, fit, height)
     paper.rule(paper.y, 0.9)
+
+
+def block_height(table: Table, rows: Sequence[TableRow], indices: Sequence[int], fit: Fit) -> float:
+    """Points that a block takes with its headings."""
+    return sum(row_height(table, row, indices, fit) for row in rows) + fit.size * 6
 
 
 def says_something(table: Table, row: TableRow, indices: Sequence[int]) -> bool:

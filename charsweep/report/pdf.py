@@ -109,7 +109,6 @@ def set_comparison(paper: Paper, content: Content) -> None:
     """The methods' table, and what speaks for which."""
     if content.comparison is None:
         return
-    paper.heading(content.comparison.title)
     set_table(paper, content.comparison, MOST_ROWS)
     if content.advantages is not None:
         paper.heading(content.advantages.title, 10.5, keep=60)
@@ -209,7 +208,8 @@ def set_sheet(paper: Paper, sheet: Sheet) -> None:
 
 def set_sheet_head(paper: Paper, sheet: Sheet, side: float, tile: float) -> None:
     """The columns' names, wrapped over their pictures."""
-    size = 6.5
+    longest = max(width(word, 1) for text in sheet.columns for word in text.split() or [""])
+    size = min(6.5, tile / max(longest, 1e-6))
     heads = [clipped(wrap(text, tile, size), 4) for text in sheet.columns]
     deep = max(map(len, heads))
     for index, lines in enumerate(heads):
@@ -236,7 +236,6 @@ def set_fronts(paper: Paper, content: Content) -> None:
 def set_cells(paper: Paper, content: Content) -> None:
     """Every cell, means over seeds, and what the columns mean."""
     if content.cells.rows:
-        paper.heading(content.cells.title)
         set_table(paper, content.cells, MOST_ROWS)
         paper.muted(
             "Small figures: difference from the untaught base on the same exam. Visual quality is "
@@ -244,8 +243,7 @@ def set_cells(paper: Paper, content: Content) -> None:
             "itself, time paid what it cost here, where cells share training."
         )
     if content.seeds is not None:
-        paper.heading(content.seeds.title, 10.5)
-        set_table(paper, content.seeds, MOST_ROWS)
+        set_table(paper, content.seeds, MOST_ROWS, 10.5)
     known = [metric_label(metric) for metric in content.record.metrics]
     paper.pairs([(label.short, label.meaning) for label in known if label.meaning], 8)
 

@@ -70,10 +70,22 @@ def set_range(axes: Axes, plan: LinePlan, searched: Range) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low / pad, high * pad)
     axes.xaxis.set_minor_locator(NullLocator())
-    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    decades = [10.0**power for power in range(first, last + 1)]
-    axes.xaxis.set_major_locator(FixedLocator(decades if len(decades) > 1 else [low, high]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: scientific(x)))
+    axes.xaxis.set_major_locator(FixedLocator(range_ticks(low, high)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: value_text(plan.axis, plain(x))))
+
+
+def range_ticks(low: float, high: float) -> list[float]:
+    """Decades; with few of them also 2 and 5 of each."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    within = (1,) if high / low >= 1e3 else (1, 2, 5)
+    ticks = [digit * 10.0**power for power in powers for digit in within]
+    return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)] or [low, high]
+
+
+def plain(number: float) -> float | int:
+    """A whole number without its point."""
+    near = round(number)
+    return near if abs(number - near) < 1e-9 * abs(number) and near else number
 
 
 def crowded(plan: LinePlan) -> bool:

@@ -47,6 +47,7 @@ class Sheet:
     tiles: tuple[tuple[Tile, ...], ...]  # by row
     references: int = 0  # how many columns in front are no cells
     caption: str = ""
+    is_grid: bool = False  # short labels on both sides, not prompts
 
 
 class Thumbnails:
@@ -187,13 +188,19 @@ def front_sheet(record: Record, verdict: Verdict) -> Sheet | None:
         rows=record.sweep.prompts,
         tiles=tiles,
         references=len(references),
-        caption="First seed of the exam; the best of each objective, then the Pareto set.",
+        caption="First seed of the exam; the best of each objective, then the Pareto set. "
+        f"Headings: {' · '.join(axis_label(axis) for axis in record.axes)}.",
     )
 
 
 def trial_label(record: Record, cell: CellRow) -> str:
-    """A column's heading where every cell differs on every axis."""
-    text = point_text(cell.values, tuple(axis for axis in record.axes if axis != SEED))
+    """A column's heading where every cell differs on every axis: "trial 8: 7.7e-4 · 16"."""
+    values = {axis: cell.values[axis] for axis in record.axes if axis in cell.values}
+    short = [
+        value_text(axis, float(f"{value:.2g}") if isinstance(value, float) else value)
+        for axis, value in values.items()
+    ]
+    text = " · ".join(short)
     return text if cell.trial is None else f"trial {cell.trial}: {text}"
 
 

@@ -20,6 +20,7 @@ from charsweep.report.figures import (
     Plot,
     add_legend,
     colours_for,
+    legend_columns,
     legend_height,
     pt,
     save,
@@ -31,7 +32,6 @@ from charsweep.report.verdict import ROLES, objectives_of
 
 MOST_LABELS = 14
 CROWD = 60  # points; more are drawn small
-COLUMNS = 7  # of the legend
 ALIKE = 0.01  # costs that differ by less are one cost
 WORDS = {"train_seconds": "training time", "size_mb": "size"}
 
@@ -105,13 +105,14 @@ def draw_front(record: Record, plane: Plane, file: Path) -> Front | None:
         for value, colour in zip(values, colours, strict=True)
         if 1 < len(values) <= MOST_LABELS
     ]
-    below = legend_height(len(legend), COLUMNS, axis_label(by))
+    columns = legend_columns(legend, 6.0)
+    below = legend_height(len(legend), columns, axis_label(by))
     layout = Layout(6.0, 4.2, below=below)
 
     def paint(figure: FigureBase) -> None:
         (axes,) = layout.axes_on(figure)
         if legend:
-            add_legend(figure, legend, axis_label(by), COLUMNS)
+            add_legend(figure, legend, axis_label(by), columns)
         draw_points(axes, plane, by, values, colours)
         set_axes(axes, plane)
         draw_references(axes, record, plane)

@@ -20,6 +20,7 @@ from charsweep.report.figures import (
     add_legend,
     colours_for,
     label_right,
+    legend_columns,
     legend_height,
     pt,
     save,
@@ -30,7 +31,6 @@ from charsweep.report.marks import draw_ended, draw_references
 from charsweep.report.scales import crowded, set_scale
 from charsweep.report.scatter import draw_dots, trial_colours, trial_legend
 
-COLUMNS = 8  # of a legend
 MANY_MARKS = 12
 
 
@@ -132,8 +132,9 @@ def draw_one(setting: Setting, metric: str, folder: Path) -> Plot:
 
 def draw_together(setting: Setting, metrics: Sequence[str], folder: Path) -> Plot:
     """Write all metrics as one figure with one legend."""
-    below = legend_height(len(setting.legend), COLUMNS, setting.title)
     columns = min(3, len(metrics))
+    side_by_side = legend_columns(setting.legend, 4.3 * columns)
+    below = legend_height(len(setting.legend), side_by_side, setting.title)
     height = 2.9 + setting.extra
     layout = Layout(4.3, height, setting.margins, len(metrics), columns, below)
 
@@ -141,7 +142,7 @@ def draw_together(setting: Setting, metrics: Sequence[str], folder: Path) -> Plo
         for axes, metric in zip(layout.axes_on(figure), metrics, strict=True):
             draw_panel(axes, setting, metric)
         if setting.legend:
-            add_legend(figure, setting.legend, setting.title, COLUMNS)
+            add_legend(figure, setting.legend, setting.title, side_by_side)
 
     axis = setting.plan.axis
     file = folder / f"tuning-{as_file_name(axis)}"
