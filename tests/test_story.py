@@ -172,10 +172,8 @@ def test_the_story_lies_beside_the_report(story: Path) -> None:
 
 def test_the_record_tells_what_was_kept_and_why(swept: Path, story: Path) -> None:
     record = read_json(story / "story.json")
-    best = max(
-        read_json_lines(swept / "sweeps/small/cells.jsonl"),
-        key=lambda one: one["cell"] == record["drawn_by"]["cell"],
-    )
+    cells = read_json_lines(swept / "sweeps/small/cells.jsonl")
+    best = next(one for one in cells if one["cell"] == record["drawn_by"]["cell"])
     assert record["drawn_by"]["values"] == best["values"]
     assert record["drawn_by"]["scores"] == best["scores"]
     assert [scene["prompt"] for scene in record["scenes"]] == [
@@ -288,6 +286,16 @@ def test_words_are_escaped_and_set_as_they_are(swept: Path, story: Path) -> None
     assert "&lt;b&gt;$x^$ &amp; &#34;UnicornGirl&#34;" in page
     assert b"%%EOF" in (story / "story.pdf").read_bytes()  # `$x^$` would be broken mathematics
     assert told(swept) == 0
+
+
+def test_letters_that_the_pdf_lacks_are_said(
+    swept: Path, story: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(swept, "story.title='{subject} の一日'") == 0
+    assert "story.pdf: its font lacks の一日;" in capsys.readouterr().out
+    assert "UnicornGirl の一日" in (story / "index.html").read_text()
+    assert told(swept) == 0
+    assert "lacks" not in capsys.readouterr().out
 
 
 def test_many_and_long_scenes_flow_over_pages(swept: Path, story: Path) -> None:

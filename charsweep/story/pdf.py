@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from matplotlib.ft2font import FT2Font
 
 from charsweep.story.page import Scene, Story, scaled
 
@@ -20,8 +23,9 @@ COLUMNS, ROWS = 2, 3
 LINE = 42  # characters of a caption that fit below a picture, measured on DejaVu Sans 9.5
 PIXELS = 560  # 200 dots an inch
 
+FONT = "DejaVu Sans"  # comes with matplotlib, so pages are the same everywhere
 STYLE: Any = {  # matplotlib types the names one by one
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so pages are the same everywhere
+    "font.family": FONT,
     "pdf.fonttype": 42,  # real fonts: text can be selected and searched
     "pdf.compression": 6,
 }
@@ -32,9 +36,21 @@ def write_pdf(story: Story, path: Path) -> None:
     metadata = {"Title": story.title, "Creator": "charsweep", "CreationDate": None}
     per_page = COLUMNS * ROWS
     pages = [story.scenes[i : i + per_page] for i in range(0, len(story.scenes), per_page)]
-    with mpl.rc_context(STYLE), PdfPages(path, metadata=metadata) as document:
+    with (
+        warnings.catch_warnings(),
+        mpl.rc_context(STYLE),
+        PdfPages(path, metadata=metadata) as document,
+    ):
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # `missing_letters` tells
         for number, scenes in enumerate(pages, 1):
             document.savefig(_page(story, scenes, number, len(pages)))
+
+
+def missing_letters(story: Story) -> str:
+    """The letters of title and captions that the font lacks, and that a box stands for."""
+    known = FT2Font(findfont(FONT)).get_charmap()
+    words = "".join([story.title, *(scene.caption for scene in story.scenes)])
+    return "".join(dict.fromkeys(letter for letter in words if ord(letter) not in known))
 
 
 def _page(story: Story, scenes: Sequence[Scene], number: int, count: int) -> Figure:
