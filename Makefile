@@ -3,6 +3,7 @@
 # make smoke             two cells in under a minute: does everything work here?
 # make test              lint, format, types, import rules, tests (minutes, CPU)
 # make test-all          the same with the slow tests, and those for a GPU where there is one
+# make screenshots       MLflow's UI of sweeps/lr_grid as PNGs in sweeps/, with the system's Chromium
 # make clean             caches and builds; never sweeps/ or mlruns/
 
 PYTHON := .venv/bin/python
@@ -14,7 +15,7 @@ ARGS :=
 INSTALL = if uv --version >/dev/null 2>&1; then set -- uv pip install --python $(PYTHON); \
 	else set -- $(PYTHON) -m pip install --disable-pip-version-check; fi; "$$@"
 
-.PHONY: sweep smoke install test test-all checks clean
+.PHONY: sweep smoke install test test-all screenshots checks clean
 
 sweep: $(STAMP)
 	$(PYTHON) -m charsweep +sweep=lr_grid $(ARGS)
@@ -29,6 +30,9 @@ test: checks
 
 test-all: checks
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "" $(ARGS)
+
+screenshots: $(DEV_STAMP)
+	$(PYTHON) tests/browser.py --name lr_grid --screenshots sweeps $(ARGS)
 
 checks: $(DEV_STAMP)
 	$(PYTHON) -m ruff check

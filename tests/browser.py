@@ -161,6 +161,7 @@ def take_screenshots(root: Path, name: str, folder: Path) -> list[Path]:
             click(browser, button)
         click(browser, "metadata_editor.expand_button")  # the whole note
         take(browser, taken[0])
+        browser.set_window_size(1500, 1500)
         browser.get(ui.charts)
         wait_for(browser, "the loss curves", lambda page: curves(page, "loss"))
         wait_for(browser, "the pictures", lambda page: any(image_widths(page)))
@@ -171,6 +172,9 @@ def take_screenshots(root: Path, name: str, folder: Path) -> list[Path]:
 
 
 def take(browser: Chrome, path: Path) -> None:
+    # Without a mouse Plotly shows the tools that appear when one is over a chart.
+    browser.execute_script("document.head.insertAdjacentHTML('beforeend', arguments[0])",
+                           "<style>.modebar { display: none }</style>")  # fmt: skip
     time.sleep(2)  # panels slide and charts grow
     browser.save_screenshot(str(path))
 

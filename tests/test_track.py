@@ -9,6 +9,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -294,6 +295,14 @@ def test_states_are_told_apart(logged: Any) -> None:
     assert states == ["finished", "diverged", "failed"]
     assert "step 37" in runs[1]["tags"]["mlflow.note.content"]
     assert runs[2]["tags"]["charsweep.error"] == "out of memory"
+
+
+def test_runs_have_colours_of_their_own() -> None:
+    from charsweep.tracking.values import run_colour
+
+    colours = [run_colour(trial) for trial in range(200)]
+    assert len(set(colours)) == 200
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)
 
 
 def test_parameters_are_the_values_and_the_settings(logged: Any) -> None:
