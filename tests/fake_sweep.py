@@ -6,8 +6,10 @@ import itertools
 import json
 import math
 import random
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from PIL import Image
 
@@ -105,7 +107,7 @@ class FakeSweep:
         given = values.pop("scores", {})
         point = {**self.fixed, **values}
         sharing = {k: v for k, v in point.items() if k not in ("train_steps", "inference_steps")}
-        slug = "-".join(str(value) for value in sharing.values())
+        slug = "-".join(str(value) for value in sharing.values()).replace("/", "-")
         trajectory = f"trajectory-{slug}--0"
         chance = random.Random(number)
         scores: dict[str, Any] = {}
@@ -161,12 +163,18 @@ class FakeSweep:
         self.write()
         return load_record(self.folder, self.store)
 
-    def report(self) -> str:
-        """Write the sweep's files, make the report, return its HTML."""
+    def report(self, pdf: bool = False) -> str:
+        """Write the sweep's files and the report (its PDF only if asked: slow); return its HTML."""
         self.write()
-        index = write_report(self.folder, self.store)
+        with nullcontext() if pdf else without_pdf():
+            index = write_report(self.folder, self.store)
         assert index == self.folder / "report" / "index.html"
         return index.read_text(encoding="utf-8")
+
+
+def without_pdf() -> AbstractContextManager[Any]:
+    """An empty file where the PDF would be."""
+    return patch("charsweep.report.write.write_pdf", lambda content, path: path.touch())
 
 
 def dino(score: float, prompt: float = 0.3) -> dict[str, Any]:

@@ -69,11 +69,12 @@ def comparison_table(record: Record) -> Table | None:
     if not known:
         return None
     axes = tuple(axis for axis in record.axes if axis not in (METHOD, SEED))
+    says_where = bool(axes) or any(one.point is None for one in known)
     rest = tuple(name for name in record.costs if name not in FIRST_COSTS and is_asked(name))
     columns = (
         Column(METHOD, "method", number=False),
         Column("base", "base", number=False),
-        Column("best_at", "best at", number=False, shown=bool(axes)),
+        Column("best_at", "best at", number=False, shown=says_where),
         *(Column(axis, axis, shown=False) for axis in axes),
         Column("seeds", "seeds", shown=False),
         *(Column(name, TITLES.get(name) or cost_label(name)) for name in FIRST_COSTS),
@@ -89,7 +90,7 @@ def comparison_table(record: Record) -> Table | None:
         columns,
         (*rows, *reference_rows(record, columns)),
         notes(record, axes),
-        lead=3 if axes else 2,
+        lead=3 if says_where else 2,
     )
 
 

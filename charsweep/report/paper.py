@@ -23,6 +23,7 @@ from charsweep.report.typeset import LEADING, width, wrap
 
 WIDE, HIGH = 595.3, 841.9  # A4
 LEFT, TOP, FOOT = 48.0, 46.0, 52.0
+PAGE = (WIDE, HIGH)
 ROOM = WIDE - 2 * LEFT
 BODY = 9.0
 ACCENT, CARD = "#0067a8", "#f4f6f8"

@@ -77,7 +77,7 @@ def set_range(axes: Axes, plan: LinePlan, searched: Range) -> None:
 def range_ticks(low: float, high: float) -> list[float]:
     """Decades; with few of them also 2 and 5 of each."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    within = (1,) if high / low >= 1e3 else (1, 2, 5)
+    within = (1,) if high / low > 900 else (1, 2, 5)
     ticks = [digit * 10.0**power for power in powers for digit in within]
     return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)] or [low, high]
 
