@@ -34,7 +34,9 @@ class View:
             TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=self.console,
         )  # fmt: skip
         names = ("trajectories", "steps", "images", "cells")
-        self.tasks = {name: self.bars.add_task(name, total=0, note="") for name in names}
+        self.tasks = {
+            name: self.bars.add_task(name, total=0, note="", visible=False) for name in names
+        }
         self.line = Text("")
         self.live = Live(Group(self.bars, self.line), console=self.console, refresh_per_second=4)
         self.cost = {"steps": seconds_per_step, "images": seconds_per_image}
@@ -59,7 +61,8 @@ class View:
     def expect(self, **totals: int) -> None:
         """Add to the totals of steps, images, cells or trajectories."""
         for name, total in totals.items():
-            self.bars.update(self.tasks[name], total=(self._task(name).total or 0) + total)
+            total += int(self._task(name).total or 0)
+            self.bars.update(self.tasks[name], total=total, visible=total > 0)
 
     def doing(self, what: str) -> None:
         self.line.plain = what
@@ -87,10 +90,10 @@ class View:
         self.bars.update(self.tasks["steps"], note=steps)
         self.bars.update(self.tasks["cells"], note=f"about {span(self.left)} left")
         if not self.terminal and time.monotonic() - self._said > PLAIN_SECONDS:
-            counts = [
-                f"{n} {self._task(n).completed:.0f}/{self._task(n).total:.0f}" for n in self.tasks
-            ]
-            self.say(", ".join(counts) + f"; {steps}; about {span(self.left)} left")
+            shown = [(name, self._task(name)) for name in self.tasks if self._task(name).visible]
+            counts = [f"{name} {task.completed:.0f}/{task.total:.0f}" for name, task in shown]
+            words = [", ".join(counts), steps, f"about {span(self.left)} left"]
+            self.say("; ".join(word for word in words if word))
 
     @property
     def left(self) -> float:
