@@ -10,7 +10,16 @@ import pytest
 from fake_sweep import EVIL, PROMPTS, FakeSweep, dino, without_pdf
 
 from charsweep.errors import StoreError
-from charsweep.report import facts, history, parts, scales, scatter, verdict, write_report_together
+from charsweep.report import (
+    __main__,
+    facts,
+    history,
+    parts,
+    scales,
+    scatter,
+    verdict,
+    write_report_together,
+)
 from charsweep.report.reading import load_record
 from charsweep.report.sheets import front_sheet
 
@@ -110,6 +119,17 @@ def test_sweeps_together_are_one_report(tmp_path: Path) -> None:
     assert "not comparable" not in page
     assert len((final / "tables" / "cells.csv").read_text().splitlines()) == 1 + 4
     assert not (rates.folder / "report").exists()
+
+
+def test_together_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rates, steps = two_sweeps(tmp_path)
+    folders = [str(rates.folder), str(steps.folder)]
+    with pytest.raises(SystemExit):
+        __main__.main(folders)
+    assert "--into" in capsys.readouterr().err
+    with without_pdf():
+        assert __main__.main([*folders, "--into", str(tmp_path / "both")]) == 0
+    assert (tmp_path / "both" / "report" / "index.html").exists()
 
 
 @pytest.mark.parametrize(

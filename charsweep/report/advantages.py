@@ -139,7 +139,7 @@ def advantages_table(record: Record) -> Table | None:
         f"Scores closer than their width of ties, and costs within {COST_TIE:.0%} of the smallest, "
         "are ties."
     )
-    return Table("advantages", "What speaks for which", columns, rows, (note,))
+    return Table("advantages", "Advantages", columns, rows, (note,))
 
 
 def advantage_row(one: Advantage, order: int) -> TableRow:

@@ -255,8 +255,9 @@ class Paper:
     def gone(self, note: str, x: float, y: float, side: float) -> None:
         """The word where a picture is not."""
         self.box(x, y, side, side, "#eef0f3")
-        size = 6.5
-        lines = wrap(note, side - 4, size)
+        longest = max(width(word, 1) for word in note.split() or ["-"])
+        size = min(6.5, (side - 4) / longest)
+        lines = wrap(note, side - 3, size)
         bad = note in ("diverged", "failed")
         for index, line in enumerate(lines):
             base = y + side / 2 + (index - len(lines) / 2 + 0.8) * size * LEADING

@@ -30,7 +30,8 @@ def set_table(paper: Paper, table: Table, most: int, heading: float = 13.0) -> N
     """Set the title and at most so many rows; say how many are left to the files."""
     rows = table.rows[:most]
     made = blocks(table, rows)
-    paper.heading(table.title, heading, keep=min(MOST_KEPT, block_height(table, rows, *made[0])))
+    whole = block_height(table, rows, *made[0])
+    paper.heading(table.title, heading, keep=20 + min(MOST_KEPT, whole))
     for indices, fit in made:
         set_block(paper, table, rows, indices, fit)
         paper.y += 6
@@ -48,9 +49,10 @@ def blocks(table: Table, rows: Sequence[TableRow]) -> list[tuple[list[int], Fit]
     Every further block repeats the table's first column.
     """
     everything = list(range(len(table.shown)))
-    for size in SIZES:
-        if fit := fitted(table, rows, everything, size):
-            return [(everything, fit)]
+    for roomy, sizes in ((True, SIZES[:-1]), (False, SIZES)):  # small letters before narrow columns
+        for size in sizes:
+            if fit := fitted(table, rows, everything, size, roomy):
+                return [(everything, fit)]
     lead = everything[: table.lead] or everything[:1]
     found, current = [], list(lead)
     for index in everything[len(lead) :]:
@@ -63,13 +65,13 @@ def blocks(table: Table, rows: Sequence[TableRow]) -> list[tuple[list[int], Fit]
 
 
 def fitted(
-    table: Table, rows: Sequence[TableRow], indices: Sequence[int], size: float
+    table: Table, rows: Sequence[TableRow], indices: Sequence[int], size: float, roomy: bool = False
 ) -> Fit | None:
-    """The widths at a size, words wrapped where that helps; None if it cannot be."""
+    """The widths at a size, words wrapped where that helps (`roomy`: nowhere much); or None."""
     asked = [asked_widths(table, rows, index, size) for index in indices]
     room = ROOM - PAD * (len(indices) - 1)
     least, most = sum(low for low, _ in asked), sum(high for _, high in asked)
-    if least > room:
+    if least > room or (roomy and most > room):
         return None
     share = 1.0 if most <= room else (room - least) / (most - least)
     return Fit(size, tuple(low + (high - low) * share for low, high in asked))

@@ -21,7 +21,8 @@ MOST_ROWS = 60  # of a table; the rest is in tables/
 MOST_FAILURES = 40
 MOST_TILES = 700  # pictures, so that the file stays small enough to be sent by mail
 PIXELS = 144  # of a picture
-MOST_KEPT = 480.0  # points; a sheet that needs less is not broken over two pages
+GRID_HEIGHT = 660.0
+MOST_KEPT = 730.0  # points; a sheet that needs less is not broken over two pages
 STRIP = 76.0  # points of a drawing in the strip
 
 
@@ -187,6 +188,8 @@ def set_sheet(paper: Paper, sheet: Sheet) -> None:
     """Rows of pictures with their labels; the headings again on each page."""
     side = min(130.0, max(30.0, *(width(row, 7) for row in sheet.rows)) + 8)
     tile = min(72.0, (ROOM - side) / len(sheet.columns) - 3)
+    if sheet.is_grid:  # to be seen at a glance, so on one page if the pictures stay visible
+        tile = min(tile, max(30.0, GRID_HEIGHT / len(sheet.rows) - 3))
     whole = len(sheet.rows) * (tile + 3) + 60
     paper.heading(sheet.title, 9.5, keep=whole if whole < MOST_KEPT else tile + 60)
     if sheet.caption:
