@@ -70,6 +70,13 @@ def test_comparison_has_each_method_at_its_own_best(methods: FakeSweep) -> None:
             assert row[metric] == ("" if not known else repr(mean(known)))
 
 
+def test_the_best_of_the_methods_is_bold(methods: FakeSweep) -> None:
+    methods.report()
+    best = max(float(row["dino"]) for row in rows_of(methods, "comparison"))
+    assert rf"\textbf{{{best:.3f}" in text_of(methods, "comparison.tex")
+    assert f"**{best:.3f}" in text_of(methods, "comparison.md")
+
+
 def test_what_does_not_apply_is_blank_and_never_zero(methods: FakeSweep) -> None:
     page = methods.report()
     gan = rows_of(methods, "comparison")[2]

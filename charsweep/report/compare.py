@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from charsweep.report.data import CellRow, Objective, Record
@@ -25,7 +26,11 @@ from charsweep.report.tables import Column, Entry, Table, TableRow, text_entry
 from charsweep.report.verdict import objectives_of
 
 FIRST_COSTS = ("size_mb", "train_seconds", "seconds_per_step")
-TITLES = {"size_mb": "weight size, MB", "train_seconds": "run time, s"}
+TITLES = {
+    "size_mb": "weight size, MB",
+    "train_seconds": "run time, s",
+    "seconds_per_step": "seconds per step",
+}
 METHOD = "method"
 
 
@@ -82,7 +87,10 @@ def comparison_table(record: Record) -> Table | None:
         Column("visual_quality", "visual quality", number=False),
         *(Column(name, cost_label(name)) for name in rest),
     )
-    rows = tuple(contender_row(record, one, axes, rest, order) for order, one in enumerate(known))
+    top = best_scores(record, known)
+    rows = tuple(
+        contender_row(record, one, axes, rest, top, order) for order, one in enumerate(known)
+    )
     title = "Methods, each at its own best" if len(known) > 1 else "The method at its best"
     return Table(
         "comparison",
@@ -94,13 +102,29 @@ def comparison_table(record: Record) -> Table | None:
     )
 
 
+def best_scores(record: Record, known: Sequence[Contender]) -> dict[str, float]:
+    """The best score among methods on each objective and on the quality ratio, set in bold."""
+    top = {}
+    for one in (*objectives_of(record), Objective("quality_ratio", True)):
+        means = [c.point.mean(one.metric) for c in known if c.point is not None]
+        scores = [score for score in means if score is not None]
+        if len(scores) > 1:
+            top[one.metric] = max(scores) if one.maximize else min(scores)
+    return top
+
+
 def is_asked(cost: str) -> bool:
     """Whether a cost behind the scores belongs in the comparison: energy does, time paid not."""
     return cost in ("energy_wh", "co2_g")
 
 
 def contender_row(
-    record: Record, one: Contender, axes: tuple[str, ...], rest: tuple[str, ...], order: int
+    record: Record,
+    one: Contender,
+    axes: tuple[str, ...],
+    rest: tuple[str, ...],
+    top: Mapping[str, float],
+    order: int,
 ) -> TableRow:
     """One method; everything past its name is blank when nothing of it finished."""
     point = one.point
@@ -118,7 +142,7 @@ def contender_row(
         *(axis_entry(axis, values) for axis in axes),
         Entry(None if point is None else len(point.finished)),
         *(cost_entry(name, cost[name]) for name in FIRST_COSTS),
-        *score_entries(record, score, gain),
+        *score_entries(record, score, gain, top),
         text_entry(level_text(score.get("quality_ratio"))),
         *(cost_entry(name, cost[name]) for name in rest),
     )

@@ -28,6 +28,7 @@ ROOM = WIDE - 2 * LEFT
 BODY = 9.0
 ACCENT, CARD = "#0067a8", "#f4f6f8"
 GAP = 6.0
+LARGEST = 0.82  # of a plot's size on a screen: letters of 9.5 points become 7.8
 
 
 class Paper:
@@ -156,6 +157,10 @@ class Paper:
         """Sentences on a tinted card with a bar: the verdict. It stays on one page."""
         wrapped = [wrap(sentence, ROOM - 24, size) for sentence in sentences]
         height = sum(len(lines) for lines in wrapped) * size * LEADING + 4 * len(wrapped) + 12
+        if height > HIGH - TOP - FOOT:  # no page could hold the card
+            for sentence in sentences:
+                self.paragraph(sentence, size)
+            return
         self.need(height)
         self.box(LEFT, self.y, ROOM, height, CARD)
         self.box(LEFT, self.y, 3, height, ACCENT)
@@ -220,7 +225,7 @@ class Paper:
         slot = (min(ROOM, widest) - GAP * (columns - 1)) / columns
         for start in range(0, len(plots), columns):
             row = plots[start : start + columns]
-            scales = [min(0.82, slot / 72 / plot.size[0]) for plot in row]
+            scales = [fitting(plot, slot) for plot in row]
             high = max(plot.size[1] * 72 * s for plot, s in zip(row, scales, strict=True))
             self.need(high)
             for index, (plot, scale) in enumerate(zip(row, scales, strict=True)):
@@ -263,6 +268,12 @@ class Paper:
             base = y + side / 2 + (index - len(lines) / 2 + 0.8) * size * LEADING
             at = x + (side - width(line, size)) / 2
             self.write(at, base, line, size, BAD if bad else MUTED)
+
+
+def fitting(plot: Plot, room: float) -> float:
+    """How much a plot shrinks to fit a width in points, and a page's height."""
+    wide, high = plot.size
+    return min(LARGEST, room / 72 / wide, (HIGH - TOP - FOOT - 60) / 72 / high)
 
 
 __all__ = ("BODY", "GAP", "GRID", "LEFT", "ROOM", "WIDE", "Paper")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from charsweep.report.data import Objective, Record, Reference, Value
+from charsweep.report.data import Objective, Record, Reference, Value, is_numeric
 from charsweep.report.figures import (
     INK,
+    MARKERS,
     MUTED,
     Colour,
     Layout,
@@ -101,8 +103,8 @@ def draw_front(record: Record, plane: Plane, file: Path) -> Front | None:
     by, values = colour_axis(record)
     colours = colours_for(values)
     legend = [
-        LegendEntry(value_text(by, value), colour)
-        for value, colour in zip(values, colours, strict=True)
+        LegendEntry(value_text(by, value), colour, marker_of(values, index))
+        for index, (value, colour) in enumerate(zip(values, colours, strict=True))
         if 1 < len(values) <= MOST_LABELS
     ]
     columns = legend_columns(legend, 6.0)
@@ -148,12 +150,13 @@ def draw_points(
     )
     crowd = len(plane.shown) > CROWD
     for point, x, y in plane.shown:
-        colour = colours[values.index(point.values.get(by)) if by else 0].light
+        index = values.index(point.values.get(by)) if by else 0
+        colour = colours[index].light
         best = id(point) in front
         axes.plot(
             [x],
             [y],
-            marker="o",
+            marker=marker_of(values, index),
             ms=pt((5 if best else 3) if crowd else (8 if best else 6)),
             mfc=colour if best else "none",
             mec=colour,
@@ -162,6 +165,11 @@ def draw_points(
             zorder=3 if best else 2,
             ls="",
         )
+
+
+def marker_of(values: Sequence[Value], index: int) -> str:
+    """A shape per name, so that colour is not all that tells methods apart."""
+    return "o" if is_numeric(values) else MARKERS[index % len(MARKERS)]
 
 
 def set_axes(axes: Axes, plane: Plane) -> None:
