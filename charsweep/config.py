@@ -185,7 +185,10 @@ def _union(settings: Settings, parts: Sequence[Part]) -> Part:
 
 
 def _distinct(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    return tuple({cell.key: cell for cell in reversed(cells)}.values())[::-1]
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        found.setdefault(cell.key, cell)
+    return tuple(found.values())
 
 
 def _words_of(part: Mapping[str, Any]) -> list[str]:

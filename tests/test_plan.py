@@ -61,6 +61,37 @@ def test_every_sweep_composes_plans_and_says_what_it_is(name: str, tmp_path: Pat
     assert f"python -m charsweep +sweep={name}" in head[1]
 
 
+def test_the_study_is_its_parts_in_one_plan(tmp_path: Path) -> None:
+    """37 tuning cells, naively 38,000 steps, share 8,000; a cell of several parts is one cell."""
+    sweep = load_sweep([f"root={tmp_path}", "+sweep=study"])
+    parts = {part.name: part for part in sweep.parts}
+    assert list(parts) == ["lr_grid", "steps_grid", "inference_grid", "methods"]
+    tuning = [cell for part in sweep.parts[:3] for cell in part.cells]
+    assert len(tuning) == 37
+    assert sum(cell.step for cell in tuning) == 38_000
+    plan = plan_work(sweep.cells, Store(tmp_path), sweep.truth)
+    taught = [t for t in plan.trainings if t.trajectory.method.name == "dreambooth_lora"]
+    assert sum(training.steps for training in taught) == 8_000
+    keys = {cell.key for part in sweep.parts for cell in part.cells}
+    assert keys == {cell.key for cell in sweep.cells}
+    assert len(keys) == len(sweep.cells)
+    methods = load_sweep([f"root={tmp_path}", "+sweep=methods"])
+    assert [c.key for c in parts["methods"].cells] == [c.key for c in methods.cells]
+    assert set(parts["methods"].axes["method"]) == {
+        "dreambooth", "lora", "dreambooth_lora", "gan", "diffusion",
+    }  # fmt: skip
+    assert parts["lr_grid"].axes.keys() == {"lr"}
+    assert {cell.step for cell in parts["methods"].cells if cell.trajectory.base} == {1000}
+
+
+def test_parts_add_to_the_sweep_and_are_typed_over(tmp_path: Path) -> None:
+    words = ["+parts.a={lr: 1e-4, train_steps: 7}", "+parts.b={axes: {lr: [1e-3, 1e-4]}}"]
+    sweep = sweep_of(tmp_path, *words, "train_steps=5")
+    assert [(cell.values["lr"], cell.step) for cell in sweep.cells] == [(1e-4, 5), (1e-3, 5)]
+    assert [len(part.cells) for part in sweep.parts] == [1, 2]
+    assert dict(sweep.axes) == {"lr": (1e-4, 1e-3)}
+
+
 def test_a_schedule_that_needs_the_horizon_is_not_merged(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "schedule=cosine", "+axes.train_steps=[4,8]")
     plan = plan_work(sweep.cells, Store(tmp_path))
