@@ -24,9 +24,10 @@ from mlflow.entities import Run
 from charsweep.errors import TrackingError
 from charsweep.results import CellResult, write_results
 from charsweep.store import LossRow, read_json, write_json, write_losses
+from charsweep.tracking.outcome import references
 from charsweep.tracking.pictures import cut, index_of, plain
 from charsweep.tracking.place import database, public
-from charsweep.tracking.runs import STATUS, references, search
+from charsweep.tracking.runs import STATUS, search
 from charsweep.tracking.values import CURVES
 
 FETCHED = "fetched"

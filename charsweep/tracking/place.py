@@ -14,6 +14,7 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # it is on by default
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # a log is for what went wrong
     "OMP_NUM_THREADS": "1",  # the cores belong to training
     "OPENBLAS_NUM_THREADS": "1",

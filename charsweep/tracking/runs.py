@@ -7,7 +7,6 @@ now (a failed cell that has been tried again).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,16 +19,15 @@ from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from PIL import Image
 
 from charsweep.errors import TrackingError
 from charsweep.store import LossRow, read_json, read_losses, write_text
 from charsweep.tracking import pictures, values, view
+from charsweep.tracking.outcome import log_outcome, log_picture
 from charsweep.tracking.place import database
 
 STATUS = {"finished": "FINISHED", "diverged": "KILLED", "failed": "FAILED"}
 NOTE_LENGTH = 4900  # of a tag, at most 5000
-DRAWING_SIDE = 512  # px; a drawing that teaches may be a scan of any size
 
 
 class Experiment:
@@ -63,7 +61,7 @@ class Experiment:
         FINISHED when all cells that were given are logged.
         """
         self.sweep = read_json(self.folder / "sweep.json")
-        report = self._log_outcome()
+        report = log_outcome(self.client, self.id, self.parent, self.sweep, self.folder, self.store)
         self._describe(
             view.note_with_verdict(self.sweep, self.folder, self.store, report)[:NOTE_LENGTH]
         )
@@ -126,36 +124,6 @@ class Experiment:
         self.client.log_batch(self.parent, tags=values.as_tags(tags))
         self.client.log_artifact(self.parent, str(self.folder / "sweep.json"))
 
-    def _log_outcome(self) -> str | None:
-        """Table, report and reference pictures to the parent run; the report's address."""
-        for name, place in (("cells.csv", None), ("report/index.html", "report"),
-                            ("report/report.pdf", "report")):  # fmt: skip
-            if (self.folder / name).exists():
-                self.client.log_artifact(self.parent, str(self.folder / name), place)
-        self._log_references()
-        if not (self.folder / "report" / "index.html").exists():
-            return None
-        return f"#/experiments/{self.id}/runs/{self.parent}/artifacts/report/index.html"
-
-    def _log_references(self) -> None:
-        """The drawings, and what the untaught bases and the truth show, unless they are there."""
-        sets = references(self.sweep)
-        drawings = (self.sweep.get("character") or {}).get("images") or []
-        shown = hashlib.sha256(json.dumps([sets, drawings]).encode()).hexdigest()[:12]
-        if self.client.get_run(self.parent).data.tags.get("charsweep.pictures") == shown:
-            return
-        for index, path in enumerate(map(Path, drawings)):
-            if path.exists():
-                self._log_picture(self.parent, pictures.picture_key("drawing", index), _small(path))
-        for label, relative in sets.items():
-            images = self.store / relative
-            if (images / "images.json").exists():
-                place = f"references/{pictures.plain(label)}"
-                self.client.log_artifact(self.parent, str(images / "images.json"), place)
-                for key, row in pictures.exam_rows(images, label):
-                    self._log_picture(self.parent, key, row)
-        self.client.set_tag(self.parent, "charsweep.pictures", shown)
-
     def _write_runs(self) -> None:
         cells = {cell: run_id for cell, (run_id, _) in self.runs.items()}
         content = {"experiment": self.id, "sweep": self.parent, "cells": cells}
@@ -213,19 +181,7 @@ class Experiment:
             self.client.log_artifacts(run_id, name)
         if images and sheet:  # once more for the image grid, which compares runs
             for key, picture in (("contact_sheet", sheet), *pictures.exam_rows(images)):
-                self._log_picture(run_id, key, picture)
-
-    def _log_picture(self, run_id: str, key: str, picture: Image.Image) -> None:
-        # Step 0: the image grid shows one step at a time, and cells differ in their steps.
-        self.client.log_image(run_id, picture, key=key, step=0, synchronous=True)
-
-
-def references(sweep: dict[str, Any]) -> dict[str, str]:
-    """Label -> image set below the store: of each untaught base, and of the truth."""
-    known = sweep.get("references") or {}
-    bases = {f"untaught {name}": base for name, base in (known.get("base") or {}).items()}
-    named = {**bases, "truth": known.get("truth")}
-    return {label: str(one["images"]) for label, one in named.items() if one and one.get("images")}
+                log_picture(self.client, run_id, key, picture)
 
 
 def search(client: MlflowClient, experiment: str, sweep: str) -> Iterator[Run]:
@@ -239,13 +195,6 @@ def search(client: MlflowClient, experiment: str, sweep: str) -> Iterator[Run]:
         token = page.token
         if not token:
             return
-
-
-def _small(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        drawing = image.convert("RGB")
-    drawing.thumbnail((DRAWING_SIDE, DRAWING_SIDE))
-    return drawing
 
 
 def _losses(path: Path, step: int) -> list[LossRow]:
