@@ -24,14 +24,22 @@ from typing import Any
 from charsweep.config import load_settings
 from charsweep.errors import ConfigError, TrackingError
 from charsweep.progress import out
-from charsweep.tracking.place import QUIET, database, is_server, public, reach, tracking_uri
+from charsweep.tracking.place import (
+    QUIET,
+    VIEW,
+    VIEW_TAG,
+    database,
+    is_server,
+    public,
+    reach,
+    tracking_uri,
+)
 
 HOST = "127.0.0.1"
 FIRST_PORT = 5000
 PORTS = 100  # how many are tried when none is asked for
 START_SECONDS = 180.0  # 10 s on two idle cores; importing MLflow on a busy machine takes minutes
 STOP_SECONDS = 15.0
-VIEW_TAG = "mlflow.sharedViewState.charsweep"
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ def address(url: str, experiment: Mapping[str, Any]) -> Address:
     tags = {tag["key"] for tag in experiment.get("tags", [])}
     page = f"{url.rstrip('/')}/#/experiments/{experiment['experiment_id']}/runs"
     page += "?workflowType=machine_learning"
-    page += f"&viewStateShareKey={VIEW_TAG.rpartition('.')[2]}" if VIEW_TAG in tags else ""
+    page += f"&viewStateShareKey={VIEW}" if VIEW_TAG in tags else ""
     return Address(experiment["name"], page, f"{page}&compareRunsMode=CHART")
 
 

@@ -19,6 +19,8 @@ QUIET = {
     "OMP_NUM_THREADS": "1",  # the cores belong to training
     "OPENBLAS_NUM_THREADS": "1",
 }
+VIEW = "charsweep"  # the saved view of an experiment, and the tag that MLflow's UI keeps it in
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 AGAIN = "run the same command again: what is missing is logged then"
 
 

@@ -24,7 +24,7 @@ from charsweep.errors import TrackingError
 from charsweep.store import LossRow, read_json, read_losses, write_text
 from charsweep.tracking import pictures, values, view
 from charsweep.tracking.outcome import log_outcome, log_picture
-from charsweep.tracking.place import database
+from charsweep.tracking.place import VIEW_TAG, database
 
 STATUS = {"finished": "FINISHED", "diverged": "KILLED", "failed": "FAILED"}
 NOTE_LENGTH = 4900  # of a tag, at most 5000
@@ -110,7 +110,7 @@ class Experiment:
         named = {
             "mlflow.note.content": note,
             "mlflow.experimentKind": "custom_model_development",
-            view.VIEW_TAG: view.saved_view(sweep),
+            VIEW_TAG: view.saved_view(sweep),
         }
         for name, value in named.items():
             self.client.set_experiment_tag(self.id, name, value)

@@ -18,9 +18,8 @@ from typing import Any
 
 from charsweep.report.reading import load_record
 from charsweep.report.verdict import judge
+from charsweep.tracking.place import VIEW
 
-VIEW = "charsweep"
-VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 SECTION = "charsweep"
 SMOOTHNESS = 70  # of 100, for the loss; by eye
 COLUMNS = ("train_seconds", "size_mb")
