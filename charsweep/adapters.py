@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from charsweep.adapterfile import is_target
 from charsweep.errors import ConfigError
 
 
@@ -94,7 +95,7 @@ class Adapters:
         self._places: list[tuple[nn.Module, str, Stacked]] = []
         for name, module in modules.items():
             for path, layer in list(module.named_modules()):
-                if _is_target(path, targets[name]):
+                if is_target(path, targets[name]):
                     parent, _, child = path.rpartition(".")
                     stacked = _stacked(f"{name}.{path}", layer, width, rank)
                     self.layers[f"{name}.{path}"] = stacked
@@ -185,10 +186,6 @@ def gaussian(shapes: Mapping[str, Tensor], rank: int, source: torch.Generator) -
         else torch.zeros(like.shape)
         for name, like in shapes.items()
     }
-
-
-def _is_target(path: str, targets: Sequence[str]) -> bool:
-    return any(path == target or path.endswith(f".{target}") for target in targets)
 
 
 def _stacked(name: str, layer: nn.Module, width: int, rank: int) -> Stacked:

@@ -30,6 +30,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
+from charsweep.adapterfile import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE
 from charsweep.character import picture_at
 from charsweep.errors import ModelsError
 from charsweep.specs import BaseSpec
@@ -37,8 +38,6 @@ from charsweep.store import read_json
 from charsweep.weights import pipeline_kind
 
 PIPELINE_CLASSES = {"sd": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
-ADAPTER_FILE = "pytorch_lora_weights.safetensors"
-FACTORED_FILE, FACTORED_CONFIG = "adapter.safetensors", "adapter_config.json"
 
 
 @dataclass(frozen=True)

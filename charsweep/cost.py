@@ -6,18 +6,18 @@ is a measurement, a guess from published figures stands in and is called one.
 
 from __future__ import annotations
 
-import json
-import struct
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from charsweep.adapterfile import adapter_bytes
 from charsweep.plan import Plan, is_stored
 from charsweep.plugins import resolve
 from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.store import Store, read_json, write_json
+from charsweep.tensorfile import tensor_shapes
 
 # Seconds per training step and per image and U-Net call at these resolutions, before a measurement:
 # two CPU cores for the embedded models; one data-centre GPU at batch 1 for the published sizes.
@@ -171,38 +171,19 @@ def _call_name(spec: ImageSetSpec) -> str:
 
 
 def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, Path]) -> int:
-    """About what one snapshot takes: adapters of a rank, or the whole pipeline in float32."""
+    """What one snapshot takes: of an adapter to the byte, else about, in float32."""
+    settings = spec.method.settings
     if spec.base is None:
-        method = resolve(spec.method.target)(**spec.method.settings)
-        return int(method.snapshot_bytes(spec.resolution))
+        return int(resolve(spec.method.target)(**settings).snapshot_bytes(spec.resolution))
     base = bases[spec.base.name]
-    rank: int | None = spec.method.settings.get("rank")
-    if rank:
-        shapes = tensor_shapes(base / "unet")
-        ends = tuple(f"{target}.weight" for target in spec.method.settings["target_modules"])
-        taught = [shape for name, shape in shapes.items() if name.endswith(ends)]
-        return 4 * rank * sum(sum(shape[:2]) for shape in taught)
-    shapes = {
-        k: v for part in base.iterdir() if part.is_dir() for k, v in tensor_shapes(part).items()
-    }
-    sizes = [_size(shape) for shape in shapes.values()]
-    return 4 * sum(sizes)
+    if settings.get("adapter"):
+        return adapter_bytes(
+            settings["adapter"], settings["rank"], settings["alpha"], settings["target_modules"],
+            base, bool(settings.get("text_encoder")),
+        )  # fmt: skip
+    shapes = [shape for part in base.iterdir() if part.is_dir() for shape in _shapes(part)]
+    return 4 * sum(math.prod(shape) for shape in shapes)
 
 
-def _size(shape: list[int]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
-
-
-@cache
-def tensor_shapes(folder: Path) -> dict[str, list[int]]:
-    """Names and shapes of all tensors in a folder's safetensors, from their headers alone."""
-    shapes: dict[str, list[int]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        shapes |= {n: entry["shape"] for n, entry in header.items() if n != "__metadata__"}
-    return shapes
+def _shapes(folder: Path) -> list[list[int]]:
+    return list(tensor_shapes(folder).values())

@@ -8,10 +8,20 @@ planning reads this module too.
 from __future__ import annotations
 
 import contextlib
-import json
-import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from charsweep.adapterfile import (
+    ADAPTER_FILE,
+    FACTORED,
+    FACTORED_CONFIG,
+    FACTORED_FILE,
+    factored_config,
+    published,
+    settings_of,
+    targets_in,
+)
+from charsweep.tensorfile import settle_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +32,6 @@ if TYPE_CHECKING:
     from charsweep.bases import Base
 
 SMALLEST_PADDED_RANK = 8
-FACTORED = ("loha", "lokr")  # kinds for which LoRA files have no names
-TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
 class LowRank(NamedTuple):
@@ -55,8 +63,12 @@ class LowRank(NamedTuple):
             target_modules=layers,
         )
 
+    def settings(self, name: str) -> dict[str, Any]:
+        """What its file says of the module `name`, in peft's words."""
+        return settings_of(self.kind, self.rank, self.alpha, self.of(name))
+
     def of(self, name: str) -> tuple[str, ...]:
-        return self.targets if name == "unet" else TEXT_TARGETS
+        return targets_in(name, self.targets)
 
 
 class Trainees(Protocol):
@@ -114,8 +126,8 @@ class StackedAdapters:
 
     def save(self, slot: int, folder: Path) -> None:
         low = self.worn[slot]
-        configs = {name: low.config(name) for name in self.taught}
-        save_adapter(self.base, self.adapters.weights(slot, low.rank), configs, folder)
+        settings = {name: low.settings(name) for name in self.taught}
+        save_adapter(self.base, self.adapters.weights(slot, low.rank), settings, folder)
 
     def close(self) -> None:
         self.adapters.detach()
@@ -173,9 +185,11 @@ class OneTrial:
             for name, module in self.taught.items()
             for key, tensor in get_peft_model_state_dict(module).items()
         }
-        configs = {name: self.low.config(name) for name in self.taught}
-        save = save_factored if self.low.kind in FACTORED else save_adapter
-        save(self.base, weights, configs, folder)
+        settings = {name: self.low.settings(name) for name in self.taught}
+        if self.low.kind in FACTORED:
+            save_factored(weights, settings, folder)
+        else:
+            save_adapter(self.base, weights, settings, folder)
 
     def aside(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # who is drawn has left, and nobody else is here
@@ -202,63 +216,46 @@ def padded_rank(rank: int) -> int:
 
 
 def save_adapter(
-    base: Base, weights: Mapping[str, Tensor], configs: Mapping[str, PeftConfig], folder: Path
+    base: Base,
+    weights: Mapping[str, Tensor],
+    settings: Mapping[str, Mapping[str, Any]],
+    folder: Path,
 ) -> None:
     """Write `MODULE.LAYER.lora_A.weight` … as a LoRA file that plain diffusers loads."""
+    named = {published(name): tensor for name, tensor in weights.items()}
     layers: dict[str, Any] = {}
-    for name, config in configs.items():
-        prefix = f"{name}."
-        state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        if name == "text_encoder":  # the published name of a layer that transformers 5 flattened
-            state = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in state.items()}
-        layers[f"{name}_lora_layers"] = state
-        layers[f"{name}_lora_adapter_metadata"] = settings_of(config)
+    for module, own in settings.items():
+        prefix = f"{module}."
+        layers[f"{module}_lora_layers"] = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in named.items()
+            if name.startswith(prefix)
+        }
+        layers[f"{module}_lora_adapter_metadata"] = dict(own)
     base.pipeline.save_lora_weights(folder, **layers)
-    for path in folder.glob("*.safetensors"):
-        settle_header(path)
+    settle_header(folder / ADAPTER_FILE)
 
 
 def save_factored(
-    base: Base, weights: Mapping[str, Tensor], configs: Mapping[str, PeftConfig], folder: Path
+    weights: Mapping[str, Tensor], settings: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> None:
     """Write what LoRA files cannot hold: peft's own tensors, and its settings of each module."""
     from safetensors.torch import save_file
 
-    from charsweep.bases import FACTORED_CONFIG, FACTORED_FILE
-
-    save_file(
-        {k: v.detach().cpu().contiguous() for k, v in weights.items()}, folder / FACTORED_FILE
-    )
-    settings = {name: settings_of(config) for name, config in configs.items()}
-    text = json.dumps(settings, indent=1, sort_keys=True)
-    (folder / FACTORED_CONFIG).write_text(text + "\n", encoding="utf-8")
-
-
-def settings_of(config: PeftConfig) -> dict[str, Any]:
-    settings: dict[str, Any] = config.to_dict()
-    settings["target_modules"] = sorted(settings["target_modules"])  # a set has no order
-    return settings
+    tensors = {
+        published(name, FACTORED[0]): tensor.detach().cpu().contiguous()
+        for name, tensor in weights.items()
+    }
+    save_file(tensors, folder / FACTORED_FILE)
+    settle_header(folder / FACTORED_FILE)
+    (folder / FACTORED_CONFIG).write_text(factored_config(settings), encoding="utf-8")
 
 
 def read_adapter(folder: Path) -> dict[str, Tensor]:
     """What `save_adapter` wrote."""
     from safetensors.torch import load_file
 
-    from charsweep.bases import ADAPTER_FILE
-
     tensors = load_file(folder / ADAPTER_FILE)
     return {
         k.replace("text_encoder.text_model.", "text_encoder.", 1): v for k, v in tensors.items()
     }
-
-
-def settle_header(path: Path) -> None:
-    """Sort a safetensors header: the library writes its metadata in an order of chance.
-
-    So that the same weights are the same file, byte for byte.
-    """
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
-    padded = header.encode().ljust((len(header.encode()) + 7) // 8 * 8)
-    path.write_bytes(struct.pack("<Q", len(padded)) + padded + data[8 + length :])

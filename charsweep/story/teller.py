@@ -16,6 +16,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pydantic
 
+from charsweep.adapterfile import ADAPTER_FILE
 from charsweep.cells import character_of, encoders_of
 from charsweep.character import Character
 from charsweep.config import Sweep
@@ -28,7 +29,6 @@ from charsweep.store import Store, new_folder, read_json
 from charsweep.story.choose import cells_in_order, named_cell
 from charsweep.weights import find_folder, weights_digest
 
-ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # as diffusers names it in a folder
 AGAIN = "run the sweep's own command once more, then this one"
 
 

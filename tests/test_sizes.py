@@ -1,0 +1,157 @@
+"""What a plan says that a snapshot takes, against the files, and for the published models."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from small import sweep_of
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from charsweep import cost
+from charsweep.bases import Base, load_base
+from charsweep.embedded import FOLDER
+from charsweep.methods.finetune import FineTune
+from charsweep.specs import BaseSpec, TrajectorySpec
+from charsweep.trainees import trainees
+
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj", "proj_in", "ff.net.2", "conv"]
+
+
+@cache
+def base_of(name: str) -> Base:
+    return load_base(BaseSpec(name, ""), FOLDER / "weights" / name, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> TrajectorySpec:
+    return sweep_of(tmp_path_factory.mktemp("sizes")).cells[0].trajectory
+
+
+def planned(template: TrajectorySpec, folder: Path, **settings: object) -> int:
+    """`cost.snapshot_bytes` of the template with these settings of its method."""
+    method = replace(template.method, settings={**template.method.settings, **settings})
+    spec = replace(template, base=BaseSpec("own", ""), method=method)
+    return cost.snapshot_bytes(spec, {"own": folder})
+
+
+@pytest.mark.parametrize("base", ["sd15", "sdxl"])
+@pytest.mark.parametrize("targets", [ATTENTION, CONVOLUTIONS], ids=["attention", "convolutions"])
+@pytest.mark.parametrize("text_encoder", [False, True])
+@pytest.mark.parametrize(("kind", "rank"), [
+    ("lora", 1), ("lora", 4), ("lora", 13), ("dora", 3), ("loha", 2), ("lokr", 2), ("lokr", 64),
+])  # fmt: skip
+def test_an_adapter_is_as_large_as_planned_to_the_byte(
+    kind: str, rank: int, text_encoder: bool, targets: list[str], base: str,
+    template: TrajectorySpec, tmp_path: Path,
+) -> None:  # fmt: skip
+    settings = {
+        "adapter": kind, "rank": rank, "alpha": 2.5, "target_modules": tuple(targets),
+        "text_encoder": text_encoder,
+    }  # fmt: skip
+    method = FineTune(**{**template.method.settings, **settings})
+    made = trainees(method.low_rank, base_of(base), method.taught(base_of(base)), 1)
+    made.enter(0, method.low_rank, 0)
+    made.save(0, tmp_path)
+    made.leave(0)
+    made.close()
+    written = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert planned(template, FOLDER / "weights" / base, **settings) == written
+
+
+# -- the published models, by their architecture alone ---------------------------------------------
+
+
+def write_headers(folder: Path, modules: Mapping[str, nn.Module]) -> Path:
+    """A pipeline folder whose files hold names and shapes, and no weights."""
+    for name, module in modules.items():
+        header, end = {}, 0
+        for key, tensor in module.state_dict().items():
+            start, end = end, end + 4 * tensor.numel()
+            shape = list(tensor.shape)
+            header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+        text = json.dumps(header).encode()
+        (folder / name).mkdir()
+        (folder / name / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    return folder
+
+
+def clip_l() -> CLIPTextConfig:
+    return CLIPTextConfig(
+        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
+    )
+
+
+def stable_diffusion() -> dict[str, nn.Module]:
+    """Stable Diffusion 1.5 as its config.json files have it."""
+    with torch.device("meta"):
+        return {
+            "unet": UNet2DConditionModel(
+                sample_size=64, cross_attention_dim=768, attention_head_dim=8
+            ),
+            "text_encoder": CLIPTextModel(clip_l()),
+            "vae": AutoencoderKL(
+                down_block_types=("DownEncoderBlock2D",) * 4,
+                up_block_types=("UpDecoderBlock2D",) * 4,
+                block_out_channels=(128, 256, 512, 512), layers_per_block=2,
+            ),
+        }  # fmt: skip
+
+
+def stable_diffusion_xl() -> dict[str, nn.Module]:
+    """Stable Diffusion XL as its config.json files have it, without the VAE."""
+    large = CLIPTextConfig(
+        hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20,
+        projection_dim=1280,
+    )  # fmt: skip
+    with torch.device("meta"):
+        return {
+            "unet": UNet2DConditionModel(
+                sample_size=128, cross_attention_dim=2048, attention_head_dim=(5, 10, 20),
+                block_out_channels=(320, 640, 1280), transformer_layers_per_block=(1, 2, 10),
+                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+                up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+                use_linear_projection=True, addition_embed_type="text_time",
+                addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
+            ),
+            "text_encoder": CLIPTextModel(clip_l()),
+            "text_encoder_2": CLIPTextModelWithProjection(large),
+        }  # fmt: skip
+
+
+def test_sizes_for_stable_diffusion(template: TrajectorySpec, tmp_path: Path) -> None:
+    modules = stable_diffusion()
+    folder = write_headers(tmp_path, modules)
+    parameters = {name: sum(p.numel() for p in one.parameters()) for name, one in modules.items()}
+    assert parameters == {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}
+    adapter = {"adapter": "lora", "rank": 4, "alpha": 4.0, "target_modules": tuple(ATTENTION)}
+    numbers = 797_184  # of rank 4 on the 128 layers of 32 attentions
+    size = planned(template, folder, **adapter, text_encoder=False)
+    assert 0 < size - 4 * numbers < 40_000  # the header
+    assert round(size / 1e6, 2) == 3.23
+    assert planned(template, folder, adapter=None, rank=None) == 4 * sum(parameters.values())
+    assert 4 * sum(parameters.values()) == pytest.approx(4.27e9, rel=0.005)
+
+
+def test_sizes_for_stable_diffusion_xl(template: TrajectorySpec, tmp_path: Path) -> None:
+    modules = stable_diffusion_xl()
+    folder = write_headers(tmp_path, modules)
+    parameters = {name: sum(p.numel() for p in one.parameters()) for name, one in modules.items()}
+    assert parameters["unet"] == 2_567_463_684
+    adapter = {"adapter": "lora", "rank": 4, "alpha": 4.0, "target_modules": tuple(ATTENTION)}
+    numbers = 5_806_080  # of rank 4 on the 560 layers of 140 attentions
+    size = planned(template, folder, **adapter, text_encoder=False)
+    assert 0 < size - 4 * numbers < 180_000  # the header
+    assert round(size / 1e6, 2) == 23.39
+    encoders = planned(template, folder, **adapter, text_encoder=True) - size
+    per_layer = 4 * 4 * 2 * (12 * 768 + 32 * 1280)  # four layers, A and B, bytes after it
+    assert encoders == pytest.approx(4 * per_layer, rel=0.05)
