@@ -51,7 +51,7 @@ def act(words: Sequence[str]) -> None:
     from charsweep.config import load_sweep
 
     sweep = load_sweep(words)
-    from charsweep import run, story
+    from charsweep import export, run, story
 
     if sweep.settings.action == "run" and sweep.unmeasured:
         run.measure_widths(sweep)
@@ -59,7 +59,7 @@ def act(words: Sequence[str]) -> None:
 
     actions = {
         "run": run.run, "plan": run.show_plan, "report": run.rebuild_report,
-        "story": story.tell_story,
+        "story": story.tell_story, "export": export.export_cell,
     }  # fmt: skip
     actions[sweep.settings.action](sweep)
     return None

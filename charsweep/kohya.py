@@ -2,7 +2,7 @@
 
 ComfyUI, A1111 and their relatives read them: `lora_unet_*`, then `lora_te_*` for Stable Diffusion,
 `lora_te1_*` and `lora_te2_*` for XL, each layer with its alpha. As sd-scripts itself does, U-Net
-layers of Stable Diffusion are called as diffusers calls them, those of XL as the original code does.
+layers of Stable Diffusion go by diffusers' names, those of XL by the original code's.
 
 The bytes of every tensor stay. LoHa and LoKr go by LyCORIS' names, which are peft's. Refused is
 what readers would not draw alike: DoRA, whose `dora_scale` diffusers drops and the others divide by

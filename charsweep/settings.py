@@ -25,6 +25,7 @@ InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+CellKey = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[0-9a-f]{1,12}$")]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), AfterValidator(checked_country)]
 
 _FINITE = ConfigDict(allow_inf_nan=False)
@@ -173,9 +174,19 @@ class StorySettings(pydantic.BaseModel):
     scenes: Annotated[list[SceneSettings], Field(min_length=1, max_length=999)]
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(without_repeats)]
     keep: dict[int, Seed] | None
-    cell: Annotated[Text, StringConstraints(pattern=r"^[0-9a-f]{1,12}$")] | None
+    cell: CellKey | None
     adapter: Text | None
     base: Text | None
+
+
+class ExportSettings(pydantic.BaseModel):
+    """Which cell is given to other programs, under which licence, and where it is pushed."""
+
+    model_config = STRICT
+    cell: CellKey | None
+    license: Text | None
+    push: Annotated[Text, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")] | None
+    private: bool
 
 
 class PluginSettings(pydantic.BaseModel):
@@ -230,7 +241,7 @@ class Settings(pydantic.BaseModel):
     """The whole configuration of one combination of axis values."""
 
     model_config = STRICT
-    action: Literal["run", "plan", "report", "story", "ui"]
+    action: Literal["run", "plan", "report", "story", "export", "ui"]
     name: FolderName
     question: str
     root: Text
@@ -262,6 +273,7 @@ class Settings(pydantic.BaseModel):
     metric: Annotated[dict[Text, dict[str, Any]], Field(min_length=1)]
     runtime: Runtime
     story: StorySettings
+    export: ExportSettings
 
 
 def mistakes(error: pydantic.ValidationError, prefix: str = "") -> list[str]:

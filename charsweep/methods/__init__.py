@@ -15,6 +15,7 @@ starts from nothing and has also
 
     painter     for a snapshot's folder, draws its images (a `charsweep.sample.Paint`)
     snapshot_bytes  about what a snapshot takes on disk
+    loading     optional: Python that makes `image` of a snapshot in the current folder
 
 A method imports torch only inside its functions, because planning reads it too. `FineTune` is one
 with a base, `Gan` and `Diffusion` are without.

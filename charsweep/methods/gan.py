@@ -35,6 +35,20 @@ if TYPE_CHECKING:
     from charsweep.specs import ImageSetSpec, TrajectorySpec
 
 WEIGHTS, CONFIG = "generator.safetensors", "config.json"
+LOADING = """\
+import json
+from pathlib import Path
+
+import torch
+from charsweep.methods.gan import make_generator
+from PIL import Image
+from safetensors.torch import load_file
+
+network = make_generator(**json.loads(Path("config.json").read_text()))
+network.load_state_dict(load_file("generator.safetensors"))
+with torch.inference_mode():
+    drawn = network(torch.randn(1, network[0].in_features))[0]
+image = Image.fromarray(((drawn.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy())"""
 SMALLEST = 4  # pixels of the coarsest level
 WIDEST = 8  # times the channels of the finest level, at most
 
@@ -51,6 +65,8 @@ class Gan:
     channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
     latent: Annotated[int, Field(ge=1, le=4096)] = 64
     augment: bool = True
+
+    loading: ClassVar[str] = LOADING
 
     def students(self, spec: TrajectorySpec, materials: Materials) -> Students:
         return Students(self, spec, materials)

@@ -100,7 +100,9 @@ def _choice(candidates: Sequence[Candidate], seed: int | None) -> Choice:
     return Choice(tuple(candidates), named, by_person=True)
 
 
-def cells_in_order(results: Iterable[CellResult], sweep: str) -> list[CellResult]:
+def cells_in_order(
+    results: Iterable[CellResult], sweep: str, otherwise: str = "give story.adapter=PATH"
+) -> list[CellResult]:
     """The finished cells that have both scores, the best first. Raises `StoreError` for none."""
     known = [
         (one, float(dino), float(clip_t))
@@ -112,24 +114,26 @@ def cells_in_order(results: Iterable[CellResult], sweep: str) -> list[CellResult
     if not known:
         raise StoreError(
             f"sweep {sweep} has no finished cell with {IDENTITY} and {PROMPT}, the scores of a "
-            "method that follows prompts; run it to its end, or give story.adapter=PATH"
+            f"method that follows prompts; run it to its end, or {otherwise}"
         )
     sums = standings([[dino for _, dino, _ in known], [t for _, _, t in known]], [0] * len(known))
     order = sorted(range(len(known)), key=lambda i: -sums[i])
     return [known[i][0] for i in order]
 
 
-def named_cell(results: Mapping[str, CellResult], key: str, sweep: str) -> CellResult:
+def named_cell(
+    results: Mapping[str, CellResult], key: str, sweep: str, setting: str = "story.cell"
+) -> CellResult:
     """The finished cell whose key begins so. Raises `ConfigError`."""
     found = [one for cell, one in results.items() if cell.startswith(key)]
     if len(found) != 1:
         what = "several cells begin so" if found else "there is no such cell"
         raise ConfigError(
-            f"story.cell={key}: {what} in sweep {sweep}; its cells.csv lists them by key"
+            f"{setting}={key}: {what} in sweep {sweep}; its cells.csv lists them by key"
         )
     if found[0].state != "finished":
         raise ConfigError(
-            f"story.cell={key}: that cell is {found[0].state} and has nothing to draw with; "
+            f"{setting}={key}: that cell is {found[0].state} and has nothing to draw with; "
             "choose a finished one"
         )
     return found[0]

@@ -70,7 +70,7 @@ def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> Teller:
         order = cells_in_order(results.values(), sweep.name)
         why = f"best of {len(order)} finished cells in identity and prompt together"
     cell = order[0]
-    images = _stored_images(cell, store)
+    images = stored_images(cell, store)
     if not any(images.prompts):
         raise ConfigError(
             f"story.cell={wanted}: its method, {cell.values['method']}, follows no prompts; choose "
@@ -80,7 +80,7 @@ def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> Teller:
     return Teller(_as_it_was(sweep, saved, images), images, {**about, "why": why})
 
 
-def _stored_images(cell: CellResult, store: Store) -> ImageSetSpec:
+def stored_images(cell: CellResult, store: Store) -> ImageSetSpec:
     """The spec of a cell's image set, read back from its manifest."""
     assert cell.images is not None
     path = store.folder / cell.images / "images.json"
@@ -113,7 +113,7 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
     assert source.base is not None  # without one it follows no prompts
     drawn = replace(
         sweep, settings=settings, character=character_of(settings),
-        encoders=encoders_of(settings), bases={source.base.name: _base_folder(models, source.base)},
+        encoders=encoders_of(settings), bases={source.base.name: base_folder(models, source.base)},
     )  # fmt: skip
     if drawn.character.spec.digests != source.character.digests:
         raise CharacterError(
@@ -123,7 +123,8 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
     return drawn
 
 
-def _base_folder(models: ModelsSettings, base: BaseSpec) -> Path:
+def base_folder(models: ModelsSettings, base: BaseSpec) -> Path:
+    """The base's folder; `ModelsError` if other weights are in it than the spec says."""
     path = models.bases[base.name].path
     folder = find_folder(path)
     if weights_digest(folder) != base.digest:

@@ -1,0 +1,136 @@
+"""A sweep's folder in; out, the cell that is exported with all that its card says of it.
+
+The cell is the story's: the best in identity and prompt together, or the one that is named. It is
+taken as it is stored, so `name=lr_grid` alone is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from charsweep.config import Sweep
+from charsweep.errors import StoreError
+from charsweep.results import CellResult, read_results
+from charsweep.settings import ModelsSettings
+from charsweep.specs import ImageSetSpec, TrajectorySpec
+from charsweep.store import Store, read_json
+from charsweep.story.choose import cells_in_order, named_cell
+from charsweep.story.teller import AGAIN, base_folder, stored_images
+from charsweep.weights import pipeline_kind
+
+EMBEDDED = "embedded:"
+LICENCES = {  # of published bases, by hub id, in the hub's words
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
+    "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
+}
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The base that a cell teaches: its name, where it comes from, its folder, sd or sdxl."""
+
+    name: str
+    path: str
+    folder: Path
+    kind: str
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.path.startswith(EMBEDDED)
+
+    @property
+    def hub_id(self) -> str | None:
+        """OWNER/NAME, unless it is embedded or somebody's own folder."""
+        return None if self.is_embedded or Path(self.path).expanduser().is_dir() else self.path
+
+    @property
+    def title(self) -> str:
+        """What a reader calls it; of somebody's folder only its name."""
+        if self.is_embedded:
+            return f"charsweep's embedded {self.name}"
+        return self.hub_id or Path(self.path).name
+
+    @property
+    def licence(self) -> str | None:
+        return "apache-2.0" if self.is_embedded else LICENCES.get(self.path)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The cell, its image set, the same point with other training seeds, the sweep's record."""
+
+    sweep: str
+    record: Mapping[str, Any]
+    cell: CellResult
+    seeds: tuple[CellResult, ...]  # the cell itself among them
+    images: ImageSetSpec
+    why: str
+    ground: Ground | None  # None: it starts from nothing
+
+    @property
+    def trajectory(self) -> TrajectorySpec:
+        source = self.images.snapshot.source
+        assert isinstance(source, TrajectorySpec)
+        return source
+
+    @property
+    def slug(self) -> str:
+        return f"{self.trajectory.slug}-step{self.images.snapshot.step}--{self.cell.cell}"
+
+    @property
+    def is_prompted(self) -> bool:
+        return any(self.images.prompts)
+
+
+def find_chosen(sweep: Sweep, store: Store) -> Chosen:
+    """The cell that `export.cell` names, else the sweep's best."""
+    path = sweep.folder / "sweep.json"
+    if not path.exists():
+        raise StoreError(
+            f"there is no sweep {sweep.name} in {sweep.folder}; run it first, or give another "
+            "name= or root="
+        )
+    record = read_json(path)
+    results = read_results(sweep.folder / "cells.jsonl")
+    wanted = sweep.settings.export.cell
+    if wanted is not None:
+        cell, why = named_cell(results, wanted, sweep.name, "export.cell"), "named by export.cell"
+    else:
+        order = cells_in_order(results.values(), sweep.name, "name a cell with export.cell=KEY")
+        cell, why = order[0], f"the best of {len(order)} in identity and prompt together"
+    images = stored_images(cell, store)
+    return Chosen(
+        sweep.name, record, cell, same_point(cell, results), images, why,
+        ground_of(images, record, path),
+    )  # fmt: skip
+
+
+def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[CellResult, ...]:
+    """The finished cells that differ from this one in nothing but their training seed."""
+
+    def point(one: CellResult) -> dict[str, Any]:
+        return {name: value for name, value in one.values.items() if name != "seed"}
+
+    return tuple(
+        one for one in results.values() if one.state == "finished" and point(one) == point(cell)
+    )
+
+
+def ground_of(images: ImageSetSpec, record: Mapping[str, Any], path: Path) -> Ground | None:
+    """The base as the sweep was made with it; `ModelsError` if its weights are others now."""
+    source = images.snapshot.source
+    assert isinstance(source, TrajectorySpec)
+    if source.base is None:
+        return None
+    try:
+        models = ModelsSettings.model_validate(record["settings"]["models"])
+    except (KeyError, pydantic.ValidationError) as error:
+        raise StoreError(f"{path} was written by another version; {AGAIN}") from error
+    folder = base_folder(models, source.base)
+    name = source.base.name
+    return Ground(name, models.bases[name].path, folder, pipeline_kind(folder))

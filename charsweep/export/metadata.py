@@ -1,0 +1,164 @@
+"""A chosen cell in; out, what a kohya file says of itself, in sd-scripts' and ModelSpec's words.
+
+`ss_*` as sd-scripts writes them when it trains a LoRA (its `train_network.py`), as far as they
+apply: programs show them and tell the base and the trigger word by them. `modelspec.*` is Stability
+AI's model metadata standard 1.0.1. All values are text, "None" where sd-scripts writes that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import charsweep
+from charsweep.adapterfile import layers_in, targets_in
+from charsweep.export.chosen import Chosen, Ground
+from charsweep.specs import Plugin, TrajectorySpec
+from charsweep.store import read_json
+
+ALGORITHMS = {"loha": "loha", "lokr": "lokr"}  # LyCORIS' names; a LoRA is sd-scripts' own
+ORIGINAL_CODE = "https://github.com/Stability-AI/generative-models"
+
+
+def kohya_metadata(
+    chosen: Chosen, title: str, licence: str | None, ended: str | None
+) -> dict[str, str]:
+    """All of it; `ended` is when the training ended, ISO 8601, if that is known."""
+    assert chosen.ground is not None
+    taught = chosen.trajectory
+    own = {
+        **network(taught, chosen.ground),
+        **training(taught, chosen.images.snapshot.step),
+        **pictures(taught),
+        **base_of(chosen.ground),
+        "ss_output_name": title,
+        "ss_training_comment": f"charsweep {charsweep.__version__}: sweep {chosen.sweep}, cell "
+        f"{chosen.cell.cell}",
+        **modelspec(chosen, title, licence, ended),
+    }
+    return {name: str(value) for name, value in own.items()}
+
+
+def network(taught: TrajectorySpec, ground: Ground) -> dict[str, Any]:
+    """Kind, rank and alpha; convolutions larger than 1 × 1 have theirs as arguments."""
+    settings = taught.method.settings
+    kind, rank, alpha = settings["adapter"], settings["rank"], settings["alpha"]
+    targets = targets_in("unet", settings["target_modules"])
+    kernels = [weight[-1] for _, weight in layers_in(ground.folder / "unet", targets)
+               if len(weight) == 4]  # fmt: skip
+    arguments = {"algo": ALGORITHMS[kind]} if kind in ALGORITHMS else {}
+    if any(kernel > 1 for kernel in kernels):
+        arguments |= {"conv_dim": str(rank), "conv_alpha": f"{alpha:g}"}
+    return {
+        "ss_network_module": "lycoris.kohya" if kind in ALGORITHMS else "networks.lora",
+        "ss_network_dim": rank,
+        "ss_network_alpha": f"{alpha:g}",
+        **({"ss_network_args": json.dumps(arguments)} if arguments else {}),
+    }
+
+
+def training(taught: TrajectorySpec, steps: int) -> dict[str, Any]:
+    settings, rate = taught.method.settings, f"{taught.learning_rate:g}"
+    per_epoch = max(1, math.ceil(len(taught.character.digests) / taught.batch_size))
+    return {
+        "ss_learning_rate": rate,
+        "ss_unet_lr": rate,
+        "ss_text_encoder_lr": rate if settings.get("text_encoder") else None,
+        "ss_max_train_steps": steps,
+        "ss_steps": steps,
+        "ss_num_batches_per_epoch": per_epoch,
+        "ss_num_epochs": math.ceil(steps / per_epoch),
+        "ss_batch_size_per_device": taught.batch_size,
+        "ss_total_batch_size": taught.batch_size,
+        "ss_gradient_accumulation_steps": 1,
+        "ss_lr_scheduler": taught.schedule.name,
+        "ss_lr_warmup_steps": taught.schedule.settings.get("warmup_steps", 0),
+        "ss_optimizer": optimizer(taught.optimizer),
+        "ss_max_grad_norm": f"{taught.max_grad_norm:g}",
+        "ss_mixed_precision": {"fp32": "no"}.get(taught.precision, taught.precision),
+        "ss_seed": taught.seed,
+        "ss_noise_offset": settings.get("noise_offset") or None,
+        "ss_min_snr_gamma": settings.get("min_snr_gamma"),
+        "ss_prior_loss_weight": settings.get("prior_weight"),
+    }
+
+
+def optimizer(plugin: Plugin) -> str:
+    """`torch.optim.AdamW(eps=1e-08, …)`."""
+    settings = ",".join(f"{name}={value}" for name, value in sorted(plugin.settings.items()))
+    return f"{plugin.target}({settings})"
+
+
+def pictures(taught: TrajectorySpec) -> dict[str, Any]:
+    """The drawings as one folder of sd-scripts': repeats, how many, and how often each tag."""
+    character, settings = taught.character, taught.method.settings
+    count = len(character.digests)
+    captions: Sequence[str] = character.captions
+    if settings.get("prompts") == "instance":
+        captions = [character.instance_prompt] * count
+    tags = Counter(tag.strip() for caption in captions for tag in caption.split(","))
+    folder = f"1_{character.identifier}"
+    class_images = settings.get("class_images", 0) if taught.class_images else 0
+    return {
+        "ss_num_train_images": count,
+        "ss_num_reg_images": class_images,
+        "ss_resolution": (taught.resolution, taught.resolution),
+        "ss_dataset_dirs": json.dumps({folder: {"n_repeats": 1, "img_count": count}}),
+        "ss_tag_frequency": json.dumps({folder: dict(tags)}),
+    }
+
+
+def base_of(ground: Ground) -> dict[str, Any]:
+    return {
+        "ss_base_model_version": "sdxl_base_v1-0" if ground.kind == "sdxl" else sd_version(ground),
+        "ss_v2": is_second(ground),
+        "ss_sd_model_name": ground.title,
+    }
+
+
+def is_second(ground: Ground) -> bool:
+    """Whether it is a Stable Diffusion 2, by the width of its text embeddings."""
+    config = read_json(ground.folder / "unet" / "config.json")
+    return ground.kind == "sd" and config.get("cross_attention_dim") == 1024
+
+
+def sd_version(ground: Ground) -> str:
+    version = "sd_v2" if is_second(ground) else "sd_v1"
+    return f"{version}_v" if prediction(ground.folder) == "v" else version
+
+
+def prediction(folder: Path) -> str:
+    """What the base was made to predict: "epsilon" or "v"."""
+    config = read_json(folder / "scheduler" / "scheduler_config.json")
+    return "v" if config.get("prediction_type") == "v_prediction" else "epsilon"
+
+
+def modelspec(
+    chosen: Chosen, title: str, licence: str | None, ended: str | None
+) -> dict[str, str]:  # fmt: skip
+    assert chosen.ground is not None
+    ground, character = chosen.ground, chosen.trajectory.character
+    size, sees = chosen.trajectory.resolution, prediction(ground.folder)
+    second = "stable-diffusion-v2-768-v" if sees == "v" else "stable-diffusion-v2-512"
+    first = second if is_second(ground) else "stable-diffusion-v1"
+    architecture = "stable-diffusion-xl-v1-base" if ground.kind == "sdxl" else first
+    fields = {
+        "sai_model_spec": "1.0.1",
+        "architecture": f"{architecture}/lora",
+        "implementation": ORIGINAL_CODE if ground.kind == "sdxl" else "diffusers",
+        "title": title,
+        "resolution": f"{size}x{size}",
+        "description": f"{character.identifier}, a {character.class_noun}, taught with "
+        f"{len(character.digests)} drawings on {ground.title}",
+        "date": ended,
+        "license": licence,
+        "usage_hint": f"prompt: {character.instance_prompt}",
+        "tags": f"{character.class_noun}, character",
+        "trigger_phrase": character.identifier,
+        "prediction_type": sees,
+    }
+    return {f"modelspec.{name}": value for name, value in fields.items() if value is not None}

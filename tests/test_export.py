@@ -1,0 +1,306 @@
+"""What `action=export` writes, what its card says, and that what the card says is so."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+from PIL import Image
+from safetensors import safe_open
+from small import loaded_after, small
+
+from charsweep.__main__ import main
+from charsweep.bases import quiet
+from charsweep.config import load_sweep
+from charsweep.errors import ConfigError, ModelsError, StoreError
+from charsweep.export.push import open_hub
+from charsweep.export.write import export
+from charsweep.results import read_results
+from charsweep.store import read_json
+from charsweep.story.choose import cells_in_order
+
+ADAPTER = "pytorch_lora_weights.safetensors"
+
+
+def run(root: Path, *words: str) -> None:
+    assert main(small(root, "runtime.tracking=false", *words)) == 0
+
+
+def exported(root: Path, *words: str) -> Path:
+    """The folder that `action=export` writes for the small sweep in `root`."""
+    return export(load_sweep(["action=export", f"root={root}", "name=small", *words]))
+
+
+def cells(root: Path) -> dict[str, Any]:
+    return read_results(root / "sweeps/small/cells.jsonl")
+
+
+def header(folder: Path) -> dict[str, Any]:
+    """The metadata of a model card, as the hub reads it."""
+    _, text, _ = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(text)
+
+
+def code_of(folder: Path) -> str:
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    return card.split("```python\n")[1].split("```")[0]
+
+
+def picture_by_card(folder: Path, without: str | None = None) -> bytes:
+    """Run the card's own code in the exported folder; its picture's pixels.
+
+    With `without`, lines that hold that word are left out.
+    """
+    lines = code_of(folder).splitlines()
+    code = "\n".join(line for line in lines if without is None or without not in line)
+    with contextlib.chdir(folder), quiet():
+        torch.manual_seed(0)
+        exec(code, {})
+        with Image.open("picture.png") as picture:
+            assert picture.size == (64, 64)
+            pixels = picture.convert("RGB").tobytes()
+        Path("picture.png").unlink()
+    assert len(set(pixels)) > 16  # not one flat colour
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two training seeds, with text encoders, alpha another than the rank."""
+    root = tmp_path_factory.mktemp("export")
+    run(root, "train_steps=3", "lr=1e-2", "seeds=2", "method.text_encoder=true",
+        "method.rank=3", "method.alpha=6")  # fmt: skip
+    return root
+
+
+@pytest.fixture(scope="module")
+def adapter(swept: Path) -> Path:
+    return exported(swept)
+
+
+# -- an adapter ------------------------------------------------------------------------------------
+
+
+def test_the_best_cell_is_the_story_s(swept: Path, adapter: Path) -> None:
+    best = cells_in_order(cells(swept).values(), "small")[0]
+    record = read_json(adapter / "export.json")
+    assert record["cell"] == best.cell
+    assert adapter.name.endswith(f"-step3--{best.cell}")
+    assert adapter.parent == swept / "sweeps/small/export"
+
+
+def test_files_of_an_adapter(swept: Path, adapter: Path) -> None:
+    best = cells(swept)[read_json(adapter / "export.json")["cell"]]
+    names = {path.name for path in adapter.iterdir()}
+    kohya = "UnicornGirl-kohya.safetensors"
+    assert names == {
+        ADAPTER, kohya, "README.md", "contact_sheet.png", "images", "export.json"
+    }  # fmt: skip
+    source = swept / "sweeps/store" / best.images
+    assert (adapter / ADAPTER).read_bytes() == (source.parent / ADAPTER).read_bytes()
+    first = [source / f"{index:03d}.png" for index in (0, 2)]  # two prompts of two seeds
+    samples = sorted((adapter / "images").iterdir())
+    assert [one.read_bytes() for one in samples] == [one.read_bytes() for one in first]
+    with Image.open(adapter / "contact_sheet.png") as sheet:
+        assert sheet.width > 2 * 160
+    assert not list(adapter.parent.glob(".*"))
+
+
+def test_the_kohya_file_tells_what_it_is(adapter: Path) -> None:
+    best = read_json(adapter / "export.json")["values"]
+    with safe_open(adapter / "UnicornGirl-kohya.safetensors", "pt") as file:
+        told = file.metadata()
+        keys = set(file.keys())
+    assert {key.split("_")[1] for key in keys} == {"unet", "te1", "te2"}
+    wanted = {
+        "ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False", "ss_network_dim": "3",
+        "ss_network_alpha": "6", "ss_network_module": "networks.lora", "ss_steps": "3",
+        "ss_learning_rate": f"{best['lr']:g}", "ss_text_encoder_lr": f"{best['lr']:g}",
+        "ss_seed": str(best["seed"]), "ss_num_train_images": "6", "ss_resolution": "(64, 64)",
+        "ss_sd_model_name": "charsweep's embedded sdxl", "ss_mixed_precision": "no",
+        "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
+        "modelspec.trigger_phrase": "UnicornGirl", "modelspec.license": "apache-2.0",
+        "modelspec.prediction_type": "epsilon", "modelspec.resolution": "64x64",
+    }  # fmt: skip
+    assert {name: told.get(name) for name in wanted} == wanted
+    tags = json.loads(told["ss_tag_frequency"])
+    assert tags == {"1_UnicornGirl": {"a picture of UnicornGirl": 6}}
+    assert told["modelspec.date"].startswith("20")
+    assert told["modelspec.hash_sha256"] == f"0x{told['sshs_model_hash']}"
+    assert str(adapter.parents[3]) not in json.dumps(told)
+
+
+def test_the_card_is_one_that_the_hub_reads(adapter: Path) -> None:
+    told = header(adapter)
+    assert told["license"] == "apache-2.0"
+    assert told["library_name"] == "diffusers"
+    assert told["instance_prompt"] == "a picture of UnicornGirl"
+    assert {"lora", "dreambooth", "text-to-image", "template:sd-lora"} <= set(told["tags"])
+    assert "base_model" not in told  # the embedded base is not on the hub
+    assert told["widget"] == [
+        {"text": "a picture of UnicornGirl jumping", "output": {"url": "images/01.png"}},
+        {"text": "a picture of UnicornGirl on the beach", "output": {"url": "images/02.png"}},
+    ]
+    assert all((adapter / one["output"]["url"]).exists() for one in told["widget"])
+
+
+def test_the_card_gives_scores_with_intervals(swept: Path, adapter: Path) -> None:
+    card = (adapter / "README.md").read_text(encoding="utf-8")
+    best = cells(swept)[read_json(adapter / "export.json")["cell"]]
+    seeds = cells(swept).values()
+    assert len(seeds) == 2
+    row = next(line for line in card.splitlines() if line.startswith("| DINO |"))
+    value, mean, interval, base = (part.strip() for part in row.split("|")[2:6])
+    low, high = sorted(one.scores["dino"] for one in seeds)
+    assert value == f"{best.scores['dino']:.3f}"
+    assert mean == f"{(low + high) / 2:.3f}"
+    assert interval == f"{low:.3f} to {high:.3f}"  # of two values, all resamples' ends
+    assert base == f"{best.scores['dino'] - best.gains['dino']:.3f}"
+    assert "| rank | 3 |" in card
+    assert str(swept) not in card
+    assert "\n\n\n" not in card
+
+
+def test_the_card_s_code_draws_with_the_adapter(adapter: Path) -> None:
+    assert picture_by_card(adapter) != picture_by_card(adapter, without="load_lora_weights")
+
+
+def test_an_export_needs_no_torch_and_is_the_same_again(swept: Path, adapter: Path) -> None:
+    before = {path.name: path.read_bytes() for path in adapter.iterdir() if path.is_file()}
+    (adapter / "left over").touch()
+    modules = loaded_after(
+        "from charsweep.__main__ import main\n"
+        f"main(['action=export', 'root={swept}', 'name=small'])"
+    )
+    assert "torch" not in modules
+    assert {name: (adapter / name).read_bytes() for name in before} == before
+    assert not (adapter / "left over").exists()  # replaced whole
+
+
+def test_a_cell_is_named_by_its_key(swept: Path) -> None:
+    other = cells_in_order(cells(swept).values(), "small")[-1]
+    folder = exported(swept, f"export.cell={other.cell[:8]}", "export.license=cc-by-4.0")
+    assert folder.name.endswith(other.cell)
+    assert header(folder)["license"] == "cc-by-4.0"
+
+
+def test_what_cannot_be_exported_is_said(swept: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"export\.cell=000000: there is no such cell"):
+        exported(swept, "export.cell=000000")
+    with pytest.raises(StoreError, match="there is no sweep small"):
+        exported(tmp_path)
+    with pytest.raises(ConfigError, match=r"export\.push=nobody"):
+        exported(swept, "export.push=nobody")
+
+
+# -- other kinds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["dora", "loha", "lokr"])
+def test_other_adapters(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, f"method.adapter={kind}", "train_steps=1", "metric=[dino,clip_t]")
+    folder = exported(tmp_path)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    kohya = folder / "UnicornGirl-kohya.safetensors"
+    assert kohya.exists() == (kind != "dora")
+    assert ("There is no file for ComfyUI and A1111: DoRA" in card) == (kind == "dora")
+    assert ("kohya    none: DoRA" in capsys.readouterr().out) == (kind == "dora")
+    if kohya.exists():
+        with safe_open(kohya, "pt") as file:
+            assert json.loads(file.metadata()["ss_network_args"])["algo"] == kind
+    assert picture_by_card(folder)
+
+
+def test_whole_weights_are_a_pipeline(tmp_path: Path) -> None:
+    run(tmp_path, "method=dreambooth", "method.prior_weight=0", "train_steps=1",
+        "metric=[dino,clip_t]")  # fmt: skip
+    folder = exported(tmp_path)
+    assert (folder / "unet/diffusion_pytorch_model.safetensors").exists()
+    assert not list(folder.glob("*kohya*"))
+    assert "lora" not in header(folder)["tags"]
+    assert picture_by_card(folder)
+
+
+@pytest.mark.parametrize(("method", "settings"), [
+    ("gan", ["method.channels=8"]), ("diffusion", ["method.channels=[8,8]"]),
+])  # fmt: skip
+def test_networks_from_nothing(method: str, settings: list[str], tmp_path: Path) -> None:
+    run(tmp_path, f"method={method}", *settings, "train_steps=1", "batch_size=2", "metric=[dino]",
+        "objectives=[dino]")  # fmt: skip
+    with pytest.raises(StoreError, match=r"name a cell with export\.cell=KEY"):
+        exported(tmp_path)
+    (key,) = cells(tmp_path)
+    folder = exported(tmp_path, f"export.cell={key}")
+    told = header(folder)
+    assert not {"license", "widget", "instance_prompt", "base_model"} & told.keys()
+    assert "It reads no prompts" in (folder / "README.md").read_text(encoding="utf-8")
+    assert picture_by_card(folder)
+
+
+# -- the hub ---------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A hub that notes what it is asked to do; or refuses it."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.error = error
+
+    def create_repo(self, repo_id: str, **more: Any) -> None:
+        self.calls.append(("create_repo", {"repo_id": repo_id, **more}))
+        if self.error:
+            raise self.error
+
+    def upload_folder(self, **more: Any) -> None:
+        names = sorted(path.name for path in more["folder_path"].iterdir())
+        self.calls.append(("upload_folder", {**more, "names": names}))
+
+
+def test_a_push_is_one_private_repository_and_one_commit(
+    swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub = Recorder()
+    sweep = load_sweep(["action=export", f"root={swept}", "name=small", "export.push=me/unicorn"])
+    folder = export(sweep, hub)
+    (made, created), (sent, upload) = hub.calls
+    assert (made, created) == (
+        "create_repo", {"repo_id": "me/unicorn", "private": True, "exist_ok": True}
+    )  # fmt: skip
+    assert sent == "upload_folder"
+    assert (upload["repo_id"], upload["folder_path"]) == ("me/unicorn", folder)
+    assert {ADAPTER, "README.md", "UnicornGirl-kohya.safetensors"} <= set(upload["names"])
+    assert 'load_lora_weights("me/unicorn"' in code_of(folder)
+    assert "pushed   https://huggingface.co/me/unicorn" in capsys.readouterr().out
+
+
+def test_nothing_is_pushed_unless_asked(swept: Path) -> None:
+    hub = Recorder()
+    export(load_sweep(["action=export", f"root={swept}", "name=small"]), hub)
+    assert hub.calls == []
+
+
+def test_a_push_that_the_hub_refuses_says_why(swept: Path) -> None:
+    words = ["action=export", f"root={swept}", "name=small", "export.push=me/unicorn"]
+    answer = SimpleNamespace(headers={}, request=None)
+    refused = HfHubHTTPError("403 Forbidden: no right to create", response=answer)
+    with pytest.raises(ModelsError, match=r"did not take it .403 Forbidden"):
+        export(load_sweep(words), Recorder(refused))
+    for error in (HTTPError("no route to host"), ConnectionError("no route to host")):
+        with pytest.raises(ModelsError, match=r"did not take it .no route"):
+            export(load_sweep(words), Recorder(error))
+    with pytest.raises(ModelsError, match="HF_HUB_OFFLINE is set"):
+        export(load_sweep(words), Recorder(OfflineModeIsEnabled()))
+
+
+def test_a_push_needs_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(ConfigError, match="set HF_TOKEN"):
+        open_hub("me/unicorn")
