@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -136,20 +137,24 @@ class Trials:
         if len(done) < LEAST_FOR_IMPORTANCE or len(varied) < 2:
             return {}
         found = {}
-        for index, name in enumerate(self.objectives):
-            weights = self._weigh(index, varied)
+        for index, (name, way) in enumerate(self.objectives.items()):
+            weights = self._weigh(index, -1.0 if way == "maximize" else 1.0, varied)
             if weights and sum(weights.values()) > 0:
                 found[name] = weights
         return found
 
-    def _weigh(self, index: int, varied: list[str]) -> dict[str, float]:
+    def _weigh(self, index: int, sign: float, varied: list[str]) -> dict[str, float]:
+        """Of one objective, times `sign`: the evaluator asks what makes a low value."""
+
         def target(trial: FrozenTrial) -> float:
-            return float(trial.values[index])
+            return sign * float(trial.values[index])
 
         try:
-            weights = optuna.importance.get_param_importances(
-                self.study, params=varied, target=target
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that it asks for a low one
+                weights = optuna.importance.get_param_importances(
+                    self.study, params=varied, target=target
+                )
         except (ValueError, RuntimeError):  # no trial has all of them: the methods differ
             return {}
         return {name: float(w) for name, w in weights.items() if math.isfinite(w)}

@@ -11,6 +11,7 @@ from small import small, sweep_of
 
 from charsweep import cost
 from charsweep.config import CONF, load_sweep
+from charsweep.embedded import FOLDER
 from charsweep.errors import ConfigError, StoreError
 from charsweep.keys import differences, key_of, short_number
 from charsweep.plan import plan_work
@@ -59,6 +60,42 @@ def test_every_sweep_composes_plans_and_says_what_it_is(name: str, tmp_path: Pat
     head = (CONF / "sweep" / f"{name}.yaml").read_text().splitlines()[1:4]
     assert [line.split()[1] for line in head] == ["Question", "Command", "Cost"]
     assert f"python -m charsweep +sweep={name}" in head[1]
+
+
+CHOICES = sorted(
+    f"{path.parent.name}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name != "sweep"
+)
+NEEDED = {  # what a person must say too
+    "character=folder": [f"character.images={FOLDER / 'unicorn_girl'}"],
+    "models=hub": [
+        f"models.{kind}.{name}.path=embedded:weights/{name}"
+        for kind, names in (("bases", ["sd15", "sdxl"]), ("encoders", ["clip", "dino"]))
+        for name in names
+    ],
+    "search=halving": ["objectives=[dino]"],
+}
+
+
+def test_there_are_as_many_choices_as_are_planned_here() -> None:
+    assert len(CHOICES) == 30
+    assert len({choice.partition("=")[0] for choice in CHOICES}) == 11
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_file_of_conf_composes_and_plans(choice: str, tmp_path: Path) -> None:
+    group, _, name = choice.partition("=")
+    words = [f"metric=[dino,clip_t,{name}]"] if group == "metric" else [choice]
+    if name in ("dino", "clip_t"):
+        words = ["metric=[dino,clip_t]"]
+    sweep = sweep_of(tmp_path, *words, *NEEDED.get(choice, []))
+    plan = plan_work(sweep.examples, Store(tmp_path), sweep.truth)
+    assert plan.steps_needed == sum(training.steps for training in plan.trainings) > 0
+    if group == "metric":
+        assert name in {metric.name for metric in sweep.examples[0].metrics}
+    else:
+        assert sweep.resolved[group]["name" if group != "runtime" else "device"] in (name, "auto")
 
 
 def test_the_study_is_its_parts_in_one_plan(tmp_path: Path) -> None:

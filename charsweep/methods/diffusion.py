@@ -1,8 +1,10 @@
 """Drawings in, an unconditional diffusion model that was trained on nothing else out.
 
 The baseline that shows what a pretrained base is worth: denoising diffusion (Ho et al. 2020,
-arXiv 2006.11239) in pixels, with the cosine schedule (Nichol and Dhariwal 2021, arXiv 2102.09672).
-Its images follow no prompt. Snapshots are folders for diffusers' plain `DDPMPipeline`.
+arXiv 2006.11239) in pixels, with the cosine schedule (Nichol and Dhariwal 2021, arXiv 2102.09672)
+and the velocity as target (Salimans and Ho 2022, arXiv 2202.00512): predicting the noise left whole
+images tinted for all of 1,000 steps. Its images follow no prompt. Snapshots are folders for
+diffusers' plain `DDPMPipeline`.
 """
 
 from __future__ import annotations
@@ -125,7 +127,9 @@ class Students(OneSlot):
         from diffusers import DDPMScheduler
 
         self.pictures = Pictures(spec, materials)
-        self.noising = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+        self.noising = DDPMScheduler(
+            beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"
+        )
         with seeded(generator(spec.seed, "unet")):
             self.unet = method.unet(spec.resolution).to(materials.device)
         super().__init__({"unet": self.unet})
@@ -134,7 +138,7 @@ class Students(OneSlot):
         self.done = 0  # steps that have been taken
 
     def losses(self, steps: Sequence[int | None]) -> Tensor:
-        """Mean squared error of the predicted noise, shape (1,)."""
+        """Mean squared error of the predicted velocity, shape (1,)."""
         import torch
         import torch.nn.functional as F
 
@@ -149,7 +153,8 @@ class Students(OneSlot):
         timesteps = torch.randint(len(self.noising), (len(pixels),), generator=source)
         noise, timesteps = noise.to(pixels), timesteps.to(pixels.device)
         predicted = self.unet(self.noising.add_noise(pixels, noise, timesteps), timesteps).sample
-        return F.mse_loss(predicted, noise)[None]
+        velocity = self.noising.get_velocity(pixels, noise, timesteps)
+        return F.mse_loss(predicted, velocity)[None]
 
     def kept(self, slot: int) -> Mapping[str, Tensor]:
         self._average()
