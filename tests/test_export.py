@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,10 +21,15 @@ from charsweep.__main__ import main
 from charsweep.bases import quiet
 from charsweep.config import load_sweep
 from charsweep.errors import ConfigError, ModelsError, StoreError
+from charsweep.export.card import write_card
+from charsweep.export.chosen import find_chosen
+from charsweep.export.metadata import network
 from charsweep.export.push import open_hub
+from charsweep.export.usage import python_code
+from charsweep.export.weights import Weights
 from charsweep.export.write import export
 from charsweep.results import read_results
-from charsweep.store import read_json
+from charsweep.store import Store, read_json
 from charsweep.story.choose import cells_in_order
 
 ADAPTER = "pytorch_lora_weights.safetensors"
@@ -69,6 +75,12 @@ def picture_by_card(folder: Path, without: str | None = None) -> bytes:
         Path("picture.png").unlink()
     assert len(set(pixels)) > 16  # not one flat colour
     return pixels
+
+
+def code_when_pushed(root: Path, repository: str) -> str:
+    """The code of a card that is pushed to a repository, without the push."""
+    sweep = load_sweep([f"root={root}", "name=small", f"export.push={repository}"])
+    return code_of(export(sweep, Recorder()))
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +212,50 @@ def test_what_cannot_be_exported_is_said(swept: Path, tmp_path: Path) -> None:
         exported(swept, "export.push=nobody")
 
 
+def card_on(swept: Path, folder: Path, path: str) -> str:
+    """The card that the best cell would have, had its base come from `path`."""
+    sweep, store = load_sweep([f"root={swept}", "name=small"]), Store(swept)
+    chosen = find_chosen(sweep, store)
+    ground = replace(chosen.ground, path=path)
+    chosen = replace(chosen, ground=ground)
+    weights = Weights("lora", "UnicornGirl-kohya.safetensors", None)
+    code = python_code(chosen, weights, store, ".")
+    folder.mkdir()
+    write_card(chosen, weights, code, ground.licence, [], folder)
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_card_on_a_published_base_names_it_and_its_licence(swept: Path, tmp_path: Path) -> None:
+    name = "stabilityai/stable-diffusion-xl-base-1.0"
+    card = card_on(swept, tmp_path / "card", name)
+    told = header(tmp_path / "card")
+    assert (told["base_model"], told["license"]) == (name, "openrail++")
+    assert f'from_pretrained("{name}", dtype=torch.float16).to("cuda")' in card
+    assert "<lora:UnicornGirl-kohya:1>" in card
+    assert "models/loras" in card
+
+
+def test_a_card_on_a_folder_of_one_s_own_keeps_where_it_lies(swept: Path, tmp_path: Path) -> None:
+    own = tmp_path / "private" / "my_base"
+    own.mkdir(parents=True)
+    card = card_on(swept, tmp_path / "card", str(own))
+    assert "my_base" in card
+    assert "private" not in card
+    told = header(tmp_path / "card")
+    assert (told["license"], told["license_name"]) == ("other", "that-of-the-base")
+    assert "base_model" not in told
+
+
+def test_convolutions_have_their_own_words(swept: Path) -> None:
+    chosen = find_chosen(load_sweep([f"root={swept}", "name=small"]), Store(swept))
+    method = chosen.trajectory.method
+    for layers, words in {("to_q", "proj_in"): None, ("conv1",): ("3", "6")}.items():
+        settings = {**method.settings, "target_modules": layers}
+        taught = replace(chosen.trajectory, method=replace(method, settings=settings))
+        told = json.loads(network(taught, chosen.ground).get("ss_network_args", "{}"))
+        assert told == ({"conv_dim": words[0], "conv_alpha": words[1]} if words else {})
+
+
 # -- other kinds -----------------------------------------------------------------------------------
 
 
@@ -216,6 +272,8 @@ def test_other_adapters(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
         with safe_open(kohya, "pt") as file:
             assert json.loads(file.metadata()["ss_network_args"])["algo"] == kind
     assert picture_by_card(folder)
+    pushed = code_when_pushed(tmp_path, "me/unicorn")
+    assert ('os.chdir(snapshot_download("me/unicorn"))' in pushed) == (kind != "dora")
 
 
 def test_whole_weights_are_a_pipeline(tmp_path: Path) -> None:

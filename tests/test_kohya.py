@@ -191,7 +191,10 @@ def test_diffusers_finds_every_layer_of_stable_diffusion_xl() -> None:
 
 
 def read_as_lycoris_does(tensors: dict[str, torch.Tensor], layer: str) -> torch.Tensor:
-    """The change of a weight, flat, from its tensors' names alone."""
+    """The change of a weight, flat, from its tensors' names alone.
+
+    LyCORIS 4.1.3 itself, given these files, was found to make the same, number by number.
+    """
     own = {k.removeprefix(f"{layer}."): v for k, v in tensors.items() if k.startswith(f"{layer}.")}
     alpha = own["alpha"].item()
     if "hada_w1_a" in own:
@@ -208,11 +211,11 @@ def read_as_lycoris_does(tensors: dict[str, torch.Tensor], layer: str) -> torch.
 @pytest.mark.parametrize(("kind", "rank", "alpha"), [
     ("loha", 2, 5.0), ("lokr", 2, 5.0), ("lokr", 64, 64.0),
 ])  # fmt: skip
-def test_loha_and_lokr_add_the_same_to_every_linear_layer(
+def test_loha_and_lokr_add_the_same_to_every_layer(
     kind: str, rank: int, alpha: float, tmp_path: Path
 ) -> None:
-    targets = (*ATTENTION, "ff.net.2")
-    deltas = write_adapter(base_of("sd15"), tmp_path / "a", kind, rank, alpha, targets)
+    deltas = write_adapter(base_of("sd15"), tmp_path / "a", kind, rank, alpha)
+    assert len(deltas) == 112
     file = tmp_path / "kohya.safetensors"
     write_kohya(tmp_path / "a", FOLDER / "weights/sd15", file, {})
     tensors = load_file(file)

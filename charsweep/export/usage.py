@@ -11,6 +11,7 @@ from charsweep.export.weights import PIPELINE_INDEX, Weights
 from charsweep.plugins import resolve
 from charsweep.store import Store, read_json
 
+HERE = "."
 PIPELINES = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 FACTORED = """\
 tensors = load_file("adapter.safetensors")
@@ -21,11 +22,25 @@ for name, settings in json.loads(Path("adapter_config.json").read_text()).items(
     set_peft_model_state_dict(module, own)"""
 
 
+FETCHED = """\
+import os
+from huggingface_hub import snapshot_download
+
+os.chdir(snapshot_download("{place}"))
+"""
+
+
 def python_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> str | None:
     """Lines that end with `image`, a picture; None where the method offers none.
 
     `place` is what the exported folder is called: ".", or its name on the hub.
     """
+    code = loading_code(chosen, weights, store, place)
+    by_path = weights.kind in ("factored", "own")  # files that the hub's own loaders do not know
+    return FETCHED.format(place=place) + code if code and by_path and place != HERE else code
+
+
+def loading_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> str | None:
     if weights.kind == "pipeline":
         index = read_json(store.snapshot(chosen.images.snapshot) / PIPELINE_INDEX)
         name = index["_class_name"]

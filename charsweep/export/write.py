@@ -10,7 +10,7 @@ from charsweep.config import Sweep
 from charsweep.export.card import SHEET, write_card
 from charsweep.export.chosen import Chosen, find_chosen
 from charsweep.export.push import Hub, open_hub, push
-from charsweep.export.usage import python_code
+from charsweep.export.usage import HERE, python_code
 from charsweep.export.weights import Weights, write_weights
 from charsweep.progress import out
 from charsweep.report.sheetpng import draw_sheet
@@ -35,7 +35,7 @@ def export(sweep: Sweep, hub: Hub | None = None) -> Path:
         weights = write_weights(chosen, store, folder, licence)
         record |= {"kohya": weights.kohya, "kohya_refused": weights.refusal}
         samples = write_pictures(chosen, store, folder)
-        code = python_code(chosen, weights, store, settings.push or ".")
+        code = python_code(chosen, weights, store, settings.push or HERE)
         write_card(chosen, weights, code, licence, samples, folder)
     tell(chosen, weights, final)
     if settings.push and hub is not None:
