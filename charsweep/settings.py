@@ -183,6 +183,7 @@ class ExportSettings(pydantic.BaseModel):
     """Which cell is given to other programs, under which licence, and where it is pushed."""
 
     model_config = STRICT
+    name: Text
     cell: CellKey | None
     license: Text | None
     push: Annotated[Text, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")] | None
