@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from charsweep.errors import StoreError
 from charsweep.specs import Cell, ImageSetSpec
-from charsweep.store import Store, read_json, write_text
+from charsweep.store import LossRow, Store, read_json, write_text
 
 State = Literal["finished", "diverged", "failed"]
 
@@ -60,7 +60,8 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     diverged = diverged_at is not None and cell.step >= diverged_at
     state: State = "failed" if error else "diverged" if diverged else "finished"
     rows = [row for row in store.losses(trajectory) if row.step <= cell.step]
-    seconds = sum(row.seconds for row in rows)
+    runs = _runs(store.source(trajectory))
+    seconds = _seconds_alone(rows, runs)
     finished = state == "finished"
     scores = scores_of(cell, cell.images, store) if finished else {}
     untaught = {}
@@ -86,7 +87,7 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
         paid_seconds=paid,
         sample_seconds=read_json(folder / "images.json")["seconds"] if finished else None,
         seconds_per_step=round(seconds / len(rows), 5) if rows else None,
-        peak_memory_mb=_peak_memory(store.source(trajectory)),
+        peak_memory_mb=max((run["peak_memory_mb"] for run in runs), default=None),
     )
 
 
@@ -94,11 +95,21 @@ def _minus(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one - other
 
 
-def _peak_memory(trajectory: Path) -> float | None:
+def _runs(trajectory: Path) -> list[dict[str, Any]]:
+    """What provenance.json says of the commands that trained it."""
     path = trajectory / "provenance.json"
-    if not path.exists():
-        return None
-    return max((run["peak_memory_mb"] for run in read_json(path)["runs"]), default=None)
+    runs: list[dict[str, Any]] = read_json(path)["runs"] if path.exists() else []
+    return runs
+
+
+def _seconds_alone(rows: Sequence[LossRow], runs: Sequence[Mapping[str, Any]]) -> float:
+    """What the steps would take by themselves: of a pack, as measured beside it."""
+    alone: dict[int, float] = {}
+    for run in runs:
+        if run.get("seconds_per_step_alone") is not None:
+            first, last = run["steps"]
+            alone |= dict.fromkeys(range(first, last + 1), run["seconds_per_step_alone"])
+    return sum(alone.get(row.step, row.seconds) for row in rows)
 
 
 # -- cells.jsonl and cells.csv ---------------------------------------------------------------------

@@ -14,8 +14,8 @@ from charsweep.train import Trained
 class Book:
     """What training one trajectory has taken so far."""
 
-    def __init__(self, training: Training) -> None:
-        self.training = training
+    def __init__(self, training: Training, alone: float | None = None) -> None:
+        self.training, self.alone = training, alone  # seconds of a step in a pack of one
         self.spent: dict[int, float] = {}  # seconds paid, by the snapshot they led to
         self.seconds: list[float] = []  # of each step, as it would be alone
         self.first = self.last = 0

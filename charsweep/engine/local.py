@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
@@ -18,6 +19,7 @@ from charsweep.config import Sweep
 from charsweep.cost import Speeds, calls, count
 from charsweep.engine.entrance import Book, Entrance
 from charsweep.engine.environment import environment, find_device, peak_memory_mb
+from charsweep.engine.probe import seconds_per_trial
 from charsweep.errors import ModelsError, TrainingError
 from charsweep.keys import canonical_json
 from charsweep.methods import Materials
@@ -39,6 +41,7 @@ from charsweep.specs import (
 )
 from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
 from charsweep.train import make_optimizer, train
+from charsweep.widths import name_of
 
 
 class LocalEngine:
@@ -56,6 +59,7 @@ class LocalEngine:
         self.pictures = [open_picture(path) for path in sweep.character.paths]
         self._scorer: Scorer | None = None
         self._priors: dict[str, ImageSetSpec | None] = {}
+        self._alone: dict[str, float | None] = {}
 
     def execute(self, plan: Plan) -> Iterator[CellResult]:
         """Do the plan, yielding each cell as it is finished, diverged or failed."""
@@ -106,12 +110,13 @@ class LocalEngine:
             self.device, self._base(spec.base) if spec.base else None, self.sweep.character,
             self.pictures, self._class_pictures,
         )  # fmt: skip
+        alone = self._seconds_alone(spec)
         try:
             with contextlib.closing(method.students(spec, materials)) as students:
                 for done in train(students, entrance.trainings(), self.store, resume_seconds):
                     for one in done:
                         key = one.training.trajectory.key
-                        books.setdefault(key, Book(one.training)).enter(one)
+                        books.setdefault(key, Book(one.training, alone)).enter(one)
                         self.view.step(one.row.seconds / one.shared, one.row.loss)
                     yield [one.training for one in done if one.is_last], students
         except (TrainingError, torch.OutOfMemoryError) as error:
@@ -153,7 +158,7 @@ class LocalEngine:
         """What is remembered of a trajectory that has just been trained."""
         spec = book.training.trajectory
         self.speeds.remember_step(spec, median(book.seconds))
-        self._remember_run(spec, book.first, book.last, book.started)
+        self._remember_run(book)
         self.view.expect(steps=len(book.seconds) - book.training.steps)  # a diverged one ends early
 
     def _class_pictures(self, spec: TrajectorySpec) -> list[Image.Image]:
@@ -163,14 +168,30 @@ class LocalEngine:
         folder = self.store.images(images)
         return [open_picture(folder / f"{i:03d}.png") for i in range(count(images))]
 
-    def _remember_run(self, spec: TrajectorySpec, first: int, last: int, began: datetime) -> None:
+    def _seconds_alone(self, spec: TrajectorySpec) -> float | None:
+        """A step of this kind in a pack of one, measured once per process; None if it is in one.
+
+        What a pass of a wide pack takes says little about what its trials would take by themselves.
+        """
+        if spec.pack == 1 or spec.base is None:
+            return None
+        name = name_of(spec)
+        if name not in self._alone:
+            narrow = replace(spec, pack=1)
+            self._alone[name] = seconds_per_trial(
+                self.sweep, narrow, self._base(spec.base), steps=5
+            )
+        return self._alone[name]
+
+    def _remember_run(self, book: Book) -> None:
         """Add to provenance.json: recorded, never hashed."""
-        path = self.store.source(spec) / "provenance.json"
+        path = self.store.source(book.training.trajectory) / "provenance.json"
         runs = read_json(path)["runs"] if path.exists() else []
         run = {
-            "steps": [first, last],
-            "started": began.isoformat(timespec="seconds"),
+            "steps": [book.first, book.last],
+            "started": book.started.isoformat(timespec="seconds"),
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds_per_step_alone": book.alone,
             "peak_memory_mb": round(peak_memory_mb(self.device), 1),
             **self.environment,
         }

@@ -21,6 +21,7 @@ from charsweep.methods import Materials
 from charsweep.plugins import resolve
 from charsweep.specs import TrajectorySpec
 from charsweep.store import Store
+from charsweep.train import make_optimizer
 from charsweep.widths import remember_width, unmeasured
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -50,7 +51,9 @@ def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
         remember_width(spec, entry, store)
 
 
-def seconds_per_trial(sweep: Sweep, spec: TrajectorySpec, base: Base) -> float | None:
+def seconds_per_trial(
+    sweep: Sweep, spec: TrajectorySpec, base: Base, steps: int = STEPS
+) -> float | None:
     """Median share of a step for one trial of a full pack; None if the memory does not hold it."""
     device = base.device
     method = resolve(spec.method.target)(**spec.method.settings)
@@ -62,12 +65,16 @@ def seconds_per_trial(sweep: Sweep, spec: TrajectorySpec, base: Base) -> float |
     taken = []
     try:
         with contextlib.closing(method.students(spec, materials)) as students:
+            optimizers = []
             for slot in range(spec.pack):
                 students.enter(slot, replace(spec, seed=slot))
-            for step in range(STEPS + 1):
+                optimizers.append(make_optimizer(spec, list(students.named(slot).values())))
+            for step in range(steps + 1):
                 started = time.perf_counter()
                 students.zero_grad()
                 students.losses([step] * spec.pack).sum().backward()
+                for optimizer in optimizers:
+                    optimizer.step()
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
                 taken.append(time.perf_counter() - started)

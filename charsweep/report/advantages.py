@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from charsweep.report.compare import contenders
 from charsweep.report.data import Objective, Record
-from charsweep.report.groups import Point, points_of
+from charsweep.report.groups import Point, comparable, points_of
 from charsweep.report.labels import COST_UNITS, cost_text, listing, metric_label, score_text
 from charsweep.report.tables import Column, Entry, Table, TableRow, text_entry
 from charsweep.report.verdict import ROLES, is_tie, objectives_of
@@ -86,7 +86,9 @@ def advantages(record: Record) -> tuple[Advantage, ...]:
         known = [(point.label, point) for point in points_of(record) if point.finished]
     if len(known) < 2:
         return ()
-    found = [advantage(known, aspect) for aspect in aspects(record)]
+    judged = comparable([point for _, point in known], objectives_of(record))
+    ranked_ones = [(label, point) for label, point in known if point in judged]
+    found = [advantage(known if one.is_cost else ranked_ones, one) for one in aspects(record)]
     return tuple(one for one in found if one is not None)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from charsweep.report.data import CellRow, Objective, Record
-from charsweep.report.groups import SEED, Point, points_of, ranked
+from charsweep.report.groups import SEED, Point, comparable, points_of, ranked
 from charsweep.report.labels import (
     axis_label,
     cost_label,
@@ -59,9 +59,16 @@ def contenders(record: Record) -> tuple[Contender, ...]:
 
 
 def best_point(record: Record, cells: list[CellRow]) -> Point | None:
-    """The point that ranks first on the first objective that any of the cells has."""
+    """The point with the highest quality ratio; among equals, the best on the first objective.
+
+    Objectives alone rise with over-fitting, and would choose the most over-trained cell. What has
+    no quality ratio is ranked by the first objective that any of the cells has.
+    """
     points = points_of(record, cells)
-    for objective in (*objectives_of(record), Objective("quality_ratio", True)):
+    quality = ranked(points, Objective("quality_ratio", True))
+    if quality:
+        points = tuple(point for point, value in quality if value == quality[0][1])
+    for objective in objectives_of(record):
         order = ranked(points, objective)
         if order:
             return order[0][0]
@@ -106,7 +113,8 @@ def best_scores(record: Record, known: Sequence[Contender]) -> dict[str, float]:
     """The best score among methods on each objective and on the quality ratio, set in bold."""
     top = {}
     for one in (*objectives_of(record), Objective("quality_ratio", True)):
-        means = [c.point.mean(one.metric) for c in known if c.point is not None]
+        points = [c.point for c in known if c.point is not None]
+        means = [p.mean(one.metric) for p in comparable(points, objectives_of(record))]
         scores = [score for score in means if score is not None]
         if len(scores) > 1:
             top[one.metric] = max(scores) if one.maximize else min(scores)
@@ -156,7 +164,8 @@ def notes(record: Record, axes: tuple[str, ...]) -> tuple[str, ...]:
         first = metric_label(objectives_of(record)[0].metric).short
         texts.append(
             f"Every method at the {listing([axis_label(axis) for axis in axes], most=6)} that gave "
-            f"it the best {first}."
+            f"it the highest quality ratio, and among equals the best {first}; without a quality "
+            f"ratio, the best {first}."
         )
     seeds = len(record.axes.get(SEED, ()))
     if seeds > 1:

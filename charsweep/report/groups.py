@@ -99,6 +99,17 @@ def points_of(record: Record, cells: Sequence[CellRow] | None = None) -> tuple[P
     )
 
 
+def comparable(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:
+    """The points that have every objective which any point has.
+
+    What reads no prompts has no score for following them; free of that task, it is not better at
+    the others.
+    """
+    asked = [o for o in objectives if any(point.mean(o.metric) is not None for point in points)]
+    whole = tuple(p for p in points if all(p.mean(o.metric) is not None for o in asked))
+    return whole or tuple(points)
+
+
 def ranked(points: Sequence[Point], objective: Objective) -> list[tuple[Point, float]]:
     """The points that have the score, best first."""
     known = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from charsweep.report.data import CellRow, Objective, Record, is_numeric
-from charsweep.report.groups import SEED, Point, pareto, points_of, ranked
+from charsweep.report.groups import SEED, Point, comparable, pareto, points_of, ranked
 from charsweep.report.labels import (
     axis_label,
     level_text,
@@ -85,7 +85,8 @@ def judge(record: Record) -> Verdict:
     """The verdict on whatever has finished so far."""
     points = points_of(record)
     objectives = objectives_of(record)
-    winners = tuple(won for one in objectives if (won := find_winner(points, one)) is not None)
+    judged = comparable(points, objectives)
+    winners = tuple(won for one in objectives if (won := find_winner(judged, one)) is not None)
     front = pareto(points, objectives) if len(objectives) > 1 else ()
     if not winners:
         return Verdict((nothing_to_compare(record),), (), (), ())
@@ -252,7 +253,28 @@ def remarks(record: Record, points: Sequence[Point], winners: Sequence[Winner]) 
             "No cell has a quality ratio above 0: no picture is at once the character, "
             "the prompt and not a copy."
         )
-    return (*texts, *edge_remarks(record, winners[0]))
+    return (*texts, *unranked_remarks(record, points), *edge_remarks(record, winners[0]))
+
+
+def unranked_remarks(record: Record, points: Sequence[Point]) -> list[str]:
+    """What lacks an objective is not ranked; what it reaches on the first is said, by method."""
+    objectives = objectives_of(record)
+    ranked_ones = comparable(points, objectives)
+    others = [point for point in points if point not in ranked_ones]
+    texts = []
+    for method in dict.fromkeys(cell.values.get("method") for p in others for cell in p.cells):
+        own = [p for p in others if any(c.values.get("method") == method for c in p.cells)]
+        order = ranked(own, objectives[0])
+        if not order:
+            continue
+        best, score = order[0]
+        lacks = [o for o in objectives if best.mean(o.metric) is None]
+        spread = best.mean("diversity")
+        text = f"{method} is not ranked, because it has no {metric_label(lacks[0].metric).short}"
+        text += f": it reaches {metric_label(objectives[0].metric).short} {score_text(score)}"
+        text += f" with diversity {score_text(spread)}" if spread is not None else ""
+        texts.append(f"{text} ({best.label}).")
+    return texts
 
 
 def edge_remarks(record: Record, winner: Winner) -> list[str]:
