@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from charsweep.tensorfile import Entry, file_size, tensor_shapes
+from charsweep.architectures import Shapes
+from charsweep.tensorfile import Entry, file_size
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # as diffusers names it in a folder
 FACTORED_FILE, FACTORED_CONFIG = "adapter.safetensors", "adapter_config.json"
@@ -44,15 +44,15 @@ def settings_of(kind: str, rank: int, alpha: float, targets: Sequence[str]) -> d
 
 
 def adapter_bytes(
-    kind: str, rank: int, alpha: float, targets: Sequence[str], base: Path, text_encoder: bool
+    kind: str, rank: int, alpha: float, targets: Sequence[str], base: Shapes, text_encoder: bool
 ) -> int:
-    """Bytes of the file or files of such an adapter on the pipeline in `base`."""
+    """Bytes of the file or files of such an adapter on the pipeline with these tensors."""
     modules = ("unet", *(ENCODERS if text_encoder else ()))
-    taught = {name: base / name for name in modules if (base / name).is_dir()}
+    taught = {name: base[name] for name in modules if name in base}
     entries = {
         published(f"{name}.{layer}.{part}", kind): Entry("F32", shape)
-        for name, folder in taught.items()
-        for layer, weight in layers_in(folder, targets_in(name, targets))
+        for name, shapes in taught.items()
+        for layer, weight in layers_in(shapes, targets_in(name, targets))
         for part, shape in parts_of(kind, rank, weight).items()
     }
     settings = {
@@ -63,9 +63,11 @@ def adapter_bytes(
     return file_size(entries, {"format": "pt", METADATA: lora_metadata(settings)})
 
 
-def layers_in(folder: Path, targets: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def layers_in(
+    shapes: Mapping[str, Sequence[int]], targets: Sequence[str]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names of the linear and convolution layers to teach, and the shapes of their weights."""
-    for name, shape in tensor_shapes(folder).items():
+    for name, shape in shapes.items():
         path = name.removesuffix(".weight")
         if path != name and len(shape) in (2, 4) and is_target(path, targets):
             yield path, tuple(shape)

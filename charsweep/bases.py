@@ -1,4 +1,4 @@
-"""Folder of a pretrained pipeline in, a resident base out: encodes, predicts, draws.
+"""A pretrained pipeline, resident: encodes, predicts, draws; `charsweep.loading` makes one.
 
 A base is loaded once per process and is the same, bit for bit, between trajectories: whoever puts
 adapters on it or changes its weights puts it back (`Base.digest` shows it). Latents and text
@@ -18,13 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DiffusionPipeline,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 from torch import Tensor
@@ -35,9 +29,6 @@ from charsweep.character import picture_at
 from charsweep.errors import ModelsError
 from charsweep.specs import BaseSpec
 from charsweep.store import read_json
-from charsweep.weights import pipeline_kind
-
-PIPELINE_CLASSES = {"sd": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
 
 
 @dataclass(frozen=True)
@@ -127,7 +118,7 @@ class Base:
         second's projected pooled embedding (Podell et al. 2023, section 2.1).
         """
         hidden, pooled = [], None
-        for tokenizer, encoder in zip(self._tokenizers, self.text_encoders, strict=True):
+        for tokenizer, encoder in zip(self.tokenizers, self.text_encoders, strict=True):
             ids = tokenizer(
                 list(prompts), padding="max_length", max_length=tokenizer.model_max_length,
                 truncation=True, return_tensors="pt",
@@ -140,7 +131,7 @@ class Base:
         return Conditioning(torch.cat(hidden, dim=-1), pooled)
 
     @property
-    def _tokenizers(self) -> list[Any]:
+    def tokenizers(self) -> list[Any]:
         names = ("tokenizer", "tokenizer_2")
         return [getattr(self.pipeline, n) for n in names if getattr(self.pipeline, n, None)]
 
@@ -216,42 +207,6 @@ class Base:
         finally:
             for name, state in kept.items():
                 self.modules[name].load_state_dict(state)
-
-
-def load_base(spec: BaseSpec, folder: Path, device: torch.device) -> Base:
-    """Load a diffusers folder in float32, frozen; ModelsError if it is not what it says."""
-    kind = pipeline_kind(folder)
-    try:
-        with quiet():
-            pipeline = PIPELINE_CLASSES[kind].from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise _unreadable(folder, error) from error
-    except Exception as error:  # safetensors raises its own kind for a broken file
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise _unreadable(folder, error) from error
-    assert isinstance(pipeline, DiffusionPipeline)
-    pipeline.set_progress_bar_config(disable=True)
-    base = Base(spec, kind, pipeline.to(device), device)
-    for tokenizer, encoder in zip(base._tokenizers, base.text_encoders, strict=True):
-        vocabulary = encoder.config.vocab_size
-        if len(tokenizer) != vocabulary:  # transformers makes an empty tokenizer without a word
-            raise ModelsError(
-                f"{folder}: its tokenizer knows {len(tokenizer)} tokens, its text encoder "
-                f"{vocabulary}; fetch the folder again"
-            )
-    for module in base.modules.values():
-        module.requires_grad_(False)
-        module.eval()
-    return base
-
-
-def _unreadable(folder: Path, error: Exception) -> ModelsError:
-    text = str(error).strip().splitlines()
-    reason = text[0] if text else type(error).__name__
-    return ModelsError(f"cannot read the weights in {folder}: {reason}; fetch the folder again")
 
 
 def pixels_of(pictures: Sequence[Image.Image]) -> Tensor:

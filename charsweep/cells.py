@@ -25,7 +25,7 @@ from charsweep.specs import (
     TruthSpec,
 )
 from charsweep.store import Store
-from charsweep.weights import find_folder, pipeline_kind, weights_digest
+from charsweep.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 from charsweep.widths import with_width
 
 
@@ -124,10 +124,18 @@ def _base(name: str | None, settings: Settings) -> tuple[BaseSpec | None, int | 
     """The base of that name and its resolution; neither for a method that starts from nothing."""
     if name is None:
         return None, None
+    resolution = settings.models.bases[name].resolution
+    return BaseSpec(name, base_weights(settings, name).digest), resolution
+
+
+def base_weights(settings: Settings, name: str) -> BaseWeights:
+    """Where the base of that name lies, or will."""
     base = settings.models.bases[name]
-    folder = find_folder(base.path)
-    pipeline_kind(folder)
-    return BaseSpec(name, weights_digest(folder)), base.resolution
+    return find_base(name, base.path, made_in(settings), base.kind, base.vae, base.variant)
+
+
+def made_in(settings: Settings) -> Path:
+    return Store(Path(settings.root).expanduser().resolve()).made_weights
 
 
 def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
@@ -189,12 +197,12 @@ def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpe
     )
 
 
-def encoders_of(settings: Settings) -> dict[str, tuple[EncoderSpec, Path]]:
+def encoders_of(settings: Settings) -> dict[str, tuple[EncoderSpec, Weights]]:
     found = {}
     for name, encoder in settings.models.encoders.items():
-        folder = find_folder(encoder.path)
-        spec = EncoderSpec(name, weights_digest(folder), encoder.resize, encoder.crop)
-        found[str(name)] = (spec, folder)
+        weights = find_weights(encoder.path, name, made_in(settings))
+        spec = EncoderSpec(name, weights.digest, encoder.resize, encoder.crop)
+        found[str(name)] = (spec, weights)
     return found
 
 

@@ -24,13 +24,21 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from charsweep.cells import base_names, cells_of, character_of, encoders_of, meaning_of, truth_of
+from charsweep.cells import (
+    base_names,
+    base_weights,
+    cells_of,
+    character_of,
+    encoders_of,
+    meaning_of,
+    truth_of,
+)
 from charsweep.character import Character
 from charsweep.errors import CharsweepError, ConfigError
 from charsweep.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
 from charsweep.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
 from charsweep.store import Store
-from charsweep.weights import find_folder
+from charsweep.weights import BaseWeights, Weights
 from charsweep.widths import unmeasured
 
 CONF = next(
@@ -70,8 +78,8 @@ class Sweep:
     examples: tuple[Cell, ...]  # the cells, or what those of a search will be like
     truth: ImageSetSpec | None
     truth_folder: Path | None
-    bases: Mapping[str, Path]
-    encoders: Mapping[str, tuple[EncoderSpec, Path]]
+    bases: Mapping[str, BaseWeights]
+    encoders: Mapping[str, tuple[EncoderSpec, Weights]]
     unmeasured: tuple[TrajectorySpec, ...]  # kinds whose width of packs is left to measurement
     meaning: Mapping[str, Any]  # what must stay the same for the study to go on
 
@@ -121,7 +129,7 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         examples=examples,
         truth=truth,
         truth_folder=truth_folder,
-        bases={name: find_folder(first.models.bases[name].path) for name in base_names(examples)},
+        bases={name: base_weights(first, name) for name in base_names(examples)},
         encoders=encoders_of(first),
         unmeasured=unmeasured(examples, first, Store(Path(first.root).expanduser().resolve())),
         meaning=meaning_of(first, examples, whole.axes),

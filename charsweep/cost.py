@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from charsweep.adapterfile import adapter_bytes
@@ -17,7 +16,7 @@ from charsweep.plan import Plan, is_stored
 from charsweep.plugins import resolve
 from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.store import Store, read_json, write_json
-from charsweep.tensorfile import tensor_shapes
+from charsweep.weights import BaseWeights
 
 # Seconds per training step and per image and U-Net call at these resolutions, before a measurement:
 # two CPU cores for the embedded models; one data-centre GPU at batch 1 for the published sizes.
@@ -27,7 +26,7 @@ GUESSES = {64: (0.035, 0.003), 512: (0.18, 0.03), 1024: (0.6, 0.12)}
 WATTS = "watts of this machine at work"
 
 
-def summary(plan: Plan, store: Store, bases: dict[str, Path]) -> dict[str, Any]:
+def summary(plan: Plan, store: Store, bases: Mapping[str, BaseWeights]) -> dict[str, Any]:
     """The plan in numbers, for plan.json, the console and the report."""
     speeds = Speeds(store)
     seconds = sum(p.passes * speeds.step(p.trainings[0].trajectory) for p in plan.packs)
@@ -170,20 +169,15 @@ def _call_name(spec: ImageSetSpec) -> str:
 # -- sizes -----------------------------------------------------------------------------------------
 
 
-def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, Path]) -> int:
+def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> int:
     """What one snapshot takes: of an adapter to the byte, else about, in float32."""
     settings = spec.method.settings
     if spec.base is None:
         return int(resolve(spec.method.target)(**settings).snapshot_bytes(spec.resolution))
-    base = bases[spec.base.name]
+    shapes = bases[spec.base.name].shapes
     if settings.get("adapter"):
         return adapter_bytes(
             settings["adapter"], settings["rank"], settings["alpha"], settings["target_modules"],
-            base, bool(settings.get("text_encoder")),
+            shapes, bool(settings.get("text_encoder")),
         )  # fmt: skip
-    shapes = [shape for part in base.iterdir() if part.is_dir() for shape in _shapes(part)]
-    return 4 * sum(math.prod(shape) for shape in shapes)
-
-
-def _shapes(folder: Path) -> list[list[int]]:
-    return list(tensor_shapes(folder).values())
+    return 4 * sum(math.prod(shape) for part in shapes.values() for shape in part.values())

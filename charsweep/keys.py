@@ -45,6 +45,12 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
+def digest_of_content(path: Path) -> str:
+    """Digest of one file's content, whatever its name."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def digest_of_files(paths: list[Path], root: Path) -> str:
     """Digest of files' names below `root` and contents, in the order of their names."""
     total = hashlib.sha256()

@@ -20,9 +20,9 @@ from typing import Any
 
 from charsweep.adapterfile import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
 from charsweep.errors import ModelsError
+from charsweep.kinds import pipeline_kind
 from charsweep.store import read_json
 from charsweep.tensorfile import Entry, Piece, digest_of_tensors, read_pieces, write_tensors
-from charsweep.weights import pipeline_kind
 
 ENCODERS = {
     "sd": {"text_encoder": "lora_te"},
@@ -42,7 +42,7 @@ IN_BLOCK = re.compile(r"(down_blocks|mid_block|up_blocks)\.(?:(\d+)\.)?([a-z]+)\
 
 
 def write_kohya(snapshot: Path, base: Path, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the adapter in `snapshot`, which belongs on the pipeline in `base`.
+    """Write the adapter in `snapshot`, which belongs on the pipeline whose configs are in `base`.
 
     Raises `ModelsError` where the format cannot hold it, or there is no adapter.
     """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from charsweep.bases import pixels_of, quiet
+from charsweep.bases import pixels_of
 from charsweep.character import open_picture
-from charsweep.errors import ModelsError, StoreError
+from charsweep.errors import StoreError
 from charsweep.metrics.features import Exam, Features, ImageFeatures, among, colour_features
 from charsweep.plugins import resolve
 from charsweep.specs import EncoderSpec, ImageSetSpec, ScoreSpec
@@ -66,41 +65,6 @@ class Encoder:
 def _unit(features: Tensor) -> Features:
     rows: Features = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
     return rows
-
-
-def load_clip(spec: EncoderSpec, folder: Path) -> Encoder:
-    """An open_clip model from its folder (`open_clip_config.json` and weights)."""
-    import open_clip
-
-    try:
-        with quiet():
-            network = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True)
-            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    except Exception as error:
-        raise _unreadable("CLIP", folder, error) from error
-    config = open_clip.get_model_preprocess_cfg(network)
-    return Encoder(spec, network.float().eval(), config["mean"], config["std"], tokenizer)
-
-
-def load_dino(spec: EncoderSpec, folder: Path) -> Encoder:
-    """A timm vision transformer from its folder (`config.json` and weights), without a head."""
-    import timm
-
-    try:
-        with quiet():
-            network: Any = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
-    except Exception as error:
-        raise _unreadable("DINO", folder, error) from error
-    config: dict[str, Any] = network.pretrained_cfg
-    return Encoder(spec, network.float().eval(), config["mean"], config["std"], None)
-
-
-LOADERS = {"clip": load_clip, "dino": load_dino}
-
-
-def _unreadable(kind: str, folder: Path, error: Exception) -> ModelsError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ModelsError(f"cannot read the {kind} weights in {folder}: {reason}; fetch them again")
 
 
 def all_features(

@@ -59,6 +59,9 @@ class BaseSettings(pydantic.BaseModel):
     model_config = STRICT
     path: Text
     resolution: Pixels
+    kind: Literal["sd", "sdxl"] | None = None  # what the methods that name this base expect
+    vae: Text | None = None  # one that stands in for the pipeline's own
+    variant: Literal["fp16"] | None = None  # None: full precision where it is there
 
 
 class EncoderSettings(pydantic.BaseModel):

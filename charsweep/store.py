@@ -57,6 +57,11 @@ class Store:
     def source(self, spec: Source) -> Path:
         return self.folder / f"{spec.slug}--{spec.key}"
 
+    @property
+    def made_weights(self) -> Path:
+        """Where the random weights of models=random are made; can be deleted."""
+        return self.folder / "weights"
+
     def snapshot(self, spec: SnapshotSpec) -> Path:
         return self.source(spec.source) / f"step-{spec.step:06d}"
 

@@ -16,7 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from charsweep.errors import ModelsError
+
 WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
 class Entry(NamedTuple):
@@ -104,12 +107,31 @@ def read_pieces(path: Path) -> tuple[dict[str, Piece], dict[str, str]]:
 
 
 @cache
-def tensor_shapes(folder: Path) -> dict[str, list[int]]:
-    """Names and shapes of all tensors in a folder's safetensors, from their headers alone."""
-    shapes: dict[str, list[int]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        header, _ = _header(path)
-        shapes |= {n: entry["shape"] for n, entry in header.items() if n != "__metadata__"}
+def tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """Names and shapes of all tensors of a file, from its header alone.
+
+    ModelsError if the file is shorter than its header says, as a download that stopped half way
+    is, or is of another kind.
+    """
+    size = 0
+    try:
+        size = path.stat().st_size
+        header, first = _header(path)
+        header.pop("__metadata__", None)
+        shapes = {name: list(entry["shape"]) for name, entry in header.items()}
+        wanted = first + max(entry["data_offsets"][1] for entry in header.values())
+    except OSError as error:
+        raise ModelsError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
+        raise ModelsError(
+            f"{path} is no safetensors file ({size} bytes) or not whole; fetch it again: what a "
+            "browser saved may be a web page, and a few hundred bytes may only point at the file"
+        ) from error
+    if size < wanted:
+        raise ModelsError(
+            f"{path} is cut short: {size} bytes of {wanted}; its download or copy stopped half "
+            "way, so fetch it again"
+        )
     return shapes
 
 
@@ -131,6 +153,8 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     """The header as JSON, and where the tensors begin."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
+        if length > LONGEST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
         return json.loads(file.read(length)), 8 + length
 
 

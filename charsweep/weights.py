@@ -1,88 +1,226 @@
-"""Name of weights or pictures in, folder and digest out; no torch.
+"""Name of weights or pictures in; where they lie, or will, and their digest out; no torch.
 
-A name is `embedded:PATH` (shipped with the package), a folder on disk, or the id of a hub
-repository. The digest is of the content, so the same weights in another place give the same keys.
+A name is `embedded:PATH` (shipped with the package), `random:NAME` (a published architecture with
+seeded random weights), a folder or a single .safetensors file on disk, or a hub repository
+`OWNER/NAME@REVISION`. The digest is of the content, so the same weights in another place give the
+same keys; of random weights it is that of their recipe, of a repository the commit, so that
+planning needs neither made nor fetched. `charsweep.ready` does that when they are loaded.
 """
 
 from __future__ import annotations
 
-import json
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Literal
 
-from charsweep import embedded
+from charsweep import architectures, embedded, hub
+from charsweep.architectures import Shapes
 from charsweep.errors import ModelsError
-from charsweep.keys import digest_of_files
+from charsweep.keys import digest_of, digest_of_content, digest_of_files
+from charsweep.kinds import WORDS, configs_of, has_vae, pipeline_kind
+from charsweep.tensorfile import tensor_shapes
 
-PIPELINES = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
+PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
+What = Literal["base", "vae", "clip", "dino"]
+CONFIGS = {"clip": "open_clip_config.json", "dino": "config.json", "vae": "config.json"}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One network's or pipeline's weights: where, by which name, and by which digest."""
+
+    name: str  # as it was typed
+    what: What
+    path: Path  # a folder or a single file; of random ones, where they will be made
+    digest: str
+    variant: str = ""  # "fp16": the files with that in their names
+    source: Literal["disk", "hub", "random"] = "disk"
+
+    @property
+    def recipe(self) -> str:
+        """The architecture that random weights are made for."""
+        return self.name.removeprefix("random:")
+
+    @property
+    def small(self) -> Path:
+        """Where the configs lie, also while the weights are neither made nor fetched."""
+        return architectures.folder_of(self.recipe) if self.source == "random" else self.path
+
+
+@dataclass(frozen=True)
+class BaseWeights:
+    """A base: its pipeline, and the autoencoder that stands in for the pipeline's own, if any."""
+
+    pipeline: Weights
+    vae: Weights | None
+    kind: str  # `sd` or `sdxl`
+
+    @property
+    def path(self) -> Path:
+        return self.pipeline.path
+
+    @property
+    def digest(self) -> str:
+        if self.vae is None:
+            return self.pipeline.digest
+        return digest_of(f"{self.pipeline.digest} vae {self.vae.digest}".encode())
+
+    @property
+    def configs(self) -> Path:
+        """A folder laid out as diffusers does, with all configs and perhaps without weights."""
+        return configs_of(self.kind) if self.path.is_file() else self.pipeline.small
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Shapes of all tensors by part: the published ones where no folder is here to say."""
+        files = weight_files(self.path, self.pipeline.variant) if self.path.is_dir() else []
+        shapes: Shapes = {}
+        for file in files:
+            shapes.setdefault(file.parent.name, {}).update(tensor_shapes(file))
+        return shapes or architectures.shapes_of(architectures.OF_KIND[self.kind])
+
+
+def find_base(
+    name: str, path: str, made: Path, kind: str | None = None, vae: str | None = None,
+    variant: str | None = None,
+) -> BaseWeights:  # fmt: skip
+    """The base called `name` among the models; ModelsError if it is not of the kind it should be.
+
+    `made` is the folder for random weights.
+    """
+    pipeline = find_weights(path, "base", made, variant)
+    own = pipeline_kind(pipeline.small)
+    if kind is not None and own != kind:
+        right = architectures.OF_KIND[own]
+        raise ModelsError(
+            f"models.bases.{name}.path={path} is {WORDS[own]}, but {name} stands for {WORDS[kind]}:"
+            f" give it as models.bases.{right}.path=... with method.base={right}"
+        )
+    other = find_weights(vae, "vae", made) if vae is not None else None
+    if other is None and pipeline.source == "disk" and not has_vae(pipeline.path):
+        raise ModelsError(
+            f"models.bases.{name}.path={path} holds no VAE; give one with models.bases.{name}.vae="
+            "FILE-OR-FOLDER"
+        )
+    return BaseWeights(pipeline, other, own)
+
+
+def find_weights(name: str, what: What, made: Path, variant: str | None = None) -> Weights:
+    """What `name` stands for; of a repository, only the small files are fetched."""
+    if name.startswith("random:"):
+        return _random(name, what, made)
+    if name.startswith("embedded:"):
+        path = find_folder(name)
+        return Weights(name, what, path, weights_digest(path))
+    path = Path(name).expanduser()
+    if path.suffix.lower() in PICKLES:
+        raise ModelsError(
+            f"{name} may hold pickled code and is not read; most checkpoints are also published "
+            "as .safetensors, and one that you trust is converted, on a machine of its own, by "
+            "diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)"
+        )
+    if what == "base" and path.exists():
+        pipeline_kind(path)  # before anything large is read
+    if path.is_file():
+        return Weights(name, what, path, _digest_of_file(path, what))
+    if path.is_dir():
+        chosen = variant or _only_variant(path)
+        return Weights(name, what, path, weights_digest(path, chosen), chosen)
+    if path.suffix == ".safetensors" or not hub.is_repository(name):
+        raise ModelsError(
+            f"{name} is not there (looked from {Path.cwd()}); give a folder, a .safetensors file, "
+            "or a hub repository OWNER/NAME@REVISION"
+        )
+    folder = hub.find(name, what, variant or "", weights=False)
+    digest = weights_digest(folder, variant or "")
+    return Weights(name, what, folder, digest, variant or "", "hub")
+
+
+def _random(name: str, what: What, made: Path) -> Weights:
+    recipe = name.removeprefix("random:")
+    fitting = {"clip": ("clip",), "dino": ("dino",), "base": ("sd15", "sdxl")}.get(what, ())
+    if recipe not in fitting:
+        known = ", ".join(f"random:{one}" for one in fitting) or "none"
+        raise ModelsError(
+            f"{name}: there are no such random weights for a {what}; there is {known}"
+        )
+    digest = architectures.recipe_digest(recipe)
+    return Weights(name, what, made / f"random-{recipe}--{digest}", digest, "", "random")
 
 
 def find_folder(name: str) -> Path:
-    """The folder that `name` stands for; hub ids come from the cache or are fetched into it."""
-    if name.startswith("embedded:"):
-        folder = embedded.FOLDER / name.removeprefix("embedded:")
-        if not folder.is_dir():
-            raise ModelsError(f"{name} is not part of this installation: {folder} is missing")
-        return folder
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.suffix in (".ckpt", ".bin", ".pt", ".pth"):
-        raise ModelsError(
-            f"{name} may hold pickled code and is not read; convert it to a diffusers folder "
-            "of safetensors"
-        )
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelsError(f"{name} is not a folder; give a diffusers folder or a hub id OWNER/NAME")
-    return _fetch(name)
+    """The folder that `embedded:PATH`, or a path, stands for."""
+    if not name.startswith("embedded:"):
+        return Path(name).expanduser()
+    folder = embedded.FOLDER / name.removeprefix("embedded:")
+    if not folder.is_dir():
+        raise ModelsError(f"{name} is not part of this installation: {folder} is missing")
+    return folder
 
 
-def _fetch(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+# -- files and their digests -----------------------------------------------------------------------
 
-    wanted = ["*.json", "*.txt", "*.safetensors"]
-    try:
-        return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        pass
-    try:
-        return Path(snapshot_download(repository, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelsError(
-            f"weights {repository} are not in the hub cache and cannot be fetched "
-            f"({type(error).__name__}). With a network: `hf download {repository}` (gated "
-            "ones: accept their licence and set HF_TOKEN). Without: copy a diffusers folder here "
-            "and give its path, or use models=embedded"
-        ) from error
+
+def weight_files(folder: Path, variant: str = "") -> list[Path]:
+    """The safetensors below a folder that are of a variant; those of others are not read."""
+    return [path for path in sorted(folder.rglob("*.safetensors")) if _variant(path) == variant]
+
+
+def _variant(path: Path) -> str:
+    """`fp16` of `model.fp16.safetensors` and `model.fp16-00001-of-00002.safetensors`."""
+    return path.stem.partition(".")[2].partition("-")[0]
+
+
+def _only_variant(folder: Path) -> str:
+    """`fp16` for a folder that holds nothing else; full precision is preferred."""
+    found = {_variant(path) for path in folder.rglob("*.safetensors")}
+    return "fp16" if "fp16" in found and "" not in found else ""
 
 
 @cache
-def weights_digest(folder: Path) -> str:
-    """Digest of all safetensors and JSON files below a folder."""
+def weights_digest(folder: Path, variant: str = "") -> str:
+    """Digest of the safetensors of a variant and all JSON files below a folder."""
     resolved = folder.resolve()
     if resolved.parent.name == "snapshots":  # the hub's cache: the commit names the content
-        return resolved.name[:16]
-    files = [path for ending in ("*.safetensors", "*.json") for path in folder.rglob(ending)]
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise ModelsError(f"{folder} holds no .safetensors weights; give a folder that does")
+        return digest_of(f"{resolved.name} {variant}".encode()) if variant else resolved.name[:16]
+    weights = weight_files(folder, variant)
+    if not weights:
+        wanted = f".{variant}.safetensors" if variant else ".safetensors"
+        raise ModelsError(
+            f"{folder} holds no {wanted} weights{_pickled(folder)}; give a folder that does"
+        )
+    for path in weights:
+        tensor_shapes(path)
     try:
-        return digest_of_files(files, folder)
+        return digest_of_files([*weights, *folder.rglob("*.json")], folder)
     except OSError as error:
         raise ModelsError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
-def pipeline_kind(folder: Path) -> str:
-    """`sd` or `sdxl`, as the folder's `model_index.json` says."""
-    index = folder / "model_index.json"
-    if not index.exists():
-        raise ModelsError(
-            f"{folder} has no model_index.json: it is not a diffusers pipeline folder"
-        )
+def _pickled(folder: Path) -> str:
+    found = sorted(path.name for path in folder.rglob("*") if path.suffix in PICKLES)
+    return f", only {found[0]} and the like, which may hold code and are not read" if found else ""
+
+
+@cache
+def _digest_of_file(path: Path, what: What) -> str:
+    """Digest of a single file's content, and of the configs that it is read with."""
+    tensor_shapes(path)
     try:
-        name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ModelsError(f"{index} cannot be read ({error}); fetch the folder again") from error
-    if name not in PIPELINES:
-        raise ModelsError(f"{folder} is a {name}; charsweep teaches {' and '.join(PIPELINES)}")
-    return PIPELINES[name]
+        content = digest_of_content(path)  # not the name, which people change
+        if what == "base":
+            folder = configs_of(pipeline_kind(path))
+            configs = [path for path in folder.rglob("*.json") if path.name != "shapes.json"]
+            return digest_of(f"{content} {digest_of_files(configs, folder)}".encode())
+    except OSError as error:
+        raise ModelsError(f"cannot read {error.filename}: {error.strerror}") from error
+    if what == "vae":
+        return content
+    return digest_of(f"{content} {digest_of_content(config_beside(path, what))}".encode())
+
+
+def config_beside(path: Path, what: What) -> Path:
+    """The config of an encoder's file: one that lies beside it, or the published one."""
+    beside = path.parent / CONFIGS[what]
+    return beside if beside.exists() else architectures.folder_of(what) / CONFIGS[what]

@@ -13,6 +13,7 @@ from typing import Any
 from charsweep.config import Sweep, load_sweep
 from charsweep.plan import plan_work
 from charsweep.store import Store
+from charsweep.weights import BaseWeights, find_base
 
 EXAM = [
     "exam.prompts=['a picture of {subject} jumping','a picture of {subject} on the beach']",
@@ -30,6 +31,11 @@ def small(root: Path, *overrides: str) -> list[str]:
 
 def sweep_of(root: Path, *overrides: str) -> Sweep:
     return load_sweep(small(root, *overrides))
+
+
+def weights_at(path: Path) -> BaseWeights:
+    """A base in a folder or file, as planning finds it."""
+    return find_base("", str(path), path.parent)
 
 
 def execute(root: Path, *overrides: str) -> tuple[Sweep, Store, list[Any]]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from small import execute, pictures, snapshot_bytes, sweep_of
 
-from charsweep.bases import Base, load_base
+from charsweep.bases import Base
+from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.plan import Piece, plan_work
 from charsweep.plugins import resolve

@@ -17,14 +17,16 @@ from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from published import stable_diffusion_xl
 from safetensors.torch import load_file, save_file
+from small import weights_at
 from torch import nn
 
 from charsweep.adapterfile import ADAPTER_FILE
-from charsweep.bases import Base, load_base, quiet
+from charsweep.bases import Base, quiet
 from charsweep.draws import generator
 from charsweep.embedded import FOLDER
 from charsweep.errors import ModelsError
 from charsweep.kohya import original_name, write_kohya
+from charsweep.loading import load_base
 from charsweep.methods.finetune import FineTune
 from charsweep.specs import BaseSpec
 from charsweep.tensorfile import read_pieces
@@ -39,7 +41,7 @@ EVERYWHERE = (
 
 @cache
 def base_of(name: str) -> Base:
-    return load_base(BaseSpec(name, ""), FOLDER / "weights" / name, torch.device("cpu"))
+    return load_base(BaseSpec(name, ""), weights_at(FOLDER / "weights" / name), torch.device("cpu"))
 
 
 def write_adapter(

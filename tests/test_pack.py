@@ -14,10 +14,11 @@ from small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from torch import Tensor
 
 from charsweep.adapters import Adapters
-from charsweep.bases import Base, load_base
+from charsweep.bases import Base
 from charsweep.character import open_picture
 from charsweep.engine.local import LocalEngine, drawn_together
 from charsweep.errors import ModelsError
+from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.methods.finetune import Batch, Desk, Students
 from charsweep.plan import plan_work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from small import execute, sweep_of
 
 from charsweep.bases import quiet
 from charsweep.character import open_picture
+from charsweep.encoders import load_clip, load_dino
 from charsweep.errors import ModelsError
 from charsweep.metrics.clip_i import ClipI
 from charsweep.metrics.clip_t import ClipT
@@ -19,7 +21,6 @@ from charsweep.metrics.dino import Dino
 from charsweep.metrics.diversity import Diversity
 from charsweep.metrics.features import Exam, Features, ImageFeatures
 from charsweep.metrics.quality_ratio import QualityRatio
-from charsweep.score import load_clip, load_dino
 
 
 def unit(rows: list[list[float]]) -> Features:
@@ -86,8 +87,8 @@ def test_clip_t_equals_torchmetrics(tmp_path: Path) -> None:
     from torchmetrics.multimodal import CLIPScore
 
     sweep, store, (result,) = execute(tmp_path, "train_steps=1")
-    spec, folder = sweep.encoders["clip"]
-    encoder = load_clip(spec, folder)
+    spec, weights = sweep.encoders["clip"]
+    encoder = load_clip(spec, weights)
     pictures = [open_picture(store.folder / str(result.images) / f"{i:03d}.png") for i in range(4)]
     prompts = [p for p in sweep.cells[0].exam_prompts for _ in range(2)]
 
@@ -129,21 +130,20 @@ def test_clip_t_equals_torchmetrics(tmp_path: Path) -> None:
 
 
 def test_preprocessing_is_resize_and_centre_crop(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    spec, folder = sweep_of(tmp_path).encoders["dino"]
-    encoder = load_dino(replace(spec, resize=96, crop=64), folder)
+    spec, weights = sweep_of(tmp_path).encoders["dino"]
+    encoder = load_dino(replace(spec, resize=96, crop=64), weights)
     wide = open_picture(sweep_of(tmp_path).character.paths[0]).resize((300, 150))
     assert encoder.pixels([wide]).shape == (1, 3, 64, 64)
-    square = load_dino(spec, folder).images([wide.crop((75, 0, 225, 150))])
+    square = load_dino(spec, weights).images([wide.crop((75, 0, 225, 150))])
     assert np.linalg.norm(square) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("load", [load_clip, load_dino])
 def test_broken_encoder_weights_are_one_error(load: object, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path)
+    spec, weights = sweep.encoders["clip"]
     with pytest.raises(ModelsError, match=str(tmp_path)), quiet():
-        load(sweep.encoders["clip"][0], tmp_path)  # type: ignore[operator]
+        load(spec, replace(weights, path=tmp_path))  # type: ignore[operator]
 
 
 def test_gains_are_against_the_same_exam(tmp_path: Path) -> None:

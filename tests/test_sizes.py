@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,15 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from published import stable_diffusion, stable_diffusion_xl
-from small import sweep_of
-from torch import nn
+from small import sweep_of, weights_at
 
 from charsweep import cost
-from charsweep.bases import Base, load_base
+from charsweep.bases import Base
 from charsweep.embedded import FOLDER
+from charsweep.loading import load_base
 from charsweep.methods.finetune import FineTune
 from charsweep.specs import BaseSpec, TrajectorySpec
 from charsweep.trainees import trainees
+from charsweep.weights import find_base
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj", "proj_in", "ff.net.2", "conv"]
@@ -28,7 +26,7 @@ CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj", "proj_in", "
 
 @cache
 def base_of(name: str) -> Base:
-    return load_base(BaseSpec(name, ""), FOLDER / "weights" / name, torch.device("cpu"))
+    return load_base(BaseSpec(name, ""), weights_at(FOLDER / "weights" / name), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +34,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> TrajectorySpec:
     return sweep_of(tmp_path_factory.mktemp("sizes")).cells[0].trajectory
 
 
-def planned(template: TrajectorySpec, folder: Path, **settings: object) -> int:
+def planned(template: TrajectorySpec, base: str, **settings: object) -> int:
     """`cost.snapshot_bytes` of the template with these settings of its method."""
     method = replace(template.method, settings={**template.method.settings, **settings})
     spec = replace(template, base=BaseSpec("own", ""), method=method)
-    return cost.snapshot_bytes(spec, {"own": folder})
+    return cost.snapshot_bytes(spec, {"own": find_base("own", base, Path("made"))})
 
 
 @pytest.mark.parametrize("base", ["sd15", "sdxl"])
@@ -64,50 +62,34 @@ def test_an_adapter_is_as_large_as_planned_to_the_byte(
     made.leave(0)
     made.close()
     written = sum(path.stat().st_size for path in tmp_path.iterdir())
-    assert planned(template, FOLDER / "weights" / base, **settings) == written
+    assert planned(template, f"embedded:weights/{base}", **settings) == written
 
 
 # -- the published models, by their architecture alone ---------------------------------------------
 
 
-def write_headers(folder: Path, modules: Mapping[str, nn.Module]) -> Path:
-    """A pipeline folder whose files hold names and shapes, and no weights."""
-    for name, module in modules.items():
-        header, end = {}, 0
-        for key, tensor in module.state_dict().items():
-            start, end = end, end + 4 * tensor.numel()
-            shape = list(tensor.shape)
-            header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
-        text = json.dumps(header).encode()
-        (folder / name).mkdir()
-        (folder / name / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
-    return folder
-
-
-def test_sizes_for_stable_diffusion(template: TrajectorySpec, tmp_path: Path) -> None:
-    modules = stable_diffusion()
-    folder = write_headers(tmp_path, modules)
+def test_sizes_for_stable_diffusion(template: TrajectorySpec) -> None:
+    modules, base = stable_diffusion(), "random:sd15"
     parameters = {name: sum(p.numel() for p in one.parameters()) for name, one in modules.items()}
     assert parameters == {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}
     adapter = {"adapter": "lora", "rank": 4, "alpha": 4.0, "target_modules": tuple(ATTENTION)}
     numbers = 797_184  # of rank 4 on the 128 layers of 32 attentions
-    size = planned(template, folder, **adapter, text_encoder=False)
+    size = planned(template, base, **adapter, text_encoder=False)
     assert 0 < size - 4 * numbers < 40_000  # the header
     assert round(size / 1e6, 2) == 3.23
-    assert planned(template, folder, adapter=None, rank=None) == 4 * sum(parameters.values())
+    assert planned(template, base, adapter=None, rank=None) == 4 * sum(parameters.values())
     assert 4 * sum(parameters.values()) == pytest.approx(4.27e9, rel=0.005)
 
 
-def test_sizes_for_stable_diffusion_xl(template: TrajectorySpec, tmp_path: Path) -> None:
-    modules = stable_diffusion_xl()
-    folder = write_headers(tmp_path, modules)
+def test_sizes_for_stable_diffusion_xl(template: TrajectorySpec) -> None:
+    modules, base = stable_diffusion_xl(), "random:sdxl"
     parameters = {name: sum(p.numel() for p in one.parameters()) for name, one in modules.items()}
     assert parameters["unet"] == 2_567_463_684
     adapter = {"adapter": "lora", "rank": 4, "alpha": 4.0, "target_modules": tuple(ATTENTION)}
     numbers = 5_806_080  # of rank 4 on the 560 layers of 140 attentions
-    size = planned(template, folder, **adapter, text_encoder=False)
+    size = planned(template, base, **adapter, text_encoder=False)
     assert 0 < size - 4 * numbers < 180_000  # the header
     assert round(size / 1e6, 2) == 23.39
-    encoders = planned(template, folder, **adapter, text_encoder=True) - size
+    encoders = planned(template, base, **adapter, text_encoder=True) - size
     per_layer = 4 * 4 * 2 * (12 * 768 + 32 * 1280)  # four layers, A and B, bytes after it
     assert encoders == pytest.approx(4 * per_layer, rel=0.05)

@@ -18,10 +18,11 @@ from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from small import execute, sweep_of
 
-from charsweep.bases import load_base, quiet
+from charsweep.bases import quiet
 from charsweep.character import open_picture, picture_at
 from charsweep.config import Sweep
 from charsweep.draws import generator
+from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.methods.finetune import FineTune, Students, min_snr
 from charsweep.specs import SnapshotSpec
@@ -74,7 +75,7 @@ def reference_run(sweep: Sweep, folder: Path) -> tuple[list[float], dict[str, to
 
 def test_losses_and_adapter_equal_a_plain_loop(tmp_path: Path) -> None:
     sweep, store, (result,) = execute(tmp_path, f"train_steps={STEPS}", "lr=1e-3", "pack=1")
-    expected, adapter = reference_run(sweep, sweep.bases["sdxl"])
+    expected, adapter = reference_run(sweep, sweep.bases["sdxl"].path)
     rows = store.losses(sweep.cells[0].trajectory)
     assert [row.loss for row in rows] == pytest.approx(expected, rel=1e-5)
 
@@ -102,7 +103,7 @@ def test_adapters_load_with_plain_diffusers(method: str, base: str, tmp_path: Pa
     )  # fmt: skip
     kind = StableDiffusionXLPipeline if base == "sdxl" else StableDiffusionPipeline
     with quiet():
-        pipeline = kind.from_pretrained(sweep.bases[base], dtype=torch.float32)
+        pipeline = kind.from_pretrained(sweep.bases[base].path, dtype=torch.float32)
         before = _draw(pipeline, sweep)
         folder = store.snapshot(sweep.cells[0].images.snapshot)
         pipeline.load_lora_weights(folder)

@@ -13,15 +13,17 @@ from typing import Any
 import torch
 from PIL import Image
 
-from charsweep.bases import Base, load_base
+from charsweep.bases import Base
 from charsweep.character import open_picture, picture_at
 from charsweep.config import Sweep
 from charsweep.cost import Speeds, calls, count
+from charsweep.encoders import LOADERS
 from charsweep.engine.entrance import Book, Entrance
 from charsweep.engine.environment import environment, find_device, peak_memory_mb
 from charsweep.engine.probe import seconds_per_trial
 from charsweep.errors import ModelsError, TrainingError
 from charsweep.keys import canonical_json
+from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.plan import Pack, Plan, Scoring, Training, shared_pass
 from charsweep.plugins import resolve
@@ -29,7 +31,7 @@ from charsweep.progress import View
 from charsweep.results import CellResult, result_of
 from charsweep.sample import Paint, Wear, draw, paint_with
 from charsweep.samplers import make_scheduler
-from charsweep.score import LOADERS, Scorer, all_features
+from charsweep.score import Scorer, all_features
 from charsweep.specs import (
     AdapterSpec,
     BaseSpec,
@@ -291,8 +293,8 @@ class LocalEngine:
     def scorer(self) -> Scorer:
         if self._scorer is None:
             encoders = {
-                name: LOADERS[name](spec, folder)
-                for name, (spec, folder) in self.sweep.encoders.items()
+                name: LOADERS[name](spec, weights)
+                for name, (spec, weights) in self.sweep.encoders.items()
             }
             squares = [picture_at(picture, min(picture.size)) for picture in self.pictures]
             references = all_features(encoders, squares)

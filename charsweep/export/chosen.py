@@ -20,8 +20,8 @@ from charsweep.settings import ModelsSettings
 from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.store import Store, read_json
 from charsweep.story.choose import cells_in_order, named_cell
-from charsweep.story.teller import AGAIN, base_folder, stored_images
-from charsweep.weights import pipeline_kind
+from charsweep.story.teller import AGAIN, base_as_it_was, stored_images
+from charsweep.weights import BaseWeights
 
 EMBEDDED = "embedded:"
 LICENCES = {  # of published bases, by hub id, in the hub's words
@@ -32,12 +32,19 @@ LICENCES = {  # of published bases, by hub id, in the hub's words
 
 @dataclass(frozen=True)
 class Ground:
-    """The base that a cell teaches: its name, where it comes from, its folder, sd or sdxl."""
+    """The base that a cell teaches: its name among the models, and its weights."""
 
     name: str
-    path: str
-    folder: Path
-    kind: str
+    weights: BaseWeights
+
+    @property
+    def path(self) -> str:
+        """Where it comes from, as it was typed."""
+        return self.weights.pipeline.name
+
+    @property
+    def kind(self) -> str:
+        return self.weights.kind
 
     @property
     def is_embedded(self) -> bool:
@@ -45,19 +52,28 @@ class Ground:
 
     @property
     def hub_id(self) -> str | None:
-        """OWNER/NAME, unless it is embedded or somebody's own folder."""
-        return None if self.is_embedded or Path(self.path).expanduser().is_dir() else self.path
+        """OWNER/NAME, unless it is embedded or somebody's own folder or file."""
+        return self.path.partition("@")[0] if self.weights.pipeline.source == "hub" else None
+
+    @property
+    def revision(self) -> str:
+        """The commit, tag or branch that was asked for; "" for whatever is newest."""
+        return self.path.partition("@")[2] if self.hub_id else ""
+
+    @property
+    def is_file(self) -> bool:
+        return self.weights.path.is_file()
 
     @property
     def title(self) -> str:
-        """What a reader calls it; of somebody's folder only its name."""
+        """What a reader calls it; of somebody's folder or file only its name."""
         if self.is_embedded:
             return f"charsweep's embedded {self.name}"
         return self.hub_id or Path(self.path).name
 
     @property
     def licence(self) -> str | None:
-        return "apache-2.0" if self.is_embedded else LICENCES.get(self.path)
+        return "apache-2.0" if self.is_embedded else LICENCES.get(self.hub_id or "")
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,7 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
     images = stored_images(cell, store)
     return Chosen(
         sweep.name, record, cell, same_point(cell, results), images, why,
-        ground_of(images, record, path),
+        ground_of(images, sweep, path),
     )  # fmt: skip
 
 
@@ -121,16 +137,15 @@ def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[Cel
     )
 
 
-def ground_of(images: ImageSetSpec, record: Mapping[str, Any], path: Path) -> Ground | None:
+def ground_of(images: ImageSetSpec, sweep: Sweep, path: Path) -> Ground | None:
     """The base as the sweep was made with it; `ModelsError` if its weights are others now."""
     source = images.snapshot.source
     assert isinstance(source, TrajectorySpec)
     if source.base is None:
         return None
     try:
-        models = ModelsSettings.model_validate(record["settings"]["models"])
+        models = ModelsSettings.model_validate(read_json(path)["settings"]["models"])
     except (KeyError, pydantic.ValidationError) as error:
         raise StoreError(f"{path} was written by another version; {AGAIN}") from error
-    folder = base_folder(models, source.base)
-    name = source.base.name
-    return Ground(name, models.bases[name].path, folder, pipeline_kind(folder))
+    settings = sweep.settings.model_copy(update={"models": models})
+    return Ground(source.base.name, base_as_it_was(settings, source.base))

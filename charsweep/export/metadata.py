@@ -48,7 +48,7 @@ def network(taught: TrajectorySpec, ground: Ground) -> dict[str, Any]:
     settings = taught.method.settings
     kind, rank, alpha = settings["adapter"], settings["rank"], settings["alpha"]
     targets = targets_in("unet", settings["target_modules"])
-    kernels = [weight[-1] for _, weight in layers_in(ground.folder / "unet", targets)
+    kernels = [weight[-1] for _, weight in layers_in(ground.weights.shapes["unet"], targets)
                if len(weight) == 4]  # fmt: skip
     arguments = {"algo": ALGORITHMS[kind]} if kind in ALGORITHMS else {}
     if any(kernel > 1 for kernel in kernels):
@@ -122,13 +122,13 @@ def base_of(ground: Ground) -> dict[str, Any]:
 
 def is_second(ground: Ground) -> bool:
     """Whether it is a Stable Diffusion 2, by the width of its text embeddings."""
-    config = read_json(ground.folder / "unet" / "config.json")
+    config = read_json(ground.weights.configs / "unet" / "config.json")
     return ground.kind == "sd" and config.get("cross_attention_dim") == 1024
 
 
 def sd_version(ground: Ground) -> str:
     version = "sd_v2" if is_second(ground) else "sd_v1"
-    return f"{version}_v" if prediction(ground.folder) == "v" else version
+    return f"{version}_v" if prediction(ground.weights.configs) == "v" else version
 
 
 def prediction(folder: Path) -> str:
@@ -142,7 +142,7 @@ def modelspec(
 ) -> dict[str, str]:  # fmt: skip
     assert chosen.ground is not None
     ground, character = chosen.ground, chosen.trajectory.character
-    size, sees = chosen.trajectory.resolution, prediction(ground.folder)
+    size, sees = chosen.trajectory.resolution, prediction(ground.weights.configs)
     second = "stable-diffusion-v2-768-v" if sees == "v" else "stable-diffusion-v2-512"
     first = second if is_second(ground) else "stable-diffusion-v1"
     architecture = "stable-diffusion-xl-v1-base" if ground.kind == "sdxl" else first

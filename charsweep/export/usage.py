@@ -61,7 +61,8 @@ def loading_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> 
             "from peft import PeftConfig, set_peft_model_state_dict",
             "from safetensors.torch import load_file",
         ]  # fmt: skip
-    base = f"pipeline = {name}.from_pretrained({source})"
+    way = "from_single_file" if chosen.ground.is_file else "from_pretrained"
+    base = f"pipeline = {name}.{way}({source})"
     if not chosen.ground.is_embedded:
         base += '.to("cuda")'
     return "\n".join([*first, "", base, put_on, drawn(chosen)])
@@ -73,7 +74,8 @@ def source_of(ground: Ground) -> tuple[list[str], str]:
         path = ground.path.partition(":")[2]
         return ["from charsweep.embedded import FOLDER"], f'FOLDER / "{path}", dtype=torch.float32'
     named = ground.hub_id or f"PATH/{ground.title}"
-    return [], f'"{named}", dtype=torch.float16'
+    pinned = f'revision="{ground.revision}", ' if ground.revision else ""
+    return [], f'"{named}", {pinned}dtype=torch.float16'
 
 
 def drawn(chosen: Chosen) -> str:

@@ -42,7 +42,7 @@ def write_weights(chosen: Chosen, store: Store, folder: Path, licence: str | Non
     file = folder / f"{title}.safetensors"
     metadata = kohya_metadata(chosen, title, licence, ended(chosen, store))
     try:
-        write_kohya(snapshot, chosen.ground.folder, file, metadata)
+        write_kohya(snapshot, chosen.ground.weights.configs, file, metadata)
     except ModelsError as error:
         return Weights(kind, None, str(error))
     return Weights(kind, file.name, None)

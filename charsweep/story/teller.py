@@ -17,17 +17,17 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pydantic
 
 from charsweep.adapterfile import ADAPTER_FILE
-from charsweep.cells import character_of, encoders_of
+from charsweep.cells import base_weights, character_of, encoders_of
 from charsweep.character import Character
 from charsweep.config import Sweep
 from charsweep.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.keys import digest_of
 from charsweep.results import CellResult, read_results
-from charsweep.settings import CharacterSettings, ModelsSettings
+from charsweep.settings import CharacterSettings, ModelsSettings, Settings
 from charsweep.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.store import Store, new_folder, read_json
 from charsweep.story.choose import cells_in_order, named_cell
-from charsweep.weights import find_folder, weights_digest
+from charsweep.weights import BaseWeights
 
 AGAIN = "run the sweep's own command once more, then this one"
 
@@ -113,7 +113,8 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
     assert source.base is not None  # without one it follows no prompts
     drawn = replace(
         sweep, settings=settings, character=character_of(settings),
-        encoders=encoders_of(settings), bases={source.base.name: base_folder(models, source.base)},
+        encoders=encoders_of(settings),
+        bases={source.base.name: base_as_it_was(settings, source.base)},
     )  # fmt: skip
     if drawn.character.spec.digests != source.character.digests:
         raise CharacterError(
@@ -123,16 +124,15 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
     return drawn
 
 
-def base_folder(models: ModelsSettings, base: BaseSpec) -> Path:
-    """The base's folder; `ModelsError` if other weights are in it than the spec says."""
-    path = models.bases[base.name].path
-    folder = find_folder(path)
-    if weights_digest(folder) != base.digest:
+def base_as_it_was(settings: Settings, base: BaseSpec) -> BaseWeights:
+    """The base of that name; `ModelsError` if its weights are others than the spec says."""
+    weights = base_weights(settings, base.name)
+    if weights.digest != base.digest:
         raise ModelsError(
-            f"the weights of {base.name} in {path} are not those that the sweep was made with; "
-            f"put them back, or {AGAIN}"
+            f"the weights of {base.name} in {weights.pipeline.name} are not those that the sweep "
+            f"was made with; put them back, or {AGAIN}"
         )
-    return folder
+    return weights
 
 
 # -- an adapter from elsewhere ---------------------------------------------------------------------
@@ -149,11 +149,11 @@ def _from_adapter(sweep: Sweep, store: Store) -> Teller:
         )
     assert story.adapter is not None
     file = _adapter_file(Path(story.adapter).expanduser())
-    folder = find_folder(models.bases[name].path)
+    weights = base_weights(sweep.settings, name)
     spec = AdapterSpec(
         file.parent.name if file.name == ADAPTER_FILE else file.stem,
         digest_of(file.read_bytes()),
-        BaseSpec(name, weights_digest(folder)),
+        BaseSpec(name, weights.digest),
     )
     _keep(file, spec, store)
     images = replace(
@@ -161,7 +161,7 @@ def _from_adapter(sweep: Sweep, store: Store) -> Teller:
         resolution=sweep.settings.resolution or models.bases[name].resolution,
     )  # fmt: skip
     about = {"adapter": story.adapter, "base": name, "why": "named by story.adapter"}
-    return Teller(replace(sweep, bases={name: folder}), images, about)
+    return Teller(replace(sweep, bases={name: weights}), images, about)
 
 
 def _adapter_file(path: Path) -> Path:
