@@ -105,7 +105,7 @@ GIVEN: list[tuple[str, Callable[[Path], Path], list[str]]] = [
     ("cut folder", folder_of("sd15", cut_vae), ["vae", "cut short", "fetch it again"]),
     ("empty file", file_of("a.safetensors", b""), ["a.safetensors", "0 bytes", "fetch it again"]),
     ("a web page", file_of("a.safetensors", b"<!doctype html>" * 9), ["web page"]),
-    ("a pointer", file_of("a.safetensors", LFS), ["a.safetensors", "72 bytes", "point at the file"]),
+    ("a pointer", file_of("a.safetensors", LFS), ["72 bytes", "point at the file"]),
     ("sdxl file", checkpoint(UNET, VAE, SDXL), ["SDXL-type", "sd15", "models.bases.sdxl.path="]),
     ("sdxl folder", folder_of("sdxl"), ["SDXL-type", "sd15", "method.base=sdxl"]),
     ("adapter", checkpoint(LORA), ["an adapter, not a base", "story.adapter"]),
@@ -183,13 +183,14 @@ def test_an_encoder_s_file_that_is_none(
 # -- the hub ---------------------------------------------------------------------------------------
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
 class FakeHub:
     """Stands in for the hub and its cache: serves the embedded models as one repository's files."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cache: Path, served: Path) -> None:
-        self.folder = (
-            cache / "models--OWNER--NAME" / "snapshots" / ("0123456789abcdef" * 2 + "01234567")
-        )
+        self.folder = cache / "models--OWNER--NAME" / "snapshots" / COMMIT
         self.served, self.error = served, None
         self.asked: list[dict[str, Any]] = []
         monkeypatch.setattr(huggingface_hub, "snapshot_download", self.download)
