@@ -216,12 +216,14 @@ def card_on(swept: Path, folder: Path, path: str) -> str:
     """The card that the best cell would have, had its base come from `path`."""
     sweep, store = load_sweep([f"root={swept}", "name=small"]), Store(swept)
     chosen = find_chosen(sweep, store)
-    ground = replace(chosen.ground, path=path)
+    weights, source = chosen.ground.weights, "disk" if Path(path).is_dir() else "hub"
+    pipeline = replace(weights.pipeline, name=path, source=source)
+    ground = replace(chosen.ground, weights=replace(weights, pipeline=pipeline))
     chosen = replace(chosen, ground=ground)
-    weights = Weights("lora", "UnicornGirl-kohya.safetensors", None)
-    code = python_code(chosen, weights, store, ".")
+    written = Weights("lora", "UnicornGirl-kohya.safetensors", None)
+    code = python_code(chosen, written, store, ".")
     folder.mkdir()
-    write_card(chosen, weights, code, ground.licence, [], folder)
+    write_card(chosen, written, code, ground.licence, [], folder)
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -232,6 +234,9 @@ def test_a_card_on_a_published_base_names_it_and_its_licence(swept: Path, tmp_pa
     assert (told["base_model"], told["license"]) == (name, "openrail++")
     assert f'from_pretrained("{name}", dtype=torch.float16).to("cuda")' in card
     assert "<lora:UnicornGirl-kohya:1>" in card
+    pinned = card_on(swept, tmp_path / "pinned", f"{name}@abc123")
+    assert f'from_pretrained("{name}", revision="abc123", dtype=torch.float16)' in pinned
+    assert header(tmp_path / "pinned")["base_model"] == name
     assert "models/loras" in card
 
 
