@@ -83,10 +83,17 @@ def is_complete(folder: Path, what: str, variant: str, *, weights: bool) -> bool
     if not weights:
         return True
     if what != "base":
-        return any(folder.glob(_large(what, variant)[0]))
+        return any(folder.glob(LARGE[what][0]))
     parts = [part for part in ("unet", "vae", "text_encoder") if (folder / part).is_dir()]
-    ending = f"*.{variant}*.safetensors" if variant else "*.safetensors"
-    return "unet" in parts and all(any((folder / part).glob(ending)) for part in parts)
+    return "unet" in parts and all(
+        any(variant_of(path) == variant for path in (folder / part).glob("*.safetensors"))
+        for part in parts
+    )
+
+
+def variant_of(path: Path) -> str:
+    """`fp16` of `model.fp16.safetensors` and `model.fp16-00001-of-00002.safetensors`."""
+    return path.stem.partition(".")[2].partition("-")[0]
 
 
 def _explained(name: str, what: str, variant: str, error: Exception) -> ModelsError:

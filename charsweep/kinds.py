@@ -79,6 +79,11 @@ def _kind_of_file(file: Path) -> str:
     return kind
 
 
+def marks_of(file: Path) -> set[str]:
+    """What a single file may say of its training: `v_pred`, and `ztsnr` for noise at the end."""
+    return {"v_pred", "ztsnr"} & tensor_shapes(file).keys()
+
+
 def has_vae(path: Path) -> bool:
     """Whether a pipeline has its own autoencoder; some single files leave it out."""
     return path.is_dir() or _any(tensor_shapes(path), VAE)

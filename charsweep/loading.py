@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from charsweep.bases import Base, quiet
 from charsweep.errors import ModelsError
-from charsweep.kinds import configs_of, pipeline_kind
+from charsweep.kinds import configs_of, marks_of, pipeline_kind
 from charsweep.ready import ready
 from charsweep.specs import BaseSpec
 from charsweep.tensorfile import tensor_shapes
@@ -71,8 +71,8 @@ def _pipeline(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> Any:
         str(path), config=str(weights.configs), dtype=torch.float32, local_files_only=True,
         **parts, **tokenizers,
     )  # fmt: skip
-    marks = tensor_shapes(path)
-    if "v_pred" in marks:  # the one thing about its training that a file may say of itself
+    marks = marks_of(path)
+    if "v_pred" in marks:
         zero_snr = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
         pipeline.scheduler = type(pipeline.scheduler).from_config(
             pipeline.scheduler.config, prediction_type="v_prediction",

@@ -164,17 +164,14 @@ def find_folder(name: str) -> Path:
 
 def weight_files(folder: Path, variant: str = "") -> list[Path]:
     """The safetensors below a folder that are of a variant; those of others are not read."""
-    return [path for path in sorted(folder.rglob("*.safetensors")) if _variant(path) == variant]
-
-
-def _variant(path: Path) -> str:
-    """`fp16` of `model.fp16.safetensors` and `model.fp16-00001-of-00002.safetensors`."""
-    return path.stem.partition(".")[2].partition("-")[0]
+    return [
+        path for path in sorted(folder.rglob("*.safetensors")) if hub.variant_of(path) == variant
+    ]
 
 
 def _only_variant(folder: Path) -> str:
     """`fp16` for a folder that holds nothing else; full precision is preferred."""
-    found = {_variant(path) for path in folder.rglob("*.safetensors")}
+    found = {hub.variant_of(path) for path in folder.rglob("*.safetensors")}
     return "fp16" if "fp16" in found and "" not in found else ""
 
 

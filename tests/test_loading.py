@@ -158,6 +158,18 @@ def test_half_precision_files_are_read_where_they_are_alone_or_asked_for(tmp_pat
     assert load(again, tmp_path).digest() == original.digest()
 
 
+def test_a_published_folder_s_safety_checker_is_not_wanted(tmp_path: Path) -> None:
+    """Its file in model_index.json is neither fetched nor loaded, nor anything else it names."""
+    shutil.copytree(WEIGHTS / "sd15", tmp_path / "base")
+    path = tmp_path / "base" / "model_index.json"
+    index = json.loads(path.read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    path.write_text(json.dumps({**index, "requires_safety_checker": True}))
+    base = load(tmp_path / "base", tmp_path)
+    assert base.digest() == load("embedded:weights/sd15", tmp_path).digest()
+
+
 @pytest.mark.usefixtures("shrunk")
 def test_planning_and_a_run_with_models_random(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

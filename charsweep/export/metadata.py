@@ -11,14 +11,15 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import charsweep
 from charsweep.adapterfile import layers_in, targets_in
 from charsweep.export.chosen import Chosen, Ground
+from charsweep.kinds import marks_of
 from charsweep.specs import Plugin, TrajectorySpec
 from charsweep.store import read_json
+from charsweep.weights import BaseWeights
 
 ALGORITHMS = {"loha": "loha", "lokr": "lokr"}  # LyCORIS' names; a LoRA is sd-scripts' own
 ORIGINAL_CODE = "https://github.com/Stability-AI/generative-models"
@@ -128,12 +129,14 @@ def is_second(ground: Ground) -> bool:
 
 def sd_version(ground: Ground) -> str:
     version = "sd_v2" if is_second(ground) else "sd_v1"
-    return f"{version}_v" if prediction(ground.weights.configs) == "v" else version
+    return f"{version}_v" if prediction(ground.weights) == "v" else version
 
 
-def prediction(folder: Path) -> str:
+def prediction(weights: BaseWeights) -> str:
     """What the base was made to predict: "epsilon" or "v"."""
-    config = read_json(folder / "scheduler" / "scheduler_config.json")
+    if weights.path.is_file():
+        return "v" if "v_pred" in marks_of(weights.path) else "epsilon"
+    config = read_json(weights.configs / "scheduler" / "scheduler_config.json")
     return "v" if config.get("prediction_type") == "v_prediction" else "epsilon"
 
 
@@ -142,7 +145,7 @@ def modelspec(
 ) -> dict[str, str]:  # fmt: skip
     assert chosen.ground is not None
     ground, character = chosen.ground, chosen.trajectory.character
-    size, sees = chosen.trajectory.resolution, prediction(ground.weights.configs)
+    size, sees = chosen.trajectory.resolution, prediction(ground.weights)
     second = "stable-diffusion-v2-768-v" if sees == "v" else "stable-diffusion-v2-512"
     first = second if is_second(ground) else "stable-diffusion-v1"
     architecture = "stable-diffusion-xl-v1-base" if ground.kind == "sdxl" else first
