@@ -78,7 +78,11 @@ class BaseWeights:
         shapes: Shapes = {}
         for file in files:
             shapes.setdefault(file.parent.name, {}).update(tensor_shapes(file))
-        return shapes or architectures.shapes_of(architectures.OF_KIND[self.kind])
+        return (
+            shapes
+            if "unet" in shapes
+            else architectures.shapes_of(architectures.OF_KIND[self.kind])
+        )
 
 
 def find_base(
