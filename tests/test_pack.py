@@ -395,3 +395,14 @@ def test_a_width_is_measured_once_and_then_kept(tmp_path: Path) -> None:
     (folder,) = (tmp_path / "sweeps/store").glob("dreambooth_lora-*")
     stored = json.loads((folder / "spec.json").read_text())
     assert stored["spec"]["pack"] == measured["width"]
+
+
+def test_a_packs_trials_know_what_they_would_take_alone(tmp_path: Path) -> None:
+    """A pass of eight slots takes longer than a trial's own step; its cell says the latter."""
+    _, store, (result,) = execute(tmp_path, "train_steps=4")
+    folder = store.folder / result.trajectory
+    (run,) = json.loads((folder / "provenance.json").read_text())["runs"]
+    rows = (folder / "loss.csv").read_text().splitlines()[1:]
+    passes = sum(float(row.split(",")[4]) for row in rows)
+    assert result.train_seconds == pytest.approx(4 * run["seconds_per_step_alone"], abs=1e-3)
+    assert result.train_seconds < passes

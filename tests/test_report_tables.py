@@ -269,3 +269,31 @@ def test_markdown_stays_in_its_cell(text: str) -> None:
     assert "\n" not in escaped
     assert not re.search(r"(?<!\\)[|*_`\[\]]", escaped)
     assert "<" not in escaped
+
+
+def test_what_reads_no_prompts_wins_nothing_that_it_was_not_asked_for(methods: FakeSweep) -> None:
+    """The GAN copies one drawing: the highest identity of all, and no prompt to follow."""
+    methods.cells[-1]["scores"] |= {"dino": 0.99, "diversity": 0.01}
+    methods.report()
+    page = (methods.folder / "report" / "verdicts.md").read_text("utf-8")
+    verdict = page.partition("## Verdict")[2].partition("##")[0]
+    first = next(line for line in verdict.splitlines() if "best on identity" in line)
+    assert "gan" not in first
+    assert "gan is not ranked, because it has no CLIP-T: it reaches DINO 0.990" in verdict
+    found = {row["advantage"]: row for row in rows_of(methods, "advantages")}
+    assert found["Best on identity"]["who"] == "dreambooth"
+    assert found["Lightest"]["next"] == "gan"  # costs are for all
+
+
+def test_a_methods_best_is_its_best_quality_before_its_highest_identity(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {"method": ["lora", "dreambooth"], "lr": [0.01, 0.001]})
+    for method, lr, identity, quality in [
+        ("lora", 0.01, 0.9, 0.0),  # over-trained
+        ("lora", 0.001, 0.7, 0.4),
+        ("dreambooth", 0.01, 0.6, 0.0),
+        ("dreambooth", 0.001, 0.5, 0.0),
+    ]:
+        sweep.add(method=method, lr=lr, scores={"dino": identity, "quality_ratio": quality})
+    sweep.report()
+    best = {row["method"]: float(row["lr"]) for row in rows_of(sweep, "comparison")[:2]}
+    assert best == {"lora": 0.001, "dreambooth": 0.01}
