@@ -111,14 +111,16 @@ def what_it_is(chosen: Chosen) -> dict[str, Any]:
 
 def how_it_draws(chosen: Chosen) -> dict[str, Any]:
     images = chosen.images
+    prompts, seeds = len(images.prompts), len(images.seeds)
     return {
         "is_prompted": chosen.is_prompted,
         "sampler": images.sampler.name,
         "inference_steps": images.inference_steps,
         "guidance": f"{images.guidance_scale:g}",
         "resolution": images.resolution,
-        "prompts": len(images.prompts),
-        "seeds": len(images.seeds),
+        "exam": f"{prompts} prompts × {seeds} seeds"
+        if chosen.is_prompted
+        else f"{prompts * seeds} images",
     }
 
 
