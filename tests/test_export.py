@@ -15,6 +15,7 @@ import yaml
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 from small import loaded_after, small
 
 from charsweep.__main__ import main
@@ -31,6 +32,7 @@ from charsweep.export.write import export
 from charsweep.results import read_results
 from charsweep.store import Store, read_json
 from charsweep.story.choose import cells_in_order
+from charsweep.weights import Weights as Source
 
 ADAPTER = "pytorch_lora_weights.safetensors"
 
@@ -212,13 +214,15 @@ def test_what_cannot_be_exported_is_said(swept: Path, tmp_path: Path) -> None:
         exported(swept, "export.push=nobody")
 
 
-def card_on(swept: Path, folder: Path, path: str) -> str:
+def card_on(swept: Path, folder: Path, path: str, vae: Source | None = None) -> str:
     """The card that the best cell would have, had its base come from `path`."""
     sweep, store = load_sweep([f"root={swept}", "name=small"]), Store(swept)
     chosen = find_chosen(sweep, store)
-    weights, source = chosen.ground.weights, "disk" if Path(path).is_dir() else "hub"
-    pipeline = replace(weights.pipeline, name=path, source=source)
-    ground = replace(chosen.ground, weights=replace(weights, pipeline=pipeline))
+    weights, source = chosen.ground.weights, "disk" if Path(path).exists() else "hub"
+    file = Path(path) if Path(path).exists() else weights.path
+    pipeline = replace(weights.pipeline, name=path, source=source, path=file)
+    taught = replace(weights, pipeline=pipeline, vae=vae)
+    ground = replace(chosen.ground, weights=taught)
     chosen = replace(chosen, ground=ground)
     written = Weights("lora", "UnicornGirl-kohya.safetensors", None)
     code = python_code(chosen, written, store, ".")
@@ -249,6 +253,28 @@ def test_a_card_on_a_folder_of_one_s_own_keeps_where_it_lies(swept: Path, tmp_pa
     told = header(tmp_path / "card")
     assert (told["license"], told["license_name"]) == ("other", "that-of-the-base")
     assert "base_model" not in told
+
+
+def test_a_card_on_a_base_with_another_autoencoder_loads_it(swept: Path, tmp_path: Path) -> None:
+    name = "madebyollin/sdxl-vae-fp16-fix"
+    vae = Source(f"{name}@abc", "vae", tmp_path / "nowhere", "", source="hub")
+    card_on(swept, tmp_path / "card", "stabilityai/stable-diffusion-xl-base-1.0", vae)
+    code = code_of(tmp_path / "card")
+    call = f'from_pretrained("{name}", revision="abc", dtype=torch.float16)'
+    assert f"vae = AutoencoderKL.{call}" in code
+    assert 'dtype=torch.float16, vae=vae).to("cuda")' in code
+    compile(code, "card", "exec")
+
+
+def test_a_card_on_a_single_file_says_what_the_file_says(swept: Path, tmp_path: Path) -> None:
+    file = tmp_path / "my_base.safetensors"
+    save_file({"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, file)
+    card_on(swept, tmp_path / "card", str(file))
+    code = code_of(tmp_path / "card")
+    assert 'from_single_file("PATH/my_base.safetensors", dtype=torch.float16).to("cuda")' in code
+    assert 'prediction_type="v_prediction"' in code
+    assert "rescale_betas_zero_snr=True" in code
+    compile(code, "card", "exec")
 
 
 def test_convolutions_have_their_own_words(swept: Path) -> None:

@@ -15,10 +15,10 @@ from diffusers.loaders.lora_conversion_utils import (
 from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
 from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from published import stable_diffusion_xl
 from safetensors.torch import load_file, save_file
 from small import weights_at
 from torch import nn
+from true_shapes import modules
 
 from charsweep.adapterfile import ADAPTER_FILE
 from charsweep.bases import Base, quiet
@@ -176,7 +176,7 @@ def test_layers_of_stable_diffusion_xl(layer: str, name: str) -> None:
 
 def test_diffusers_finds_every_layer_of_stable_diffusion_xl() -> None:
     """The true U-Net has blocks without attention and a middle, which the embedded one lacks."""
-    unet = stable_diffusion_xl()["unet"]
+    unet = modules("sdxl")["unet"]
     layers = {n for n, m in unet.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
     assert len(layers) == 794
     names = {f"lora_unet_{original_name(n, 2).replace('.', '_')}" for n in layers}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from published import stable_diffusion, stable_diffusion_xl
 from small import sweep_of, weights_at
+from true_shapes import modules
 
 from charsweep import cost
 from charsweep.bases import Base
@@ -69,8 +69,8 @@ def test_an_adapter_is_as_large_as_planned_to_the_byte(
 
 
 def test_sizes_for_stable_diffusion(template: TrajectorySpec) -> None:
-    modules, base = stable_diffusion(), "random:sd15"
-    parameters = {name: sum(p.numel() for p in one.parameters()) for name, one in modules.items()}
+    parts, base = modules("sd15"), "random:sd15"
+    parameters = {name: sum(p.numel() for p in one.parameters()) for name, one in parts.items()}
     assert parameters == {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}
     adapter = {"adapter": "lora", "rank": 4, "alpha": 4.0, "target_modules": tuple(ATTENTION)}
     numbers = 797_184  # of rank 4 on the 128 layers of 32 attentions
@@ -82,8 +82,8 @@ def test_sizes_for_stable_diffusion(template: TrajectorySpec) -> None:
 
 
 def test_sizes_for_stable_diffusion_xl(template: TrajectorySpec) -> None:
-    modules, base = stable_diffusion_xl(), "random:sdxl"
-    parameters = {name: sum(p.numel() for p in one.parameters()) for name, one in modules.items()}
+    parts, base = modules("sdxl"), "random:sdxl"
+    parameters = {name: sum(p.numel() for p in one.parameters()) for name, one in parts.items()}
     assert parameters["unet"] == 2_567_463_684
     adapter = {"adapter": "lora", "rank": 4, "alpha": 4.0, "target_modules": tuple(ATTENTION)}
     numbers = 5_806_080  # of rank 4 on the 560 layers of 140 attentions

@@ -5,11 +5,15 @@ The tests run what is written here.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from charsweep.adapterfile import ADAPTER_FILE
 from charsweep.export.chosen import Chosen, Ground
 from charsweep.export.weights import PIPELINE_INDEX, Weights
+from charsweep.kinds import marks_of
 from charsweep.plugins import resolve
 from charsweep.store import Store, read_json
+from charsweep.weights import Weights as Source
 
 HERE = "."
 PIPELINES = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
@@ -44,15 +48,13 @@ def loading_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> 
     if weights.kind == "pipeline":
         index = read_json(store.snapshot(chosen.images.snapshot) / PIPELINE_INDEX)
         name = index["_class_name"]
-        loaded = f'pipeline = {name}.from_pretrained("{place}")'
-        return "\n".join([f"from diffusers import {name}", "", loaded, drawn(chosen)])
+        made = f'pipeline = {name}.from_pretrained("{place}")'
+        return "\n".join([f"from diffusers import {name}", "", made, drawn(chosen)])
     if chosen.ground is None:
         method = chosen.trajectory.method
         loading = getattr(resolve(method.target), "loading", None)
         return None if loading is None else str(loading)
-    name = PIPELINES[chosen.ground.kind]
-    imports, source = source_of(chosen.ground)
-    first = ["import torch", f"from diffusers import {name}", *imports]
+    first, base = base_lines(chosen.ground)
     put_on = f'pipeline.load_lora_weights("{place}", weight_name="{ADAPTER_FILE}")'
     if weights.kind == "factored":
         put_on = FACTORED
@@ -61,21 +63,52 @@ def loading_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> 
             "from peft import PeftConfig, set_peft_model_state_dict",
             "from safetensors.torch import load_file",
         ]  # fmt: skip
-    way = "from_single_file" if chosen.ground.is_file else "from_pretrained"
-    base = f"pipeline = {name}.{way}({source})"
-    if not chosen.ground.is_embedded:
-        base += '.to("cuda")'
-    return "\n".join([*first, "", base, put_on, drawn(chosen)])
+    return "\n".join([*first, "", *base, put_on, drawn(chosen)])
 
 
-def source_of(ground: Ground) -> tuple[list[str], str]:
-    """What to import for the base, and how it is named."""
+def base_lines(ground: Ground) -> tuple[list[str], list[str]]:
+    """Imports, and lines that make `pipeline`, the untaught base as it was trained on."""
+    name, vae = PIPELINES[ground.kind], ground.weights.vae
+    names = f"AutoencoderKL, {name}" if vae else name
+    imports = ["import torch", f"from diffusers import {names}"]
+    own = [f"vae = AutoencoderKL.{loaded(vae, part='vae')}"] if vae else []
+    more = "vae=vae" if vae else ""
     if ground.is_embedded:
         path = ground.path.partition(":")[2]
-        return ["from charsweep.embedded import FOLDER"], f'FOLDER / "{path}", dtype=torch.float32'
-    named = ground.hub_id or f"PATH/{ground.title}"
-    pinned = f'revision="{ground.revision}", ' if ground.revision else ""
-    return [], f'"{named}", {pinned}dtype=torch.float16'
+        words = ", ".join(filter(None, [f'FOLDER / "{path}"', "dtype=torch.float32", more]))
+        return (
+            [*imports, "from charsweep.embedded import FOLDER"],
+            [*own, f"pipeline = {name}.from_pretrained({words})"],
+        )
+    made = f'pipeline = {name}.{loaded(ground.weights.pipeline, more)}.to("cuda")'
+    return imports, [*own, made, *scheduler(ground)]
+
+
+def loaded(weights: Source, more: str = "", part: str = "") -> str:
+    """The call that loads weights from the hub, or from a folder or file whose place is private."""
+    named, _, revision = weights.name.partition("@")
+    if weights.source != "hub":
+        named, revision = f"PATH/{Path(weights.name).name}", ""
+    way = "from_single_file" if weights.path.is_file() else "from_pretrained"
+    words = [
+        f'"{named}"',
+        f'revision="{revision}"' if revision else "",
+        f'subfolder="{part}"' if part and (weights.path / part / "config.json").exists() else "",
+        "dtype=torch.float16",
+        more,
+    ]
+    return f"{way}({', '.join(filter(None, words))})"
+
+
+def scheduler(ground: Ground) -> list[str]:
+    """What a single file says of its training and diffusers does not read."""
+    marks = marks_of(ground.weights.path) if ground.is_file else set()
+    if "v_pred" not in marks:
+        return []
+    words = ['    pipeline.scheduler.config, prediction_type="v_prediction",']
+    if "ztsnr" in marks:
+        words.append('    rescale_betas_zero_snr=True, timestep_spacing="trailing",')
+    return ["pipeline.scheduler = type(pipeline.scheduler).from_config(", *words, ")"]
 
 
 def drawn(chosen: Chosen) -> str:
