@@ -39,7 +39,7 @@ class CellResult:
     sample_seconds: float | None
     seconds_per_step: float | None
     peak_memory_mb: float | None
-    energy_wh: float | None = None  # paid here, like paid_seconds
+    energy_wh: float | None = None  # of the cell by itself, like train_seconds; an estimate
     co2_g: float | None = None
 
 

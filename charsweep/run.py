@@ -111,15 +111,13 @@ class Run:
     def _add(self, result: CellResult, energy: Energy | None) -> CellResult:
         """Put a result into the books: its trial, and what it cost here over all commands."""
         earlier = self.results.get(result.cell)
-        watt_hours = grams = None
-        if energy:
-            watt_hours, grams = energy_of(result.paid_seconds, energy)
+        watt_hours, grams = energy_alone(result, earlier, energy)
         done = replace(
             result,
             trial=self.study.number(result),
             paid_seconds=round(result.paid_seconds + (earlier.paid_seconds if earlier else 0.0), 3),
-            energy_wh=added(watt_hours, earlier.energy_wh if earlier else None),
-            co2_g=added(grams, earlier.co2_g if earlier else None),
+            energy_wh=watt_hours,
+            co2_g=grams,
         )
         self.results[result.cell] = done
         append_result(self.sweep.folder / "cells.jsonl", done)
@@ -155,8 +153,18 @@ class Run:
         write_results(self.sweep.folder / "cells.jsonl", in_order(self.sweep, self.results))
 
 
-def added(one: float | None, other: float | None) -> float | None:
-    return one if other is None else other if one is None else one + other
+def energy_alone(
+    result: CellResult, earlier: CellResult | None, energy: Energy | None
+) -> tuple[float | None, float | None]:
+    """What a cell would take by itself, like its seconds: watt-hours and grams of CO2.
+
+    So that cells compare, whoever paid for what they share; as it was reckoned first.
+    """
+    if earlier and earlier.energy_wh is not None:
+        return earlier.energy_wh, earlier.co2_g
+    if energy is None or result.train_seconds is None:
+        return None, None
+    return energy_of(result.train_seconds + (result.sample_seconds or 0.0), energy)
 
 
 def energy_record(
