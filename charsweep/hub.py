@@ -149,12 +149,15 @@ def how_to_fetch(name: str, what: str, variant: str = "") -> str:
     ending = f"*.{variant}.safetensors" if variant else "*.safetensors"
     # a base's repository has single-file copies at its top, which are not needed
     files = ("model_index.json", "*/*.json", "*/*.txt", f"*/{ending}")
-    wanted = " ".join(f"'{one}'" for one in (files if what == "base" else ("*.json", ending)))
+    chosen = files if what == "base" else ("*.json", ending)
+    wanted = " ".join(f"--include '{one}'" for one in chosen)
+    if what == "base" and not variant:
+        wanted += " --exclude '*.fp16.*' --exclude '*.non_ema.*'"
     setting = {"base": "models.bases.NAME.path", "vae": "models.bases.NAME.vae"}.get(
         what, f"models.encoders.{what}.path"
     )
     return (
-        f"Where there is a network, run `hf download {repository}{pinned} --include {wanted} "
+        f"Where there is a network, run `hf download {repository}{pinned} {wanted} "
         f"--local-dir FOLDER`, copy FOLDER here and set {setting}=FOLDER; or "
         "use models=embedded (small, ships with charsweep) or models=random (true sizes, untaught)"
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +13,12 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import errors
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
 from small import EXAM
 
 from charsweep import embedded
+from charsweep import hub as charsweep_hub
 from charsweep.__main__ import main
 
 WEIGHTS = embedded.FOLDER / "weights"
@@ -206,11 +208,12 @@ class FakeHub:
                 raise errors.LocalEntryNotFoundError("not cached")
             return str(self.folder)
         self.asked.append({"repository": repository, **asked})
-        for path in self.served.rglob("*"):
-            name = path.relative_to(self.served).as_posix()
-            if path.is_file() and any(fnmatch.fnmatch(name, p) for p in asked["allow_patterns"]):
-                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, self.folder / name)
+        names = [p.relative_to(self.served).as_posix() for p in self.served.rglob("*.*")]
+        for name in filter_repo_objects(
+            names, allow_patterns=asked["allow_patterns"], ignore_patterns=asked["ignore_patterns"]
+        ):
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self.served / name, self.folder / name)
         return str(self.folder)
 
     @property
@@ -253,6 +256,22 @@ def test_a_revision_and_a_variant_are_other_weights(hub: FakeHub, tmp_path: Path
     }
     assert hub.folder.name[:16] in digests
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize("variant", ["", "fp16"])
+def test_only_files_of_the_variant_are_fetched(variant: str, hub: FakeHub, tmp_path: Path) -> None:
+    shutil.copytree(WEIGHTS / "sdxl", tmp_path / "served")
+    for path in list((tmp_path / "served").rglob("*.safetensors")):
+        for other in (".fp16", ".non_ema"):
+            shutil.copy(path, path.with_suffix(f"{other}.safetensors"))
+        shutil.copy(path, path.with_suffix(".bin"))
+        shutil.copy(path, tmp_path / "served" / "whole.safetensors")
+    hub.served = tmp_path / "served"
+    folder = charsweep_hub.find("OWNER/NAME", "base", variant, weights=True)
+    assert len(hub.weights) == 4
+    assert all(charsweep_hub.variant_of(path) == variant for path in hub.weights)
+    assert not list(folder.rglob("*.bin"))
+    assert not list(folder.glob("*.safetensors"))
 
 
 def answered(kind: type[errors.HfHubHTTPError], status: int) -> Exception:
@@ -326,3 +345,40 @@ def test_models_hub_without_a_network(tmp_path: Path, capsys: pytest.CaptureFixt
     for word in ("stabilityai/stable-diffusion-xl-base-1.0", "HF_HUB_OFFLINE", "hf download",
                  "--revision 4621659", "--local-dir FOLDER", "models=random"):  # fmt: skip
         assert word in message
+
+
+def test_the_command_that_is_printed_is_one_that_the_hub_s_program_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import huggingface_hub.cli.download
+    import huggingface_hub.cli.hf
+
+    asked: dict[str, Any] = {}
+
+    def snapshot_download(**words: Any) -> str:
+        asked.update(words)
+        return "FOLDER"
+
+    monkeypatch.setattr(huggingface_hub.cli.download, "snapshot_download", snapshot_download)
+    printed = charsweep_hub.how_to_fetch("OWNER/NAME@abc", "base").split("`")[1]
+    monkeypatch.setattr("sys.argv", shlex.split(printed))
+    with pytest.raises(SystemExit) as left:
+        huggingface_hub.cli.hf.main()
+    assert left.value.code in (0, None)
+    assert (asked["repo_id"], asked["revision"]) == ("OWNER/NAME", "abc")
+    files = list(
+        filter_repo_objects(
+            PUBLISHED,
+            allow_patterns=asked["allow_patterns"],
+            ignore_patterns=asked["ignore_patterns"],
+        )
+    )
+    assert files == [name for name in PUBLISHED if not name.endswith(UNWANTED)]
+
+
+UNWANTED = (".bin", ".fp16.safetensors", "pruned.safetensors", ".ckpt", ".md")
+PUBLISHED = [
+    "README.md", "model_index.json", "unet/config.json", "v1-5-pruned.safetensors", "v1-5.ckpt",
+    "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.bin", "tokenizer/merges.txt", "tokenizer/vocab.json",
+]  # fmt: skip
