@@ -1,4 +1,8 @@
-"""One step of each fine-tuning method on bases of the published sizes, with random weights."""
+"""One step of each fine-tuning method on bases of the published sizes, with random weights.
+
+On two CPU cores: DreamBooth on SD 1.5 in 2.5 minutes and 19.7 GiB, adapters on SDXL in 2 minutes
+and 17.8 GiB, most of it for making and loading the weights.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small import sweep_of
+from small import command, sweep_of
 
 from charsweep import cost
-from charsweep.__main__ import main
 from charsweep.results import read_results
 from charsweep.store import Store
 
@@ -23,7 +26,7 @@ WORDS = [
     "exam.prompts=['a picture of {subject} jumping']", "exam.seeds=[0]", "sampler.batch_width=1",
     "runtime.tracking=false", "runtime.energy=false",
 ]  # fmt: skip
-NEEDED = {"dreambooth": 20, "lora": 17, "dreambooth_lora": 17}  # GiB, in float32 with AdamW
+NEEDED = {"dreambooth": 20, "lora": 18, "dreambooth_lora": 18}  # GiB, in float32 with AdamW
 
 
 def available_gib() -> float:
@@ -50,7 +53,8 @@ def test_one_step_at_the_true_size(method: str, root: Path) -> None:
     words = [*WORDS, f"method={method}", f"name={method}"]
     if method == "dreambooth":
         words.append("method.prior_weight=0")  # its class pictures would take an hour here
-    assert main([*words, f"root={root}"]) == 0
+    done = command(*words, f"root={root}", timeout=3600)  # which gives all its memory back
+    assert done.returncode == 0, done.stderr
     (result,) = read_results(root / "sweeps" / method / "cells.jsonl").values()
     assert result.state == "finished"
     sweep, store = sweep_of(root, *words), Store(root)
