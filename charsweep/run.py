@@ -19,6 +19,7 @@ from charsweep.progress import View, out
 from charsweep.record import in_order, known_record, new_record, now, references
 from charsweep.report import write_report, write_report_together
 from charsweep.results import CellResult, json_line, read_results, write_results
+from charsweep.search import check
 from charsweep.store import Store, unwritable, write_json
 from charsweep.study import Study, open_study
 from charsweep.track import Tracker, fetch, read_runs, rebuild, start
@@ -36,6 +37,7 @@ class Engine(Protocol):
 
 def run(sweep: Sweep) -> Path:
     """Do what is missing of a sweep; returns the report's page."""
+    check(sweep)
     store = Store(sweep.root)
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
@@ -53,10 +55,10 @@ class Run:
 
     def __init__(self, sweep: Sweep, store: Store) -> None:
         self.sweep, self.store = sweep, store
+        self.study: Study = open_study(sweep)  # first: it may refuse
         plan = plan_work(sweep.cells, store, sweep.truth)
         self.record = new_record(sweep, store, cost.summary(plan, store, dict(sweep.bases)))
         out(describe_plan(sweep, self.record["plan"]))
-        self.study: Study = open_study(sweep)
         self.known = known_record(sweep)
         self.earlier = read_results(sweep.folder / "cells.jsonl")
         self.results = dict(self.earlier)
@@ -254,6 +256,7 @@ def measure_widths(sweep: Sweep) -> None:
 
 def show_plan(sweep: Sweep) -> None:
     """Print what would be done, reused and paid; writes nothing."""
+    check(sweep)
     store = Store(sweep.root)
     plan = plan_work(sweep.cells, store, sweep.truth)
     out(describe_plan(sweep, cost.summary(plan, store, dict(sweep.bases))))

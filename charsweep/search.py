@@ -71,10 +71,7 @@ class Search:
         self.sweep = sweep
         self.search = sweep.settings.search
         self.space = {name: distribution_of(axis) for name, axis in sweep.axes.items()}
-        pruner = NopPruner()
-        if self.search.pruner:
-            pruner = make(self.search.pruner, "pruner", BasePruner)
-        self.trials = Trials(sweep, self._sampler(0), pruner)
+        self.trials = Trials(sweep, sampler_of(sweep, 0), pruner_of(sweep))
         self._asked: dict[str, list[FrozenTrial]] = {}
 
     @property
@@ -164,7 +161,7 @@ class Search:
         if begun == 0 and self._running():
             return
         for number in range(asked, min(asked - begun + self.search.at_once, self.search.trials)):
-            self.trials.study.sampler = self._sampler(number)
+            self.trials.study.sampler = sampler_of(self.sweep, number)
             self.trials.study.ask(self.space)
 
     def _running(self) -> list[FrozenTrial]:
@@ -187,13 +184,27 @@ class Search:
     def _last(self, trial: FrozenTrial) -> int:
         return int(trial.params.get("train_steps", self.sweep.settings.train_steps))
 
-    def _sampler(self, number: int) -> BaseSampler:
-        assert self.search.sampler is not None
-        settings = dict(self.search.sampler)
-        if "seed" in inspect.signature(resolve(str(settings.get("_target_")))).parameters:
-            settings = {"seed": self.sweep.settings.seed + number, **settings}
-        sampler: BaseSampler = make(settings, "sampler", BaseSampler)
-        return sampler
+
+def check(sweep: Sweep) -> None:
+    """ConfigError for a sampler or pruner that is none, before anything is written."""
+    if not sweep.settings.search.is_grid:
+        sampler_of(sweep, 0)
+        pruner_of(sweep)
+
+
+def sampler_of(sweep: Sweep, number: int) -> BaseSampler:
+    """The sampler that asks for the trial of that number."""
+    settings = dict(sweep.settings.search.sampler or {})
+    if "seed" in inspect.signature(resolve(str(settings.get("_target_")))).parameters:
+        settings = {"seed": sweep.settings.seed + number, **settings}
+    sampler: BaseSampler = make(settings, "sampler", BaseSampler)
+    return sampler
+
+
+def pruner_of(sweep: Sweep) -> BasePruner:
+    settings = sweep.settings.search.pruner
+    pruner: BasePruner = make(settings, "pruner", BasePruner) if settings else NopPruner()
+    return pruner
 
 
 def make(settings: Mapping[str, Any], what: str, kind: type) -> Any:

@@ -21,7 +21,8 @@ EXAM = [
     "inference_steps=2",
     "sampler.batch_width=4",
 ]
-TIMES = ("train_seconds", "paid_seconds", "sample_seconds", "seconds_per_step", "peak_memory_mb")
+TIMES = ("train_seconds", "paid_seconds", "sample_seconds", "seconds_per_step", "peak_memory_mb",
+         "energy_wh", "co2_g")  # fmt: skip
 
 
 def small(root: Path, *overrides: str) -> list[str]:

@@ -7,8 +7,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from peft import LoraConfig
 from small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from torch import Tensor
@@ -24,6 +26,7 @@ from charsweep.methods.finetune import Batch, Desk, Students
 from charsweep.plan import plan_work
 from charsweep.plugins import resolve
 from charsweep.progress import View
+from charsweep.sample import Asked, Paint
 from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.store import LossRow, Store
 from charsweep.train import train
@@ -207,17 +210,23 @@ def test_images_that_are_no_numbers_are_a_divergence_of_their_own_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One image of the second set of three is not finite; the batches they share go on."""
-    from charsweep import sample
+    from charsweep.engine import local
 
-    plain, calls = sample.draw_batch, []
+    plain, calls = local.paint_with, []
 
-    def one_spoilt(spec: ImageSetSpec, base: Base, jobs: list) -> list:
-        images = plain(spec, base, jobs)
-        calls.append(spec)
-        taught = isinstance(spec.snapshot.source, TrajectorySpec)
-        return [images[0], None, *images[2:]] if taught and len(calls) == 4 else images
+    def spoiling(base: Base) -> Paint:
+        paint = plain(base)
 
-    monkeypatch.setattr(sample, "draw_batch", one_spoilt)
+        def one_spoilt(spec: ImageSetSpec, asked: list[Asked]) -> NDArray[np.float32]:
+            images = paint(spec, asked)
+            calls.append(spec)
+            if isinstance(spec.snapshot.source, TrajectorySpec) and len(calls) == 4:
+                images[1] = np.nan
+            return images
+
+        return one_spoilt
+
+    monkeypatch.setattr(local, "paint_with", spoiling)
     sweep, store, results = execute(tmp_path, "+axes.lr=[1e-2,1e-3,1e-4]", "train_steps=2")
     assert [result.state for result in results] == ["finished", "diverged", "finished"]
     assert not store.has_images(sweep.cells[1].images)

@@ -107,7 +107,7 @@ def test_an_added_value_trains_only_that_one(swept: Path) -> None:
         ("method.rank=8", "rank: 4 is not 8"),
         ("character.class_noun=boy", "class_noun"),
         ("sampler.guidance_scale=3", "guidance_scale"),
-        ("models.bases.sdxl.path=embedded:weights/sd15", "base.sdxl"),
+        ("models.bases.sdxl.vae=embedded:weights/sd15/vae", "base.sdxl"),
         ("max_grad_norm=0.5", "max_grad_norm"),
     ],
 )
