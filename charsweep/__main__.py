@@ -73,7 +73,7 @@ def ask_hydra(words: Sequence[str]) -> int:
     """Let Hydra answer --help, --cfg, --info and shell completion."""
     import hydra
 
-    from charsweep.config import CONF
+    from charsweep.compose import CONF
 
     sys.argv = ["charsweep", *words]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_nothing)()

@@ -140,8 +140,6 @@ def made_in(settings: Settings) -> Path:
 
 def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
     sampler, exam = settings.sampler, settings.exam
-    noun = character.class_noun
-    article = "an" if noun[:1].lower() in "aeiou" else "a"
     kind = resolve(settings.method.target)
     prompts = [p.replace("{subject}", character.identifier) for p in exam.prompts]
     way = Plugin(sampler.name, sampler.target or "", 1, sampler.settings)
@@ -170,7 +168,9 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         ),
         encoders=tuple(spec for spec, _ in encoders.values()),
         exam_prompts=tuple(
-            p.replace("{subject}", f"{article} {noun}") for p in exam.prompts if kind.prompted
+            p.replace("{subject}", character.spec.one_of_class)
+            for p in exam.prompts
+            if kind.prompted
         ),
     )
 

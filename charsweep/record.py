@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from charsweep.config import Axes, Part, Sweep
+from charsweep.compose import Axes
+from charsweep.config import Part, Sweep
 from charsweep.keys import canonical
 from charsweep.results import CellResult, scores_of
 from charsweep.settings import ALWAYS, Range

@@ -88,6 +88,12 @@ class CharacterSpec:
     instance_prompt: str
     class_prompt: str
 
+    @property
+    def one_of_class(self) -> str:
+        """The class noun with its article, as prompts have it: "a girl", "an owl"."""
+        article = "an" if self.class_noun[:1].lower() in "aeiou" else "a"
+        return f"{article} {self.class_noun}"
+
 
 @dataclass(frozen=True)
 class TrajectorySpec:

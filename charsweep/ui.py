@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charsweep.config import load_settings
+from charsweep.compose import load_settings
 from charsweep.errors import ConfigError, TrackingError
 from charsweep.progress import out
 from charsweep.tracking.place import (

@@ -124,9 +124,11 @@ def text(browser: Chrome) -> str:
     return str(browser.execute_script(TEXT))
 
 
-def wait_for_text(browser: Chrome, *wanted: str) -> None:
+def wait_for_text(browser: Chrome, *wanted: str) -> str:
+    """All that can be read on the page once it says all this."""
     for one in wanted:
         wait_for(browser, one, lambda page, one=one: one in text(page))
+    return text(browser)
 
 
 def curves(browser: Chrome, chart: str) -> int:

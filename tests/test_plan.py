@@ -10,7 +10,8 @@ import pytest
 from small import small, sweep_of
 
 from charsweep import cost
-from charsweep.config import CONF, load_sweep
+from charsweep.compose import CONF
+from charsweep.config import load_sweep
 from charsweep.embedded import FOLDER
 from charsweep.errors import ConfigError, StoreError
 from charsweep.keys import differences, key_of, short_number

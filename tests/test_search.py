@@ -153,6 +153,16 @@ def _has(root: Path, finished: int) -> bool:
     return ended >= finished and any(trial.state == TrialState.RUNNING for trial in trials)
 
 
+def test_generations_of_nsga2_run_on_the_same_trainer(tmp_path: Path) -> None:
+    words = ["search=nsga2", "search.trials=4", "search.at_once=2", *TPE[4:]]  # the same axes
+    done = command(*small(tmp_path, *words, "search.sampler.population_size=2"))
+    assert done.returncode == 0, done.stderr
+    trials = study_of(tmp_path).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    assert [t.system_attrs["NSGAIISampler:generation"] for t in trials] == [0, 0, 1, 1]
+    assert_no_step_was_trained_twice(tmp_path)
+
+
 HALVING = [
     "search=halving", "search.trials=4", "search.at_once=4", "search.rungs=[2,4]",
     "train_steps=6", "objectives=[dino]", "+axes={lr: {low: 1e-4, high: 1e-2, log: true}}", *QUIET,

@@ -79,9 +79,12 @@ def test_the_experiment_lists_its_cells_with_their_scores(
 
 
 @pytest.mark.browser
-def test_the_note_says_the_verdict(ui: chromium.Served, page: Chrome) -> None:
+def test_the_note_says_the_verdict(root: Path, ui: chromium.Served, page: Chrome) -> None:
     page.get(ui.table)
-    chromium.wait_for_text(page, "Which rate?", "3 of 3 cells finished", "are called ties")
+    said = chromium.wait_for_text(page, "Which rate?", "3 of 3 cells finished", "are called ties")
+    assert said.index("Which rate?") < said.index("3 of 3 cells") < said.index("called ties")
+    best = max(cells(root), key=lambda cell: float(cell["dino"]))
+    assert f"DINO {float(best['dino']):.3f}" in said
 
 
 @pytest.mark.browser
@@ -90,9 +93,12 @@ def test_loss_curves_scores_and_pictures_of_all_cells_side_by_side(
 ) -> None:
     page.get(ui.charts)
     chromium.wait_for(page, "a curve per cell", lambda p: chromium.curves(p, "loss") >= len(RATES))
-    chromium.wait_for_text(page, *(f"{float(cell['clip_t']):.2f}" for cell in cells(root)))
+    scores = [f"{float(cell['clip_t']):.2f}" for cell in cells(root)]
+    said = chromium.wait_for_text(page, *scores)
+    assert all(title in said for title in ("loss", "dino", "clip_t"))
     chromium.wait_for(page, "pictures", lambda p: len(chromium.image_widths(p)) >= len(RATES))
     chromium.wait_for(page, "loaded pictures", lambda p: all(chromium.image_widths(p)))
+    assert min(chromium.image_widths(page)) > 0
 
 
 @pytest.mark.browser
@@ -100,8 +106,10 @@ def test_two_runs_compared(root: Path, ui: chromium.Served, page: Chrome) -> Non
     one, other = list(runs(root)["cells"].values())[:2]
     experiment = runs(root)["experiment"]
     page.get(f'{ui.url}/#/compare-runs?runs=["{one}","{other}"]&experiments=["{experiment}"]')
-    chromium.wait_for_text(page, "Comparing 2 Runs", *list(RATES)[:2], "0.003", "0.001")
-    chromium.wait_for_text(page, "dino_gain", "energy_wh", "loss")
+    said = chromium.wait_for_text(page, "Comparing 2 Runs", "dino_gain", "energy_wh", "loss")
+    compared = [rate for rate in RATES if rate in said]
+    assert compared == list(RATES)[:2]
+    assert {"0.003", "0.001"} <= set(said.split())
 
 
 @pytest.mark.browser
@@ -111,7 +119,7 @@ def test_the_report_is_there(root: Path, ui: chromium.Served, page: Chrome) -> N
     page.get(f"{run}/artifacts/report/index.html")
     chromium.wait_for(page, "a frame", lambda p: p.find_elements("tag name", "iframe"))
     page.switch_to.frame(page.find_element("tag name", "iframe"))
-    chromium.wait_for_text(page, "Which rate?")
+    assert "Verdict" in chromium.wait_for_text(page, "Which rate?", "3 cells")
     page.switch_to.default_content()
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import charsweep
 from charsweep.export.chosen import Chosen
@@ -17,6 +16,7 @@ from charsweep.report.data import METRIC_ORDER
 from charsweep.report.groups import interval, mean
 from charsweep.report.labels import METRICS
 from charsweep.store import write_text
+from charsweep.templates import fill
 
 SHEET = "contact_sheet.png"
 
@@ -26,13 +26,6 @@ def write_card(
     samples: Sequence[tuple[str, str]], folder: Path,
 ) -> None:  # fmt: skip
     """Fill card_template.md; `samples` are names of sample images in the folder, and prompts."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        autoescape=False,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     words = {
         **what_it_is(chosen),
         **how_it_draws(chosen),
@@ -47,7 +40,7 @@ def write_card(
         "training_seeds": len(chosen.seeds),
         "licence_note": licence_note(chosen, licence),
     }
-    text = environment.get_template("card_template.md").render(words)
+    text = fill(Path(__file__).with_name("card_template.md"), words)
     write_text(folder / "README.md", "\n".join(without_gaps(text.splitlines())) + "\n")
 
 
@@ -94,7 +87,7 @@ def what_it_is(chosen: Chosen) -> dict[str, Any]:
         "title": cell_text(f"{character.identifier}{on}, {chosen.trajectory.method.name}"),
         "identifier": character.identifier,
         "class_noun": character.class_noun,
-        "article": "an" if character.class_noun[:1].lower() in "aeiou" else "a",
+        "one_of_class": character.one_of_class,
         "instance_prompt": character.instance_prompt,
         "drawings": len(character.digests),
         "base_title": ground.title if ground else "a network that knew nothing",

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from charsweep.report import facts, table
 from charsweep.report.content import CellSheet, Content
 from charsweep.report.data import Record
 from charsweep.report.labels import LEVELS, metric_label
 from charsweep.report.sheets import Sheet, Thumbnails, file_uri
 from charsweep.report.verdict import objectives_of
+from charsweep.templates import fill
 
 MOST_INLINE = 24  # sheets of cells inside index.html; the others are files beside it
 MOST_INLINE_PIXELS = 30e6
@@ -78,14 +77,7 @@ def build_page(content: Content, final: Path) -> str:
 
 def render(context: Mapping[str, Any]) -> str:
     """Fill template.html; every string in the context is escaped there."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("template.html").render(context)
+    return fill(Path(__file__).with_name("template.html"), dict(context))
 
 
 def drawings(record: Record, thumbnails: Thumbnails) -> list[Drawing]:

@@ -47,12 +47,23 @@ def set_scale(axes: Axes, plan: LinePlan, searched: Range | None = None) -> None
     pad = (max(numbers) - min(numbers)) * 0.05 or 1
     axes.set_xlim(min(numbers) - pad, max(numbers) + pad)
     if len(numbers) <= MOST_TICKS:
-        axes.set_xticks(numbers, [value_text(plan.axis, value) for value in plan.values])
+        kept = apart(numbers)
+        axes.set_xticks(kept, [value_text(plan.axis, plain(number)) for number in kept])
     else:
         axes.xaxis.set_major_locator(
             MaxNLocator(6, steps=[1, 2, 5, 10], integer=all(n == int(n) for n in numbers))
         )
     return None
+
+
+def apart(numbers: Sequence[float], share: float = 0.09) -> list[float]:
+    """Those of increasing numbers whose labels do not touch: that share of their span apart."""
+    gap = share * (numbers[-1] - numbers[0])
+    kept = [numbers[-1]]
+    for number in reversed(numbers[:-1]):
+        if kept[-1] - number >= gap:
+            kept.append(number)
+    return kept[::-1]
 
 
 def set_range(axes: Axes, plan: LinePlan, searched: Range) -> None:

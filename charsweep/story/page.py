@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from charsweep.store import write_text
 from charsweep.story.choose import Candidate, Choice
+from charsweep.templates import fill
 
 PICTURE, THUMBNAIL = 640, 128  # pixels; small pictures are enlarged, large ones reduced
 
@@ -44,15 +44,8 @@ class Story:
 
 def write_page(story: Story, path: Path) -> None:
     """Fill template.html; every string is escaped there."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     scenes = [_laid_out(scene) for scene in story.scenes]
-    html = environment.get_template("template.html").render(story=story, scenes=scenes)
+    html = fill(Path(__file__).with_name("template.html"), {"story": story, "scenes": scenes})
     write_text(path, html + "\n")
 
 

@@ -59,15 +59,14 @@ def scores_of(story: StorySettings, teller: Teller, images: ImageSetSpec) -> dic
             f"metric=[{','.join(metrics)}]: a story is chosen by {IDENTITY} and {PROMPT}; add them "
             "to metric=[...], and the encoders dino and clip to the models"
         )
-    noun = teller.character.class_noun
-    article = "an" if noun[:1].lower() in "aeiou" else "a"
-    prompts = tuple(s.prompt.replace("{subject}", f"{article} {noun}") for s in story.scenes)
+    spec = teller.character.spec
+    prompts = tuple(s.prompt.replace("{subject}", spec.one_of_class) for s in story.scenes)
     return {
         name: ScoreSpec(
             images=images,
             metric=PluginSettings.model_validate({"name": name, **metrics[name]}).plugin(),
             encoders=tuple(encoders.values()),
-            references=teller.character.spec.digests,
+            references=spec.digests,
             prompts=prompts,
             untaught=None,
         )

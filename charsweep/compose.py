@@ -1,0 +1,259 @@
+"""Words of the command line in, checked settings and axes out; the only file that knows Hydra.
+
+YAML is composed by Hydra and checked by pydantic; all mistakes are collected and shown together.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from charsweep.errors import CharsweepError, ConfigError
+from charsweep.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
+
+CONF = next(
+    folder
+    for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parent / "conf")
+    if (folder / "config.yaml").exists()
+)
+NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
+            "character", "exam", "metric", "seeds", "parts", "search", "story",
+            "export", "together", "source")  # fmt: skip
+
+Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them
+
+
+def load_settings(words: Sequence[str]) -> Settings:
+    """Compose and check the settings alone: enough where no cell is asked for."""
+    with Composing():
+        return check_raw(compose_words(with_search_path(words)))
+
+
+# -- composing -------------------------------------------------------------------------------------
+
+
+def with_search_path(words: Sequence[str]) -> list[str]:
+    """Turn `--config-dir FOLDER`, a person's own conf folder, into Hydra's search path."""
+    left, folders = [], []
+    rest = iter(words)
+    for word in rest:
+        if word.startswith("--config-dir"):
+            folder = word.partition("=")[2] or next(rest, "")
+            if not Path(folder).is_dir():
+                raise ConfigError(
+                    f"--config-dir {folder}: no such folder; give one with YAML files"
+                )
+            folders.append(spell(f"file://{Path(folder).resolve()}"))
+        else:
+            left.append(word)
+    return [f"hydra.searchpath=[{','.join(folders)}]", *left] if folders else left
+
+
+class Composing:
+    """Hydra's global state, entered and left clean."""
+
+    def __enter__(self) -> None:
+        GlobalHydra.instance().clear()
+        initialize_config_dir(str(CONF), version_base="1.3", job_name="charsweep").__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        GlobalHydra.instance().clear()
+
+
+def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration of these words as plain data; within `Composing`."""
+    try:
+        composed = compose("config", overrides=list(overrides))
+        missing = sorted(OmegaConf.missing_keys(composed))
+        if missing:
+            raise ConfigError(
+                "\n".join(f"{name} is not set; give it as {name}=VALUE" for name in missing)
+            )
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, overrides)) from error
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    """Hydra's message in one paragraph, with the words that were typed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
+    text = re.sub(r"(Available options in '[^']+':) *", r"\1 ", text)
+    text = re.sub(r"Config search path:.*", "", text)
+    if sweep := next((o for o in overrides if o.startswith("sweep=")), None):
+        return f"{sweep}: a sweep is added with a plus sign; type +{sweep}"
+    return f"{text.strip()} (given: {' '.join(overrides) or 'nothing'})"
+
+
+# -- checking --------------------------------------------------------------------------------------
+
+
+def check_raw(raw: Mapping[str, Any]) -> Settings:
+    """Composed data as settings; ConfigError names all that is wrong with them."""
+    problems: list[str] = []
+    settings = None
+    try:
+        settings = Settings.model_validate(raw)
+    except pydantic.ValidationError as error:
+        problems += mistakes(error)
+    for group in ("method", "schedule"):
+        if isinstance(raw.get(group), dict):
+            problems += _plugin_mistakes(group, raw[group])
+    metrics = raw.get("metric")
+    for name, plugin in (metrics if isinstance(metrics, dict) else {}).items():
+        problems += _plugin_mistakes(f"metric.{name}", {"name": name, **(plugin or {})})
+    if settings is not None and not problems:
+        problems += _sense(settings)
+    if problems or settings is None:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    return settings
+
+
+def _plugin_mistakes(where: str, raw: Mapping[str, Any]) -> list[str]:
+    try:
+        PluginSettings.model_validate(raw).plugin()
+    except pydantic.ValidationError as error:
+        return mistakes(error, where)
+    except CharsweepError as error:
+        return [f"{where}: {error}"]
+    except (TypeError, ValueError, AttributeError) as error:
+        return [f"{where}: {error}; see the file in conf/{where.partition('.')[0]}/"]
+    return []
+
+
+def _sense(settings: Settings) -> list[str]:
+    """What each field alone cannot say."""
+    problems = []
+    base = settings.method.plugin().settings.get("base")
+    if base is not None and base not in settings.models.bases:
+        known = ", ".join(settings.models.bases)
+        problems.append(f"method.base={base}: models={settings.models.name} has {known}")
+    for metric in settings.objectives:
+        if metric not in settings.metric:
+            problems.append(
+                f"objectives.{metric}: not among the metrics ({', '.join(settings.metric)}); "
+                "add it to metric=[...] or choose another objective"
+            )
+    for prompt in settings.exam.prompts:
+        if "{subject}" not in prompt:
+            problems.append(f"exam.prompts: '{prompt}' lacks {{subject}}, the character's place")
+    search = settings.search
+    if search.pruner is not None and len(settings.objectives) > 1:
+        problems.append(
+            f"objectives={', '.join(settings.objectives)}: search={search.name} prunes by one "
+            "objective; name one, as in objectives=[dino]"
+        )
+    if (
+        search.rungs
+        and "train_steps" not in settings.axes
+        and min(search.rungs) >= settings.train_steps
+    ):
+        problems.append(
+            f"search.rungs={search.rungs}: none is below train_steps={settings.train_steps}"
+        )
+    for name in ("seeds", "prompts"):
+        values = getattr(settings.exam, name)
+        if len(set(values)) < len(values):
+            problems.append(f"exam.{name}: a value stands there twice; take one out")
+    if settings.character.identifier not in settings.character.instance_prompt:
+        problems.append(
+            f"character.instance_prompt='{settings.character.instance_prompt}': should contain "
+            f"the identifier {settings.character.identifier}"
+        )
+    return problems
+
+
+def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[Any, ...] | Range]:
+    """Flatten `axes` to dotted names; each value a non-empty list without repeats, or a range."""
+    axes: dict[str, tuple[Any, ...] | Range] = {}
+    problems = []
+    for name, values in leaves(settings.axes):
+        top = name.partition(".")[0]
+        if isinstance(values, dict):
+            try:
+                axes[name] = Range.model_validate(values)
+            except pydantic.ValidationError as error:
+                problems += mistakes(error, f"axes.{name}")
+            if settings.search.is_grid:
+                problems.append(
+                    f"axes.{name}: a grid has no ranges; list its values, or choose search=tpe"
+                )
+        elif not isinstance(values, list):
+            problems.append(f"axes.{name}={values}: should be a list, as in axes.{name}=[1,2]")
+        elif not values:
+            problems.append(f"axes.{name}=[]: is empty; give values or take the axis out (~axes)")
+        elif any(isinstance(value, dict | list) for value in values):
+            problems.append(f"axes.{name}={values}: should list numbers or words")
+        elif len({str(value) for value in values}) < len(values):
+            problems.append(f"axes.{name}={values}: a value stands there twice; take one out")
+        elif top not in config or top in NOT_AXES:
+            possible = ", ".join(axis for axis in config if axis not in NOT_AXES)
+            problems.append(f"axes.{name}: nothing of that name can vary; there is {possible}")
+        else:
+            axes[name] = tuple(values)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return axes
+
+
+def with_seeds(
+    axes: dict[str, tuple[Any, ...] | Range], settings: Settings
+) -> dict[str, tuple[Any, ...] | Range]:
+    """`seeds=5` is the axis seed=[0,1,2,3,4], varied innermost."""
+    if settings.seeds is None:
+        return axes
+    if not settings.search.is_grid:
+        raise ConfigError(
+            f"seeds={settings.seeds}: a trial of search={settings.search.name} has one seed; leave "
+            "it out, and run the best cell again with seeds"
+        )
+    if "seed" in axes:
+        raise ConfigError(f"seeds={settings.seeds}: axes.seed is given too; leave one out")
+    return {**axes, "seed": tuple(range(settings.seeds))}
+
+
+def leaves(raw: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested mappings; a range stays whole."""
+    for name, value in raw.items():
+        if isinstance(value, dict) and not value.keys() & {"low", "high"}:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def combinations_of(
+    overrides: Sequence[str], axes: Axes, first: Settings
+) -> Iterator[tuple[dict[str, Any], Settings]]:
+    """Each combination of the axes that need composing, with its settings."""
+    names = [name for name in axes if name not in PLAIN_AXES]
+    names.sort(key=lambda name: "." in name)  # a group is chosen before its fields are set
+    for values in itertools.product(*(axes[name] for name in names)):
+        chosen = dict(zip(names, values, strict=True))
+        if not chosen:
+            yield chosen, first
+            continue
+        typed = [f"{name}={spell(value)}" for name, value in chosen.items()]
+        yield chosen, check_raw(compose_words([*overrides, *typed]))
+
+
+def spell(value: Any) -> str:
+    """A value as Hydra's override grammar reads it back."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool | int | float):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ",".join(map(spell, value)) + "]"
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
