@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from charsweep.adapterfile import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE
-from charsweep.character import picture_at
 from charsweep.errors import ModelsError
 from charsweep.specs import BaseSpec
 from charsweep.store import read_json
@@ -57,7 +56,7 @@ class Base:
     kind: str
     pipeline: Any
     device: torch.device
-    _latents: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _latents: dict[Hashable, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _texts: dict[str, Conditioning] = field(default_factory=dict)
 
     @property
@@ -86,22 +85,22 @@ class Base:
 
     # -- images and texts ----------------------------------------------------------------------
 
-    def latents(self, key: str, picture: Image.Image, resolution: int) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each (C, h, w), of the latent of one picture.
+    def latents(self, key: Hashable, picture: Image.Image) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each (C, h, w), of the latent of a picture as it is.
 
         Scaled as the U-Net expects them; computed once per process and `key`.
         """
-        if (key, resolution) not in self._latents:
+        if key not in self._latents:
             vae: AutoencoderKL = self.pipeline.vae
-            pixels = pixels_of([picture_at(picture, resolution)]).to(self.device)
+            pixels = pixels_of([picture]).to(self.device)
             with torch.no_grad():
                 posterior = vae.encode(pixels).latent_dist
             scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
-            self._latents[key, resolution] = (
+            self._latents[key] = (
                 (posterior.mean[0] - shift) * scale,
                 posterior.std[0] * scale,
             )
-        return self._latents[key, resolution]
+        return self._latents[key]
 
     def texts(self, prompts: Sequence[str]) -> Conditioning:
         """Embeddings of prompts by the untouched text encoders, each computed once per process."""
@@ -136,15 +135,16 @@ class Base:
         return [getattr(self.pipeline, n) for n in names if getattr(self.pipeline, n, None)]
 
     def predict(
-        self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, resolution: int
+        self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sizes: Tensor
     ) -> Tensor:
-        """The U-Net's output for latents (N, C, h, w) and timesteps (N,)."""
+        """The U-Net's output for latents (N, C, h, w) and timesteps (N,).
+
+        `sizes` (N, 6), in pixels: height and width of the picture before it was cropped, top and
+        left of the crop, height and width of the crop (Podell et al. 2023, section 2.2).
+        """
         added = None
         if conditioning.pooled is not None:
-            # original size, crop corner, target size: pictures are cropped to the target beforehand
-            sizes = (resolution, resolution, 0, 0, resolution, resolution)
-            ids = torch.tensor([sizes], dtype=noisy.dtype, device=noisy.device)
-            added = {"text_embeds": conditioning.pooled, "time_ids": ids.expand(len(noisy), -1)}
+            added = {"text_embeds": conditioning.pooled, "time_ids": sizes.to(noisy)}
         output = self.unet(
             noisy, timesteps, encoder_hidden_states=conditioning.hidden,
             added_cond_kwargs=added, return_dict=False,

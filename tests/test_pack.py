@@ -22,7 +22,8 @@ from charsweep.engine.local import LocalEngine, drawn_together
 from charsweep.errors import ModelsError
 from charsweep.loading import load_base
 from charsweep.methods import Materials
-from charsweep.methods.finetune import Batch, Desk, Students
+from charsweep.methods.finetune import Students
+from charsweep.methods.lessons import Batch, Desk
 from charsweep.plan import plan_work
 from charsweep.plugins import resolve
 from charsweep.progress import View
@@ -304,7 +305,12 @@ def losses(base: Base, slots: list[int], with_text: bool) -> Tensor:
     latents = torch.stack([torch.randn(32, 8, 8, generator=source) for source in sources])
     prompts = [f"a picture of a girl number {slot} on the beach" for slot in slots]
     told = base.encode(prompts) if with_text else base.texts(prompts)
-    predicted = base.predict(latents, torch.tensor([100 * s + 50 for s in slots]), told, 64)
+    predicted = base.predict(
+        latents,
+        torch.tensor([100 * s + 50 for s in slots]),
+        told,
+        torch.tensor([[64, 64, 0, 0, 64, 64]]).expand(len(latents), -1),
+    )
     return predicted.square().mean(dim=(1, 2, 3))
 
 

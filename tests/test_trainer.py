@@ -24,7 +24,8 @@ from charsweep.config import Sweep
 from charsweep.draws import generator
 from charsweep.loading import load_base
 from charsweep.methods import Materials
-from charsweep.methods.finetune import FineTune, Students, min_snr
+from charsweep.methods.finetune import FineTune, Students
+from charsweep.methods.lessons import min_snr
 from charsweep.specs import SnapshotSpec
 
 STEPS = 20

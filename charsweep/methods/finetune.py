@@ -7,23 +7,20 @@ prompts (Ruiz et al. 2022, arXiv 2208.12242; Hu et al. 2021, arXiv 2106.09685).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from charsweep.draws import chosen, generator
 from charsweep.methods import Materials
+from charsweep.methods.lessons import Batch, Desk, Lessons
 from charsweep.specs import SnapshotSpec, TrajectorySpec
 from charsweep.trainees import LowRank, StackedAdapters, padded_rank, read_adapter, trainees
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diffusers import DDPMScheduler
-    from PIL import Image
     from torch import Tensor, nn
 
     from charsweep.bases import Base, Conditioning
@@ -111,37 +108,6 @@ class FineTune:
             stack.close()
 
 
-class Lessons:
-    """Pictures and captions as latents and prompts; a batch is a function of (seed, step)."""
-
-    def __init__(
-        self,
-        base: Base,
-        spec: TrajectorySpec,
-        purpose: str,
-        keys: list[str],
-        pictures: list[Image.Image],
-        captions: list[str],
-    ) -> None:
-        import torch
-
-        pairs = zip(keys, pictures, strict=True)
-        latents = [base.latents(key, one, spec.resolution) for key, one in pairs]
-        self.mean = torch.stack([mean for mean, _ in latents])
-        self.std = torch.stack([std for _, std in latents])
-        self.captions, self.purpose = captions, purpose
-        self.seed, self.batch_size = spec.seed, spec.batch_size
-
-    def batch(self, step: int) -> tuple[Tensor, list[str]]:
-        """Latents (B, C, h, w) drawn from the posterior, and their captions."""
-        import torch
-
-        shown = chosen(self.seed, self.purpose, len(self.captions), self.batch_size, step)
-        mean, std = self.mean[shown], self.std[shown]
-        noise = torch.randn(mean.shape, generator=generator(self.seed, self.purpose, step))
-        return mean + std * noise.to(mean), [self.captions[i] for i in shown]
-
-
 class Students:
     """Slots of trials on one base; gives their losses, which share one forward pass."""
 
@@ -219,8 +185,10 @@ class Students:
         )
         captions = [one for row in zip(*(b.captions for b in batches), strict=True) for one in row]
         noisy = self.noising.add_noise(latents, noise, timesteps)
+        # original size, crop corner, target size: pictures are cropped to the target beforehand
+        sizes = torch.tensor([self.resolution, self.resolution, 0, 0] + 2 * [self.resolution])
         predicted = self.base.predict(
-            noisy, timesteps, self._conditioning(captions), self.resolution
+            noisy, timesteps, self._conditioning(captions), sizes.expand(len(noisy), -1)
         )
         target = noise
         if self.noising.config.prediction_type == "v_prediction":
@@ -244,57 +212,3 @@ class Students:
         if self.teaches_text:
             return self.base.encode(captions)
         return self.base.texts(captions)
-
-
-class Batch(NamedTuple):
-    """One trial's part of a step: latents and noise (B, C, h, w), the others (B,)."""
-
-    latents: Tensor
-    noise: Tensor
-    timesteps: Tensor
-    weights: Tensor
-    captions: list[str]
-
-    @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.latents, self.noise, self.timesteps, self.weights
-
-
-@dataclasses.dataclass(frozen=True)
-class Desk:
-    """What the trial in a slot learns from; every draw is a function of its seed and step."""
-
-    method: FineTune
-    lessons: Lessons
-    prior: Lessons | None
-
-    def batch(self, which: Literal["lessons", "prior"], step: int, noising: DDPMScheduler) -> Batch:
-        import torch
-
-        lessons = self.lessons if which == "lessons" else self.prior
-        assert lessons is not None
-        latents, captions = lessons.batch(step)
-        seed, purpose = lessons.seed, lessons.purpose
-        source = generator(seed, f"{purpose} noise", step)
-        noise = torch.randn(latents.shape, generator=source)
-        if self.method.noise_offset:  # Guttenberg 2023: one more normal number per channel
-            offset = torch.randn(*latents.shape[:2], 1, 1, generator=source)
-            noise = noise + self.method.noise_offset * offset
-        timesteps = torch.randint(
-            noising.config.num_train_timesteps,
-            (len(latents),),
-            generator=generator(seed, f"{purpose} timestep", step),
-        )
-        weights = torch.ones(len(latents))
-        if self.method.min_snr_gamma is not None:
-            weights = min_snr(timesteps, noising, self.method.min_snr_gamma)
-        return Batch(latents, noise.to(latents), timesteps, weights, captions)
-
-
-def min_snr(timesteps: Tensor, noising: DDPMScheduler, gamma: float) -> Tensor:
-    """Weights (N,) of Hang et al. 2023 (arXiv 2303.09556), equation 5 and its v form."""
-    kept = noising.alphas_cumprod[timesteps]
-    snr = kept / (1 - kept)
-    divisor = snr + 1 if noising.config.prediction_type == "v_prediction" else snr
-    weights: Tensor = snr.clamp(max=gamma) / divisor
-    return weights
