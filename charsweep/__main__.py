@@ -16,6 +16,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 from charsweep.errors import CharsweepError, ConfigError
+from charsweep.team import is_leader
 
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
                "--shell-completion", "-sc")  # fmt: skip
@@ -53,6 +54,8 @@ def act(words: Sequence[str]) -> None:
     sweep = load_sweep(words)
     from charsweep import export, run, story
 
+    if not is_leader():  # one of several processes that `accelerate launch` started
+        return run.follow(sweep) if sweep.settings.action == "run" else None
     if sweep.settings.action == "run" and sweep.unmeasured:
         run.measure_widths(sweep)
         sweep = load_sweep(words)

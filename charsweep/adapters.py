@@ -105,7 +105,7 @@ class Adapters:
                     f"method.target_modules={list(targets[name])}: {name} has no such layer; name "
                     "the last parts of layers, like to_q, to_k, to_v, to_out.0"
                 )
-        self._flat_gradient = self._one_gradient()
+        self.gradient = self._one_gradient()
 
     def _one_gradient(self) -> Tensor:
         """All gradients as views of one tensor, so that one call clears them."""
@@ -117,7 +117,7 @@ class Adapters:
         return flat
 
     def zero_grad(self) -> None:
-        self._flat_gradient.zero_()
+        self.gradient.zero_()
 
     def attach(self) -> None:
         for parent, child, stacked in self._places:

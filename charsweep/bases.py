@@ -152,6 +152,27 @@ class Base:
         predicted: Tensor = output[0]
         return predicted
 
+    # -- how it works ---------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        """Until the block ends, activations are made anew, not kept (Chen et al. 2016)."""
+        self.unet.enable_gradient_checkpointing()
+        try:
+            yield
+        finally:
+            self.unet.disable_gradient_checkpointing()
+
+    @contextlib.contextmanager
+    def compiled(self) -> Iterator[None]:
+        """Until the block ends, the U-Net's repeated blocks run compiled, each as it is now."""
+        self.unet.compile_repeated_blocks()
+        try:
+            yield
+        finally:
+            for module in self.unet.modules():
+                module._compiled_call_impl = None  # no public way back
+
     # -- snapshots -----------------------------------------------------------------------------
 
     @contextlib.contextmanager

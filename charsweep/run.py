@@ -22,6 +22,7 @@ from charsweep.results import CellResult, json_line, read_results, write_results
 from charsweep.search import check
 from charsweep.store import Store, unwritable, write_json
 from charsweep.study import Study, open_study
+from charsweep.team import Team, join_team
 from charsweep.track import Tracker, fetch, read_runs, rebuild, start
 from charsweep.trials import hold
 
@@ -38,6 +39,7 @@ class Engine(Protocol):
 def run(sweep: Sweep) -> Path:
     """Do what is missing of a sweep; returns the report's page."""
     check(sweep)
+    team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     store = Store(sweep.root)
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
@@ -45,16 +47,26 @@ def run(sweep: Sweep) -> Path:
     except OSError as error:
         raise unwritable(store.folder, error) from error
     with hold(sweep):
-        page = Run(sweep, store).run()
+        page = Run(sweep, store, team).run()
+    team.hear(None)  # to those who train along: that was all
     say_where(sweep, page)
     return page
+
+
+def follow(sweep: Sweep) -> None:
+    """Train along with the process that leads."""
+    from charsweep.engine.local import LocalEngine
+
+    team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
+    with View() as view:
+        LocalEngine(sweep, Store(sweep.root), view, team).follow()
 
 
 class Run:
     """One command's work on a sweep, and the books it keeps."""
 
-    def __init__(self, sweep: Sweep, store: Store) -> None:
-        self.sweep, self.store = sweep, store
+    def __init__(self, sweep: Sweep, store: Store, team: Team) -> None:
+        self.sweep, self.store, self.team = sweep, store, team
         self.study: Study = open_study(sweep)  # first: it may refuse
         plan = plan_work(sweep.cells, store, sweep.truth)
         self.record = new_record(sweep, store, cost.summary(plan, store, dict(sweep.bases)))
@@ -102,7 +114,7 @@ class Run:
         if self.engine is None:
             from charsweep.engine.local import LocalEngine
 
-            self.engine = LocalEngine(self.sweep, self.store, view)
+            self.engine = LocalEngine(self.sweep, self.store, view, self.team)
         self.record["environment"] = dict(self.engine.environment)
         self.record["plan"] = cost.total(self.plans)
         write_json(self.sweep.folder / "plan.json", self.record["plan"])

@@ -225,6 +225,10 @@ class Runtime(pydantic.BaseModel):
     model_config = STRICT
     device: Literal["auto", "cpu", "cuda", "mps"]
     threads: Annotated[int, Field(ge=1, le=1024)] | None
+    checkpointing: Literal["auto", True, False]
+    micro_batch: Annotated[int, Field(ge=1, le=4096)] | None
+    adapt: bool
+    compile: bool
     energy: bool
     country: Country
     tracking: bool

@@ -5,7 +5,11 @@ shares the frozen base's forward and backward pass. Each trial is as if alone: i
 clipping, optimizer, rate, files. Idle slots compute nothing of use, so that the width of a pack,
 and with it every bit of a trial, does not depend on who trains beside it.
 
-The loop is a generator: it yields after each step, so that whoever runs it can show progress, draw
+Losses and gradient norms stay on the device and are fetched in blocks of steps, so that no step
+waits for the one before it. A block ends where a snapshot is due, so that nothing is written before
+its losses were seen to be finite.
+
+The loop is a generator: it yields after each block, so that whoever runs it can show progress, draw
 what is finished, or stop. All randomness is a function of (seed, purpose, step), so a short run is,
 bit for bit, a prefix of a long one, and a resumed run equals an uninterrupted one.
 """
@@ -16,7 +20,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +33,10 @@ from charsweep.plan import Piece, Training
 from charsweep.plugins import resolve
 from charsweep.specs import SnapshotSpec, TrajectorySpec
 from charsweep.store import LossRow, Store, loss_line, new_folder, write_losses
+from charsweep.team import ALONE, Team
+
+FETCH_SECONDS = 0.5  # how long steps are queued before their losses are fetched
+FETCH_STEPS = 10  # the same for several processes, whose blocks must end at the same step
 
 
 class Students(Protocol):
@@ -52,11 +60,17 @@ class Students(Protocol):
         ...
 
     def zero_grad(self) -> None: ...
-    def losses(self, steps: Sequence[int | None]) -> Tensor:
+    def losses(self, steps: Sequence[int | None]) -> Iterator[Tensor]:
         """The loss of each slot at its step (from 0), shape (width,); None: the slot is free.
 
-        Of a method whose loss has parts: shape (parts, width).
+        It comes in shares that add up, each of a part of the batch: who differentiates one before
+        asking for the next holds the activations of one only. Of a method whose loss has parts:
+        shape (parts, width).
         """
+        ...
+
+    def gradients(self) -> Sequence[Tensor]:
+        """All gradients, to be added up over processes that share the batch."""
         ...
 
     def save(self, slot: int, folder: Path) -> None: ...
@@ -73,9 +87,14 @@ class Trained:
 
 
 def train(
-    students: Students, trainings: Iterator[Training | None], store: Store, resume_seconds: float
+    students: Students,
+    trainings: Iterator[Training | None],
+    store: Store,
+    resume_seconds: float,
+    team: Team = ALONE,
+    fetch_seconds: float = FETCH_SECONDS,
 ) -> Iterator[list[Trained]]:
-    """Train each training's pieces, yielding after each step what it did for whom.
+    """Train each training's pieces, yielding after each block of steps what they did for whom.
 
     Trials enter free slots in the order of `trainings`, which may answer None for "nothing yet". A
     loss or gradient that is not finite ends a trajectory as diverged, which is a result. Resume
@@ -86,42 +105,40 @@ def train(
         while True:
             for slot in range(students.width):
                 if trials[slot] is None and (training := next(trainings, None)):
-                    trials[slot] = Trial(training, students, slot, store)
+                    trials[slot] = Trial(training, students, slot, store, team)
             running = [trial for trial in trials if trial]
             if not running:
                 return
 
+            losses: list[Tensor] = []  # of each step: (parts, width)
+            norms: list[Tensor] = []  # of each step: of the trials that run
             started = time.perf_counter()
-            students.zero_grad()
-            losses = students.losses([trial.step if trial else None for trial in trials])
-            losses.sum().backward()
-            norms = [
-                torch.nn.utils.clip_grad_norm_(trial.parameters, trial.spec.max_grad_norm)
-                for trial in running
-            ]
-            parts, norm = losses.view(-1, students.width).tolist(), torch.stack(norms).tolist()
-            loss = [sum(column) for column in zip(*parts, strict=True)]
-            rows = []
-            for trial, length in zip(running, norm, strict=True):
-                lr = trial.set_rate()
-                trial.diverged = not (math.isfinite(loss[trial.slot]) and math.isfinite(length))
-                if not trial.diverged:
-                    trial.optimizer.step()
-                trial.step += 1
-                own = [part[trial.slot] for part in parts]
-                named = dict(zip(students.part_names, own, strict=False))  # one loss has no name
-                rows.append(LossRow(trial.step, loss[trial.slot], lr, length, 0.0, named))
-            seconds = time.perf_counter() - started
+            while not losses or not (
+                any(trial.is_due for trial in running)
+                or is_full(len(losses), time.perf_counter() - started, fetch_seconds, team)
+            ):
+                students.zero_grad()
+                steps = [trial.step if trial else None for trial in trials]
+                shares = [differentiated(share, running) for share in students.losses(steps)]
+                team.add_up(students.gradients())
+                losses.append(torch.stack(shares).sum(0).view(-1, students.width))
+                norms.append(torch.stack([trial.update() for trial in running]))
+            team.add_up([whole := torch.stack(losses)])  # each process has those of its samples
+            columns = whole.permute(2, 0, 1).tolist()  # here the host waits for the device
+            lengths = torch.stack(norms).T.tolist()
+            seconds = (time.perf_counter() - started) / len(losses)
 
             done = []
-            for trial, row in zip(running, rows, strict=True):
-                row = replace(row, seconds=seconds)
-                trial.record(row, store, resume_seconds)
+            for trial, length in zip(running, lengths, strict=True):
+                rows = trial.record(columns[trial.slot], length, seconds, resume_seconds)
                 if trial.is_done:
                     trial.close()
-                    trials[trial.slot] = trial.next_piece(store)
-                is_last = trials[trial.slot] is None
-                done.append(Trained(trial.training, row, len(running), is_last))
+                    trials[trial.slot] = trial.next_piece()
+                has_left = trials[trial.slot] is None
+                done += [
+                    Trained(trial.training, row, len(running), has_left and row is rows[-1])
+                    for row in rows
+                ]
             yield done
     finally:
         for left in trials:
@@ -129,69 +146,145 @@ def train(
                 left.close()
 
 
+def differentiated(share: Tensor, running: Sequence[Trial]) -> Tensor:
+    """Add a share's gradients to those that are there; the share, without its graph."""
+    if running[0].scaler is None:
+        share.sum().backward()
+    else:  # each trial has its own scale, and a free slot has no trial
+        columns = share.view(-1, share.shape[-1])
+        scaled = [
+            trial.scaler.scale(columns[:, trial.slot].sum()) for trial in running if trial.scaler
+        ]
+        torch.stack(scaled).sum().backward()
+    return share.detach()
+
+
+def is_full(steps: int, seconds: float, fetch_seconds: float, team: Team) -> bool:
+    """Whether to fetch: by the clock, which several processes would read differently."""
+    return steps == FETCH_STEPS if team.size > 1 else seconds > fetch_seconds
+
+
 class Trial:
     """One trajectory in its slot: its step, its optimizer, its open loss.csv."""
 
     def __init__(
-        self, training: Training, students: Students, slot: int, store: Store, piece: int = 0
+        self,
+        training: Training,
+        students: Students,
+        slot: int,
+        store: Store,
+        team: Team,
+        piece: int = 0,
     ) -> None:
         self.training, self.spec = training, training.trajectory
         self.piece: Piece = training.pieces[piece]
         self._number = piece
-        self.students, self.slot = students, slot
+        self.students, self.slot, self.store, self.team = students, slot, store, team
         students.enter(slot, self.spec)
-        self.named = students.named(slot)
-        self.parameters = list(self.named.values())
+        self.parameters = list(students.named(slot).values())
         self.optimizer = make_optimizer(self.spec, self.parameters)
+        self.scaler = make_scaler(self.spec, self.parameters[0].device)
         self.schedule = resolve(self.spec.schedule.target)(**self.spec.schedule.settings)
-        folder = store.open_trajectory(self.spec)
         self.stored = store.resume_step(self.spec)  # up to here loss.csv has its rows
-        rows = [row for row in store.losses(self.spec) if row.step <= self.stored]
         if self.piece.start:
-            load_state(
-                store.resume(self.spec, self.piece.start), students.kept(slot), self.optimizer
-            )
-        write_losses(folder / "loss.csv", rows, students.part_names)
-        self.file = (folder / "loss.csv").open("a", encoding="utf-8", newline="")
+            folder = store.resume(self.spec, self.piece.start)
+            load_state(folder, students.kept(slot), self.optimizer, self.scaler)
+        self.file = None
+        if team.leads:
+            rows = [row for row in store.losses(self.spec) if row.step <= self.stored]
+            path = store.open_trajectory(self.spec) / "loss.csv"
+            write_losses(path, rows, students.part_names)
+            self.file = path.open("a", encoding="utf-8", newline="")
         self.step = self.piece.start
+        self.rates: list[float] = []  # of the steps since the last block
         self.diverged = False
         self.saved = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a snapshot is: the last one is the piece's end."""
+        return self.step in self.piece.snapshots
 
     @property
     def is_done(self) -> bool:
         return self.diverged or self.step == self.piece.stop
 
-    def set_rate(self) -> float:
-        """The learning rate of the next step, given to the optimizer."""
-        lr: float = self.spec.learning_rate * self.schedule(self.step, self.spec.horizon)
+    def update(self) -> Tensor:
+        """Take one step along the gradients, clipped; their norm before that, on the device."""
+        rate = self.spec.learning_rate * self.schedule(self.step, self.spec.horizon)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        return lr
+            group["lr"] = rate
+        if self.scaler:
+            self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.max_grad_norm)
+        if self.scaler:  # leaves out a step whose gradients overflowed
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+        self.rates.append(rate)
+        self.step += 1
+        return norm
 
-    def record(self, row: LossRow, store: Store, resume_seconds: float) -> None:
-        """Write the step's row, and its snapshot and resume state where they are due."""
-        if row.step > self.stored:  # a stretch trained again has its rows already
-            self.file.write(loss_line(row) + "\n")
+    def record(
+        self,
+        losses: Sequence[Sequence[float]],
+        norms: Sequence[float],
+        seconds: float,
+        resume_seconds: float,
+    ) -> list[LossRow]:
+        """A block's rows, written; and the snapshot and resume state, where they are due.
+
+        `losses` has the parts of each step's loss. The rows end at the one that shows divergence.
+        """
+        rows, first = [], self.step - len(losses)
+        for number, (parts, norm, rate) in enumerate(
+            zip(losses, norms, self.rates, strict=True), 1
+        ):
+            named = dict(zip(self.students.part_names, parts, strict=False))  # one has no name
+            row = LossRow(first + number, sum(parts), rate, norm, seconds, named)
+            rows.append(row)
+            self.diverged = not math.isfinite(row.loss) or self._is_lost(norm)
+            if self.diverged:
+                self.step = row.step
+                break
+        self.rates.clear()
+        if self.file:
+            self._write(rows, resume_seconds)
+        return rows
+
+    def _is_lost(self, norm: float) -> bool:
+        """Whether a step's gradients were no numbers, which a scaler expects now and then."""
+        return self.scaler is None and not math.isfinite(norm)
+
+    def _write(self, rows: Sequence[LossRow], resume_seconds: float) -> None:
+        assert self.file
+        for row in rows:
+            if row.step > self.stored:  # a stretch trained again has its rows already
+                self.file.write(loss_line(row) + "\n")
         if self.diverged:
             self.file.flush()
-            store.mark_diverged(self.spec, row.step)
+            self.store.mark_diverged(self.spec, self.step)
             return
-        if row.step in self.piece.snapshots:
-            save_snapshot(SnapshotSpec(self.spec, row.step), self.students, self.slot, store)
-        is_due = self.is_done or time.monotonic() - self.saved > resume_seconds
-        if row.step > self.stored and is_due:
+        if self.is_due:
+            save_snapshot(SnapshotSpec(self.spec, self.step), self.students, self.slot, self.store)
+        is_old = time.monotonic() - self.saved > resume_seconds
+        if self.step > self.stored and (self.is_done or is_old):
             self.file.flush()
             kept = self.students.kept(self.slot)
-            save_state(store, self.spec, row.step, kept, self.optimizer)
+            save_state(self.store, self.spec, self.step, kept, self.optimizer, self.scaler)
             self.saved = time.monotonic()
 
-    def next_piece(self, store: Store) -> Trial | None:
+    def next_piece(self) -> Trial | None:
         if self.diverged or self._number + 1 == len(self.training.pieces):
             return None
-        return Trial(self.training, self.students, self.slot, store, self._number + 1)
+        return Trial(
+            self.training, self.students, self.slot, self.store, self.team, self._number + 1
+        )
 
     def close(self) -> None:
-        self.file.close()
+        if self.file:
+            self.file.close()
         self.students.leave(self.slot)
 
 
@@ -212,6 +305,11 @@ def make_optimizer(spec: TrajectorySpec, parameters: list[Tensor]) -> torch.opti
         ) from error
 
 
+def make_scaler(spec: TrajectorySpec, device: torch.device) -> torch.amp.GradScaler | None:
+    """Keeps half precision's gradients from vanishing (Micikevicius et al. 2018, section 3.2)."""
+    return torch.amp.GradScaler(device.type) if spec.precision == "fp16" else None
+
+
 def save_snapshot(spec: SnapshotSpec, students: Students, slot: int, store: Store) -> None:
     """Write the weights of one step as other programs read them; the manifest comes last."""
     manifest: dict[str, Any] = {"spec": {"step": spec.step}}
@@ -227,12 +325,15 @@ def save_state(
     step: int,
     named: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> None:
     """Write what is needed to go on after `step`, then drop the older state."""
-    state = optimizer.state_dict()["state"]
+    state = optimizer.state_dict()
     tensors = {f"weight/{name}": tensor for name, tensor in named.items()}
-    numbers: dict[str, Any] = {}
-    for index, fields in state.items():
+    numbers: dict[str, Any] = {"group": own_numbers(state["param_groups"][0])}
+    if scaler:
+        numbers["scaler"] = scaler.state_dict()
+    for index, fields in state["state"].items():
         for name, value in fields.items():
             place = f"optimizer/{index}/{name}"
             if isinstance(value, Tensor):
@@ -246,11 +347,24 @@ def save_state(
     store.commit_resume(spec, step)
 
 
-def load_state(folder: Path, named: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+def own_numbers(group: Mapping[str, Any]) -> dict[str, float]:
+    """What an optimizer keeps beside its tensors, like the rate that Prodigy finds by itself."""
+    return {name: value for name, value in group.items() if isinstance(value, (int, float))}
+
+
+def load_state(
+    folder: Path,
+    named: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
     """Put weights and optimizer back as `save_state` found them."""
     try:
         tensors = load_file(folder / "state.safetensors")
         numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
+        group = numbers.pop("group")
+        if scaler:
+            scaler.load_state_dict(numbers.pop("scaler"))
         with torch.no_grad():
             for name, tensor in named.items():
                 tensor.copy_(tensors.pop(f"weight/{name}"))
@@ -258,7 +372,7 @@ def load_state(folder: Path, named: Mapping[str, Tensor], optimizer: torch.optim
         for place, value in {**tensors, **numbers}.items():
             _, index, name = place.split("/")
             state.setdefault(int(index), {})[name] = value
-        groups = optimizer.state_dict()["param_groups"]
+        groups = [{**one, **group} for one in optimizer.state_dict()["param_groups"]]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except Exception as error:
         raise StoreError(

@@ -78,6 +78,7 @@ class Trainees(Protocol):
     def leave(self, slot: int) -> None: ...
     def named(self, slot: int) -> Mapping[str, Tensor]: ...
     def zero_grad(self) -> None: ...
+    def gradients(self) -> list[Tensor]: ...
     def save(self, slot: int, folder: Path) -> None: ...
     def aside(self) -> contextlib.AbstractContextManager[None]: ...
     def close(self) -> None: ...
@@ -120,6 +121,9 @@ class StackedAdapters:
 
     def leave(self, slot: int) -> None:
         self.adapters.clear(slot)
+
+    def gradients(self) -> list[Tensor]:
+        return [self.adapters.gradient]
 
     def named(self, slot: int) -> Mapping[str, Tensor]:
         return self.adapters.views(slot, self.worn[slot].rank)
@@ -170,6 +174,10 @@ class OneTrial:
     def zero_grad(self) -> None:
         for module in self.taught.values():
             module.zero_grad(set_to_none=True)
+
+    def gradients(self) -> list[Tensor]:
+        named = trainable(self.taught)
+        return [tensor.grad for tensor in named.values() if tensor.grad is not None]
 
     def save(self, slot: int, folder: Path) -> None:
         from peft import get_peft_model_state_dict

@@ -172,10 +172,9 @@ def test_a_pack_that_runs_out_of_memory_fails_its_cells_and_keeps_what_it_had(
     monkeypatch.setattr(Students, "losses", greedy)
     words = ["+axes.lr=[1e-3,1e-4]", "+axes.train_steps=[2,5]"]
     _, _, results = execute(tmp_path, *words)
-    assert [(r.step, r.state, r.error) for r in results] == 2 * [
-        (2, "finished", None),
-        (5, "failed", "no room for 1 GiB"),
-    ]
+    assert [(r.step, r.state) for r in results] == 2 * [(2, "finished"), (5, "failed")]
+    for error in [r.error for r in results if r.error]:
+        assert error.startswith("out of memory: no room for 1 GiB; try runtime.checkpointing=true")
     monkeypatch.undo()
     _, store, again = execute(tmp_path, *words)
     assert all(result.state == "finished" for result in again)
@@ -386,7 +385,7 @@ def train_only(
     students = method.students(
         spec, Materials(base.device, base, sweep.character, images, lambda _: [])
     )
-    passes = train(students, iter(pack.trainings), store, resume_seconds)
+    passes = train(students, iter(pack.trainings), store, resume_seconds, fetch_seconds=0)
     shared = [len(done) for done in itertools.islice(passes, steps)]
     passes.close()
     students.close()

@@ -192,7 +192,7 @@ def make_students(root: Path, prediction: str = "epsilon", **settings: object) -
 
 
 def first_loss(students: Students) -> float:
-    return students.losses([0] + [None] * (students.width - 1))[0].item()
+    return sum(students.losses([0] + [None] * (students.width - 1)))[0].item()
 
 
 def test_v_prediction_has_another_target(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Entrance:
         self.inside: dict[str, Training] = {}
         self.trained_elsewhere: list[Training] = []
         self.error: str | None = None  # why the pack could not go on
+        self.out_of_memory = False
         self._locks: dict[str, contextlib.ExitStack] = {}
 
     def trainings(self) -> Iterator[Training | None]:

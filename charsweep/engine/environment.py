@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import resource
 import subprocess
@@ -30,6 +31,22 @@ def find_device(name: str) -> torch.device:
     if not there[name]:
         raise ConfigError(f"runtime.device={name}: this machine has none; use runtime.device=auto")
     return torch.device(name)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """The card's memory, or the machine's, for which torch has no error of its own."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(
+        words in str(error) for words in ("DefaultCPUAllocator", "MPS backend out of memory")
+    )
+
+
+def free_memory() -> None:
+    """Give back what nobody holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def peak_memory_mb(device: torch.device) -> float:

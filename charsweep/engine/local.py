@@ -19,12 +19,18 @@ from charsweep.config import Sweep
 from charsweep.cost import Speeds, calls, count
 from charsweep.encoders import LOADERS
 from charsweep.engine.entrance import Book, Entrance
-from charsweep.engine.environment import environment, find_device, peak_memory_mb
+from charsweep.engine.environment import (
+    environment,
+    find_device,
+    free_memory,
+    is_out_of_memory,
+    peak_memory_mb,
+)
 from charsweep.engine.probe import seconds_per_trial
 from charsweep.errors import ModelsError, TrainingError
 from charsweep.keys import canonical_json
 from charsweep.loading import load_base
-from charsweep.methods import Materials
+from charsweep.methods import Execution, Materials
 from charsweep.plan import Pack, Plan, Scoring, Training, shared_pass
 from charsweep.plugins import resolve
 from charsweep.progress import View
@@ -42,19 +48,26 @@ from charsweep.specs import (
     TruthSpec,
 )
 from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
-from charsweep.train import make_optimizer, train
+from charsweep.team import ALONE, Team, device_of, told
+from charsweep.train import Trained, make_optimizer, train
 from charsweep.widths import name_of
 
 
 class LocalEngine:
     """Executes plans here; keeps bases, latents, embeddings and features while it lives."""
 
-    def __init__(self, sweep: Sweep, store: Store, view: View) -> None:
-        self.sweep, self.store, self.view = sweep, store, view
+    def __init__(self, sweep: Sweep, store: Store, view: View, team: Team = ALONE) -> None:
+        self.sweep, self.store, self.view, self.team = sweep, store, view, team
         runtime = sweep.settings.runtime
         if runtime.threads:
             torch.set_num_threads(runtime.threads)
-        self.device = find_device(runtime.device)
+        self.device = device_of(team, find_device(runtime.device))
+        self.execution = Execution(
+            checkpointing=runtime.checkpointing is True,
+            micro_batch=runtime.micro_batch,
+            compile=runtime.compile,
+            team=team,
+        )
         self.environment = environment(self.device)
         self.speeds = Speeds(store)
         self.bases: dict[str, Base] = {}
@@ -94,35 +107,95 @@ class LocalEngine:
                         yield from self._finish(left, books)
                     for training in left:
                         entrance.release(training)
-            yield from self._finish(entrance.stopped(), books, entrance.error)
+            stopped = entrance.stopped()
+            if not (entrance.out_of_memory and self._adapt(pack)):
+                yield from self._finish(stopped, books, entrance.error)
+                stopped = []
             for training in entrance.trained_elsewhere:
                 with self.store.lock(training.trajectory):
                     yield from self._finish([training], {})
+        if stopped:  # from where they were saved last, in less memory
+            yield from self._pack(replace(pack, trainings=tuple(stopped)))
 
     def _train(
         self, pack: Pack, entrance: Entrance, books: dict[str, Book]
     ) -> Iterator[tuple[list[Training], Any]]:
-        """Train, keeping book; yields what has left its slot, and the students, after each step."""
+        """Train, keeping book; after each block, what has left its slot, and the students."""
         spec, count = pack.trainings[0].trajectory, len(pack.trainings)
-        method = resolve(spec.method.target)(**spec.method.settings)
         many = f" and {count - 1} others, {pack.width} at once" if count > 1 else ""
         self.view.doing(f"training {spec.slug}{many}")
-        resume_seconds = self.sweep.settings.runtime.resume_seconds
-        materials = Materials(
-            self.device, self._base(spec.base) if spec.base else None, self.sweep.character,
-            self.pictures, self._class_pictures,
-        )  # fmt: skip
         alone = self._seconds_alone(spec)
+        team = self.team if spec.base else ALONE
+        team.hear(pack)
         try:
-            with contextlib.closing(method.students(spec, materials)) as students:
-                for done in train(students, entrance.trainings(), self.store, resume_seconds):
+            with contextlib.closing(self._students(spec, team)) as students:
+                for done in self._training(students, told(entrance.trainings(), team), team):
                     for one in done:
                         key = one.training.trajectory.key
                         books.setdefault(key, Book(one.training, alone)).enter(one)
                         self.view.step(one.row.seconds / one.shared, one.row.loss)
                     yield [one.training for one in done if one.is_last], students
-        except (TrainingError, torch.OutOfMemoryError) as error:
+        except TrainingError as error:
             entrance.error = str(error).splitlines()[0]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            entrance.out_of_memory = True
+            entrance.error = f"out of memory: {str(error).splitlines()[0]}; {self._remedy(spec)}"
+
+    def follow(self) -> None:
+        """Train along with the leader until it has nothing more to train."""
+        while (pack := self.team.hear()) is not None:
+            self._priors = {t.trajectory.key: t.cells[0].class_images for t in pack.trainings}
+            spec = pack.trainings[0].trajectory
+            with contextlib.closing(self._students(spec, self.team)) as students:
+                for _ in self._training(students, told(iter(()), self.team), self.team):
+                    pass
+
+    def _students(self, spec: TrajectorySpec, team: Team) -> Any:
+        method = resolve(spec.method.target)(**spec.method.settings)
+        base = self._base(spec.base) if spec.base else None
+        execution = replace(self.execution, team=team)
+        materials = Materials(
+            self.device, base, self.sweep.character, self.pictures, self._class_pictures, execution
+        )
+        return method.students(spec, materials)
+
+    def _training(
+        self, students: Any, trainings: Iterator[Training | None], team: Team
+    ) -> Iterator[list[Trained]]:
+        resume_seconds = self.sweep.settings.runtime.resume_seconds
+        return train(students, trainings, self.store, resume_seconds, team)
+
+    def _adapt(self, pack: Pack) -> bool:
+        """Make do with less memory, if the user allows it and there is a way."""
+        if not self.sweep.settings.runtime.adapt or self.team.size > 1:
+            return False
+        spec, now = pack.trainings[0].trajectory, self.execution
+        batch = min(now.micro_batch or spec.batch_size, spec.batch_size)
+        if spec.base and not now.checkpointing:
+            self.execution = replace(now, checkpointing=True)
+            self.view.say(f"{spec.slug}: out of memory; goes on with runtime.checkpointing=true")
+        elif spec.base and batch > 1:
+            self.execution = replace(now, micro_batch=batch // 2)
+            self.view.say(f"{spec.slug}: out of memory; goes on with micro_batch={batch // 2}")
+        else:
+            return False
+        free_memory()
+        return True
+
+    def _remedy(self, spec: TrajectorySpec) -> str:
+        """What would take less memory, the ways that change no result first."""
+        ways = []
+        if not self.execution.checkpointing:
+            ways.append("runtime.checkpointing=true")
+        if min(self.execution.micro_batch or spec.batch_size, spec.batch_size) > 1:
+            ways.append("runtime.micro_batch=1")
+        if spec.pack > 1:
+            ways.append(f"pack={spec.pack // 2}")
+        if spec.precision == "fp32" and self.device.type == "cuda":
+            ways.append("precision=bf16")
+        return f"try {', '.join([*ways, 'a lower resolution'])}, or let runtime.adapt=true choose"
 
     def _finish(
         self, trainings: Sequence[Training], books: Mapping[str, Book], error: str | None = None

@@ -73,7 +73,8 @@ def seconds_per_trial(
             for step in range(steps + 1):
                 started = time.perf_counter()
                 students.zero_grad()
-                students.losses([step] * spec.pack).sum().backward()
+                for share in students.losses([step] * spec.pack):
+                    share.sum().backward()
                 for optimizer in optimizers:
                     optimizer.step()
                 if device.type == "cuda":

@@ -27,6 +27,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from charsweep.team import ALONE, Team
+
 if TYPE_CHECKING:
     import torch
     from PIL import Image
@@ -34,6 +36,16 @@ if TYPE_CHECKING:
     from charsweep.bases import Base
     from charsweep.character import Character
     from charsweep.specs import TrajectorySpec
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How training is carried out, which changes a result by no more than rounding."""
+
+    checkpointing: bool = False  # activations are made again for the backward pass, not kept
+    micro_batch: int | None = None  # samples of a trial in one forward pass; None: its whole batch
+    compile: bool = False  # the base's repeated blocks, by torch.compile
+    team: Team = ALONE
 
 
 @dataclass(frozen=True)
@@ -45,3 +57,4 @@ class Materials:
     character: Character
     pictures: list[Image.Image]
     class_pictures: Callable[[TrajectorySpec], list[Image.Image]]
+    execution: Execution = Execution()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -137,7 +137,7 @@ class Students(OneSlot):
         self.averaged = torch.zeros((), dtype=torch.long)  # steps that are in the mean
         self.done = 0  # steps that have been taken
 
-    def losses(self, steps: Sequence[int | None]) -> Tensor:
+    def losses(self, steps: Sequence[int | None]) -> Iterator[Tensor]:
         """Mean squared error of the predicted velocity, shape (1,)."""
         import torch
         import torch.nn.functional as F
@@ -154,7 +154,7 @@ class Students(OneSlot):
         noise, timesteps = noise.to(pixels), timesteps.to(pixels.device)
         predicted = self.unet(self.noising.add_noise(pixels, noise, timesteps), timesteps).sample
         velocity = self.noising.get_velocity(pixels, noise, timesteps)
-        return F.mse_loss(predicted, velocity)[None]
+        yield F.mse_loss(predicted, velocity)[None]
 
     def kept(self, slot: int) -> Mapping[str, Tensor]:
         self._average()

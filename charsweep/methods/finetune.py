@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from charsweep.errors import ConfigError
 from charsweep.methods import Materials
 from charsweep.methods.lessons import Batch, Desk, Lessons
 from charsweep.specs import SnapshotSpec, TrajectorySpec
@@ -121,12 +122,19 @@ class Students:
         self.pictures, self.class_pictures = materials.pictures, materials.class_pictures
         self.batch_size, self.resolution = spec.batch_size, spec.resolution
         self.noising = DDPMScheduler.from_config(base.pipeline.scheduler.config)
-        self.teaches_text = method.text_encoder
+        self.teaches_text, self.execution = method.text_encoder, materials.execution
+        self._check_team()
         self.trainees = trainees(method.low_rank, base, method.taught(base), spec.pack)
         self.desks: dict[int, Desk] = {}
         self.kept = self.trainees.named
         self.named, self.zero_grad = self.trainees.named, self.trainees.zero_grad
         self.save, self.aside = self.trainees.save, self.trainees.aside
+        self.gradients = self.trainees.gradients
+        self._undo = contextlib.ExitStack()
+        if self.execution.checkpointing:
+            self._undo.enter_context(base.checkpointing())
+        if self.execution.compile:
+            self._undo.enter_context(base.compiled())
 
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
         """Give a slot to a trajectory: its first weights, its pictures and prompts."""
@@ -153,37 +161,69 @@ class Students:
         """Put the base back as it was."""
         for slot in list(self.desks):
             self.leave(slot)
+        self._undo.close()
         self.trainees.close()
 
-    def losses(self, steps: Sequence[int | None]) -> Tensor:
-        """The denoising loss of each slot at its step (from 0), shape (width,).
+    def _check_team(self) -> None:
+        size = self.execution.team.size
+        if self.batch_size < size:
+            raise ConfigError(
+                f"batch_size={self.batch_size}: {size} processes share a batch, so it must hold "
+                f"{size} samples at least; set batch_size={size} or start fewer processes"
+            )
+
+    def losses(self, steps: Sequence[int | None]) -> Iterator[Tensor]:
+        """The denoising loss of each slot at its step (from 0), shape (width,), in shares.
 
         With class images, theirs is added, weighted. One step is one update, whatever they are.
         """
-        losses = self._losses("lessons", steps)
-        if not any(desk.prior for desk in self.desks.values()):
-            return losses
-        weights = [
-            self.desks[slot].method.prior_weight if slot in self.desks else 0.0
-            for slot in range(self.width)
-        ]
-        return losses + losses.new_tensor(weights) * self._losses("prior", steps)
+        for share in self._shares("lessons", steps):
+            yield share
+        if any(desk.prior for desk in self.desks.values()):
+            weights = [
+                self.desks[slot].method.prior_weight if slot in self.desks else 0.0
+                for slot in range(self.width)
+            ]
+            for share in self._shares("prior", steps):
+                yield share.new_tensor(weights) * share
 
-    def _losses(self, which: Literal["lessons", "prior"], steps: Sequence[int | None]) -> Tensor:
-        """Mean squared error of the noise or velocity that the base was made to predict."""
+    def _shares(
+        self, which: Literal["lessons", "prior"], steps: Sequence[int | None]
+    ) -> Iterator[Tensor]:
+        """This process's part of the batch's mean loss, a micro-batch at a time."""
         import torch
-        import torch.nn.functional as F
 
         batches = [
             self._idle() if step is None else self.desks[slot].batch(which, step, self.noising)
             for slot, step in enumerate(steps)
         ]
         # sample i belongs to slot i mod width: see charsweep.adapters
-        latents, noise, timesteps, weights = (
-            torch.stack(parts, dim=1).flatten(0, 1).to(self.base.device)
+        tensors = [
+            torch.stack(parts, dim=1).to(self.base.device)
             for parts in zip(*(batch.tensors for batch in batches), strict=True)
-        )
-        captions = [one for row in zip(*(b.captions for b in batches), strict=True) for one in row]
+        ]
+        mine = self.execution.team.part(self.batch_size)
+        most = self.execution.micro_batch or self.batch_size
+        for first in range(0, len(mine), most):
+            rows = mine[first : first + most]
+            captions = [batch.captions[row] for row in rows for batch in batches]
+            whole = rows == list(range(self.batch_size))
+            picked = [(one if whole else one[rows]).flatten(0, 1) for one in tensors]
+            each = self._each(captions, *picked)
+            yield each.view(len(rows), self.width).sum(0) / self.batch_size
+
+    def _each(
+        self,
+        captions: list[str],
+        latents: Tensor,
+        noise: Tensor,
+        timesteps: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        """Of each sample, the mean squared error of what the base was made to predict."""
+        import torch
+        import torch.nn.functional as F
+
         noisy = self.noising.add_noise(latents, noise, timesteps)
         # original size, crop corner, target size: pictures are cropped to the target beforehand
         sizes = torch.tensor([self.resolution, self.resolution, 0, 0] + 2 * [self.resolution])
@@ -194,8 +234,7 @@ class Students:
         if self.noising.config.prediction_type == "v_prediction":
             target = self.noising.get_velocity(latents, noise, timesteps)
         each = F.mse_loss(predicted, target, reduction="none").mean(dim=(1, 2, 3))
-        losses: Tensor = (each * weights).view(self.batch_size, self.width).mean(0)
-        return losses
+        return each * weights
 
     def _idle(self) -> Batch:
         """What a free slot is given: as large as a trial's batch, and of no consequence."""

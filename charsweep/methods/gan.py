@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
@@ -111,7 +111,7 @@ class Students(OneSlot):
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         super().__init__({name: one.to(materials.device) for name, one in networks.items()})
 
-    def losses(self, steps: Sequence[int | None]) -> Tensor:
+    def losses(self, steps: Sequence[int | None]) -> Iterator[Tensor]:
         """-log D(G(z)) and -log D(x) - log(1 - D(G(z))), shape (2, 1)."""
         import torch
         import torch.nn.functional as F
@@ -131,7 +131,7 @@ class Students(OneSlot):
         fools = F.softplus(-functional_call(self.discriminator, fixed, (fake,))).mean()
         told = F.softplus(-self.discriminator(real)).mean()
         told = told + F.softplus(self.discriminator(fake.detach())).mean()
-        return torch.stack([fools, told])[:, None]
+        yield torch.stack([fools, told])[:, None]
 
     def save(self, slot: int, folder: Path) -> None:
         from safetensors.torch import save_file

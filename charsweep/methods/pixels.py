@@ -65,6 +65,9 @@ class OneSlot:
         for network in self.networks.values():
             network.zero_grad(set_to_none=True)
 
+    def gradients(self) -> list[Tensor]:
+        return [one.grad for one in self.named(0).values() if one.grad is not None]
+
     def aside(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
