@@ -32,5 +32,5 @@ def chosen(seed: int, purpose: str, count: int, batch_size: int, step: int) -> l
     indices = []
     for place in range(step * batch_size, (step + 1) * batch_size):
         source = generator(seed, f"{purpose} order", place // count)
-        indices.append(int(torch.randperm(count, generator=source)[place % count]))
+        indices.append(torch.randperm(count, generator=source).tolist()[place % count])
     return indices

@@ -15,5 +15,6 @@ def resolve(target: str) -> Any:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"_target_={target}: {error}; give the dotted name of a class that can be imported"
+            f"_target_={target}: {error}; give the dotted name of a class that can be imported, or "
+            "install its package"
         ) from error

@@ -49,6 +49,11 @@ class Students(Protocol):
         """Names of the losses that add up to a trial's loss; () where it is one."""
         ...
 
+    @property
+    def warm_up_seconds(self) -> float:
+        """What was spent on compiling, in no step's time."""
+        ...
+
     def enter(self, slot: int, spec: TrajectorySpec) -> None: ...
     def leave(self, slot: int) -> None: ...
     def named(self, slot: int) -> Mapping[str, Tensor]:
@@ -333,18 +338,22 @@ def save_state(
     numbers: dict[str, Any] = {"group": own_numbers(state["param_groups"][0])}
     if scaler:
         numbers["scaler"] = scaler.state_dict()
-    for index, fields in state["state"].items():
-        for name, value in fields.items():
-            place = f"optimizer/{index}/{name}"
-            if isinstance(value, Tensor):
-                tensors[place] = value
-            else:
-                numbers[place] = value
+    for place, value in leaves(state["state"], "optimizer"):
+        (tensors if isinstance(value, Tensor) else numbers)[place] = value
     with new_folder(store.resume(spec, step), "resume.json", {"step": step}) as folder:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(contiguous, folder / "state.safetensors")
         (folder / "numbers.json").write_text(json.dumps(numbers), encoding="utf-8")
     store.commit_resume(spec, step)
+
+
+def leaves(tree: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """The values of nested dictionaries, each with the keys that lead to it."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{path}/{key}")
+        else:
+            yield f"{path}/{key}", value
 
 
 def own_numbers(group: Mapping[str, Any]) -> dict[str, float]:
@@ -370,8 +379,11 @@ def load_state(
                 tensor.copy_(tensors.pop(f"weight/{name}"))
         state: dict[int, dict[str, Any]] = {}
         for place, value in {**tensors, **numbers}.items():
-            _, index, name = place.split("/")
-            state.setdefault(int(index), {})[name] = value
+            _, index, *inner, name = place.split("/")
+            branch = state.setdefault(int(index), {})
+            for key in inner:
+                branch = branch.setdefault(key, {})
+            branch[name] = value
         groups = [{**one, **group} for one in optimizer.state_dict()["param_groups"]]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except Exception as error:

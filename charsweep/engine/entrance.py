@@ -19,6 +19,7 @@ class Book:
         self.spent: dict[int, float] = {}  # seconds paid, by the snapshot they led to
         self.seconds: list[float] = []  # of each step, as it would be alone
         self.first = self.last = 0
+        self.warm_up = 0.0  # seconds of compiling, in no step's time
         self.started = datetime.now(UTC)
 
     def enter(self, one: Trained) -> None:

@@ -132,7 +132,9 @@ class LocalEngine:
                 for done in self._training(students, told(entrance.trainings(), team), team):
                     for one in done:
                         key = one.training.trajectory.key
-                        books.setdefault(key, Book(one.training, alone)).enter(one)
+                        book = books.setdefault(key, Book(one.training, alone))
+                        book.enter(one)
+                        book.warm_up = students.warm_up_seconds
                         self.view.step(one.row.seconds / one.shared, one.row.loss)
                     yield [one.training for one in done if one.is_last], students
         except TrainingError as error:
@@ -267,6 +269,10 @@ class LocalEngine:
             "started": book.started.isoformat(timespec="seconds"),
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds_per_step_alone": book.alone,
+            "warm_up_seconds": round(book.warm_up, 3),
+            "checkpointing": self.execution.checkpointing,
+            "micro_batch": self.execution.micro_batch,
+            "processes": self.team.size,
             "peak_memory_mb": round(peak_memory_mb(self.device), 1),
             **self.environment,
         }

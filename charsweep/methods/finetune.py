@@ -7,6 +7,7 @@ prompts (Ruiz et al. 2022, arXiv 2208.12242; Hu et al. 2021, arXiv 2106.09685).
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -130,6 +131,7 @@ class Students:
         self.named, self.zero_grad = self.trainees.named, self.trainees.zero_grad
         self.save, self.aside = self.trainees.save, self.trainees.aside
         self.gradients = self.trainees.gradients
+        self.warm_up_seconds = 0.0
         self._undo = contextlib.ExitStack()
         if self.execution.checkpointing:
             self._undo.enter_context(base.checkpointing())
@@ -152,6 +154,17 @@ class Students:
             prior = Lessons(self.base, spec, "class image", names, classes, prompts)
         self.desks[slot] = Desk(method, lessons, prior)
         self.trainees.enter(slot, method.low_rank, spec.seed)
+        if self.execution.compile and not self.warm_up_seconds:
+            self._warm_up(slot)
+
+    def _warm_up(self, slot: int) -> None:
+        """Compile by one pass that nothing is learnt from, so that no step pays for it."""
+        started = time.perf_counter()
+        self.zero_grad()
+        for share in self.losses([0 if one == slot else None for one in range(self.width)]):
+            share.sum().backward()
+        self.zero_grad()
+        self.warm_up_seconds = time.perf_counter() - started
 
     def leave(self, slot: int) -> None:
         self.trainees.leave(slot)

@@ -41,6 +41,7 @@ class OneSlot:
     """The part of `charsweep.train.Students` that any networks trained alone have."""
 
     width = 1
+    warm_up_seconds = 0.0
 
     def __init__(self, networks: Mapping[str, nn.Module]) -> None:
         self.networks = networks
