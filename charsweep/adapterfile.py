@@ -17,14 +17,13 @@ from charsweep.tensorfile import Entry, file_size
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # as diffusers names it in a folder
 FACTORED_FILE, FACTORED_CONFIG = "adapter.safetensors", "adapter_config.json"
 FACTORED = ("loha", "lokr")  # kinds for which LoRA files have no names
-ENCODERS = ("text_encoder", "text_encoder_2")
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 METADATA = "lora_adapter_metadata"  # where diffusers keeps peft's settings in a LoRA file
 
 
 def targets_in(module: str, targets: Sequence[str]) -> tuple[str, ...]:
     """The ends of layers' names in the module `module` of a pipeline."""
-    return tuple(targets) if module == "unet" else TEXT_TARGETS
+    return TEXT_TARGETS if module.startswith("text_encoder") else tuple(targets)
 
 
 def is_target(path: str, targets: Sequence[str]) -> bool:
@@ -44,11 +43,9 @@ def settings_of(kind: str, rank: int, alpha: float, targets: Sequence[str]) -> d
 
 
 def adapter_bytes(
-    kind: str, rank: int, alpha: float, targets: Sequence[str], base: Shapes, text_encoder: bool
+    kind: str, rank: int, alpha: float, targets: Sequence[str], taught: Shapes
 ) -> int:
-    """Bytes of the file or files of such an adapter on the pipeline with these tensors."""
-    modules = ("unet", *(ENCODERS if text_encoder else ()))
-    taught = {name: base[name] for name in modules if name in base}
+    """Bytes of the file or files of such an adapter on the parts with these tensors."""
     entries = {
         published(f"{name}.{layer}.{part}", kind): Entry("F32", shape)
         for name, shapes in taught.items()

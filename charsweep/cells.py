@@ -124,14 +124,17 @@ def _base(name: str | None, settings: Settings) -> tuple[BaseSpec | None, int | 
     """The base of that name and its resolution; neither for a method that starts from nothing."""
     if name is None:
         return None, None
-    resolution = settings.models.bases[name].resolution
-    return BaseSpec(name, base_weights(settings, name).digest), resolution
+    weights = base_weights(settings, name)
+    resolve(settings.method.target)(**settings.method.plugin().settings).check(weights.kind)
+    return weights.spec, settings.models.bases[name].resolution
 
 
 def base_weights(settings: Settings, name: str) -> BaseWeights:
     """Where the base of that name lies, or will."""
-    base = settings.models.bases[name]
-    return find_base(name, base.path, made_in(settings), base.kind, base.vae, base.variant)
+    bases = settings.models.bases
+    plugins = {one: base.plugin(one) for one, base in bases.items()}
+    base, plugin = bases[name], plugins[name]
+    return find_base(base.path, made_in(settings), plugin, base.vae, base.variant, plugins)
 
 
 def made_in(settings: Settings) -> Path:
@@ -271,7 +274,11 @@ def _fields(cell: Cell) -> Iterator[tuple[str, str, Any]]:
 
 def _own_fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str, str, Any]]:
     if taught.base:
-        yield f"base.{taught.base.name}", "", taught.base.digest
+        kind = taught.base.kind
+        yield f"base.{kind.name}", "", taught.base.digest
+        yield f"base.{kind.name}.kind", "", kind.target
+        for name, value in kind.settings.items():
+            yield f"base.{kind.name}.{name}", f"models.bases.{kind.name}.{name}", value
     for name in ("batch_size", "resolution", "precision", "max_grad_norm", "pack"):
         yield name, name, getattr(taught, name)
     for name, value in taught.method.settings.items():

@@ -111,6 +111,9 @@ def check_raw(raw: Mapping[str, Any]) -> Settings:
     for group in ("method", "schedule"):
         if isinstance(raw.get(group), dict):
             problems += _plugin_mistakes(group, raw[group])
+    for name, base in (settings.models.bases if settings else {}).items():
+        kind = {"name": name, "_target_": base.target, **(base.model_extra or {})}
+        problems += _plugin_mistakes(f"models.bases.{name}", kind)
     metrics = raw.get("metric")
     for name, plugin in (metrics if isinstance(metrics, dict) else {}).items():
         problems += _plugin_mistakes(f"metric.{name}", {"name": name, **(plugin or {})})

@@ -174,10 +174,13 @@ def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> in
     settings = spec.method.settings
     if spec.base is None:
         return int(resolve(spec.method.target)(**settings).snapshot_bytes(spec.resolution))
-    shapes = bases[spec.base.name].shapes
+    base = bases[spec.base.name]
+    shapes = base.shapes
     if settings.get("adapter"):
+        names = base.kind.taught(bool(settings.get("text_encoder")))
+        taught = {name: shapes[name] for name in names if name in shapes}
         return adapter_bytes(
             settings["adapter"], settings["rank"], settings["alpha"], settings["target_modules"],
-            shapes, bool(settings.get("text_encoder")),
+            taught,
         )  # fmt: skip
     return 4 * sum(math.prod(shape) for part in shapes.values() for shape in part.values())

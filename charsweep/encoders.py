@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from charsweep.bases import quiet
 from charsweep.errors import ModelsError
 from charsweep.loading import unreadable
 from charsweep.ready import ready
+from charsweep.resident import quiet
 from charsweep.score import Encoder
 from charsweep.specs import EncoderSpec
 from charsweep.tensorfile import tensor_shapes

@@ -8,22 +8,22 @@ Only safetensors, JSON and text are ever fetched: no pickles, no code.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from charsweep.errors import ModelsError
 
-PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?", re.ASCII)
-# Files by what they are for: the small ones, and the weights.
+# Files by what they are for: the small ones, and the weights; of a base, those in its parts too.
 SMALL = {
-    "base": ["model_index.json", *(f"{p}/*.{e}" for p in PARTS for e in ("json", "txt"))],
+    "base": ["model_index.json"],
     "vae": ["config.json"],
     "clip": ["open_clip_config.json", "*token*.json", "vocab.json", "merges.txt"],
     "dino": ["config.json"],
 }
 LARGE = {
-    "base": [f"{p}/*.safetensors" for p in PARTS],
+    "base": [],
     "vae": ["diffusion_pytorch_model*.safetensors"],
     "clip": ["open_clip_model*.safetensors"],
     "dino": ["model*.safetensors"],
@@ -35,8 +35,13 @@ def is_repository(name: str) -> bool:
     return REPOSITORY.fullmatch(name) is not None
 
 
-def find(name: str, what: str, variant: str = "", *, weights: bool) -> Path:
-    """The snapshot folder of a repository, with the files that are wanted; fetched if need be."""
+def find(
+    name: str, what: str, variant: str = "", parts: Sequence[str] = (), *, weights: bool
+) -> Path:
+    """The snapshot folder of a repository, with the files that are wanted; fetched if need be.
+
+    `parts` are the folders that a base is made of, first what predicts.
+    """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is not listed
         HFValidationError,
@@ -45,15 +50,16 @@ def find(name: str, what: str, variant: str = "", *, weights: bool) -> Path:
     )
 
     repository, _, revision = name.partition("@")
-    large = _large(what, variant)
+    small = [*SMALL[what], *(f"{part}/*.{end}" for part in parts for end in ("json", "txt"))]
+    large = _large([*LARGE[what], *(f"{part}/*.safetensors" for part in parts)], variant)
     asked: dict[str, Any] = {
         "revision": revision or None,
-        "allow_patterns": [*SMALL[what], *(large if weights else ())],
+        "allow_patterns": [*small, *(large if weights else ())],
         "ignore_patterns": None if variant else OTHER_VARIANTS,
     }
     try:
         found = Path(snapshot_download(repository, local_files_only=True, **asked))
-        if is_complete(found, what, variant, weights=weights):
+        if is_complete(found, what, variant, parts, weights=weights):
             return found
     except (LocalEntryNotFoundError, HFValidationError):
         pass
@@ -62,7 +68,7 @@ def find(name: str, what: str, variant: str = "", *, weights: bool) -> Path:
         found = Path(snapshot_download(repository, **asked))
     except (HTTPError, HFValidationError, OSError) as error:
         raise _explained(name, what, variant, error) from error
-    if not is_complete(found, what, variant, weights=weights):
+    if not is_complete(found, what, variant, parts, weights=weights):
         kind = f"{variant}.safetensors" if variant else "safetensors"
         raise ModelsError(
             f"{name} has no {kind} weights of the kind wanted here ({', '.join(large)}); choose "
@@ -71,12 +77,14 @@ def find(name: str, what: str, variant: str = "", *, weights: bool) -> Path:
     return found
 
 
-def _large(what: str, variant: str) -> list[str]:
+def _large(patterns: Sequence[str], variant: str) -> list[str]:
     ending = f"*.{variant}*.safetensors" if variant else "*.safetensors"
-    return [pattern.replace("*.safetensors", ending) for pattern in LARGE[what]]
+    return [pattern.replace("*.safetensors", ending) for pattern in patterns]
 
 
-def is_complete(folder: Path, what: str, variant: str, *, weights: bool) -> bool:
+def is_complete(
+    folder: Path, what: str, variant: str, parts: Sequence[str], *, weights: bool
+) -> bool:
     """Whether what is certainly needed is there; an interrupted download may have left less."""
     if not (folder / SMALL[what][0]).exists():
         return False
@@ -84,10 +92,10 @@ def is_complete(folder: Path, what: str, variant: str, *, weights: bool) -> bool
         return True
     if what != "base":
         return any(folder.glob(LARGE[what][0]))
-    parts = [part for part in ("unet", "vae", "text_encoder") if (folder / part).is_dir()]
-    return "unet" in parts and all(
+    modules = [part for part in parts if (folder / part / "config.json").exists()]
+    return parts[0] in modules and all(
         any(variant_of(path) == variant for path in (folder / part).glob("*.safetensors"))
-        for part in parts
+        for part in modules
     )
 
 

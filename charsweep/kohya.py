@@ -15,19 +15,15 @@ import json
 import re
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from charsweep.adapterfile import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
 from charsweep.errors import ModelsError
-from charsweep.kinds import pipeline_kind
 from charsweep.store import read_json
 from charsweep.tensorfile import Entry, Piece, digest_of_tensors, read_pieces, write_tensors
 
-ENCODERS = {
-    "sd": {"text_encoder": "lora_te"},
-    "sdxl": {"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
-}
 PARTS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
 SINGLE = {
     "conv_in": "input_blocks.0.0", "conv_out": "out.2",
@@ -41,26 +37,43 @@ RESNET = {
 IN_BLOCK = re.compile(r"(down_blocks|mid_block|up_blocks)\.(?:(\d+)\.)?([a-z]+)\.(\d+)\.(.+)")
 
 
-def write_kohya(snapshot: Path, base: Path, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the adapter in `snapshot`, which belongs on the pipeline whose configs are in `base`.
+@dataclass(frozen=True)
+class Naming:
+    """What sd-scripts calls a kind of base and its layers."""
+
+    modules: Mapping[str, str]  # part of the pipeline -> how names of its layers begin
+    layer: Callable[[str], str]  # the denoiser's layer in diffusers -> the same as they call it
+    version: str  # of the base, in sd-scripts' words
+    architecture: str  # the same in ModelSpec's
+    implementation: str  # whose names the denoiser's layers have, in ModelSpec's words
+
+    def __call__(self, module: str, layer: str) -> str:
+        if module.startswith("text_encoder"):
+            layer = f"text_model.{layer.removeprefix('text_model.')}"
+        else:
+            layer = self.layer(layer)
+        return f"{self.modules[module]}_{layer.replace('.', '_')}"
+
+
+def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the adapter in `snapshot` under the names of its kind of base.
 
     Raises `ModelsError` where the format cannot hold it, or there is no adapter.
     """
-    pieces = kohya_pieces(snapshot, base)
+    pieces = kohya_pieces(snapshot, naming)
     digest = digest_of_tensors(pieces)
     hashes = {"sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
     write_tensors(path, pieces, {**metadata, **hashes})
 
 
-def kohya_pieces(snapshot: Path, base: Path) -> dict[str, Piece]:
+def kohya_pieces(snapshot: Path, naming: Naming) -> dict[str, Piece]:
     """The tensors by their new names, an alpha for every layer among them."""
     pieces, settings = adapter_in(snapshot)
     refuse_unreadable(pieces, settings)
-    layer_of = layer_names(base)
     renamed: dict[str, Piece] = {}
     for name, piece in pieces.items():
         module, layer, part = split(name)
-        new = layer_of(module, layer)
+        new = naming(module, layer)
         renamed[f"{new}.{PARTS.get(part, part)}"] = piece
         renamed[f"{new}.alpha"] = number(alpha_of(settings[module]))
     return renamed
@@ -127,21 +140,6 @@ def number(value: float) -> Piece:
 
 
 # -- names of layers -------------------------------------------------------------------------------
-
-
-def layer_names(base: Path) -> Callable[[str, str], str]:
-    """For a module and its layer's name, what sd-scripts calls it on a pipeline like `base`."""
-    kind = pipeline_kind(base)
-    per_block = read_json(base / "unet" / "config.json")["layers_per_block"]
-
-    def named(module: str, layer: str) -> str:
-        if module != "unet":
-            layer = f"text_model.{layer.removeprefix('text_model.')}"
-            return f"{ENCODERS[kind][module]}_{layer.replace('.', '_')}"
-        layer = layer if kind == "sd" else original_name(layer, per_block)
-        return f"lora_unet_{layer.replace('.', '_')}"
-
-    return named
 
 
 def original_name(layer: str, per_block: int) -> str:

@@ -10,37 +10,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
 
-from charsweep.bases import Base, quiet
+from charsweep.bases import tokenizer_of
 from charsweep.errors import ModelsError
-from charsweep.kinds import configs_of, marks_of, pipeline_kind
+from charsweep.kinds import marks_of
 from charsweep.ready import ready
+from charsweep.resident import Base, quiet
 from charsweep.specs import BaseSpec
 from charsweep.tensorfile import tensor_shapes
-from charsweep.vocabulary import TOKENIZERS, clip_tokenizer
+from charsweep.vocabulary import clip_tokenizer
 from charsweep.weights import BaseWeights, Weights, weight_files
 
-PIPELINE_CLASSES = {"sd": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
+SPARE = 128  # embeddings are padded to a multiple of it: T5 has 28 more than its tokenizer tokens
 # What the libraries raise over a folder or file that is not what it should be.
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError,
               SafetensorError, SingleFileComponentError)  # fmt: skip
-NOT_USED = {"sd": {"safety_checker": None, "feature_extractor": None}, "sdxl": {}}
 
 
 def load_base(spec: BaseSpec, weights: BaseWeights, device: torch.device) -> Base:
     """Load a base, making or fetching what is not there yet; ModelsError if it is unusable."""
-    path, vae = ready(weights.pipeline), None
-    if pipeline_kind(path) != weights.kind:
+    path, kind, vae = ready(weights.pipeline), weights.kind, None
+    if not kind.recognises(path):
         raise ModelsError(f"{path} is no longer what it was when the sweep was planned; run again")
     for file in weight_files(path, weights.pipeline.variant):  # one file is checked already
         tensor_shapes(file)
-    parts: dict[str, Any] = dict(NOT_USED[weights.kind])
+    parts: dict[str, Any] = dict.fromkeys(kind.left_out)
     if weights.vae is not None:
-        vae = parts["vae"] = load_vae(weights.vae, weights.kind)
+        vae = parts["vae"] = load_vae(weights.vae, weights.configs)
     try:
         with quiet():
             pipeline = _pipeline(path, weights, parts)
@@ -50,7 +51,7 @@ def load_base(spec: BaseSpec, weights: BaseWeights, device: torch.device) -> Bas
         _check_vae(vae, weights, path)
     pipeline.set_progress_bar_config(disable=True)
     _check_whole(pipeline, path)
-    base = Base(spec, weights.kind, pipeline.to(device), device)
+    base = Base(spec, kind, pipeline.to(device), device)
     _check_tokenizers(base, path)
     for module in base.modules.values():
         module.requires_grad_(False)
@@ -59,15 +60,15 @@ def load_base(spec: BaseSpec, weights: BaseWeights, device: torch.device) -> Bas
 
 
 def _pipeline(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> Any:
-    kind = PIPELINE_CLASSES[weights.kind]
+    made = getattr(diffusers, weights.kind.pipeline)
     if path.is_dir():
-        return kind.from_pretrained(
+        return made.from_pretrained(
             path, dtype=torch.float32, local_files_only=True, use_safetensors=True,
             variant=weights.pipeline.variant or None, **parts,
         )  # fmt: skip
-    names = list(TOKENIZERS)[: 1 if weights.kind == "sd" else 2]
+    names = [tokenizer_of(encoder) for encoder in weights.kind.encoders]
     tokenizers = {name: clip_tokenizer(name) for name in names}
-    pipeline = kind.from_single_file(
+    pipeline = made.from_single_file(
         str(path), config=str(weights.configs), dtype=torch.float32, local_files_only=True,
         **parts, **tokenizers,
     )  # fmt: skip
@@ -81,14 +82,15 @@ def _pipeline(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> Any:
     return pipeline
 
 
-def load_vae(weights: Weights, kind: str) -> AutoencoderKL:
-    """An autoencoder from its own folder, a pipeline's folder, or a single file."""
+def load_vae(weights: Weights, configs: Path) -> AutoencoderKL:
+    """An autoencoder from its own folder, a pipeline's folder, or a single file, which is read as
+    that of the base with these configs."""
     path = ready(weights)
     try:
         with quiet():
             if path.is_file():
                 return AutoencoderKL.from_single_file(
-                    str(path), config=str(configs_of(kind)), subfolder="vae",
+                    str(path), config=str(configs), subfolder="vae",
                     dtype=torch.float32, local_files_only=True,
                 )  # fmt: skip
             folder = path / "vae" if (path / "vae" / "config.json").exists() else path
@@ -111,15 +113,15 @@ def _check_whole(pipeline: Any, path: Path) -> None:
             if empty:
                 raise ModelsError(
                     f"{path} lacks {len(empty)} tensors of its {name} ({empty[0]} for one); give a "
-                    "whole checkpoint of plain SD 1.5 or SDXL, or a diffusers folder"
+                    "whole checkpoint, or a diffusers folder"
                 )
 
 
 def _check_tokenizers(base: Base, path: Path) -> None:
-    """transformers makes an empty tokenizer where it finds none."""
+    """transformers makes an empty tokenizer where it finds none; an encoder may have rows spare."""
     for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True):
         vocabulary = encoder.config.vocab_size
-        if len(tokenizer) != vocabulary:
+        if not vocabulary - SPARE < len(tokenizer) <= vocabulary:
             raise ModelsError(
                 f"{path}: its tokenizer knows {len(tokenizer)} tokens, its text encoder "
                 f"{vocabulary}; fetch the folder again, with the files in tokenizer/"

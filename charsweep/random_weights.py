@@ -59,8 +59,8 @@ def _fill(recipe: str, folder: Path) -> None:
         for part, tensors in shapes.items():
             name = FILES[part] if part else ENCODER_FILES[recipe]
             write_random(new / part / name, f"{recipe} {part}", tensors)
-        for part in TOKENIZERS if "unet" in shapes else ():
-            if part == "tokenizer" or "text_encoder_2" in shapes:
+        for part in TOKENIZERS:
+            if part.replace("tokenizer", "text_encoder") in shapes:
                 clip_tokenizer(part).save_pretrained(new / part)
 
 

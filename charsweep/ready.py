@@ -14,5 +14,5 @@ def ready(weights: Weights) -> Path:
     if weights.source == "random":
         make(weights.recipe, weights.path)
     elif weights.source == "hub":
-        return hub.find(weights.name, weights.what, weights.variant, weights=True)
+        return hub.find(weights.name, weights.what, weights.variant, weights.parts, weights=True)
     return weights.path

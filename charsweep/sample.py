@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from charsweep.bases import Base
 from charsweep.draws import generator
+from charsweep.resident import Base
 from charsweep.samplers import make_scheduler
 from charsweep.specs import ImageSetSpec, SnapshotSpec
 from charsweep.store import Store, image_manifest, new_folder
@@ -131,18 +131,12 @@ def paint_with(base: Base) -> Paint:
         pipeline.scheduler = make_scheduler(spec.sampler, own.config, type(own))
         try:
             with torch.inference_mode():
-                images: NDArray[np.float32] = pipeline(
-                    prompt=[one.prompt for one in asked],
-                    negative_prompt=[spec.negative_prompt] * len(asked),
-                    generator=[generator(one.seed, "image") for one in asked],
-                    num_inference_steps=spec.inference_steps,
-                    guidance_scale=spec.guidance_scale,
-                    height=spec.resolution,
-                    width=spec.resolution,
-                    output_type="np",
-                ).images
+                return base.kind.draw(
+                    pipeline, spec,
+                    [one.prompt for one in asked],
+                    [generator(one.seed, "image") for one in asked],
+                )  # fmt: skip
         finally:
             pipeline.scheduler = own
-        return images
 
     return paint

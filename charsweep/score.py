@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from charsweep.bases import pixels_of
 from charsweep.character import open_picture
 from charsweep.errors import StoreError
 from charsweep.metrics.features import Exam, Features, ImageFeatures, among, colour_features
 from charsweep.plugins import resolve
+from charsweep.resident import pixels_of
 from charsweep.specs import EncoderSpec, ImageSetSpec, ScoreSpec
 from charsweep.store import Store
 

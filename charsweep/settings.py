@@ -56,12 +56,21 @@ def without_repeats(values: list[int]) -> list[int]:
 
 
 class BaseSettings(pydantic.BaseModel):
-    model_config = STRICT
+    """Where a base's weights lie, and its kind, whose own settings its class checks."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    target: Annotated[Text, Field(alias="_target_")]
     path: Text
     resolution: Pixels
-    kind: Literal["sd", "sdxl"] | None = None  # what the methods that name this base expect
     vae: Text | None = None  # one that stands in for the pipeline's own
     variant: Literal["fp16"] | None = None  # None: full precision where it is there
+
+    def plugin(self, name: str) -> Plugin:
+        """Its kind, under the name that the base has among the models."""
+        extra = self.model_extra or {}
+        return PluginSettings.model_validate(
+            {"name": name, "_target_": self.target, **extra}
+        ).plugin()
 
 
 class EncoderSettings(pydantic.BaseModel):

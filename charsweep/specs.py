@@ -28,10 +28,11 @@ class Plugin:
 
 @dataclass(frozen=True)
 class BaseSpec:
-    """An untaught base: its name among the models and the digest of its weights."""
+    """An untaught base: its name among the models, the digest of its weights, and its kind."""
 
     name: str
     digest: str
+    kind: Plugin
 
     @cached_property
     def key(self) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from torch import Tensor, nn
 
-    from charsweep.bases import Base
+    from charsweep.resident import Base
 
 SMALLEST_PADDED_RANK = 8
 
@@ -182,7 +182,7 @@ class OneTrial:
     def save(self, slot: int, folder: Path) -> None:
         from peft import get_peft_model_state_dict
 
-        from charsweep.bases import quiet
+        from charsweep.resident import quiet
 
         if self.low is None:
             with quiet():
@@ -259,11 +259,13 @@ def save_factored(
     (folder / FACTORED_CONFIG).write_text(factored_config(settings), encoding="utf-8")
 
 
-def read_adapter(folder: Path) -> dict[str, Tensor]:
-    """What `save_adapter` wrote."""
+def read_adapter(folder: Path, base: Base) -> dict[str, Tensor]:
+    """What `save_adapter` wrote of the base, by the names that its modules have now."""
     from safetensors.torch import load_file
 
     tensors = load_file(folder / ADAPTER_FILE)
+    if hasattr(base.modules.get("text_encoder"), "text_model"):
+        return tensors
     return {
         k.replace("text_encoder.text_model.", "text_encoder.", 1): v for k, v in tensors.items()
     }

@@ -9,16 +9,21 @@ planning needs neither made nor fetched. `charsweep.ready` does that when they a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from charsweep import architectures, embedded, hub
 from charsweep.architectures import Shapes
+from charsweep.bases import Kind, parts_of
 from charsweep.errors import ModelsError
 from charsweep.keys import digest_of, digest_of_content, digest_of_files
-from charsweep.kinds import WORDS, configs_of, has_vae, pipeline_kind
+from charsweep.kinds import has_vae, what_is
+from charsweep.plugins import resolve
+from charsweep.specs import BaseSpec, Plugin
 from charsweep.tensorfile import tensor_shapes
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
@@ -36,6 +41,7 @@ class Weights:
     digest: str
     variant: str = ""  # "fp16": the files with that in their names
     source: Literal["disk", "hub", "random"] = "disk"
+    parts: tuple[str, ...] = ()  # of a base: the folders that it is made of
 
     @property
     def recipe(self) -> str:
@@ -54,7 +60,12 @@ class BaseWeights:
 
     pipeline: Weights
     vae: Weights | None
-    kind: str  # `sd` or `sdxl`
+    plugin: Plugin  # its kind, as the YAML names it
+
+    @cached_property
+    def kind(self) -> Kind:
+        kind: Kind = resolve(self.plugin.target)(**self.plugin.settings)
+        return kind
 
     @property
     def path(self) -> Path:
@@ -67,53 +78,86 @@ class BaseWeights:
         return digest_of(f"{self.pipeline.digest} vae {self.vae.digest}".encode())
 
     @property
+    def spec(self) -> BaseSpec:
+        return BaseSpec(self.plugin.name, self.digest, self.plugin)
+
+    @property
     def configs(self) -> Path:
         """A folder laid out as diffusers does, with all configs and perhaps without weights."""
-        return configs_of(self.kind) if self.path.is_file() else self.pipeline.small
+        return read_as(self.kind) if self.path.is_file() else self.pipeline.small
 
     @cached_property
     def shapes(self) -> Shapes:
-        """Shapes of all tensors by part: the published ones where no folder is here to say."""
+        """Shapes of all tensors by part: what the kind knows of where no folder is here to say."""
         files = weight_files(self.path, self.pipeline.variant) if self.path.is_dir() else []
         shapes: Shapes = {}
         for file in files:
             shapes.setdefault(file.parent.name, {}).update(tensor_shapes(file))
-        return (
-            shapes
-            if "unet" in shapes
-            else architectures.shapes_of(architectures.OF_KIND[self.kind])
-        )
+        return shapes if self.kind.denoiser in shapes else self.kind.shapes(self.configs)
+
+
+def read_as(kind: Kind) -> Path:
+    """The configs that a single file of this kind is read with."""
+    assert kind.published is not None
+    return architectures.folder_of(kind.published)
 
 
 def find_base(
-    name: str, path: str, made: Path, kind: str | None = None, vae: str | None = None,
-    variant: str | None = None,
+    path: str, made: Path, plugin: Plugin, vae: str | None = None, variant: str | None = None,
+    others: Mapping[str, Plugin] = MappingProxyType({}),
 ) -> BaseWeights:  # fmt: skip
-    """The base called `name` among the models; ModelsError if it is not of the kind it should be.
+    """The base of this kind at `path`; ModelsError if it is of another, perhaps of `others`.
 
-    `made` is the folder for random weights.
+    The plug-ins' names are those of the bases among the models. `made` is the folder for random
+    weights.
     """
-    pipeline = find_weights(path, "base", made, variant)
-    own = pipeline_kind(pipeline.small)
-    if kind is not None and own != kind:
-        right = architectures.OF_KIND[own]
-        raise ModelsError(
-            f"models.bases.{name}.path={path} is {WORDS[own]}, but {name} stands for {WORDS[kind]}:"
-            f" give it as models.bases.{right}.path=... with method.base={right}"
-        )
+    kind: Kind = resolve(plugin.target)(**plugin.settings)
+    where = find_folder(path)
+    if where.exists() and where.suffix.lower() not in PICKLES:  # before anything large is read
+        _check_kind(where, path, plugin, others)
+    pipeline = find_weights(path, "base", made, variant, kind)
+    if pipeline.source == "hub":
+        _check_kind(pipeline.small, path, plugin, others)
     other = find_weights(vae, "vae", made) if vae is not None else None
     if other is None and pipeline.source == "disk" and not has_vae(pipeline.path):
         raise ModelsError(
-            f"models.bases.{name}.path={path} holds no VAE; give one with models.bases.{name}.vae="
-            "FILE-OR-FOLDER"
+            f"models.bases.{plugin.name}.path={path} holds no VAE; give one with "
+            f"models.bases.{plugin.name}.vae=FILE-OR-FOLDER"
         )
-    return BaseWeights(pipeline, other, own)
+    return BaseWeights(pipeline, other, plugin)
 
 
-def find_weights(name: str, what: What, made: Path, variant: str | None = None) -> Weights:
-    """What `name` stands for; of a repository, only the small files are fetched."""
+def _check_kind(where: Path, path: str, plugin: Plugin, others: Mapping[str, Plugin]) -> None:
+    """Raise ModelsError, which says what it is, for a pipeline that is not of the kind it should
+    be."""
+    kind: Kind = resolve(plugin.target)(**plugin.settings)
+    if kind.recognises(where):
+        return
+    given = f"models.bases.{plugin.name}.path={path}"
+    for name, other in others.items():
+        own: Kind = resolve(other.target)(**other.settings)
+        if name != plugin.name and own.recognises(where):
+            raise ModelsError(
+                f"{given} is {own.title}, but {plugin.name} stands for {kind.title}: give it as "
+                f"models.bases.{name}.path=... with method.base={name}"
+            )
+    form = "a diffusers folder"
+    if kind.published:
+        form += ", or a single .safetensors checkpoint that holds denoiser and text encoders"
+    raise ModelsError(
+        f"{given} is {what_is(where)}; {plugin.name} stands for {kind.title}: give {form}"
+    )
+
+
+def find_weights(
+    name: str, what: What, made: Path, variant: str | None = None, kind: Kind | None = None
+) -> Weights:
+    """What `name` stands for; of a repository, only the small files are fetched.
+
+    A base is of a `kind`.
+    """
     if name.startswith("random:"):
-        return _random(name, what, made)
+        return _random(name, what, made, kind)
     if name.startswith("embedded:"):
         path = find_folder(name)
         return Weights(name, what, path, weights_digest(path))
@@ -124,10 +168,10 @@ def find_weights(name: str, what: What, made: Path, variant: str | None = None) 
             "as .safetensors, and one that you trust is converted, on a machine of its own, by "
             "diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)"
         )
-    if what == "base" and path.exists():
-        pipeline_kind(path)  # before anything large is read
     if path.is_file():
-        return Weights(name, what, path, _digest_of_file(path, what))
+        return Weights(
+            name, what, path, _digest_of_file(path, what, read_as(kind) if kind else None)
+        )
     if path.is_dir():
         chosen = variant or _only_variant(path)
         return Weights(name, what, path, weights_digest(path, chosen), chosen)
@@ -136,18 +180,20 @@ def find_weights(name: str, what: What, made: Path, variant: str | None = None) 
             f"{name} is not there (looked from {Path.cwd()}); give a folder, a .safetensors file, "
             "or a hub repository OWNER/NAME@REVISION"
         )
-    folder = hub.find(name, what, variant or "", weights=False)
+    parts = parts_of(kind) if kind else ()
+    folder = hub.find(name, what, variant or "", parts, weights=False)
     digest = weights_digest(folder, variant or "")
-    return Weights(name, what, folder, digest, variant or "", "hub")
+    return Weights(name, what, folder, digest, variant or "", "hub", parts)
 
 
-def _random(name: str, what: What, made: Path) -> Weights:
+def _random(name: str, what: What, made: Path, kind: Kind | None) -> Weights:
     recipe = name.removeprefix("random:")
-    fitting = {"clip": ("clip",), "dino": ("dino",), "base": ("sd15", "sdxl")}.get(what, ())
-    if recipe not in fitting:
-        known = ", ".join(f"random:{one}" for one in fitting) or "none"
+    fitting = kind.published if kind else None if what == "vae" else what
+    if recipe != fitting:
+        wanted = f"{what}, {kind.title}" if kind else what
         raise ModelsError(
-            f"{name}: there are no such random weights for a {what}; there is {known}"
+            f"{name}: there are no such random weights for a {wanted}; there is "
+            f"{f'random:{fitting}' if fitting else 'none'}"
         )
     digest = architectures.recipe_digest(recipe)
     return Weights(name, what, made / f"random-{recipe}--{digest}", digest, "", "random")
@@ -205,13 +251,12 @@ def _pickled(folder: Path) -> str:
 
 
 @cache
-def _digest_of_file(path: Path, what: What) -> str:
+def _digest_of_file(path: Path, what: What, folder: Path | None) -> str:
     """Digest of a single file's content, and of the configs that it is read with."""
     tensor_shapes(path)
     try:
         content = digest_of_content(path)  # not the name, which people change
-        if what == "base":
-            folder = configs_of(pipeline_kind(path))
+        if folder is not None:
             configs = [path for path in folder.rglob("*.json") if path.name != "shapes.json"]
             return digest_of(f"{content} {digest_of_files(configs, folder)}".encode())
     except OSError as error:

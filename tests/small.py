@@ -12,6 +12,7 @@ from typing import Any
 
 from charsweep.config import Sweep, load_sweep
 from charsweep.plan import plan_work
+from charsweep.specs import Plugin
 from charsweep.store import Store
 from charsweep.weights import BaseWeights, find_base
 
@@ -34,9 +35,15 @@ def sweep_of(root: Path, *overrides: str) -> Sweep:
     return load_sweep(small(root, *overrides))
 
 
+def kind(name: str) -> Plugin:
+    """The kind of base that `sd15` and `sdxl` stand for."""
+    made = {"sd15": "StableDiffusion", "sdxl": "StableDiffusionXL"}[name]
+    return Plugin(name, f"charsweep.bases.stable_diffusion.{made}", 1, {})
+
+
 def weights_at(path: Path) -> BaseWeights:
-    """A base in a folder or file, as planning finds it."""
-    return find_base("", str(path), path.parent)
+    """A base in a folder called sd15 or sdxl, as planning finds it."""
+    return find_base(str(path), path.parent, kind(path.name))
 
 
 def execute(root: Path, *overrides: str) -> tuple[Sweep, Store, list[Any]]:

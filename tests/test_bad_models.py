@@ -15,11 +15,13 @@ import torch
 from huggingface_hub import errors
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
-from small import EXAM
+from small import EXAM, kind
 
 from charsweep import embedded
 from charsweep import hub as charsweep_hub
 from charsweep.__main__ import main
+from charsweep.bases import parts_of
+from charsweep.bases.stable_diffusion import StableDiffusionXL
 
 WEIGHTS = embedded.FOLDER / "weights"
 UNET = {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 4, 3, 3)}
@@ -251,7 +253,7 @@ def test_a_revision_and_a_variant_are_other_weights(hub: FakeHub, tmp_path: Path
     from charsweep.weights import find_base
 
     digests = {
-        find_base("", "OWNER/NAME@0123456789abcdef", tmp_path, variant=variant).digest
+        find_base("OWNER/NAME@0123456789abcdef", tmp_path, kind("sdxl"), variant=variant).digest
         for variant in (None, "fp16")
     }
     assert hub.folder.name[:16] in digests
@@ -267,7 +269,9 @@ def test_only_files_of_the_variant_are_fetched(variant: str, hub: FakeHub, tmp_p
         shutil.copy(path, path.with_suffix(".bin"))
         shutil.copy(path, tmp_path / "served" / "whole.safetensors")
     hub.served = tmp_path / "served"
-    folder = charsweep_hub.find("OWNER/NAME", "base", variant, weights=True)
+    folder = charsweep_hub.find(
+        "OWNER/NAME", "base", variant, parts_of(StableDiffusionXL()), weights=True
+    )
     assert len(hub.weights) == 4
     assert all(charsweep_hub.variant_of(path) == variant for path in hub.weights)
     assert not list(folder.rglob("*.bin"))

@@ -8,11 +8,11 @@ import pytest
 import torch
 from small import execute, pictures, snapshot_bytes, sweep_of
 
-from charsweep.bases import Base
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.plan import Piece, plan_work
 from charsweep.plugins import resolve
+from charsweep.resident import Base
 from charsweep.sample import Asked, paint_with
 from charsweep.specs import SnapshotSpec
 from charsweep.store import LossRow, Store
@@ -115,7 +115,7 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, f"method={method}", *QUICK[method], "train_steps=2")
     spec, store = sweep.cells[0].trajectory, Store(tmp_path)
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
-    before, names = base.digest(), [name for name, _ in base.unet.named_modules()]
+    before, names = base.digest(), [name for name, _ in base.denoiser.named_modules()]
     from charsweep.character import open_picture
 
     images = [open_picture(path) for path in sweep.character.paths]
@@ -129,7 +129,7 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     students.close()
     assert [one.row.step for done in blocks for one in done] == [1, 2]
     assert base.digest() == before
-    assert [name for name, _ in base.unet.named_modules()] == names
+    assert [name for name, _ in base.denoiser.named_modules()] == names
     assert not any(p.requires_grad for m in base.modules.values() for p in m.parameters())
     with base.wearing(store.snapshot(SnapshotSpec(spec, 2))):
         assert base.digest() != before

@@ -19,7 +19,6 @@ from safetensors.torch import save_file
 from small import loaded_after, small
 
 from charsweep.__main__ import main
-from charsweep.bases import quiet
 from charsweep.config import load_sweep
 from charsweep.errors import ConfigError, ModelsError, StoreError
 from charsweep.export.card import write_card
@@ -29,6 +28,7 @@ from charsweep.export.push import open_hub
 from charsweep.export.usage import python_code
 from charsweep.export.weights import Weights
 from charsweep.export.write import export
+from charsweep.resident import quiet
 from charsweep.results import read_results
 from charsweep.store import Store, read_json
 from charsweep.story.choose import cells_in_order

@@ -13,11 +13,11 @@ from PIL import Image
 from small import command, execute, small, sweep_of
 
 from charsweep import cost
-from charsweep.bases import quiet
 from charsweep.draws import generator
 from charsweep.methods.gan import augmented, make_discriminator, make_generator
 from charsweep.plan import plan_work
 from charsweep.plugins import resolve
+from charsweep.resident import quiet
 from charsweep.sample import Asked
 from charsweep.store import Store
 

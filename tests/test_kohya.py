@@ -21,14 +21,13 @@ from torch import nn
 from true_shapes import modules
 
 from charsweep.adapterfile import ADAPTER_FILE
-from charsweep.bases import Base, quiet
 from charsweep.draws import generator
 from charsweep.embedded import FOLDER
 from charsweep.errors import ModelsError
-from charsweep.kohya import original_name, write_kohya
+from charsweep.kohya import Naming, original_name, write_kohya
 from charsweep.loading import load_base
 from charsweep.methods.finetune import FineTune
-from charsweep.specs import BaseSpec
+from charsweep.resident import Base, quiet
 from charsweep.tensorfile import read_pieces
 from charsweep.trainees import OneTrial, save_adapter, save_factored
 
@@ -41,7 +40,13 @@ EVERYWHERE = (
 
 @cache
 def base_of(name: str) -> Base:
-    return load_base(BaseSpec(name, ""), weights_at(FOLDER / "weights" / name), torch.device("cpu"))
+    weights = weights_at(FOLDER / "weights" / name)
+    return load_base(weights.spec, weights, torch.device("cpu"))
+
+
+def naming(name: str) -> Naming:
+    weights = weights_at(FOLDER / "weights" / name)
+    return weights.kind.kohya(weights.configs, "epsilon")
 
 
 def write_adapter(
@@ -105,7 +110,7 @@ def test_the_kohya_file_draws_the_same_picture(
     base, folder = base_of(name), tmp_path / "snapshot"
     write_adapter(base, folder, alpha=alpha, targets=targets, text_encoder=text_encoder)
     file = tmp_path / "kohya.safetensors"
-    write_kohya(folder, FOLDER / "weights" / name, file, {})
+    write_kohya(folder, naming(name), file, {})
     drawn = picture(base, folder / ADAPTER_FILE)
     assert picture(base, file) == drawn
     assert picture(base, None) != drawn
@@ -117,7 +122,7 @@ def test_an_adapter_on_the_text_encoders_alone_counts(tmp_path: Path) -> None:
         base, folder = base_of(name), tmp_path / name
         write_adapter(base, folder, targets=ATTENTION)
         file = tmp_path / f"{name}.safetensors"
-        write_kohya(folder, FOLDER / "weights" / name, file, {})
+        write_kohya(folder, naming(name), file, {})
         whole = picture(base, file)
         for part in parts:
             tensors = {k: v for k, v in load_file(file).items() if not k.startswith(part)}
@@ -146,7 +151,7 @@ def test_keys_are_the_published_ones(tmp_path: Path) -> None:
     for name, layers in wanted.items():
         write_adapter(base_of(name), tmp_path / name)
         file = tmp_path / f"{name}.safetensors"
-        write_kohya(tmp_path / name, FOLDER / "weights" / name, file, {"ss_v2": "False"})
+        write_kohya(tmp_path / name, naming(name), file, {"ss_v2": "False"})
         tensors = load_file(file)
         assert {key.split(".", 1)[1] for key in tensors} == {
             "alpha", "lora_down.weight", "lora_up.weight"
@@ -219,7 +224,7 @@ def test_loha_and_lokr_add_the_same_to_every_layer(
     deltas = write_adapter(base_of("sd15"), tmp_path / "a", kind, rank, alpha)
     assert len(deltas) == 112
     file = tmp_path / "kohya.safetensors"
-    write_kohya(tmp_path / "a", FOLDER / "weights/sd15", file, {})
+    write_kohya(tmp_path / "a", naming("sd15"), file, {})
     tensors = load_file(file)
     assert {key.split(".")[0] for key in tensors} == {_layer(name) for name in deltas}
     for name, delta in deltas.items():
@@ -241,19 +246,19 @@ def test_what_readers_would_misread_is_refused(
 ) -> None:
     write_adapter(base_of("sd15"), tmp_path / "a", kind, rank, targets=ATTENTION)
     with pytest.raises(ModelsError, match=reason):
-        write_kohya(tmp_path / "a", FOLDER / "weights/sd15", tmp_path / "k.safetensors", {})
+        write_kohya(tmp_path / "a", naming("sd15"), tmp_path / "k.safetensors", {})
     assert not (tmp_path / "k.safetensors").exists()
 
 
 def test_weights_that_are_no_adapter_are_refused() -> None:
     base = FOLDER / "weights/sd15"
     with pytest.raises(ModelsError, match="no low-rank adapter"):
-        write_kohya(base, base, Path("never.safetensors"), {})
+        write_kohya(base, naming("sd15"), Path("never.safetensors"), {})
 
 
 def test_a_file_that_is_written_twice_is_the_same(tmp_path: Path) -> None:
     write_adapter(base_of("sd15"), tmp_path / "a", targets=ATTENTION)
     for name in ("one", "two"):
-        write_kohya(tmp_path / "a", FOLDER / "weights/sd15", tmp_path / name, {"b": "1", "a": "2"})
+        write_kohya(tmp_path / "a", naming("sd15"), tmp_path / name, {"b": "1", "a": "2"})
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert json.loads((tmp_path / "one").read_bytes()[8:].split(b"}}")[0] + b"}}")["__metadata__"]

@@ -14,17 +14,16 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from shrunk import forget, shrink
 from single_file import autoencoder, write_single_file
-from small import EXAM, execute, sweep_of
+from small import EXAM, execute, kind, sweep_of
 from true_shapes import modules, shapes, write_shapes
 
 from charsweep import architectures, embedded
 from charsweep.__main__ import main
-from charsweep.bases import Base
 from charsweep.character import open_picture
 from charsweep.encoders import load_clip, load_dino
 from charsweep.loading import load_base
 from charsweep.random_weights import numbers, write_random
-from charsweep.specs import BaseSpec
+from charsweep.resident import Base
 from charsweep.vocabulary import clip_tokenizer
 from charsweep.weights import find_base, find_weights
 
@@ -46,9 +45,9 @@ def shrunk(
     forget()
 
 
-def load(path: str | Path, made: Path, name: str = "", **more: Any) -> Base:
-    weights = find_base(name, str(path), made, **more)
-    return load_base(BaseSpec(name, weights.digest), weights, CPU)
+def load(path: str | Path, made: Path, name: str = "sdxl", **more: Any) -> Base:
+    weights = find_base(str(path), made, kind(name), **more)
+    return load_base(weights.spec, weights, CPU)
 
 
 @pytest.mark.parametrize("name", architectures.NAMES)
@@ -87,20 +86,19 @@ def test_the_tokenizer_is_clip_s() -> None:
 
 
 @pytest.mark.usefixtures("shrunk")
-@pytest.mark.parametrize(("recipe", "kind"), [("sd15", "sd"), ("sdxl", "sdxl")])
-def test_a_single_file_is_the_same_base_as_its_folder(
-    recipe: str, kind: str, tmp_path: Path
-) -> None:
-    folder = load(f"random:{recipe}", tmp_path)
+@pytest.mark.parametrize("recipe", ["sd15", "sdxl"])
+def test_a_single_file_is_the_same_base_as_its_folder(recipe: str, tmp_path: Path) -> None:
+    folder = load(f"random:{recipe}", tmp_path, recipe)
     file = write_single_file(folder.pipeline, tmp_path / "artist.safetensors")
-    single = load(file, tmp_path, kind=kind)
+    single = load(file, tmp_path, recipe)
     assert single.digest() == folder.digest()
-    assert single.kind == folder.kind == kind
+    assert single.kind == folder.kind
     prompt = ["a picture of UnicornGirl", ""]
     assert torch.equal(single.texts(prompt).hidden, folder.texts(prompt).hidden)
     moved = file.rename(tmp_path / "renamed.safetensors")
-    assert find_base("", str(moved), tmp_path).digest == single.spec.digest
-    assert find_base("", str(moved), tmp_path).shapes == architectures.shapes_of(recipe)
+    found = find_base(str(moved), tmp_path, kind(recipe))
+    assert found.digest == single.spec.digest
+    assert found.shapes == architectures.shapes_of(recipe)
 
 
 @pytest.mark.usefixtures("shrunk")
@@ -118,13 +116,15 @@ def test_a_file_that_says_it_predicts_velocity_is_taught_so(tmp_path: Path) -> N
 @pytest.mark.usefixtures("shrunk")
 def test_a_vae_of_another_file_stands_in_and_is_in_the_key(tmp_path: Path) -> None:
     own = load("random:sdxl", tmp_path)
-    plain = find_base("sdxl", "random:sdxl", tmp_path)
+    plain = find_base("random:sdxl", tmp_path, kind("sdxl"))
     other = {name: tensor + 1 for name, tensor in autoencoder(own.pipeline.vae).items()}
     save_file(other, tmp_path / "sdxl_vae.safetensors")
-    file = find_base("sdxl", "random:sdxl", tmp_path, vae=str(tmp_path / "sdxl_vae.safetensors"))
+    file = find_base(
+        "random:sdxl", tmp_path, kind("sdxl"), vae=str(tmp_path / "sdxl_vae.safetensors")
+    )
     assert file.digest != plain.digest
-    single = load_base(BaseSpec("sdxl", file.digest), file, CPU)
-    assert torch.equal(single.unet.conv_in.weight, own.unet.conv_in.weight)
+    single = load_base(file.spec, file, CPU)
+    assert torch.equal(single.denoiser.conv_in.weight, own.denoiser.conv_in.weight)
     expected = own.pipeline.vae.encoder.conv_in.weight + 1
     assert torch.equal(single.pipeline.vae.encoder.conv_in.weight, expected)
     single.pipeline.vae.save_pretrained(tmp_path / "vae")
@@ -143,19 +143,24 @@ def test_half_precision_files_are_read_where_they_are_alone_or_asked_for(tmp_pat
         half = {name: tensor.half() for name, tensor in load_file(path).items()}
         save_file(half, path.with_suffix(".fp16.safetensors"), {"format": "pt"})
         save_file({n: t * 2 for n, t in half.items()}, path, {"format": "pt"})
-    full = find_base("", str(folder), tmp_path)
-    asked = find_base("", str(folder), tmp_path, variant="fp16")
+    full = find_base(str(folder), tmp_path, kind("sd15"))
+    asked = find_base(str(folder), tmp_path, kind("sd15"), variant="fp16")
     assert full.digest != asked.digest
-    assert load(folder, tmp_path).digest() != load(folder, tmp_path, variant="fp16").digest()
-    original = load("embedded:weights/sd15", tmp_path)
-    assert load(folder, tmp_path, variant="fp16").digest() == original.digest()  # it is half itself
+    assert (
+        load(folder, tmp_path, "sd15").digest()
+        != load(folder, tmp_path, "sd15", variant="fp16").digest()
+    )
+    original = load("embedded:weights/sd15", tmp_path, "sd15")
+    assert (
+        load(folder, tmp_path, "sd15", variant="fp16").digest() == original.digest()
+    )  # it is half itself
     for path in folder.rglob("*.safetensors"):
         if ".fp16" not in path.name:
             path.unlink()
     again = shutil.move(folder, tmp_path / "alone")
-    alone = find_base("", str(again), tmp_path)
+    alone = find_base(str(again), tmp_path, kind("sd15"))
     assert (alone.digest, alone.pipeline.variant) == (asked.digest, "fp16")
-    assert load(again, tmp_path).digest() == original.digest()
+    assert load(again, tmp_path, "sd15").digest() == original.digest()
 
 
 def test_a_published_folder_s_safety_checker_is_not_wanted(tmp_path: Path) -> None:
@@ -166,8 +171,8 @@ def test_a_published_folder_s_safety_checker_is_not_wanted(tmp_path: Path) -> No
     index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
     index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
     path.write_text(json.dumps({**index, "requires_safety_checker": True}))
-    base = load(tmp_path / "base", tmp_path)
-    assert base.digest() == load("embedded:weights/sd15", tmp_path).digest()
+    base = load(tmp_path / "base", tmp_path, "sd15")
+    assert base.digest() == load("embedded:weights/sd15", tmp_path, "sd15").digest()
 
 
 @pytest.mark.usefixtures("shrunk")
@@ -236,7 +241,7 @@ def test_an_encoder_s_file_reads_as_its_folder(load_encoder: Any, tmp_path: Path
 
 @pytest.mark.usefixtures("shrunk")
 def test_a_dreambooth_snapshot_of_a_single_file_is_a_pipeline(tmp_path: Path) -> None:
-    base = load("random:sd15", tmp_path)
+    base = load("random:sd15", tmp_path, "sd15")
     file = write_single_file(base.pipeline, tmp_path / "artist.safetensors")
     words = ["models=random", f"models.bases.sd15.path={file}", "method=dreambooth",
              "method.class_images=1", "pack=1", "resolution=64", "lr=1e-4"]  # fmt: skip

@@ -16,7 +16,6 @@ from small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from torch import Tensor
 
 from charsweep.adapters import Adapters
-from charsweep.bases import Base
 from charsweep.character import open_picture
 from charsweep.engine.local import LocalEngine, drawn_together
 from charsweep.errors import ModelsError
@@ -27,6 +26,7 @@ from charsweep.methods.lessons import Batch, Desk
 from charsweep.plan import plan_work
 from charsweep.plugins import resolve
 from charsweep.progress import View
+from charsweep.resident import Base
 from charsweep.sample import Asked, Paint
 from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.store import LossRow, Store
@@ -255,15 +255,15 @@ def test_gradients_equal_separate_training(
     sdxl: Base, targets: str, with_text: bool, checkpointing: bool
 ) -> None:
     """Four trials of unequal ranks, against one adapter of peft's after the other."""
-    modules = {"unet": sdxl.unet}
+    modules = {"unet": sdxl.denoiser}
     if with_text:
         modules |= {name: sdxl.modules[name] for name in ("text_encoder", "text_encoder_2")}
     names = {name: tuple(targets[1:-1].split(",")) if name == "unet" else TEXT for name in modules}
     adapters = Adapters(modules, names, len(RANKS), 8)
     first = [random_weights(adapters, rank, slot) for slot, rank in enumerate(RANKS)]
     if checkpointing:
-        sdxl.unet.enable_gradient_checkpointing()
-    sdxl.unet.train(checkpointing)  # no dropout: this only switches checkpointing on
+        sdxl.denoiser.enable_gradient_checkpointing()
+    sdxl.denoiser.train(checkpointing)  # no dropout: this only switches checkpointing on
     try:
         expected = [separate(sdxl, modules, names, slot, first[slot]) for slot in range(4)]
         for slot, rank in enumerate(RANKS):
@@ -272,8 +272,8 @@ def test_gradients_equal_separate_training(
         losses(sdxl, list(range(4)), with_text).sum().backward()
         adapters.detach()
     finally:
-        sdxl.unet.disable_gradient_checkpointing()
-        sdxl.unet.eval()
+        sdxl.denoiser.disable_gradient_checkpointing()
+        sdxl.denoiser.eval()
     for slot, rank in enumerate(RANKS):
         views = adapters.views(slot, rank)
         got, wanted = [], []

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import sweep_of, weights_at
+from small import kind, sweep_of, weights_at
 from true_shapes import modules
 
 from charsweep import cost
-from charsweep.bases import Base
 from charsweep.embedded import FOLDER
 from charsweep.loading import load_base
 from charsweep.methods.finetune import FineTune
-from charsweep.specs import BaseSpec, TrajectorySpec
+from charsweep.resident import Base
+from charsweep.specs import TrajectorySpec
 from charsweep.trainees import trainees
 from charsweep.weights import find_base
 
@@ -26,7 +26,8 @@ CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj", "proj_in", "
 
 @cache
 def base_of(name: str) -> Base:
-    return load_base(BaseSpec(name, ""), weights_at(FOLDER / "weights" / name), torch.device("cpu"))
+    weights = weights_at(FOLDER / "weights" / name)
+    return load_base(weights.spec, weights, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +38,23 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> TrajectorySpec:
 def planned(template: TrajectorySpec, base: str, **settings: object) -> int:
     """`cost.snapshot_bytes` of the template with these settings of its method."""
     method = replace(template.method, settings={**template.method.settings, **settings})
-    spec = replace(template, base=BaseSpec("own", ""), method=method)
-    return cost.snapshot_bytes(spec, {"own": find_base("own", base, Path("made"))})
+    weights = find_base(base, Path("made"), kind("sd15" if "sd15" in base else "sdxl"))
+    spec = replace(template, base=weights.spec, method=method)
+    return cost.snapshot_bytes(spec, {weights.spec.name: weights})
 
 
 @pytest.mark.parametrize("base", ["sd15", "sdxl"])
 @pytest.mark.parametrize("targets", [ATTENTION, CONVOLUTIONS], ids=["attention", "convolutions"])
 @pytest.mark.parametrize("text_encoder", [False, True])
-@pytest.mark.parametrize(("kind", "rank"), [
+@pytest.mark.parametrize(("adapter", "rank"), [
     ("lora", 1), ("lora", 4), ("lora", 13), ("dora", 3), ("loha", 2), ("lokr", 2), ("lokr", 64),
 ])  # fmt: skip
 def test_an_adapter_is_as_large_as_planned_to_the_byte(
-    kind: str, rank: int, text_encoder: bool, targets: list[str], base: str,
+    adapter: str, rank: int, text_encoder: bool, targets: list[str], base: str,
     template: TrajectorySpec, tmp_path: Path,
 ) -> None:  # fmt: skip
     settings = {
-        "adapter": kind, "rank": rank, "alpha": 2.5, "target_modules": tuple(targets),
+        "adapter": adapter, "rank": rank, "alpha": 2.5, "target_modules": tuple(targets),
         "text_encoder": text_encoder,
     }  # fmt: skip
     method = FineTune(**{**template.method.settings, **settings})

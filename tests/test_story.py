@@ -15,10 +15,10 @@ from PIL import Image, ImageChops, ImageStat
 from small import loaded_after, pictures, small
 
 from charsweep.__main__ import main
-from charsweep.bases import ADAPTER_FILE
 from charsweep.config import load_sweep
 from charsweep.errors import ConfigError, StoreError
 from charsweep.keys import canonical
+from charsweep.resident import ADAPTER_FILE
 from charsweep.results import CellResult
 from charsweep.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec
 from charsweep.store import read_json

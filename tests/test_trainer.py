@@ -18,14 +18,13 @@ from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from small import execute, sweep_of
 
-from charsweep.bases import quiet
 from charsweep.character import open_picture, picture_at
 from charsweep.config import Sweep
 from charsweep.draws import generator
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.methods.finetune import FineTune, Students
-from charsweep.methods.lessons import min_snr
+from charsweep.resident import quiet
 from charsweep.specs import SnapshotSpec
 
 STEPS = 20
@@ -206,14 +205,14 @@ def test_min_snr_weights_are_those_of_the_paper(tmp_path: Path) -> None:
     epsilon = make_students(tmp_path, min_snr_gamma=5.0)
     velocity = make_students(tmp_path, "v_prediction", min_snr_gamma=5.0)
     steps = torch.tensor([0, 500, 999])
-    kept = epsilon.noising.alphas_cumprod[steps]
+    kept = epsilon.noising.scheduler.alphas_cumprod[steps]
     snr = kept / (1 - kept)
     five = torch.minimum(snr, torch.tensor(5.0))
-    torch.testing.assert_close(min_snr(steps, epsilon.noising, 5.0), five / snr)
-    torch.testing.assert_close(min_snr(steps, velocity.noising, 5.0), five / (snr + 1))
+    torch.testing.assert_close(epsilon.noising.weights(steps, 5.0), five / snr)
+    torch.testing.assert_close(velocity.noising.weights(steps, 5.0), five / (snr + 1))
     plain = make_students(tmp_path)
     timestep = plain.desks[0].batch("lessons", 0, plain.noising).timesteps
-    factor = min_snr(timestep, plain.noising, 5.0).item()
+    factor = plain.noising.weights(timestep, 5.0).item()
     assert first_loss(epsilon) == pytest.approx(factor * first_loss(plain), rel=1e-5)
 
 

@@ -15,7 +15,6 @@ from charsweep.keys import canonical_json, digest_of, digest_of_files
 
 FOLDER = Path(__file__).parent
 NAMES = ("sd15", "sdxl", "clip", "dino")
-OF_KIND = {"sd": "sd15", "sdxl": "sdxl"}
 SEED = 0
 VERSION = 1  # of the numbers that charsweep.random_weights makes
 VOCABULARY = 49_408  # CLIP's: 256 bytes, 256 that end a word, 48,894 merges, start and end

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from PIL import Image
 
-from charsweep.bases import Base
 from charsweep.character import open_picture, picture_at
 from charsweep.config import Sweep
 from charsweep.cost import Speeds, calls, count
@@ -34,9 +33,10 @@ from charsweep.methods import Execution, Materials
 from charsweep.plan import Pack, Plan, Scoring, Training, shared_pass
 from charsweep.plugins import resolve
 from charsweep.progress import View
+from charsweep.resident import Base
 from charsweep.results import CellResult, result_of
 from charsweep.sample import Paint, Wear, draw, paint_with
-from charsweep.samplers import make_scheduler
+from charsweep.samplers import check_fits, make_scheduler
 from charsweep.score import Scorer, all_features
 from charsweep.specs import (
     AdapterSpec,
@@ -44,6 +44,7 @@ from charsweep.specs import (
     Cell,
     ImageSetSpec,
     SnapshotSpec,
+    Source,
     TrajectorySpec,
     TruthSpec,
 )
@@ -385,9 +386,17 @@ class LocalEngine:
         for spec in {t.trajectory.optimizer.target: t.trajectory for t in plan.trainings}.values():
             make_optimizer(spec, [torch.nn.Parameter(torch.zeros(1))])
         for scoring in plan.scorings:
-            if scoring.draw and scoring.images.sampler.target:
+            base = base_of(scoring.images.snapshot.source)
+            if scoring.draw and base is not None:
+                check_fits(scoring.images.sampler, self.sweep.bases[base.name].kind)
+            elif scoring.draw and scoring.images.sampler.target:
                 config = {"num_train_timesteps": 1000}
                 make_scheduler(scoring.images.sampler, config, None)
+
+
+def base_of(source: Source) -> BaseSpec | None:
+    """The base that draws for a source, if one does."""
+    return source if isinstance(source, BaseSpec) else getattr(source, "base", None)
 
 
 def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:

@@ -13,13 +13,13 @@ from statistics import median
 
 import torch
 
-from charsweep.bases import Base
 from charsweep.character import open_picture
 from charsweep.config import Sweep
 from charsweep.engine.environment import find_device
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.plugins import resolve
+from charsweep.resident import Base
 from charsweep.specs import TrajectorySpec
 from charsweep.store import Store
 from charsweep.train import make_optimizer

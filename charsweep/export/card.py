@@ -70,7 +70,7 @@ def tags(chosen: Chosen, weights: Weights) -> list[str]:
     if chosen.is_prompted:
         found += ["text-to-image"]
     if chosen.ground is not None:
-        found += ["stable-diffusion-xl" if chosen.ground.kind == "sdxl" else "stable-diffusion"]
+        found += chosen.ground.weights.kind.tags
         found += ["dreambooth"] * (chosen.trajectory.method.settings.get("prompts") == "instance")
     if weights.kind == "lora":
         found += ["lora", "template:sd-lora"]  # the template shows the widget's pictures

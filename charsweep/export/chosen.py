@@ -43,10 +43,6 @@ class Ground:
         return self.weights.pipeline.name
 
     @property
-    def kind(self) -> str:
-        return self.weights.kind
-
-    @property
     def is_embedded(self) -> bool:
         return self.path.startswith(EMBEDDED)
 

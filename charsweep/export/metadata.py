@@ -17,16 +17,16 @@ import charsweep
 from charsweep.adapterfile import layers_in, targets_in
 from charsweep.export.chosen import Chosen, Ground
 from charsweep.kinds import marks_of
+from charsweep.kohya import Naming
 from charsweep.specs import Plugin, TrajectorySpec
 from charsweep.store import read_json
 from charsweep.weights import BaseWeights
 
 ALGORITHMS = {"loha": "loha", "lokr": "lokr"}  # LyCORIS' names; a LoRA is sd-scripts' own
-ORIGINAL_CODE = "https://github.com/Stability-AI/generative-models"
 
 
 def kohya_metadata(
-    chosen: Chosen, title: str, licence: str | None, ended: str | None
+    chosen: Chosen, naming: Naming, title: str, licence: str | None, ended: str | None
 ) -> dict[str, str]:
     """All of it; `ended` is when the training ended, ISO 8601, if that is known."""
     assert chosen.ground is not None
@@ -35,11 +35,13 @@ def kohya_metadata(
         **network(taught, chosen.ground),
         **training(taught, chosen.images.snapshot.step),
         **pictures(taught),
-        **base_of(chosen.ground),
+        "ss_base_model_version": naming.version,
+        "ss_v2": naming.version.startswith("sd_v2"),
+        "ss_sd_model_name": chosen.ground.title,
         "ss_output_name": title,
         "ss_training_comment": f"charsweep {charsweep.__version__}: sweep {chosen.sweep}, cell "
         f"{chosen.cell.cell}",
-        **modelspec(chosen, title, licence, ended),
+        **modelspec(chosen, naming, title, licence, ended),
     }
     return {name: str(value) for name, value in own.items()}
 
@@ -48,8 +50,9 @@ def network(taught: TrajectorySpec, ground: Ground) -> dict[str, Any]:
     """Kind, rank and alpha; convolutions larger than 1 × 1 have theirs as arguments."""
     settings = taught.method.settings
     kind, rank, alpha = settings["adapter"], settings["rank"], settings["alpha"]
-    targets = targets_in("unet", settings["target_modules"])
-    kernels = [weight[-1] for _, weight in layers_in(ground.weights.shapes["unet"], targets)
+    denoiser = ground.weights.kind.denoiser
+    targets = targets_in(denoiser, settings["target_modules"])
+    kernels = [weight[-1] for _, weight in layers_in(ground.weights.shapes[denoiser], targets)
                if len(weight) == 4]  # fmt: skip
     arguments = {"algo": ALGORITHMS[kind]} if kind in ALGORITHMS else {}
     if any(kernel > 1 for kernel in kernels):
@@ -113,25 +116,6 @@ def pictures(taught: TrajectorySpec) -> dict[str, Any]:
     }
 
 
-def base_of(ground: Ground) -> dict[str, Any]:
-    return {
-        "ss_base_model_version": "sdxl_base_v1-0" if ground.kind == "sdxl" else sd_version(ground),
-        "ss_v2": is_second(ground),
-        "ss_sd_model_name": ground.title,
-    }
-
-
-def is_second(ground: Ground) -> bool:
-    """Whether it is a Stable Diffusion 2, by the width of its text embeddings."""
-    config = read_json(ground.weights.configs / "unet" / "config.json")
-    return ground.kind == "sd" and config.get("cross_attention_dim") == 1024
-
-
-def sd_version(ground: Ground) -> str:
-    version = "sd_v2" if is_second(ground) else "sd_v1"
-    return f"{version}_v" if prediction(ground.weights) == "v" else version
-
-
 def prediction(weights: BaseWeights) -> str:
     """What the base was made to predict: "epsilon" or "v"."""
     if weights.path.is_file():
@@ -141,18 +125,15 @@ def prediction(weights: BaseWeights) -> str:
 
 
 def modelspec(
-    chosen: Chosen, title: str, licence: str | None, ended: str | None
+    chosen: Chosen, naming: Naming, title: str, licence: str | None, ended: str | None
 ) -> dict[str, str]:  # fmt: skip
     assert chosen.ground is not None
     ground, character = chosen.ground, chosen.trajectory.character
-    size, sees = chosen.trajectory.resolution, prediction(ground.weights)
-    second = "stable-diffusion-v2-768-v" if sees == "v" else "stable-diffusion-v2-512"
-    first = second if is_second(ground) else "stable-diffusion-v1"
-    architecture = "stable-diffusion-xl-v1-base" if ground.kind == "sdxl" else first
+    size = chosen.trajectory.resolution
     fields = {
         "sai_model_spec": "1.0.1",
-        "architecture": f"{architecture}/lora",
-        "implementation": ORIGINAL_CODE if ground.kind == "sdxl" else "diffusers",
+        "architecture": f"{naming.architecture}/lora",
+        "implementation": naming.implementation,
         "title": title,
         "resolution": f"{size}x{size}",
         "description": f"{character.identifier}, a {character.class_noun}, taught with "
@@ -162,6 +143,6 @@ def modelspec(
         "usage_hint": f"prompt: {character.instance_prompt}",
         "tags": f"{character.class_noun}, character",
         "trigger_phrase": character.identifier,
-        "prediction_type": sees,
+        "prediction_type": prediction(ground.weights),
     }
     return {f"modelspec.{name}": value for name, value in fields.items() if value is not None}

@@ -16,7 +16,6 @@ from charsweep.store import Store, read_json
 from charsweep.weights import Weights as Source
 
 HERE = "."
-PIPELINES = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 FACTORED = """\
 tensors = load_file("adapter.safetensors")
 for name, settings in json.loads(Path("adapter_config.json").read_text()).items():
@@ -68,11 +67,12 @@ def loading_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> 
 
 def base_lines(ground: Ground) -> tuple[list[str], list[str]]:
     """Imports, and lines that make `pipeline`, the untaught base as it was trained on."""
-    name, vae = PIPELINES[ground.kind], ground.weights.vae
+    name, vae = ground.weights.kind.pipeline, ground.weights.vae
     names = f"AutoencoderKL, {name}" if vae else name
     imports = ["import torch", f"from diffusers import {names}"]
     own = [f"vae = AutoencoderKL.{loaded(vae, part='vae')}"] if vae else []
-    more = "vae=vae" if vae else ""
+    left = [one for one in ground.weights.kind.left_out if one.startswith(("text_", "token"))]
+    more = ", ".join(["vae=vae"] * bool(vae) + [f"{one}=None" for one in left])
     if ground.is_embedded:
         path = ground.path.partition(":")[2]
         words = ", ".join(filter(None, [f'FOLDER / "{path}"', "dtype=torch.float32", more]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from charsweep.adapterfile import ADAPTER_FILE, FACTORED_FILE
 from charsweep.errors import ModelsError
 from charsweep.export.chosen import Chosen
-from charsweep.export.metadata import kohya_metadata
+from charsweep.export.metadata import kohya_metadata, prediction
 from charsweep.kohya import write_kohya
 from charsweep.store import Store, read_json
 
@@ -40,9 +40,11 @@ def write_weights(chosen: Chosen, store: Store, folder: Path, licence: str | Non
         return Weights(kind, None, None)
     title = f"{file_name(chosen.trajectory.character.identifier)}-kohya"
     file = folder / f"{title}.safetensors"
-    metadata = kohya_metadata(chosen, title, licence, ended(chosen, store))
+    base = chosen.ground.weights
     try:
-        write_kohya(snapshot, chosen.ground.weights.configs, file, metadata)
+        naming = base.kind.kohya(base.configs, prediction(base))
+        metadata = kohya_metadata(chosen, naming, title, licence, ended(chosen, store))
+        write_kohya(snapshot, naming, file, metadata)
     except ModelsError as error:
         return Weights(kind, None, str(error))
     return Weights(kind, file.name, None)

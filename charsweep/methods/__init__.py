@@ -10,8 +10,11 @@ A method is a frozen dataclass whose fields are the settings of its YAML file. I
     students    makes the slots that `charsweep.train` trains (its `Students`)
     wardrobe    for methods with a company: a base whose images each wear their own snapshot
 
-One with a field `base` teaches that base, and its snapshots are drawn through it. One without
-starts from nothing and has also
+One with a field `base` teaches that base, and its snapshots are drawn through it. It has also
+
+    check       raises ConfigError for a kind of base (see `charsweep.bases`) that it cannot teach
+
+One without starts from nothing and has also
 
     painter     for a snapshot's folder, draws its images (a `charsweep.sample.Paint`)
     snapshot_bytes  about what a snapshot takes on disk
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from charsweep.bases import Base
     from charsweep.character import Character
+    from charsweep.resident import Base
     from charsweep.specs import TrajectorySpec
 
 

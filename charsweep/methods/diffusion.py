@@ -73,7 +73,7 @@ class Diffusion:
         """Draws from the snapshot in `folder`; an image depends on its seed and its place."""
         from diffusers import DDPMPipeline
 
-        from charsweep.bases import quiet
+        from charsweep.resident import quiet
 
         with quiet():
             pipeline = DDPMPipeline.from_pretrained(folder, use_safetensors=True)
@@ -177,7 +177,7 @@ class Students(OneSlot):
     def save(self, slot: int, folder: Path) -> None:
         from diffusers import DDPMPipeline
 
-        from charsweep.bases import quiet
+        from charsweep.resident import quiet
 
         with quiet():
             self._average()

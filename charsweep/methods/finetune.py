@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from charsweep.draws import generator
 from charsweep.errors import ConfigError
 from charsweep.methods import Materials
 from charsweep.methods.lessons import Batch, Desk, Lessons
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from charsweep.bases import Base, Conditioning
+    from charsweep.bases import Conditioning, Kind
+    from charsweep.resident import Base
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
@@ -76,8 +78,17 @@ class FineTune:
 
     def taught(self, base: Base) -> dict[str, nn.Module]:
         """The parts of the pipeline that change, by name."""
-        names = ("unet", "text_encoder", "text_encoder_2") if self.text_encoder else ("unet",)
+        names = base.kind.taught(self.text_encoder)
         return {name: base.modules[name] for name in names if name in base.modules}
+
+    def check(self, kind: Kind) -> None:
+        """Raise ConfigError for a kind of base that cannot be taught so."""
+        if kind.is_flow and self.min_snr_gamma is not None:
+            raise ConfigError(
+                f"method.min_snr_gamma={self.min_snr_gamma:g}: method.base={self.base} is "
+                f"{kind.title}, trained by flow matching, and min-SNR weighs losses by noise "
+                "levels; set method.min_snr_gamma=null"
+            )
 
     def students(self, spec: TrajectorySpec, materials: Materials) -> Students:
         """Slots for as many trials as `spec.pack`, all of this kind; `close` frees the base."""
@@ -101,7 +112,7 @@ class FineTune:
                 assert isinstance(snapshot.source, TrajectorySpec)
                 own = FineTune(**snapshot.source.method.settings).low_rank
                 assert own is not None
-                stack.adapters.set(slot, read_adapter(folder_of(snapshot)), own.scale)
+                stack.adapters.set(slot, read_adapter(folder_of(snapshot), base), own.scale)
                 worn[slot] = snapshot
 
         try:
@@ -114,15 +125,13 @@ class Students:
     """Slots of trials on one base; gives their losses, which share one forward pass."""
 
     def __init__(self, method: FineTune, spec: TrajectorySpec, materials: Materials) -> None:
-        from diffusers import DDPMScheduler
-
         base = materials.base
         assert base is not None
         self.part_names = ()
         self.width, self.base, self.character = spec.pack, base, materials.character
         self.pictures, self.class_pictures = materials.pictures, materials.class_pictures
         self.batch_size, self.resolution = spec.batch_size, spec.resolution
-        self.noising = DDPMScheduler.from_config(base.pipeline.scheduler.config)
+        self.noising = base.noising()
         self.teaches_text, self.execution = method.text_encoder, materials.execution
         self._check_team()
         self.trainees = trainees(method.low_rank, base, method.taught(base), spec.pack)
@@ -237,15 +246,13 @@ class Students:
         import torch
         import torch.nn.functional as F
 
-        noisy = self.noising.add_noise(latents, noise, timesteps)
+        noisy = self.noising.noised(latents, noise, timesteps)
         # original size, crop corner, target size: pictures are cropped to the target beforehand
         sizes = torch.tensor([self.resolution, self.resolution, 0, 0] + 2 * [self.resolution])
         predicted = self.base.predict(
             noisy, timesteps, self._conditioning(captions), sizes.expand(len(noisy), -1)
         )
-        target = noise
-        if self.noising.config.prediction_type == "v_prediction":
-            target = self.noising.get_velocity(latents, noise, timesteps)
+        target = self.noising.target(latents, noise, timesteps)
         each = F.mse_loss(predicted, target, reduction="none").mean(dim=(1, 2, 3))
         return each * weights
 
@@ -255,9 +262,10 @@ class Students:
 
         other = next(iter(self.desks.values())).lessons.mean
         zeros = torch.zeros(self.batch_size, *other.shape[1:]).to(other)
+        timesteps = self.noising.timesteps(self.batch_size, generator(0, "idle"))
         return Batch(
-            zeros, zeros, torch.zeros(self.batch_size, dtype=torch.long),
-            torch.zeros(self.batch_size), [""] * self.batch_size,
+            zeros, zeros, torch.zeros_like(timesteps), torch.zeros(self.batch_size),
+            [""] * self.batch_size,
         )  # fmt: skip
 
     def _conditioning(self, captions: list[str]) -> Conditioning:

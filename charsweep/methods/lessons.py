@@ -13,12 +13,12 @@ from charsweep.character import picture_at
 from charsweep.draws import chosen, generator
 
 if TYPE_CHECKING:
-    from diffusers import DDPMScheduler
     from PIL import Image
     from torch import Tensor
 
-    from charsweep.bases import Base
+    from charsweep.bases import Noising
     from charsweep.methods.finetune import FineTune
+    from charsweep.resident import Base
     from charsweep.specs import TrajectorySpec
 
 
@@ -76,7 +76,7 @@ class Desk:
     lessons: Lessons
     prior: Lessons | None
 
-    def batch(self, which: Literal["lessons", "prior"], step: int, noising: DDPMScheduler) -> Batch:
+    def batch(self, which: Literal["lessons", "prior"], step: int, noising: Noising) -> Batch:
         import torch
 
         lessons = self.lessons if which == "lessons" else self.prior
@@ -88,21 +88,6 @@ class Desk:
         if self.method.noise_offset:  # Guttenberg 2023: one more normal number per channel
             offset = torch.randn(*latents.shape[:2], 1, 1, generator=source)
             noise = noise + self.method.noise_offset * offset
-        timesteps = torch.randint(
-            noising.config.num_train_timesteps,
-            (len(latents),),
-            generator=generator(seed, f"{purpose} timestep", step),
-        )
-        weights = torch.ones(len(latents))
-        if self.method.min_snr_gamma is not None:
-            weights = min_snr(timesteps, noising, self.method.min_snr_gamma)
+        timesteps = noising.timesteps(len(latents), generator(seed, f"{purpose} timestep", step))
+        weights = noising.weights(timesteps, self.method.min_snr_gamma)
         return Batch(latents, noise.to(latents), timesteps, weights, captions)
-
-
-def min_snr(timesteps: Tensor, noising: DDPMScheduler, gamma: float) -> Tensor:
-    """Weights (N,) of Hang et al. 2023 (arXiv 2303.09556), equation 5 and its v form."""
-    kept = noising.alphas_cumprod[timesteps]
-    snr = kept / (1 - kept)
-    divisor = snr + 1 if noising.config.prediction_type == "v_prediction" else snr
-    weights: Tensor = snr.clamp(max=gamma) / divisor
-    return weights

@@ -25,8 +25,8 @@ class Pictures:
     """The drawings as pixels in [-1, 1]; a batch is a function of (seed, step)."""
 
     def __init__(self, spec: TrajectorySpec, materials: Materials) -> None:
-        from charsweep.bases import pixels_of
         from charsweep.character import picture_at
+        from charsweep.resident import pixels_of
 
         sized = [picture_at(picture, spec.resolution) for picture in materials.pictures]
         self.pixels = pixels_of(sized).to(materials.device)

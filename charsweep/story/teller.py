@@ -127,7 +127,7 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
 def base_as_it_was(settings: Settings, base: BaseSpec) -> BaseWeights:
     """The base of that name; `ModelsError` if its weights are others than the spec says."""
     weights = base_weights(settings, base.name)
-    if weights.digest != base.digest:
+    if weights.spec.key != base.key:
         raise ModelsError(
             f"the weights of {base.name} in {weights.pipeline.name} are not those that the sweep "
             f"was made with; put them back, or {AGAIN}"
@@ -153,7 +153,7 @@ def _from_adapter(sweep: Sweep, store: Store) -> Teller:
     spec = AdapterSpec(
         file.parent.name if file.name == ADAPTER_FILE else file.stem,
         digest_of(file.read_bytes()),
-        BaseSpec(name, weights.digest),
+        weights.spec,
     )
     _keep(file, spec, store)
     images = replace(

@@ -18,27 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from charsweep.adapterfile import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE
+from charsweep.bases import Conditioning, Kind, Noising, tokenizer_of
 from charsweep.errors import ModelsError
 from charsweep.specs import BaseSpec
 from charsweep.store import read_json
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What the U-Net is told: `hidden` (N, tokens, width); `pooled` (N, width) for SDXL types."""
-
-    hidden: Tensor
-    pooled: Tensor | None
-
-    def __getitem__(self, index: Any) -> Conditioning:
-        return Conditioning(self.hidden[index], None if self.pooled is None else self.pooled[index])
 
 
 def join(parts: Sequence[Conditioning]) -> Conditioning:
@@ -53,20 +42,24 @@ class Base:
     """A pretrained pipeline, resident in this process."""
 
     spec: BaseSpec
-    kind: str
+    kind: Kind
     pipeline: Any
     device: torch.device
     _latents: dict[Hashable, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _texts: dict[str, Conditioning] = field(default_factory=dict)
 
     @property
-    def unet(self) -> UNet2DConditionModel:
-        return self.pipeline.unet
+    def denoiser(self) -> Any:
+        return self.modules[self.kind.denoiser]
 
     @property
     def text_encoders(self) -> list[Any]:
-        names = ("text_encoder", "text_encoder_2")
-        return [getattr(self.pipeline, n) for n in names if getattr(self.pipeline, n, None)]
+        return [self.modules[name] for name in self.kind.encoders if name in self.modules]
+
+    @property
+    def tokenizers(self) -> list[Any]:
+        names = [tokenizer_of(name) for name in self.kind.encoders if name in self.modules]
+        return [getattr(self.pipeline, name) for name in names]
 
     @property
     def modules(self) -> dict[str, torch.nn.Module]:
@@ -88,18 +81,13 @@ class Base:
     def latents(self, key: Hashable, picture: Image.Image) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each (C, h, w), of the latent of a picture as it is.
 
-        Scaled as the U-Net expects them; computed once per process and `key`.
+        Scaled as the denoiser expects them; computed once per process and `key`.
         """
         if key not in self._latents:
-            vae: AutoencoderKL = self.pipeline.vae
             pixels = pixels_of([picture]).to(self.device)
             with torch.no_grad():
-                posterior = vae.encode(pixels).latent_dist
-            scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
-            self._latents[key] = (
-                (posterior.mean[0] - shift) * scale,
-                posterior.std[0] * scale,
-            )
+                mean, deviation = self.kind.latents(self.pipeline, pixels)
+            self._latents[key] = (mean[0], deviation[0])
         return self._latents[key]
 
     def texts(self, prompts: Sequence[str]) -> Conditioning:
@@ -111,66 +99,42 @@ class Base:
         return join([self._texts[prompt] for prompt in prompts])
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Embeddings of prompts by the text encoders as they are now, with gradients if wanted.
+        """Embeddings of prompts by the text encoders as they are now, with gradients if wanted."""
+        return self.kind.embed(self.pipeline, prompts)
 
-        SD: the last hidden state. SDXL: the last but one of both encoders side by side, and the
-        second's projected pooled embedding (Podell et al. 2023, section 2.1).
-        """
-        hidden, pooled = [], None
-        for tokenizer, encoder in zip(self.tokenizers, self.text_encoders, strict=True):
-            ids = tokenizer(
-                list(prompts), padding="max_length", max_length=tokenizer.model_max_length,
-                truncation=True, return_tensors="pt",
-            ).input_ids.to(self.device)  # fmt: skip
-            if self.kind == "sd":
-                return Conditioning(encoder(ids)[0], None)
-            output = encoder(ids, output_hidden_states=True)
-            pooled = output[0]
-            hidden.append(output.hidden_states[-2])
-        return Conditioning(torch.cat(hidden, dim=-1), pooled)
-
-    @property
-    def tokenizers(self) -> list[Any]:
-        names = ("tokenizer", "tokenizer_2")
-        return [getattr(self.pipeline, n) for n in names if getattr(self.pipeline, n, None)]
+    def noising(self) -> Noising:
+        """How this base is noised for training."""
+        return self.kind.noising(self.pipeline)
 
     def predict(
         self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sizes: Tensor
     ) -> Tensor:
-        """The U-Net's output for latents (N, C, h, w) and timesteps (N,).
+        """The denoiser's output for latents (N, C, h, w) and timesteps (N,).
 
         `sizes` (N, 6), in pixels: height and width of the picture before it was cropped, top and
         left of the crop, height and width of the crop (Podell et al. 2023, section 2.2).
         """
-        added = None
-        if conditioning.pooled is not None:
-            added = {"text_embeds": conditioning.pooled, "time_ids": sizes.to(noisy)}
-        output = self.unet(
-            noisy, timesteps, encoder_hidden_states=conditioning.hidden,
-            added_cond_kwargs=added, return_dict=False,
-        )  # fmt: skip
-        predicted: Tensor = output[0]
-        return predicted
+        return self.kind.predict(self.pipeline, noisy, timesteps, conditioning, sizes)
 
     # -- how it works ---------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def checkpointing(self) -> Iterator[None]:
         """Until the block ends, activations are made anew, not kept (Chen et al. 2016)."""
-        self.unet.enable_gradient_checkpointing()
+        self.denoiser.enable_gradient_checkpointing()
         try:
             yield
         finally:
-            self.unet.disable_gradient_checkpointing()
+            self.denoiser.disable_gradient_checkpointing()
 
     @contextlib.contextmanager
     def compiled(self) -> Iterator[None]:
-        """Until the block ends, the U-Net's repeated blocks run compiled, each as it is now."""
-        self.unet.compile_repeated_blocks()
+        """Until the block ends, the denoiser's repeated blocks run compiled, each as it is now."""
+        self.denoiser.compile_repeated_blocks()
         try:
             yield
         finally:
-            for module in self.unet.modules():
+            for module in self.denoiser.modules():
                 module._compiled_call_impl = None  # no public way back
 
     # -- snapshots -----------------------------------------------------------------------------
@@ -195,9 +159,8 @@ class Base:
                 self.pipeline.unload_lora_weights()
         else:
             with self.restored():
-                for name, module in self.modules.items():
-                    if name != "vae":
-                        module.load_state_dict(_weights(folder / name))
+                for name, module in self._teachable().items():
+                    module.load_state_dict(_weights(folder / name))
                 yield
 
     def _put_on(self, folder: Path) -> None:
@@ -217,17 +180,20 @@ class Base:
 
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
-        """Put U-Net and text encoders back, bit for bit, when the block ends."""
+        """Put all that can be taught back, bit for bit, when the block ends."""
         kept = {
             name: {key: tensor.clone() for key, tensor in module.state_dict().items()}
-            for name, module in self.modules.items()
-            if name != "vae"
+            for name, module in self._teachable().items()
         }
         try:
             yield
         finally:
             for name, state in kept.items():
                 self.modules[name].load_state_dict(state)
+
+    def _teachable(self) -> dict[str, torch.nn.Module]:
+        names = self.kind.taught(text_encoder=True)
+        return {name: self.modules[name] for name in names if name in self.modules}
 
 
 def pixels_of(pictures: Sequence[Image.Image]) -> Tensor:
