@@ -43,6 +43,10 @@ class Stacked(nn.Module):
     def width(self) -> int:
         return len(self.scale)
 
+    def at(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """A, B and scale in the precision of what comes in; what trains is float32."""
+        return self.a.to(dtype), self.b.to(dtype), self.scale.to(dtype)
+
 
 class StackedLinear(Stacked):
     def __init__(self, layer: nn.Linear, width: int, rank: int) -> None:
@@ -53,8 +57,9 @@ class StackedLinear(Stacked):
         y: Tensor = self.layer(x)
         rows = x.reshape(-1, self.width, x[0].numel() // x.shape[-1], x.shape[-1])
         rows = rows.transpose(0, 1).flatten(1, 2)
-        low = torch.bmm(rows, self.a.transpose(1, 2)) * self.scale
-        own = torch.bmm(low, self.b).unflatten(1, (len(x) // self.width, -1)).transpose(0, 1)
+        a, b, scale = self.at(x.dtype)
+        low = torch.bmm(rows, a.transpose(1, 2)) * scale
+        own = torch.bmm(low, b).unflatten(1, (len(x) // self.width, -1)).transpose(0, 1)
         summed: Tensor = y + own.reshape(y.shape)
         return summed
 
@@ -71,13 +76,14 @@ class StackedConv2d(Stacked):
         layer = self.layer
         assert isinstance(layer, nn.Conv2d)
         y: Tensor = layer(x)
+        a, b, scale = self.at(x.dtype)
         side_by_side = x.reshape(-1, self.width * x.shape[1], *x.shape[2:])
         low = F.conv2d(
-            side_by_side, self.a.flatten(0, 1), None, layer.stride, layer.padding, layer.dilation,
+            side_by_side, a.flatten(0, 1), None, layer.stride, layer.padding, layer.dilation,
             groups=self.width,
         )  # fmt: skip
-        low = low.unflatten(1, (self.width, -1)).flatten(3) * self.scale
-        return y + torch.matmul(self.b.transpose(1, 2), low).reshape(y.shape)
+        low = low.unflatten(1, (self.width, -1)).flatten(3) * scale
+        return y + torch.matmul(b.transpose(1, 2), low).reshape(y.shape)
 
 
 class Adapters:

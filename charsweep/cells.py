@@ -12,6 +12,7 @@ import pydantic
 
 from charsweep.character import Character, load_character, load_truth
 from charsweep.errors import ConfigError
+from charsweep.hardware import find_card, usable_precision
 from charsweep.plugins import resolve
 from charsweep.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
 from charsweep.specs import (
@@ -112,12 +113,19 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         seed=settings.seed,
         batch_size=settings.batch_size,
         resolution=resolution,
-        precision=settings.precision,
+        precision=precision_of(settings) if base else "fp32",
         max_grad_norm=settings.max_grad_norm,
         pack=1,
         class_images=None,
         horizon=None,
     )
+
+
+def precision_of(settings: Settings) -> str:
+    """As set, or as the models say; `auto` is what the card that it would run on is good at."""
+    wanted = settings.precision or settings.models.precision
+    card = find_card(settings.runtime.device) if wanted == "auto" else None
+    return usable_precision(wanted, card)
 
 
 def _base(name: str | None, settings: Settings) -> tuple[BaseSpec | None, int | None]:

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Device = Literal["cuda", "cpu", "mps"]
 
 # NVIDIA, "CUDA C++ Programming Guide", compute capabilities: Ampere is the first with bf16.
@@ -43,7 +43,7 @@ class Card:
 def usable_precision(wanted: str, card: Card | None) -> Precision:
     """What `auto` means on this card (on one that nothing is known of: fp32); else as wanted."""
     match wanted:
-        case "fp32" | "bf16" | "fp16":
+        case "fp32" | "tf32" | "bf16" | "fp16":
             return wanted
         case "auto":
             if card is None or card.capability is None:

@@ -1,4 +1,4 @@
-"""Weights that planning found in, a resident base in float32 out, frozen and checked.
+"""Weights that planning found in, a resident base out, frozen and checked.
 
 A diffusers folder says itself how it is built. A single file does not, so it is read with the
 published configs of its kind and CLIP's own tokenizer, which ship with charsweep and open_clip:
@@ -32,8 +32,17 @@ UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeE
               SafetensorError, SingleFileComponentError)  # fmt: skip
 
 
-def load_base(spec: BaseSpec, weights: BaseWeights, device: torch.device) -> Base:
-    """Load a base, making or fetching what is not there yet; ModelsError if it is unusable."""
+def load_base(
+    spec: BaseSpec,
+    weights: BaseWeights,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Base:
+    """Load a base, making or fetching what is not there yet; ModelsError if it is unusable.
+
+    Its autoencoder is float32 whatever `dtype` is: half precision breaks some, and it is not what
+    takes the time.
+    """
     path, kind, vae = ready(weights.pipeline), weights.kind, None
     if not kind.recognises(path):
         raise ModelsError(f"{path} is no longer what it was when the sweep was planned; run again")
@@ -51,11 +60,19 @@ def load_base(spec: BaseSpec, weights: BaseWeights, device: torch.device) -> Bas
         _check_vae(vae, weights, path)
     pipeline.set_progress_bar_config(disable=True)
     _check_whole(pipeline, path)
-    base = Base(spec, kind, pipeline.to(device), device)
+    base = Base(spec, kind, pipeline, device, dtype)
     _check_tokenizers(base, path)
-    for module in base.modules.values():
+    for name, module in base.modules.items():
         module.requires_grad_(False)
         module.eval()
+        if name != "vae" and dtype != torch.float32:
+            with (
+                quiet()
+            ):  # diffusers warns of layers to be kept in float32, of which there are none
+                module.to(dtype)
+    if device.type == "cuda":  # where convolutions are faster so
+        base.denoiser.to(memory_format=torch.channels_last)
+    base.bring()
     return base
 
 

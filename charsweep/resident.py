@@ -45,6 +45,7 @@ class Base:
     kind: Kind
     pipeline: Any
     device: torch.device
+    dtype: torch.dtype = torch.float32  # of all but the autoencoder
     _latents: dict[Hashable, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _texts: dict[str, Conditioning] = field(default_factory=dict)
 
@@ -84,6 +85,7 @@ class Base:
         Scaled as the denoiser expects them; computed once per process and `key`.
         """
         if key not in self._latents:
+            self.bring("vae")
             pixels = pixels_of([picture]).to(self.device)
             with torch.no_grad():
                 mean, deviation = self.kind.latents(self.pipeline, pixels)
@@ -94,6 +96,7 @@ class Base:
         """Embeddings of prompts by the untouched text encoders, each computed once per process."""
         for prompt in prompts:
             if prompt not in self._texts:
+                self.bring(*self.kind.encoders)
                 with torch.no_grad():
                     self._texts[prompt] = self.encode([prompt])
         return join([self._texts[prompt] for prompt in prompts])
@@ -114,9 +117,24 @@ class Base:
         `sizes` (N, 6), in pixels: height and width of the picture before it was cropped, top and
         left of the crop, height and width of the crop (Podell et al. 2023, section 2.2).
         """
-        return self.kind.predict(self.pipeline, noisy, timesteps, conditioning, sizes)
+        told = conditioning.to(self.dtype)
+        predicted = self.kind.predict(self.pipeline, noisy.to(self.dtype), timesteps, told, sizes)
+        return predicted.float()
 
-    # -- how it works ---------------------------------------------------------------------------
+    # -- where it lies and how it works -------------------------------------------------------
+
+    def bring(self, *names: str) -> None:
+        """Have parts, or all of them, on the device."""
+        for name, module in self.modules.items():
+            if not names or name in names:
+                module.to(self.device)
+
+    def put_away(self, *names: str) -> None:
+        """Let parts leave a card's memory until they are needed."""
+        if self.device.type == "cuda":
+            for name in names:
+                if name in self.modules:
+                    self.modules[name].to("cpu")
 
     @contextlib.contextmanager
     def checkpointing(self) -> Iterator[None]:

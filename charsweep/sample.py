@@ -128,6 +128,7 @@ def paint_with(base: Base) -> Paint:
         assert len(asked) == spec.batch_width
         pipeline = base.pipeline
         own = pipeline.scheduler
+        base.bring()
         pipeline.scheduler = make_scheduler(spec.sampler, own.config, type(own))
         try:
             with torch.inference_mode():

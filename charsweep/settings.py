@@ -42,6 +42,9 @@ ALWAYS = ("method", *PLAIN_AXES)
 Pack = Literal["auto", 1, 2, 4, 8, 16, 32, 64]
 
 
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+
+
 def with_subject(prompt: str) -> str:
     """A prompt as it is; ValueError if it has no place for the character."""
     if "{subject}" not in prompt:
@@ -84,6 +87,7 @@ class ModelsSettings(pydantic.BaseModel):
     model_config = STRICT
     name: Text
     pack: Pack
+    precision: Precision
     bases: Annotated[dict[Text, BaseSettings], Field(min_length=1)]
     encoders: dict[Literal["clip", "dino"], EncoderSettings]
 
@@ -271,7 +275,7 @@ class Settings(pydantic.BaseModel):
     seeds: Annotated[int, Field(ge=1, le=1000)] | None
     batch_size: Annotated[int, Field(ge=1, le=4096)]
     resolution: Pixels | None
-    precision: Literal["fp32"]
+    precision: Precision | None
     max_grad_norm: Annotated[float, Field(gt=0)]
     pack: Pack | None
     axes: dict[str, Any]

@@ -161,6 +161,8 @@ class OneTrial:
             with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
                 torch.manual_seed(generator(seed, f"adapter {name}").initial_seed())
                 module.add_adapter(low.config(name))
+            for tensor in trainable({name: module}).values():
+                tensor.data = tensor.data.float()  # whatever the base's precision
 
     def leave(self, slot: int) -> None:
         self._undo.close()

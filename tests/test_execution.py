@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from small import execute, small, sweep_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -249,3 +250,51 @@ def test_two_processes_train_one_trajectory(tmp_path: Path) -> None:
     )
     (run,) = json.loads((two.source(spec) / "provenance.json").read_text())["runs"]
     assert run["processes"] == 2
+
+
+# -- precision -------------------------------------------------------------------------------------
+
+
+def test_half_precision_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    """`auto` is float32 on a CPU, where half precision is slower by orders of magnitude."""
+    asked = {
+        words: sweep_of(tmp_path, *words, "runtime.device=cpu").cells[0]
+        for words in [(), ("precision=auto",), ("precision=bf16",)]
+    }
+    assert [cell.trajectory.precision for cell in asked.values()] == ["fp32", "fp32", "bf16"]
+    assert [cell.images.precision for cell in asked.values()] == ["fp32", "fp32", "bf16"]
+    assert len({cell.key for cell in asked.values()}) == 2
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("method", ["dreambooth_lora", "dora", "dreambooth"])
+def test_what_trains_is_float32_whatever_is_multiplied(
+    method: str, precision: str, tmp_path: Path
+) -> None:
+    words = {
+        "dora": ("method=lora", "method.adapter=dora"),
+        "dreambooth": ("method=dreambooth", "method.prior_weight=0"),
+    }.get(method, ())
+    words = (*words, "train_steps=3", "pack=1", f"precision={precision}")
+    sweep, store, (result,) = execute(tmp_path, *words)
+    assert result.state == "finished", result.error
+    spec = sweep.cells[0].trajectory
+    exact, exact_store, _ = execute(tmp_path, *words, "precision=fp32")
+    assert [r.loss for r in store.losses(spec)] == pytest.approx(
+        [r.loss for r in exact_store.losses(exact.cells[0].trajectory)], rel=0.05
+    )
+    folder = store.source(spec) / "step-000003"
+    for file in folder.rglob("*.safetensors"):
+        if file.parent.name in ("step-000003", "unet"):
+            assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float32}
+
+
+def test_a_scaler_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    words = ("precision=fp16", "pack=1", "lr=1e-3")
+    sweep, whole, _ = execute(tmp_path / "whole", *words, "train_steps=4")
+    execute(tmp_path / "parts", *words, "train_steps=2")
+    _, parts, _ = execute(tmp_path / "parts", *words, "train_steps=4")
+    spec = sweep.cells[0].trajectory
+    assert [r.loss for r in parts.losses(spec)] == [r.loss for r in whole.losses(spec)]
+    numbers = json.loads((parts.resume(spec, 4) / "numbers.json").read_text())
+    assert numbers["scaler"]["_growth_tracker"] == 4

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
@@ -34,6 +35,11 @@ class Conditioning:
 
     def __getitem__(self, index: Any) -> Conditioning:
         return Conditioning(self.hidden[index], None if self.pooled is None else self.pooled[index])
+
+    def to(self, dtype: torch.dtype) -> Conditioning:
+        return Conditioning(
+            self.hidden.to(dtype), None if self.pooled is None else self.pooled.to(dtype)
+        )
 
 
 class Noising(Protocol):
@@ -176,6 +182,10 @@ def parts_of(kind: Kind) -> tuple[str, ...]:
 
 # -- what kinds share ------------------------------------------------------------------------------
 
+# An autoencoder like SDXL's holds about 4 KB for each pixel that it decodes in float32.
+DECODED_AT_ONCE = 1024 * 1024  # pixels
+UNTILED = 1536  # pixels a side; larger pictures are decoded in overlapping tiles
+
 
 def posterior(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of an `AutoencoderKL`'s latents, scaled as denoisers are shown them."""
@@ -197,8 +207,24 @@ def call(
         "guidance_scale": spec.guidance_scale,
         "height": spec.resolution,
         "width": spec.resolution,
-        "output_type": "np",
+        "output_type": "latent",
         **more,
     }
-    images: NDArray[np.float32] = pipeline(**words).images
+    return decoded(pipeline, pipeline(**words).images, spec.resolution)
+
+
+def decoded(pipeline: Any, latents: Tensor, resolution: int) -> NDArray[np.float32]:
+    """Images NHWC in [0, 1], by the autoencoder in its own precision, as few at once as need be."""
+    import torch
+
+    vae = pipeline.vae
+    scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+    vae.enable_tiling() if resolution > UNTILED else vae.disable_tiling()
+    parts = [
+        vae.decode(part.to(vae.dtype) / scale + shift, return_dict=False)[0]
+        for part in latents.split(max(1, DECODED_AT_ONCE // resolution**2))
+    ]
+    images: NDArray[np.float32] = pipeline.image_processor.postprocess(
+        torch.cat(parts), output_type="np"
+    )
     return images

@@ -153,7 +153,8 @@ class StableDiffusionXL:
         sizes: Tensor,
     ) -> Tensor:  # fmt: skip
         """Told the sizes as well (Podell et al. 2023, section 2.2)."""
-        added = {"text_embeds": conditioning.pooled, "time_ids": sizes.to(noisy)}
+        ids = sizes.to(noisy.device).float()  # half precision would round them
+        added = {"text_embeds": conditioning.pooled, "time_ids": ids}
         return ask(pipeline.unet, noisy, timesteps, conditioning, added)
 
     def draw(

@@ -32,6 +32,7 @@ from charsweep.loading import load_base
 from charsweep.methods import Execution, Materials
 from charsweep.plan import Pack, Plan, Scoring, Training, shared_pass
 from charsweep.plugins import resolve
+from charsweep.precision import dtype_of, set_products
 from charsweep.progress import View
 from charsweep.resident import Base
 from charsweep.results import CellResult, result_of
@@ -71,7 +72,7 @@ class LocalEngine:
         )
         self.environment = environment(self.device)
         self.speeds = Speeds(store)
-        self.bases: dict[str, Base] = {}
+        self.bases: dict[tuple[str, torch.dtype], Base] = {}
         self.pictures = [open_picture(path) for path in sweep.character.paths]
         self._scorer: Scorer | None = None
         self._priors: dict[str, ImageSetSpec | None] = {}
@@ -157,7 +158,8 @@ class LocalEngine:
 
     def _students(self, spec: TrajectorySpec, team: Team) -> Any:
         method = resolve(spec.method.target)(**spec.method.settings)
-        base = self._base(spec.base) if spec.base else None
+        base = self._taught_base(spec)
+        set_products(spec.precision)
         execution = replace(self.execution, team=team)
         materials = Materials(
             self.device, base, self.sweep.character, self.pictures, self._class_pictures, execution
@@ -256,9 +258,8 @@ class LocalEngine:
         name = name_of(spec)
         if name not in self._alone:
             narrow = replace(spec, pack=1)
-            self._alone[name] = seconds_per_trial(
-                self.sweep, narrow, self._base(spec.base), steps=5
-            )
+            base = self._base(spec.base, spec.precision)  # packs are of adapters
+            self._alone[name] = seconds_per_trial(self.sweep, narrow, base, steps=5)
         return self._alone[name]
 
     def _remember_run(self, book: Book) -> None:
@@ -307,6 +308,7 @@ class LocalEngine:
             self.view.doing(
                 f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
             )
+            set_products(group[0].precision)
             with self._painter(group[0]) as (paint, wear):
                 for drawn in draw(group, paint, self.store, wear):
                     self.view.advance("images", drawn.images, drawn.seconds)
@@ -331,10 +333,10 @@ class LocalEngine:
         each image of a batch; or, without a base, what the method makes of the snapshot."""
         source, folder = images.snapshot.source, self.store.snapshot(images.snapshot)
         if isinstance(source, BaseSpec):
-            yield paint_with(self._base(source)), None
+            yield paint_with(self._base(source, images.precision)), None
             return
         if isinstance(source, AdapterSpec):
-            base = self._base(source.base)
+            base = self._base(source.base, images.precision)
             with base.wearing(folder):
                 yield paint_with(base), None
             return
@@ -343,7 +345,7 @@ class LocalEngine:
         if source.base is None:
             yield method.painter(folder, self.device), None
             return
-        base = self._base(source.base)
+        base = self._base(source.base, images.precision)
         if shared_pass(source) is None:
             with base.wearing(folder):
                 yield paint_with(base), None
@@ -363,11 +365,19 @@ class LocalEngine:
 
     # -- loaded once ---------------------------------------------------------------------------
 
-    def _base(self, spec: BaseSpec) -> Base:
-        if spec.key not in self.bases:
+    def _base(self, spec: BaseSpec, precision: str) -> Base:
+        dtype = dtype_of(precision)
+        if (spec.key, dtype) not in self.bases:
             self.view.doing(f"loading {spec.name}")
-            self.bases[spec.key] = load_base(spec, self.sweep.bases[spec.name], self.device)
-        return self.bases[spec.key]
+            weights = self.sweep.bases[spec.name]
+            self.bases[spec.key, dtype] = load_base(spec, weights, self.device, dtype)
+        return self.bases[spec.key, dtype]
+
+    def _taught_base(self, spec: TrajectorySpec) -> Base | None:
+        if spec.base is None:
+            return None
+        method = resolve(spec.method.target)(**spec.method.settings)
+        return self._base(spec.base, method.base_precision(spec.precision))
 
     @property
     def scorer(self) -> Scorer:

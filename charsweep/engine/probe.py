@@ -19,6 +19,7 @@ from charsweep.engine.environment import find_device
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.plugins import resolve
+from charsweep.precision import dtype_of
 from charsweep.resident import Base
 from charsweep.specs import TrajectorySpec
 from charsweep.store import Store
@@ -38,7 +39,8 @@ def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
     for spec in unmeasured(sweep.examples, sweep.settings, store):
         say(f"measuring how many trials like {spec.slug} share a pass best; this is done once")
         assert spec.base is not None
-        base = load_base(spec.base, sweep.bases[spec.base.name], device)
+        dtype = dtype_of(spec.precision)  # packs are of adapters, on a base that is frozen
+        base = load_base(spec.base, sweep.bases[spec.base.name], device, dtype)
         seconds: dict[int, float] = {}
         for width in WIDTHS:
             measured = seconds_per_trial(sweep, replace(spec, pack=width), base)

@@ -69,6 +69,10 @@ class FineTune:
             return None
         return (self.text_encoder, self.prior_weight > 0, low.targets, padded_rank(low.rank))
 
+    def base_precision(self, precision: str) -> str:
+        """How the base lies in memory: weights that train are float32 whatever is multiplied."""
+        return precision if self.low_rank else "fp32"
+
     @property
     def low_rank(self) -> LowRank | None:
         """The adapter that trains; None where all weights do."""
@@ -133,6 +137,7 @@ class Students:
         self.batch_size, self.resolution = spec.batch_size, spec.resolution
         self.noising = base.noising()
         self.teaches_text, self.execution = method.text_encoder, materials.execution
+        self.autocast = "fp32" if method.low_rank else spec.precision
         self._check_team()
         self.trainees = trainees(method.low_rank, base, method.taught(base), spec.pack)
         self.desks: dict[int, Desk] = {}
@@ -163,6 +168,10 @@ class Students:
             prior = Lessons(self.base, spec, "class image", names, classes, prompts)
         self.desks[slot] = Desk(method, lessons, prior)
         self.trainees.enter(slot, method.low_rank, spec.seed)
+        if not self.teaches_text:  # all that they are needed for is kept
+            self.base.texts(["", *captions, *(prior.captions if prior else ())])
+            self.base.put_away(*self.base.kind.encoders)
+        self.base.put_away("vae")
         if self.execution.compile and not self.warm_up_seconds:
             self._warm_up(slot)
 
@@ -215,6 +224,8 @@ class Students:
         """This process's part of the batch's mean loss, a micro-batch at a time."""
         import torch
 
+        from charsweep.precision import autocast
+
         batches = [
             self._idle() if step is None else self.desks[slot].batch(which, step, self.noising)
             for slot, step in enumerate(steps)
@@ -231,7 +242,8 @@ class Students:
             captions = [batch.captions[row] for row in rows for batch in batches]
             whole = rows == list(range(self.batch_size))
             picked = [(one if whole else one[rows]).flatten(0, 1) for one in tensors]
-            each = self._each(captions, *picked)
+            with autocast(self.autocast, self.base.device):
+                each = self._each(captions, *picked)
             yield each.view(len(rows), self.width).sum(0) / self.batch_size
 
     def _each(
