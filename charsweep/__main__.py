@@ -49,6 +49,10 @@ def act(words: Sequence[str]) -> None:
         from charsweep.ui import show
 
         return show(list(words))
+    if any(word.replace("'", "") == "action=caption" for word in words):  # the same
+        from charsweep.caption import caption_images
+
+        return caption_images(words)
     from charsweep.config import load_sweep
 
     sweep = load_sweep(words)

@@ -22,7 +22,7 @@ from charsweep.kinds import WORDS, configs_of, has_vae, pipeline_kind
 from charsweep.tensorfile import tensor_shapes
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
-What = Literal["base", "vae", "clip", "dino"]
+What = Literal["base", "vae", "clip", "dino", "captioner"]
 CONFIGS = {"clip": "open_clip_config.json", "dino": "config.json", "vae": "config.json"}
 
 
@@ -126,6 +126,8 @@ def find_weights(name: str, what: What, made: Path, variant: str | None = None) 
         )
     if what == "base" and path.exists():
         pipeline_kind(path)  # before anything large is read
+    if path.is_file() and what == "captioner":
+        raise ModelsError(f"{name} is a file: give its folder, with config.json and tokenizer.json")
     if path.is_file():
         return Weights(name, what, path, _digest_of_file(path, what))
     if path.is_dir():
