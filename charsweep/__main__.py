@@ -6,6 +6,7 @@ CHARSWEEP_DEBUG=1), 130 interrupted.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,10 @@ from charsweep.team import is_leader
 
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
                "--shell-completion", "-sc")  # fmt: skip
+
+
+# peft imports it, and it says what it lacks for things that are not used here.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +54,10 @@ def act(words: Sequence[str]) -> None:
         from charsweep.ui import show
 
         return show(list(words))
+    if any(word.replace("'", "") == "action=caption" for word in words):  # the same
+        from charsweep.caption import caption_images
+
+        return caption_images(words)
     from charsweep.config import load_sweep
 
     sweep = load_sweep(words)

@@ -107,6 +107,15 @@ def load_truth(folder: Path, count: int) -> tuple[str, ...]:
     return digests
 
 
+def given_captions(folder: Path, paths: Sequence[Path]) -> dict[str, str]:
+    """File name -> caption of the images that have one of their own. Raises `CharacterError`."""
+    problems: list[str] = []
+    captions = _captions_in(folder, paths, problems)
+    if problems:
+        raise CharacterError(_message(f"captions in {folder}", problems))
+    return captions
+
+
 def open_picture(path: Path) -> Image.Image:
     """An image file as RGB: turned as its EXIF says, transparency on white, 8 bits a channel.
 

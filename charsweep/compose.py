@@ -28,7 +28,7 @@ CONF = next(
 )
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
             "character", "exam", "metric", "seeds", "parts", "search", "story",
-            "export", "together", "source")  # fmt: skip
+            "export", "caption", "together", "source")  # fmt: skip
 
 Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them
 

@@ -21,12 +21,14 @@ SMALL = {
     "vae": ["config.json"],
     "clip": ["open_clip_config.json", "*token*.json", "vocab.json", "merges.txt"],
     "dino": ["config.json"],
+    "captioner": ["config.json", "*.json", "*.txt"],
 }
 LARGE = {
     "base": [],
     "vae": ["diffusion_pytorch_model*.safetensors"],
     "clip": ["open_clip_model*.safetensors"],
     "dino": ["model*.safetensors"],
+    "captioner": ["model*.safetensors"],
 }
 OTHER_VARIANTS = ["*.fp16*", "*.non_ema*", "*.bf16*", "*.ema_only*"]
 
@@ -157,15 +159,21 @@ def how_to_fetch(name: str, what: str, variant: str = "") -> str:
     ending = f"*.{variant}.safetensors" if variant else "*.safetensors"
     # a base's repository has single-file copies at its top, which are not needed
     files = ("model_index.json", "*/*.json", "*/*.txt", f"*/{ending}")
-    chosen = files if what == "base" else ("*.json", ending)
+    texts = ("*.txt",) if what == "captioner" else ()
+    chosen = files if what == "base" else ("*.json", *texts, ending)
     wanted = " ".join(f"--include '{one}'" for one in chosen)
     if what == "base" and not variant:
         wanted += " --exclude '*.fp16.*' --exclude '*.non_ema.*'"
-    setting = {"base": "models.bases.NAME.path", "vae": "models.bases.NAME.vae"}.get(
-        what, f"models.encoders.{what}.path"
+    setting = {
+        "base": "models.bases.NAME.path", "vae": "models.bases.NAME.vae",
+        "captioner": "caption.path",
+    }.get(what, f"models.encoders.{what}.path")  # fmt: skip
+    instead = (
+        "caption=zero_shot (the CLIP of models=, no other model)"
+        if what == "captioner"
+        else "models=embedded (small, ships with charsweep) or models=random (true sizes, untaught)"
     )
     return (
         f"Where there is a network, run `hf download {repository}{pinned} {wanted} "
-        f"--local-dir FOLDER`, copy FOLDER here and set {setting}=FOLDER; or "
-        "use models=embedded (small, ships with charsweep) or models=random (true sizes, untaught)"
+        f"--local-dir FOLDER`, copy FOLDER here and set {setting}=FOLDER; or use {instead}"
     )

@@ -232,6 +232,12 @@ class OptimizerSettings(PluginSettings):
         return Plugin(self.name, self.target, 1, dict(self.model_extra or {}))
 
 
+class CaptionSettings(PluginSettings):
+    """A captioner, whose own settings its class checks, and whether captions are written."""
+
+    write: bool
+
+
 class Runtime(pydantic.BaseModel):
     """Where and how the work is done; nothing of it is in a key."""
 
@@ -262,7 +268,7 @@ class Settings(pydantic.BaseModel):
     """The whole configuration of one combination of axis values."""
 
     model_config = STRICT
-    action: Literal["run", "plan", "report", "story", "export", "ui"]
+    action: Literal["run", "plan", "report", "story", "export", "caption", "ui"]
     name: FolderName
     question: str
     root: Text
@@ -295,6 +301,7 @@ class Settings(pydantic.BaseModel):
     runtime: Runtime
     story: StorySettings
     export: ExportSettings
+    caption: CaptionSettings
 
 
 def mistakes(error: pydantic.ValidationError, prefix: str = "") -> list[str]:

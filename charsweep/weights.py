@@ -27,7 +27,7 @@ from charsweep.specs import BaseSpec, Plugin
 from charsweep.tensorfile import tensor_shapes
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
-What = Literal["base", "vae", "clip", "dino"]
+What = Literal["base", "vae", "clip", "dino", "captioner"]
 CONFIGS = {"clip": "open_clip_config.json", "dino": "config.json", "vae": "config.json"}
 
 
@@ -168,6 +168,8 @@ def find_weights(
             "as .safetensors, and one that you trust is converted, on a machine of its own, by "
             "diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)"
         )
+    if path.is_file() and what == "captioner":
+        raise ModelsError(f"{name} is a file: give its folder, with config.json and tokenizer.json")
     if path.is_file():
         return Weights(
             name, what, path, _digest_of_file(path, what, read_as(kind) if kind else None)

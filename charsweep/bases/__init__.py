@@ -215,16 +215,13 @@ def call(
 
 def decoded(pipeline: Any, latents: Tensor, resolution: int) -> NDArray[np.float32]:
     """Images NHWC in [0, 1], by the autoencoder in its own precision, as few at once as need be."""
-    import torch
+    import numpy as np
 
-    vae = pipeline.vae
+    vae, processor = pipeline.vae, pipeline.image_processor
     scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
     vae.enable_tiling() if resolution > UNTILED else vae.disable_tiling()
     parts = [
         vae.decode(part.to(vae.dtype) / scale + shift, return_dict=False)[0]
         for part in latents.split(max(1, DECODED_AT_ONCE // resolution**2))
     ]
-    images: NDArray[np.float32] = pipeline.image_processor.postprocess(
-        torch.cat(parts), output_type="np"
-    )
-    return images
+    return np.concatenate([processor.postprocess(part, output_type="np") for part in parts])
