@@ -18,7 +18,6 @@ from tokenizers import Tokenizer
 
 from charsweep import embedded
 from charsweep.__main__ import main
-from charsweep.bases import quiet
 from charsweep.caption.proposal import Reader
 from charsweep.caption.propose import HAS_ITS_OWN, NOTHING, captioner_of, propose
 from charsweep.caption.wording import about_character, without_looks
@@ -37,6 +36,7 @@ from charsweep.embedded.world import (
     random_scene,
 )
 from charsweep.errors import CharacterError, ConfigError, ModelsError
+from charsweep.resident import quiet
 from charsweep.specs import CharacterSpec
 
 HERS = "character.identifier=UnicornGirl"
