@@ -39,6 +39,8 @@ def write_pdf(content: Content, path: Path) -> None:
     with style(), PdfPages(path, metadata=about) as pages:
         paper = Paper(pages, f"charsweep · {record.sweep.name}")
         set_title(paper, record)
+        for sheet in content.training:
+            set_sheet(paper, sheet)
         set_verdict(paper, content)
         set_comparison(paper, content)
         budget = MOST_TILES
