@@ -117,7 +117,7 @@ def decoded(data: bytes) -> Image.Image:
             with Image.open(BytesIO(data), formats=FORMATS) as image:
                 _refuse_bomb(*image.size)
                 image.load()
-                return _in_colour(ImageOps.exif_transpose(image))
+                return in_colour(ImageOps.exif_transpose(image))
     except UnusableError:
         raise
     except Image.DecompressionBombError as error:
@@ -137,7 +137,7 @@ def _refuse_bomb(width: int, height: int) -> None:
         )
 
 
-def _in_colour(image: Image.Image) -> Image.Image:
+def in_colour(image: Image.Image) -> Image.Image:
     """Any mode that PNG, JPEG or WebP decode to -> RGB, or RGBA where it has transparency."""
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips instead of scaling
         image = image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")

@@ -35,7 +35,7 @@ def test_photographs_train_and_are_cached_and_shown_as_the_model_saw_them(tmp_pa
     html = page.read_text()
     assert "As lora saw them: buckets of about 64 × 64 pixels" in html
     assert "As lora saw them: windows of 64 × 64 pixels" in html
-    assert "a portrait of Zwx (48 × 80)" in html
+    assert "a portrait of Zwx (48\u00a0×\u00a080)" in html
     assert re.search(r"What is veiled counts 0\.1 times as much as the rest\.", html)
     for number, (name, size) in enumerate(SHAPES.items(), start=1):
         with Image.open(report / "training" / f"1-{number:02d}-seen.png") as seen:

@@ -39,8 +39,6 @@ def write_pdf(content: Content, path: Path) -> None:
     with style(), PdfPages(path, metadata=about) as pages:
         paper = Paper(pages, f"charsweep · {record.sweep.name}")
         set_title(paper, record)
-        for sheet in content.training:
-            set_sheet(paper, sheet)
         set_verdict(paper, content)
         set_comparison(paper, content)
         budget = MOST_TILES
@@ -48,6 +46,8 @@ def write_pdf(content: Content, path: Path) -> None:
             budget = set_chapter(paper, chapter, budget)
         set_fronts(paper, content)
         set_cells(paper, content)
+        for sheet in content.training:
+            set_sheet(paper, sheet)
         set_failures(paper, record)
         set_how(paper, record)
         paper.finish()

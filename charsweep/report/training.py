@@ -127,7 +127,7 @@ def label_of(way: Way, caption: str, path: Path | None) -> str:
     except (AssertionError, CharacterError):
         return caption
     name = caption or path.name
-    return f"{name} ({width} × {height})" if way.crop != "center" else name
+    return f"{name} ({width}\u00a0×\u00a0{height})" if way.crop != "center" else name
 
 
 def views_of(way: Way, path: Path | None, index: int) -> list[tuple[str, Image.Image | None]]:
