@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
-from charsweep.errors import CharacterError
+from charsweep.errors import CharacterError, StoreError
 from charsweep.framing import framed, size_of
 from charsweep.keys import digest_of_content
 from charsweep.masks import ALPHA, Drawing, mask_beside, open_masked
@@ -26,7 +26,7 @@ from charsweep.store import read_json
 MOST = 24  # training images of a sheet
 SMALL, LARGE = 192, 384  # pixels: smaller pictures are shown enlarged, larger ones reduced
 VEIL = (214, 0, 110)  # lies over what a mask leaves out
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, CharacterError)
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, CharacterError, StoreError)
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def ways_of(record: Record) -> dict[Way, list[str]]:
         path = record.store / trajectory / "spec.json"
         try:
             spec = read_json(path)["spec"]
-            methods = ways.setdefault(way_of(spec), [])
-            name = str(spec["method"]["name"])
+            way, name = way_of(spec), str(spec["method"]["name"])
         except UNREADABLE:
             continue  # from another version; its cells are shown all the same
+        methods = ways.setdefault(way, [])
         if name not in methods:
             methods.append(name)
     return ways
