@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from charsweep.character import Character, load_character, load_truth
+from charsweep.character import Character, check_framed, load_character, load_truth
 from charsweep.errors import ConfigError
 from charsweep.hardware import find_card, usable_precision
 from charsweep.plugins import resolve
@@ -19,6 +19,7 @@ from charsweep.specs import (
     BaseSpec,
     Cell,
     EncoderSpec,
+    Framing,
     ImageSetSpec,
     Plugin,
     SnapshotSpec,
@@ -28,6 +29,8 @@ from charsweep.specs import (
 from charsweep.store import Store
 from charsweep.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 from charsweep.widths import with_width
+
+FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
 
 
 def cells_of(
@@ -79,6 +82,8 @@ def _applies(axis: str, kind: Any) -> bool:
     """Whether a setting makes any difference to a method's images."""
     if axis.startswith(("sampler.guidance_scale", "sampler.negative_prompt")):
         return bool(kind.prompted)
+    if axis in FRAMING:
+        return any(field.name == "base" for field in fields(kind))
     return bool(kind.iterative) or axis.partition(".")[0] != "sampler"
 
 
@@ -113,12 +118,22 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         seed=settings.seed,
         batch_size=settings.batch_size,
         resolution=resolution,
+        framing=_framing(settings, character, resolution) if base else Framing(),
         precision=precision_of(settings) if base else "fp32",
         max_grad_norm=settings.max_grad_norm,
         pack=1,
         class_images=None,
         horizon=None,
     )
+
+
+def _framing(settings: Settings, character: Character, resolution: int) -> Framing:
+    """What the steps show; where the background counts as much as the rest, masks say nothing."""
+    if character.masks is None or settings.mask_background == 1:
+        return Framing(settings.framing, settings.flip)
+    check_framed(character, settings.framing, resolution)
+    masks = character.masks.digests
+    return Framing(settings.framing, settings.flip, masks, settings.mask_background)
 
 
 def precision_of(settings: Settings) -> str:
@@ -178,6 +193,7 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
             for name, plugin in settings.metric.items()
         ),
         encoders=tuple(spec for spec, _ in encoders.values()),
+        references=references_of(settings, character),
         exam_prompts=tuple(
             p.replace("{subject}", character.spec.one_of_class)
             for p in exam.prompts
@@ -217,12 +233,21 @@ def encoders_of(settings: Settings) -> dict[str, tuple[EncoderSpec, Weights]]:
     return found
 
 
+def references_of(settings: Settings, character: Character) -> tuple[str, ...]:
+    """What images are scored against: training images, or what their masks keep of them."""
+    if settings.references == "whole":
+        return character.spec.digests
+    assert character.masks is not None
+    pairs = zip(character.spec.digests, character.masks.digests, strict=True)
+    return tuple(f"{image}/{mask}" for image, mask in pairs)
+
+
 def character_of(settings: Settings) -> Character:
     one = settings.character
     folder = find_folder(one.images) if one.images.startswith("embedded:") else Path(one.images)
     return load_character(
         one.name, folder.expanduser(), one.identifier, one.class_noun, one.instance_prompt,
-        one.class_prompt,
+        one.class_prompt, one.masks,
     )  # fmt: skip
 
 
@@ -268,7 +293,10 @@ def meaning_of(
         "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
         "encoders": {spec.name: asdict(spec) for spec in cell.encoders},
         "objectives": settings.objectives,
+        "references": cell.references,
     }
+    if masks := max(one.trajectory.framing.masks for one in cells):
+        meaning["masks"] = masks
     for one in cells:
         meaning |= {name: value for name, axis, value in _fields(one) if axis not in axes}
     return meaning
@@ -289,6 +317,9 @@ def _own_fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[
             yield f"base.{kind.name}.{name}", f"models.bases.{kind.name}.{name}", value
     for name in ("batch_size", "resolution", "precision", "max_grad_norm", "pack"):
         yield name, name, getattr(taught, name)
+    yield "framing", "framing", taught.framing.crop
+    yield "flip", "flip", taught.framing.flip
+    yield "mask_background", "mask_background", taught.framing.background
     for name, value in taught.method.settings.items():
         yield name, f"method.{name}", value
     for group in ("optimizer", "schedule"):

@@ -28,7 +28,7 @@ CONF = next(
 )
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
             "character", "exam", "metric", "seeds", "parts", "search", "story",
-            "export", "caption", "together", "source")  # fmt: skip
+            "export", "caption", "together", "source", "references")  # fmt: skip
 
 Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them
 
@@ -166,6 +166,14 @@ def _sense(settings: Settings) -> list[str]:
         problems.append(
             f"search.rungs={search.rungs}: none is below train_steps={settings.train_steps}"
         )
+    if settings.character.masks is None:
+        named = {"references=subject": settings.references == "subject",
+                 "axes.mask_background": "mask_background" in settings.axes}  # fmt: skip
+        problems += [
+            f"{name}: character.masks=null; set character.masks=file or alpha"
+            for name, is_set in named.items()
+            if is_set
+        ]
     for name in ("seeds", "prompts"):
         values = getattr(settings.exam, name)
         if len(set(values)) < len(values):

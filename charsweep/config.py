@@ -196,7 +196,8 @@ def _words_of(part: Mapping[str, Any]) -> list[str]:
 
 def _agree(name: str, part: Settings, whole: Settings) -> None:
     """Parts are judged alike, or they could not be compared; and each is a grid."""
-    for group in ("models", "character", "exam", "metric", "objectives", "runtime", "root"):
+    alike = ("models", "character", "exam", "metric", "references", "objectives", "runtime", "root")
+    for group in alike:
         if getattr(part, group) != getattr(whole, group):
             raise ConfigError(
                 f"parts.{name}: sets another {group} than the sweep; set it for the whole sweep"

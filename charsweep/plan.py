@@ -183,6 +183,8 @@ def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
         spec.character,
         spec.batch_size,
         spec.resolution,
+        spec.framing.crop,
+        spec.framing.masks,
         spec.precision,
     )
     return (spec.method.target, spec.pack, *shared, *company)

@@ -16,9 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from charsweep.character import open_picture
 from charsweep.errors import StoreError
+from charsweep.framing import picture_at
+from charsweep.masks import Drawing
 from charsweep.metrics.features import Exam, Features, ImageFeatures, among, colour_features
+from charsweep.pictures import open_picture
 from charsweep.plugins import resolve
 from charsweep.resident import pixels_of
 from charsweep.specs import EncoderSpec, ImageSetSpec, ScoreSpec
@@ -75,6 +77,19 @@ def all_features(
     return {**read, "colour": colour_features(pictures)}
 
 
+def reference_features(
+    encoders: Mapping[str, Encoder], drawings: Sequence[Drawing]
+) -> dict[str, Features]:
+    """What is seen in the middle squares of training images; of masked ones, in the subject alone.
+
+    Drawn images have no masks and are seen whole. So with subjects as references a score no longer
+    rises because an image repeats a training image's background; its own background still counts
+    against it, and scores compare only with others of this kind.
+    """
+    subjects = [drawing.subject for drawing in drawings]
+    return all_features(encoders, [picture_at(one, min(one.size)) for one in subjects])
+
+
 @dataclass
 class Scorer:
     """The encoders of a sweep and the features that are read once per process."""
@@ -82,6 +97,7 @@ class Scorer:
     encoders: Mapping[str, Encoder]
     store: Store
     references: Mapping[str, Features]
+    wholes: Mapping[str, Features]  # training images as they are; `references` may be masked
     _texts: dict[tuple[str, ...], Features] = field(default_factory=dict)
     _images: dict[str, ImageFeatures] = field(default_factory=dict)
 
@@ -96,6 +112,7 @@ class Scorer:
             references=self.references,
             prompts=self._prompts(specs[0].prompts),
             untaught=self._kept(untaught) if untaught else None,
+            wholes=self.wholes,
         )
         for spec in specs:
             score = resolve(spec.metric.target)(**spec.metric.settings)(exam)
@@ -132,7 +149,7 @@ class Scorer:
         """The training images scored against each other, leave one out; empty for one image."""
         names = {"dino": "dino", "clip": "clip_i", "colour": "colour"}
         return {
-            names[name]: float(among(rows).mean())
+            names[name]: float(among(rows, self.wholes[name]).mean())
             for name, rows in self.references.items()
             if len(rows) > 1
         }

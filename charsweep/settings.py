@@ -100,6 +100,7 @@ class CharacterSettings(pydantic.BaseModel):
     class_noun: Text
     instance_prompt: Text
     class_prompt: Text
+    masks: Literal["file", "alpha"] | None = None
     truth: Text | None
 
 
@@ -281,6 +282,10 @@ class Settings(pydantic.BaseModel):
     seeds: Annotated[int, Field(ge=1, le=1000)] | None
     batch_size: Annotated[int, Field(ge=1, le=4096)]
     resolution: Pixels | None
+    framing: Literal["center", "random", "buckets"]
+    flip: bool
+    mask_background: Annotated[float, Field(ge=0, le=1)]
+    references: Literal["whole", "subject"]
     precision: Precision | None
     max_grad_norm: Annotated[float, Field(gt=0)]
     pack: Pack | None

@@ -97,6 +97,16 @@ class CharacterSpec:
 
 
 @dataclass(frozen=True)
+class Framing:
+    """What of the training images the steps show, and how much of that counts in the loss."""
+
+    crop: str = "center"  # center, random or buckets: see charsweep.framing
+    flip: bool = False  # whether a step mirrors its picture as often as not
+    masks: tuple[str, ...] = ()  # their content digests, or "alpha"; (): all counts alike
+    background: float = 1.0  # what a place outside the mask counts for one within
+
+
+@dataclass(frozen=True)
 class TrajectorySpec:
     """One training run: all that shapes its weights, except how long it runs."""
 
@@ -109,6 +119,7 @@ class TrajectorySpec:
     seed: int
     batch_size: int
     resolution: int
+    framing: Framing
     precision: str
     max_grad_norm: float
     pack: int  # slots of the forward pass it trains in; free ones are padded
@@ -185,7 +196,7 @@ class ScoreSpec:
     images: ImageSetSpec
     metric: Plugin
     encoders: tuple[EncoderSpec, ...]
-    references: tuple[str, ...]  # digests of the training images
+    references: tuple[str, ...]  # digests of the training images; with "/" that of the mask used
     prompts: tuple[str, ...]  # the exam's, identifier replaced by the class noun
     untaught: str | None  # key of the base's image set drawn with the class noun
 
@@ -212,6 +223,7 @@ class Cell:
     class_images: ImageSetSpec | None
     metrics: tuple[Plugin, ...]
     encoders: tuple[EncoderSpec, ...]
+    references: tuple[str, ...]  # what images are scored against, as ScoreSpec has it
     exam_prompts: tuple[str, ...]  # identifier replaced by the class noun; () where none is read
     key: str = field(init=False, compare=False)
 
@@ -234,7 +246,7 @@ class Cell:
             images=images,
             metric=metric,
             encoders=self.encoders,
-            references=self.trajectory.character.digests,
+            references=self.references,
             prompts=self.exam_prompts,
             untaught=self.noun.key if self.noun else None,
         )

@@ -14,17 +14,12 @@ import pytest
 from PIL import Image, ImageDraw
 from small import loaded_after
 
-from charsweep.character import (
-    Character,
-    load_character,
-    load_truth,
-    natural_order,
-    open_picture,
-    picture_at,
-)
+from charsweep.character import Character, load_character, load_truth
 from charsweep.embedded import UNICORN_GIRL, UNICORN_GIRL_EXAM
 from charsweep.errors import CharacterError
+from charsweep.framing import picture_at
 from charsweep.keys import digest_of
+from charsweep.pictures import natural_order, open_picture
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 WIDTH, HEIGHT = 80, 40

@@ -116,7 +116,7 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     spec, store = sweep.cells[0].trajectory, Store(tmp_path)
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     before, names = base.digest(), [name for name, _ in base.denoiser.named_modules()]
-    from charsweep.character import open_picture
+    from charsweep.pictures import open_picture
 
     images = [open_picture(path) for path in sweep.character.paths]
     chosen = resolve(spec.method.target)(**spec.method.settings)

@@ -19,11 +19,11 @@ from small import execute, small, sweep_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from charsweep.character import open_picture
 from charsweep.errors import ConfigError
 from charsweep.loading import load_base
 from charsweep.methods import Execution, Materials
 from charsweep.methods.finetune import Students
+from charsweep.pictures import open_picture
 from charsweep.plan import plan_work
 from charsweep.plugins import resolve
 from charsweep.store import Store

@@ -19,9 +19,9 @@ from true_shapes import modules, shapes, write_shapes
 
 from charsweep import architectures, embedded
 from charsweep.__main__ import main
-from charsweep.character import open_picture
 from charsweep.encoders import load_clip, load_dino
 from charsweep.loading import load_base
+from charsweep.pictures import open_picture
 from charsweep.random_weights import numbers, write_random
 from charsweep.resident import Base
 from charsweep.vocabulary import clip_tokenizer

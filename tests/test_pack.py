@@ -16,13 +16,13 @@ from small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from torch import Tensor
 
 from charsweep.adapters import Adapters
-from charsweep.character import open_picture
 from charsweep.engine.local import LocalEngine, drawn_together
 from charsweep.errors import ModelsError
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.methods.finetune import Students
 from charsweep.methods.lessons import Batch, Desk
+from charsweep.pictures import open_picture
 from charsweep.plan import plan_work
 from charsweep.plugins import resolve
 from charsweep.progress import View

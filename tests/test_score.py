@@ -10,7 +10,6 @@ import pytest
 import torch
 from small import execute, sweep_of
 
-from charsweep.character import open_picture
 from charsweep.encoders import load_clip, load_dino
 from charsweep.errors import ModelsError
 from charsweep.metrics.clip_i import ClipI
@@ -20,6 +19,7 @@ from charsweep.metrics.dino import Dino
 from charsweep.metrics.diversity import Diversity
 from charsweep.metrics.features import Exam, Features, ImageFeatures
 from charsweep.metrics.quality_ratio import QualityRatio
+from charsweep.pictures import open_picture
 from charsweep.resident import quiet
 
 

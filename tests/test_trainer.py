@@ -18,12 +18,13 @@ from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from small import execute, sweep_of
 
-from charsweep.character import open_picture, picture_at
 from charsweep.config import Sweep
 from charsweep.draws import generator
+from charsweep.framing import picture_at
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.methods.finetune import FineTune, Students
+from charsweep.pictures import open_picture
 from charsweep.resident import quiet
 from charsweep.specs import SnapshotSpec
 

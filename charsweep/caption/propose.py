@@ -20,10 +20,12 @@ from rich.text import Text
 
 from charsweep.caption.proposal import Captioner, Proposal
 from charsweep.caption.write import caption_file, check_writable, is_shipped, write_new
+from charsweep.captions import given_captions
 from charsweep.cells import character_of
-from charsweep.character import Character, given_captions, open_picture
+from charsweep.character import Character
 from charsweep.compose import load_settings
 from charsweep.errors import ConfigError
+from charsweep.pictures import open_picture
 from charsweep.plugins import resolve
 from charsweep.progress import View, out
 from charsweep.settings import CaptionSettings, Settings, mistakes

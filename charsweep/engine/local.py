@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from charsweep.character import open_picture, picture_at
+from charsweep.character import open_drawings
 from charsweep.config import Sweep
 from charsweep.cost import Speeds, calls, count
 from charsweep.encoders import LOADERS
@@ -27,9 +27,12 @@ from charsweep.engine.environment import (
 )
 from charsweep.engine.probe import seconds_per_trial
 from charsweep.errors import ModelsError, TrainingError
+from charsweep.framing import picture_at
 from charsweep.keys import canonical_json
 from charsweep.loading import load_base
+from charsweep.masks import Drawing
 from charsweep.methods import Execution, Materials
+from charsweep.pictures import open_picture
 from charsweep.plan import Pack, Plan, Scoring, Training, shared_pass
 from charsweep.plugins import resolve
 from charsweep.precision import dtype_of, set_products
@@ -38,7 +41,7 @@ from charsweep.resident import Base
 from charsweep.results import CellResult, result_of
 from charsweep.sample import Paint, Wear, draw, paint_with
 from charsweep.samplers import check_fits, make_scheduler
-from charsweep.score import Scorer, all_features
+from charsweep.score import Scorer, reference_features
 from charsweep.specs import (
     AdapterSpec,
     BaseSpec,
@@ -73,7 +76,7 @@ class LocalEngine:
         self.environment = environment(self.device)
         self.speeds = Speeds(store)
         self.bases: dict[tuple[str, torch.dtype], Base] = {}
-        self.pictures = [open_picture(path) for path in sweep.character.paths]
+        self._drawings: dict[bool, list[Drawing]] = {}
         self._scorer: Scorer | None = None
         self._priors: dict[str, ImageSetSpec | None] = {}
         self._alone: dict[str, float | None] = {}
@@ -161,9 +164,11 @@ class LocalEngine:
         base = self._taught_base(spec)
         set_products(spec.precision)
         execution = replace(self.execution, team=team)
+        drawings = self.drawings(masked=bool(spec.framing.masks))
         materials = Materials(
-            self.device, base, self.sweep.character, self.pictures, self._class_pictures, execution
-        )
+            self.device, base, self.sweep.character, [one.picture for one in drawings],
+            self._class_pictures, execution, [one.mask for one in drawings],
+        )  # fmt: skip
         return method.students(spec, materials)
 
     def _training(
@@ -365,6 +370,12 @@ class LocalEngine:
 
     # -- loaded once ---------------------------------------------------------------------------
 
+    def drawings(self, masked: bool) -> list[Drawing]:
+        """The training images, with or without their masks."""
+        if masked not in self._drawings:
+            self._drawings[masked] = open_drawings(self.sweep.character, masked)
+        return self._drawings[masked]
+
     def _base(self, spec: BaseSpec, precision: str) -> Base:
         dtype = dtype_of(precision)
         if (spec.key, dtype) not in self.bases:
@@ -386,9 +397,10 @@ class LocalEngine:
                 name: LOADERS[name](spec, weights)
                 for name, (spec, weights) in self.sweep.encoders.items()
             }
-            squares = [picture_at(picture, min(picture.size)) for picture in self.pictures]
-            references = all_features(encoders, squares)
-            self._scorer = Scorer(encoders, self.store, references)
+            wholes = references = reference_features(encoders, self.drawings(masked=False))
+            if self.sweep.settings.references == "subject":
+                references = reference_features(encoders, self.drawings(masked=True))
+            self._scorer = Scorer(encoders, self.store, references, wholes)
         return self._scorer
 
     def _check(self, plan: Plan) -> None:

@@ -13,7 +13,7 @@ from statistics import median
 
 import torch
 
-from charsweep.character import open_picture
+from charsweep.character import open_drawings
 from charsweep.config import Sweep
 from charsweep.engine.environment import find_device
 from charsweep.loading import load_base
@@ -60,9 +60,10 @@ def seconds_per_trial(
     """Median share of a step for one trial of a full pack; None if the memory does not hold it."""
     device = base.device
     method = resolve(spec.method.target)(**spec.method.settings)
-    pictures = [open_picture(path) for path in sweep.character.paths]
+    drawings = open_drawings(sweep.character, masked=bool(spec.framing.masks))
+    pictures, masks = [one.picture for one in drawings], [one.mask for one in drawings]
     priors = pictures[:1] if spec.class_images else []
-    materials = Materials(device, base, sweep.character, pictures, lambda _: priors)
+    materials = Materials(device, base, sweep.character, pictures, lambda _: priors, masks=masks)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     taken = []

@@ -10,11 +10,12 @@ A method is a frozen dataclass whose fields are the settings of its YAML file. I
     students    makes the slots that `charsweep.train` trains (its `Students`)
     wardrobe    for methods with a company: a base whose images each wear their own snapshot
 
-One with a field `base` teaches that base, and its snapshots are drawn through it. It has also
+One with a field `base` teaches that base, and its snapshots are drawn through it; it looks at the
+training images as `TrajectorySpec.framing` says. It has also
 
     check       raises ConfigError for a kind of base (see `charsweep.bases`) that it cannot teach
 
-One without starts from nothing and has also
+One without starts from nothing, looks at their middle squares, and has also
 
     painter     for a snapshot's folder, draws its images (a `charsweep.sample.Paint`)
     snapshot_bytes  about what a snapshot takes on disk
@@ -26,7 +27,7 @@ with a base, `Gan` and `Diffusion` are without.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,3 +62,4 @@ class Materials:
     pictures: list[Image.Image]
     class_pictures: Callable[[TrajectorySpec], list[Image.Image]]
     execution: Execution = Execution()
+    masks: Sequence[Image.Image | None] = ()  # one per picture, or none at all

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from charsweep.draws import generator
 from charsweep.errors import ConfigError
 from charsweep.methods import Materials
 from charsweep.methods.lessons import Batch, Desk, Lessons
-from charsweep.specs import SnapshotSpec, TrajectorySpec
+from charsweep.specs import Framing, SnapshotSpec, TrajectorySpec
 from charsweep.trainees import LowRank, StackedAdapters, padded_rank, read_adapter, trainees
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ class Students:
         self.part_names = ()
         self.width, self.base, self.character = spec.pack, base, materials.character
         self.pictures, self.class_pictures = materials.pictures, materials.class_pictures
-        self.batch_size, self.resolution = spec.batch_size, spec.resolution
+        self.masks, self.batch_size = materials.masks, spec.batch_size
         self.noising = base.noising()
         self.teaches_text, self.execution = method.text_encoder, materials.execution
         self.autocast = "fp32" if method.low_rank else spec.precision
@@ -160,12 +159,14 @@ class Students:
         if method.prompts == "instance":
             captions = [self.character.instance_prompt] * count
         keys = list(self.character.spec.digests)
-        lessons = Lessons(self.base, spec, "image", keys, self.pictures, captions)
+        lessons = Lessons(
+            self.base, spec, "image", keys, self.pictures, captions, spec.framing, self.masks
+        )
         prior = None
         if classes := self.class_pictures(spec):
             names = [f"{spec.class_images}/{i}" for i in range(len(classes))]
             prompts = [self.character.class_prompt] * len(classes)
-            prior = Lessons(self.base, spec, "class image", names, classes, prompts)
+            prior = Lessons(self.base, spec, "class image", names, classes, prompts, Framing())
         self.desks[slot] = Desk(method, lessons, prior)
         self.trainees.enter(slot, method.low_rank, spec.seed)
         if not self.teaches_text:  # all that they are needed for is kept
@@ -221,15 +222,26 @@ class Students:
     def _shares(
         self, which: Literal["lessons", "prior"], steps: Sequence[int | None]
     ) -> Iterator[Tensor]:
-        """This process's part of the batch's mean loss, a micro-batch at a time."""
+        """This process's part of the batch's mean loss, a micro-batch at a time.
+
+        Trials at the same step see pictures of one size; those at others may need a pass of theirs.
+        """
+        batches = {
+            slot: self.desks[slot].batch(which, step, self.noising)
+            for slot, step in enumerate(steps)
+            if step is not None
+        }
+        for size in dict.fromkeys(batch.latents.shape for batch in batches.values()):
+            alike = {slot: b for slot, b in batches.items() if b.latents.shape == size}
+            idle = next(iter(alike.values())).idle()
+            yield from self._alike([alike.get(slot, idle) for slot in range(self.width)])
+
+    def _alike(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
+        """The same of batches whose pictures have one size."""
         import torch
 
         from charsweep.precision import autocast
 
-        batches = [
-            self._idle() if step is None else self.desks[slot].batch(which, step, self.noising)
-            for slot, step in enumerate(steps)
-        ]
         # sample i belongs to slot i mod width: see charsweep.adapters
         tensors = [
             torch.stack(parts, dim=1).to(self.base.device)
@@ -253,32 +265,18 @@ class Students:
         noise: Tensor,
         timesteps: Tensor,
         weights: Tensor,
+        area: Tensor,
+        sizes: Tensor,
     ) -> Tensor:
         """Of each sample, the mean squared error of what the base was made to predict."""
-        import torch
         import torch.nn.functional as F
 
         noisy = self.noising.noised(latents, noise, timesteps)
-        # original size, crop corner, target size: pictures are cropped to the target beforehand
-        sizes = torch.tensor([self.resolution, self.resolution, 0, 0] + 2 * [self.resolution])
-        predicted = self.base.predict(
-            noisy, timesteps, self._conditioning(captions), sizes.expand(len(noisy), -1)
-        )
+        predicted = self.base.predict(noisy, timesteps, self._conditioning(captions), sizes)
         target = self.noising.target(latents, noise, timesteps)
-        each = F.mse_loss(predicted, target, reduction="none").mean(dim=(1, 2, 3))
+        errors = F.mse_loss(predicted, target, reduction="none")
+        each = (errors * area[:, None]).mean(dim=(1, 2, 3))
         return each * weights
-
-    def _idle(self) -> Batch:
-        """What a free slot is given: as large as a trial's batch, and of no consequence."""
-        import torch
-
-        other = next(iter(self.desks.values())).lessons.mean
-        zeros = torch.zeros(self.batch_size, *other.shape[1:]).to(other)
-        timesteps = self.noising.timesteps(self.batch_size, generator(0, "idle"))
-        return Batch(
-            zeros, zeros, torch.zeros_like(timesteps), torch.zeros(self.batch_size),
-            [""] * self.batch_size,
-        )  # fmt: skip
 
     def _conditioning(self, captions: list[str]) -> Conditioning:
         if self.teaches_text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from charsweep.metrics.features import Exam, Score, among, mean_score, similarity
+from charsweep.metrics.features import Exam, Score, mean_score, similarity
 
 
 @dataclass(frozen=True)
@@ -23,4 +23,4 @@ class Copy:
         if len(references) < 2:
             return Score(None)
         nearest = similarity(exam.images.by_encoder["dino"], references).max(axis=1)
-        return mean_score(nearest - among(references).max(axis=1).mean())
+        return mean_score(nearest - exam.among("dino").max(axis=1).mean())

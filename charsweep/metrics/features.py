@@ -39,6 +39,12 @@ class Exam:
     references: Mapping[str, Features]  # training images by encoder name: (M, D)
     prompts: Features | None  # CLIP text features, class noun for the identifier: (P, D)
     untaught: ImageFeatures | None  # the base's images for the prompts with the class noun
+    wholes: Mapping[str, Features] | None = None  # training images as they are, if not as above
+
+    def among(self, encoder: str) -> NDArray[np.float64]:
+        """The training images scored as if drawn, leave one out: cosines (M, M - 1)."""
+        wholes = self.wholes or self.references
+        return among(self.references[encoder], wholes[encoder])
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,9 @@ def similarity(images: Features, others: Features) -> NDArray[np.float64]:
     return images.astype(np.float64) @ others.astype(np.float64).T
 
 
-def among(references: Features) -> NDArray[np.float64]:
-    """Cosines (M, M - 1) of each training image with the others (leave one out)."""
-    full = similarity(references, references)
+def among(references: Features, wholes: Features | None = None) -> NDArray[np.float64]:
+    """Cosines (M, M - 1) of each image, or of what it is as a whole, with the others' features."""
+    full = similarity(references if wholes is None else wholes, references)
     return full[~np.eye(len(full), dtype=bool)].reshape(len(full), -1)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep.metrics.features import Exam, Score, among, mean_score, prompt_similarity, similarity
+from charsweep.metrics.features import Exam, Score, mean_score, prompt_similarity, similarity
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class QualityRatio:
         if exam.prompts is None or exam.untaught is None or len(references) < 2:
             return Score(None)
         pairs = similarity(exam.images.by_encoder["dino"], references)
-        between = among(references)
+        between = exam.among("dino")
         identity = pairs.mean(axis=1) >= np.percentile(between, 10)
         original = pairs.max(axis=1) <= 1.0 - (1.0 - between.max()) / 2
         asked = prompt_similarity(exam.images, exam.prompts) >= self._bar(exam)

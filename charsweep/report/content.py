@@ -35,6 +35,7 @@ from charsweep.report.sheets import (
 )
 from charsweep.report.tables import Table
 from charsweep.report.tradeoff import Front, draw_fronts
+from charsweep.report.training import training_sheets
 from charsweep.report.tuning import TuningPlots, draw_tuning
 from charsweep.report.verdict import Verdict, judge
 
@@ -80,6 +81,7 @@ class Content:
 
     record: Record
     verdict: Verdict
+    training: tuple[Sheet, ...]  # the training images as they were looked at
     chapters: tuple[Chapter, ...]
     fronts: tuple[Front, ...]
     comparison: Table | None
@@ -117,9 +119,13 @@ def build_content(record: Record, folder: Path) -> Content:
         )
         fronts = draw_fronts(record, plots)
     cell_sheets, left_out = draw_cell_sheets(record, verdict, sheets)
+    training = training_sheets(record, folder / "training")
+    for sheet in training:
+        draw_sheet(sheet, TILE).save(sheets / f"{sheet.name}.png")
     return Content(
         record=record,
         verdict=verdict,
+        training=training,
         chapters=chapters,
         fronts=fronts,
         comparison=comparison_table(record),

@@ -19,6 +19,8 @@ def build_markdown(content: Content) -> str:
     lines = [f"# {plain(record.sweep.question or record.sweep.name)}", ""]
     lines += [f"charsweep · {plain(record.sweep.name)} · {plain(facts.state_line(record))}", ""]
     lines += pairs(facts.asked(record))
+    for sheet in content.training:
+        lines += sheet_figure("", sheet)
     lines += ["## Verdict", "", *judged(content.verdict)]
     lines += [text for note in record.notes for text in (f"**Note:** {plain(note)}", "")]
     if content.comparison is not None:
@@ -77,7 +79,7 @@ def chapter_lines(content: Content, chapter: Chapter) -> list[str]:
     for plot in plots:
         lines += figure(content, plot) if plot is not None else []
     for sheet in (*chapter.grids, *chapter.sheets):
-        lines += sheet_figure(chapter, sheet)
+        lines += sheet_figure(chapter.slug, sheet)
     return lines
 
 
@@ -87,8 +89,8 @@ def figure(content: Content, plot: Plot) -> list[str]:
     return [f"![{plain(plot.alt)}]({file})", ""]
 
 
-def sheet_figure(chapter: Chapter, sheet: Sheet) -> list[str]:
+def sheet_figure(slug: str, sheet: Sheet) -> list[str]:
     """A contact sheet by its relative link, its caption below."""
-    folder = f"{quote(chapter.slug)}/" if chapter.slug else ""
+    folder = f"{quote(slug)}/" if slug else ""
     link = f"contact_sheets/{folder}{quote(sheet.name)}.png"
     return [f"![{plain(sheet.title)}]({link})", "", plain(sheet.caption), ""]

@@ -46,6 +46,8 @@ def write_pdf(content: Content, path: Path) -> None:
             budget = set_chapter(paper, chapter, budget)
         set_fronts(paper, content)
         set_cells(paper, content)
+        for sheet in content.training:
+            set_sheet(paper, sheet)
         set_failures(paper, record)
         set_how(paper, record)
         paper.finish()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from charsweep.pictures import flat, in_colour
 from charsweep.report.data import CellRow, Record, Sweep, Value
 from charsweep.report.groups import SEED
 from charsweep.report.labels import as_file_name, axis_label, point_text, value_text
@@ -71,12 +72,7 @@ def read_picture(path: Path, size: int) -> Image.Image | None:
     try:
         with Image.open(path) as opened:
             opened.draft("RGB", (size, size))
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-                layer = picture.convert("RGBA")
-                picture = Image.new("RGB", layer.size, PAPER)
-                picture.paste(layer, mask=layer.getchannel("A"))
-            picture = picture.convert("RGB")
+            picture = flat(in_colour(ImageOps.exif_transpose(opened)), PAPER)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     picture.thumbnail((size, size), Image.Resampling.LANCZOS)

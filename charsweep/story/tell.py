@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from charsweep.cells import references_of
 from charsweep.config import Sweep
 from charsweep.errors import CharsweepError, ConfigError, ModelsError
 from charsweep.plan import Plan, Scoring
@@ -66,7 +67,7 @@ def scores_of(story: StorySettings, teller: Teller, images: ImageSetSpec) -> dic
             images=images,
             metric=PluginSettings.model_validate({"name": name, **metrics[name]}).plugin(),
             encoders=tuple(encoders.values()),
-            references=spec.digests,
+            references=references_of(teller.sweep.settings, teller.character),
             prompts=prompts,
             untaught=None,
         )

@@ -103,11 +103,12 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
     try:
         models = ModelsSettings.model_validate(saved["models"])
         character = CharacterSettings.model_validate(saved["character"])
+        was = {"models": models, "character": character, "references": saved["references"]}
     except (KeyError, pydantic.ValidationError) as error:
         raise StoreError(
             f"{sweep.folder / 'sweep.json'} was written by another version; {AGAIN}"
         ) from error
-    settings = sweep.settings.model_copy(update={"models": models, "character": character})
+    settings = sweep.settings.model_copy(update=was)
     source = images.snapshot.source
     assert isinstance(source, TrajectorySpec)
     assert source.base is not None  # without one it follows no prompts
