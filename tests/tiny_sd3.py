@@ -29,7 +29,7 @@ SHAPE: dict[str, Any] = {
     "caption_projection_dim": 32, "pooled_projection_dim": 64, "out_channels": 4,
     "pos_embed_max_size": 24, "dual_attention_layers": [0], "qk_norm": "rms_norm",
 }  # fmt: skip
-WORDS = "a picture of girl jumping on the beach UnicornGirl".split()
+WORDS = ["a", "picture", "of", "girl", "jumping", "on", "the", "beach", "UnicornGirl"]
 
 
 def write_sd3(folder: Path, *, t5: bool) -> Path:
