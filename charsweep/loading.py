@@ -48,7 +48,7 @@ def load_base(
         raise ModelsError(f"{path} is no longer what it was when the sweep was planned; run again")
     for file in weight_files(path, weights.pipeline.variant):  # one file is checked already
         tensor_shapes(file)
-    parts: dict[str, Any] = dict.fromkeys(kind.left_out)
+    parts: dict[str, Any] = dict.fromkeys(kind.left_out(path))
     if weights.vae is not None:
         vae = parts["vae"] = load_vae(weights.vae, weights.configs)
     try:

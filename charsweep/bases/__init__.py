@@ -87,11 +87,6 @@ class Kind(Protocol):
         ...
 
     @property
-    def left_out(self) -> tuple[str, ...]:
-        """Names of parts that a folder may have and that are neither fetched nor loaded."""
-        ...
-
-    @property
     def published(self) -> str | None:
         """Name in `charsweep.architectures` of what single files are read as; None: only folders
         are read."""
@@ -114,6 +109,10 @@ class Kind(Protocol):
 
         Raises `ModelsError` for one that is, in a form that cannot be taught.
         """
+        ...
+
+    def left_out(self, configs: Path) -> tuple[str, ...]:
+        """Names of parts of the class that are not loaded, or that this folder lacks."""
         ...
 
     def shapes(self, configs: Path) -> Shapes:

@@ -52,11 +52,6 @@ class StableDiffusion3:
     def encoders(self) -> tuple[str, ...]:
         return ENCODERS if self.t5 else ENCODERS[:2]
 
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        images = ("image_encoder", "feature_extractor")
-        return images if self.t5 else (*images, "text_encoder_3", "tokenizer_3")
-
     def recognises(self, path: Path) -> bool:
         if path.is_dir():
             return class_of(path) == self.pipeline and _is_plain(path)
@@ -66,6 +61,11 @@ class StableDiffusion3:
             f"{path} is a single file of SD 3 type; such bases are read from diffusers folders "
             "only: give the folder, or the hub repository, that holds model_index.json"
         )
+
+    def left_out(self, configs: Path) -> tuple[str, ...]:
+        images = ("image_encoder", "feature_extractor")
+        has_t5 = self.t5 and (configs / "text_encoder_3").is_dir()
+        return images if has_t5 else (*images, "text_encoder_3", "tokenizer_3")
 
     def shapes(self, configs: Path) -> Shapes:
         """Of the transformer, by its config; the encoders' are not known before they are here."""

@@ -41,13 +41,15 @@ class StableDiffusion:
     pipeline: ClassVar[str] = "StableDiffusionPipeline"
     denoiser: ClassVar[str] = "unet"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
-    left_out: ClassVar[tuple[str, ...]] = ("safety_checker", "feature_extractor")
     published: ClassVar[str] = "sd15"
     is_flow: ClassVar[bool] = False
     tags: ClassVar[tuple[str, ...]] = ("stable-diffusion",)
 
     def recognises(self, path: Path) -> bool:
         return is_checkpoint(path, self.pipeline, self.published, "cond_stage_model.transformer.")
+
+    def left_out(self, configs: Path) -> tuple[str, ...]:
+        return ("safety_checker", "feature_extractor")
 
     def shapes(self, configs: Path) -> Shapes:
         return architectures.shapes_of(self.published)
@@ -102,13 +104,15 @@ class StableDiffusionXL:
     pipeline: ClassVar[str] = "StableDiffusionXLPipeline"
     denoiser: ClassVar[str] = "unet"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2")
-    left_out: ClassVar[tuple[str, ...]] = ()
     published: ClassVar[str] = "sdxl"
     is_flow: ClassVar[bool] = False
     tags: ClassVar[tuple[str, ...]] = ("stable-diffusion-xl",)
 
     def recognises(self, path: Path) -> bool:
         return is_checkpoint(path, self.pipeline, self.published, "conditioner.embedders.1.model.")
+
+    def left_out(self, configs: Path) -> tuple[str, ...]:
+        return ()
 
     def shapes(self, configs: Path) -> Shapes:
         return architectures.shapes_of(self.published)

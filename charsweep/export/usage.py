@@ -47,7 +47,8 @@ def loading_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> 
     if weights.kind == "pipeline":
         index = read_json(store.snapshot(chosen.images.snapshot) / PIPELINE_INDEX)
         name = index["_class_name"]
-        made = f'pipeline = {name}.from_pretrained("{place}")'
+        words = [f'"{place}"', *(without(chosen.ground) if chosen.ground else ())]
+        made = f"pipeline = {name}.from_pretrained({', '.join(words)})"
         return "\n".join([f"from diffusers import {name}", "", made, drawn(chosen)])
     if chosen.ground is None:
         method = chosen.trajectory.method
@@ -71,8 +72,7 @@ def base_lines(ground: Ground) -> tuple[list[str], list[str]]:
     names = f"AutoencoderKL, {name}" if vae else name
     imports = ["import torch", f"from diffusers import {names}"]
     own = [f"vae = AutoencoderKL.{loaded(vae, part='vae')}"] if vae else []
-    left = [one for one in ground.weights.kind.left_out if one.startswith(("text_", "token"))]
-    more = ", ".join(["vae=vae"] * bool(vae) + [f"{one}=None" for one in left])
+    more = ", ".join(["vae=vae"] * bool(vae) + without(ground))
     if ground.is_embedded:
         path = ground.path.partition(":")[2]
         words = ", ".join(filter(None, [f'FOLDER / "{path}"', "dtype=torch.float32", more]))
@@ -82,6 +82,12 @@ def base_lines(ground: Ground) -> tuple[list[str], list[str]]:
         )
     made = f'pipeline = {name}.{loaded(ground.weights.pipeline, more)}.to("cuda")'
     return imports, [*own, made, *scheduler(ground)]
+
+
+def without(ground: Ground) -> list[str]:
+    """Words that tell a pipeline's class that it has no such text encoder."""
+    left = ground.weights.kind.left_out(ground.weights.configs)
+    return [f"{part}=None" for part in left if part.startswith(("text_encoder", "tokenizer"))]
 
 
 def loaded(weights: Source, more: str = "", part: str = "") -> str:
