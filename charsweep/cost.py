@@ -91,6 +91,11 @@ def count(images: ImageSetSpec) -> int:
     return len(images.prompts) * len(images.seeds)
 
 
+def fills_batches(images: ImageSetSpec) -> bool:
+    """Whether it is drawn in full batches, so that company would save it nothing."""
+    return count(images) % images.batch_width == 0
+
+
 def calls(images: ImageSetSpec) -> int:
     """U-Net calls, over all images: two per inference step with guidance."""
     return count(images) * images.inference_steps * (2 if images.guidance_scale > 1 else 1)

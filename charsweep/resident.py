@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import logging
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,34 @@ class Base:
                 for name, module in self._teachable().items():
                     module.load_state_dict(_weights(folder / name))
                 yield
+
+    @contextlib.contextmanager
+    def fused(self, adapter: Mapping[str, Tensor], scale: float) -> Iterator[None]:
+        """The base with a low-rank adapter added to its weights; put back, bit for bit, afterwards.
+
+        `adapter` has `MODULE.LAYER.lora_A.weight` and `….lora_B.weight` of each layer.
+        """
+        kept: dict[str, Tensor] = {}
+        try:
+            with torch.no_grad():
+                for name in (name for name in adapter if name.endswith(".lora_A.weight")):
+                    layer = name.removesuffix(".lora_A.weight")
+                    weight = self._weight(layer)
+                    kept[layer] = weight.clone()
+                    a, b = adapter[name], adapter[f"{layer}.lora_B.weight"]
+                    change = scale * (b.flatten(1).float() @ a.flatten(1).float())
+                    weight.copy_(weight.float() + change.view(weight.shape).to(weight.device))
+            yield
+        finally:
+            with torch.no_grad():
+                for layer, weight in kept.items():
+                    self._weight(layer).copy_(weight)
+
+    def _weight(self, layer: str) -> Tensor:
+        """The weight of `MODULE.LAYER`."""
+        module, _, path = layer.partition(".")
+        weight: Tensor = self.modules[module].get_submodule(path).weight  # type: ignore[assignment]
+        return weight
 
     def _put_on(self, folder: Path) -> None:
         """Put peft's own kind of adapter file on the modules that it names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from peft import LoraConfig
+from PIL import Image
 from small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from torch import Tensor
 
@@ -28,7 +30,7 @@ from charsweep.plugins import resolve
 from charsweep.progress import View
 from charsweep.resident import Base
 from charsweep.sample import Asked, Paint
-from charsweep.specs import ImageSetSpec, TrajectorySpec
+from charsweep.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.store import LossRow, Store
 from charsweep.train import train
 
@@ -204,6 +206,25 @@ def test_image_sets_of_several_adapters_share_batches_and_are_as_if_drawn_alone(
     assert drawn_together(plain.images) == drawn_together(sweep.cells[1].images)
     more = replace(plain.images, inference_steps=9)
     assert drawn_together(plain.images) != drawn_together(more)
+
+
+@pytest.mark.parametrize("targets", ["[to_q,to_k,to_v,to_out.0]", "[conv1,conv_shortcut]"])
+def test_an_adapter_that_fills_batches_is_fused_and_taken_off_exactly(
+    targets: str, tmp_path: Path, sdxl: Base
+) -> None:
+    words = ["train_steps=2", "lr=1e-1", f"method.target_modules={targets}"]
+    sweep, store, (fused,) = execute(tmp_path, *words)  # four images in a batch of four
+    _, _, (worn,) = execute(tmp_path, *words, "sampler.batch_width=8")
+    shown = pictures(store.folder / str(fused.images))
+    for name, data in pictures(store.folder / str(worn.images)).items():
+        first, second = (np.asarray(Image.open(BytesIO(one)), int) for one in (data, shown[name]))
+        assert np.abs(first - second).max() <= 1
+    spec = sweep.cells[0].trajectory
+    method = resolve(spec.method.target)(**spec.method.settings)
+    before = sdxl.digest()
+    with method.fused(sdxl, store.snapshot(SnapshotSpec(spec, 2))):
+        assert sdxl.digest() != before
+    assert sdxl.digest() == before
 
 
 def test_images_that_are_no_numbers_are_a_divergence_of_their_own_set(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from charsweep.character import open_drawings
 from charsweep.config import Sweep
-from charsweep.cost import Speeds, calls, count
+from charsweep.cost import Speeds, calls, count, fills_batches
 from charsweep.encoders import LOADERS
 from charsweep.engine.entrance import Book, Entrance
 from charsweep.engine.environment import (
@@ -354,6 +354,9 @@ class LocalEngine:
         if shared_pass(source) is None:
             with base.wearing(folder):
                 yield paint_with(base), None
+        elif fills_batches(images):
+            with method.fused(base, folder):
+                yield paint_with(base), None
         else:
             with method.wardrobe(base, images.batch_width, self.store.snapshot) as wear:
                 yield paint_with(base), wear
@@ -425,7 +428,7 @@ def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
     """What image sets must have in common to share batches; what draws alone differs from all."""
     source = images.snapshot.source
     shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
-    if shared is None:
+    if shared is None or fills_batches(images):
         return (images.key,)
     way = (images.sampler.target, canonical_json(images.sampler.settings), images.inference_steps,
            images.guidance_scale, images.negative_prompt, images.resolution, images.batch_width,

@@ -97,6 +97,15 @@ class FineTune:
         """Slots for as many trials as `spec.pack`, all of this kind; `close` frees the base."""
         return Students(self, spec, materials)
 
+    def fused(self, base: Base, folder: Path) -> contextlib.AbstractContextManager[None]:
+        """The base with the snapshot in `folder` added to its weights, until the block ends.
+
+        Two thirds of the time that a wardrobe takes, for image sets that need no company.
+        """
+        low = self.low_rank
+        assert low is not None
+        return base.fused(read_adapter(folder, base), low.scale)
+
     @contextlib.contextmanager
     def wardrobe(
         self, base: Base, width: int, folder_of: Callable[[SnapshotSpec], Path]
