@@ -18,6 +18,7 @@ ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # as diffusers names it in a 
 FACTORED_FILE, FACTORED_CONFIG = "adapter.safetensors", "adapter_config.json"
 FACTORED = ("loha", "lokr")  # kinds for which LoRA files have no names
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+SMALLEST_PADDED_RANK = 8
 METADATA = "lora_adapter_metadata"  # where diffusers keeps peft's settings in a LoRA file
 
 
@@ -114,6 +115,14 @@ def near_root(dimension: int) -> tuple[int, int]:
     """The two factors of a number that lie nearest each other, the smaller one first."""
     small = next(n for n in range(math.isqrt(dimension), 0, -1) if dimension % n == 0)
     return small, dimension // small
+
+
+def padded_rank(rank: int) -> int:
+    """The next power of two, at least 8: trials of one padded rank may share a pack.
+
+    Not the largest rank that happens to be in the pack: bits must not depend on company.
+    """
+    return max(SMALLEST_PADDED_RANK, 1 << (rank - 1).bit_length())
 
 
 def lora_metadata(settings: Mapping[str, Mapping[str, Any]]) -> str:

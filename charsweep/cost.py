@@ -80,6 +80,8 @@ def total(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             whole[name] += plan[name]
         whole["packs"] = [*whole["packs"], *plan["packs"]]
         whole["stored"] = {n: k + plan["stored"][n] for n, k in whole["stored"].items()}
+        memories = [one for one in (whole.get("memory"), plan.get("memory")) if one]
+        whole["memory"] = max(memories, key=lambda one: one["bytes"], default=None)
         for name in ("kwh", "kwh_alone"):
             known = (whole[name], plan[name])
             whole[name] = None if None in known else sum(known)

@@ -24,6 +24,7 @@ def describe(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
         f"  estimate      {span(numbers['seconds'])}"
         f"{'' if numbers['measured'] else ' (not measured here yet)'}, "
         f"{numbers['bytes'] / 1e6:,.1f} MB",
+        *_memory(numbers),
         *_energy(numbers),
     ]
     return "\n".join(lines) + _to_measure(sweep)
@@ -76,6 +77,12 @@ def _packs(numbers: Mapping[str, Any]) -> str:
     if alone:
         parts.append(f"{alone} trained alone")
     return "; ".join(parts) + f"; slots idle {numbers['idle']:.1%}"
+
+
+def _memory(numbers: Mapping[str, Any]) -> list[str]:
+    """Where it can be estimated."""
+    memory = numbers.get("memory")
+    return [f"  memory        expected peak {memory['text']}"] if memory else []
 
 
 def _energy(numbers: Mapping[str, Any]) -> list[str]:

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from charsweep import cost
+from charsweep import cost, fits
 from charsweep.config import Sweep
 from charsweep.describe import describe, describe_search
 from charsweep.energy import Energy, Meter, energy_of
 from charsweep.engine.stored import StoredEngine
 from charsweep.errors import ConfigError, StoreError
+from charsweep.hardware import find_card
+from charsweep.measured import Known
 from charsweep.plan import Plan, plan_work
 from charsweep.progress import View, out
 from charsweep.record import in_order, known_record, new_record, now, references
@@ -39,8 +41,10 @@ class Engine(Protocol):
 def run(sweep: Sweep) -> Path:
     """Do what is missing of a sweep; returns the report's page."""
     check(sweep)
-    team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     store = Store(sweep.root)
+    measure_memory(sweep, store)
+    refuse_too_much(sweep, store)
+    team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         store.clear_abandoned()
@@ -69,7 +73,7 @@ class Run:
         self.sweep, self.store, self.team = sweep, store, team
         self.study: Study = open_study(sweep)  # first: it may refuse
         plan = plan_work(sweep.cells, store, sweep.truth)
-        self.record = new_record(sweep, store, cost.summary(plan, store, dict(sweep.bases)))
+        self.record = new_record(sweep, store, reckon(sweep, store, plan))
         out(describe_plan(sweep, self.record["plan"]))
         self.known = known_record(sweep)
         self.earlier = read_results(sweep.folder / "cells.jsonl")
@@ -110,7 +114,7 @@ class Run:
         """This process; or, with nothing left to do, one that only looks (and needs no torch)."""
         if plan.is_done:
             return self.engine or StoredEngine(self.store)
-        self.plans.append(cost.summary(plan, self.store, dict(self.sweep.bases)))
+        self.plans.append(reckon(self.sweep, self.store, plan))
         if self.engine is None:
             from charsweep.engine.local import LocalEngine
 
@@ -234,6 +238,37 @@ def wait_for_tracking(tracker: Tracker, view: View, study: Study, sweep: Sweep) 
     study.trials.link_runs(read_runs(sweep.folder))
 
 
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
+    """The plan in numbers, its memory too."""
+    card = find_card(sweep.settings.runtime.device)
+    found = fits.expected(plan, sweep.bases, sweep.settings.runtime, card, Known(store))
+    return {
+        **cost.summary(plan, store, dict(sweep.bases)),
+        "memory": fits.summary(found, card),
+    }
+
+
+def measure_memory(sweep: Sweep, store: Store) -> None:
+    """What a card must hold, where the architecture is not one whose figures are known."""
+    card, specs = find_card(sweep.settings.runtime.device), [c.trajectory for c in sweep.examples]
+    if card and card.device != "cpu" and fits.unmeasured(specs, sweep.bases, Known(store)):
+        from charsweep.engine import probe
+
+        probe.measure_memory(sweep, store, out)
+
+
+def refuse_too_much(sweep: Sweep, store: Store) -> None:
+    """ConfigError if what is missing cannot fit this machine's memory."""
+    card, known = find_card(sweep.settings.runtime.device), Known(store)
+    plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
+    found = fits.expected(plan, sweep.bases, sweep.settings.runtime, card, known)
+    if found and card and fits.is_too_much(found, card):
+        raise fits.refusal(found, sweep.bases, card, known)
+
+
 # -- words -----------------------------------------------------------------------------------------
 
 
@@ -271,7 +306,10 @@ def show_plan(sweep: Sweep) -> None:
     check(sweep)
     store = Store(sweep.root)
     plan = plan_work(sweep.cells, store, sweep.truth)
-    out(describe_plan(sweep, cost.summary(plan, store, dict(sweep.bases))))
+    out(describe_plan(sweep, reckon(sweep, store, plan)))
+    card = find_card(sweep.settings.runtime.device)
+    if card and card.device != "cpu":  # on a machine without one, plans are made for another
+        refuse_too_much(sweep, store)
 
 
 def rebuild_report(sweep: Sweep) -> Path:

@@ -17,6 +17,7 @@ from charsweep.adapterfile import (
     FACTORED_CONFIG,
     FACTORED_FILE,
     factored_config,
+    padded_rank,
     published,
     settings_of,
     targets_in,
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from charsweep.resident import Base
-
-SMALLEST_PADDED_RANK = 8
 
 
 class LowRank(NamedTuple):
@@ -215,14 +214,6 @@ def trainable(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
         for key, tensor in module.named_parameters()
         if tensor.requires_grad
     }
-
-
-def padded_rank(rank: int) -> int:
-    """The next power of two, at least 8: trials of one padded rank may share a pack.
-
-    Not the largest rank that happens to be in the pack: bits must not depend on company.
-    """
-    return max(SMALLEST_PADDED_RANK, 1 << (rank - 1).bit_length())
 
 
 def save_adapter(

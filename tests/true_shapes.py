@@ -30,7 +30,13 @@ def modules(name: str) -> dict[str, torch.nn.Module]:
 
             config = json.loads((folder / "config.json").read_text())
             return {"": timm.create_model(config["architecture"], **config["model_args"])}
-        index = json.loads((folder / "model_index.json").read_text())
+    return modules_in(folder)
+
+
+def modules_in(folder: Path) -> dict[str, torch.nn.Module]:
+    """Every part of a pipeline's folder of configs, on the meta device."""
+    index = json.loads((folder / "model_index.json").read_text())
+    with torch.device("meta"):
         return {part: made for part in index if (made := _module(folder / part)) is not None}
 
 

@@ -27,10 +27,13 @@ from charsweep.engine.environment import (
 )
 from charsweep.engine.probe import seconds_per_trial
 from charsweep.errors import ModelsError, TrainingError
+from charsweep.fits import needs_checkpointing
 from charsweep.framing import picture_at
+from charsweep.hardware import find_card
 from charsweep.keys import canonical_json
 from charsweep.loading import load_base
 from charsweep.masks import Drawing
+from charsweep.measured import Known
 from charsweep.methods import Execution, Materials
 from charsweep.pictures import open_picture
 from charsweep.plan import Pack, Plan, Scoring, Training, shared_pass
@@ -73,6 +76,7 @@ class LocalEngine:
             compile=runtime.compile,
             team=team,
         )
+        self.card = find_card(runtime.device)
         self.environment = environment(self.device)
         self.speeds = Speeds(store)
         self.bases: dict[tuple[str, torch.dtype], Base] = {}
@@ -163,13 +167,25 @@ class LocalEngine:
         method = resolve(spec.method.target)(**spec.method.settings)
         base = self._taught_base(spec)
         set_products(spec.precision)
-        execution = replace(self.execution, team=team)
+        execution = replace(self.execution, team=team, checkpointing=self._checkpoints(spec))
         drawings = self.drawings(masked=bool(spec.framing.masks))
         materials = Materials(
             self.device, base, self.sweep.character, [one.picture for one in drawings],
             self._class_pictures, execution, [one.mask for one in drawings],
         )  # fmt: skip
         return method.students(spec, materials)
+
+    def _checkpoints(self, spec: TrajectorySpec) -> bool:
+        """Whether activations are made again: as set, or, for `auto`, where they do not fit."""
+        now = self.execution
+        if (
+            now.checkpointing
+            or self.sweep.settings.runtime.checkpointing != "auto"
+            or not spec.base
+        ):
+            return now.checkpointing
+        base, known = self.sweep.bases[spec.base.name], Known(self.store)
+        return needs_checkpointing(spec, base, known, self.card, now.micro_batch)
 
     def _training(
         self, students: Any, trainings: Iterator[Training | None], team: Team
@@ -183,7 +199,7 @@ class LocalEngine:
             return False
         spec, now = pack.trainings[0].trajectory, self.execution
         batch = min(now.micro_batch or spec.batch_size, spec.batch_size)
-        if spec.base and not now.checkpointing:
+        if spec.base and not self._checkpoints(spec):
             self.execution = replace(now, checkpointing=True)
             self.view.say(f"{spec.slug}: out of memory; goes on with runtime.checkpointing=true")
         elif spec.base and batch > 1:
@@ -197,7 +213,7 @@ class LocalEngine:
     def _remedy(self, spec: TrajectorySpec) -> str:
         """What would take less memory, the ways that change no result first."""
         ways = []
-        if not self.execution.checkpointing:
+        if not self._checkpoints(spec):
             ways.append("runtime.checkpointing=true")
         if min(self.execution.micro_batch or spec.batch_size, spec.batch_size) > 1:
             ways.append("runtime.micro_batch=1")

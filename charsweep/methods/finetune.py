@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from charsweep.adapterfile import padded_rank
 from charsweep.errors import ConfigError
 from charsweep.methods import Materials
 from charsweep.methods.lessons import Batch, Desk, Lessons
 from charsweep.specs import Framing, SnapshotSpec, TrajectorySpec
-from charsweep.trainees import LowRank, StackedAdapters, padded_rank, read_adapter, trainees
+from charsweep.trainees import LowRank, StackedAdapters, read_adapter, trainees
 
 if TYPE_CHECKING:
     from pathlib import Path

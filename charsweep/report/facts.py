@@ -119,6 +119,8 @@ def how_it_ran(record: Record) -> Lines:
     estimates = (duration_text(plan.get("seconds")), bytes_text(plan.get("bytes")))
     if any(estimates):
         lines.append(("planned cost", ", ".join(text for text in estimates if text)))
+    if isinstance(memory := plan.get("memory"), Mapping):
+        lines.append(("expected peak of memory", str(memory.get("text", ""))))
     alone = sum(cell.costs.get("train_seconds", 0.0) for cell in cells)
     paid = sum(cell.costs.get("paid_seconds", 0.0) for cell in cells)
     if alone:
