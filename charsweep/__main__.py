@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 # Before any library is imported: no telemetry, no needless network.
@@ -17,8 +18,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 from charsweep.errors import CharsweepError, ConfigError
+from charsweep.redact import redacted
 from charsweep.team import is_leader
 
+ALONE = ("ui", "caption", "check", "gc", "show", "why")  # actions that need no cell of any sweep
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
                "--shell-completion", "-sc")  # fmt: skip
 
@@ -30,14 +33,14 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words and words[0].split("=")[0] in HYDRA_FLAGS:
-        return ask_hydra(words)
     try:
+        if words and words[0].split("=")[0] in HYDRA_FLAGS:
+            return ask_hydra(words)
         act(words)
     except CharsweepError as error:
-        if os.environ.get("CHARSWEEP_DEBUG") == "1":
-            raise
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        debug = os.environ.get("CHARSWEEP_DEBUG") == "1"
+        shown = traceback.format_exc() if debug else f"{type(error).__name__}: {error}\n"
+        sys.stderr.write(redacted(shown))
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to go on\n")
@@ -50,19 +53,15 @@ def act(words: Sequence[str]) -> None:
     unknown = [word for word in words if word.startswith("-") and not _is_known(word)]
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option; see python -m charsweep --help")
-    if any(word.replace("'", "") == "action=ui" for word in words):  # needs no cell of any sweep
-        from charsweep.ui import show
-
-        return show(list(words))
-    if any(word.replace("'", "") == "action=caption" for word in words):  # the same
-        from charsweep.caption import caption_images
-
-        return caption_images(words)
+    if any(word.replace("'", "") in [f"action={one}" for one in ALONE] for word in words):
+        return act_alone(words)
     from charsweep.config import load_sweep
 
     sweep = load_sweep(words)
     from charsweep import export, run, story
 
+    if sweep.settings.action in ALONE:  # as a file of the sweep says
+        return act_alone(words)
     if not is_leader():  # one of several processes that `accelerate launch` started
         return run.follow(sweep) if sweep.settings.action == "run" else None
     if sweep.settings.action == "run" and sweep.unmeasured:
@@ -77,12 +76,54 @@ def act(words: Sequence[str]) -> None:
     return None
 
 
+def act_alone(words: Sequence[str]) -> None:
+    """Do what asks for no cell of any sweep, so that none is composed."""
+    from charsweep.compose import load_settings
+
+    settings = load_settings(words)
+    if settings.action == "caption":
+        from charsweep.caption import caption_images
+
+        caption_images(words)
+        return
+    if settings.action == "ui":
+        from charsweep.ui import show
+
+        show(settings)
+        return
+    from charsweep.keeping import keep
+
+    try:
+        keep(settings)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _is_known(word: str) -> bool:
     return word.startswith("--config-dir")
 
 
+def _leads_elsewhere(word: str) -> bool:
+    """Whether a word gives Hydra other files than charsweep's own."""
+    return word.startswith(("--config-", "-cd", "-cp", "-cn")) or "hydra." in word
+
+
 def ask_hydra(words: Sequence[str]) -> int:
-    """Let Hydra answer --help, --cfg, --info and shell completion."""
+    """Let Hydra answer --help, --cfg, --info and shell completion.
+
+    Not on a person's own conf folder: to answer, Hydra sets up logging as the files say, with
+    whatever factories they name. Of these, `--cfg job` is answered here.
+    """
+    if any(_leads_elsewhere(word) for word in words):
+        if list(words[:2]) not in (["--cfg", "job"], ["-c", "job"]):
+            raise ConfigError(
+                f"{words[0]}: with a conf folder of your own there is only --cfg job, which shows "
+                "the whole configuration, as in --cfg job --config-dir FOLDER"
+            )
+        from charsweep.compose import as_yaml
+
+        sys.stdout.write(as_yaml(words[2:]))
+        return 0
     import hydra
 
     from charsweep.compose import CONF

@@ -1,6 +1,10 @@
 """Words of the command line in, checked settings and axes out; the only file that knows Hydra.
 
 YAML is composed by Hydra and checked by pydantic; all mistakes are collected and shown together.
+
+A folder of `--config-dir` may be somebody else's. YAML is loaded as plain data, what Hydra itself
+could be made to run (`hydra.callbacks`, launchers, logging factories) is composed and thrown away,
+no file reads the environment, and none says where results go: `GUARDED`.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers.oc import env
+from yaml import YAMLError  # type: ignore[import-untyped]  # it ships no types
 
 from charsweep.errors import CharsweepError, ConfigError
 from charsweep.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
@@ -28,7 +34,15 @@ CONF = next(
 )
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
             "character", "exam", "metric", "seeds", "parts", "search", "story",
-            "export", "caption", "together", "source", "references")  # fmt: skip
+            "export", "caption", "together", "source", "references",
+            "keys", "repair", "remove")  # fmt: skip
+# What is taken from the command line alone when a folder of YAML files is given, and what it is
+# otherwise: what is done, where is written, what is removed, and what leaves the machine.
+GUARDED = {"action": "run", "root": ".", "runtime.tracking_uri": None, "export.push": None,
+           "remove": False, "repair": False}  # fmt: skip
+KEYS = ("story.cell", "export.cell")
+
+BARE_KEY = re.compile(r"[0-9a-f]{1,12}")
 
 Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them
 
@@ -37,6 +51,12 @@ def load_settings(words: Sequence[str]) -> Settings:
     """Compose and check the settings alone: enough where no cell is asked for."""
     with Composing():
         return check_raw(compose_words(with_search_path(words)))
+
+
+def as_yaml(words: Sequence[str]) -> str:
+    """The composed configuration, unchecked, as `--cfg job` shows it."""
+    with Composing():
+        return OmegaConf.to_yaml(OmegaConf.create(compose_words(with_search_path(words))))
 
 
 # -- composing -------------------------------------------------------------------------------------
@@ -56,18 +76,44 @@ def with_search_path(words: Sequence[str]) -> list[str]:
             folders.append(spell(f"file://{Path(folder).resolve()}"))
         else:
             left.append(word)
+    left = with_keys(left)
     return [f"hydra.searchpath=[{','.join(folders)}]", *left] if folders else left
 
 
+def with_keys(words: Sequence[str]) -> list[str]:
+    """Keys as text, which Hydra would read as numbers: `123e4`; bare ones, `why A B`, as `keys`."""
+    left, bare = [], []
+    for word in words:
+        name, _, value = word.partition("=")
+        if BARE_KEY.fullmatch(word):
+            bare.append(spell(word))
+        else:
+            left.append(f"{name}={spell(value)}" if name in KEYS and is_key(value) else word)
+    return [*left, f"keys=[{','.join(bare)}]"] if bare else left
+
+
+def is_key(text: str) -> bool:
+    return BARE_KEY.fullmatch(text) is not None
+
+
 class Composing:
-    """Hydra's global state, entered and left clean."""
+    """Hydra's global state, entered and left clean; meanwhile no file reads the environment."""
 
     def __enter__(self) -> None:
         GlobalHydra.instance().clear()
+        OmegaConf.register_new_resolver("oc.env", refuse_environment, replace=True)
         initialize_config_dir(str(CONF), version_base="1.3", job_name="charsweep").__enter__()
 
     def __exit__(self, *error: object) -> None:
         GlobalHydra.instance().clear()
+        OmegaConf.register_new_resolver("oc.env", env, replace=True)
+
+
+def refuse_environment(name: str, *_: object) -> None:
+    raise ConfigError(
+        f"${{oc.env:{name}}}: a setting does not read the environment, whose secrets would end in "
+        "records and reports; give the value itself"
+    )
 
 
 def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
@@ -80,16 +126,34 @@ def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
                 "\n".join(f"{name} is not set; give it as {name}=VALUE" for name in missing)
             )
         plain = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(_explain(error, overrides)) from error
     assert isinstance(plain, dict)
-    return {str(name): value for name, value in plain.items()}
+    named = {str(name): value for name, value in plain.items()}
+    if any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides):
+        refuse_guarded(named, overrides)
+    return named
+
+
+def refuse_guarded(plain: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """ConfigError for what a file of `--config-dir` may not say; typed, it may be said."""
+    typed = {word.lstrip("+~").partition("=")[0] for word in overrides}
+    for name, usual in GUARDED.items():
+        value: Any = plain
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if name not in typed and value != usual:
+            raise ConfigError(
+                f"{name}={value}: a file of --config-dir says so, which is for the command line "
+                f"alone; if you want it, type {name}={value}"
+            )
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's message in one paragraph, with the words that were typed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
+    text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
     text = re.sub(r"(Available options in '[^']+':) *", r"\1 ", text)
     text = re.sub(r"Config search path:.*", "", text)
     if sweep := next((o for o in overrides if o.startswith("sweep=")), None):
@@ -152,6 +216,11 @@ def _sense(settings: Settings) -> list[str]:
     for prompt in settings.exam.prompts:
         if "{subject}" not in prompt:
             problems.append(f"exam.prompts: '{prompt}' lacks {{subject}}, the character's place")
+    for name, actions in {
+        "keys": ("show", "why"), "repair": ("check",), "remove": ("gc",)
+    }.items():  # fmt: skip
+        if getattr(settings, name) and settings.action not in actions:
+            problems.append(f"{name}: is for action={' and '.join(actions)}; take it out")
     search = settings.search
     if search.pruner is not None and len(settings.objectives) > 1:
         problems.append(

@@ -10,6 +10,7 @@ been typed.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -39,11 +40,14 @@ from charsweep.compose import (
     with_seeds,
 )
 from charsweep.errors import ConfigError
+from charsweep.redact import redacted
 from charsweep.settings import PLAIN_AXES, Range, Settings
 from charsweep.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
 from charsweep.store import Store
 from charsweep.weights import BaseWeights, Weights
 from charsweep.widths import unmeasured
+
+SETTING = re.compile(r"[a-z]\w*(\.[\w-]+)*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Sweep:
 
     @property
     def command(self) -> str:
-        return " ".join(["python -m charsweep", *self.typed])
+        return redacted(" ".join(["python -m charsweep", *self.typed]))
 
     def cell_at(self, values: Mapping[str, Any]) -> Cell:
         """The one cell with these values of the axes."""
@@ -189,6 +193,8 @@ def _words_of(part: Mapping[str, Any]) -> list[str]:
     """A part as it would be typed: {sweep: lr_grid, axes: {lr: [1]}} -> +sweep=lr_grid …"""
     words = []
     for name, value in leaves(part):
+        if not SETTING.fullmatch(name) or name.startswith("hydra"):  # no settings of ours
+            raise ConfigError(f"parts: {name}: there is no such setting; take it out")
         plus = "+" if name == "sweep" else "++" if name.startswith("axes.") else ""
         words.append(f"{plus}{name}={spell(value)}")
     return words

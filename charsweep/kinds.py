@@ -16,6 +16,7 @@ from charsweep.tensorfile import tensor_shapes
 
 VAE = "first_stage_model."
 # What is passed around as one file and is no base that was asked for: part of a tensor's name.
+LIBRARIES = (None, "diffusers", "transformers", "stable_diffusion")  # of a pipeline's parts
 OTHERS = {
     "conditioner.embedders.0.model.": "the SDXL refiner",
     "cond_stage_model.model.": "of SD 2 type",
@@ -38,10 +39,31 @@ def class_of(folder: Path) -> str:
             "folder that holds it beside vae/, text_encoder/ and the others, or a single "
             f".safetensors checkpoint{instead}"
         )
+    check_indices(folder)
     try:
         return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ModelsError(f"{index} cannot be read ({error}); fetch the folder again") from error
+
+
+def check_indices(folder: Path) -> None:
+    """Raise ModelsError where a pipeline's index, or one within it, names a library of its own.
+
+    diffusers imports whatever module an index names for a part.
+    """
+    for index in sorted(folder.rglob("model_index.json")):
+        try:
+            parts = json.loads(index.read_text(encoding="utf-8")).items()
+        except (ValueError, AttributeError, OSError, RecursionError) as error:
+            raise ModelsError(
+                f"{index} cannot be read ({error}); fetch the folder again"
+            ) from error
+        for name, entry in parts:
+            if isinstance(entry, list) and (not entry or entry[0] not in LIBRARIES):
+                raise ModelsError(
+                    f"{index} takes {name} from {entry[:1]}, which is none of the libraries that "
+                    "models are read with; give a folder as diffusers writes it"
+                )
 
 
 def what_is(path: Path) -> str:

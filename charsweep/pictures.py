@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -43,6 +44,24 @@ def open_whole(path: Path) -> Image.Image:
         return decoded(read_bytes(path))
     except UnusableError as error:
         raise CharacterError(f"{path}: {error}") from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Like `Image.open`, of few formats and of at most `MAX_PIXELS`: for what is read back.
+
+    A store may have come from somebody else, and of the forty formats that Pillow reads, one runs
+    another program. Raises what Pillow raises: OSError, ValueError, SyntaxError,
+    `DecompressionBombError`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow's own, lower limit, and of odd metadata
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError(
+                    f"{path} has {image.width} × {image.height} pixels, more than {MAX_PIXELS:,}"
+                )
+            yield image
 
 
 def flat(image: Image.Image, ground: str = "white") -> Image.Image:

@@ -204,8 +204,8 @@ def plan_training(cells: Sequence[Cell], store: Store, kept: tuple[int, ...] = (
     stored = store.resume_step(trajectory)
     # A snapshot cannot be trained on from, and the stored state is the trajectory's last: what lies
     # before it is trained again from the start, what lies behind it goes on.
-    before = tuple(step for step in missing if step < stored)
-    behind = tuple(step for step in missing if step >= stored)
+    before = tuple(step for step in missing if step <= stored)
+    behind = tuple(step for step in missing if step > stored)
     if behind:
         behind = tuple(sorted({*behind, *(step for step in kept if stored < step < behind[-1])}))
     pieces = [Piece(start, steps) for start, steps in ((0, before), (stored, behind)) if steps]

@@ -9,6 +9,7 @@ from typing import Any
 from charsweep.compose import Axes
 from charsweep.config import Part, Sweep
 from charsweep.keys import canonical
+from charsweep.redact import redacted_all
 from charsweep.results import CellResult, scores_of
 from charsweep.settings import ALWAYS, Range
 from charsweep.specs import Cell, examined
@@ -29,7 +30,7 @@ def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str,
         "fixed": _fixed(sweep.axes, sweep.examples),
         "parts": {part.name: _part(part) for part in sweep.parts},
         "search": None if search.is_grid else canonical(search.model_dump()),
-        "settings": canonical(sweep.resolved),
+        "settings": redacted_all(canonical(sweep.resolved)),
         "objectives": [
             {"metric": metric, "direction": direction}
             for metric, direction in settings.objectives.items()
@@ -49,6 +50,7 @@ def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str,
         "references": references(
             sweep, store, known_record(sweep).get("references", {}).get("real")
         ),
+        "needs": needs(sweep),
         "plan": dict(plan),
         "importance": {},
         "energy": None,
@@ -74,6 +76,17 @@ def _part(part: Part) -> dict[str, Any]:
         "axes": _plain(part.axes),
         "fixed": _fixed(part.axes, part.cells),
         "cells": [cell.key for cell in part.cells],
+    }
+
+
+def needs(sweep: Sweep) -> dict[str, list[str]]:
+    """The keys of all that the store has, or will have, for this sweep; a search adds to them."""
+    cells = sweep.examples
+    sets = [(cell.images, cell.reference, cell.noun, cell.class_images) for cell in cells]
+    images = [one for found in (*sets, (sweep.truth,)) for one in found if one is not None]
+    return {
+        "sources": sorted({one.snapshot.source.key for one in images}),
+        "images": sorted({one.key for one in images}),
     }
 
 

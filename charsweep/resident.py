@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from charsweep.adapterfile import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE
+from charsweep.adapterfile import ADAPTER_FILE, FACTORED, FACTORED_CONFIG, FACTORED_FILE
 from charsweep.bases import Conditioning, Kind, Noising, tokenizer_of
 from charsweep.errors import ModelsError
 from charsweep.specs import BaseSpec
@@ -218,6 +218,11 @@ class Base:
         for name, settings in read_json(folder / FACTORED_CONFIG).items():
             module: Any = self.modules[name]
             kind: Any = PeftConfig
+            if str(settings.get("peft_type")).lower() not in FACTORED:  # others import modules
+                raise ModelsError(
+                    f"{folder / FACTORED_CONFIG} is of no kind that is written there "
+                    f"({', '.join(FACTORED)}); delete {folder} and run the sweep's command again"
+                )
             module.add_adapter(kind.from_peft_type(**settings))
             prefix = f"{name}."
             own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -325,6 +325,9 @@ def rebuild_report(sweep: Sweep) -> Path:
             "without action=report"
         )
     store = Store(sweep.root)
+    results = read_results(sweep.folder / "cells.jsonl")
+    if results:
+        write_results(sweep.folder / "cells.jsonl", list(results.values()))  # and cells.csv
     page = write_report(sweep.folder, store.folder)
     if settings.runtime.tracking:  # after the report, which MLflow gets too
         rebuild(sweep.folder, store.folder, settings.runtime.tracking_uri)

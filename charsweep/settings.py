@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringC
 
 from charsweep.energy import checked_country
 from charsweep.errors import ConfigError
-from charsweep.plugins import resolve
+from charsweep.plugins import refused, resolve
 from charsweep.specs import Plugin
 
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -25,6 +25,11 @@ InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+# Part of a folder's name in the store: in any language, but it leads nowhere else.
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f/\\.][^\x00-\x1f/\\]{0,99}$"),
+]
 CellKey = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[0-9a-f]{1,12}$")]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), AfterValidator(checked_country)]
 
@@ -58,11 +63,27 @@ def without_repeats(values: list[int]) -> list[int]:
     return values
 
 
+def as_target(target: str) -> str:
+    """A dotted name as it is; ValueError where plug-ins are not taken from."""
+    if problem := refused(target):
+        raise ValueError(problem)
+    return target
+
+
+def with_target(settings: dict[str, Any]) -> dict[str, Any]:
+    as_target(str(settings.get("_target_")))
+    return settings
+
+
+Target = Annotated[Text, AfterValidator(as_target)]
+Targeted = Annotated[dict[str, Any], AfterValidator(with_target)]
+
+
 class BaseSettings(pydantic.BaseModel):
     """Where a base's weights lie, and its kind, whose own settings its class checks."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-    target: Annotated[Text, Field(alias="_target_")]
+    target: Annotated[Target, Field(alias="_target_")]
     path: Text
     resolution: Pixels
     vae: Text | None = None  # one that stands in for the pipeline's own
@@ -88,13 +109,13 @@ class ModelsSettings(pydantic.BaseModel):
     name: Text
     pack: Pack
     precision: Precision
-    bases: Annotated[dict[Text, BaseSettings], Field(min_length=1)]
+    bases: Annotated[dict[Name, BaseSettings], Field(min_length=1)]
     encoders: dict[Literal["clip", "dino"], EncoderSettings]
 
 
 class CharacterSettings(pydantic.BaseModel):
     model_config = STRICT
-    name: Text
+    name: Name
     images: Text
     identifier: Text
     class_noun: Text
@@ -106,8 +127,8 @@ class CharacterSettings(pydantic.BaseModel):
 
 class SamplerSettings(pydantic.BaseModel):
     model_config = STRICT
-    name: Text
-    target: Annotated[Text | None, Field(alias="_target_")]
+    name: Name
+    target: Annotated[Target | None, Field(alias="_target_")]
     settings: dict[str, Any]
     guidance_scale: Annotated[float, Field(ge=1, le=100)]
     negative_prompt: str
@@ -150,8 +171,8 @@ class SearchSettings(pydantic.BaseModel):
 
     model_config = STRICT
     name: Text
-    sampler: dict[str, Any] | None
-    pruner: dict[str, Any] | None
+    sampler: Targeted | None
+    pruner: Targeted | None
     trials: Annotated[int, Field(ge=1, le=100_000)] | None
     at_once: Annotated[int, Field(ge=1, le=1024)] | None
     rungs: list[Steps]
@@ -211,8 +232,8 @@ class PluginSettings(pydantic.BaseModel):
     """A plug-in's own settings are checked by its own class."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-    name: Text
-    target: Annotated[Text, Field(alias="_target_")]
+    name: Name
+    target: Annotated[Target, Field(alias="_target_")]
 
     def plugin(self) -> Plugin:
         """Settings as the plug-in's class reads them, so that 4 and 4.0 are one key."""
@@ -269,7 +290,9 @@ class Settings(pydantic.BaseModel):
     """The whole configuration of one combination of axis values."""
 
     model_config = STRICT
-    action: Literal["run", "plan", "report", "story", "export", "caption", "ui"]
+    action: Literal[
+        "run", "plan", "report", "story", "export", "caption", "ui", "check", "gc", "show", "why"
+    ]
     name: FolderName
     question: str
     root: Text
@@ -278,6 +301,9 @@ class Settings(pydantic.BaseModel):
     inference_steps: InferenceSteps
     together: list[FolderName]
     source: Literal["store", "mlflow"]
+    keys: list[CellKey]
+    repair: bool
+    remove: bool
     seed: Seed
     seeds: Annotated[int, Field(ge=1, le=1000)] | None
     batch_size: Annotated[int, Field(ge=1, le=4096)]
@@ -302,7 +328,7 @@ class Settings(pydantic.BaseModel):
     optimizer: OptimizerSettings
     sampler: SamplerSettings
     exam: ExamSettings
-    metric: Annotated[dict[Text, dict[str, Any]], Field(min_length=1)]
+    metric: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     runtime: Runtime
     story: StorySettings
     export: ExportSettings

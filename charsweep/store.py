@@ -1,8 +1,8 @@
 """Specs in, paths out: where everything lives, and whether it is really there.
 
 An entry is written under a temporary name, renamed, and exists when its manifest does; the
-manifest holds the whole spec, and every hit compares it with the spec that was asked for. Nobody
-else joins path names.
+manifest holds the whole spec and the digests of its files, and every hit compares the spec with
+the one that was asked for. Nobody else joins path names, and no name leaves its folder.
 
     <root>/sweeps/store/<trajectory>/spec.json loss.csv resume/ step-000400/<image set>/scores/
 """
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from charsweep.checksums import with_checksums
 from charsweep.errors import StoreError
 from charsweep.keys import canonical, differences
 from charsweep.specs import ImageSetSpec, ScoreSpec, SnapshotSpec, Source, TrajectorySpec
@@ -55,7 +56,7 @@ class Store:
     # -- paths ---------------------------------------------------------------------------------
 
     def source(self, spec: Source) -> Path:
-        return self.folder / f"{spec.slug}--{spec.key}"
+        return self.folder / one_name(f"{spec.slug}--{spec.key}")
 
     @property
     def made_weights(self) -> Path:
@@ -66,10 +67,11 @@ class Store:
         return self.source(spec.source) / f"step-{spec.step:06d}"
 
     def images(self, spec: ImageSetSpec) -> Path:
-        return self.snapshot(spec.snapshot) / f"{spec.slug}--{spec.key}"
+        return self.snapshot(spec.snapshot) / one_name(f"{spec.slug}--{spec.key}")
 
     def score(self, spec: ScoreSpec) -> Path:
-        return self.images(spec.images) / "scores" / f"{spec.metric.name}--{spec.key}.json"
+        name = one_name(f"{spec.metric.name}--{spec.key}.json")
+        return self.images(spec.images) / "scores" / name
 
     def relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -93,6 +95,11 @@ class Store:
         """The last step whose resume state is whole; 0 if there is none."""
         states = sorted((self.source(spec) / "resume").glob("step-*/resume.json"))
         return int(states[-1].parent.name.removeprefix("step-")) if states else 0
+
+    def last_snapshot(self, spec: TrajectorySpec) -> int:
+        """The last step that has a snapshot; 0 if none has."""
+        found = self.source(spec).glob("step-*/snapshot.json")
+        return max((int(path.parent.name.removeprefix("step-")) for path in found), default=0)
 
     def resume(self, spec: TrajectorySpec, step: int) -> Path:
         return self.source(spec) / "resume" / f"step-{step:06d}"
@@ -119,7 +126,7 @@ class Store:
         folder = self.source(spec)
         if not _matches(folder / "spec.json", spec):
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "spec.json", _manifest(spec, spec.key))
+            write_json(folder / "spec.json", with_checksums(_manifest(spec, spec.key)))
         return folder
 
     def commit_resume(self, spec: TrajectorySpec, step: int) -> None:
@@ -131,7 +138,7 @@ class Store:
     def write_score(self, spec: ScoreSpec, values: dict[str, Any]) -> None:
         path = self.score(spec)
         path.parent.mkdir(exist_ok=True)
-        write_json(path, {**values, **_manifest(spec, spec.key)})
+        write_json(path, with_checksums({**values, **_manifest(spec, spec.key)}))
 
     def read_score(self, spec: ScoreSpec) -> dict[str, Any]:
         stored: dict[str, Any] = read_json(self.score(spec))
@@ -170,6 +177,27 @@ class Store:
             raise unwritable(folder, error) from error
 
 
+def one_name(name: str) -> str:
+    """The name of a file or folder as it is; StoreError where it would lead elsewhere."""
+    if "/" in name or "\\" in name or "\0" in name or name in ("", ".", ".."):
+        raise StoreError(
+            f"{name!r} would lead out of its folder; give the method, sampler, metric or model in "
+            "it a plain name, without / and \\"
+        )
+    return name
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`, for a name that a file gave; StoreError where that lies outside."""
+    path = folder / name
+    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+        raise StoreError(
+            f"{name!r} leads out of {folder}; what names it was not written by charsweep: delete "
+            "that, or have it written anew by the sweep's own command"
+        )
+    return path
+
+
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -193,7 +221,7 @@ def new_folder(path: Path, manifest: str, content: Any) -> Iterator[Path]:
         yield temporary
         if path.exists():  # left behind without a manifest by an interrupted run
             shutil.rmtree(path)
-        write_json(temporary / manifest, content)
+        write_json(temporary / manifest, with_checksums(content, temporary))
         temporary.rename(path)
     except OSError as error:
         raise unwritable(path, error) from error

@@ -19,7 +19,12 @@ from typing import Any, NamedTuple
 from charsweep.errors import ModelsError
 
 WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+MORE_WIDTHS = {"C64": 8, "U64": 8, "U32": 4, "I16": 2, "U16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+MOST_DIMENSIONS = 64  # torch's own limit
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+
+
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
 
 class Entry(NamedTuple):
@@ -94,7 +99,8 @@ def digest_of_tensors(pieces: Mapping[str, Piece]) -> str:
 
 
 def read_pieces(path: Path) -> tuple[dict[str, Piece], dict[str, str]]:
-    """Where each tensor of a file lies, and the file's metadata."""
+    """Where each tensor of a file lies, and the file's metadata; ModelsError as `tensor_shapes`."""
+    tensor_shapes(path)
     header, first = _header(path)
     metadata = header.pop("__metadata__", {})
     pieces = {
@@ -104,6 +110,31 @@ def read_pieces(path: Path) -> tuple[dict[str, Piece], dict[str, str]]:
         for name, known in header.items()
     }
     return pieces, metadata
+
+
+def check_layout(header: Mapping[str, Any]) -> int:
+    """Where the last tensor ends; ValueError if a header is not one that safetensors writes.
+
+    Every tensor begins where the one before it ends and is as long as its shape says, so that no
+    header can ask for more memory than its file has bytes.
+    """
+    places = sorted((*entry["data_offsets"], name) for name, entry in header.items())
+    end = 0
+    for start, stop, name in places:
+        shape, dtype = header[name]["shape"], header[name]["dtype"]
+        if len(shape) > MOST_DIMENSIONS or not all(
+            type(one) is int and one >= 0 for one in (start, stop, *shape)
+        ):
+            raise ValueError(f"{name} has no shape, or no place")
+        if start != end or stop < start:
+            raise ValueError(f"{name} begins at {start}, where {end} was due")
+        width = (WIDTHS | MORE_WIDTHS).get(dtype)  # of kinds that come later, none is known
+        if width is not None and width * math.prod(shape) != stop - start:
+            raise ValueError(f"{name}: {stop - start} bytes are not {dtype} {shape}")
+        end = stop
+    if not places:
+        raise ValueError("it holds no tensors")
+    return end
 
 
 @cache
@@ -119,10 +150,10 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
         header, first = _header(path)
         header.pop("__metadata__", None)
         shapes = {name: list(entry["shape"]) for name, entry in header.items()}
-        wanted = first + max(entry["data_offsets"][1] for entry in header.values())
+        wanted = first + check_layout(header)
     except OSError as error:
         raise ModelsError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
+    except (*UNREADABLE, struct.error) as error:
         raise ModelsError(
             f"{path} is no safetensors file ({size} bytes) or not whole; fetch it again: what a "
             "browser saved may be a web page, and a few hundred bytes may only point at the file"
@@ -153,9 +184,12 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     """The header as JSON, and where the tensors begin."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        if length > LONGEST_HEADER:
+        if length > min(LONGEST_HEADER, path.stat().st_size - 8):
             raise ValueError(f"a header of {length} bytes")
-        return json.loads(file.read(length)), 8 + length
+        header = json.loads(file.read(length))
+        if not isinstance(header, dict):
+            raise ValueError("a header that is no object")
+        return header, 8 + length
 
 
 def _spelled(header: Mapping[str, Any]) -> bytes:

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from charsweep.errors import CharsweepError, TrackingError
+from charsweep.redact import redacted
 from charsweep.store import read_json
 from charsweep.tracking.place import AGAIN, hush, public, reach, tracking_uri
 
@@ -246,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not isinstance(error, CharsweepError):
             error = _explained(error, os.environ["MLFLOW_TRACKING_URI"])
-        print(error, file=sys.stderr)
+        print(redacted(str(error)), file=sys.stderr)
         return 2
     return 0
 
@@ -257,7 +258,7 @@ def _explained(error: Exception, uri: str) -> TrackingError:
         ("mlflow", "sqlalchemy")
     )
     if not outside or os.environ.get("CHARSWEEP_DEBUG"):
-        traceback.print_exc()
+        sys.stderr.write(redacted(traceback.format_exc()))
     what = (str(error).strip().splitlines() or [""])[0][:300] or type(error).__name__
     return TrackingError(
         f"MLflow at {public(uri)}: {what}; mend that (a broken mlflow.db can be moved away) and "

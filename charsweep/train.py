@@ -190,13 +190,15 @@ class Trial:
         self.optimizer = make_optimizer(self.spec, self.parameters)
         self.scaler = make_scaler(self.spec, self.parameters[0].device)
         self.schedule = resolve(self.spec.schedule.target)(**self.spec.schedule.settings)
-        self.stored = store.resume_step(self.spec)  # up to here loss.csv has its rows
+        self.stored = store.resume_step(self.spec)
         if self.piece.start:
             folder = store.resume(self.spec, self.piece.start)
             load_state(folder, students.kept(slot), self.optimizer, self.scaler)
-        self.file = None
+        self.file, self.recorded = None, 0  # up to where loss.csv has its rows
         if team.leads:
-            rows = [row for row in store.losses(self.spec) if row.step <= self.stored]
+            known = self.stored or store.last_snapshot(self.spec)
+            rows = [row for row in store.losses(self.spec) if row.step <= known]
+            self.recorded = len(rows)
             path = store.open_trajectory(self.spec) / "loss.csv"
             write_losses(path, rows, students.part_names)
             self.file = path.open("a", encoding="utf-8", newline="")
@@ -265,7 +267,7 @@ class Trial:
     def _write(self, rows: Sequence[LossRow], resume_seconds: float) -> None:
         assert self.file
         for row in rows:
-            if row.step > self.stored:  # a stretch trained again has its rows already
+            if row.step > self.recorded:  # a stretch trained again has its rows already
                 self.file.write(loss_line(row) + "\n")
         if self.diverged:
             self.file.flush()

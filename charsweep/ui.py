@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charsweep.compose import load_settings
 from charsweep.errors import ConfigError, TrackingError
 from charsweep.progress import out
+from charsweep.settings import Settings
 from charsweep.tracking.place import (
     QUIET,
     VIEW,
@@ -51,12 +51,11 @@ class Address:
     charts: str
 
 
-def show(words: list[str]) -> None:
-    """Serve until Ctrl-C or SIGTERM, and say what to open; the words are the command line's.
+def show(settings: Settings) -> None:
+    """Serve until Ctrl-C or SIGTERM, and say what to open.
 
     ConfigError when the port is taken, TrackingError when nothing has been tracked yet.
     """
-    settings = load_settings(words)
     root = Path(settings.root).expanduser().resolve()
     uri = tracking_uri(root, settings.runtime.tracking_uri)
     if is_server(uri):  # somebody serves it already
@@ -142,6 +141,7 @@ def served(uri: str, url: str, root: Path) -> Iterator[subprocess.Popen[bytes]]:
         **QUIET,
         "MLFLOW_BACKEND_STORE_URI": uri,  # not in `ps`: may hold a password
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",  # a web page must not read the runs
     }
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(

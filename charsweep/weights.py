@@ -206,8 +206,8 @@ def find_folder(name: str) -> Path:
     if not name.startswith("embedded:"):
         return Path(name).expanduser()
     folder = embedded.FOLDER / name.removeprefix("embedded:")
-    if not folder.is_dir():
-        raise ModelsError(f"{name} is not part of this installation: {folder} is missing")
+    if not folder.resolve().is_relative_to(embedded.FOLDER.resolve()) or not folder.is_dir():
+        raise ModelsError(f"{name} is not part of this installation: {folder} is no folder of it")
     return folder
 
 

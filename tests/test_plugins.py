@@ -66,6 +66,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "# @package _global_\naxes: {method: [dreambooth_lora, louder]}\ntrain_steps: 2\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("CHARSWEEP_PLUGINS", "own_images,own_louder")
     return ["--config-dir", str(conf)]
 
 

@@ -85,16 +85,16 @@ def what_it_is(chosen: Chosen) -> dict[str, Any]:
     cells = chosen.record.get("plan", {}).get("cells")
     return {
         "title": cell_text(f"{character.identifier}{on}, {chosen.trajectory.method.name}"),
-        "identifier": character.identifier,
-        "class_noun": character.class_noun,
-        "one_of_class": character.one_of_class,
-        "instance_prompt": character.instance_prompt,
+        "identifier": cell_text(character.identifier),
+        "class_noun": cell_text(character.class_noun),
+        "one_of_class": cell_text(character.one_of_class),
+        "instance_prompt": cell_text(character.instance_prompt).replace("`", "'"),
         "drawings": len(character.digests),
         "base_title": ground.title if ground else "a network that knew nothing",
         "is_embedded": bool(ground and ground.is_embedded),
         "cells": f"{cells} cells" if cells else "cells",
         "sweep": chosen.sweep,
-        "question": chosen.record.get("question", ""),
+        "question": cell_text(chosen.record.get("question", "")),
         "cell": chosen.cell.cell,
         "why": chosen.why,
         "sheet": SHEET,
@@ -182,8 +182,8 @@ def sizes(folder: Path) -> list[tuple[str, int]]:
 
 
 def cell_text(text: str) -> str:
-    """Text that cannot break a table or a heading."""
-    return " ".join(text.replace("|", r"\|").split())
+    """Text that cannot break a table or a heading, and holds no HTML."""
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace("|", r"\|").split())
 
 
 def without_gaps(lines: Sequence[str]) -> Iterator[str]:

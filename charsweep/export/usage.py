@@ -5,6 +5,7 @@ The tests run what is written here.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from charsweep.adapterfile import ADAPTER_FILE
@@ -47,6 +48,7 @@ def loading_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> 
     if weights.kind == "pipeline":
         index = read_json(store.snapshot(chosen.images.snapshot) / PIPELINE_INDEX)
         name = index["_class_name"]
+        assert str(name).isidentifier()  # it becomes code
         words = [f'"{place}"', *(without(chosen.ground) if chosen.ground else ())]
         made = f"pipeline = {name}.from_pretrained({', '.join(words)})"
         return "\n".join([f"from diffusers import {name}", "", made, drawn(chosen)])
@@ -97,7 +99,7 @@ def loaded(weights: Source, more: str = "", part: str = "") -> str:
         named, revision = f"PATH/{Path(weights.name).name}", ""
     way = "from_single_file" if weights.path.is_file() else "from_pretrained"
     words = [
-        f'"{named}"',
+        json.dumps(named, ensure_ascii=False),  # a file's name may hold quotes
         f'revision="{revision}"' if revision else "",
         f'subfolder="{part}"' if part and (weights.path / part / "config.json").exists() else "",
         "dtype=torch.float16",

@@ -18,6 +18,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.draws import generator
+from charsweep.kinds import check_indices
 from charsweep.methods.pixels import OneSlot, Pictures, seeded, shown
 from charsweep.samplers import make_scheduler
 
@@ -75,6 +76,7 @@ class Diffusion:
 
         from charsweep.resident import quiet
 
+        check_indices(folder)
         with quiet():
             pipeline = DDPMPipeline.from_pretrained(folder, use_safetensors=True)
         pipeline.to(device)

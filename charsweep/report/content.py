@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from charsweep.pictures import opened
 from charsweep.report import table
 from charsweep.report.advantages import advantages, advantages_table
 from charsweep.report.compare import comparison_table
@@ -210,7 +211,7 @@ def source_pixels(store: Path, cell: CellRow) -> float:
     """How many pixels a cell's pictures have, judged by the first."""
     files, _ = image_files_cached(store, cell.images)
     try:
-        with Image.open(files[0]) as first:
+        with opened(files[0]) as first:
             return float(first.width * first.height * len(files))
     except (OSError, IndexError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 0.0

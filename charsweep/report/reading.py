@@ -35,6 +35,7 @@ from charsweep.report.data import (
 )
 from charsweep.report.losscsv import read_losses
 from charsweep.report.parts import parts_of
+from charsweep.store import inside
 
 REBUILD = "Run the sweep's command again to have it rewritten from the store."
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
@@ -212,7 +213,7 @@ def read_curves(
     curves: list[LossCurve] = []
     notes: list[str] = []
     for trajectory, members in of_trajectories(cells).items():
-        path = store / trajectory / "loss.csv"
+        path = inside(store, trajectory) / "loss.csv"
         last = max((cell.step for cell in members if cell.step is not None), default=None)
         try:
             steps, losses, shares = read_losses(path, last)

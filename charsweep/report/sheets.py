@@ -16,11 +16,13 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from charsweep.pictures import flat, in_colour
+from charsweep.errors import StoreError
+from charsweep.pictures import flat, in_colour, opened
 from charsweep.report.data import CellRow, Record, Sweep, Value
 from charsweep.report.groups import SEED
 from charsweep.report.labels import as_file_name, axis_label, point_text, value_text
 from charsweep.report.verdict import Verdict
+from charsweep.store import inside
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
 MOST_VALUES = 40  # of one axis; a denser one is thinned
@@ -70,9 +72,9 @@ class Thumbnails:
 def read_picture(path: Path, size: int) -> Image.Image | None:
     """The picture in RGB, upright, on white, shrunk to fit `size`; None if it cannot be read."""
     try:
-        with Image.open(path) as opened:
-            opened.draft("RGB", (size, size))
-            picture = flat(in_colour(ImageOps.exif_transpose(opened)), PAPER)
+        with opened(path) as source:
+            source.draft("RGB", (size, size))
+            picture = flat(in_colour(ImageOps.exif_transpose(source)), PAPER)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     picture.thumbnail((size, size), Image.Resampling.LANCZOS)
@@ -88,7 +90,7 @@ def picture_uri(picture: Image.Image) -> str:
 
 def file_uri(path: Path) -> str:
     """A sheet that was written, as a data URI."""
-    with Image.open(path) as picture:
+    with opened(path) as picture:
         return picture_uri(picture.convert("RGB"))
 
 
@@ -96,12 +98,12 @@ def image_files(store: Path, folder: str | None) -> tuple[tuple[Path, ...], int]
     """An image set's pictures in their order, prompt by prompt, and how many seeds each has."""
     if not folder:
         return (), 1
-    place = store / folder
     try:
+        place = inside(store, folder)
         manifest = json.loads((place / "images.json").read_text(encoding="utf-8"))
-        files = tuple(place / Path(entry["file"]).name for entry in manifest["files"])
+        files = tuple(inside(place, str(entry["file"])) for entry in manifest["files"])
         return files, max(1, len(manifest["seeds"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (StoreError, OSError, ValueError, KeyError, TypeError):
         return (), 1
 
 

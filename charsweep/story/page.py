@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from charsweep.pictures import opened
 from charsweep.store import write_text
 from charsweep.story.choose import Candidate, Choice
 from charsweep.templates import fill
@@ -63,7 +64,7 @@ def _laid_out(scene: Scene) -> dict[str, Any]:
 
 def scaled(path: Path, side: int) -> Image.Image:
     """A square picture at `side` × `side` pixels."""
-    with Image.open(path) as image:
+    with opened(path) as image:
         return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
 
 

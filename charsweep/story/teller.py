@@ -25,8 +25,9 @@ from charsweep.keys import digest_of
 from charsweep.results import CellResult, read_results
 from charsweep.settings import CharacterSettings, ModelsSettings, Settings
 from charsweep.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
-from charsweep.store import Store, new_folder, read_json
+from charsweep.store import Store, inside, new_folder, read_json
 from charsweep.story.choose import cells_in_order, named_cell
+from charsweep.tensorfile import tensor_shapes
 from charsweep.weights import BaseWeights
 
 AGAIN = "run the sweep's own command once more, then this one"
@@ -83,7 +84,7 @@ def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> Teller:
 def stored_images(cell: CellResult, store: Store) -> ImageSetSpec:
     """The spec of a cell's image set, read back from its manifest."""
     assert cell.images is not None
-    path = store.folder / cell.images / "images.json"
+    path = inside(store.folder, cell.images) / "images.json"
     if not path.exists():
         raise StoreError(f"cell {cell.cell}: {path} is gone; {AGAIN}")
     manifest = read_json(path)
@@ -172,6 +173,7 @@ def _adapter_file(path: Path) -> Path:
             f"story.adapter={path}: there is no {ADAPTER_FILE} in that folder, or no such "
             ".safetensors file; give a LoRA adapter as diffusers and kohya-ss write it"
         )
+    tensor_shapes(file)
     return file
 
 

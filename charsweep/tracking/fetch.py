@@ -23,7 +23,7 @@ from mlflow.entities import Run
 
 from charsweep.errors import TrackingError
 from charsweep.results import CellResult, write_results
-from charsweep.store import LossRow, read_json, write_json, write_losses
+from charsweep.store import LossRow, inside, read_json, write_json, write_losses
 from charsweep.tracking.outcome import references
 from charsweep.tracking.pictures import cut, index_of, plain
 from charsweep.tracking.place import database, public
@@ -103,8 +103,9 @@ class Source:
         return [item.path for item in self.client.list_artifacts(run.info.run_id, below)]
 
     def file(self, run: Run, path: str) -> Path:
-        place = self.folder / run.info.run_id
+        place = inside(self.folder, run.info.run_id)
         place.mkdir(exist_ok=True)
+        inside(place, path)  # a server may say anything
         return Path(self.client.download_artifacts(run.info.run_id, path, str(place)))
 
     def rows(self, run: Run, label: str) -> dict[int, Path]:
@@ -136,7 +137,7 @@ def fetch_sweep(source: Source, parent: Run, store: Path, final: Path) -> dict[s
         place = f"references/{plain(label)}"
         if place in logged:
             manifest = source.file(parent, f"{place}/images.json")
-            unpack(manifest, source.rows(parent, label), store / relative)
+            unpack(manifest, source.rows(parent, label), inside(store, relative))
     return sweep
 
 
@@ -160,13 +161,13 @@ def fetch_cell(source: Source, run: Run, store: Path) -> dict[str, Any]:
             "brought up to date then"
         )
     record: dict[str, Any] = read_json(source.file(run, "cell.json"))
-    trajectory = store / record["trajectory"]
+    trajectory = inside(store, record["trajectory"])
     trajectory.mkdir(exist_ok=True)
     for name in ("spec.json", "provenance.json"):
         if name in names and not (trajectory / name).exists():
             shutil.copy(source.file(run, name), trajectory / name)
     if record.get("images") and "images.json" in names:
-        folder = store / record["images"]
+        folder = inside(store, record["images"])
         unpack(source.file(run, "images.json"), source.rows(run, "exam"), folder)
         if "scores" in names:
             shutil.copytree(source.file(run, "scores"), folder / "scores")
@@ -217,4 +218,4 @@ def fetch_losses(client: MlflowClient, run: Run, store: Path) -> None:
             )
         )
         before = loss.timestamp
-    write_losses(store / run.data.tags["charsweep.trajectory"] / "loss.csv", rows, parts)
+    write_losses(inside(store, run.data.tags["charsweep.trajectory"]) / "loss.csv", rows, parts)

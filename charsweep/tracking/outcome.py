@@ -11,6 +11,8 @@ from typing import Any
 from mlflow import MlflowClient
 from PIL import Image
 
+from charsweep.pictures import opened
+from charsweep.store import inside
 from charsweep.tracking.pictures import exam_rows, picture_key, plain
 
 DRAWING_SIDE = 512  # px; a drawing that teaches may be a scan of any size
@@ -48,7 +50,7 @@ def log_references(
         return
     log_drawings(client, parent, drawings)
     for label, relative in sets.items():
-        images = store / relative
+        images = inside(store, relative)
         if (images / "images.json").exists():
             manifest = str(images / "images.json")
             client.log_artifact(parent, manifest, f"references/{plain(label)}")
@@ -60,7 +62,7 @@ def log_references(
 def log_drawings(client: MlflowClient, parent: str, drawings: Sequence[str]) -> None:
     for index, path in enumerate(map(Path, drawings)):
         if path.exists():
-            with Image.open(path) as image:
+            with opened(path) as image:
                 drawing = image.convert("RGB")
             drawing.thumbnail((DRAWING_SIDE, DRAWING_SIDE))
             log_picture(client, parent, picture_key("drawing", index), drawing)

@@ -13,7 +13,8 @@ from typing import Any
 
 from PIL import Image
 
-from charsweep.store import read_json
+from charsweep.pictures import opened
+from charsweep.store import inside, read_json
 
 TILE = 160  # px; a contact sheet of 8 x 2 stays under 1 MB
 ROW_TILE = 256  # px; the embedded models' images are 64 and so stay whole
@@ -57,21 +58,22 @@ def index_of(file: str, label: str) -> int | None:
 def cut(rows: Mapping[int, Path], manifest: Mapping[str, Any], folder: Path) -> None:
     """Undo `exam_rows`: write the tiles of each prompt's row under the names in the manifest."""
     for prompt, path in rows.items():
-        with Image.open(path) as row:
+        with opened(path) as row:
             side = row.height
             for column, entry in enumerate(_of_prompt(manifest, prompt)):
                 tile = row.crop((column * side, 0, (column + 1) * side, side))
-                tile.save(folder / entry["file"])
+                tile.save(inside(folder, entry["file"]))
 
 
 def _rows(images: Path, most: int) -> Iterator[tuple[int, Image.Image]]:
     """Prompt and its images side by side, at most `most` pixels high; an absent one is white."""
     path = images / "images.json"
     manifest = read_json(path) if path.exists() else {"files": []}
-    present = [images / e["file"] for e in manifest["files"] if (images / e["file"]).exists()]
+    named = [inside(images, entry["file"]) for entry in manifest["files"]]
+    present = [path for path in named if path.exists()]
     if not present:
         return
-    with Image.open(present[0]) as first:
+    with opened(present[0]) as first:
         side = min(most, first.width)
     for prompt in dict.fromkeys(entry["prompt"] for entry in manifest["files"]):
         entries = _of_prompt(manifest, prompt)
@@ -83,7 +85,7 @@ def _rows(images: Path, most: int) -> Iterator[tuple[int, Image.Image]]:
 
 
 def _tile(path: Path, side: int) -> Image.Image:
-    with Image.open(path) as image:
+    with opened(path) as image:
         colours = image.convert("RGB")
     if colours.size == (side, side):
         return colours

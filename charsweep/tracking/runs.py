@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from charsweep.errors import TrackingError
-from charsweep.store import LossRow, read_json, read_losses, write_text
+from charsweep.store import LossRow, inside, read_json, read_losses, write_text
 from charsweep.tracking import pictures, values, view
 from charsweep.tracking.outcome import log_outcome, log_picture
 from charsweep.tracking.place import VIEW_TAG, database
@@ -132,8 +132,8 @@ class Experiment:
     # -- a cell --------------------------------------------------------------------------------
 
     def _log_run(self, record: dict[str, Any], digest: str) -> str:
-        trajectory = self.store / record["trajectory"]
-        images = self.store / record["images"] if record.get("images") else None
+        trajectory = inside(self.store, record["trajectory"])
+        images = inside(self.store, record["images"]) if record.get("images") else None
         losses = _losses(trajectory / "loss.csv", record["step"])
         end = _finished_at(images, trajectory)
         paid = sum(row.seconds for row in losses) + (record.get("sample_seconds") or 0)
@@ -175,7 +175,9 @@ class Experiment:
                 if path.exists():
                     shutil.copy(path, folder)
             if images and (images / "scores").exists():
-                shutil.copytree(images / "scores", folder / "scores")
+                (folder / "scores").mkdir()
+                for path in sorted((images / "scores").glob("*.json")):
+                    shutil.copy(inside(images, f"scores/{path.name}"), folder / "scores")
             if sheet:
                 sheet.save(folder / "contact_sheet.png")
             self.client.log_artifacts(run_id, name)

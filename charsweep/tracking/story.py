@@ -14,7 +14,10 @@ from typing import Any
 
 from charsweep.errors import CharsweepError, TrackingError
 from charsweep.keys import digest_of
-from charsweep.store import read_json, write_json
+from charsweep.pictures import opened
+from charsweep.redact import redacted
+from charsweep.report.tables import escape_markdown as plain
+from charsweep.store import inside, read_json, write_json
 from charsweep.tracking.place import AGAIN, QUIET, database, hush, public, reach, tracking_uri
 
 STORY, DIGEST = "charsweep.story", "charsweep.digest"
@@ -67,18 +70,18 @@ def main(arguments: list[str]) -> int:
             {"uri": public(uri), "digest": _digest(sweep_folder), "run": run_id},
         )
     except CharsweepError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(redacted(f"{error}\n"))
         return 2
     except Exception as error:  # MLflow's, its database's and its server's many kinds
         what = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        sys.stderr.write(f"{TrackingError(f'MLflow at {public(uri)}: {what}; {AGAIN}')}\n")
+        told = TrackingError(f"MLflow at {public(uri)}: {what}; {AGAIN}")
+        sys.stderr.write(redacted(f"{told}\n"))
         return 2
     return 0
 
 
 def _log(sweep_folder: Path, uri: str) -> str:
     from mlflow import MlflowClient
-    from PIL import Image
 
     from charsweep.tracking.runs import create_database
 
@@ -98,7 +101,7 @@ def _log(sweep_folder: Path, uri: str) -> str:
         kept = next(one for one in scene["candidates"] if one["seed"] == scene["seed"])
         for score in ("dino", "clip_t"):
             client.log_metric(run_id, f"story_{score}", kept[score], step=scene["number"])
-        with Image.open(sweep_folder / "story" / scene["picture"]) as picture:
+        with opened(inside(sweep_folder / "story", scene["picture"])) as picture:
             client.log_image(
                 run_id, picture.convert("RGB"), key="scene", step=scene["number"], synchronous=True
             )
@@ -117,11 +120,11 @@ def _experiment(client: Any, name: str) -> str:
 
 
 def _tags(sweep_folder: Path, story: dict[str, Any]) -> dict[str, str]:
-    captions = [f"{scene['number']}. {scene['caption']}" for scene in story["scenes"]]
+    captions = [f"{scene['number']}. {plain(scene['caption'])}" for scene in story["scenes"]]
     tags = {
         STORY: story["story"],
         DIGEST: _digest(sweep_folder),
-        "mlflow.note.content": f"**{story['title']}**\n\n" + "\n".join(captions)[:4000],
+        "mlflow.note.content": f"**{plain(story['title'])}**\n\n" + "\n".join(captions)[:4000],
     }
     runs = sweep_folder / "runs.json"
     if runs.exists():  # below the sweep's own run, as its cells are

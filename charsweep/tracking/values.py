@@ -13,6 +13,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from charsweep.keys import canonical_json
 from charsweep.report.labels import scientific
+from charsweep.report.tables import escape_markdown
 from charsweep.store import LossRow, read_json
 
 LAYOUT = 3  # of what a run holds; runs of another layout are logged anew
@@ -106,7 +107,7 @@ def links(record: Mapping[str, Any]) -> dict[str, Any]:
     tags = {f"charsweep.{name}": record.get(name) for name in names}
     note = {
         "diverged": f"Diverged: the loss was not finite at step {record.get('diverged_at')}.",
-        "failed": f"Failed: {record.get('error')}",
+        "failed": f"Failed: {escape_markdown(str(record.get('error')))}",
     }
     colour = None if record.get("trial") is None else run_colour(record["trial"])
     return {**tags, "mlflow.note.content": note.get(record["state"]), "mlflow.runColor": colour}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.report.reading import load_record
+from charsweep.report.tables import escape_markdown as plain
 from charsweep.report.verdict import judge
 from charsweep.tracking.place import VIEW
 
@@ -31,8 +32,9 @@ def question(sweep: Mapping[str, Any]) -> str:
 
 def note_while_running(sweep: Mapping[str, Any]) -> str:
     """The question and the command, as Markdown."""
-    return f"**{question(sweep)}** The answer stands here when the sweep has ended.\n\n" + _typed(
-        sweep
+    return (
+        f"**{plain(question(sweep))}** The answer stands here when the sweep has ended.\n\n"
+        + _typed(sweep)
     )
 
 
@@ -44,15 +46,16 @@ def note_with_verdict(
     `report` is the address of the report within the UI.
     """
     verdict = judge(load_record(sweep_folder, store))
-    first, *rest = verdict.sentences
-    blocks = [f"**{question(sweep)}** {first}", *rest]
-    blocks += ["\n".join(f"- {remark}" for remark in verdict.remarks)]
+    first, *rest = map(plain, verdict.sentences)
+    blocks = [f"**{plain(question(sweep))}** {first}", *rest]
+    blocks += ["\n".join(f"- {plain(remark)}" for remark in verdict.remarks)]
     blocks += [f"[The report, with pictures]({report})"] if report else []
     return "\n\n".join(block for block in [*blocks, _typed(sweep)] if block)
 
 
 def _typed(sweep: Mapping[str, Any]) -> str:
-    return f"`{sweep.get('command', '')}`"
+    command = str(sweep.get("command", "")).replace("`", "'")
+    return f"`{command}`"
 
 
 def saved_view(sweep: Mapping[str, Any]) -> str:
