@@ -178,7 +178,7 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         prompts=tuple(prompts) if kind.prompted else ("",) * len(prompts),
         seeds=tuple(exam.seeds),
         resolution=trajectory.resolution,
-        batch_width=sampler.batch_width,
+        batch_width=sampler.batch_width or settings.models.batch_width,
         precision=trajectory.precision,
     )
     encoders = encoders_of(settings)
@@ -219,7 +219,7 @@ def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpe
         prompts=(settings.character.class_prompt,),
         seeds=tuple(range(method["class_images"])),
         resolution=trajectory.resolution,
-        batch_width=16,
+        batch_width=settings.models.batch_width,
         precision=trajectory.precision,
     )
 

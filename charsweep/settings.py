@@ -47,6 +47,7 @@ ALWAYS = ("method", *PLAIN_AXES)
 Pack = Literal["auto", 1, 2, 4, 8, 16, 32, 64]
 
 
+BatchWidth = Annotated[int, Field(ge=1, le=256)]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
 
@@ -109,6 +110,7 @@ class ModelsSettings(pydantic.BaseModel):
     name: Text
     pack: Pack
     precision: Precision
+    batch_width: BatchWidth
     bases: Annotated[dict[Name, BaseSettings], Field(min_length=1)]
     encoders: dict[Literal["clip", "dino"], EncoderSettings]
 
@@ -132,7 +134,7 @@ class SamplerSettings(pydantic.BaseModel):
     settings: dict[str, Any]
     guidance_scale: Annotated[float, Field(ge=1, le=100)]
     negative_prompt: str
-    batch_width: Annotated[int, Field(ge=1, le=256)]
+    batch_width: BatchWidth | None
 
 
 class Range(pydantic.BaseModel):

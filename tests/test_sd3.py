@@ -126,7 +126,7 @@ def drawn_plainly(folder: Path, adapter: Path, prompts: list[str], seeds: list[i
 def test_a_sweep_is_trained_drawn_scored_and_exported(
     t5: bool, folders: dict[bool, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = ["lr=1e-2", "axes.train_steps=[1,2]", f"method.text_encoder={str(t5).lower()}",
+    more = ["lr=1e-2", "+axes.train_steps=[1,2]", f"method.text_encoder={str(t5).lower()}",
             "runtime.tracking=false", "runtime.energy=false"]  # fmt: skip
     given = small(tmp_path, *words(folders[t5], *more))
     assert main(given) == 0
