@@ -205,8 +205,10 @@ def _sense(settings: Settings) -> list[str]:
     problems = []
     base = settings.method.plugin().settings.get("base")
     if base is not None and base not in settings.models.bases:
-        known = ", ".join(settings.models.bases)
-        problems.append(f"method.base={base}: models={settings.models.name} has {known}")
+        ways = " or ".join(f"method.base={name}" for name in settings.models.bases)
+        problems.append(
+            f"method.base={base}: models={settings.models.name} has no such base; use {ways}"
+        )
     for metric in settings.objectives:
         if metric not in settings.metric:
             problems.append(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from small import small, sweep_of
+from tiny_sd3 import write_sd3
 
 from charsweep import cost
 from charsweep.compose import CONF
@@ -75,13 +76,17 @@ NEEDED = {  # what a person must say too
         for kind, names in (("bases", ["sd15", "sdxl"]), ("encoders", ["clip", "dino"]))
         for name in names
     ],
+    "models=sd3": [
+        "method.base=sd3",
+        *(f"models.encoders.{name}.path=embedded:weights/{name}" for name in ("clip", "dino")),
+    ],
     "search=halving": ["objectives=[dino]"],
 }
 
 
 def test_there_are_as_many_choices_as_are_planned_here() -> None:
-    assert len(CHOICES) == 32
-    assert len({choice.partition("=")[0] for choice in CHOICES}) == 12
+    assert len(CHOICES) == 38
+    assert len({choice.partition("=")[0] for choice in CHOICES}) == 13
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -90,6 +95,8 @@ def test_every_file_of_conf_composes_and_plans(choice: str, tmp_path: Path) -> N
     words = [f"metric=[dino,clip_t,{name}]"] if group == "metric" else [choice]
     if name in ("dino", "clip_t"):
         words = ["metric=[dino,clip_t]"]
+    if choice == "models=sd3":  # nothing of it ships
+        words.append(f"models.bases.sd3.path={write_sd3(tmp_path / 'sd3', t5=False)}")
     sweep = sweep_of(tmp_path, *words, *NEEDED.get(choice, []))
     plan = plan_work(sweep.examples, Store(tmp_path), sweep.truth)
     assert plan.steps_needed == sum(training.steps for training in plan.trainings) > 0

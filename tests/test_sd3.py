@@ -147,9 +147,13 @@ def test_a_sweep_is_trained_drawn_scored_and_exported(
     prompts = [manifest["prompts"][one["prompt"]] for one in listed]
     plain = drawn_plainly(folders[t5], step, prompts, [one["seed"] for one in listed])
     for entry, pixels in zip(listed, plain, strict=True):
-        assert np.array_equal(np.asarray(Image.open(images / entry["file"])), pixels)
+        drawn = np.asarray(Image.open(images / entry["file"]), int)
+        assert np.abs(drawn - pixels).max() <= 1  # ours has the adapter in the weights
     assert list((images / "scores").glob("dino*.json"))
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("step-*/*.safetensors")}
+    written = {
+        path: path.stat().st_mtime_ns
+        for path in tmp_path.glob("sweeps/store/*/step-*/*.safetensors")
+    }
     assert len(written) == 2
     assert main(given) == 0  # all of it is found again
     assert all(path.stat().st_mtime_ns == when for path, when in written.items())
