@@ -10,7 +10,7 @@ import pytest
 from small import small, sweep_of
 
 from charsweep import cost
-from charsweep.compose import CONF
+from charsweep.plugins import CONF
 from charsweep.config import load_sweep
 from charsweep.embedded import FOLDER
 from charsweep.errors import ConfigError, StoreError

@@ -1,0 +1,96 @@
+"""A task in, charsweep's own loop out: real students, a real store in a temporary folder."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from charsweep.bench.clock import Timed, synchronize
+from charsweep.bench.task import SNAPSHOTS, Task
+from charsweep.character import open_picture
+from charsweep.loading import load_base
+from charsweep.methods import Materials
+from charsweep.plan import Piece, Training
+from charsweep.sample import draw, paint_with
+from charsweep.specs import SnapshotSpec
+from charsweep.store import Store
+from charsweep.train import train
+
+RESUME_SECONDS = 60.0  # as conf/runtime/auto.yaml
+
+
+class Ours:
+    """`width` learning rates at once, through `charsweep.train`, with everything it writes."""
+
+    rest = "logging"
+
+    def __init__(self, task: Task, width: int, steps: int, root: Path) -> None:
+        self.task, self.width, self.store = task, width, Store(root)
+        snapshots = [*range(SNAPSHOTS, steps, SNAPSHOTS), steps]
+        self.specs = [task.spec(width, number) for number in range(width)]
+        trainings = [
+            Training(spec, (Piece(0, tuple(snapshots)),), None, (), ()) for spec in self.specs
+        ]
+        self.last = SnapshotSpec(self.specs[0], steps)
+        self.base = load_base(task.base, task.weights, task.device)
+        pictures = [open_picture(path) for path in task.character.paths]
+        count = task.method.settings["class_images"] if task.has_prior else 0
+        priors = list(islice(cycle(pictures), count))  # what they show changes no time
+        materials = Materials(task.device, self.base, task.character, pictures, lambda _: priors)
+        self.students = task.learner.students(self.specs[0], materials)
+        self.loop: Any = train(self.students, iter(trainings), self.store, RESUME_SECONDS)
+        self.step = self.asked = 0
+
+    def advance(self, steps: int) -> float:
+        """Train so many steps more, to the end of the block that they end in; seconds of one."""
+        self.asked = max(self.asked, self.step) + steps
+        synchronize(self.task.device)
+        first, started = self.step, time.perf_counter()
+        while self.step < self.asked:
+            self.step = next(self.loop)[-1].row.step
+        synchronize(self.task.device)
+        return (time.perf_counter() - started) / (self.step - first)
+
+    def finish(self) -> None:
+        """Train to the last step, whose snapshot is drawn from."""
+        for _ in self.loop:
+            pass
+
+    @property
+    def functions(self) -> list[Timed]:
+        """Where the parts of a step are spent."""
+        return [
+            (self.students, "losses", "data"),
+            (self.students, "zero_grad", "optimizer"),
+            (self.base.unet, "forward", "forward"),
+            *encoders(self.base.pipeline),
+        ]
+
+    def draw(self, seeds: range, inference_steps: int) -> float:
+        """Draw images of the first trial's last snapshot; seconds of one. Training has ended."""
+        self.students.close()
+        learner, spec = self.task.learner, self.task.images(self.last, seeds, inference_steps)
+        folder_of = self.store.snapshot
+        with contextlib.ExitStack() as stack:
+            if learner.company is None:
+                stack.enter_context(self.base.wearing(folder_of(self.last)))
+                wear = None
+            else:
+                wear = stack.enter_context(learner.wardrobe(self.base, spec.batch_width, folder_of))
+            drawn = list(draw([spec], paint_with(self.base), self.store, wear))
+        return sum(one.seconds for one in drawn) / len(seeds)
+
+    def close(self) -> None:
+        self.loop.close()
+        self.students.close()
+
+
+def encoders(pipeline: Any) -> list[Timed]:
+    """What turns pictures and prompts into latents and embeddings."""
+    names = ("text_encoder", "text_encoder_2")
+    modules = [getattr(pipeline, name, None) for name in names]
+    found: list[Timed] = [(module, "forward", "encoding") for module in modules if module]
+    return [*found, (pipeline.vae, "encode", "encoding")]

@@ -1,0 +1,164 @@
+"""Names of models and method in; what both loops train, and where, out.
+
+The settings are those of conf/, read without Hydra, so that what is measured is what a sweep would
+train.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from charsweep.character import Character, load_character
+from charsweep.engine.environment import find_device
+from charsweep.errors import ConfigError
+from charsweep.hardware import find_card, usable_precision
+from charsweep.plugins import CONF, resolve
+from charsweep.specs import BaseSpec, ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
+from charsweep.store import Store
+from charsweep.weights import BaseWeights, find_base, find_folder
+
+WIDTHS = (1, 2, 4, 8)  # where the models leave the width of a pack to measuring
+FIRST_RATE, NEXT_RATE = 1e-4, 0.8  # of a pack's trials; none of them diverges
+METHODS = ("lora", "dreambooth_lora", "dreambooth")  # those that teach a base
+SNAPSHOTS = 100  # steps between two, as the study keeps them
+
+
+@dataclass(frozen=True)
+class Task:
+    """What both loops train: a method on a base, taught by the embedded drawings."""
+
+    models: str
+    method: Plugin
+    weights: BaseWeights
+    character: Character
+    resolution: int
+    precision: str
+    device: torch.device
+    threads: int | None
+    widths: tuple[int, ...]
+
+    @property
+    def learner(self) -> Any:
+        """The method itself."""
+        return resolve(self.method.target)(**self.method.settings)
+
+    @property
+    def has_prior(self) -> bool:
+        return bool(self.method.settings["prior_weight"])
+
+    @property
+    def base(self) -> BaseSpec:
+        return BaseSpec(self.method.settings["base"], self.weights.digest)
+
+    def spec(self, width: int, number: int = 0) -> TrajectorySpec:
+        """The trajectory of a pack's trial; trials differ in their learning rates."""
+        return TrajectorySpec(
+            base=self.base,
+            character=self.character.spec,
+            method=self.method,
+            optimizer=_optimizer(),
+            schedule=_schedule(),
+            learning_rate=FIRST_RATE * NEXT_RATE**number,
+            seed=0,
+            batch_size=1,
+            resolution=self.resolution,
+            precision=self.precision,
+            max_grad_norm=1.0,
+            pack=width,
+            class_images="bench" if self.has_prior else None,
+            horizon=None,
+        )
+
+    def images(self, snapshot: SnapshotSpec, seeds: range, inference_steps: int) -> ImageSetSpec:
+        """An exam of one prompt, drawn as conf/sampler/base.yaml says."""
+        sampler = _read("sampler/base")
+        return ImageSetSpec(
+            snapshot=snapshot,
+            sampler=Plugin("base", "", 1, {}),
+            inference_steps=inference_steps,
+            guidance_scale=sampler["guidance_scale"],
+            negative_prompt=sampler["negative_prompt"],
+            prompts=(self.character.instance_prompt,),
+            seeds=tuple(seeds),
+            resolution=self.resolution,
+            batch_width=sampler["batch_width"],
+            precision=self.precision,
+        )
+
+
+def find_task(
+    models: str | None, method: str, base: str | None, resolution: int | None,
+    precision: str | None, device: str, threads: int | None, widths: tuple[int, ...] | None,
+) -> Task:  # fmt: skip
+    """What these options stand for; ConfigError where something cannot be."""
+    place = _device(device)
+    models = models or ("random" if place.type == "cuda" else "embedded")
+    known = _read(f"models/{models}")
+    settings = _read(f"method/{method}")
+    name, target = settings.pop("name"), settings.pop("_target_")
+    settings["base"] = base or settings["base"]
+    learner = resolve(target)(**settings)
+    plugin = Plugin(name, target, type(learner).version, vars(learner))
+    chosen = known["bases"][plugin.settings["base"]]
+    made = Store(Path()).made_weights
+    weights = find_base(settings["base"], chosen["path"], made, chosen["kind"])
+    if widths is None:
+        widths = WIDTHS if known["pack"] == "auto" else (1, known["pack"])
+        widths = widths if learner.company is not None else (1,)
+    if learner.company is None and widths != (1,):
+        raise ConfigError(f"--packs {_words(widths)}: {method} trains alone; leave --packs out")
+    precision = usable_precision(precision or "auto", find_card(place.type))
+    return Task(
+        models, plugin, weights, _character(), resolution or chosen["resolution"], precision,
+        place, threads, widths,
+    )  # fmt: skip
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return find_device(name)
+    except ConfigError as error:
+        raise ConfigError(f"--device {name}: this machine has none; leave --device out") from error
+
+
+def _character() -> Character:
+    said = _read("character/unicorn_girl")
+    words = {key: said[key] for key in ("identifier", "class_noun")}
+    prompts = {}
+    for key in ("instance_prompt", "class_prompt"):
+        prompt = said[key]
+        for word, text in words.items():
+            prompt = prompt.replace(f"${{.{word}}}", text)
+        prompts[key] = prompt
+    return load_character(said["name"], find_folder(said["images"]), **words, **prompts)
+
+
+def _optimizer() -> Plugin:
+    settings = _read("optimizer/adamw")
+    name, target = settings.pop("name"), settings.pop("_target_")
+    # to this reader of YAML, 1e-8 is a text
+    numbers = {k: float(v) if isinstance(v, str) else v for k, v in settings.items()}
+    return Plugin(name, target, 1, numbers)
+
+
+def _schedule() -> Plugin:
+    settings = _read("schedule/constant")
+    name, target = settings.pop("name"), settings.pop("_target_")
+    kind = resolve(target)
+    return Plugin(name, target, kind.version, vars(kind(**settings)))
+
+
+def _read(name: str) -> dict[str, Any]:
+    """One file of conf/."""
+    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+    settings: dict[str, Any] = yaml.safe_load(text)
+    return settings
+
+
+def _words(widths: tuple[int, ...]) -> str:
+    return ",".join(map(str, widths))
