@@ -6,7 +6,7 @@ train.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def find_task(
     name, target = settings.pop("name"), settings.pop("_target_")
     settings["base"] = base or settings["base"]
     learner = resolve(target)(**settings)
-    plugin = Plugin(name, target, type(learner).version, vars(learner))
+    plugin = Plugin(name, target, type(learner).version, asdict(learner))
     chosen = known["bases"][plugin.settings["base"]]
     made = Store(Path()).made_weights
     weights = find_base(settings["base"], chosen["path"], made, chosen["kind"])
@@ -150,7 +150,7 @@ def _schedule() -> Plugin:
     settings = _read("schedule/constant")
     name, target = settings.pop("name"), settings.pop("_target_")
     kind = resolve(target)
-    return Plugin(name, target, kind.version, vars(kind(**settings)))
+    return Plugin(name, target, kind.version, asdict(kind(**settings)))
 
 
 def _read(name: str) -> dict[str, Any]:
