@@ -70,7 +70,7 @@ def test_all_parts_of_a_step_are_seen(method: str, tmp_path: Path) -> None:
     task = task_of(method)
     before = torch.Tensor.backward
     for name in (ours(1), PLAIN, CACHED):
-        with contextlib.closing(make(task, name, 8, tmp_path)) as loop:
+        with contextlib.closing(make(task, name, (2,), tmp_path)) as loop:
             parts = parts_of(task, loop, 2)
             left = [vars(owner).get(function) for owner, function, _ in loop.functions]
             assert not [one for one in left if "Clock" in getattr(one, "__qualname__", "")]
@@ -84,7 +84,7 @@ def test_all_parts_of_a_step_are_seen(method: str, tmp_path: Path) -> None:
 
 def test_both_loops_do_the_same_work(tmp_path: Path) -> None:
     task = task_of("lora", (1, 2))
-    plain = make(task, PLAIN, 2, tmp_path)
+    plain = make(task, PLAIN, (), tmp_path)
     assert isinstance(plain, Reference)
     with contextlib.closing(plain):
         expected = plain.flops()
@@ -92,7 +92,7 @@ def test_both_loops_do_the_same_work(tmp_path: Path) -> None:
         moved = [p for n, p in plain.unet.named_parameters() if "lora_B" in n and p.abs().sum() > 0]
         assert len(moved) == len(plain.parameters) // 2
     for width in task.widths:
-        with contextlib.closing(Ours(task, width, 2, tmp_path / str(width))) as own:
+        with contextlib.closing(Ours(task, width, (2,), tmp_path / str(width))) as own:
             for slot, spec in enumerate(own.specs):
                 own.students.enter(slot, spec)
             with FlopCounterMode(display=False) as counter:
@@ -111,7 +111,6 @@ def test_a_pack_is_compared_with_runs_one_after_the_other() -> None:
 def test_a_whole_run_is_read_off_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(whole, "find_spec", lambda name: None)
     monkeypatch.setattr(whole, "SNAPSHOTS", 2)
-    monkeypatch.setattr("charsweep.bench.ours.SNAPSHOTS", 2)
     found = whole.whole_run(task_of("lora"), 5)
     assert (found.steps, found.snapshots, found.command_seconds) == (5, 3, None)
     assert 0.1 < found.share < 1.0

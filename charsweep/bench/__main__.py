@@ -55,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=count, help="CPU threads; default: torch's own choice")
     add("--packs", type=widths, metavar="1,8", help="learning rates at once; default: 1 and the "
         "models' pack, or 1, 2, 4 and 8 where that is measured on the device")  # fmt: skip
-    add("--steps", type=count, help="steps of a loop in a round; default: 100 of the embedded "
-        "models, so that each round writes a snapshot, else 20")  # fmt: skip
+    add("--steps", type=count, help="steps of a loop in a round, which ends with a snapshot; "
+        "default: 100 of the embedded models, as in the study, else 20")  # fmt: skip
     add("--rounds", type=count, default=7, help="default: 7")
     add("--warm-up", type=count, default=10, help="steps before; default: 10")
     add("--images", type=images, default=16, help="images of a round of drawing; 0: draw none")

@@ -45,7 +45,6 @@ class Loop(Protocol):
     @property
     def functions(self) -> list[Timed]: ...
     def advance(self, steps: int) -> float: ...
-    def finish(self) -> None: ...
     def draw(self, seeds: range, inference_steps: int) -> float: ...
     def close(self) -> None: ...
 
@@ -57,7 +56,7 @@ def measure(task: Task, amount: Amount, memory: bool, say: Say) -> Result:
     loops: dict[str, Measured] = {}
     ratios, too_wide = [], []
     with contextlib.ExitStack() as stack:
-        plain = {name: make(task, name, amount.total, Path()) for name in (PLAIN, CACHED)}
+        plain = {name: make(task, name, (), Path()) for name in (PLAIN, CACHED)}
         for loop in plain.values():
             stack.callback(loop.close)
         first = plain[PLAIN]
@@ -87,13 +86,13 @@ def ours(width: int) -> str:
     return f"charsweep, {width} at once"
 
 
-def make(task: Task, name: str, steps: int, folder: Path) -> Loop:
+def make(task: Task, name: str, snapshots: tuple[int, ...], folder: Path) -> Loop:
     """The loop of that name, ready for its first step."""
     if name in (PLAIN, CACHED):
         script = SCRIPTS[task.method.name]
         return Reference(task, script.with_caches() if name == CACHED else script)
     width = next(width for width in task.widths if ours(width) == name)
-    return Ours(task, width, steps, folder)
+    return Ours(task, width, snapshots, folder)
 
 
 def compare(
@@ -102,7 +101,7 @@ def compare(
 ) -> dict[str, Measured]:  # fmt: skip
     """charsweep's loop at one width and the plain ones, round by round."""
     with tempfile.TemporaryDirectory() as folder:
-        own = make(task, name, amount.total, Path(folder))
+        own = make(task, name, amount.snapshots, Path(folder))
         with contextlib.closing(own):
             loops = {name: own, **plain}
             for loop in loops.values():
@@ -114,7 +113,6 @@ def compare(
                 told = ", ".join(f"{one} {1000 * taken[-1]:.1f}" for one, taken in seconds.items())
                 say(f"  round {number + 1} of {amount.rounds}, ms a step: {told}")
             parts = {one: parts_of(task, loop, amount.steps) for one, loop in loops.items()}
-            own.finish()
             drawn: dict[str, list[float]] = {one: [] for one in loops}
             if amount.images and own.width == task.widths[0]:
                 drawn |= draw(amount, {one: loops[one] for one in (name, PLAIN)}, say)
@@ -164,7 +162,7 @@ def train_alone(task: Task, name: str) -> float | None:
         torch.set_num_threads(task.threads)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with contextlib.closing(make(task, name, MEMORY_STEPS, Path(folder))) as loop:
+            with contextlib.closing(make(task, name, (MEMORY_STEPS,), Path(folder))) as loop:
                 loop.advance(MEMORY_STEPS)
         except RuntimeError as error:
             if not is_out_of_memory(error):

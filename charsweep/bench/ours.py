@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.bench.clock import Timed, synchronize
-from charsweep.bench.task import SNAPSHOTS, Task
+from charsweep.bench.task import Task
 from charsweep.character import open_picture
 from charsweep.loading import load_base
 from charsweep.methods import Materials
@@ -23,41 +23,38 @@ RESUME_SECONDS = 60.0  # as conf/runtime/auto.yaml
 
 
 class Ours:
-    """`width` learning rates at once, through `charsweep.train`, with everything it writes."""
+    """`width` learning rates at once, through `charsweep.train`, with everything it writes.
+
+    The loop yields where it has fetched losses, and that is at a snapshot: only from one to another
+    can it be timed.
+    """
 
     rest = "logging"
 
-    def __init__(self, task: Task, width: int, steps: int, root: Path) -> None:
+    def __init__(self, task: Task, width: int, snapshots: tuple[int, ...], root: Path) -> None:
         self.task, self.width, self.store = task, width, Store(root)
-        snapshots = [*range(SNAPSHOTS, steps, SNAPSHOTS), steps]
         self.specs = [task.spec(width, number) for number in range(width)]
-        trainings = [
-            Training(spec, (Piece(0, tuple(snapshots)),), None, (), ()) for spec in self.specs
-        ]
-        self.last = SnapshotSpec(self.specs[0], steps)
-        self.base = load_base(task.base, task.weights, task.device)
+        pieces = (Piece(0, snapshots),)
+        trainings = [Training(spec, pieces, None, (), ()) for spec in self.specs]
+        self.last = SnapshotSpec(self.specs[0], snapshots[-1])
+        self.base = load_base(task.weights.spec, task.weights, task.device)
         pictures = [open_picture(path) for path in task.character.paths]
         count = task.method.settings["class_images"] if task.has_prior else 0
         priors = list(islice(cycle(pictures), count))  # what they show changes no time
         materials = Materials(task.device, self.base, task.character, pictures, lambda _: priors)
         self.students = task.learner.students(self.specs[0], materials)
         self.loop: Any = train(self.students, iter(trainings), self.store, RESUME_SECONDS)
-        self.step = self.asked = 0
+        self.step = 0
 
     def advance(self, steps: int) -> float:
-        """Train so many steps more, to the end of the block that they end in; seconds of one."""
-        self.asked = max(self.asked + steps, self.step + 1)  # later blocks make up for earlier
+        """Train so many steps more, up to a snapshot; seconds of one."""
         synchronize(self.task.device)
-        first, started = self.step, time.perf_counter()
-        while self.step < self.asked:
+        started, goal = time.perf_counter(), self.step + steps
+        while self.step < goal:
             self.step = next(self.loop)[-1].row.step
         synchronize(self.task.device)
-        return (time.perf_counter() - started) / (self.step - first)
-
-    def finish(self) -> None:
-        """Train to the last step, whose snapshot is drawn from."""
-        for _ in self.loop:
-            pass
+        assert self.step == goal
+        return (time.perf_counter() - started) / steps
 
     @property
     def functions(self) -> list[Timed]:
@@ -65,7 +62,7 @@ class Ours:
         return [
             (self.students, "losses", "data"),
             (self.students, "zero_grad", "optimizer"),
-            (self.base.unet, "forward", "forward"),
+            (self.base.denoiser, "forward", "forward"),
             *encoders(self.base.pipeline),
         ]
 

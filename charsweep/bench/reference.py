@@ -37,13 +37,13 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from charsweep.bases import quiet
 from charsweep.bench.clock import Timed, synchronize
 from charsweep.bench.machine import DTYPES
 from charsweep.bench.ours import encoders
 from charsweep.bench.scripts import Drawings, Script
 from charsweep.bench.task import FIRST_RATE, Task
 from charsweep.ready import ready
+from charsweep.resident import quiet
 from charsweep.specs import SnapshotSpec
 
 
@@ -60,9 +60,9 @@ class Reference:
         self.dtype = DTYPES[task.precision]
         with quiet():
             self.pipeline = self._load()
-        self.is_xl = task.weights.kind == "sdxl"
+        names = task.weights.kind.encoders
+        self.is_xl = len(names) > 1
         self.vae, unet = self.pipeline.vae, self.pipeline.unet
-        names = ("text_encoder", "text_encoder_2") if self.is_xl else ("text_encoder",)
         self.text_encoders = [getattr(self.pipeline, name) for name in names]
         self.noise_scheduler = DDPMScheduler.from_config(self.pipeline.scheduler.config)
         method = task.method.settings
@@ -106,7 +106,9 @@ class Reference:
             del frozen["unet"]
         for name, part in frozen.items():
             part.requires_grad_(False)
-            in_full = name == "vae" and self.task.weights.kind == "sdxl"  # to avoid NaN losses
+            in_full = (
+                name == "vae" and len(self.task.weights.kind.encoders) > 1
+            )  # to avoid NaN losses
             part.to(device, torch.float32 if in_full else self.dtype)
         return pipeline
 
@@ -215,9 +217,6 @@ class Reference:
         synchronize(self.task.device)
         return (time.perf_counter() - started) / steps
 
-    def finish(self) -> None:
-        """Where it is, it can draw."""
-
     def flops(self) -> int:
         """Floating-point operations of one step in the U-Net, forward and backward."""
         inputs = self._inputs(next(iter(self.loader)))
@@ -245,7 +244,7 @@ class Reference:
         device = self.accelerator.device
         self.pipeline.unet = self.accelerator.unwrap_model(self.unet)
         self.pipeline.to(device)
-        spec = self.task.images(SnapshotSpec(self.task.base, 0), seeds, inference_steps)
+        spec = self.task.images(SnapshotSpec(self.task.weights.spec, 0), seeds, inference_steps)
         started = time.perf_counter()
         for seed in seeds:
             with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):

@@ -20,12 +20,11 @@ class Amount:
     inference_steps: int
 
     @property
-    def total(self) -> int:
-        """Steps that charsweep trains: after the rounds as many under the clock, and some more.
-
-        Its loop is looked at where it fetches losses, which may be some steps later than asked for.
-        """
-        return self.warm_up + (self.rounds + 2) * self.steps
+    def snapshots(self) -> tuple[int, ...]:
+        """The steps at which charsweep keeps one: the end of each round, and of one more round that
+        is trained under the clock of parts."""
+        ends = range(self.rounds + 2)
+        return tuple(self.warm_up + number * self.steps for number in ends)
 
 
 @dataclass(frozen=True)

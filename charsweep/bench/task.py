@@ -6,6 +6,7 @@ train.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from charsweep.engine.environment import find_device
 from charsweep.errors import ConfigError
 from charsweep.hardware import find_card, usable_precision
 from charsweep.plugins import CONF, resolve
-from charsweep.specs import BaseSpec, ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
+from charsweep.specs import ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
 from charsweep.store import Store
 from charsweep.weights import BaseWeights, find_base, find_folder
 
 WIDTHS = (1, 2, 4, 8)  # where the models leave the width of a pack to measuring
 FIRST_RATE, NEXT_RATE = 1e-4, 0.8  # of a pack's trials; none of them diverges
 METHODS = ("lora", "dreambooth_lora", "dreambooth")  # those that teach a base
+NAMING = ("name", "_target_")
+WHERE = ("path", "resolution", "vae", "variant")  # of a base; the rest is its kind
 SNAPSHOTS = 100  # steps between two, as the study keeps them
 
 
@@ -51,18 +54,14 @@ class Task:
     def has_prior(self) -> bool:
         return bool(self.method.settings["prior_weight"])
 
-    @property
-    def base(self) -> BaseSpec:
-        return BaseSpec(self.method.settings["base"], self.weights.digest)
-
     def spec(self, width: int, number: int = 0) -> TrajectorySpec:
         """The trajectory of a pack's trial; trials differ in their learning rates."""
         return TrajectorySpec(
-            base=self.base,
+            base=self.weights.spec,
             character=self.character.spec,
             method=self.method,
             optimizer=_optimizer(),
-            schedule=_schedule(),
+            schedule=_plugin(_read("schedule/constant")),
             learning_rate=FIRST_RATE * NEXT_RATE**number,
             seed=0,
             batch_size=1,
@@ -98,25 +97,27 @@ def find_task(
     """What these options stand for; ConfigError where something cannot be."""
     place = _device(device)
     models = models or ("random" if place.type == "cuda" else "embedded")
-    known = _read(f"models/{models}")
-    settings = _read(f"method/{method}")
-    name, target = settings.pop("name"), settings.pop("_target_")
-    settings["base"] = base or settings["base"]
-    learner = resolve(target)(**settings)
-    plugin = Plugin(name, target, type(learner).version, asdict(learner))
-    chosen = known["bases"][plugin.settings["base"]]
-    made = Store(Path()).made_weights
-    weights = find_base(settings["base"], chosen["path"], made, chosen["kind"])
-    if widths is None:
-        widths = WIDTHS if known["pack"] == "auto" else (1, known["pack"])
-        widths = widths if learner.company is not None else (1,)
-    if learner.company is None and widths != (1,):
-        raise ConfigError(f"--packs {_words(widths)}: {method} trains alone; leave --packs out")
-    precision = usable_precision(precision or "auto", find_card(place.type))
+    known, settings = _read(f"models/{models}"), _read(f"method/{method}")
+    name = base or settings["base"]
+    plugin = _plugin({**settings, "base": name})
+    chosen = known["bases"][name]
+    kind = _plugin({"name": name, **{k: v for k, v in chosen.items() if k not in WHERE}})
+    alone = resolve(plugin.target)(**plugin.settings).company is None
+    if alone and widths not in (None, (1,)):
+        given = ",".join(map(str, widths))
+        raise ConfigError(f"--packs {given}: {method} trains alone; leave --packs out")
+    own = WIDTHS if known["pack"] == "auto" else (1, known["pack"])
     return Task(
-        models, plugin, weights, _character(), resolution or chosen["resolution"], precision,
-        place, threads, widths,
-    )  # fmt: skip
+        models=models,
+        method=plugin,
+        weights=find_base(chosen["path"], Store(Path()).made_weights, kind),
+        character=_character(),
+        resolution=resolution or chosen["resolution"],
+        precision=usable_precision(precision or "auto", find_card(place.type)),
+        device=place,
+        threads=threads,
+        widths=(1,) if alone else widths or own,
+    )
 
 
 def _device(name: str) -> torch.device:
@@ -146,11 +147,11 @@ def _optimizer() -> Plugin:
     return Plugin(name, target, 1, numbers)
 
 
-def _schedule() -> Plugin:
-    settings = _read("schedule/constant")
-    name, target = settings.pop("name"), settings.pop("_target_")
-    kind = resolve(target)
-    return Plugin(name, target, kind.version, asdict(kind(**settings)))
+def _plugin(settings: Mapping[str, Any]) -> Plugin:
+    """What the class that a file of conf/ names makes of the file's settings."""
+    target, own = settings["_target_"], {k: v for k, v in settings.items() if k not in NAMING}
+    made = resolve(target)(**own)
+    return Plugin(settings["name"], target, type(made).version, asdict(made))
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -158,7 +159,3 @@ def _read(name: str) -> dict[str, Any]:
     text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
     settings: dict[str, Any] = yaml.safe_load(text)
     return settings
-
-
-def _words(widths: tuple[int, ...]) -> str:
-    return ",".join(map(str, widths))

@@ -8,6 +8,7 @@ state of its last step. What lies between is logging, snapshots and resume state
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -42,24 +43,23 @@ class Whole:
 
 def whole_run(task: Task, steps: int) -> Whole:
     """Train `steps` steps with a snapshot every 100, one trial alone."""
+    snapshots = (*range(SNAPSHOTS, steps, SNAPSHOTS), steps)
     with tempfile.TemporaryDirectory() as folder:
         root, seconds = Path(folder), None
         if all(find_spec(name) for name in NEEDED):
-            seconds = command(task, steps, root)
+            seconds = command(task, snapshots, root)
         else:
-            loop = Ours(task, 1, steps, root)
-            loop.advance(steps)
-            loop.close()
+            with contextlib.closing(Ours(task, 1, snapshots, root)) as loop:
+                loop.advance(steps)
         return read(Store(root), steps, seconds)
 
 
-def command(task: Task, steps: int, root: Path) -> float:
+def command(task: Task, snapshots: tuple[int, ...], root: Path) -> float:
     """Run it as a sweep of one image per snapshot; seconds."""
-    snapshots = [*range(SNAPSHOTS, steps, SNAPSHOTS), steps]
     words = [
         f"root={root}", "name=whole", f"models={task.models}", f"method={task.method.name}",
         f"method.base={task.method.settings['base']}", f"resolution={task.resolution}",
-        f"precision={task.precision}", f"lr={FIRST_RATE}", "pack=1", f"train_steps={steps}",
+        f"precision={task.precision}", f"lr={FIRST_RATE}", "pack=1", f"train_steps={snapshots[-1]}",
         f"+axes.train_steps=[{','.join(map(str, snapshots))}]", "inference_steps=1",
         "exam.prompts=['a picture of {subject}']", "exam.seeds=[0]", "sampler.batch_width=1",
         "metric=[clip_i]", "objectives=[clip_i]", f"runtime.device={task.device.type}",
