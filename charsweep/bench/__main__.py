@@ -50,7 +50,11 @@ def parser() -> argparse.ArgumentParser:
     add("--method", choices=METHODS, default="lora", help="default: lora")
     add("--base", choices=["sd15", "sdxl"], help="default: the method's own")
     add("--resolution", type=pixels, help="pixels; default: the base's own")
-    add("--precision", choices=["fp32", "bf16", "fp16"], help="default: bf16 on a card, else fp32")
+    add(
+        "--precision",
+        choices=["fp32", "tf32", "bf16", "fp16"],
+        help="default: the models' own, bf16 on a card that has it",
+    )
     add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     add("--threads", type=count, help="CPU threads; default: torch's own choice")
     add("--packs", type=widths, metavar="1,8", help="learning rates at once; default: 1 and the "

@@ -12,9 +12,9 @@ import torch
 
 from charsweep.bench.clock import synchronize
 from charsweep.engine.environment import processor
+from charsweep.precision import dtype_of
 
 LIBRARIES = ("charsweep", "torch", "diffusers", "transformers", "peft", "accelerate")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SIDE = {"cuda": 8192, "mps": 4096, "cpu": 2048}  # of the matrices: large enough to be the peak
 PRODUCTS = 10
 
@@ -22,7 +22,7 @@ PRODUCTS = 10
 def matrix_peak(device: torch.device, precision: str) -> float:
     """The most floating-point operations per second that a product of square matrices reaches."""
     side = SIDE[device.type]
-    a = torch.randn(side, side, device=device).to(DTYPES[precision])
+    a = torch.randn(side, side, device=device).to(dtype_of(precision))
     b = a.T.contiguous()
     fastest = float("inf")
     for _ in range(PRODUCTS):

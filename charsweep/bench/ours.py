@@ -14,6 +14,8 @@ from charsweep.character import open_picture
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.plan import Piece, Training
+from charsweep.precision import dtype_of, set_products
+from charsweep.resident import Base
 from charsweep.sample import draw, paint_with
 from charsweep.specs import SnapshotSpec
 from charsweep.store import Store
@@ -37,7 +39,8 @@ class Ours:
         pieces = (Piece(0, snapshots),)
         trainings = [Training(spec, pieces, None, (), ()) for spec in self.specs]
         self.last = SnapshotSpec(self.specs[0], snapshots[-1])
-        self.base = load_base(task.weights.spec, task.weights, task.device)
+        set_products(task.precision)
+        self.base = self._load(task.learner.base_precision(task.precision))
         pictures = [open_picture(path) for path in task.character.paths]
         count = task.method.settings["class_images"] if task.has_prior else 0
         priors = list(islice(cycle(pictures), count))  # what they show changes no time
@@ -69,16 +72,23 @@ class Ours:
     def draw(self, seeds: range, inference_steps: int) -> float:
         """Draw images of the first trial's last snapshot; seconds of one. Training has ended."""
         self.students.close()
+        base, whole = self.base, dtype_of(self.task.precision)
+        if base.dtype != whole:  # of all weights that train, none is in half precision
+            base = self.base = self._load(self.task.precision)
         learner, spec = self.task.learner, self.task.images(self.last, seeds, inference_steps)
         folder_of = self.store.snapshot
         with contextlib.ExitStack() as stack:
             if learner.company is None:
-                stack.enter_context(self.base.wearing(folder_of(self.last)))
+                stack.enter_context(base.wearing(folder_of(self.last)))
                 wear = None
             else:
-                wear = stack.enter_context(learner.wardrobe(self.base, spec.batch_width, folder_of))
-            drawn = list(draw([spec], paint_with(self.base), self.store, wear))
+                wear = stack.enter_context(learner.wardrobe(base, spec.batch_width, folder_of))
+            drawn = list(draw([spec], paint_with(base), self.store, wear))
         return sum(one.seconds for one in drawn) / len(seeds)
+
+    def _load(self, precision: str) -> Base:
+        task = self.task
+        return load_base(task.weights.spec, task.weights, task.device, dtype_of(precision))
 
     def close(self) -> None:
         self.loop.close()

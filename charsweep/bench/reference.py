@@ -13,7 +13,8 @@ float32; new adapters get the precision of the layers that they are on, as there
 
 Where this differs from the scripts, it is the faster: the drawings are opened by Pillow and not
 through the `datasets` library, no tracker is behind `accelerator.log` (the scripts' default is
-TensorBoard), no checkpoint is written (theirs is every 500 steps), nothing is validated.
+TensorBoard), no checkpoint is written (theirs is every 500 steps), nothing is validated, and float32
+is multiplied as charsweep lets the card do it (theirs is exact without --allow_tf32).
 `Script.with_caches` is the same loop with what scripts of that family offer to save time switched
 on: latents and embeddings computed beforehand.
 """
@@ -38,10 +39,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from charsweep.bench.clock import Timed, synchronize
-from charsweep.bench.machine import DTYPES
 from charsweep.bench.ours import encoders
 from charsweep.bench.scripts import Drawings, Script
 from charsweep.bench.task import FIRST_RATE, Task
+from charsweep.precision import dtype_of, set_products
 from charsweep.ready import ready
 from charsweep.resident import quiet
 from charsweep.specs import SnapshotSpec
@@ -55,9 +56,10 @@ class Reference:
 
     def __init__(self, task: Task, script: Script) -> None:
         self.task, self.script = task, script
-        mixed = "no" if task.precision == "fp32" else task.precision
+        set_products(task.precision)
+        mixed = "no" if task.precision in ("fp32", "tf32") else task.precision
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=task.device.type == "cpu")
-        self.dtype = DTYPES[task.precision]
+        self.dtype = dtype_of(task.precision)
         with quiet():
             self.pipeline = self._load()
         names = task.weights.kind.encoders

@@ -113,7 +113,7 @@ def find_task(
         weights=find_base(chosen["path"], Store(Path()).made_weights, kind),
         character=_character(),
         resolution=resolution or chosen["resolution"],
-        precision=usable_precision(precision or "auto", find_card(place.type)),
+        precision=usable_precision(precision or known["precision"], find_card(place.type)),
         device=place,
         threads=threads,
         widths=(1,) if alone else widths or own,
