@@ -5,7 +5,8 @@ The loop is theirs, call by call: `unet.add_adapter` with a Gaussian start, one 
 noise and timesteps from the global generator, `DDPMScheduler.add_noise`, the U-Net, the loss in
 float32, `accelerator.backward`, `clip_grad_norm_`, optimizer and schedule, `zero_grad`, the loss
 read and shown after every step. Frozen weights are in the precision of the run, the VAE of SDXL in
-float32; new adapters get the precision of the layers that they are on, as there. Which script:
+float32; new adapters get the precision of the layers that they are on, as there, but float32 under
+fp16. Which script:
 
     lora             text_to_image/train_text_to_image_lora_sdxl.py
     dreambooth_lora  dreambooth/train_dreambooth_lora_sdxl.py
@@ -13,10 +14,10 @@ float32; new adapters get the precision of the layers that they are on, as there
 
 Where this differs from the scripts, it is the faster: the drawings are opened by Pillow and not
 through the `datasets` library, no tracker is behind `accelerator.log` (the scripts' default is
-TensorBoard), no checkpoint is written (theirs is every 500 steps), nothing is validated, and float32
-is multiplied as charsweep lets the card do it (theirs is exact without --allow_tf32).
-`Script.with_caches` is the same loop with what scripts of that family offer to save time switched
-on: latents and embeddings computed beforehand.
+TensorBoard), no checkpoint is written (theirs is every 500 steps), nothing is validated, and a card
+multiplies float32 as it does for charsweep (for theirs exactly, without --allow_tf32).
+`Script.with_caches` is the same loop with what scripts of that family offer to save time: latents
+and embeddings computed beforehand.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDPMScheduler, DiffusionPipeline
 from diffusers.optimization import get_scheduler
+from diffusers.training_utils import cast_training_params
 from peft import LoraConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -60,10 +62,10 @@ class Reference:
         mixed = "no" if task.precision in ("fp32", "tf32") else task.precision
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=task.device.type == "cpu")
         self.dtype = dtype_of(task.precision)
-        with quiet():
-            self.pipeline = self._load()
         names = task.weights.kind.encoders
         self.is_xl = len(names) > 1
+        with quiet():
+            self.pipeline = self._load()
         self.vae, unet = self.pipeline.vae, self.pipeline.unet
         self.text_encoders = [getattr(self.pipeline, name) for name in names]
         self.noise_scheduler = DDPMScheduler.from_config(self.pipeline.scheduler.config)
@@ -75,6 +77,8 @@ class Reference:
                     target_modules=list(method["target_modules"]),
                 )
             )  # fmt: skip
+            if task.precision == "fp16":
+                cast_training_params(unet, dtype=torch.float32)
         parameters = [one for one in unet.parameters() if one.requires_grad]
         optimizer = torch.optim.AdamW(
             parameters, lr=FIRST_RATE, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8
@@ -90,6 +94,9 @@ class Reference:
         )
         self.parameters = parameters
         self.latents = self._latents(drawings) if script.encodes_pictures_once else {}
+        for module in (*self.text_encoders, self.vae):
+            if self.latents if module is self.vae else self.embeddings:
+                module.to("cpu")  # the scripts delete it
         self.nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - closed by `close`
         self.bar = tqdm(desc="Steps", file=self.nowhere)
         self.steps = self._train()
@@ -108,10 +115,8 @@ class Reference:
             del frozen["unet"]
         for name, part in frozen.items():
             part.requires_grad_(False)
-            in_full = (
-                name == "vae" and len(self.task.weights.kind.encoders) > 1
-            )  # to avoid NaN losses
-            part.to(device, torch.float32 if in_full else self.dtype)
+            is_exact = name == "vae" and self.is_xl  # to avoid NaN losses
+            part.to(device, torch.float32 if is_exact else self.dtype)
         return pipeline
 
     def _train(self) -> Generator[None]:
