@@ -10,9 +10,9 @@ from typing import Any
 
 from charsweep.bench.clock import Timed, synchronize
 from charsweep.bench.task import Task
-from charsweep.character import open_picture
 from charsweep.loading import load_base
 from charsweep.methods import Materials
+from charsweep.pictures import open_picture
 from charsweep.plan import Piece, Training
 from charsweep.precision import dtype_of, set_products
 from charsweep.resident import Base
@@ -70,20 +70,22 @@ class Ours:
         ]
 
     def draw(self, seeds: range, inference_steps: int) -> float:
-        """Draw images of the first trial's last snapshot; seconds of one. Training has ended."""
+        """Draw images of the first trial's last snapshot; seconds of one. Training has ended.
+
+        As an image set that fills its batches is drawn.
+        """
         self.students.close()
         base, whole = self.base, dtype_of(self.task.precision)
         if base.dtype != whole:  # of all weights that train, none is in half precision
             base = self.base = self._load(self.task.precision)
         learner, spec = self.task.learner, self.task.images(self.last, seeds, inference_steps)
-        folder_of = self.store.snapshot
+        folder = self.store.snapshot(self.last)
         with contextlib.ExitStack() as stack:
             if learner.company is None:
-                stack.enter_context(base.wearing(folder_of(self.last)))
-                wear = None
+                stack.enter_context(base.wearing(folder))
             else:
-                wear = stack.enter_context(learner.wardrobe(base, spec.batch_width, folder_of))
-            drawn = list(draw([spec], paint_with(base), self.store, wear))
+                stack.enter_context(learner.fused(base, folder))
+            drawn = list(draw([spec], paint_with(base), self.store))
         return sum(one.seconds for one in drawn) / len(seeds)
 
     def _load(self, precision: str) -> Base:

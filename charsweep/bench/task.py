@@ -19,7 +19,7 @@ from charsweep.engine.environment import find_device
 from charsweep.errors import ConfigError
 from charsweep.hardware import find_card, usable_precision
 from charsweep.plugins import CONF, resolve
-from charsweep.specs import ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
+from charsweep.specs import Framing, ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
 from charsweep.store import Store
 from charsweep.weights import BaseWeights, find_base, find_folder
 
@@ -44,6 +44,7 @@ class Task:
     device: torch.device
     threads: int | None
     widths: tuple[int, ...]
+    batch_width: int  # images that are drawn at once
 
     @property
     def learner(self) -> Any:
@@ -66,6 +67,7 @@ class Task:
             seed=0,
             batch_size=1,
             resolution=self.resolution,
+            framing=Framing(),
             precision=self.precision,
             max_grad_norm=1.0,
             pack=width,
@@ -85,7 +87,7 @@ class Task:
             prompts=(self.character.instance_prompt,),
             seeds=tuple(seeds),
             resolution=self.resolution,
-            batch_width=sampler["batch_width"],
+            batch_width=sampler["batch_width"] or self.batch_width,
             precision=self.precision,
         )
 
@@ -117,6 +119,7 @@ def find_task(
         device=place,
         threads=threads,
         widths=(1,) if alone else widths or own,
+        batch_width=known["batch_width"],
     )
 
 
