@@ -126,7 +126,7 @@ def ask_hydra(words: Sequence[str]) -> int:
         return 0
     import hydra
 
-    from charsweep.compose import CONF
+    from charsweep.plugins import CONF
 
     sys.argv = ["charsweep", *words]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_nothing)()

@@ -25,13 +25,9 @@ from omegaconf.resolvers.oc import env
 from yaml import YAMLError  # type: ignore[import-untyped]  # it ships no types
 
 from charsweep.errors import CharsweepError, ConfigError
+from charsweep.plugins import CONF
 from charsweep.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
 
-CONF = next(
-    folder
-    for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parent / "conf")
-    if (folder / "config.yaml").exists()
-)
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
             "character", "exam", "metric", "seeds", "parts", "search", "story",
             "export", "caption", "together", "source", "references",

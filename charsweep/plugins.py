@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 from charsweep.errors import ConfigError
@@ -33,6 +34,11 @@ PLACES = {
     "optuna.pruners": "optuna.pruners._base.BasePruner",
 }
 DOTTED = re.compile(r"[A-Za-z]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+CONF = next(
+    folder
+    for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parent / "conf")
+    if (folder / "config.yaml").exists()
+)
 
 
 def resolve(target: str) -> Any:

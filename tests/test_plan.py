@@ -11,7 +11,7 @@ from small import small, sweep_of
 from tiny_sd3 import write_sd3
 
 from charsweep import cost
-from charsweep.compose import CONF
+from charsweep.plugins import CONF
 from charsweep.config import load_sweep
 from charsweep.embedded import FOLDER
 from charsweep.errors import ConfigError, StoreError
