@@ -190,8 +190,7 @@ def test_half_precision_takes_less_and_attention_is_not_squared() -> None:
         assert found
         return sum(found)
 
-    # under autocast norms and what follows them stay in full precision
-    assert 0.5 * taken("fp32", 128) < taken("bf16", 128) < 0.75 * taken("fp32", 128)
+    assert taken("bf16", 128) == pytest.approx(taken("fp32", 128) / 2, rel=0.05)
     assert taken("fp32", 128) < 4 * taken("fp32", 64)
 
 
@@ -229,7 +228,7 @@ def found_on(card: Card | None, root: Path, *words: str) -> tuple[fits.Expected,
 
 def test_the_embedded_models_fit_any_machine(tmp_path: Path) -> None:
     smallest = Card("CPU", 2 * GIB, device="cpu")
-    for words in (["pack=64", "batch_size=8"], [*WEIGHTS, "batch_size=16"]):
+    for words in (["pack=16", "batch_size=4"], [*WEIGHTS, "batch_size=16"]):
         found, _ = found_on(smallest, tmp_path, *words)
         assert not fits.is_too_much(found, smallest)
         assert not found.carried.checkpointing
@@ -264,11 +263,12 @@ def test_where_one_remedy_is_not_enough_several_are_named(tmp_path: Path) -> Non
 
 
 def test_auto_makes_activations_again_only_where_they_do_not_fit(tmp_path: Path) -> None:
-    words = ["models=random", *ADAPTERS, "batch_size=2", "sampler.batch_width=1"]
-    small, large = Card("small", 24 * GIB, (8, 9)), Card("large", 80 * GIB, (9, 0))
-    assert found_on(small, tmp_path, *words)[0].carried.checkpointing
-    assert not found_on(large, tmp_path, *words)[0].carried.checkpointing
-    assert not found_on(None, tmp_path, *words)[0].carried.checkpointing
+    sweep, spec = spec_of(tmp_path, "models=random", *ADAPTERS, "batch_size=2")
+    cards = [Card("small", 24 * GIB, (8, 9)), Card("large", 80 * GIB, (9, 0)), None]
+    base = sweep.bases["sdxl"]
+    found = [fits.needs_checkpointing(spec, base, Known(), card) for card in cards]
+    assert found == [True, False, False]
+    assert not fits.needs_checkpointing(spec, base, Known(), cards[0], micro_batch=1)
 
 
 def test_the_engine_does_as_the_plan_says(tmp_path: Path) -> None:
