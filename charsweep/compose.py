@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers.oc import env
-from yaml import YAMLError  # type: ignore[import-untyped]  # it ships no types
+from yaml import YAMLError
 
 from charsweep.errors import CharsweepError, ConfigError
 from charsweep.plugins import CONF

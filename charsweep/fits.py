@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from charsweep.errors import ConfigError
 from charsweep.hardware import Card, usable_precision
 from charsweep.measured import VALUE, Known
-from charsweep.memory import COPY, Peak, base_bytes, drawing, is_estimable, training
+from charsweep.memory import Peak, base_bytes, drawing, is_estimable, training
 from charsweep.plan import Plan
 from charsweep.plugins import resolve
 from charsweep.settings import Runtime
@@ -26,7 +26,6 @@ ROOM = 0.9
 # The multiple of it from which on a plan is refused. Estimates are of tensors and were seen to be
 # at most a tenth too high (tests/test_memory.py); a machine's memory can swap besides.
 TOO_MUCH = {"cuda": 1.1, "mps": 1.25, "cpu": 1.25}
-DECODED_AT_ONCE: int | None = None  # images of a batch; None: all of it
 EIGHT_BIT = "bitsandbytes.optim.AdamW8bit"  # of conf/optimizer/adamw8bit.yaml
 
 
@@ -35,7 +34,7 @@ class Carried(NamedTuple):
 
     checkpointing: bool = False
     micro_batch: int | None = None
-    encoders_leave: bool = False  # as they do a card, while the denoiser alone trains
+    on_card: bool = False  # which encoders leave while the denoiser alone trains
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Expected:
 def peak_of(spec: TrajectorySpec, base: BaseWeights, known: Known, carried: Carried) -> Peak | None:
     return training(
         spec, base, known, checkpointing=carried.checkpointing,
-        micro_batch=carried.micro_batch, encoders_leave=carried.encoders_leave,
+        micro_batch=carried.micro_batch, on_card=carried.on_card,
     )  # fmt: skip
 
 
@@ -79,7 +78,7 @@ def expected(
     plan: Plan, bases: Bases, runtime: Runtime, card: Card | None, known: Known
 ) -> Expected | None:
     """The highest peak of what a plan lacks; None where nothing of it can be estimated."""
-    found = [*_trainings(plan, bases, runtime, card, known), *_drawings(plan, bases, known)]
+    found = [*_trainings(plan, bases, runtime, card, known), *_drawings(plan, bases, card, known)]
     return max(found, key=lambda one: one.peak.bytes, default=None)
 
 
@@ -100,13 +99,14 @@ def _trainings(
                 yield Expected(peak, f"training {spec.method.name}-{spec.base_name}", spec, carried)
 
 
-def _drawings(plan: Plan, bases: Bases, known: Known) -> Iterator[Expected]:
+def _drawings(plan: Plan, bases: Bases, card: Card | None, known: Known) -> Iterator[Expected]:
+    carried = Carried(on_card=leave(card))
     drawn = [scoring.images for scoring in plan.scorings if scoring.draw]
     for images in {_way(images): images for images in drawn}.values():
         spec = _base_of(images)
-        if spec and (peak := drawing(images, bases[spec.name], known, DECODED_AT_ONCE)):
+        if spec and (peak := drawing(images, bases[spec.name], known, carried.on_card)):
             peak = _beside(peak, plan, bases, spec, images.precision)
-            yield Expected(peak, f"drawing with {spec.name}", images, Carried())
+            yield Expected(peak, f"drawing with {spec.name}", images, carried)
 
 
 def unmeasured(
@@ -208,7 +208,8 @@ def _advice(found: Expected, bases: Bases, card: Card, known: Known) -> str:
     last = _together(found, bases, card, known)
     if last.fits:
         return f"together these would fit: {last.words} ({last.size})"
-    adapters = ", or a method that trains adapters" if found.peak.parts.get(COPY) else ""
+    whole = isinstance(found.work, TrajectorySpec) and not found.work.method.settings.get("adapter")
+    adapters = ", or a method that trains adapters" if whole else ""
     even = f"even {last.words} would take {last.size}: " if last.words else ""
     return f"{even}it needs a card with more memory{adapters}"
 
@@ -272,7 +273,7 @@ def _with(found: Expected, change: Change, bases: Bases, known: Known) -> Peak:
     if isinstance(change.work, ImageSetSpec):
         spec = _base_of(change.work)
         assert spec is not None
-        peak = drawing(change.work, bases[spec.name], known, DECODED_AT_ONCE)
+        peak = drawing(change.work, bases[spec.name], known, change.carried.on_card)
     else:
         base = bases[change.work.base_name]
         peak = peak_of(change.work, base, known, change.carried)

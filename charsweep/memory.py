@@ -15,7 +15,7 @@ from typing import Any
 
 from charsweep.adapterfile import layers_in, padded_rank, parts_of, targets_in
 from charsweep.architectures import Shapes
-from charsweep.bases import Kind
+from charsweep.bases import Kind, decoded_at_once
 from charsweep.measured import (
     DECODING,
     FULL,
@@ -66,12 +66,12 @@ def training(
     *,
     checkpointing: bool = False,
     micro_batch: int | None = None,
-    encoders_leave: bool = False,
+    on_card: bool = False,
 ) -> Peak | None:
     """The peak of training one pack; None where its architecture has not been measured.
 
     `micro_batch` samples of each trial share a forward pass; None: the whole batch.
-    `encoders_leave`: VAE and text encoders are not there while the U-Net alone trains.
+    `on_card`: what does not train, and the copy that restores the weights, lie elsewhere.
     """
     if not is_estimable(spec, base):
         return None
@@ -80,7 +80,7 @@ def training(
     value = FULL if whole else VALUE[spec.precision]  # what trains is never in half
     kind = base.kind
     taught = _there(shapes, *kind.taught(method.text_encoder))
-    resident = taught if encoders_leave else _there(shapes, *_denoising(kind), "vae")
+    resident = taught if on_card else _there(shapes, *_denoising(kind), "vae")
     batch = min(micro_batch or spec.batch_size, spec.batch_size)
     # Adapters' gradients are there all the time, those of weights from a second pass on.
     held = not whole or bool(spec.class_images) or batch < spec.batch_size
@@ -93,7 +93,7 @@ def training(
         "weights": sum(
             parameters(shapes[name]) * (FULL if name == "vae" else value) for name in resident
         ),
-        COPY: FULL * _sizes(shapes, *kind.taught(True)) if whole else 0,
+        COPY: FULL * _sizes(shapes, *kind.taught(True)) if whole and not on_card else 0,
         "adapters": 0 if whole else trained * FULL,
         "gradients": trained * FULL if held else gradients,
         "optimizer": trained * optimizer_state(spec),
@@ -195,12 +195,9 @@ def _trained(method: Any, kind: Kind, shapes: Shapes) -> int:
 
 
 def drawing(
-    images: ImageSetSpec, base: BaseWeights, known: Known, at_once: int | None = None
+    images: ImageSetSpec, base: BaseWeights, known: Known, on_card: bool = False
 ) -> Peak | None:
-    """The peak of drawing a batch: of both its halves' denoising, or of its decoding.
-
-    `at_once` images are decoded together; None: the whole batch.
-    """
+    """The peak of drawing a batch: of both its halves' denoising, or of its decoding."""
     if base.kind.denoiser != UNET:
         return None
     shapes, value = base.shapes, VALUE[images.precision]
@@ -208,9 +205,8 @@ def drawing(
     halves = 2 if images.guidance_scale > 1 else 1  # with and without the prompt
     way, width = drawing_way(images.precision), images.batch_width
     denoised = highest(known.find(shapes[UNET], way), halves * width, positions, 0)
-    decoded = highest(
-        known.find(shapes["vae"], DECODING), min(at_once or width, width), positions, 0
-    )
+    together = min(decoded_at_once(images.resolution), width)
+    decoded = highest(known.find(shapes["vae"], DECODING), together, positions, 0)
     if denoised is None or decoded is None:
         return None
     parts = {
@@ -220,7 +216,7 @@ def drawing(
     }
     source = images.snapshot.source
     if isinstance(source, TrajectorySpec) and not source.method.settings.get("adapter"):
-        parts[COPY] = value * _sizes(shapes, *base.kind.taught(True))
+        parts[COPY] = 0 if on_card else value * _sizes(shapes, *base.kind.taught(True))
         if value < FULL:  # beside the one that is taught
             parts[SECOND] = FULL * _sizes(shapes, UNET)
     return Peak(parts)

@@ -231,9 +231,9 @@ class Base:
 
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
-        """Put all that can be taught back, bit for bit, when the block ends."""
+        """Put all that can be taught back, bit for bit, when the block ends; kept off a card."""
         kept = {
-            name: {key: tensor.clone() for key, tensor in module.state_dict().items()}
+            name: {key: tensor.to("cpu", copy=True) for key, tensor in module.state_dict().items()}
             for name, module in self._teachable().items()
         }
         try:

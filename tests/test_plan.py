@@ -11,12 +11,12 @@ from small import small, sweep_of
 from tiny_sd3 import write_sd3
 
 from charsweep import cost
-from charsweep.plugins import CONF
 from charsweep.config import load_sweep
 from charsweep.embedded import FOLDER
 from charsweep.errors import ConfigError, StoreError
 from charsweep.keys import differences, key_of, short_number
 from charsweep.plan import plan_work
+from charsweep.plugins import CONF
 from charsweep.specs import SnapshotSpec
 from charsweep.store import Store, write_json
 

@@ -212,6 +212,11 @@ def call(
     return decoded(pipeline, pipeline(**words).images, spec.resolution)
 
 
+def decoded_at_once(resolution: int) -> int:
+    """How many images of that many pixels a side are decoded together."""
+    return max(1, DECODED_AT_ONCE // resolution**2)
+
+
 def decoded(pipeline: Any, latents: Tensor, resolution: int) -> NDArray[np.float32]:
     """Images NHWC in [0, 1], by the autoencoder in its own precision, as few at once as need be."""
     import numpy as np
@@ -221,6 +226,6 @@ def decoded(pipeline: Any, latents: Tensor, resolution: int) -> NDArray[np.float
     vae.enable_tiling() if resolution > UNTILED else vae.disable_tiling()
     parts = [
         vae.decode(part.to(vae.dtype) / scale + shift, return_dict=False)[0]
-        for part in latents.split(max(1, DECODED_AT_ONCE // resolution**2))
+        for part in latents.split(decoded_at_once(resolution))
     ]
     return np.concatenate([processor.postprocess(part, output_type="np") for part in parts])
