@@ -1,13 +1,14 @@
 """`python -m charsweep [overrides]`: Hydra's words in, one action out.
 
 Exit codes: 0 done, 2 something a person can mend (one message, no traceback unless
-CHARSWEEP_DEBUG=1), 130 interrupted.
+CHARSWEEP_DEBUG=1), 130 or 143 stopped in order by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 from charsweep.errors import CharsweepError, ConfigError
+from charsweep.stopping import Stopped, listening
 from charsweep.team import is_leader
 
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
@@ -33,15 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0].split("=")[0] in HYDRA_FLAGS:
         return ask_hydra(words)
     try:
-        act(words)
+        with listening():
+            act(words)
     except CharsweepError as error:
         if os.environ.get("CHARSWEEP_DEBUG") == "1":
             raise
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
-        return 130
+    except Stopped as stopped:
+        command = shlex.join(["python", "-m", "charsweep", *words])
+        sys.stderr.write(f"stopped by {stopped.name}; to go on, run it again:\n  {command}\n")
+        return stopped.code
     return 0
 
 
