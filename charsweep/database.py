@@ -24,7 +24,7 @@ def wait_until_free(path: Path) -> None:
                 database.execute("BEGIN IMMEDIATE")
                 database.execute("ROLLBACK")
                 return
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:
                 if "locked" not in str(error):
                     return  # what is wrong with it is said by whoever uses it
             if not said:

@@ -84,7 +84,9 @@ class Store:
         )
 
     def has_images(self, spec: ImageSetSpec) -> bool:
-        return _matches(self.images(spec) / "images.json", spec)
+        """Not without the snapshot in whose folder they lie: it is made anew whole."""
+        there = self.has_snapshot(spec.snapshot)
+        return there and _matches(self.images(spec) / "images.json", spec)
 
     def has_score(self, spec: ScoreSpec) -> bool:
         return _matches(self.score(spec), spec)

@@ -1,0 +1,132 @@
+"""A full disk, a folder that is read-only, a locked study, too little memory, other packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from harness import bits, finished_stages, quick, steps
+from small import command
+
+from charsweep.__main__ import main
+
+ONE = ["train_steps=8", "pack=1", "runtime.tracking=false"]
+RUN = f"{sys.executable} -m charsweep"
+
+
+def in_a_namespace(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script that may mount what only it sees; skips where that is not allowed."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs `unshare -rm`, to mount without being root")
+    return subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+
+
+def shell(words: list[str]) -> str:
+    import shlex
+
+    return f"{RUN} {shlex.join(words)}"
+
+
+def test_a_full_disk_is_one_message_and_goes_on_with_more_room(tmp_path: Path) -> None:
+    """On a small tmpfs, at every stage at which it runs full; then it is made larger."""
+    disk, whole, saved = tmp_path / "disk", tmp_path / "whole", tmp_path / "saved"
+    disk.mkdir()
+    assert main(quick(whole, *ONE)) == 0
+    run = shell(quick(disk, *ONE))
+    used = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
+    script = [f"mount -t tmpfs -o size=300k none {disk}"]
+    for size in (300_000, used // 2, 4 * used // 5):
+        script += [f"mount -o remount,size={size} {disk}", f"{run} >/dev/null; echo rc $? >&2"]
+    script += [f"mount -o remount,size=200m {disk}", f"{run} >&2; echo rc $? >&2",
+               f"cp -r {disk} {saved}"]  # fmt: skip
+    done = in_a_namespace("; ".join(script))
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.count("rc 2") >= 2
+    assert done.stderr.count("No space left") + done.stderr.count("full") >= 2
+    assert done.stderr.rstrip().endswith("rc 0")
+    assert bits(saved) == bits(whole)
+
+
+def test_a_read_only_folder_is_one_message(tmp_path: Path) -> None:
+    """Even for root, whom permissions do not stop: mounted read-only."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    script = f"mount --bind {whole} {whole}; mount -o remount,ro,bind {whole}; "
+    script += shell(quick(whole, *ONE, "action=plan")) + "; echo rc $?; "
+    script += shell(quick(whole, *ONE)) + "; echo rc $?"
+    done = in_a_namespace(script)
+    assert [line for line in done.stdout.splitlines() if line.startswith("rc")] == ["rc 0", "rc 2"]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"StoreError: cannot write {whole}")
+    assert "Read-only file system" in line
+    assert "root=" in line
+    assert not list(whole.iterdir())
+
+
+def test_a_study_that_another_program_holds_is_waited_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = quick(tmp_path, *ONE, "train_steps=2")
+    assert main(words) == 0
+    path = tmp_path / "sweeps/small/study.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    threading.Timer(2.0, lambda: other.execute("ROLLBACK")).start()
+    started = time.monotonic()
+    assert main([*words, "+axes.seed=[0,1]"]) == 0
+    assert time.monotonic() - started > 1.0
+    assert f"waiting for {path}, which another program has locked" in capfd.readouterr().err
+    assert steps(tmp_path) == 4
+
+
+def test_other_versions_do_not_go_on_where_former_ones_stopped(tmp_path: Path) -> None:
+    """Finished work of other versions stands; a state is refused, or trained anew without it."""
+    root, packages = tmp_path / "root", tmp_path / "packages"
+    words = quick(root, *ONE, "train_steps=2")
+    assert main(words) == 0
+    upgraded = packages / "diffusers-99.1.dist-info"
+    upgraded.mkdir(parents=True)
+    (upgraded / "METADATA").write_text("Metadata-Version: 2.1\nName: diffusers\nVersion: 99.1\n")
+    path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
+    kept = finished_stages(root)
+
+    same = command(*words, PYTHONPATH=path)
+    assert same.returncode == 0, same.stderr
+    more = command(*words, "train_steps=4", PYTHONPATH=path)
+    assert more.returncode == 2
+    (state,) = root.glob("sweeps/store/dreambooth*/resume/step-000002")
+    assert more.stderr.startswith(f"StoreError: {state} was written with other versions")
+    assert 'diffusers: "' in more.stderr
+    assert '" is not "99.1"' in more.stderr
+    assert finished_stages(root) == kept
+
+    shutil.rmtree(state)
+    assert command(*words, "train_steps=4", "action=plan", PYTHONPATH=path).returncode == 0
+    (provenance,) = root.glob("sweeps/store/dreambooth*/provenance.json")
+    (run,) = json.loads(provenance.read_text())["runs"]
+    assert {"torch", "diffusers", "mlflow", "python"} <= run.keys()
+
+
+def test_a_pack_with_a_trial_that_diverged_goes_on(tmp_path: Path) -> None:
+    """Infinite gradients end one trial of a pack; the other is continued later, as if alone."""
+    root, plain = tmp_path / "root", tmp_path / "plain"
+    words = ["+axes.lr=[1e30,1e-3]", "pack=2", "runtime.tracking=false"]
+    assert main(quick(root, *words, "train_steps=4")) == 0
+    assert main(quick(root, *words, "train_steps=8")) == 0
+    assert main(quick(plain, "lr=1e-3", "pack=2", "runtime.tracking=false", "train_steps=8")) == 0
+    ours, theirs = bits(root), bits(plain)
+    later = [name for name in theirs if "lr1e-03" in name]
+    assert len(later) > 2
+    assert [name for name in later if ours[name] != theirs[name]] == []
+    (mark,) = root.glob("sweeps/store/*lr1e+30*/diverged.json")
+    assert json.loads(mark.read_text())["step"] <= 4
