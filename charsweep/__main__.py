@@ -6,6 +6,7 @@ CHARSWEEP_DEBUG=1), 130 or 143 stopped in order by Ctrl-C or SIGTERM.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shlex
@@ -21,6 +22,7 @@ from charsweep.errors import CharsweepError, ConfigError
 from charsweep.stopping import Stopped, listening
 from charsweep.team import is_leader
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # where nobody could say it better
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
                "--shell-completion", "-sc")  # fmt: skip
 
@@ -41,6 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("CHARSWEEP_DEBUG") == "1":
             raise
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 2
+    except OSError as error:
+        if error.errno not in NO_ROOM or os.environ.get("CHARSWEEP_DEBUG") == "1":
+            raise
+        where = error.filename or "a file"
+        sys.stderr.write(
+            f"cannot write {where}: {error.strerror}; make room, or set root= to a folder that can "
+            "be written, and run the same command again\n"
+        )
         return 2
     except Stopped as stopped:
         command = shlex.join(["python", "-m", "charsweep", *words])

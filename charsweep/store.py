@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from charsweep.errors import StoreError
 from charsweep.keys import canonical, differences
 from charsweep.locks import locked
@@ -218,7 +220,7 @@ def new_folder(path: Path, manifest: str, content: Mapping[str, Any]) -> Iterato
             shutil.rmtree(path)
         write_json(temporary / manifest, {**content, "sizes": _sizes_on_disk(temporary)})
         temporary.rename(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -262,9 +264,10 @@ def write_text(path: Path, text: str) -> None:
         raise unwritable(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> StoreError:
+def unwritable(path: Path, error: OSError | SafetensorError) -> StoreError:
+    reason = getattr(error, "strerror", None) or error
     return StoreError(
-        f"cannot write {path}: {error.strerror or error}; free space or set root= to a folder "
+        f"cannot write {path}: {reason}; free space or set root= to a folder "
         "that can be written, then run the same command again"
     )
 

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from charsweep.errors import CharsweepError, TrackingError
-from charsweep.store import read_json
+from charsweep.store import read_json, unwritable
 from charsweep.tracking.place import AGAIN, UnreachableError, hush, public, reach, tracking_uri
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between two tries to reach MLflow
@@ -50,7 +50,12 @@ def start(
     sweep_folder, store_folder = sweep_folder.resolve(), store_folder.resolve()
     uri = tracking_uri(sweep_folder.parent.parent, uri)
     command = [sys.executable, "-m", "charsweep.track", "--follow", f"--nice={niceness}"]
-    with (sweep_folder / "tracking.log").open("wb") as log:
+    path = sweep_folder / "tracking.log"
+    try:
+        log = path.open("wb")
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with log:
         process = subprocess.Popen(
             [*command, str(sweep_folder), str(store_folder)],
             stdin=subprocess.PIPE,

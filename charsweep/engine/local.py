@@ -86,16 +86,31 @@ class LocalEngine:
         """Do the plan, yielding each cell as it is finished, diverged or failed."""
         self._check(plan)
         self._priors = {cell.trajectory.key: cell.class_images for cell in plan.cells}
-        for scoring in plan.references:
-            if scoring.draw or scoring.scores:
-                with self.store.lock(scoring.images.snapshot.source):
-                    self._score(scoring)
-        for training in plan.trainings:
-            if not training.steps:
-                with self.store.lock(training.trajectory):
-                    yield from self._finish([training], {})
-        for pack in plan.packs:
-            yield from self._pack(pack)
+        with self._short_of_memory():
+            for scoring in plan.references:
+                if scoring.draw or scoring.scores:
+                    with self.store.lock(scoring.images.snapshot.source):
+                        self._score(scoring)
+            for training in plan.trainings:
+                if not training.steps:
+                    with self.store.lock(training.trajectory):
+                        yield from self._finish([training], {})
+            for pack in plan.packs:
+                yield from self._pack(pack)
+
+    @contextlib.contextmanager
+    def _short_of_memory(self) -> Iterator[None]:
+        """Say what was being done; training has ways of its own (see `_adapt`)."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                raise
+            reason, *_ = str(error).splitlines() or [type(error).__name__]
+            raise TrainingError(
+                f"out of memory ({self.view.line.plain}): {reason}; a smaller sampler.batch_width "
+                "or resolution takes less; what is finished is in the store"
+            ) from error
 
     def among_references(self) -> dict[str, float]:
         """The training images' scores among themselves; empty if nothing was scored here."""
@@ -330,11 +345,11 @@ class LocalEngine:
                 self._copy_truth(group[0])
                 continue
             many = f" and {len(group) - 1} others" if len(group) > 1 else ""
-            self.view.doing(
-                f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
-            )
             set_products(group[0].precision)
             with self._painter(group[0]) as (paint, wear):
+                self.view.doing(
+                    f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
+                )
                 for drawn in draw(group, paint, self.store, wear):
                     self.view.advance("images", drawn.images, drawn.seconds)
                     for one in drawn.completed:

@@ -28,7 +28,7 @@ STAGES = {  # the last of these words in the log says what was interrupted
 }  # fmt: skip
 
 
-def stage_of(log: Path, root: Path) -> str:
+def stage_of(log: Path, root: Path, process: Popen[bytes]) -> str:
     """What the command was at when it was killed."""
     said = [
         stage
@@ -36,7 +36,7 @@ def stage_of(log: Path, root: Path) -> str:
         for words, stage in STAGES.items()
         if line.startswith(words)
     ]
-    if said and said[-1] != "tracking" and list(root.glob("sweeps/small/.report-*")):
+    if list(root.glob(f"sweeps/small/.report-{process.pid}-*")):
         return "report"
     return said[-1] if said else "starting"
 
@@ -68,7 +68,7 @@ def soak(kills: int, seed: int, folder: Path) -> Counter[str]:
             kept = now
             if process.returncode == 0:
                 break
-            stage = stage_of(log, root)
+            stage = stage_of(log, root, process)
             met[stage] += 1
             print(f"{met.total():3d} {way:<20} at {instant:5.1f} s: {stage}", flush=True)
         assert_equal(root, whole)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -13,13 +15,21 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import bits, finished_stages, quick, steps
+from harness import bits, ended, finished_stages, quick, start, steps, until
 from small import command
 
 from charsweep.__main__ import main
 
 ONE = ["train_steps=8", "pack=1", "runtime.tracking=false"]
 RUN = f"{sys.executable} -m charsweep"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What comes of it where nothing happens."""
+    root = tmp_path_factory.mktemp("machine") / "whole"
+    assert main(quick(root, *ONE)) == 0
+    return root
 
 
 def in_a_namespace(script: str) -> subprocess.CompletedProcess[str]:
@@ -32,16 +42,13 @@ def in_a_namespace(script: str) -> subprocess.CompletedProcess[str]:
 
 
 def shell(words: list[str]) -> str:
-    import shlex
-
     return f"{RUN} {shlex.join(words)}"
 
 
-def test_a_full_disk_is_one_message_and_goes_on_with_more_room(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_message_and_goes_on_with_more_room(whole: Path, tmp_path: Path) -> None:
     """On a small tmpfs, at every stage at which it runs full; then it is made larger."""
-    disk, whole, saved = tmp_path / "disk", tmp_path / "whole", tmp_path / "saved"
+    disk, saved = tmp_path / "disk", tmp_path / "saved"
     disk.mkdir()
-    assert main(quick(whole, *ONE)) == 0
     run = shell(quick(disk, *ONE))
     used = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
     script = [f"mount -t tmpfs -o size=300k none {disk}"]
@@ -59,18 +66,18 @@ def test_a_full_disk_is_one_message_and_goes_on_with_more_room(tmp_path: Path) -
 
 def test_a_read_only_folder_is_one_message(tmp_path: Path) -> None:
     """Even for root, whom permissions do not stop: mounted read-only."""
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    script = f"mount --bind {whole} {whole}; mount -o remount,ro,bind {whole}; "
-    script += shell(quick(whole, *ONE, "action=plan")) + "; echo rc $?; "
-    script += shell(quick(whole, *ONE)) + "; echo rc $?"
+    root = tmp_path / "root"
+    root.mkdir()
+    script = f"mount --bind {root} {root}; mount -o remount,ro,bind {root}; "
+    script += shell(quick(root, *ONE, "action=plan")) + "; echo rc $?; "
+    script += shell(quick(root, *ONE)) + "; echo rc $?"
     done = in_a_namespace(script)
     assert [line for line in done.stdout.splitlines() if line.startswith("rc")] == ["rc 0", "rc 2"]
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"StoreError: cannot write {whole}")
+    assert line.startswith(f"StoreError: cannot write {root}")
     assert "Read-only file system" in line
     assert "root=" in line
-    assert not list(whole.iterdir())
+    assert not list(root.iterdir())
 
 
 def test_a_study_that_another_program_holds_is_waited_for(
@@ -87,6 +94,32 @@ def test_a_study_that_another_program_holds_is_waited_for(
     assert time.monotonic() - started > 1.0
     assert f"waiting for {path}, which another program has locked" in capfd.readouterr().err
     assert steps(tmp_path) == 4
+
+
+def test_a_clock_that_jumps_changes_no_duration(whole: Path, tmp_path: Path) -> None:
+    """The wall clock of the process falls back by a year in training, then leaps by three."""
+    libraries = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not libraries:
+        pytest.skip("needs libfaketime: apt-get install faketime")
+    root, log, clock = tmp_path / "root", tmp_path / "log", tmp_path / "clock"
+    clock.write_text("+0")
+    began = time.monotonic()
+    process = start(
+        quick(root, *ONE), log, LD_PRELOAD=str(libraries[0]), FAKETIME_NO_CACHE="1",
+        FAKETIME_TIMESTAMP_FILE=str(clock), FAKETIME_DONT_FAKE_MONOTONIC="1",
+    )  # fmt: skip
+    until(lambda: "\ntraining" in log.read_text(), process, log)
+    clock.write_text("-365d")
+    until(lambda: steps(root) > 0, process, log)
+    clock.write_text("+730d")
+    assert ended(process) == 0, log.read_text()
+    seconds = time.monotonic() - began
+    assert bits(root) == bits(whole)
+    (row,) = csv.DictReader((root / "sweeps/small/cells.csv").open(newline=""))
+    for name in ("train_seconds", "paid_seconds", "sample_seconds"):
+        assert 0 < float(row[name]) < seconds
+    sweep = json.loads((root / "sweeps/small/sweep.json").read_text())
+    assert int(sweep["finished"][:4]) - int(sweep["started"][:4]) >= 2  # it did jump
 
 
 def test_other_versions_do_not_go_on_where_former_ones_stopped(tmp_path: Path) -> None:
@@ -115,6 +148,35 @@ def test_other_versions_do_not_go_on_where_former_ones_stopped(tmp_path: Path) -
     (provenance,) = root.glob("sweeps/store/dreambooth*/provenance.json")
     (run,) = json.loads(provenance.read_text())["runs"]
     assert {"torch", "diffusers", "mlflow", "python"} <= run.keys()
+
+
+def little_memory(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """With 6 GB of addresses: enough to import and load, not for the batch that is asked for."""
+    if not shutil.which("prlimit"):
+        pytest.skip("needs prlimit, of util-linux")
+    return subprocess.run(
+        ["prlimit", "--as=6000000000", *shlex.split(shell(words))],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_too_little_memory_to_draw_is_one_message(tmp_path: Path) -> None:
+    done = little_memory(quick(tmp_path, *ONE, "sampler.batch_width=256", "resolution=512"))
+    assert done.returncode == 2, done.stderr
+    *_, line = done.stderr.splitlines()
+    assert line.startswith("TrainingError: out of memory (drawing base-sdxl")
+    assert "a smaller sampler.batch_width or resolution takes less" in line
+
+
+@pytest.mark.slow
+def test_too_little_memory_to_train_fails_the_cell_and_says_what_takes_less(tmp_path: Path) -> None:
+    words = quick(tmp_path, *ONE, "batch_size=8192")
+    done = little_memory(words)
+    assert done.returncode == 0, done.stderr
+    (row,) = csv.DictReader((tmp_path / "sweeps/small/cells.csv").open(newline=""))
+    assert row["state"] == "failed"
+    assert row["error"].startswith("out of memory")
+    assert "runtime.micro_batch" in row["error"]
 
 
 def test_a_pack_with_a_trial_that_diverged_goes_on(tmp_path: Path) -> None:
