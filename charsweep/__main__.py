@@ -37,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0].split("=")[0] in HYDRA_FLAGS:
         return ask_hydra(words)
     try:
-        with listening():
-            act(words)
+        act(words)
     except CharsweepError as error:
         if os.environ.get("CHARSWEEP_DEBUG") == "1":
             raise
@@ -57,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = shlex.join(["python", "-m", "charsweep", *words])
         sys.stderr.write(f"stopped by {stopped.name}; to go on, run it again:\n  {command}\n")
         return stopped.code
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -69,7 +70,13 @@ def act(words: Sequence[str]) -> None:
         from charsweep.ui import show
 
         return show(list(words))
-    if any(word.replace("'", "") == "action=caption" for word in words):  # the same
+    with listening():
+        return work(words)
+
+
+def work(words: Sequence[str]) -> None:
+    """Whatever ends by itself, unless it is stopped."""
+    if any(word.replace("'", "") == "action=caption" for word in words):  # needs no cell
         from charsweep.caption import caption_images
 
         return caption_images(words)
