@@ -32,6 +32,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def cells(root: Path) -> list[dict[str, str]]:
+    with (root / "sweeps/small/cells.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def in_a_namespace(script: str) -> subprocess.CompletedProcess[str]:
     """Run a shell script that may mount what only it sees; skips where that is not allowed."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
@@ -52,7 +57,7 @@ def test_a_full_disk_is_one_message_and_goes_on_with_more_room(whole: Path, tmp_
     run = shell(quick(disk, *ONE))
     used = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
     script = [f"mount -t tmpfs -o size=300k none {disk}"]
-    for size in (300_000, used // 2, 4 * used // 5):
+    for size in (300_000, 2 * used // 3):
         script += [f"mount -o remount,size={size} {disk}", f"{run} >/dev/null; echo rc $? >&2"]
     script += [f"mount -o remount,size=200m {disk}", f"{run} >&2; echo rc $? >&2",
                f"cp -r {disk} {saved}"]  # fmt: skip
@@ -96,6 +101,7 @@ def test_a_study_that_another_program_holds_is_waited_for(
     assert steps(tmp_path) == 4
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_no_duration(whole: Path, tmp_path: Path) -> None:
     """The wall clock of the process falls back by a year in training, then leaps by three."""
     libraries = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
@@ -115,7 +121,7 @@ def test_a_clock_that_jumps_changes_no_duration(whole: Path, tmp_path: Path) -> 
     assert ended(process) == 0, log.read_text()
     seconds = time.monotonic() - began
     assert bits(root) == bits(whole)
-    (row,) = csv.DictReader((root / "sweeps/small/cells.csv").open(newline=""))
+    (row,) = cells(root)
     for name in ("train_seconds", "paid_seconds", "sample_seconds"):
         assert 0 < float(row[name]) < seconds
     sweep = json.loads((root / "sweeps/small/sweep.json").read_text())
@@ -133,9 +139,9 @@ def test_other_versions_do_not_go_on_where_former_ones_stopped(tmp_path: Path) -
     path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
     kept = finished_stages(root)
 
-    same = command(*words, PYTHONPATH=path)
+    same = command(*words, "action=plan", PYTHONPATH=path)
     assert same.returncode == 0, same.stderr
-    more = command(*words, "train_steps=4", PYTHONPATH=path)
+    more = command(*words, "train_steps=4", "action=plan", PYTHONPATH=path)
     assert more.returncode == 2
     (state,) = root.glob("sweeps/store/dreambooth*/resume/step-000002")
     assert more.stderr.startswith(f"StoreError: {state} was written with other versions")
@@ -160,6 +166,7 @@ def little_memory(words: list[str]) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_too_little_memory_to_draw_is_one_message(tmp_path: Path) -> None:
     done = little_memory(quick(tmp_path, *ONE, "sampler.batch_width=256", "resolution=512"))
     assert done.returncode == 2, done.stderr
@@ -173,22 +180,30 @@ def test_too_little_memory_to_train_fails_the_cell_and_says_what_takes_less(tmp_
     words = quick(tmp_path, *ONE, "batch_size=8192")
     done = little_memory(words)
     assert done.returncode == 0, done.stderr
-    (row,) = csv.DictReader((tmp_path / "sweeps/small/cells.csv").open(newline=""))
+    (row,) = cells(tmp_path)
     assert row["state"] == "failed"
     assert row["error"].startswith("out of memory")
     assert "runtime.micro_batch" in row["error"]
 
 
-def test_a_pack_with_a_trial_that_diverged_goes_on(tmp_path: Path) -> None:
-    """Infinite gradients end one trial of a pack; the other is continued later, as if alone."""
+def test_numbers_that_are_none_end_their_own_trial_of_a_pack(tmp_path: Path) -> None:
+    """One trial's stored weights turn into NaN; it diverges, and the other goes on as if alone."""
+    from safetensors.torch import load_file, save_file
+
     root, plain = tmp_path / "root", tmp_path / "plain"
-    words = ["+axes.lr=[1e30,1e-3]", "pack=2", "runtime.tracking=false"]
-    assert main(quick(root, *words, "train_steps=4")) == 0
-    assert main(quick(root, *words, "train_steps=8")) == 0
-    assert main(quick(plain, "lr=1e-3", "pack=2", "runtime.tracking=false", "train_steps=8")) == 0
+    words = ["pack=2", "runtime.tracking=false"]
+    assert main(quick(root, *words, "+axes.lr=[1e-2,1e-3]", "train_steps=4")) == 0
+    (state,) = root.glob("sweeps/store/*lr1e-02*/resume/step-000004/state.safetensors")
+    save_file({name: tensor * float("nan") for name, tensor in load_file(state).items()}, state)
+    assert main(quick(root, *words, "+axes.lr=[1e-2,1e-3]", "train_steps=8")) == 0
+    assert main(quick(plain, *words, "lr=1e-3", "train_steps=8")) == 0
+
+    assert {row["lr"]: row["state"] for row in cells(root) if row["step"] == "8"} == {
+        "0.01": "diverged", "0.001": "finished",
+    }  # fmt: skip
+    (mark,) = root.glob("sweeps/store/*lr1e-02*/diverged.json")
+    assert json.loads(mark.read_text()) == {"step": 5}
     ours, theirs = bits(root), bits(plain)
     later = [name for name in theirs if "lr1e-03" in name]
-    assert len(later) > 2
+    assert any(name.endswith("step-000008/pytorch_lora_weights.safetensors") for name in later)
     assert [name for name in later if ours[name] != theirs[name]] == []
-    (mark,) = root.glob("sweeps/store/*lr1e+30*/diverged.json")
-    assert json.loads(mark.read_text())["step"] <= 4
