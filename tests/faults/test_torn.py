@@ -145,6 +145,7 @@ def test_a_torn_last_line_is_left_out(whole: Path, tmp_path: Path) -> None:
     with one(root, f"{TRAJECTORY}/loss.csv").open("a") as file:
         file.write("5,0.12")
     (root / "sweeps/small/report/index.html").unlink()
+    halved(root / "sweeps/small/plan.json")  # which nobody reads
     path = root / "sweeps/small/cells.jsonl"
     path.write_text(path.read_text()[:-20])
     (root / "sweeps/small/sweep.json").unlink()
@@ -152,6 +153,24 @@ def test_a_torn_last_line_is_left_out(whole: Path, tmp_path: Path) -> None:
     assert path.read_text().endswith("}\n")
     assert bits(root) == bits(whole)
     assert longer(root) == 0
+
+
+@pytest.mark.parametrize("tear", [halved, emptied, replaced])
+def test_torn_widths_are_measured_anew(
+    tear: Callable[[Path], None], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = quick(tmp_path, *ONE, "pack=auto", "action=plan")
+    path = tmp_path / "sweeps/store/widths.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"sdxl": {"width": 4}}')
+    assert main(words) == 0
+    tear(path)
+    assert main(words) == 2
+    message = capfd.readouterr().err
+    assert str(path) in message
+    assert "delete that file" in message
+    tidied(message)
+    assert main(words) == 0
 
 
 def test_foreign_files_and_another_place_change_nothing(whole: Path, tmp_path: Path) -> None:
