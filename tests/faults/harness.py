@@ -22,7 +22,7 @@ QUICK = [
     "exam.seeds=[0]", "sampler.batch_width=2", "inference_steps=2", "method.rank=2",
     "runtime.energy=false",
 ]  # fmt: skip
-GRID = ["+axes.lr=[1e-2,1e-3]", "+axes.train_steps=[4,12]", "pack=2",
+GRID = ["+axes.lr=[1e-2,1e-3]", "+axes.train_steps=[20,60]", "pack=2",
         "runtime.resume_seconds=0.001"]  # fmt: skip
 FINISHED = ("snapshot.json", "images.json", "scores/*.json")  # a stage has ended when it is there
 
