@@ -3,6 +3,7 @@
 # make smoke             two cells in under a minute: does everything work here?
 # make test              lint, format, types, import rules, tests (minutes, CPU)
 # make test-all          the same with the slow tests, and those for a GPU where there is one
+# make soak              kill a small sweep at 50 random instants, and see that nothing differs (half an hour)
 # make screenshots       MLflow's UI of sweeps/lr_grid as PNGs in sweeps/, with the system's Chromium
 # make clean             caches and builds; never sweeps/ or mlruns/
 
@@ -15,7 +16,7 @@ ARGS :=
 INSTALL = if uv --version >/dev/null 2>&1; then set -- uv pip install --python $(PYTHON); \
 	else set -- $(PYTHON) -m pip install --disable-pip-version-check; fi; "$$@"
 
-.PHONY: sweep smoke install test test-all screenshots checks clean
+.PHONY: sweep smoke install test test-all soak screenshots checks clean
 
 sweep: $(STAMP)
 	$(PYTHON) -m charsweep +sweep=lr_grid $(ARGS)
@@ -30,6 +31,9 @@ test: checks
 
 test-all: checks
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "" $(ARGS)
+
+soak: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(PYTHON) tests/faults/soak.py $(ARGS)
 
 screenshots: $(DEV_STAMP)
 	$(PYTHON) tests/browser.py --name lr_grid --screenshots sweeps $(ARGS)

@@ -1,13 +1,15 @@
 """`python -m charsweep [overrides]`: Hydra's words in, one action out.
 
 Exit codes: 0 done, 2 something a person can mend (one message, no traceback unless
-CHARSWEEP_DEBUG=1), 130 interrupted.
+CHARSWEEP_DEBUG=1), 130 or 143 stopped in order by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,9 +21,11 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 
 from charsweep.errors import CharsweepError, ConfigError
 from charsweep.redact import redacted
+from charsweep.stopping import Stopped, listening
 from charsweep.team import is_leader
 
 ALONE = ("ui", "caption", "check", "gc", "show", "why")  # actions that need no cell of any sweep
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # where nobody could say it better
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
                "--shell-completion", "-sc")  # fmt: skip
 
@@ -42,8 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = traceback.format_exc() if debug else f"{type(error).__name__}: {error}\n"
         sys.stderr.write(redacted(shown))
         return 2
+    except OSError as error:
+        if error.errno not in NO_ROOM or os.environ.get("CHARSWEEP_DEBUG") == "1":
+            raise
+        where = error.filename or "a file"
+        sys.stderr.write(
+            f"cannot write {where}: {error.strerror}; make room, or set root= to a folder that can "
+            "be written, and run the same command again\n"
+        )
+        return 2
+    except Stopped as stopped:
+        command = shlex.join(["python", "-m", "charsweep", *words])
+        sys.stderr.write(f"stopped by {stopped.name}; to go on, run it again:\n  {command}\n")
+        return stopped.code
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
         return 130
     return 0
 
@@ -53,8 +69,16 @@ def act(words: Sequence[str]) -> None:
     unknown = [word for word in words if word.startswith("-") and not _is_known(word)]
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option; see python -m charsweep --help")
-    if any(word.replace("'", "") in [f"action={one}" for one in ALONE] for word in words):
+    typed = {word.replace("'", "") for word in words}
+    action = next((one for one in ALONE if f"action={one}" in typed), None)
+    if action == "ui":  # which has its own way of ending
         return act_alone(words)
+    with listening():
+        return act_alone(words) if action else work(words)
+
+
+def work(words: Sequence[str]) -> None:
+    """Whatever is done with the cells of a sweep."""
     from charsweep.config import load_sweep
 
     sweep = load_sweep(words)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from charsweep.adapterfile import adapter_bytes
+from charsweep.errors import StoreError
 from charsweep.plan import Plan, is_stored
 from charsweep.plugins import resolve
 from charsweep.specs import ImageSetSpec, TrajectorySpec
@@ -108,7 +109,7 @@ class Speeds:
 
     def __init__(self, store: Store) -> None:
         self.path = store.folder / "speeds.json"
-        self.known: dict[str, float] = read_json(self.path) if self.path.exists() else {}
+        self.known = self._stored()
         self.measured = True
 
     def step(self, spec: TrajectorySpec) -> float:
@@ -146,8 +147,17 @@ class Speeds:
     def remember_call(self, spec: ImageSetSpec, seconds: float) -> None:
         self._remember(_call_name(spec), seconds)
 
+    def _stored(self) -> dict[str, float]:
+        stored = read_json(self.path) if self.path.exists() else {}
+        try:
+            return {str(name): float(number) for name, number in stored.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"{self.path} holds no speeds; delete that file: they are measured anew"
+            ) from error
+
     def _remember(self, name: str, seconds: float) -> None:
-        self.known[name] = seconds
+        self.known = {**self._stored(), name: seconds}  # others may have measured meanwhile
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, dict(sorted(self.known.items())))
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from charsweep.errors import StoreError
+from charsweep.keys import differences
 from charsweep.specs import (
     Cell,
     ImageSetSpec,
@@ -23,7 +25,8 @@ from charsweep.specs import (
     TrajectorySpec,
     examined,
 )
-from charsweep.store import Store
+from charsweep.store import Store, read_json
+from charsweep.versions import numerical_versions
 from charsweep.widths import company_of
 
 
@@ -195,17 +198,17 @@ def plan_training(cells: Sequence[Cell], store: Store, kept: tuple[int, ...] = (
     trajectory = cells[0].trajectory
     diverged_at = store.diverged_at(trajectory)
     steps = sorted({cell.step for cell in cells})
-    missing = [
-        step
-        for step in steps
-        if (diverged_at is None or step < diverged_at)
-        and not store.has_snapshot(SnapshotSpec(trajectory, step))
-    ]
+    alive = [step for step in steps if diverged_at is None or step < diverged_at]
+    there = [step for step in alive if store.has_snapshot(SnapshotSpec(trajectory, step))]
+    missing = [step for step in alive if step not in there]
     stored = store.resume_step(trajectory)
+    store.check_losses(trajectory, max([stored, *there]))
     # A snapshot cannot be trained on from, and the stored state is the trajectory's last: what lies
     # before it is trained again from the start, what lies behind it goes on.
     before = tuple(step for step in missing if step <= stored)
     behind = tuple(step for step in missing if step > stored)
+    if behind and stored:
+        _check_versions(store, trajectory, stored)
     if behind:
         behind = tuple(sorted({*behind, *(step for step in kept if stored < step < behind[-1])}))
     pieces = [Piece(start, steps) for start, steps in ((0, before), (stored, behind)) if steps]
@@ -221,6 +224,18 @@ def plan_training(cells: Sequence[Cell], store: Store, kept: tuple[int, ...] = (
         cells=tuple(cells),
         kept=kept,
     )
+
+
+def _check_versions(store: Store, trajectory: TrajectorySpec, step: int) -> None:
+    """StoreError where a trajectory would go on under other versions than it was begun with."""
+    folder = store.resume(trajectory, step)
+    then = read_json(folder / "resume.json").get("versions", {})
+    if changed := "; ".join(differences(then, numerical_versions())):
+        raise StoreError(
+            f"{folder} was written with other versions than are installed now ({changed}), and a "
+            "trajectory of two could not be repeated; install the former ones again, or delete "
+            "that folder: the trajectory is trained anew then"
+        )
 
 
 def _scoring(cell: Cell, images: ImageSetSpec, store: Store) -> Scoring:

@@ -26,6 +26,8 @@ def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str,
         "command": sweep.command,
         "started": now(),
         "finished": None,
+        "stopped": None,  # when, and how much was finished, if it was not whole
+        "reported": None,  # the time of `finished` that the report is of
         "axes": _plain(sweep.axes),
         "fixed": _fixed(sweep.axes, sweep.examples),
         "parts": {part.name: _part(part) for part in sweep.parts},

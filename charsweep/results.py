@@ -68,6 +68,7 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     if finished and cell.reference is not None:
         untaught = scores_of(cell, cell.reference, store)
     folder = store.images(cell.images)
+    images = read_json(folder / "images.json", "seconds") if finished else {}
     snapshot = store.snapshot(cell.images.snapshot)
     return CellResult(
         cell=cell.key,
@@ -82,10 +83,10 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
         error=error,
         scores=scores,
         gains={name: _minus(value, untaught.get(name)) for name, value in scores.items()},
-        size_mb=read_json(snapshot / "snapshot.json")["bytes"] / 1e6 if finished else None,
+        size_mb=read_json(snapshot / "snapshot.json", "bytes")["bytes"] / 1e6 if finished else None,
         train_seconds=round(seconds, 3) if rows else None,
         paid_seconds=paid,
-        sample_seconds=read_json(folder / "images.json")["seconds"] if finished else None,
+        sample_seconds=images.get("seconds"),
         seconds_per_step=round(seconds / len(rows), 5) if rows else None,
         peak_memory_mb=max((run["peak_memory_mb"] for run in runs), default=None),
     )
@@ -98,7 +99,7 @@ def _minus(one: float | None, other: float | None) -> float | None:
 def _runs(trajectory: Path) -> list[dict[str, Any]]:
     """What provenance.json says of the commands that trained it."""
     path = trajectory / "provenance.json"
-    runs: list[dict[str, Any]] = read_json(path)["runs"] if path.exists() else []
+    runs: list[dict[str, Any]] = read_json(path, "runs")["runs"] if path.exists() else []
     return runs
 
 

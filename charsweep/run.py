@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Generator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from charsweep.energy import Energy, Meter, energy_of
 from charsweep.engine.stored import StoredEngine
 from charsweep.errors import ConfigError, StoreError
 from charsweep.hardware import find_card
+from charsweep.locks import locked
 from charsweep.measured import Known
 from charsweep.plan import Plan, plan_work
 from charsweep.progress import View, out
@@ -22,11 +23,13 @@ from charsweep.record import in_order, known_record, new_record, now, references
 from charsweep.report import write_report, write_report_together
 from charsweep.results import CellResult, json_line, read_results, write_results
 from charsweep.search import check
-from charsweep.store import Store, unwritable, write_json
+from charsweep.stopping import Stopped, held
+from charsweep.stopping import check as check_stop
+from charsweep.store import Store, clear_abandoned, unwritable, write_json
 from charsweep.study import Study, open_study
 from charsweep.team import Team, join_team
-from charsweep.track import Tracker, fetch, read_runs, rebuild, start
-from charsweep.trials import hold
+from charsweep.track import Tracker, fetch, is_delivered, read_runs, rebuild, start
+from charsweep.trials import explained, hold
 
 
 class Engine(Protocol):
@@ -34,7 +37,7 @@ class Engine(Protocol):
 
     @property
     def environment(self) -> Mapping[str, Any]: ...
-    def execute(self, plan: Plan) -> Iterator[CellResult]: ...
+    def execute(self, plan: Plan) -> Generator[CellResult, None, None]: ...
     def among_references(self) -> Mapping[str, float]: ...
 
 
@@ -47,10 +50,10 @@ def run(sweep: Sweep) -> Path:
     team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
-        store.clear_abandoned()
+        clear_abandoned(store.folder)
     except OSError as error:
         raise unwritable(store.folder, error) from error
-    with hold(sweep):
+    with hold(sweep), explained(sweep):
         page = Run(sweep, store, team).run()
     team.hear(None)  # to those who train along: that was all
     say_where(sweep, page)
@@ -63,7 +66,12 @@ def follow(sweep: Sweep) -> None:
 
     team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     with View() as view:
-        LocalEngine(sweep, Store(sweep.root), view, team).follow()
+        try:
+            with held():  # a signal reaches all; the one that leads says when to stop
+                LocalEngine(sweep, Store(sweep.root), view, team).follow()
+        except RuntimeError:  # it has left us
+            check_stop()
+            raise
 
 
 class Run:
@@ -86,29 +94,50 @@ class Run:
         was_finished = self._is_finished()
         runtime = self.sweep.settings.runtime
         if not was_finished:  # before tracking starts, which reads it
-            record = {**self.record, "environment": self.known.get("environment", {})}
-            write_json(self.sweep.folder / "sweep.json", record)
+            self.record |= {n: self.known[n] for n in ("environment", "energy") if n in self.known}
+            write_json(self.sweep.folder / "sweep.json", self.record)
+            self._write_results()  # whole lines to append to
         tracker = None if was_finished else start_tracking(self.sweep, self.store)
         with View() as view, Meter(runtime.country) if runtime.energy else nullcontext() as meter:
             try:
                 for cells in self.study.batches():
                     plan = plan_work(cells, self.store, self.sweep.truth, self.study.kept)
                     expect(view, plan)
-                    for result in self._engine(plan, view).execute(plan):
-                        done = self._add(result, meter.read() if meter else None)
-                        self.study.tell(done)
-                        view.cell(done, list(self.sweep.axes))
+                    with closing(self._engine(plan, view).execute(plan)) as results:
+                        for result in results:
+                            done = self._add(result, meter.read() if meter else None)
+                            self.study.tell(done)
+                            view.cell(done, list(self.sweep.axes))
                 self._finish(meter.read() if meter else None)
                 page = self.sweep.folder / "report" / "index.html"
                 if not (was_finished and self.results == self.earlier and page.exists()):
                     page = write_report(self.sweep.folder, self.store.folder)
-            except BaseException:
+                    self._note_report()
+                if tracker:  # which logs the report too
+                    wait_for_tracking(tracker, view, self.study, self.sweep)
+            except BaseException as error:
+                if isinstance(error, Stopped):
+                    view.say(self._leave(meter.read() if meter else None))
                 if tracker:
                     tracker.close()
                 raise
-            if tracker:  # which logs the report too
-                wait_for_tracking(tracker, view, self.study, self.sweep)
         return page
+
+    def _leave(self, energy: Energy | None) -> str:
+        """Write down what a stopped command leaves undone, for the study and MLflow to show."""
+        asked = len(self.sweep.cells) or self.sweep.settings.search.trials
+        keys = {cell.key for cell in self.sweep.cells} or self.results.keys()
+        ended = [one for key, one in self.results.items() if key in keys and one.state != "failed"]
+        done = len(ended)
+        if not (self._is_finished() or self.record["finished"]):
+            self.record["stopped"] = {"at": now(), "finished": done, "asked": asked}
+            if energy:
+                self.record["energy"] = energy_record(
+                    energy, self.results, self.earlier, self.known
+                )
+            write_json(self.sweep.folder / "sweep.json", self.record)
+        self.study.trials.note_unfinished()
+        return f"{done} of {asked} cells are finished; what is begun goes on from here"
 
     def _engine(self, plan: Plan, view: View) -> Engine:
         """This process; or, with nothing left to do, one that only looks (and needs no torch)."""
@@ -123,8 +152,16 @@ class Run:
         self.record["plan"] = cost.total(self.plans)
         write_json(self.sweep.folder / "plan.json", self.record["plan"])
         write_json(self.sweep.folder / "sweep.json", self.record)
-        write_results(self.sweep.folder / "cells.jsonl", list(self.results.values()))
+        self._write_results()
         return self.engine
+
+    def _note_report(self) -> None:
+        """From now on, an earlier report is not taken for this one."""
+        self.record["reported"] = self.record["finished"]
+        write_json(self.sweep.folder / "sweep.json", self.record)
+
+    def _write_results(self) -> None:
+        write_results(self.sweep.folder / "cells.jsonl", in_order(self.sweep, self.results))
 
     def _add(self, result: CellResult, energy: Energy | None) -> CellResult:
         """Put a result into the books: its trial, and what it cost here over all commands."""
@@ -147,8 +184,8 @@ class Run:
         same = all(known.get(name) == self.record[name] for name in ("axes", "fixed", "settings"))
         keys = {cell.key for cell in self.sweep.cells} or self.results.keys()
         tracking = self.sweep.settings.runtime.tracking
-        tracked = not tracking or keys <= read_runs(self.sweep.folder).keys()
-        return bool(same and tracked and known.get("finished"))
+        tracked = not tracking or is_delivered(self.sweep.folder, keys)
+        return bool(same and tracked and known.get("finished") and known.get("reported"))
 
     def _finish(self, energy: Energy | None) -> None:
         """Write the whole record, and the cells in order."""
@@ -162,13 +199,16 @@ class Run:
         }
         if self.engine is None:  # nothing was left to do: how it was done stands in the old one
             record |= {
-                n: known[n] for n in ("environment", "plan", "started", "energy") if n in known
+                name: known[name]
+                for name in ("environment", "plan", "started", "energy", "reported")
+                if name in known
             }
         elif energy:
             cost.Speeds(self.store).remember_watts(energy.watts)
             record["energy"] = energy_record(energy, self.results, self.earlier, known)
         write_json(self.sweep.folder / "sweep.json", record)
-        write_results(self.sweep.folder / "cells.jsonl", in_order(self.sweep, self.results))
+        self._write_results()
+        self.study.trials.note_unfinished()
 
 
 def energy_alone(
@@ -295,7 +335,13 @@ def measure_widths(sweep: Sweep) -> None:
     """Find out how wide packs should be, where that is left to measurement."""
     from charsweep.engine import probe
 
-    probe.measure_widths(sweep, out)
+    folder = Store(sweep.root).folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".widths.lock", "the width of packs"):
+            probe.measure_widths(sweep, out)
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 # -- other actions ---------------------------------------------------------------------------------

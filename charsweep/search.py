@@ -156,6 +156,7 @@ class Search:
         """
         assert self.search.trials is not None
         assert self.search.at_once is not None
+        self.trials.wait_for_file()
         asked = sum(set(trial.params) == set(self.space) for trial in self.trials.all())
         begun = asked % self.search.at_once
         if begun == 0 and self._running():

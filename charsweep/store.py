@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import json
 import os
 import shutil
@@ -20,9 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from charsweep.checksums import with_checksums
 from charsweep.errors import StoreError
 from charsweep.keys import canonical, differences
+from charsweep.locks import locked
 from charsweep.specs import ImageSetSpec, ScoreSpec, SnapshotSpec, Source, TrajectorySpec
 
 LOSS_COLUMNS = ("step", "loss", "lr", "grad_norm", "seconds")
@@ -86,15 +88,18 @@ class Store:
         )
 
     def has_images(self, spec: ImageSetSpec) -> bool:
-        return _matches(self.images(spec) / "images.json", spec)
+        """Not without the snapshot in whose folder they lie: it is made anew whole."""
+        there = self.has_snapshot(spec.snapshot)
+        return there and _matches(self.images(spec) / "images.json", spec)
 
     def has_score(self, spec: ScoreSpec) -> bool:
         return _matches(self.score(spec), spec)
 
     def resume_step(self, spec: TrajectorySpec) -> int:
         """The last step whose resume state is whole; 0 if there is none."""
-        states = sorted((self.source(spec) / "resume").glob("step-*/resume.json"))
-        return int(states[-1].parent.name.removeprefix("step-")) if states else 0
+        states = (self.source(spec) / "resume").glob("step-*/resume.json")
+        whole = [path.parent.name for path in states if not cut_short(path, read_json(path))]
+        return max((int(name.removeprefix("step-")) for name in whole), default=0)
 
     def last_snapshot(self, spec: TrajectorySpec) -> int:
         """The last step that has a snapshot; 0 if none has."""
@@ -107,7 +112,7 @@ class Store:
     def diverged_at(self, spec: TrajectorySpec) -> int | None:
         """The step at which the loss was first not finite, if that has happened."""
         path = self.source(spec) / "diverged.json"
-        return int(read_json(path)["step"]) if path.exists() else None
+        return int(read_json(path, "step")["step"]) if path.exists() else None
 
     def mark_diverged(self, spec: TrajectorySpec, step: int) -> None:
         """Record that nothing finite comes from `step` on; an earlier mark stands."""
@@ -118,6 +123,16 @@ class Store:
     def losses(self, spec: TrajectorySpec) -> list[LossRow]:
         path = self.source(spec) / "loss.csv"
         return read_losses(path) if path.exists() else []
+
+    def check_losses(self, spec: TrajectorySpec, step: int) -> None:
+        """StoreError unless loss.csv has a line for every step up to this one."""
+        path = self.source(spec) / "loss.csv"
+        rows = path.read_bytes().count(b"\n") - 1 if path.exists() else 0
+        if rows < step:
+            raise StoreError(
+                f"{path} has {max(rows, 0)} of {step} steps; put it back from a copy, or delete "
+                f"{path.parent}: that trajectory is trained again then"
+            )
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -141,15 +156,8 @@ class Store:
         write_json(path, with_checksums({**values, **_manifest(spec, spec.key)}))
 
     def read_score(self, spec: ScoreSpec) -> dict[str, Any]:
-        stored: dict[str, Any] = read_json(self.score(spec))
+        stored: dict[str, Any] = read_json(self.score(spec), "value")
         return stored
-
-    def clear_abandoned(self) -> None:
-        """Drop what killed processes left half-written beside the sources, whose locks are none."""
-        for path in self.folder.glob(".*.tmp"):
-            pid = path.name.split(".")[-2]
-            if pid.isdigit() and not _is_alive(int(pid)):
-                path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self, spec: Source, *, wait: bool = True) -> Iterator[bool]:
@@ -161,18 +169,10 @@ class Store:
         folder = self.source(spec)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / ".lock").open("w") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    yield False
-                    return
-                for path in sorted(folder.rglob(".*.tmp"), reverse=True):
-                    if path.is_dir():
-                        shutil.rmtree(path)
-                    else:
-                        path.unlink(missing_ok=True)
-                yield True
+            with locked(folder / ".lock", folder.name, wait=wait) as ours:
+                if ours:
+                    clear_half_written(folder)
+                yield ours
         except OSError as error:
             raise unwritable(folder, error) from error
 
@@ -198,7 +198,7 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -208,12 +208,37 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+def clear_abandoned(folder: Path) -> None:
+    """Drop what killed processes left half-written in a folder that others may write to."""
+    for path in folder.glob(".*.tmp*"):
+        if is_abandoned(path):
+            path.unlink(missing_ok=True)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether the process that a temporary name (`.name.PID.tmp`) belongs to has ended."""
+    pid = path.name.split(".")[-2]
+    return pid.isdigit() and not is_alive(int(pid))
+
+
+def clear_half_written(folder: Path) -> None:
+    """Drop what killed processes left half-written in a folder that nobody else works in."""
+    for path in sorted(folder.rglob(".*.tmp"), reverse=True):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 # -- files: temporary name, rename, manifest last --------------------------------------------------
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, manifest: str, content: Any) -> Iterator[Path]:
-    """Fill a temporary folder; it becomes `path`, manifest last, when the block ends well."""
+def new_folder(path: Path, manifest: str, content: Mapping[str, Any]) -> Iterator[Path]:
+    """Fill a temporary folder; it becomes `path`, manifest last, when the block ends well.
+
+    The manifest gets the files' sizes in bytes, so that a file that was cut short is noticed.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -221,12 +246,33 @@ def new_folder(path: Path, manifest: str, content: Any) -> Iterator[Path]:
         yield temporary
         if path.exists():  # left behind without a manifest by an interrupted run
             shutil.rmtree(path)
-        write_json(temporary / manifest, with_checksums(content, temporary))
+        whole = {**content, "sizes": _sizes_on_disk(temporary)}
+        write_json(temporary / manifest, with_checksums(whole, temporary))
         temporary.rename(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sizes_on_disk(folder: Path) -> dict[str, int]:
+    """Sizes of a folder's files, once they would outlast a power failure."""
+    sizes = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return sizes
+
+
+def cut_short(path: Path, manifest: Mapping[str, Any]) -> str | None:
+    """The first file beside the manifest at `path` that has not the size it was written with."""
+    for name, size in manifest.get("sizes", {}).items():
+        file = path.parent / name
+        found = file.stat().st_size if file.is_file() else 0
+        if found != size:
+            return f"{file} has {found:,} bytes and was written with {size:,}"
+    return None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -247,20 +293,25 @@ def write_text(path: Path, text: str) -> None:
         raise unwritable(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> StoreError:
+def unwritable(path: Path, error: OSError | SafetensorError) -> StoreError:
+    reason = getattr(error, "strerror", None) or error
     return StoreError(
-        f"cannot write {path}: {error.strerror or error}; free space or set root= to a folder "
+        f"cannot write {path}: {reason}; free space or set root= to a folder "
         "that can be written, then run the same command again"
     )
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *fields: str) -> Any:
+    """What a JSON file says; StoreError where it cannot be read, or lacks one of the fields."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if lacking := [name for name in fields if name not in content]:
+            raise ValueError(f"it says nothing of {', '.join(lacking)}")
+    except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"cannot read {path}: {error}; delete that file and run the same command again"
         ) from error
+    return content
 
 
 def image_manifest(spec: ImageSetSpec, seconds: float) -> dict[str, Any]:
@@ -281,16 +332,23 @@ def image_manifest(spec: ImageSetSpec, seconds: float) -> dict[str, Any]:
 
 def read_losses(path: Path) -> list[LossRow]:
     """Rows of a `loss.csv`; a last line torn by a killed process is left out."""
-    with path.open(encoding="utf-8", newline="") as file:
-        columns, *rows = csv.reader(file)
-    names, first = columns[len(LOSS_COLUMNS) :], len(LOSS_COLUMNS)
-    losses = []
-    for row in rows:
-        if len(row) == len(columns):
-            step, loss, lr, norm, seconds = int(row[0]), *map(float, row[1:first])
-            parts = dict(zip(names, map(float, row[first:]), strict=True))
-            losses.append(LossRow(step, loss, lr, norm, seconds, parts))
-    return losses
+    try:
+        *whole, _ = path.read_text(encoding="utf-8").split("\n")  # the last is empty, or torn
+        columns, *rows = csv.reader(whole)
+        if tuple(columns[: len(LOSS_COLUMNS)]) != LOSS_COLUMNS:
+            raise ValueError(f"its first line is not {','.join(LOSS_COLUMNS)}")
+        return [_loss_row(row, columns) for row in rows]
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"cannot read {path}: {error}; put it back from a copy, or delete {path.parent}: that "
+            "trajectory is trained again then"
+        ) from error
+
+
+def _loss_row(row: Sequence[str], columns: Sequence[str]) -> LossRow:
+    step, loss, lr, norm, seconds, *rest = row
+    parts = dict(zip(columns[len(LOSS_COLUMNS) :], map(float, rest), strict=True))
+    return LossRow(int(step), float(loss), float(lr), float(norm), float(seconds), parts)
 
 
 def write_losses(path: Path, rows: Sequence[LossRow], parts: Sequence[str] = ()) -> None:
@@ -309,7 +367,8 @@ def _manifest(spec: Any, key: str) -> dict[str, Any]:
 
 
 def _matches(path: Path, spec: Any) -> bool:
-    """Whether the manifest is there; StoreError if it is there and says something else."""
+    """Whether the manifest is there; StoreError if it says something else than asked for, or than
+    what lies beside it."""
     if not path.exists():
         return False
     manifest = read_json(path)
@@ -322,4 +381,6 @@ def _matches(path: Path, spec: Any) -> bool:
             f"{path} holds another result than its name says ({fields}); "
             f"delete {path.parent} and run the same command again"
         )
+    if torn := cut_short(path, manifest):
+        raise StoreError(f"{torn}; delete {path.parent} and run the same command again")
     return True

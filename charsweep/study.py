@@ -6,7 +6,7 @@ that a killed process left RUNNING is simply gone on with, so no cell ever has t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import optuna
@@ -60,6 +60,7 @@ class Grid:
     def batches(self) -> Iterator[tuple[Cell, ...]]:
         cells = {cell.key: cell for cell in self.sweep.cells}
         study = self.trials.study
+        self.trials.wait_for_file()
         self._order = list(cells)
         known = self.trials.by_cell()
         new = [key for key in cells if key not in known or _may_be_tried_again(known[key])]
@@ -69,14 +70,12 @@ class Grid:
         spans = spans_of([cell.values for cell in self.sweep.cells])
         for _ in range(len(new) + len(waiting)):
             trial = study.ask()
-            cell = cells.get(trial.user_attrs.get("cell", ""))
-            if cell is None:  # enqueued by an earlier command that asked for more
+            if trial.user_attrs.get("cell") not in cells:  # an earlier command asked for more
                 study.tell(trial, state=TrialState.FAIL)
-                continue
-            for name in cell.values:
-                self._suggest(trial, name, spans[name])
-            trial.set_user_attr("trajectory", cell.trajectory.key)
         self._known = self.trials.by_cell()
+        for key, cell in cells.items():
+            if "trajectory" not in self._known[key].user_attrs:  # asked just now, or torn then
+                self._describe(self.trials.open(self._known[key]), cell, spans)
         yield self.sweep.cells
 
     def number(self, result: CellResult) -> int:
@@ -89,6 +88,14 @@ class Grid:
             key = self._order.pop(0)
             if not self._known[key].state.is_finished():
                 self.trials.tell(self._known[key], self._waiting.pop(key))
+
+    def _describe(
+        self, trial: optuna.Trial, cell: Cell, spans: Mapping[str, tuple[Any, ...]]
+    ) -> None:
+        """Give the trial its cell's parameters; that of its trajectory is the last word."""
+        for name in cell.values:
+            self._suggest(trial, name, spans[name])
+        trial.set_user_attr("trajectory", cell.trajectory.key)
 
     def _suggest(self, trial: optuna.Trial, name: str, values: tuple[Any, ...]) -> None:
         """Read an enqueued parameter; numbers as ranges, which a later grid may widen."""

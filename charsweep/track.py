@@ -10,6 +10,10 @@ Rejected: logging from the training loop (importing MLflow takes 4 s, and 1,400 
 losses each are minutes of SQLite) and MLflow's asynchronous logging (it does not batch, and what it
 had not written dies with the process).
 
+MLflow may go away meanwhile and come back: the sweep does not wait for it, the process tries again
+until the sweep has ended, and what is still missing then is delivered by the next command, or by
+the line above. Nothing has to be kept for that: the store is the buffer, `runs.json` the receipt.
+
 The two talk through a pipe: a byte means that no more cells will come, its closing that the
 parent is gone. So a parent that is killed, even by `kill -9`, stops its tracker after the cell at
 hand, and the next run goes on from there.
@@ -25,15 +29,19 @@ import os
 import select
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from charsweep.errors import CharsweepError, TrackingError
 from charsweep.redact import redacted
-from charsweep.store import read_json
-from charsweep.tracking.place import AGAIN, hush, public, reach, tracking_uri
+from charsweep.store import read_json, unwritable
+from charsweep.tracking.place import AGAIN, UnreachableError, hush, public, reach, tracking_uri
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between two tries to reach MLflow
+LAST_PATIENCE = 30.0  # seconds: how long a sweep that has ended waits for one that went away
 
 
 def start(
@@ -43,7 +51,12 @@ def start(
     sweep_folder, store_folder = sweep_folder.resolve(), store_folder.resolve()
     uri = tracking_uri(sweep_folder.parent.parent, uri)
     command = [sys.executable, "-m", "charsweep.track", "--follow", f"--nice={niceness}"]
-    with (sweep_folder / "tracking.log").open("wb") as log:
+    path = sweep_folder / "tracking.log"
+    try:
+        log = path.open("wb")
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with log:
         process = subprocess.Popen(
             [*command, str(sweep_folder), str(store_folder)],
             stdin=subprocess.PIPE,
@@ -151,7 +164,17 @@ def fetch(
 def read_runs(sweep_folder: Path) -> dict[str, str]:
     """Cell key -> MLflow run id, of the cells that MLflow has completely."""
     path = sweep_folder / "runs.json"
-    return dict(read_json(path)["cells"]) if path.exists() else {}
+    return dict(read_json(path, "cells")["cells"]) if path.exists() else {}
+
+
+def is_delivered(sweep_folder: Path, cells: Collection[str]) -> bool:
+    """Whether MLflow has all of these cells, and what the sweep ended with."""
+    path = sweep_folder / "runs.json"
+    if not path.exists():
+        return False
+    runs = read_json(path, "cells", "status")
+    whole: bool = runs["status"] == "FINISHED"
+    return whole and set(cells) <= runs["cells"].keys()
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -181,7 +204,9 @@ class Parent:
 
     def listen(self, seconds: float) -> bool:
         """Wait for news, at most that long; whether somebody still waits for us."""
-        if self._listening and select.select([0], [], [], seconds)[0]:
+        if not self._listening:
+            time.sleep(seconds)
+        elif select.select([0], [], [], seconds)[0]:
             heard = os.read(0, 64)
             self.ended |= bool(heard)
             self.gone |= not heard
@@ -203,11 +228,40 @@ def only_one(sweep_folder: Path, parent: Parent) -> Iterator[None]:
         yield
 
 
+def deliver(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:
+    """Do as `follow` says, and begin again when MLflow has gone away in the course of it.
+
+    What it lacks then is known: the runs that are not whole, and the cells that have none. So
+    nothing is kept in memory, nothing is lost, and nothing is logged twice.
+    """
+    wait, until = FIRST_WAIT, None
+    while True:
+        try:
+            return follow(sweep_folder, store_folder, parent)
+        except Exception as error:
+            if parent.gone or not _passes(error):
+                raise
+            if parent.ended:
+                until = until or time.monotonic() + LAST_PATIENCE
+                if time.monotonic() > until or not read_runs(sweep_folder):
+                    raise
+            print(_explained(error, os.environ["MLFLOW_TRACKING_URI"]), file=sys.stderr, flush=True)
+        parent.listen(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it may be otherwise in a while: a server, a network, a database that is held."""
+    return isinstance(error, UnreachableError) or _is_outside(error)
+
+
 def follow(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:
     """Log each finished cell that MLflow does not have, until the parent has no more."""
     reach(os.environ["MLFLOW_TRACKING_URI"])
     from charsweep.tracking.runs import Experiment  # imports MLflow: seconds
 
+    if not parent.listen(0):
+        return None
     experiment = Experiment(sweep_folder, store_folder, os.environ["MLFLOW_TRACKING_URI"])
     seen: set[bytes] = set()
     while parent.listen(0):
@@ -243,7 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.nice(given.nice)
         with only_one(sweep_folder, parent):
             if not parent.gone:
-                follow(sweep_folder, store_folder, parent)
+                deliver(sweep_folder, store_folder, parent)
     except Exception as error:
         if not isinstance(error, CharsweepError):
             error = _explained(error, os.environ["MLFLOW_TRACKING_URI"])
@@ -252,12 +306,18 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _is_outside(error: Exception) -> bool:
+    """Whether it comes from MLflow, its database or the network, and is no bug of ours."""
+    return isinstance(error, OSError) or type(error).__module__.startswith(
+        ("mlflow", "sqlalchemy", "requests", "urllib3")
+    )
+
+
 def _explained(error: Exception, uri: str) -> TrackingError:
     """One line that says where, what and what to do; before it the traceback of a bug of ours."""
-    outside = isinstance(error, OSError) or type(error).__module__.startswith(
-        ("mlflow", "sqlalchemy")
-    )
-    if not outside or os.environ.get("CHARSWEEP_DEBUG"):
+    if isinstance(error, TrackingError):
+        return error
+    if not _is_outside(error) or os.environ.get("CHARSWEEP_DEBUG"):
         sys.stderr.write(redacted(traceback.format_exc()))
     what = (str(error).strip().splitlines() or [""])[0][:300] or type(error).__name__
     return TrackingError(

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ from charsweep.plugins import resolve
 from charsweep.specs import SnapshotSpec, TrajectorySpec
 from charsweep.store import LossRow, Store, loss_line, new_folder, write_losses
 from charsweep.team import ALONE, Team
+from charsweep.versions import numerical_versions
 
 FETCH_SECONDS = 0.5  # how long steps are queued before their losses are fetched
 FETCH_STEPS = 10  # the same for several processes, whose blocks must end at the same step
@@ -98,12 +99,13 @@ def train(
     resume_seconds: float,
     team: Team = ALONE,
     fetch_seconds: float = FETCH_SECONDS,
-) -> Iterator[list[Trained]]:
+) -> Generator[list[Trained], None, None]:
     """Train each training's pieces, yielding after each block of steps what they did for whom.
 
     Trials enter free slots in the order of `trainings`, which may answer None for "nothing yet". A
     loss or gradient that is not finite ends a trajectory as diverged, which is a result. Resume
-    states are written after the last step of a piece and about every `resume_seconds`.
+    states are written after the last step of a piece, about every `resume_seconds`, and when the
+    generator is closed while trials are running.
     """
     trials: list[Trial | None] = [None] * students.width
     try:
@@ -145,6 +147,11 @@ def train(
                     for row in rows
                 ]
             yield done
+    except GeneratorExit:  # left between two blocks: from here it goes on another time
+        for cut_off in trials:
+            if cut_off:
+                cut_off.save()
+        raise
     finally:
         for left in trials:
             if left:
@@ -275,8 +282,12 @@ class Trial:
             return
         if self.is_due:
             save_snapshot(SnapshotSpec(self.spec, self.step), self.students, self.slot, self.store)
-        is_old = time.monotonic() - self.saved > resume_seconds
-        if self.step > self.stored and (self.is_done or is_old):
+        if self.is_done or time.monotonic() - self.saved > resume_seconds:
+            self.save()
+
+    def save(self) -> None:
+        """Write the resume state of the step at hand, unless one of a later step is there."""
+        if self.file and self.step > self.stored:
             self.file.flush()
             kept = self.students.kept(self.slot)
             save_state(self.store, self.spec, self.step, kept, self.optimizer, self.scaler)
@@ -342,7 +353,8 @@ def save_state(
         numbers["scaler"] = scaler.state_dict()
     for place, value in leaves(state["state"], "optimizer"):
         (tensors if isinstance(value, Tensor) else numbers)[place] = value
-    with new_folder(store.resume(spec, step), "resume.json", {"step": step}) as folder:
+    manifest = {"step": step, "versions": numerical_versions()}
+    with new_folder(store.resume(spec, step), "resume.json", manifest) as folder:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(contiguous, folder / "state.safetensors")
         (folder / "numbers.json").write_text(json.dumps(numbers), encoding="utf-8")

@@ -1,28 +1,34 @@
 """An Optuna study on disk: its trials by number and by cell, told, noted and weighed.
 
-A trial is tied to its cell by the user attribute `cell`. One process at a time holds a study (file
-lock).
+A trial is tied to its cell by the user attribute `cell`. One process at a time holds a study; the
+others wait.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
+import os
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from charsweep.config import Sweep
-from charsweep.errors import ConfigError, TrackingError
+from charsweep.database import check_whole, unusable, wait_until_free
+from charsweep.errors import ConfigError
 from charsweep.keys import canonical, differences
+from charsweep.locks import locked
 from charsweep.results import CellResult
+from charsweep.store import clear_abandoned, unwritable
 
 STATES = {
     "finished": TrialState.COMPLETE,
@@ -34,17 +40,40 @@ LEAST_FOR_IMPORTANCE = 4  # finished trials; fewer say nothing about parameters
 
 @contextlib.contextmanager
 def hold(sweep: Sweep) -> Iterator[None]:
-    """Keep other processes away from this sweep's folder."""
-    sweep.folder.mkdir(parents=True, exist_ok=True)
-    with (sweep.folder / ".lock").open("w") as file:
+    """Keep other processes away from this sweep's folder; wait for one that is there already."""
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"sweep {sweep.name} is already running in {sweep.folder}; wait for it, or give "
-                "this one another name with name=NAME"
-            ) from error
+            sweep.folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(sweep.folder / ".lock", f"sweep {sweep.name}"))
+            clear_abandoned(sweep.folder)
+        except OSError as error:
+            raise unwritable(sweep.folder, error) from error
         yield
+
+
+@contextlib.contextmanager
+def explained(sweep: Sweep) -> Iterator[None]:
+    """TrackingError for what SQLite cannot do in the block: a full disk, a lock that stays."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        reason = error.__cause__ or error
+        raise unusable(sweep.folder / "study.db", str(reason)) from error
+
+
+def open_storage(path: Path) -> RDBStorage:
+    """Optuna's storage in a SQLite file; TrackingError for a torn one.
+
+    A new one is made under a temporary name: a process that is killed meanwhile would leave a file
+    that Optuna can neither use nor mend.
+    """
+    if not path.exists():
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        RDBStorage(f"sqlite:///{temporary}").engine.dispose()
+        temporary.rename(path)
+    wait_until_free(path)
+    check_whole(path)
+    return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
 
 
 class Trials:
@@ -56,26 +85,23 @@ class Trials:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep = sweep
         self.objectives = sweep.settings.objectives
-        path = sweep.folder / "study.db"
+        self.path = sweep.folder / "study.db"
         try:
-            storage = RDBStorage(
-                f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}
-            )
             self.study = optuna.create_study(
-                storage=storage,
+                storage=open_storage(self.path),
                 study_name=sweep.name,
                 directions=list(self.objectives.values()),
                 sampler=sampler,
                 pruner=pruner,
                 load_if_exists=True,
             )
-        except Exception as error:  # SQLAlchemy's and SQLite's many kinds
-            reason = str(error).splitlines()[0]
-            raise TrackingError(
-                f"cannot open the study {path}: {reason}; move the file away and run the same "
-                "command again: finished work is in the store"
-            ) from error
+        except (RuntimeError, ValueError) as error:  # another Optuna's file, or another study's
+            raise unusable(self.path, str(error)) from error
         self._check_meaning()
+
+    def wait_for_file(self) -> None:
+        """Wait for whoever else has locked the study's file; before much is asked or told."""
+        wait_until_free(self.path)
 
     def _check_meaning(self) -> None:
         """A study goes on only if what its numbers mean has not changed."""
@@ -104,6 +130,7 @@ class Trials:
 
     def tell(self, trial: FrozenTrial, result: CellResult) -> None:
         """End a trial with the result of its cell."""
+        self.wait_for_file()
         state = STATES[result.state]
         values = [result.scores.get(name) for name in self.objectives]
         if state == TrialState.COMPLETE and None in values:
@@ -117,8 +144,17 @@ class Trials:
         else:
             self.study.tell(trial.number, state=state)
 
+    def note_unfinished(self) -> int:
+        """Write on the study which trials are begun and not ended; how many there are."""
+        open_ones = (TrialState.RUNNING, TrialState.WAITING)
+        unfinished = [trial.number for trial in self.all() if trial.state in open_ones]
+        if unfinished != self.study.user_attrs.get("unfinished", []):
+            self.study.set_user_attr("unfinished", unfinished)
+        return len(unfinished)
+
     def link_runs(self, runs: Mapping[str, str]) -> None:
         """Write each trial's MLflow run on the study: a trial that was told takes no more words."""
+        self.wait_for_file()
         linked = {
             str(trial.number): runs[key] for key, trial in self.by_cell().items() if key in runs
         }

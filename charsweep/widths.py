@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from charsweep.errors import StoreError
 from charsweep.plugins import resolve
 from charsweep.settings import Settings
 from charsweep.specs import Cell, TrajectorySpec
@@ -58,9 +59,13 @@ def name_of(spec: TrajectorySpec) -> str:
 
 def known_widths(store: Store) -> dict[str, int]:
     path = store.folder / "widths.json"
-    return (
-        {name: entry["width"] for name, entry in read_json(path).items()} if path.exists() else {}
-    )
+    entries = read_json(path) if path.exists() else {}
+    try:
+        return {name: int(entry["width"]) for name, entry in entries.items()}
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
+        raise StoreError(
+            f"{path} holds no widths; delete that file: they are measured anew"
+        ) from error
 
 
 def remember_width(spec: TrajectorySpec, entry: dict[str, Any], store: Store) -> None:

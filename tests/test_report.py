@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import html
 import itertools
-import os
 import re
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -279,13 +279,14 @@ def test_a_full_disk_is_said(lr_grid: FakeSweep, monkeypatch: pytest.MonkeyPatch
 
 
 def test_leftovers_of_a_kill_are_removed(lr_grid: FakeSweep) -> None:
-    old, fresh = lr_grid.folder / ".report-old", lr_grid.folder / ".report-fresh"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    old, other = lr_grid.folder / f".report-{dead.pid}-x", lr_grid.folder / ".report-1-x"
     old.mkdir()
-    fresh.mkdir()
-    os.utime(old, (0, 0))
+    other.mkdir()
     lr_grid.report()
     assert not old.exists()
-    assert fresh.exists()
+    assert other.exists()  # of a process that lives
 
 
 def test_files_beside_the_page(lr_grid: FakeSweep) -> None:

@@ -133,14 +133,3 @@ def test_everything_can_be_rebuilt_from_the_store(swept: Path) -> None:
     assert rows(swept) == cells
     assert sorted(runs(swept)) == logged
     assert (swept / "sweeps/small/report/index.html").exists()
-
-
-def test_a_held_sweep_is_not_run_twice_at_once(
-    swept: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import fcntl
-
-    with (swept / "sweeps/small/.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert main(small(swept, "train_steps=6", *RATES)) == 2
-    assert "already running" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
     rows = [f"{s},{losses(index, s)},0.0001,{1 / s},0.025" for s in range(1, steps + 50)]
     if state == "diverged":
         rows = [*rows[:36], "37,inf,0.0001,nan,0.025"]
-    (trajectory / "loss.csv").write_text("step,loss,lr,grad_norm,seconds\n" + "\n".join(rows))
+    (trajectory / "loss.csv").write_text("\n".join(["step,loss,lr,grad_norm,seconds", *rows, ""]))
     images = trajectory / f"step-{steps:06d}" / f"ddim50-cfg7.5-exam2x2--{key}"
     if state == "finished":
         make_images(images)
@@ -110,7 +110,7 @@ def make_gan_cell(root: Path, index: int) -> str:
     (trajectory / "spec.json").write_text(json.dumps({"key": record["cell"], "spec": spec}))
     header, *rows = (trajectory / "loss.csv").read_text().splitlines()
     rows = [f"{row},{2 * n},{-0.5 * n}" for n, row in enumerate(rows)]
-    text = "\n".join([f"{header},loss_discriminator,loss_generator", *rows])
+    text = "\n".join([f"{header},loss_discriminator,loss_generator", *rows, ""])
     (trajectory / "loss.csv").write_text(text)
     record["values"] = {"method": "gan", "lr": 1e-4, "train_steps": STEPS, "seed": 0}
     record |= {"base": "", "gains": {}, "energy_wh": 1.5, "co2_g": None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import median
@@ -55,6 +55,7 @@ from charsweep.specs import (
     TrajectorySpec,
     TruthSpec,
 )
+from charsweep.stopping import Stopped, held
 from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
 from charsweep.team import ALONE, Team, device_of, told
 from charsweep.train import Trained, make_optimizer, train
@@ -85,20 +86,35 @@ class LocalEngine:
         self._priors: dict[str, ImageSetSpec | None] = {}
         self._alone: dict[str, float | None] = {}
 
-    def execute(self, plan: Plan) -> Iterator[CellResult]:
+    def execute(self, plan: Plan) -> Generator[CellResult, None, None]:
         """Do the plan, yielding each cell as it is finished, diverged or failed."""
         self._check(plan)
         self._priors = {cell.trajectory.key: cell.class_images for cell in plan.cells}
-        for scoring in plan.references:
-            if scoring.draw or scoring.scores:
-                with self.store.lock(scoring.images.snapshot.source):
-                    self._score(scoring)
-        for training in plan.trainings:
-            if not training.steps:
-                with self.store.lock(training.trajectory):
-                    yield from self._finish([training], {})
-        for pack in plan.packs:
-            yield from self._pack(pack)
+        with self._short_of_memory():
+            for scoring in plan.references:
+                if scoring.draw or scoring.scores:
+                    with self.store.lock(scoring.images.snapshot.source):
+                        self._score(scoring)
+            for training in plan.trainings:
+                if not training.steps:
+                    with self.store.lock(training.trajectory):
+                        yield from self._finish([training], {})
+            for pack in plan.packs:
+                yield from self._pack(pack)
+
+    @contextlib.contextmanager
+    def _short_of_memory(self) -> Iterator[None]:
+        """Say what was being done; training has ways of its own (see `_adapt`)."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                raise
+            reason, *_ = str(error).splitlines() or [type(error).__name__]
+            raise TrainingError(
+                f"out of memory ({self.view.line.plain}): {reason}; a smaller sampler.batch_width "
+                "or resolution takes less; what is finished is in the store"
+            ) from error
 
     def among_references(self) -> dict[str, float]:
         """The training images' scores among themselves; empty if nothing was scored here."""
@@ -110,12 +126,18 @@ class LocalEngine:
         """Train a pack; draw, score and yield each trajectory's cells when it has left its slot."""
         books: dict[str, Book] = {}
         with contextlib.closing(Entrance(pack, self.store)) as entrance:
-            for left, students in self._train(pack, entrance, books):
-                if left:
-                    with students.aside():
-                        yield from self._finish(left, books)
-                    for training in left:
-                        entrance.release(training)
+            try:
+                with contextlib.closing(self._train(pack, entrance, books)) as trained:
+                    for left, students in trained:
+                        if left:
+                            with students.aside():
+                                yield from self._finish(left, books)
+                            for training in left:
+                                entrance.release(training)
+            except (Stopped, GeneratorExit):  # their states are saved: what was done is, too
+                for key in entrance.inside.keys() & books.keys():
+                    self._remember_run(books[key])
+                raise
             stopped = entrance.stopped()
             if not (entrance.out_of_memory and self._adapt(pack)):
                 yield from self._finish(stopped, books, entrance.error)
@@ -128,7 +150,7 @@ class LocalEngine:
 
     def _train(
         self, pack: Pack, entrance: Entrance, books: dict[str, Book]
-    ) -> Iterator[tuple[list[Training], Any]]:
+    ) -> Generator[tuple[list[Training], Any], None, None]:
         """Train, keeping book; after each block, what has left its slot, and the students."""
         spec, count = pack.trainings[0].trajectory, len(pack.trainings)
         many = f" and {count - 1} others, {pack.width} at once" if count > 1 else ""
@@ -137,14 +159,15 @@ class LocalEngine:
         team = self.team if spec.base else ALONE
         team.hear(pack)
         try:
-            with contextlib.closing(self._students(spec, team)) as students:
-                for done in self._training(students, told(entrance.trainings(), team), team):
-                    for one in done:
-                        key = one.training.trajectory.key
-                        book = books.setdefault(key, Book(one.training, alone))
-                        book.enter(one)
+            with (
+                contextlib.closing(self._students(spec, team)) as students,
+                contextlib.closing(
+                    self._training(students, told(entrance.trainings(), team), team)
+                ) as blocks,
+            ):
+                while done := self._block(blocks, books, alone):
+                    for book in books.values():
                         book.warm_up = students.warm_up_seconds
-                        self.view.step(one.row.seconds / one.shared, one.row.loss)
                     yield [one.training for one in done if one.is_last], students
         except TrainingError as error:
             entrance.error = str(error).splitlines()[0]
@@ -189,7 +212,7 @@ class LocalEngine:
 
     def _training(
         self, students: Any, trainings: Iterator[Training | None], team: Team
-    ) -> Iterator[list[Trained]]:
+    ) -> Generator[list[Trained], None, None]:
         resume_seconds = self.sweep.settings.runtime.resume_seconds
         return train(students, trainings, self.store, resume_seconds, team)
 
@@ -222,6 +245,18 @@ class LocalEngine:
         if spec.precision == "fp32" and self.device.type == "cuda":
             ways.append("precision=bf16")
         return f"try {', '.join([*ways, 'a lower resolution'])}, or let runtime.adapt=true choose"
+
+    def _block(
+        self, blocks: Iterator[list[Trained]], books: dict[str, Book], alone: float | None
+    ) -> list[Trained]:
+        """What the loop does until it can be left: a signal waits that long."""
+        with held():
+            done = next(blocks, [])
+            for one in done:
+                key = one.training.trajectory.key
+                books.setdefault(key, Book(one.training, alone)).enter(one)
+                self.view.step(one.row.seconds / one.shared, one.row.loss)
+        return done
 
     def _finish(
         self, trainings: Sequence[Training], books: Mapping[str, Book], error: str | None = None
@@ -286,7 +321,7 @@ class LocalEngine:
     def _remember_run(self, book: Book) -> None:
         """Add to provenance.json: recorded, never hashed."""
         path = self.store.source(book.training.trajectory) / "provenance.json"
-        runs = read_json(path)["runs"] if path.exists() else []
+        runs = read_json(path, "runs")["runs"] if path.exists() else []
         run = {
             "steps": [book.first, book.last],
             "started": book.started.isoformat(timespec="seconds"),
@@ -326,11 +361,11 @@ class LocalEngine:
                 self._copy_truth(group[0])
                 continue
             many = f" and {len(group) - 1} others" if len(group) > 1 else ""
-            self.view.doing(
-                f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
-            )
             set_products(group[0].precision)
             with self._painter(group[0]) as (paint, wear):
+                self.view.doing(
+                    f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
+                )
                 for drawn in draw(group, paint, self.store, wear):
                     self.view.advance("images", drawn.images, drawn.seconds)
                     for one in drawn.completed:

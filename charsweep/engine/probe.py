@@ -26,7 +26,7 @@ from charsweep.resident import Base
 from charsweep.specs import TrajectorySpec
 from charsweep.store import Store
 from charsweep.train import make_optimizer
-from charsweep.widths import remember_width, unmeasured
+from charsweep.widths import known_widths, name_of, remember_width, unmeasured
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 3
@@ -39,6 +39,8 @@ def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
     store = Store(sweep.root)
     device = find_device(sweep.settings.runtime.device)
     for spec in unmeasured(sweep.examples, sweep.settings, store):
+        if name_of(spec) in known_widths(store):  # another process was faster
+            continue
         say(f"measuring how many trials like {spec.slug} share a pass best; this is done once")
         assert spec.base is not None
         dtype = dtype_of(spec.precision)  # packs are of adapters, on a base that is frozen

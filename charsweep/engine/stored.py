@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from charsweep.plan import Plan
@@ -18,7 +18,7 @@ class StoredEngine:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def execute(self, plan: Plan) -> Iterator[CellResult]:
+    def execute(self, plan: Plan) -> Generator[CellResult, None, None]:
         assert plan.is_done
         for training in plan.trainings:
             for cell in training.cells:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from charsweep.errors import StoreError
@@ -19,6 +19,7 @@ from charsweep.report.pdf import write_pdf
 from charsweep.report.reading import load_record
 from charsweep.report.sheets import forget
 from charsweep.report.tables import write_tables
+from charsweep.store import is_alive
 
 
 def write(sweep_folder: Path, store_folder: Path) -> Path:
@@ -61,7 +62,7 @@ def swapped_in(final: Path) -> Iterator[Path]:
     """
     sweep_leftovers(final.parent)
     try:
-        scratch = Path(tempfile.mkdtemp(prefix=".report-", dir=final.parent))
+        scratch = Path(tempfile.mkdtemp(prefix=f".report-{os.getpid()}-", dir=final.parent))
     except OSError as error:
         raise unwritable(final, error) from error
     try:
@@ -78,11 +79,10 @@ def swapped_in(final: Path) -> Iterator[Path]:
 
 
 def sweep_leftovers(folder: Path) -> None:
-    """Remove what a kill left behind; an hour old, so that no report is being made there."""
-    for old in folder.glob(".report-*"):
-        with suppress(OSError):
-            if time.time() - old.stat().st_mtime > 3600:
-                shutil.rmtree(old, ignore_errors=True)
+    """Remove what killed processes left behind."""
+    for old in folder.glob(".report-*-*"):
+        if not is_alive(int(old.name.split("-")[1])):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def unwritable(final: Path, error: OSError) -> StoreError:

@@ -16,12 +16,20 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # a log is for what went wrong
+    # By default MLflow tries for minutes, and may log twice what was answered too late. We begin
+    # again with what is on disk, where each run can be told whole or not.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "OMP_NUM_THREADS": "1",  # the cores belong to training
     "OPENBLAS_NUM_THREADS": "1",
 }
 VIEW = "charsweep"  # the saved view of an experiment, and the tag that MLflow's UI keeps it in
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 AGAIN = "run the same command again: what is missing is logged then"
+
+
+class UnreachableError(TrackingError):
+    """There is no answer now; there may be one later."""
 
 
 def tracking_uri(root: Path, configured: str | None = None) -> str:
@@ -60,7 +68,7 @@ def is_server(uri: str) -> bool:
 
 
 def reach(uri: str) -> None:
-    """Ask an MLflow server for a sign of life; TrackingError when there is none."""
+    """Ask an MLflow server for a sign of life; UnreachableError when there is none."""
     if not is_server(uri):
         return
     try:
@@ -68,7 +76,7 @@ def reach(uri: str) -> None:
     except urllib.error.HTTPError:
         return  # it answers; whether it lets us in is MLflow's matter
     except OSError as error:
-        raise TrackingError(
+        raise UnreachableError(
             f"no MLflow server at {public(uri)} ({error}); start it, or unset MLFLOW_TRACKING_URI "
             f"for a local mlflow.db, and {AGAIN}"
         ) from error

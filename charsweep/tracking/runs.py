@@ -21,7 +21,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from charsweep.errors import TrackingError
-from charsweep.store import LossRow, inside, read_json, read_losses, write_text
+from charsweep.store import (
+    LossRow,
+    inside,
+    is_abandoned,
+    read_json,
+    read_losses,
+    write_text,
+)
 from charsweep.tracking import pictures, values, view
 from charsweep.tracking.outcome import log_outcome, log_picture
 from charsweep.tracking.place import VIEW_TAG, database
@@ -42,7 +49,7 @@ class Experiment:
         self.id = self._experiment()
         self.runs, self.parent = self._existing()
         self._describe(view.note_while_running(self.sweep))
-        self._write_runs()
+        self._write_runs("RUNNING")
 
     def log(self, record: dict[str, Any]) -> None:
         """Log the cell, unless MLflow has it already, whole and with this result."""
@@ -53,7 +60,7 @@ class Experiment:
         if known:
             self.client.delete_run(known[0])
         self.runs[cell] = (self._log_run(record, digest), digest)
-        self._write_runs()
+        self._write_runs("RUNNING")
 
     def close(self, status: str) -> None:
         """Log what is known when all is done: the verdict, the tables, the report.
@@ -62,10 +69,10 @@ class Experiment:
         """
         self.sweep = read_json(self.folder / "sweep.json")
         report = log_outcome(self.client, self.id, self.parent, self.sweep, self.folder, self.store)
-        self._describe(
-            view.note_with_verdict(self.sweep, self.folder, self.store, report)[:NOTE_LENGTH]
-        )
+        note = view.note_with_verdict(self.sweep, self.folder, self.store, report)
+        self._describe((view.unfinished(self.sweep) + note)[:NOTE_LENGTH])
         self.client.set_terminated(self.parent, status)
+        self._write_runs(status)
 
     # -- the sweep -----------------------------------------------------------------------------
 
@@ -124,9 +131,12 @@ class Experiment:
         self.client.log_batch(self.parent, tags=values.as_tags(tags))
         self.client.log_artifact(self.parent, str(self.folder / "sweep.json"))
 
-    def _write_runs(self) -> None:
+    def _write_runs(self, status: str) -> None:
+        """What has been delivered: runs of cells, and whether the sweep's own run is whole."""
         cells = {cell: run_id for cell, (run_id, _) in self.runs.items()}
-        content = {"experiment": self.id, "sweep": self.parent, "cells": cells}
+        content = {
+            "experiment": self.id, "sweep": self.parent, "status": status, "cells": cells,
+        }  # fmt: skip
         write_text(self.folder / "runs.json", json.dumps(content) + "\n")
 
     # -- a cell --------------------------------------------------------------------------------
@@ -223,7 +233,7 @@ def create_database(uri: str) -> None:
     if path is None:
         return
     for torn in path.parent.glob(f".{path.name}.*.tmp*"):
-        if time.time() - torn.stat().st_mtime > 600:
+        if is_abandoned(torn):
             torn.unlink(missing_ok=True)
     if path.exists():
         return

@@ -53,6 +53,15 @@ def note_with_verdict(
     return "\n\n".join(block for block in [*blocks, _typed(sweep)] if block)
 
 
+def unfinished(sweep: Mapping[str, Any]) -> str:
+    """What a stopped command has left undone, as a Markdown block; empty if nothing."""
+    stopped = sweep.get("stopped")
+    if not stopped or sweep.get("finished"):
+        return ""
+    done, asked = stopped["finished"], stopped["asked"]
+    return f"Stopped with {done} of {asked} cells finished; the same command goes on.\n\n"
+
+
 def _typed(sweep: Mapping[str, Any]) -> str:
     command = str(sweep.get("command", "")).replace("`", "'")
     return f"`{command}`"

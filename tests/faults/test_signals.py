@@ -1,0 +1,125 @@
+"""Ctrl-C, SIGTERM and kill -9 in every stage, then the same command: nothing is lost or redone."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+from harness import (
+    assert_equal,
+    ended,
+    finished_stages,
+    kill,
+    quick,
+    start,
+    steps,
+    until,
+)
+from small import runs
+
+from charsweep.store import read_losses
+
+LONG = ["+axes.lr=[1e-2,1e-3]", "train_steps=60", "pack=2"]
+
+
+def parent_status(root: Path) -> str:
+    with sqlite3.connect(root / "mlflow.db") as database:
+        ((status,),) = database.execute("select status from runs where name = 'small'")
+    return str(status)
+
+
+def unfinished_trials(root: Path) -> list[int]:
+    with sqlite3.connect(root / "sweeps/small/study.db") as database:
+        query = "select value_json from study_user_attributes where key = 'unfinished'"
+        ((value,),) = database.execute(query)
+    return list(json.loads(value))
+
+
+def test_stopped_and_killed_it_ends_as_if_never_disturbed(tmp_path: Path) -> None:
+    """SIGTERM in training, kill -9 in drawing, SIGINT in tracking; tracker and all."""
+    whole, root, log = tmp_path / "whole", tmp_path / "disturbed", tmp_path / "log"
+    assert ended(start(quick(whole, *LONG), log)) == 0, log.read_text()
+    words = quick(root, *LONG)
+
+    process = start(words, log)
+    until(lambda: steps(root) > 0, process, log)
+    process.terminate()
+    assert ended(process) == 143
+    said = log.read_text()
+    assert "stopping (SIGTERM); the step at hand is finished and saved first" in said
+    assert "0 of 2 cells are finished" in said
+    assert said.rstrip().endswith("'+axes.lr=[1e-2,1e-3]' train_steps=60 pack=2")
+    for path in root.glob("sweeps/store/dreambooth*/loss.csv"):
+        (state,) = (path.parent / "resume").iterdir()
+        last = read_losses(path)[-1].step
+        assert 0 < last < 60
+        assert state.name == f"step-{last:06d}"
+        assert (
+            json.loads((path.parent / "provenance.json").read_text())["runs"][0]["steps"][1] == last
+        )
+    assert unfinished_trials(root) == [0, 1]
+    assert parent_status(root) == "KILLED"
+
+    kept = finished_stages(root)
+    process = start(words, log)
+    until(
+        lambda: list(root.glob("sweeps/store/dreambooth*/step-*/base2*/images.json")), process, log
+    )
+    kill(process)
+    process = start(words, log)
+    until(lambda: "waiting for MLflow" in log.read_text(), process, log)
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == 130
+    now = finished_stages(root)
+    assert kept.items() <= now.items()
+
+    assert ended(start(words, log)) == 0, log.read_text()
+    assert now.items() <= finished_stages(root).items()
+    assert_equal(root, whole)
+    assert len(runs(root)) == 2
+    assert unfinished_trials(root) == []
+    assert parent_status(root) == "FINISHED"
+
+
+def test_a_second_signal_ends_at_once_and_every_other_stage_is_left_at_the_first(
+    tmp_path: Path,
+) -> None:
+    root, log = tmp_path / "root", tmp_path / "log"
+    words = quick(root, *LONG, "runtime.tracking=false")
+
+    process = start(words, log)
+    until(lambda: "estimate" in log.read_text(), process, log)  # imports and loading are next
+    process.send_signal(signal.SIGINT)
+    assert ended(process, 30) == 130
+    assert "to go on, run it again:" in log.read_text()
+
+    log.unlink()
+    process = start(words, log)
+    until(lambda: "training" in log.read_text(), process, log)
+    process.terminate()
+    process.send_signal(signal.SIGINT)
+    assert ended(process, 5) in (-signal.SIGINT, -signal.SIGTERM)
+
+    log.unlink()
+    process = start(words, log)
+    until(lambda: list(root.glob("sweeps/small/.report-*")), process, log)
+    process.send_signal(signal.SIGHUP)
+    assert ended(process, 30) == 129
+    assert not (root / "sweeps/small/report").exists()
+    assert not list(root.glob("sweeps/small/.report-*"))
+
+    log.unlink()
+    assert ended(start(words, log)) == 0
+    assert "training" not in log.read_text()
+    assert (root / "sweeps/small/report/index.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_random_instants(tmp_path: Path) -> None:
+    from soak import soak
+
+    assert soak(6, 1, tmp_path).total() == 6
