@@ -286,7 +286,7 @@ def _changes(work: TrajectorySpec | ImageSetSpec, carried: Carried, card: Card) 
     if isinstance(work, ImageSetSpec):
         for width in halves(work.batch_width):
             narrow = replace(work, batch_width=width)
-            yield Change(f"sampler.batch_width={width}", narrow, carried)
+            yield Change(f"models.batch_width={width}", narrow, carried)
     else:
         yield from _changes_of_training(work, carried)
     half = usable_precision("auto", card)
