@@ -22,7 +22,8 @@ from small import runs
 
 from charsweep.store import read_losses
 
-LONG = ["+axes.lr=[1e-2,1e-3]", "train_steps=60", "pack=2"]
+STEPS = 300  # some seconds, of which a block takes half a one
+LONG = ["+axes.lr=[1e-2,1e-3]", f"train_steps={STEPS}", "pack=2", "runtime.resume_seconds=0.01"]
 
 
 def parent_status(root: Path) -> str:
@@ -51,11 +52,13 @@ def test_stopped_and_killed_it_ends_as_if_never_disturbed(tmp_path: Path) -> Non
     said = log.read_text()
     assert "stopping (SIGTERM); the step at hand is finished and saved first" in said
     assert "0 of 2 cells are finished" in said
-    assert said.rstrip().endswith("'+axes.lr=[1e-2,1e-3]' train_steps=60 pack=2")
+    assert said.rstrip().endswith(
+        "'+axes.lr=[1e-2,1e-3]' train_steps=300 pack=2 runtime.resume_seconds=0.01"
+    )
     for path in root.glob("sweeps/store/dreambooth*/loss.csv"):
         (state,) = (path.parent / "resume").iterdir()
         last = read_losses(path)[-1].step
-        assert 0 < last < 60
+        assert 0 < last < STEPS
         assert state.name == f"step-{last:06d}"
         assert (
             json.loads((path.parent / "provenance.json").read_text())["runs"][0]["steps"][1] == last
