@@ -118,7 +118,7 @@ def test_a_second_signal_ends_at_once_and_every_other_stage_is_left_at_the_first
 
     log.unlink()
     assert ended(start(words, log)) == 0
-    assert "training" not in log.read_text()
+    assert "\ntraining " not in log.read_text()
     assert (root / "sweeps/small/report/index.html").exists()
 
 
