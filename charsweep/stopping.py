@@ -57,9 +57,6 @@ def listening() -> Iterator[None]:
 
 
 def _hear(number: int, _: FrameType | None) -> None:
-    if _request.number is not None:  # both came before Python could look
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
     for other in SIGNALS:
         if signal.getsignal(other) is _hear:
             signal.signal(other, signal.SIG_DFL)

@@ -256,11 +256,15 @@ def new_folder(path: Path, manifest: str, content: Mapping[str, Any]) -> Iterato
 
 
 def _sizes_on_disk(folder: Path) -> dict[str, int]:
-    """Sizes of a folder's files, once they would outlast a power failure."""
+    """Sizes of a folder's files, once those that take long to make would outlast a power failure.
+
+    Images are drawn again within seconds, and a sync of each would cost as much as a step.
+    """
     sizes = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        if path.suffix == ".safetensors":
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
     return sizes
 

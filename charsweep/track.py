@@ -245,7 +245,8 @@ def deliver(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:
                 until = until or time.monotonic() + LAST_PATIENCE
                 if time.monotonic() > until or not read_runs(sweep_folder):
                     raise
-            print(_explained(error, os.environ["MLFLOW_TRACKING_URI"]), file=sys.stderr, flush=True)
+            said = _explained(error, os.environ["MLFLOW_TRACKING_URI"])
+            print(redacted(str(said)), file=sys.stderr, flush=True)
         parent.listen(wait)
         wait = min(2 * wait, LONGEST_WAIT)
 
