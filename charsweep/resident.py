@@ -123,6 +123,12 @@ class Base:
 
     # -- where it lies and how it works -------------------------------------------------------
 
+    def send(self, tensor: Tensor) -> Tensor:
+        """A CPU tensor on its way to the device; nobody waits until it is there."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
     def bring(self, *names: str) -> None:
         """Have parts, or all of them, on the device."""
         for name, module in self.modules.items():

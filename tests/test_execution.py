@@ -123,7 +123,7 @@ def test_no_step_asks_for_a_value(method: str, tmp_path: Path) -> None:
     students = students_of(tmp_path, *words)
     students.enter(0, training.trajectory)  # latents and embeddings are made
     students.leave(0)
-    steps = train(students, iter([training]), store, 60)
+    steps = train(students, iter([training]), store, 60, fetch_seconds=600)
     with Asked() as asked:
         assert torch.ones(1).item() == 1
         assert asked.count == 1  # it would be seen

@@ -226,7 +226,8 @@ class Alphas:
     """Noise by cumulative products of alphas (Ho et al. 2020, equation 4), each step as likely."""
 
     def __init__(self, scheduler: DDPMScheduler) -> None:
-        self.scheduler = scheduler
+        self.scheduler = scheduler  # whose own copy goes where the latents are
+        self.alphas = scheduler.alphas_cumprod.clone()
         self.is_velocity = scheduler.config.prediction_type == "v_prediction"
 
     def timesteps(self, count: int, source: Generator) -> Tensor:
@@ -240,7 +241,7 @@ class Alphas:
 
         if min_snr_gamma is None:
             return torch.ones(len(timesteps))
-        kept = self.scheduler.alphas_cumprod[timesteps]
+        kept = self.alphas[timesteps]
         snr = kept / (1 - kept)
         divisor = snr + 1 if self.is_velocity else snr
         weights: Tensor = snr.clamp(max=min_snr_gamma) / divisor

@@ -219,15 +219,9 @@ class Students:
 
         With class images, theirs is added, weighted. One step is one update, whatever they are.
         """
-        for share in self._shares("lessons", steps):
-            yield share
+        yield from self._shares("lessons", steps)
         if any(desk.prior for desk in self.desks.values()):
-            weights = [
-                self.desks[slot].method.prior_weight if slot in self.desks else 0.0
-                for slot in range(self.width)
-            ]
-            for share in self._shares("prior", steps):
-                yield share.new_tensor(weights) * share
+            yield from self._shares("prior", steps)
 
     def _shares(
         self, which: Literal["lessons", "prior"], steps: Sequence[int | None]
@@ -253,20 +247,19 @@ class Students:
         from charsweep.precision import autocast
 
         # sample i belongs to slot i mod width: see charsweep.adapters
+        mine = self.execution.team.part(self.batch_size)
         tensors = [
-            torch.stack(parts, dim=1).to(self.base.device)
+            self.base.send(torch.stack(parts, dim=1)[mine])
             for parts in zip(*(batch.tensors for batch in batches), strict=True)
         ]
-        mine = self.execution.team.part(self.batch_size)
+        captions = [batch.captions[row] for row in mine for batch in batches]
         most = self.execution.micro_batch or self.batch_size
         for first in range(0, len(mine), most):
-            rows = mine[first : first + most]
-            captions = [batch.captions[row] for row in rows for batch in batches]
-            whole = rows == list(range(self.batch_size))
-            picked = [(one if whole else one[rows]).flatten(0, 1) for one in tensors]
+            rows = slice(first, first + most)
+            words = captions[first * self.width : (first + most) * self.width]
             with autocast(self.autocast, self.base.device):
-                each = self._each(captions, *picked)
-            yield each.view(len(rows), self.width).sum(0) / self.batch_size
+                each = self._each(words, *(one[rows].flatten(0, 1) for one in tensors))
+            yield each.view(-1, self.width).sum(0) / self.batch_size
 
     def _each(
         self,

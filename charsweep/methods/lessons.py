@@ -4,9 +4,9 @@ Every draw is a function of (seed, purpose, step), so that a batch does not depe
 before it or on who else trains. Which bucket a step shows does not depend on the seed either, so
 that trials at the same step show pictures of one size.
 
-Latents are computed once. So a random window is cut out of the latent of the whole picture, at
-whole latent pixels: what lies close beside the window has a small part in it, and in return no step
-waits for the VAE.
+Latents are computed once, and batches made on the CPU, whose random numbers are the same anywhere.
+So a random window is cut out of the latent of the whole picture, at whole latent pixels: what lies
+close beside the window has a small part in it, and in return no step waits for the VAE.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Lessons:
         weights = torch.ones(mean.shape[-2:])
         if mask:
             weights = weights_of(framed(mask, crop, size), weights, self.framing.background)
-        return View(mean, std, weights, sizes)
+        return View(mean.cpu(), std.cpu(), weights, sizes)
 
     def batch(self, step: int) -> Shown:
         import torch
@@ -94,7 +94,7 @@ class Lessons:
         views = [self._window(view, *at) for view, *at in self._looks(indices, step)]
         mean, std, area, sizes = (torch.stack(parts) for parts in zip(*views, strict=True))
         noise = torch.randn(mean.shape, generator=generator(self.seed, self.purpose, step))
-        latents = mean + std * noise.to(mean)
+        latents = mean + std * noise
         return Shown(latents, [self.captions[i] for i in indices], area, sizes)
 
     def _chosen(self, step: int) -> list[int]:
@@ -204,6 +204,6 @@ class Desk:
             noise = noise + self.method.noise_offset * offset
         timesteps = noising.timesteps(len(latents), generator(seed, f"{purpose} timestep", step))
         weights = noising.weights(timesteps, self.method.min_snr_gamma)
-        return Batch(
-            latents, noise.to(latents), timesteps, weights, shown.area, shown.sizes, shown.captions
-        )
+        if which == "prior":
+            weights = self.method.prior_weight * weights
+        return Batch(latents, noise, timesteps, weights, shown.area, shown.sizes, shown.captions)
