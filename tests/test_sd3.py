@@ -105,15 +105,18 @@ def test_prompts_are_read_as_when_drawing(t5: bool, folders: dict[bool, Path]) -
 # -- the whole command -----------------------------------------------------------------------------
 
 
-def drawn_plainly(folder: Path, adapter: Path, prompts: list[str], seeds: list[int]) -> list[Any]:
-    """What diffusers alone draws with an adapter's file, as 8-bit pixels."""
+def drawn_plainly(
+    folder: Path, adapter: Path | None, prompts: list[str], seeds: list[int]
+) -> list[Any]:
+    """What diffusers alone draws, with an adapter's file or without, as 8-bit pixels."""
     lacks = {} if (folder / "text_encoder_3").exists() else {
         "text_encoder_3": None, "tokenizer_3": None
     }  # fmt: skip
     with quiet(), torch.inference_mode():
         pipeline = StableDiffusion3Pipeline.from_pretrained(folder, local_files_only=True, **lacks)
         pipeline.set_progress_bar_config(disable=True)
-        pipeline.load_lora_weights(adapter)
+        if adapter is not None:
+            pipeline.load_lora_weights(adapter)
         images = pipeline(
             prompts, negative_prompt=[""] * len(prompts), num_inference_steps=2,
             guidance_scale=5.0, height=64, width=64, output_type="np",
@@ -146,6 +149,8 @@ def test_a_sweep_is_trained_drawn_scored_and_exported(
     assert len(listed) == 4
     prompts = [manifest["prompts"][one["prompt"]] for one in listed]
     plain = drawn_plainly(folders[t5], step, prompts, [one["seed"] for one in listed])
+    untaught = drawn_plainly(folders[t5], None, prompts, [one["seed"] for one in listed])
+    assert not any(np.array_equal(*pair) for pair in zip(plain, untaught, strict=True))
     for entry, pixels in zip(listed, plain, strict=True):
         drawn = np.asarray(Image.open(images / entry["file"]), int)
         assert np.abs(drawn - pixels).max() <= 1  # ours has the adapter in the weights
