@@ -18,13 +18,11 @@ from typing import Any
 import pydantic
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers.oc import env
-from yaml import YAMLError
 
-from charsweep.errors import CharsweepError, ConfigError
+from charsweep.errors import CharsweepError, ConfigError, shown
+from charsweep.overrides import check_words, explain
 from charsweep.plugins import CONF
 from charsweep.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
 
@@ -73,6 +71,7 @@ def with_search_path(words: Sequence[str]) -> list[str]:
         else:
             left.append(word)
     left = with_keys(left)
+    check_words(left)
     return [f"hydra.searchpath=[{','.join(folders)}]", *left] if folders else left
 
 
@@ -122,8 +121,10 @@ def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
                 "\n".join(f"{name} is not set; give it as {name}=VALUE" for name in missing)
             )
         plain = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(_explain(error, overrides)) from error
+    except CharsweepError:
+        raise
+    except Exception as error:  # Hydra's, OmegaConf's and YAML's, and Python's within them
+        raise ConfigError(explain(error, overrides)) from error
     assert isinstance(plain, dict)
     named = {str(name): value for name, value in plain.items()}
     if any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides):
@@ -145,18 +146,6 @@ def refuse_guarded(plain: Mapping[str, Any], overrides: Sequence[str]) -> None:
             )
 
 
-def _explain(error: Exception, overrides: Sequence[str]) -> str:
-    """Hydra's message in one paragraph, with the words that were typed."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
-    text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
-    text = re.sub(r"(Available options in '[^']+':) *", r"\1 ", text)
-    text = re.sub(r"Config search path:.*", "", text)
-    if sweep := next((o for o in overrides if o.startswith("sweep=")), None):
-        return f"{sweep}: a sweep is added with a plus sign; type +{sweep}"
-    return f"{text.strip()} (given: {' '.join(overrides) or 'nothing'})"
-
-
 # -- checking --------------------------------------------------------------------------------------
 
 
@@ -176,7 +165,9 @@ def check_raw(raw: Mapping[str, Any]) -> Settings:
         problems += _plugin_mistakes(f"models.bases.{name}", kind)
     metrics = raw.get("metric")
     for name, plugin in (metrics if isinstance(metrics, dict) else {}).items():
-        problems += _plugin_mistakes(f"metric.{name}", {"name": name, **(plugin or {})})
+        if not isinstance(plugin, dict):  # which the settings have said
+            continue
+        problems += _plugin_mistakes(f"metric.{name}", {"name": name, **plugin})
     if settings is not None and not problems:
         problems += _sense(settings)
     if problems or settings is None:

@@ -12,7 +12,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from charsweep.energy import checked_country
-from charsweep.errors import ConfigError
+from charsweep.errors import ConfigError, shown
 from charsweep.plugins import refused, resolve
 from charsweep.specs import Plugin
 
@@ -341,12 +341,12 @@ def mistakes(error: pydantic.ValidationError, prefix: str = "") -> list[str]:
     """One line per mistake: where, the value, what is wanted."""
     lines = []
     for one in error.errors(include_url=False):
-        where = ".".join(str(part) for part in (prefix, *one["loc"]) if str(part))
+        where = ".".join(shown(part) for part in (prefix, *one["loc"]) if str(part))
         if one["type"] == "extra_forbidden" or one["type"] == "unexpected_keyword_argument":
             lines.append(f"{where}: there is no such setting; take it out or mend its name")
         elif one["type"] in ("missing", "missing_argument"):
             lines.append(f"{where}: is missing; set it with {where}=VALUE")
         else:
             message = one["msg"].replace("Input should", "should").removeprefix("Value error, ")
-            lines.append(f"{where}={one['input']}: {message}")
+            lines.append(f"{where}={shown(one['input'])}: {message}")
     return lines
