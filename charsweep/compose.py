@@ -204,7 +204,10 @@ def _sense(settings: Settings) -> list[str]:
             )
     for prompt in settings.exam.prompts:
         if "{subject}" not in prompt:
-            problems.append(f"exam.prompts: '{prompt}' lacks {{subject}}, the character's place")
+            problems.append(
+                f"exam.prompts: '{shown(prompt)}' lacks {{subject}}; write it where the character "
+                "stands"
+            )
     for name, actions in {
         "keys": ("show", "why"), "repair": ("check",), "remove": ("gc",)
     }.items():  # fmt: skip
@@ -252,7 +255,9 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
         top = name.partition(".")[0]
         if isinstance(values, dict):
             try:
-                axes[name] = Range.model_validate(values)
+                axes[name] = span = Range.model_validate(values)
+                if name in PLAIN_AXES:
+                    PLAIN_AXES[name].validate_python((span.low, span.high))
             except pydantic.ValidationError as error:
                 problems += mistakes(error, f"axes.{name}")
             if settings.search.is_grid:
@@ -260,13 +265,13 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
                     f"axes.{name}: a grid has no ranges; list its values, or choose search=tpe"
                 )
         elif not isinstance(values, list):
-            problems.append(f"axes.{name}={values}: should be a list, as in axes.{name}=[1,2]")
+            problems.append(f"axes.{name}={shown(values)}: should be a list, as in axes.{name}=[1,2]")
         elif not values:
             problems.append(f"axes.{name}=[]: is empty; give values or take the axis out (~axes)")
         elif any(isinstance(value, dict | list) for value in values):
-            problems.append(f"axes.{name}={values}: should list numbers or words")
+            problems.append(f"axes.{name}={shown(values)}: should list numbers or words")
         elif len({str(value) for value in values}) < len(values):
-            problems.append(f"axes.{name}={values}: a value stands there twice; take one out")
+            problems.append(f"axes.{name}={shown(values)}: a value stands there twice; take one out")
         elif top not in config or top in NOT_AXES:
             possible = ", ".join(axis for axis in config if axis not in NOT_AXES)
             problems.append(f"axes.{name}: nothing of that name can vary; there is {possible}")

@@ -20,6 +20,15 @@ from omegaconf import OmegaConf
 from charsweep.errors import ConfigError, shown
 
 NAME = re.compile(r"[^\W\d][\w$-]*([./@:][\w$-]+)*")
+CONF = next(
+    folder
+    for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parent / "conf")
+    if (folder / "config.yaml").exists()
+)
+# What other programs call them.
+ALIASES = {"learning_rate": "lr", "steps": "train_steps", "max_train_steps": "train_steps",
+           "num_inference_steps": "inference_steps", "epochs": "train_steps", "model": "models",
+           "output_dir": "root", "network_dim": "method.rank"}  # fmt: skip
 EXAMPLE = "write NAME=VALUE, as in lr=1e-3 or method.rank=8"
 MOST_PROBLEMS = 10  # mistyped words that are told at once
 # What Hydra says -> what to do instead; {name} is the setting, {word} what was typed.
@@ -47,7 +56,13 @@ SAID = (
 
 def check_words(words: Sequence[str]) -> None:
     """ConfigError for words that are none of Hydra's, or that stand for several commands."""
-    problems = [problem for word in words if (problem := _problem(word))]
+    bare = [word for word in words if word.strip() and "=" not in word and word[0] != "~"]
+    problems = [problem for word in words if word not in bare and (problem := _problem(word))]
+    if bare:
+        problems.append(
+            f"{shown(' '.join(bare))}: stands without a name and =; {EXAMPLE}, and a value with "
+            "spaces in quotes"
+        )
     if problems:
         more = len(problems) - MOST_PROBLEMS
         rest = [f"and {more} more like these; mend them too"] if more > 0 else []
@@ -55,7 +70,7 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def _problem(word: str) -> str | None:
-    given, (name, equals, value) = shown(word.strip()), word.lstrip("+~").partition("=")
+    given, (name, _, value) = shown(word.strip()), word.lstrip("+~").partition("=")
     if not word.strip():
         return f"'{given}' is no setting; {EXAMPLE}"
     if any(not one.isprintable() and not one.isspace() for one in word):
@@ -65,8 +80,6 @@ def _problem(word: str) -> str | None:
     except Exception:  # ANTLR's kinds, and Python's over numbers of thousands of digits
         if not NAME.fullmatch(name):
             return f"{given}: '{shown(name)}' is no name of a setting; {EXAMPLE}"
-        if not equals:
-            return f"{given}: has no value; {EXAMPLE}"
         return (
             f"{given}: its value cannot be read; close every bracket and quotation mark, and put "
             f"a text that holds any of them, commas or colons in quotes: \"{name}='a, b'\""
@@ -88,8 +101,13 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         return f"{shown(sweep)}: a sweep is added with a plus sign; type +{shown(sweep)}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, file = error.missing_cfg_file.rpartition("/")
-        known = ", ".join(error.options or ()) or "another"
-        return f"{group}={shown(file)}: there is no such {group or 'file'}; choose {known}"
+        known = error.options or sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        return (
+            f"{group}={shown(file)}: there is no conf/{group}/{shown(file)}.yaml; choose "
+            f"{', '.join(known)}"
+        )
+    if axis := next((word for word in words if word.startswith("axes.")), None):
+        return f"{shown(axis)}: an axis is added with a plus sign; type +{shown(axis)}"
     text = str(error)
     for pattern, instead in SAID:
         if found := re.search(pattern, text, re.DOTALL):
@@ -131,13 +149,17 @@ def _no_setting(name: str, word: str, words: Sequence[str]) -> str:
             f"{shown(word)}: {chosen[-1] if chosen else top} has no {rest}; take it out, or choose "
             f"another {top}"
         )
-    near = difflib.get_close_matches(name, known, 1)
+    within = [one for one in known if one.endswith(f".{name}")]
+    alike = difflib.get_close_matches(name, known, 1)
+    near = [ALIASES[name]] if name in ALIASES else within or alike
     return f"{shown(word)}: there is no setting {shown(name)}; {_try(near)}"
 
 
 def _try(near: Sequence[str]) -> str:
-    every = "python -m charsweep --cfg job lists all that there are"
-    return f"should it be {near[0]}? ({every})" if near else f"see what there is: {every}"
+    every = "python -m charsweep --cfg job"
+    if near:
+        return f"should it be {near[0]}? All that there are: {every}"
+    return f"see all that there are with {every}"
 
 
 def _interpolation(text: str, where: str) -> str:

@@ -48,7 +48,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def refused_by_run(words: list[str], said: str, place: Path) -> None:
-    """What planning refuses, running refuses too, with the same words and before it writes."""
+    """What planning refuses, running refuses too, with the same words and before it writes.
+
+    Of every five cases one, chosen by its content: composing takes most of the time.
+    """
+    if sum(map(ord, said)) % 5:
+        return
     before = fuzzing.tree(place)
     ran = fuzzing.outcome(*words, "action=run", f"root={place / 'root'}")
     assert (ran.code, ran.message.split("given:")[0]) == (2, said.split("given:")[0])
@@ -81,7 +86,7 @@ def test_whatever_is_typed(
         planned = fuzzing.outcome(*words, "action=plan", f"root={place / 'root'}")
         assert fuzzing.tree(place) == before
         seen[planned.code] += 1
-        if planned.code == 2 and seen[2] % 5 == 0:
+        if planned.code == 2:
             refused_by_run(words, planned.message, place)
 
     check()
