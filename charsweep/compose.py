@@ -265,13 +265,17 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
                     f"axes.{name}: a grid has no ranges; list its values, or choose search=tpe"
                 )
         elif not isinstance(values, list):
-            problems.append(f"axes.{name}={shown(values)}: should be a list, as in axes.{name}=[1,2]")
+            problems.append(
+                f"axes.{name}={shown(values)}: should be a list, as in axes.{name}=[1,2]"
+            )
         elif not values:
             problems.append(f"axes.{name}=[]: is empty; give values or take the axis out (~axes)")
         elif any(isinstance(value, dict | list) for value in values):
             problems.append(f"axes.{name}={shown(values)}: should list numbers or words")
         elif len({str(value) for value in values}) < len(values):
-            problems.append(f"axes.{name}={shown(values)}: a value stands there twice; take one out")
+            problems.append(
+                f"axes.{name}={shown(values)}: a value stands there twice; take one out"
+            )
         elif top not in config or top in NOT_AXES:
             possible = ", ".join(axis for axis in config if axis not in NOT_AXES)
             problems.append(f"axes.{name}: nothing of that name can vary; there is {possible}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra import compose
@@ -18,13 +17,9 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from charsweep.errors import ConfigError, shown
+from charsweep.plugins import CONF
 
 NAME = re.compile(r"[^\W\d][\w$-]*([./@:][\w$-]+)*")
-CONF = next(
-    folder
-    for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parent / "conf")
-    if (folder / "config.yaml").exists()
-)
 # What other programs call them.
 ALIASES = {"learning_rate": "lr", "steps": "train_steps", "max_train_steps": "train_steps",
            "num_inference_steps": "inference_steps", "epochs": "train_steps", "model": "models",

@@ -164,8 +164,8 @@ def find_weights(
     path = Path(name).expanduser()
     if path.suffix.lower() in PICKLES:
         raise ModelsError(
-            f"{name} may hold pickled code and is not read; give a .safetensors file, as which most "
-            "checkpoints are published too, or convert one that you trust, on a machine of its "
+            f"{name} may hold pickled code and is not read; give a .safetensors file, as which "
+            "most checkpoints are published too, or convert one that you trust, on a machine of its "
             "own, by diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained"
             "(FOLDER)"
         )

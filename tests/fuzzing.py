@@ -1,4 +1,4 @@
-"""What a person, or a cat on the keyboard, may type: every setting that there is, and values for it.
+"""What may be typed: every setting that there is, and values for it of every kind.
 
 The settings are found by walking what is composed; their types and limits in pydantic's schema of
 them, and in that of the plug-in that a group names. So a new setting is fuzzed without a word here.
@@ -266,10 +266,12 @@ def forms_typed(draw: st.DrawFn) -> list[str]:
     """Names added, forced, taken out; flags; unknown names; broken syntax; words without =."""
     names = st.sampled_from([*sorted(settings_of()), "nope", "method.nope", "hydra.run.dir",
                              "hydra.mode", "hydra.searchpath", "parts.a.lr", "parts.a.sweep",
-                             "models.bases.mine.path", "a b", "-lr", "é", "lr.x", "lr[0]"])  # fmt: skip
+                             "models.bases.mine.path", "a b", "-lr", "é", "lr.x",
+                             "lr[0]"])  # fmt: skip
     flags = st.sampled_from(["--resume", "-v", "--help=x", "--multirun", "-m", "--config-dir", "--",
                              "--config-dir=", "--config-name=x", "-", "--lr=1e-4", "abc", "=", "lr",
-                             "~", "+", "++", "lr=", "=1", "lr==1", "lr = 1", "lr:1", "lr=1 2", ""])  # fmt: skip
+                             "~", "+", "++", "lr=", "=1", "lr==1", "lr = 1", "lr:1",
+                             "lr=1 2", ""])  # fmt: skip
     grammar = st.text("abclr=[]{}:,'\"\\$+~-. 0159e!@()%#\n\t", max_size=25)
     one = st.one_of(
         flags, grammar,

@@ -6,9 +6,8 @@ The same examples every time. `make test-all` tries ten times as many.
 from __future__ import annotations
 
 import json
-import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -126,8 +125,8 @@ def test_the_walk_finds_the_settings() -> None:
 
 # -- folders of images -----------------------------------------------------------------------------
 
-NAMES = ["a.png", "b.jpg", "c.webp", "a.txt", "b.txt", "metadata.jsonl", "a-mask.png", ".hidden.png",
-         "é.PNG", "x y'\".png", "a" * 200 + ".png", "10.png", "sub/d.png", "notes.md", "a.gif",
+NAMES = ["a.png", "b.jpg", "c.webp", "a.txt", "b.txt", "metadata.jsonl", "a-mask.png",
+         ".hidden.png",         "é.PNG", "x y'\".png", "a" * 200 + ".png", "10.png", "sub/d.png", "notes.md", "a.gif",
          "Thumbs.db", "-rf.png", "${lr}.png", "<b>.png", "a.png.png", "b-mask.png"]  # fmt: skip
 
 
@@ -147,14 +146,16 @@ def claiming(width: int, height: int) -> bytes:
 
 whole = st.builds(
     picture, st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]),
-    st.sampled_from([(64, 64), (1, 1), (31, 64), (33, 500), (32, 32)]), st.sampled_from(["RGB", "L"]),
+    st.sampled_from([(64, 64), (1, 1), (31, 64), (33, 500), (32, 32)]),
+    st.sampled_from(["RGB", "L"]),
 )  # fmt: skip
 files = st.one_of(
     whole, whole,
     st.builds(lambda data, cut: data[: len(data) * cut // 10], whole, st.integers(0, 10)),
     st.builds(lambda data, at, new: data[:at] + new + data[at + len(new):], whole,
               st.integers(0, 80), st.binary(min_size=1, max_size=8)),
-    st.builds(claiming, st.sampled_from([0, 1, 50_000, 2**31 - 1]), st.sampled_from([0, 1, 50_000])),
+    st.builds(claiming, st.sampled_from([0, 1, 50_000, 2**31 - 1]),
+              st.sampled_from([0, 1, 50_000])),
     st.binary(max_size=60), st.text(max_size=40).map(lambda text: text.encode("utf-16")),
     st.sampled_from(["a girl", "", " \n ", "\ufeffa girl", "a\0b", "<script>"]).map(str.encode),
     st.sampled_from(['{"file_name": "a.png", "text": "x"}', '{"file_name": "../a.png", "text": ""}',
@@ -197,7 +198,8 @@ def empty(folder: Path) -> None:
 
 # -- files and folders of weights ------------------------------------------------------------------
 
-TENSORS = ["model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.decoder.conv_in.weight",
+TENSORS = ["model.diffusion_model.input_blocks.0.0.weight",
+           "first_stage_model.decoder.conv_in.weight",
            "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight", "v_pred",
            "conditioner.embedders.1.model.token_embedding.weight", "lora_unet_x.lora_up.weight",
            "joint_blocks.0.x", "", "__metadata__", "é", "a" * 3000]  # fmt: skip
@@ -229,12 +231,14 @@ weights_files = st.one_of(
 )  # fmt: skip
 indices = st.one_of(
     st.sampled_from(['{"_class_name": "StableDiffusionXLPipeline"}', "{", "[]", "null", "9", "",
-                     '{"_class_name": 7}', '{"_class_name": "FluxPipeline"}', "[" * 5000, "\ufeff{}",
+                     '{"_class_name": 7}', '{"_class_name": "FluxPipeline"}', "[" * 5000,
+                     "\ufeff{}",
                      '{"_class_name": "StableDiffusionXLPipeline", "unet": ["os", "system"]}',
                      '{"_class_name": "StableDiffusionPipeline", "vae": []}']).map(str.encode),
     st.binary(max_size=20),
 )  # fmt: skip
-PLACES = ["mine.safetensors", "mine.ckpt", "mine", "folder/model_index.json", "folder/unet/config.json",
+PLACES = ["mine.safetensors", "mine.ckpt", "mine", "folder/model_index.json",
+          "folder/unet/config.json",
           "folder/unet/diffusion_pytorch_model.safetensors", "folder/vae/config.json",
           "folder/vae/diffusion_pytorch_model.safetensors", "folder/a.safetensors",
           "folder/open_clip_config.json", "folder/unet/model_index.json"]  # fmt: skip
