@@ -165,8 +165,8 @@ def find_weights(
     if path.suffix.lower() in PICKLES:
         raise ModelsError(
             f"{name} may hold pickled code and is not read; give a .safetensors file, as which "
-            "most checkpoints are published too, or convert one that you trust, on a machine of its "
-            "own, by diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained"
+            "most checkpoints are published too, or convert one that you trust, on a machine of "
+            "its own, by diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained"
             "(FOLDER)"
         )
     if path.is_file() and what == "captioner":

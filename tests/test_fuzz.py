@@ -126,7 +126,8 @@ def test_the_walk_finds_the_settings() -> None:
 # -- folders of images -----------------------------------------------------------------------------
 
 NAMES = ["a.png", "b.jpg", "c.webp", "a.txt", "b.txt", "metadata.jsonl", "a-mask.png",
-         ".hidden.png",         "é.PNG", "x y'\".png", "a" * 200 + ".png", "10.png", "sub/d.png", "notes.md", "a.gif",
+         ".hidden.png", "é.PNG", "x y'\".png", "a" * 200 + ".png", "10.png", "sub/d.png",
+         "notes.md", "a.gif",
          "Thumbs.db", "-rf.png", "${lr}.png", "<b>.png", "a.png.png", "b-mask.png"]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from charsweep.__main__ import main
 TABLE = Path(__file__).with_name("mistakes.md")
 PROMPT = "$ python -m charsweep "
 PORT = 48765  # that another program listens on
-HOME = "/home/you"  # what the table calls the folder that a test stands in
+HOME = "/home/you/study"  # what the table calls the folder that a test stands in
 # Tensors by which single files are told apart: what an SD 1.5 and an SDXL checkpoint have.
 UNET, VAE = "model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.decoder.weight"
 SDXL = "conditioner.embedders.1.model.token_embedding.weight"
@@ -97,7 +97,7 @@ def test_the_table_holds_forty() -> None:
     assert len(found) == len(set(found)) >= 40
 
 
-@pytest.mark.parametrize(("line", "message"), rows(), ids=[line for line, _ in rows()])
+@pytest.mark.parametrize(("line", "message"), list(rows()), ids=[line for line, _ in rows()])
 def test_a_mistake_gets_its_message(
     line: str, message: str, study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
