@@ -6,7 +6,9 @@ CHARSWEEP_DEBUG=1), 130 or 143 stopped in order by Ctrl-C or SIGTERM.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import logging
 import os
 import shlex
@@ -19,7 +21,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
-from charsweep.errors import CharsweepError, ConfigError
+from charsweep.errors import CharsweepError, ConfigError, shown
 from charsweep.redact import redacted
 from charsweep.stopping import Stopped, listening
 from charsweep.team import is_leader
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words and words[0].split("=")[0] in HYDRA_FLAGS:
+        if words and (words[0] in HYDRA_FLAGS or words[0].startswith(("--cfg=", "--info="))):
             return ask_hydra(words)
         act(words)
     except CharsweepError as error:
@@ -68,7 +70,7 @@ def act(words: Sequence[str]) -> None:
     """Compose, check, and do what `action` says."""
     unknown = [word for word in words if word.startswith("-") and not _is_known(word)]
     if unknown:
-        raise ConfigError(f"{unknown[0]}: no such option; see python -m charsweep --help")
+        raise ConfigError(f"{shown(unknown[0])}: no such option; see python -m charsweep --help")
     typed = {word.replace("'", "") for word in words}
     action = next((one for one in ALONE if f"action={one}" in typed), None)
     if action == "ui":  # which has its own way of ending
@@ -153,8 +155,24 @@ def ask_hydra(words: Sequence[str]) -> int:
     from charsweep.plugins import CONF
 
     sys.argv = ["charsweep", *words]
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_nothing)()
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_nothing)()
+    except SystemExit as left:
+        if left.code:
+            raise ConfigError(
+                f"{shown(' '.join(words))}: {_first_line(said.getvalue())}; see python -m "
+                "charsweep --help"
+            ) from left
     return 0
+
+
+def _first_line(text: str) -> str:
+    """What argparse, or Hydra, says first, without how it is used."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    own = [one for one in lines if not one.startswith(("usage:", " "))]
+    return shown((own or lines or ["no such option"])[0].removeprefix("charsweep: error: "), 300)
 
 
 def _nothing(_: object) -> None:

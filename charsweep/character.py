@@ -139,7 +139,7 @@ def _checked_digests(paths: Iterable[Path], min_size: int, problems: list[str]) 
             if min(width, height) < min_size:
                 raise UnusableError(
                     f"{width} × {height} pixels is too small: at least {min_size} × {min_size} "
-                    "are needed"
+                    "are needed, so draw or scan it larger"
                 )
             digests.append(digest_of(data))
         except UnusableError as error:

@@ -18,13 +18,11 @@ from typing import Any
 import pydantic
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers.oc import env
-from yaml import YAMLError
 
-from charsweep.errors import CharsweepError, ConfigError
+from charsweep.errors import CharsweepError, ConfigError, shown
+from charsweep.overrides import check_words, explain
 from charsweep.plugins import CONF
 from charsweep.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
 
@@ -73,6 +71,7 @@ def with_search_path(words: Sequence[str]) -> list[str]:
         else:
             left.append(word)
     left = with_keys(left)
+    check_words(left)
     return [f"hydra.searchpath=[{','.join(folders)}]", *left] if folders else left
 
 
@@ -122,8 +121,10 @@ def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
                 "\n".join(f"{name} is not set; give it as {name}=VALUE" for name in missing)
             )
         plain = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(_explain(error, overrides)) from error
+    except CharsweepError:
+        raise
+    except Exception as error:  # Hydra's, OmegaConf's and YAML's, and Python's within them
+        raise ConfigError(explain(error, overrides)) from error
     assert isinstance(plain, dict)
     named = {str(name): value for name, value in plain.items()}
     if any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides):
@@ -145,18 +146,6 @@ def refuse_guarded(plain: Mapping[str, Any], overrides: Sequence[str]) -> None:
             )
 
 
-def _explain(error: Exception, overrides: Sequence[str]) -> str:
-    """Hydra's message in one paragraph, with the words that were typed."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
-    text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
-    text = re.sub(r"(Available options in '[^']+':) *", r"\1 ", text)
-    text = re.sub(r"Config search path:.*", "", text)
-    if sweep := next((o for o in overrides if o.startswith("sweep=")), None):
-        return f"{sweep}: a sweep is added with a plus sign; type +{sweep}"
-    return f"{text.strip()} (given: {' '.join(overrides) or 'nothing'})"
-
-
 # -- checking --------------------------------------------------------------------------------------
 
 
@@ -176,7 +165,9 @@ def check_raw(raw: Mapping[str, Any]) -> Settings:
         problems += _plugin_mistakes(f"models.bases.{name}", kind)
     metrics = raw.get("metric")
     for name, plugin in (metrics if isinstance(metrics, dict) else {}).items():
-        problems += _plugin_mistakes(f"metric.{name}", {"name": name, **(plugin or {})})
+        if not isinstance(plugin, dict):  # which the settings have said
+            continue
+        problems += _plugin_mistakes(f"metric.{name}", {"name": name, **plugin})
     if settings is not None and not problems:
         problems += _sense(settings)
     if problems or settings is None:
@@ -213,7 +204,10 @@ def _sense(settings: Settings) -> list[str]:
             )
     for prompt in settings.exam.prompts:
         if "{subject}" not in prompt:
-            problems.append(f"exam.prompts: '{prompt}' lacks {{subject}}, the character's place")
+            problems.append(
+                f"exam.prompts: '{shown(prompt)}' lacks {{subject}}; write it where the character "
+                "stands"
+            )
     for name, actions in {
         "keys": ("show", "why"), "repair": ("check",), "remove": ("gc",)
     }.items():  # fmt: skip
@@ -261,7 +255,9 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
         top = name.partition(".")[0]
         if isinstance(values, dict):
             try:
-                axes[name] = Range.model_validate(values)
+                axes[name] = span = Range.model_validate(values)
+                if name in PLAIN_AXES:
+                    PLAIN_AXES[name].validate_python((span.low, span.high))
             except pydantic.ValidationError as error:
                 problems += mistakes(error, f"axes.{name}")
             if settings.search.is_grid:
@@ -269,13 +265,17 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
                     f"axes.{name}: a grid has no ranges; list its values, or choose search=tpe"
                 )
         elif not isinstance(values, list):
-            problems.append(f"axes.{name}={values}: should be a list, as in axes.{name}=[1,2]")
+            problems.append(
+                f"axes.{name}={shown(values)}: should be a list, as in axes.{name}=[1,2]"
+            )
         elif not values:
             problems.append(f"axes.{name}=[]: is empty; give values or take the axis out (~axes)")
         elif any(isinstance(value, dict | list) for value in values):
-            problems.append(f"axes.{name}={values}: should list numbers or words")
+            problems.append(f"axes.{name}={shown(values)}: should list numbers or words")
         elif len({str(value) for value in values}) < len(values):
-            problems.append(f"axes.{name}={values}: a value stands there twice; take one out")
+            problems.append(
+                f"axes.{name}={shown(values)}: a value stands there twice; take one out"
+            )
         elif top not in config or top in NOT_AXES:
             possible = ", ".join(axis for axis in config if axis not in NOT_AXES)
             problems.append(f"axes.{name}: nothing of that name can vary; there is {possible}")

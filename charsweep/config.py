@@ -10,6 +10,7 @@ been typed.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,7 @@ from charsweep.store import Store
 from charsweep.weights import BaseWeights, Weights
 from charsweep.widths import unmeasured
 
+MOST_CELLS = 20_000  # of a grid: planned in about 5 s; at a minute each, two weeks
 SETTING = re.compile(r"[a-z]\w*(\.[\w-]+)*", re.ASCII)
 
 
@@ -141,6 +143,7 @@ def _parts(
     """The parts of a composed sweep; an ordinary one is its own only part."""
     if not settings.parts:
         axes = with_seeds(axes_of(settings, raw), settings)
+        _check_size(axes, settings)
         cells: tuple[Cell, ...] = ()
         if settings.search.is_grid:
             combinations = combinations_of(words, axes, settings)
@@ -160,6 +163,26 @@ def _parts(
         whole = _union(part, _parts(inner, composed, part, character))
         parts.append(replace(whole, name=name))
     return tuple(parts)
+
+
+def _check_size(axes: Axes, settings: Settings) -> None:
+    """ConfigError for a grid that nobody can pay for, and for a search of nothing."""
+    if not settings.search.is_grid:
+        if not axes:
+            raise ConfigError(
+                f"search={settings.search.name}: there are no axes to search; give some, as in "
+                "+axes='{lr:{low:1e-5,high:1e-2,log:true}}'"
+            )
+        return
+    count = math.prod(len(axis) for axis in axes.values() if not isinstance(axis, Range))
+    if count > MOST_CELLS:
+        sizes = ", ".join(
+            f"{name} {len(axis)}" for name, axis in axes.items() if not isinstance(axis, Range)
+        )
+        raise ConfigError(
+            f"axes: {count:,} cells ({sizes}) are more than {MOST_CELLS:,}; take values out, or "
+            "choose an adaptive search, as in search=tpe"
+        )
 
 
 def _is_for_whole(word: str, alone: bool) -> bool:

@@ -5,6 +5,8 @@ A message says what is wrong, where, the value that was got, and what to do abou
 
 from __future__ import annotations
 
+LONGEST = 80  # characters of a value in a message: a line
+
 
 class CharsweepError(Exception):
     """The root: shown as one message without a traceback, exit code 2."""
@@ -32,3 +34,12 @@ class TrainingError(CharsweepError):
 
 class TrackingError(CharsweepError):
     """MLflow or the Optuna study cannot be used."""
+
+
+def shown(value: object, longest: int = LONGEST) -> str:
+    """A value as it would be typed, on one line and no longer than that."""
+    known = {None: "null", True: "true", False: "false"}
+    text = known[value] if value is None or isinstance(value, bool) else str(value)
+    cut = len(text) > longest
+    text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[:longest])
+    return f"{text}… ({len(str(value))} characters)" if cut else text

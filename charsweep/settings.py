@@ -12,7 +12,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from charsweep.energy import checked_country
-from charsweep.errors import ConfigError
+from charsweep.errors import ConfigError, shown
 from charsweep.plugins import refused, resolve
 from charsweep.specs import Plugin
 
@@ -24,14 +24,16 @@ Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
-FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+FOLDER_NAME, NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", r"^[^\x00-\x1f/\\.][^\x00-\x1f/\\]{0,99}$"
+KEY, COUNTRY, REPOSITORY = r"^[0-9a-f]{1,12}$", r"^[A-Z]{3}$", r"^[\w.-]+/[\w.-]+$"
+FolderName = Annotated[str, StringConstraints(pattern=FOLDER_NAME)]
 # Part of a folder's name in the store: in any language, but it leads nowhere else.
 Name = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f/\\.][^\x00-\x1f/\\]{0,99}$"),
+    StringConstraints(strip_whitespace=True, pattern=NAME),
 ]
-CellKey = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[0-9a-f]{1,12}$")]
-Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), AfterValidator(checked_country)]
+CellKey = Annotated[str, StringConstraints(strip_whitespace=True, pattern=KEY)]
+Country = Annotated[str, StringConstraints(pattern=COUNTRY), AfterValidator(checked_country)]
 
 _FINITE = ConfigDict(allow_inf_nan=False)
 PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
@@ -137,12 +139,16 @@ class SamplerSettings(pydantic.BaseModel):
     batch_width: BatchWidth | None
 
 
+Bound = Annotated[int | float, Field(ge=-1e15, le=1e15)]  # whole numbers that floats still hold
+MOST_VALUES = 10_000  # of a range with a step: each is a possible category
+
+
 class Range(pydantic.BaseModel):
     """An axis that an adaptive search samples: every whole number, every step, or any number."""
 
     model_config = STRICT
-    low: int | float
-    high: int | float
+    low: Bound
+    high: Bound
     log: bool = False
     step: Annotated[int | float, Field(gt=0)] | None = None
 
@@ -152,6 +158,11 @@ class Range(pydantic.BaseModel):
             raise ValueError(f"low={self.low} should be below high={self.high}")
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log=true needs low above 0 and takes no step")
+        if self.step is not None and not 1 <= (self.high - self.low) / self.step < MOST_VALUES:
+            raise ValueError(
+                f"step={self.step} should part it into 1 to {MOST_VALUES:,} steps; choose another, "
+                "or leave it out"
+            )
         return self
 
     @property
@@ -226,7 +237,7 @@ class ExportSettings(pydantic.BaseModel):
     name: Text
     cell: CellKey | None
     license: Text | None
-    push: Annotated[Text, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")] | None
+    push: Annotated[Text, StringConstraints(pattern=REPOSITORY)] | None
     private: bool
 
 
@@ -337,16 +348,37 @@ class Settings(pydantic.BaseModel):
     caption: CaptionSettings
 
 
+NUMBER, WHOLE = "should be a number, as in 0.0001 or 1e-4", "should be a whole number"
+# pydantic's kinds of mistakes, and its patterns, in plainer words than its own.
+SAID = {
+    "float_parsing": NUMBER, "float_type": NUMBER,
+    "int_parsing": WHOLE, "int_from_float": WHOLE, "int_type": WHOLE,
+    "bool_parsing": "should be true or false", "bool_type": "should be true or false",
+    "string_type": "should be a text",
+    "list_type": "should be a list, as in [1,2]", "tuple_type": "should be a list, as in [1,2]",
+    "dict_type": "should be settings by name, as in {NAME: VALUE}",
+    "model_type": "should be settings by name, as in {NAME: VALUE}",
+    "string_too_short": "is empty; give a text",
+    FOLDER_NAME: "should be letters, digits, dots, - and _, at most 100, as in my_sweep",
+    NAME: "should be a name without / and \\, at most 100 characters",
+    KEY: "should be the beginning of a key, at most 12 of 0-9 and a-f",
+    REPOSITORY: "should be OWNER/NAME on the hub",
+    COUNTRY: "should be three capital letters, as in FRA",
+}  # fmt: skip
+
+
 def mistakes(error: pydantic.ValidationError, prefix: str = "") -> list[str]:
     """One line per mistake: where, the value, what is wanted."""
     lines = []
     for one in error.errors(include_url=False):
-        where = ".".join(str(part) for part in (prefix, *one["loc"]) if str(part))
+        where = ".".join(shown(part) for part in (prefix, *one["loc"]) if str(part))
         if one["type"] == "extra_forbidden" or one["type"] == "unexpected_keyword_argument":
             lines.append(f"{where}: there is no such setting; take it out or mend its name")
         elif one["type"] in ("missing", "missing_argument"):
             lines.append(f"{where}: is missing; set it with {where}=VALUE")
         else:
+            known = SAID.get(one.get("ctx", {}).get("pattern", one["type"]))
             message = one["msg"].replace("Input should", "should").removeprefix("Value error, ")
-            lines.append(f"{where}={one['input']}: {message}")
+            message = known or shown(message, 400)
+            lines.append(f"{where}={shown(one['input'])}: {message}")
     return lines

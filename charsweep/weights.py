@@ -164,9 +164,10 @@ def find_weights(
     path = Path(name).expanduser()
     if path.suffix.lower() in PICKLES:
         raise ModelsError(
-            f"{name} may hold pickled code and is not read; most checkpoints are also published "
-            "as .safetensors, and one that you trust is converted, on a machine of its own, by "
-            "diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)"
+            f"{name} may hold pickled code and is not read; give a .safetensors file, as which "
+            "most checkpoints are published too, or convert one that you trust, on a machine of "
+            "its own, by diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained"
+            "(FOLDER)"
         )
     if path.is_file() and what == "captioner":
         raise ModelsError(f"{name} is a file: give its folder, with config.json and tokenizer.json")

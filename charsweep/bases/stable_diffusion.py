@@ -185,7 +185,7 @@ def is_checkpoint(path: Path, pipeline: str, published: str, text: str) -> bool:
         )
     config = architectures.folder_of(published) / "unet" / "config.json"
     own = int(json.loads(config.read_text(encoding="utf-8"))["in_channels"])
-    channels = shapes.get(FIRST_LAYER, [0, 0])[1]
+    channels = [*shapes.get(FIRST_LAYER, []), 0, 0][1]
     if channels != own:
         raise ModelsError(
             f"{path} takes {channels} channels, not {own}: it is made for inpainting or editing; "
