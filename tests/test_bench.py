@@ -47,6 +47,15 @@ def test_it_trains_what_a_sweep_trains(method: str, tmp_path: Path) -> None:
     assert replace(drawn, prompts=cell.images.prompts) == cell.images
 
 
+def test_a_bare_machine_is_enough() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--rounds" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_bare_machine_gets_its_tables(tmp_path: Path) -> None:
     out = tmp_path / "results.md"
     out.write_text("# Results\n\n")

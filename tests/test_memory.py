@@ -194,6 +194,7 @@ def test_half_precision_takes_less_and_attention_is_not_squared() -> None:
     assert taken("fp32", 128) < 4 * taken("fp32", 64)
 
 
+@pytest.mark.slow
 def test_another_architecture_is_measured_once(tmp_path: Path) -> None:
     shrunk.shrink(tmp_path / "small")
     sweep, spec = spec_of(tmp_path, *ADAPTERS, "method.base=sd15")

@@ -50,6 +50,7 @@ def shell(words: list[str]) -> str:
     return f"{RUN} {shlex.join(words)}"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_message_and_goes_on_with_more_room(whole: Path, tmp_path: Path) -> None:
     """On a small tmpfs, at every stage at which it runs full; then it is made larger."""
     disk, saved = tmp_path / "disk", tmp_path / "saved"
