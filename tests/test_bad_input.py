@@ -36,7 +36,6 @@ TYPED: list[tuple[list[str], list[str]]] = [
     (["batch_size=0"], ["batch_size=0"]),
     (["resolution=100"], ["resolution=100", "multiple of 8"]),
     (["precision=fp64"], ["precision=fp64", "fp32"]),
-    (["precision=bf16"], ["precision=bf16", "fp32"]),
     (["max_grad_norm=0"], ["max_grad_norm=0"]),
     (["action=fly"], ["action=fly", "run"]),
     (["name=../escape"], ["name=../escape"]),
