@@ -66,9 +66,9 @@ def refused_by_run(words: list[str], said: str, place: Path) -> None:
 @pytest.mark.parametrize(
     ("words_typed", "count"),
     [
-        (fuzzing.settings_typed(), 70),
-        (fuzzing.axes_typed(), 40),
-        (fuzzing.groups_typed(), 40),
+        (fuzzing.settings_typed(), 60),
+        (fuzzing.axes_typed(), 30),
+        (fuzzing.groups_typed(), 30),
         (fuzzing.forms_typed(), 60),
     ],
     ids=["settings", "axes", "groups", "forms"],
@@ -99,7 +99,7 @@ OTHERS = ["report", "export", "caption", "story", "ui", "check", "gc", "show", "
 def test_every_action_refuses(times: int, place: Path) -> None:
     """There is no store, no sweep, no picture and no server: no action has anything to do."""
 
-    @examples(40 * times)
+    @examples(30 * times)
     @given(st.sampled_from(OTHERS), fuzzing.words_typed)
     def check(action: str, words: list[str]) -> None:
         before = fuzzing.tree(place)
@@ -169,7 +169,7 @@ files = st.one_of(
 def test_whatever_lies_in_the_folder_of_images(times: int, place: Path) -> None:
     images = place / "images"
 
-    @examples(60 * times)
+    @examples(50 * times)
     @given(
         st.dictionaries(st.sampled_from(NAMES), files, max_size=5),
         st.sampled_from(["null", "file", "alpha"]),
@@ -251,7 +251,7 @@ GIVEN_AS = ["models.bases.sdxl.path", "models.bases.sdxl.vae", "models.encoders.
 def test_whatever_is_given_as_weights(times: int, place: Path) -> None:
     folder = place / "given"
 
-    @examples(60 * times)
+    @examples(50 * times)
     @given(
         st.dictionaries(st.sampled_from(PLACES), st.one_of(weights_files, indices), max_size=4),
         st.sampled_from(GIVEN_AS),
@@ -285,7 +285,7 @@ def test_whatever_is_given_as_weights(times: int, place: Path) -> None:
 def test_a_process_of_its_own(times: int, place: Path) -> None:
     """Nothing of the above hangs on being called from Python: neither streams nor exit codes."""
 
-    @examples(12 * times)
+    @examples(8 * times)
     @given(fuzzing.words_typed)
     def check(words: list[str]) -> None:
         words = [word.replace("\0", "") for word in words]
