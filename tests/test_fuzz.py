@@ -21,7 +21,7 @@ from small import command
 
 from charsweep import embedded
 
-MORE = pytest.param(10, marks=pytest.mark.slow, id="many")
+MORE = pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(1800)], id="many")
 FEW_AND_MORE = pytest.mark.parametrize("times", [pytest.param(1, id="few"), MORE])
 DRAWINGS = embedded.FOLDER / "unicorn_girl"
 WEIGHTS = embedded.FOLDER / "weights"
