@@ -24,7 +24,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 from charsweep.errors import CharsweepError, ConfigError, shown
 from charsweep.redact import redacted
 from charsweep.stopping import Stopped, listening
-from charsweep.team import is_leader
+from charsweep.team import is_launched, is_leader
 
 ALONE = ("ui", "caption", "check", "gc", "show", "why")  # actions that need no cell of any sweep
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # where nobody could say it better
@@ -180,4 +180,9 @@ def _nothing(_: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if is_launched():  # torch's threads may abort a process that ends in order
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

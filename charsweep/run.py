@@ -56,6 +56,7 @@ def run(sweep: Sweep) -> Path:
     with hold(sweep), explained(sweep):
         page = Run(sweep, store, team).run()
     team.hear(None)  # to those who train along: that was all
+    team.part_ways()
     say_where(sweep, page)
     return page
 
@@ -72,6 +73,7 @@ def follow(sweep: Sweep) -> None:
         except RuntimeError:  # it has left us
             check_stop()
             raise
+    team.part_ways()
 
 
 class Run:

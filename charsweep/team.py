@@ -54,6 +54,13 @@ class Team:
         torch.distributed.broadcast_object_list(words, src=0)
         return words[0]
 
+    def part_ways(self) -> None:
+        """Nobody has anything more to say; without this, a process may abort as it ends."""
+        if self.size > 1:
+            from accelerate import PartialState
+
+            PartialState().destroy_process_group()
+
 
 ALONE = Team()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import pytest
@@ -18,6 +19,8 @@ os.environ |= {
     "DO_NOT_TRACK": "true",
     "MPLBACKEND": "Agg",
 }
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of a shell's background job
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # programs started here are to hear it
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "CHARSWEEP_DEBUG"):
     os.environ.pop(name, None)
 

@@ -232,6 +232,7 @@ def test_compiled_blocks_give_the_same_and_warm_up_apart(tmp_path: Path) -> None
 # -- several processes -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_trajectory(tmp_path: Path) -> None:
     """As `accelerate launch` starts them on cards: they share the batch, and one of them writes."""
     words = [*small(tmp_path / "two", "batch_size=2", "train_steps=3", "runtime.device=cpu")]
@@ -290,6 +291,7 @@ def test_what_trains_is_float32_whatever_is_multiplied(
             assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_a_scaler_goes_on_where_it_stopped(tmp_path: Path) -> None:
     words = ("precision=fp16", "pack=1", "lr=1e-3")
     sweep, whole, _ = execute(tmp_path / "whole", *words, "train_steps=4")

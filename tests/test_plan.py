@@ -80,7 +80,9 @@ NEEDED = {  # what a person must say too
         "method.base=sd3",
         *(f"models.encoders.{name}.path=embedded:weights/{name}" for name in ("clip", "dino")),
     ],
-    "search=halving": ["objectives=[dino]"],
+    "search=halving": ["objectives=[dino]", "+axes.lr=[1e-3,1e-4]"],
+    "search=nsga2": ["+axes.lr=[1e-3,1e-4]"],
+    "search=tpe": ["+axes.lr=[1e-3,1e-4]"],
 }
 
 

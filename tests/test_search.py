@@ -153,6 +153,7 @@ def _has(root: Path, finished: int) -> bool:
     return ended >= finished and any(trial.state == TrialState.RUNNING for trial in trials)
 
 
+@pytest.mark.slow
 def test_generations_of_nsga2_run_on_the_same_trainer(tmp_path: Path) -> None:
     words = ["search=nsga2", "search.trials=4", "search.at_once=2", *TPE[4:]]  # the same axes
     done = command(*small(tmp_path, *words, "search.sampler.population_size=2"))

@@ -8,6 +8,7 @@ import pytest
 from two import KINDS, one_after_the_other, together
 
 
+@pytest.mark.slow
 def test_three_at_once_end_as_one_after_the_other(tmp_path: Path) -> None:
     """The same sweep twice, and one with a trajectory in common, begun at the same moment."""
     untracked = "runtime.tracking=false"
