@@ -146,14 +146,18 @@ def test_no_step_waits_for_the_card(tmp_path: Path) -> None:
     idle = [None] * (spec.pack - 1)
     for share in students.losses([0, *idle]):  # kernels are chosen
         share.sum().backward()
-    torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("error")  # whatever waits raises
+    shares = []
     try:
         for step in range(1, 4):
             for share in students.losses([step, *idle]):
                 share.sum().backward()
+                shares.append(share.detach()[0])
     finally:
         torch.cuda.set_sync_debug_mode("default")
         students.close()
+    assert len(shares) == 3
+    assert torch.stack(shares).isfinite().all()
 
 
 # -- optimizers ------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from harness import bits
+from small import runs
 from two import KINDS, one_after_the_other, together
 
 
@@ -21,5 +23,7 @@ def test_three_at_once_end_as_one_after_the_other(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("killed", [6.0, 9.0, 14.0])
 def test_a_killed_owner_is_followed_by_the_one_that_waits(killed: float, tmp_path: Path) -> None:
-    serial = one_after_the_other(tmp_path)
-    together(KINDS["one is killed"], tmp_path / "root", serial, killed=killed)
+    serial, root = one_after_the_other(tmp_path), tmp_path / "root"
+    together(KINDS["one is killed"], root, serial, killed=killed)
+    assert bits(root) == bits(serial[0])
+    assert len(runs(root)) == 2
