@@ -9,6 +9,7 @@ from pathlib import Path
 
 from charsweep import embedded
 from charsweep.errors import CharacterError
+from charsweep.store import write_out
 
 
 def caption_file(image: Path) -> Path:
@@ -43,10 +44,7 @@ def write_new(path: Path, text: str) -> bool:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        write_out(temporary, text)
         try:
             path.hardlink_to(temporary)
         except FileExistsError:
