@@ -178,7 +178,7 @@ def test_too_little_memory_to_draw_is_one_message(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_too_little_memory_to_train_fails_the_cell_and_says_what_takes_less(tmp_path: Path) -> None:
-    words = quick(tmp_path, *ONE, "batch_size=8192")
+    words = quick(tmp_path, *ONE, "batch_size=4096")
     done = little_memory(words)
     assert done.returncode == 0, done.stderr
     (row,) = cells(tmp_path)
