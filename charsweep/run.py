@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Set
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from charsweep.config import Sweep
 from charsweep.describe import describe, describe_search
 from charsweep.energy import Energy, Meter, energy_of
 from charsweep.engine.stored import StoredEngine
-from charsweep.errors import ConfigError, StoreError
+from charsweep.errors import ConfigError, StoreError, TrainingError
 from charsweep.hardware import find_card
 from charsweep.locks import locked
 from charsweep.measured import Known
@@ -42,7 +42,10 @@ class Engine(Protocol):
 
 
 def run(sweep: Sweep) -> Path:
-    """Do what is missing of a sweep; returns the report's page."""
+    """Do what is missing of a sweep; returns the report's page.
+
+    TrainingError, after the report, if cells failed (a diverged one has not: it is a result).
+    """
     check(sweep)
     store = Store(sweep.root)
     measure_memory(sweep, store)
@@ -54,10 +57,16 @@ def run(sweep: Sweep) -> Path:
     except OSError as error:
         raise unwritable(store.folder, error) from error
     with hold(sweep), explained(sweep):
-        page = Run(sweep, store, team).run()
+        work = Run(sweep, store, team)
+        page = work.run()
     team.hear(None)  # to those who train along: that was all
     team.part_ways()
     say_where(sweep, page)
+    if work.failed:
+        raise TrainingError(
+            f"{len(work.failed)} of {len(work.asked)} cells failed, as said above and in the "
+            "report; what is finished stays, and the same command tries them again"
+        )
     return page
 
 
@@ -82,8 +91,8 @@ class Run:
     def __init__(self, sweep: Sweep, store: Store, team: Team) -> None:
         self.sweep, self.store, self.team = sweep, store, team
         self.study: Study = open_study(sweep)  # first: it may refuse
-        plan = plan_work(sweep.cells, store, sweep.truth)
-        self.record = new_record(sweep, store, reckon(sweep, store, plan))
+        self.plan = plan_work(sweep.cells, store, sweep.truth)  # of a search: none, as yet
+        self.record = new_record(sweep, store, reckon(sweep, store, self.plan))
         out(describe_plan(sweep, self.record["plan"]))
         self.known = known_record(sweep)
         self.earlier = read_results(sweep.folder / "cells.jsonl")
@@ -125,12 +134,20 @@ class Run:
                 raise
         return page
 
+    @property
+    def asked(self) -> Set[str]:
+        """Keys of the cells that were asked for; of a search, those that it has tried."""
+        return {cell.key for cell in self.sweep.cells} or self.results.keys()
+
+    @property
+    def failed(self) -> Set[str]:
+        known = self.asked & self.results.keys()
+        return {key for key in known if self.results[key].state == "failed"}
+
     def _leave(self, energy: Energy | None) -> str:
         """Write down what a stopped command leaves undone, for the study and MLflow to show."""
         asked = len(self.sweep.cells) or self.sweep.settings.search.trials
-        keys = {cell.key for cell in self.sweep.cells} or self.results.keys()
-        ended = [one for key, one in self.results.items() if key in keys and one.state != "failed"]
-        done = len(ended)
+        done = len((self.asked & self.results.keys()) - self.failed)
         if not (self._is_finished() or self.record["finished"]):
             self.record["stopped"] = {"at": now(), "finished": done, "asked": asked}
             if energy:
@@ -183,10 +200,11 @@ class Run:
     def _is_finished(self) -> bool:
         """Whether an earlier command ended with just these cells, tracked where that is wanted."""
         known = self.known
+        if self.failed or not self.plan.is_done:
+            return False
         same = all(known.get(name) == self.record[name] for name in ("axes", "fixed", "settings"))
-        keys = {cell.key for cell in self.sweep.cells} or self.results.keys()
         tracking = self.sweep.settings.runtime.tracking
-        tracked = not tracking or is_delivered(self.sweep.folder, keys)
+        tracked = not tracking or is_delivered(self.sweep.folder, self.asked)
         return bool(same and tracked and known.get("finished") and known.get("reported"))
 
     def _finish(self, energy: Energy | None) -> None:

@@ -31,7 +31,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any, Self
 
@@ -167,14 +167,14 @@ def read_runs(sweep_folder: Path) -> dict[str, str]:
     return dict(read_json(path, "cells")["cells"]) if path.exists() else {}
 
 
-def is_delivered(sweep_folder: Path, cells: Collection[str]) -> bool:
+def is_delivered(sweep_folder: Path, cells: Set[str]) -> bool:
     """Whether MLflow has all of these cells, and what the sweep ended with."""
     path = sweep_folder / "runs.json"
     if not path.exists():
         return False
     runs = read_json(path, "cells", "status")
     whole: bool = runs["status"] == "FINISHED"
-    return whole and set(cells) <= runs["cells"].keys()
+    return whole and cells <= runs["cells"].keys()
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -157,19 +157,20 @@ def test_other_versions_do_not_go_on_where_former_ones_stopped(tmp_path: Path) -
     assert {"torch", "diffusers", "mlflow", "python"} <= run.keys()
 
 
-def little_memory(words: list[str]) -> subprocess.CompletedProcess[str]:
-    """With 6 GB of addresses: enough to import and load, not for the batch that is asked for."""
+def little_memory(megabytes: int, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """With so many addresses: enough to import and load, not for the batch that is asked for."""
     if not shutil.which("prlimit"):
         pytest.skip("needs prlimit, of util-linux")
     return subprocess.run(
-        ["prlimit", "--as=6000000000", *shlex.split(shell(words))],
+        ["prlimit", f"--as={megabytes}000000", *shlex.split(shell(words))],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
 @pytest.mark.slow
 def test_too_little_memory_to_draw_is_one_message(tmp_path: Path) -> None:
-    done = little_memory(quick(tmp_path, *ONE, "sampler.batch_width=256", "resolution=512"))
+    words = quick(tmp_path, *ONE, "sampler.batch_width=256", "resolution=512")
+    done = little_memory(6000, words)
     assert done.returncode == 2, done.stderr
     *_, line = done.stderr.splitlines()
     assert line.startswith("TrainingError: out of memory (drawing base-sdxl")
@@ -178,13 +179,30 @@ def test_too_little_memory_to_draw_is_one_message(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_too_little_memory_to_train_fails_the_cell_and_says_what_takes_less(tmp_path: Path) -> None:
-    words = quick(tmp_path, *ONE, "batch_size=4096")
-    done = little_memory(words)
-    assert done.returncode == 0, done.stderr
+    """The report is written, and the same command with more memory puts the cell right."""
+    words = quick(tmp_path, "train_steps=1", "pack=1", "batch_size=1024")
+    done = little_memory(4500, words)
+    assert done.returncode == 2, done.stderr
+    *_, line = done.stderr.splitlines()
+    assert line.startswith("TrainingError: 1 of 1 cells failed")
     (row,) = cells(tmp_path)
     assert row["state"] == "failed"
     assert row["error"].startswith("out of memory")
     assert "runtime.micro_batch" in row["error"]
+    assert (tmp_path / "sweeps/small/report/index.html").exists()
+    assert mlflow_statuses(tmp_path) == ["FAILED"]
+
+    assert main(words) == 0
+    (row,) = cells(tmp_path)
+    assert row["state"] == "finished"
+    assert mlflow_statuses(tmp_path) == ["FINISHED"]
+
+
+def mlflow_statuses(root: Path) -> list[str]:
+    """Of the runs of cells that MLflow shows."""
+    query = "select status from runs where lifecycle_stage = 'active' and name != 'small'"
+    with sqlite3.connect(root / "mlflow.db") as database:
+        return [status for (status,) in database.execute(query)]
 
 
 def test_numbers_that_are_none_end_their_own_trial_of_a_pack(tmp_path: Path) -> None:
