@@ -27,10 +27,10 @@ smoke: $(STAMP)
 install: $(STAMP)
 
 test: checks
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: checks
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "" $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "" $(ARGS)
 
 soak: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(PYTHON) tests/faults/soak.py $(ARGS)

@@ -18,7 +18,8 @@ from small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from torch import Tensor
 
 from charsweep.adapters import Adapters
-from charsweep.engine.local import LocalEngine, drawn_together
+from charsweep.engine.imagesets import drawn_together
+from charsweep.engine.local import LocalEngine
 from charsweep.errors import ModelsError
 from charsweep.loading import load_base
 from charsweep.methods import Materials
@@ -231,9 +232,9 @@ def test_images_that_are_no_numbers_are_a_divergence_of_their_own_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One image of the second set of three is not finite; the batches they share go on."""
-    from charsweep.engine import local
+    from charsweep.engine import imagesets
 
-    plain, calls = local.paint_with, []
+    plain, calls = imagesets.paint_with, []
 
     def spoiling(base: Base) -> Paint:
         paint = plain(base)
@@ -247,13 +248,13 @@ def test_images_that_are_no_numbers_are_a_divergence_of_their_own_set(
 
         return one_spoilt
 
-    monkeypatch.setattr(local, "paint_with", spoiling)
+    monkeypatch.setattr(imagesets, "paint_with", spoiling)
     sweep, store, results = execute(tmp_path, "+axes.lr=[1e-2,1e-3,1e-4]", "train_steps=2")
     assert [result.state for result in results] == ["finished", "diverged", "finished"]
     assert not store.has_images(sweep.cells[1].images)
     engine = LocalEngine(sweep, store, View())
     with pytest.raises(ModelsError, match=r"base-sdxl.*fetch its weights again"):
-        engine._mark_broken(sweep.cells[0].reference.snapshot)
+        engine.image_sets._mark_broken(sweep.cells[0].reference.snapshot)
 
 
 # -- gradients -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from PIL import Image
 
 from charsweep.character import open_drawings
 from charsweep.config import Sweep
-from charsweep.cost import Speeds, calls, count, fills_batches
+from charsweep.cost import Speeds, count
 from charsweep.encoders import LOADERS
 from charsweep.engine.entrance import Book, Entrance
 from charsweep.engine.environment import (
@@ -25,38 +25,30 @@ from charsweep.engine.environment import (
     is_out_of_memory,
     peak_memory_mb,
 )
+from charsweep.engine.imagesets import Bases, ImageSets, base_of
 from charsweep.engine.probe import seconds_per_trial
-from charsweep.errors import ModelsError, TrainingError
+from charsweep.errors import TrainingError
 from charsweep.fits import needs_checkpointing
-from charsweep.framing import picture_at
 from charsweep.hardware import find_card
-from charsweep.keys import canonical_json
-from charsweep.loading import load_base
 from charsweep.masks import Drawing
 from charsweep.measured import Known
 from charsweep.methods import Execution, Materials
 from charsweep.pictures import open_picture
-from charsweep.plan import Pack, Plan, Scoring, Training, shared_pass
+from charsweep.plan import Pack, Plan, Scoring, Training
 from charsweep.plugins import resolve
-from charsweep.precision import dtype_of, set_products
+from charsweep.precision import set_products
 from charsweep.progress import View
 from charsweep.resident import Base
 from charsweep.results import CellResult, result_of
-from charsweep.sample import Paint, Wear, draw, paint_with
 from charsweep.samplers import check_fits, make_scheduler
 from charsweep.score import Scorer, reference_features
 from charsweep.specs import (
-    AdapterSpec,
-    BaseSpec,
     Cell,
     ImageSetSpec,
-    SnapshotSpec,
-    Source,
     TrajectorySpec,
-    TruthSpec,
 )
 from charsweep.stopping import Stopped, held
-from charsweep.store import Store, image_manifest, new_folder, read_json, write_json
+from charsweep.store import Store, read_json, write_json
 from charsweep.team import ALONE, Team, device_of, told
 from charsweep.train import Trained, make_optimizer, train
 from charsweep.widths import name_of
@@ -80,7 +72,8 @@ class LocalEngine:
         self.card = find_card(runtime.device)
         self.environment = environment(self.device)
         self.speeds = Speeds(store)
-        self.bases: dict[tuple[str, torch.dtype], Base] = {}
+        self.bases = Bases(sweep, self.device, view)
+        self.image_sets = ImageSets(sweep, store, view, self.bases, self.speeds)
         self._drawings: dict[bool, list[Drawing]] = {}
         self._scorer: Scorer | None = None
         self._priors: dict[str, ImageSetSpec | None] = {}
@@ -268,7 +261,9 @@ class LocalEngine:
             for scoring in training.scorings
             if self.store.has_snapshot(scoring.images.snapshot)
         ]
-        paid = self._draw([images for images in alive if not self.store.has_images(images)])
+        paid = self.image_sets.draw(
+            [images for images in alive if not self.store.has_images(images)]
+        )
         for training in trainings:
             book = books.get(training.trajectory.key)
             if book:
@@ -314,7 +309,7 @@ class LocalEngine:
         name = name_of(spec)
         if name not in self._alone:
             narrow = replace(spec, pack=1)
-            base = self._base(spec.base, spec.precision)  # packs are of adapters
+            base = self.bases(spec.base, spec.precision)  # packs are of adapters
             self._alone[name] = seconds_per_trial(self.sweep, narrow, base, steps=5)
         return self._alone[name]
 
@@ -343,84 +338,11 @@ class LocalEngine:
         started = time.perf_counter()
         images = scoring.images
         if not self.store.has_images(images):
-            self._draw([images])
+            self.image_sets.draw([images])
         missing = [spec for spec in scoring.scores if not self.store.has_score(spec)]
         if missing:
             self.scorer.score(missing, images, scoring.noun)
         return time.perf_counter() - started
-
-    def _draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
-        """Draw image sets, those that can share batches together; seconds by the set's key."""
-        groups: dict[Any, list[ImageSetSpec]] = {}
-        for images in sets:
-            groups.setdefault(drawn_together(images), []).append(images)
-        spent: dict[str, float] = {}
-        for group in groups.values():
-            source = group[0].snapshot.source
-            if isinstance(source, TruthSpec):
-                self._copy_truth(group[0])
-                continue
-            many = f" and {len(group) - 1} others" if len(group) > 1 else ""
-            set_products(group[0].precision)
-            with self._painter(group[0]) as (paint, wear):
-                self.view.doing(
-                    f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
-                )
-                for drawn in draw(group, paint, self.store, wear):
-                    self.view.advance("images", drawn.images, drawn.seconds)
-                    for one in drawn.completed:
-                        spent[one.spec.key] = one.seconds
-                        self.speeds.remember_call(one.spec, one.seconds / calls(one.spec))
-                        if one.is_broken:
-                            self._mark_broken(one.spec.snapshot)
-        return spent
-
-    def _mark_broken(self, snapshot: SnapshotSpec) -> None:
-        """A trajectory whose images are no numbers has diverged; a base's weights are spoilt."""
-        if not isinstance(snapshot.source, TrajectorySpec):
-            raise ModelsError(
-                f"{snapshot.source.slug}: its images are not finite; fetch its weights again"
-            )
-        self.store.mark_diverged(snapshot.source, snapshot.step)
-
-    @contextlib.contextmanager
-    def _painter(self, images: ImageSetSpec) -> Iterator[tuple[Paint, Wear | None]]:
-        """What draws an image set: the base as it is, as the snapshot left it, or with a slot for
-        each image of a batch; or, without a base, what the method makes of the snapshot."""
-        source, folder = images.snapshot.source, self.store.snapshot(images.snapshot)
-        if isinstance(source, BaseSpec):
-            yield paint_with(self._base(source, images.precision)), None
-            return
-        if isinstance(source, AdapterSpec):
-            base = self._base(source.base, images.precision)
-            with base.wearing(folder):
-                yield paint_with(base), None
-            return
-        assert isinstance(source, TrajectorySpec)
-        method = resolve(source.method.target)(**source.method.settings)
-        if source.base is None:
-            yield method.painter(folder, self.device), None
-            return
-        base = self._base(source.base, images.precision)
-        if shared_pass(source) is None:
-            with base.wearing(folder):
-                yield paint_with(base), None
-        elif fills_batches(images):
-            with method.fused(base, folder):
-                yield paint_with(base), None
-        else:
-            with method.wardrobe(base, images.batch_width, self.store.snapshot) as wear:
-                yield paint_with(base), wear
-
-    def _copy_truth(self, images: ImageSetSpec) -> None:
-        """The true pictures become an image set, so that they are scored like any other."""
-        assert self.sweep.truth_folder is not None
-        manifest = image_manifest(images, 0.0)
-        with new_folder(self.store.images(images), "images.json", manifest) as folder:
-            for i, entry in enumerate(manifest["files"]):
-                picture = open_picture(self.sweep.truth_folder / f"{i:02d}.png")
-                picture_at(picture, images.resolution).save(folder / entry["file"])
-                self.view.advance("images")
 
     # -- loaded once ---------------------------------------------------------------------------
 
@@ -430,19 +352,11 @@ class LocalEngine:
             self._drawings[masked] = open_drawings(self.sweep.character, masked)
         return self._drawings[masked]
 
-    def _base(self, spec: BaseSpec, precision: str) -> Base:
-        dtype = dtype_of(precision)
-        if (spec.key, dtype) not in self.bases:
-            self.view.doing(f"loading {spec.name}")
-            weights = self.sweep.bases[spec.name]
-            self.bases[spec.key, dtype] = load_base(spec, weights, self.device, dtype)
-        return self.bases[spec.key, dtype]
-
     def _taught_base(self, spec: TrajectorySpec) -> Base | None:
         if spec.base is None:
             return None
         method = resolve(spec.method.target)(**spec.method.settings)
-        return self._base(spec.base, method.base_precision(spec.precision))
+        return self.bases(spec.base, method.base_precision(spec.precision))
 
     @property
     def scorer(self) -> Scorer:
@@ -468,20 +382,3 @@ class LocalEngine:
             elif scoring.draw and scoring.images.sampler.target:
                 config = {"num_train_timesteps": 1000}
                 make_scheduler(scoring.images.sampler, config, None)
-
-
-def base_of(source: Source) -> BaseSpec | None:
-    """The base that draws for a source, if one does."""
-    return source if isinstance(source, BaseSpec) else getattr(source, "base", None)
-
-
-def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
-    """What image sets must have in common to share batches; what draws alone differs from all."""
-    source = images.snapshot.source
-    shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
-    if shared is None or fills_batches(images):
-        return (images.key,)
-    way = (images.sampler.target, canonical_json(images.sampler.settings), images.inference_steps,
-           images.guidance_scale, images.negative_prompt, images.resolution, images.batch_width,
-           images.precision)  # fmt: skip
-    return (shared, way)
