@@ -1,14 +1,14 @@
 """Plan and past measurements in, seconds and bytes out; no torch.
 
 Step and drawing times are remembered per method and base in the store's `speeds.json`; until there
-is a measurement, a guess from published figures stands in and is called one.
+is a measurement, a guess stands in and is called one, with the machine that it is for.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from charsweep.adapterfile import adapter_bytes
@@ -19,11 +19,22 @@ from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.store import Store, read_json, write_json
 from charsweep.weights import BaseWeights
 
-# Seconds per training step and per image and U-Net call at these resolutions, before a measurement:
-# two CPU cores for the embedded models; one data-centre GPU at batch 1 for the published sizes.
-GUESSES = {64: (0.035, 0.003), 512: (0.18, 0.03), 1024: (0.6, 0.12)}
+
+@dataclass(frozen=True)
+class Guess:
+    """Seconds per training step and per image and U-Net call, at batch 1, before a measurement."""
+
+    step: float
+    call: float
+    machine: str
 
 
+# By resolution: of the embedded models as measured, of the published sizes from published figures.
+GUESSES = {
+    64: Guess(0.035, 0.003, "two CPU cores"),
+    512: Guess(0.18, 0.03, "one data-centre GPU"),
+    1024: Guess(0.6, 0.12, "one data-centre GPU"),
+}
 WATTS = "watts of this machine at work"
 
 
@@ -55,7 +66,7 @@ def summary(plan: Plan, store: Store, bases: Mapping[str, BaseWeights]) -> dict[
         "seconds": round(seconds, 1),
         "kwh": speeds.kwh(seconds),
         "kwh_alone": speeds.kwh(seconds_alone(plan, speeds)),
-        "measured": speeds.measured,
+        "guessed_for": speeds.guessed_for,
         "bytes": snapshots + pixels,  # PNGs of drawings take about a byte per pixel
     }
 
@@ -110,11 +121,16 @@ class Speeds:
     def __init__(self, store: Store) -> None:
         self.path = store.folder / "speeds.json"
         self.known = self._stored()
-        self.measured = True
+        self.guessed_for: str | None = None  # the machine that a guess stands for, if one does
 
     def step(self, spec: TrajectorySpec) -> float:
         """Of one forward pass, whatever its width."""
-        return self._get(_step_name(spec), 0, spec.resolution, _stretch(spec))
+        name = _step_name(spec)
+        if name in self.known:
+            return self.known[name]
+        batch = spec.batch_size if spec.base else 1  # what begins from nothing is small
+        passes = batch * (2 if spec.class_images else 1) * _stretch(spec)
+        return self._guess(spec.resolution).step * passes
 
     def step_alone(self, spec: TrajectorySpec) -> float:
         """Of a trial by itself: measured in a pack of one, or reckoned from its pack's."""
@@ -124,7 +140,8 @@ class Speeds:
         return self.step(spec) / _stretch(spec)
 
     def call(self, spec: ImageSetSpec) -> float:
-        return self._get(_call_name(spec), 1, spec.resolution)
+        name = _call_name(spec)
+        return self.known[name] if name in self.known else self._guess(spec.resolution).call
 
     def kwh(self, seconds: float) -> float | None:
         """Energy of some seconds of work, at the power metered last; None before that."""
@@ -134,12 +151,12 @@ class Speeds:
     def remember_watts(self, watts: float) -> None:
         self._remember(WATTS, watts)
 
-    def _get(self, name: str, which: int, resolution: int, factor: float = 1.0) -> float:
-        if name not in self.known:
-            self.measured = False
-            nearest = min(GUESSES, key=lambda size: abs(size - resolution))
-            return GUESSES[nearest][which] * factor
-        return self.known[name]
+    def _guess(self, resolution: int) -> Guess:
+        """That of the nearest known resolution, for as many pixels."""
+        nearest = min(GUESSES, key=lambda size: abs(size - resolution))
+        guess, more = GUESSES[nearest], (resolution / nearest) ** 2
+        self.guessed_for = guess.machine
+        return Guess(guess.step * more, guess.call * more, guess.machine)
 
     def remember_step(self, spec: TrajectorySpec, seconds: float) -> None:
         self._remember(_step_name(spec), seconds)

@@ -22,7 +22,7 @@ def describe(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
         f"  packs         {_packs(numbers)}",
         f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute",
         f"  estimate      {span(numbers['seconds'])}"
-        f"{'' if numbers['measured'] else ' (not measured here yet)'}, "
+        f"{_guessed(numbers)}, "
         f"{numbers['bytes'] / 1e6:,.1f} MB",
         *_memory(numbers),
         *_energy(numbers),
@@ -61,6 +61,11 @@ def _values(axis: tuple[Any, ...] | Range) -> str:
         return ", ".join(map(_short, axis))
     how = " (log)" if axis.log else f" in steps of {axis.step:g}" if axis.step else ""
     return f"{_short(axis.low)} to {_short(axis.high)}{how}"
+
+
+def _guessed(numbers: Mapping[str, Any]) -> str:
+    machine = numbers["guessed_for"]
+    return f" (a guess for {machine}; not measured here yet)" if machine else ""
 
 
 def _packs(numbers: Mapping[str, Any]) -> str:

@@ -223,13 +223,24 @@ def test_the_plan_names_what_it_costs(tmp_path: Path) -> None:
     numbers = cost.summary(plan, store, dict(sweep.bases))
     assert numbers["steps_needed"] == 200
     assert numbers["images"] == 16  # two cells, the base with both prompts: four images each
-    assert not numbers["measured"]
+    assert numbers["guessed_for"] == "two CPU cores"
     cost.Speeds(store).remember_step(sweep.cells[0].trajectory, 2.0)
     cost.Speeds(store).remember_call(sweep.cells[0].images, 0.5)
     again = cost.summary(plan, store, dict(sweep.bases))
-    assert again["measured"]
+    assert again["guessed_for"] is None
     # two rates share each of 100 passes
     assert again["seconds"] == pytest.approx(100 * 2.0 + 16 * 2 * 2 * 0.5)
+
+
+def test_a_guess_grows_with_the_batch_and_the_picture(tmp_path: Path) -> None:
+    def seconds(*words: str) -> float:
+        sweep = sweep_of(tmp_path, "train_steps=1000", *words)
+        speeds = cost.Speeds(Store(tmp_path))
+        return speeds.step(sweep.cells[0].trajectory)
+
+    assert seconds("batch_size=8") == pytest.approx(8 * seconds())
+    assert seconds("resolution=128") == pytest.approx(4 * seconds())
+    assert seconds("resolution=1024") > 10 * seconds()
 
 
 def test_planning_needs_no_torch_and_writes_nothing(tmp_path: Path) -> None:
