@@ -3,8 +3,9 @@
     python tests/faults/soak.py --kills 50 --seed 0
 
 Each life of the command ends by kill -9 (alone, or with its tracker), SIGTERM or SIGINT, at an
-instant drawn from the time that an undisturbed run takes; a life that comes to its end is compared
-with the undisturbed run, and the next begins in a new folder. The seed fixes instants and signals.
+instant drawn from the time that an undisturbed run takes, every other one from the time after its
+training has begun: before that it mostly loads. A life that comes to its end is compared with the
+undisturbed run, and the next begins in a new folder. The seed fixes instants and signals.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from harness import GRID, assert_equal, ended, finished_stages, kill, quick, sta
 
 WAYS = ("kill -9", "kill -9, tracker too", "SIGTERM", "SIGINT")
 CODES = {"SIGTERM": (143, -15), "SIGINT": (130, -2)}  # the latter before Python listens
+TRAINING = "\ntraining"
 STAGES = {  # the last of these words in the log says what was interrupted
     "loading": "loading", "drawing": "drawing or scoring", "training": "training",
     "  lr=": "drawing or scoring", "waiting for MLflow": "tracking", "  estimate": "planning",
@@ -49,17 +51,19 @@ def soak(kills: int, seed: int, folder: Path) -> Counter[str]:
     assert ended(start(quick(whole, *GRID), log)) == 0, log.read_text()
     seconds = time.monotonic() - started
     print(f"undisturbed: {seconds:.1f} s", flush=True)
+    span = {"": seconds, TRAINING: seconds / 3}  # within which it is killed, after that is said
     done = 0
     while met.total() < kills:
         root = folder / f"{done:02d}"
         kept: dict[Path, tuple[int, int]] = {}
         while True:
             last = met.total() >= kills
-            way, instant = chance.choice(WAYS), chance.uniform(0, seconds)
+            way, since = chance.choice(WAYS), chance.choice(list(span))
+            instant = chance.uniform(0, span[since])
             log = folder / f"{done:02d}-{met.total():02d}.log"
             began = time.monotonic()
             process = start(quick(root, *GRID), log)
-            if last or wait(process, instant):
+            if last or wait(process, instant, since, log):
                 assert ended(process) == 0, log.read_text()
             else:
                 end(process, way, log)
@@ -69,19 +73,22 @@ def soak(kills: int, seed: int, folder: Path) -> Counter[str]:
             was_new, kept = not kept, now
             if process.returncode == 0:
                 if was_new:  # a whole life, faster than the first: the machine is less busy now
-                    seconds = min(seconds, time.monotonic() - began)
+                    span[""] = min(span[""], time.monotonic() - began)
                 break
             stage = stage_of(log, root, process)
             met[stage] += 1
-            print(f"{met.total():3d} {way:<20} at {instant:5.1f} s: {stage}", flush=True)
+            after = f"{instant:4.1f} s after {since.strip() or 'start'}"
+            print(f"{met.total():3d} {way:<20} {after:<23}: {stage}", flush=True)
         assert_equal(root, whole)
         done += 1
         print(f"sweep {done}: equal to the undisturbed one", flush=True)
     return met
 
 
-def wait(process: Popen[bytes], seconds: float) -> bool:
-    """Whether it has ended by then."""
+def wait(process: Popen[bytes], seconds: float, since: str, log: Path) -> bool:
+    """Whether it has ended so many seconds after its log says `since`."""
+    while process.poll() is None and since not in log.read_text(errors="replace"):
+        time.sleep(0.01)
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         time.sleep(0.01)
