@@ -11,7 +11,7 @@ from typing import Any
 import pydantic
 
 from charsweep.character import Character, check_framed, load_character, load_truth
-from charsweep.errors import ConfigError
+from charsweep.errors import ConfigError, ModelsError
 from charsweep.hardware import find_card, usable_precision
 from charsweep.plugins import resolve
 from charsweep.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
@@ -225,11 +225,18 @@ def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpe
 
 
 def encoders_of(settings: Settings) -> dict[str, tuple[EncoderSpec, Weights]]:
-    found = {}
+    """By name; ModelsError names all that cannot be used."""
+    found, problems = {}, []
     for name, encoder in settings.models.encoders.items():
-        weights = find_weights(encoder.path, name, made_in(settings))
+        try:
+            weights = find_weights(encoder.path, name, made_in(settings))
+        except ModelsError as error:
+            problems.append(str(error))
+            continue
         spec = EncoderSpec(name, weights.digest, encoder.resize, encoder.crop)
         found[str(name)] = (spec, weights)
+    if problems:
+        raise ModelsError("\n".join(problems))
     return found
 
 

@@ -40,7 +40,7 @@ from charsweep.compose import (
     with_search_path,
     with_seeds,
 )
-from charsweep.errors import ConfigError
+from charsweep.errors import ConfigError, ModelsError
 from charsweep.redact import redacted
 from charsweep.settings import PLAIN_AXES, Range, Settings
 from charsweep.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
@@ -110,11 +110,14 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         raw = compose_words(words)
         first = check_raw(raw)
         character = character_of(first)
-        parts = _parts(words, raw, first, character)
-        whole = _union(first, parts)
-        examples = whole.cells or tuple(
-            _cell_at(words, values, first, character) for values in _kinds(whole.axes)
-        )
+        try:
+            parts = _parts(words, raw, first, character)
+            whole = _union(first, parts)
+            examples = whole.cells or tuple(
+                _cell_at(words, values, first, character) for values in _kinds(whole.axes)
+            )
+        except ModelsError as error:
+            raise _with_encoders(error, first) from error
     truth, truth_folder = truth_of(first, examined(examples), character)
     return Sweep(
         typed=typed,
@@ -132,6 +135,16 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         unmeasured=unmeasured(examples, first, Store(Path(first.root).expanduser().resolve())),
         meaning=meaning_of(first, examples, whole.axes),
     )
+
+
+def _with_encoders(error: ModelsError, settings: Settings) -> ModelsError:
+    """The error and what is wrong with the encoders too, so that all is fetched at one go."""
+    try:
+        encoders_of(settings)
+    except ModelsError as other:
+        problems = dict.fromkeys((*str(error).splitlines(), *str(other).splitlines()))
+        return ModelsError("\n".join(problems))
+    return error
 
 
 # -- parts -----------------------------------------------------------------------------------------

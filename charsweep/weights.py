@@ -115,10 +115,13 @@ def find_base(
     where = find_folder(path)
     if where.exists() and where.suffix.lower() not in PICKLES:  # before anything large is read
         _check_kind(where, path, plugin, others)
-    pipeline = find_weights(path, "base", made, variant, kind)
+    try:
+        pipeline = find_weights(path, "base", made, variant, kind)
+        other = find_weights(vae, "vae", made) if vae is not None else None
+    except ModelsError as error:  # the hub does not know what a base is called here
+        raise ModelsError(str(error).replace("bases.NAME.", f"bases.{plugin.name}.")) from error
     if pipeline.source == "hub":
         _check_kind(pipeline.small, path, plugin, others)
-    other = find_weights(vae, "vae", made) if vae is not None else None
     if other is None and pipeline.source == "disk" and not has_vae(pipeline.path):
         raise ModelsError(
             f"models.bases.{plugin.name}.path={path} holds no VAE; give one with "

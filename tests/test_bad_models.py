@@ -344,11 +344,14 @@ def test_a_repository_without_safetensors(
 
 
 def test_models_hub_without_a_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The real library, told to stay offline."""
-    message = refused(capsys, tmp_path, "models=hub", "action=plan")
+    """The real library, told to stay offline; every model that is missing is named at once."""
+    base, clip, dino = refused(capsys, tmp_path, "models=hub", "action=plan").splitlines()
     for word in ("stabilityai/stable-diffusion-xl-base-1.0", "HF_HUB_OFFLINE", "hf download",
-                 "--revision 4621659", "--local-dir FOLDER", "models=random"):  # fmt: skip
-        assert word in message
+                 "--revision 4621659", "--local-dir FOLDER", "models.bases.sdxl.path=FOLDER",
+                 "models=random"):  # fmt: skip
+        assert word in base
+    assert "models.encoders.clip.path=FOLDER" in clip
+    assert "models.encoders.dino.path=FOLDER" in dino
 
 
 def test_the_command_that_is_printed_is_one_that_the_hub_s_program_takes(
