@@ -221,6 +221,7 @@ def test_out_of_memory_is_adapted_to_only_where_that_is_allowed(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch keeps it to itself
 def test_compiled_blocks_give_the_same_and_warm_up_apart(tmp_path: Path) -> None:
     words = ("pack=1", "train_steps=4")
     sweep, plain, _ = execute(tmp_path / "plain", *words)
