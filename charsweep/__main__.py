@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except Stopped as stopped:
         command = shlex.join(["python", "-m", "charsweep", *words])
-        sys.stderr.write(f"stopped by {stopped.name}; to go on, run it again:\n  {command}\n")
+        again = "launch it again" if is_launched() else "run it again"
+        if is_leader():
+            sys.stderr.write(f"stopped by {stopped.name}; to go on, {again}:\n  {command}\n")
         return stopped.code
     except KeyboardInterrupt:
         return 130
@@ -75,7 +77,7 @@ def act(words: Sequence[str]) -> None:
     action = next((one for one in ALONE if f"action={one}" in typed), None)
     if action == "ui":  # which has its own way of ending
         return act_alone(words)
-    with listening():
+    with listening(aloud=is_leader()):
         return act_alone(words) if action else work(words)
 
 

@@ -33,15 +33,19 @@ class _Request:
 
     number: int | None = None
     held = False
+    aloud = True
 
 
 _request = _Request()
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[None]:
-    """Take the signals that ask for an end, but for those that are ignored on purpose (nohup)."""
-    _request.number, _request.held = None, False
+def listening(aloud: bool = True) -> Iterator[None]:
+    """Take the signals that ask for an end, but for those that are ignored on purpose (nohup).
+
+    Of several processes that a launcher started, one answers `aloud`.
+    """
+    _request.number, _request.held, _request.aloud = None, False, aloud
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -64,8 +68,9 @@ def _hear(number: int, _: FrameType | None) -> None:
     held = "; the step at hand is finished and saved first" if _request.held else ""
     shown = SHOW_CURSOR if os.isatty(2) else ""
     words = f"{shown}\nstopping ({signal.Signals(number).name}){held}; once more stops at once\n"
-    with contextlib.suppress(OSError):  # the terminal may be gone
-        os.write(2, words.encode())
+    if _request.aloud:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(2, words.encode())
     if not _request.held:
         check()
 

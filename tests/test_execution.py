@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -237,26 +238,55 @@ def test_compiled_blocks_give_the_same_and_warm_up_apart(tmp_path: Path) -> None
 # -- several processes -----------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_two_processes_train_one_trajectory(tmp_path: Path) -> None:
-    """As `accelerate launch` starts them on cards: they share the batch, and one of them writes."""
-    words = [*small(tmp_path / "two", "batch_size=2", "train_steps=3", "runtime.device=cpu")]
-    done = subprocess.run(
+def launched(*words: str) -> subprocess.Popen[str]:
+    """Two processes, as `accelerate launch` starts them on cards."""
+    return subprocess.Popen(
         [
             sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
             "-m", "charsweep", *words, "runtime.tracking=false", "runtime.energy=false",
         ],
-        capture_output=True, text=True, timeout=280, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("report   ") == 1
-    sweep, alone, _ = execute(tmp_path / "one", "batch_size=2", "train_steps=3")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_trajectory(tmp_path: Path) -> None:
+    """They share the batch, and one of them writes."""
+    words = ("batch_size=2", "train_steps=3", "runtime.device=cpu")
+    process = launched(*small(tmp_path / "two", *words))
+    said, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    assert said.count("report   ") == 1
+    sweep, alone, _ = execute(tmp_path / "one", *words)
     spec, two = sweep.cells[0].trajectory, Store(tmp_path / "two")
     assert [r.loss for r in two.losses(spec)] == pytest.approx(
         [r.loss for r in alone.losses(spec)], rel=1e-5
     )
     (run,) = json.loads((two.source(spec) / "provenance.json").read_text())["runs"]
     assert run["processes"] == 2
+
+
+@pytest.mark.slow
+def test_two_processes_stop_in_order_and_go_on(tmp_path: Path) -> None:
+    """A signal to the launcher reaches both; one of them says how to go on."""
+    words = small(tmp_path, "batch_size=2", "train_steps=400", "runtime.device=cpu")
+    spec, store = sweep_of(tmp_path, *words).cells[0].trajectory, Store(tmp_path)
+    curve = store.source(spec) / "loss.csv"
+    process = launched(*words)
+    while not (curve.exists() and curve.read_bytes().count(b"\n") > 1):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=100)
+    assert errors.count("stopped by SIGTERM; to go on, launch it again:") == 1
+    last = store.losses(spec)[-1].step
+    assert 0 < last < 400
+    assert store.resume_step(spec) == last
+
+    process = launched(*words)
+    _, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    assert [row.step for row in store.losses(spec)] == list(range(1, 401))
 
 
 # -- precision -------------------------------------------------------------------------------------
