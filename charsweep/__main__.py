@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import logging
 import os
 import shlex
 import sys
@@ -30,10 +29,6 @@ ALONE = ("ui", "caption", "check", "gc", "show", "why")  # actions that need no 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # where nobody could say it better
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
                "--shell-completion", "-sc")  # fmt: skip
-
-
-# peft imports it, and it says what it lacks for things that are not used here.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
