@@ -1,7 +1,8 @@
 """`python -m charsweep [overrides]`: Hydra's words in, one action out.
 
 Exit codes: 0 done, 2 something a person can mend (one message, no traceback unless
-CHARSWEEP_DEBUG=1), 130 or 143 stopped in order by Ctrl-C or SIGTERM.
+CHARSWEEP_DEBUG=1; cells that failed too, after the report), 130 or 143 stopped in order by Ctrl-C
+or SIGTERM.
 """
 
 from __future__ import annotations

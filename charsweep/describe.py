@@ -21,8 +21,7 @@ def describe(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
         f"  steps         {needed:,} to train; each cell alone would take {asked:,}",
         f"  packs         {_packs(numbers)}",
         f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute",
-        f"  estimate      {span(numbers['seconds'])}"
-        f"{_guessed(numbers)}, "
+        f"  estimate      {span(numbers['seconds'])}{_guessed(numbers)}, "
         f"{numbers['bytes'] / 1e6:,.1f} MB",
         *_memory(numbers),
         *_energy(numbers),

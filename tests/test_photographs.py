@@ -63,6 +63,7 @@ def test_a_photograph_that_has_changed_since_is_not_shown_as_seen(tmp_path: Path
     photos = make_photos(tmp_path / "mia", ("1-landscape.jpg", "2-portrait.png"))
     page = run(load_sweep(small(tmp_path, *photos, "train_steps=1", *QUIET)))
     assert "As dreambooth_lora saw them: the middle square, 64 × 64 pixels" in page.read_text()
+    assert "\n\n\n" not in (page.parent / "verdicts.md").read_text()
     (tmp_path / "mia" / "1-landscape.jpg").write_bytes(b"something else")
     record = load_record(page.parents[1], Store(tmp_path).folder)
     (way,) = ways_of(record)

@@ -1,4 +1,4 @@
-"""Image sets in, drawn by whatever draws each: a base, a snapshot's weights, a method."""
+"""Image sets in, their pictures in the store out: drawn by a base, taught or not, or a method."""
 
 from __future__ import annotations
 

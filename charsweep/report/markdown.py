@@ -90,7 +90,8 @@ def figure(content: Content, plot: Plot) -> list[str]:
 
 
 def sheet_figure(slug: str, sheet: Sheet) -> list[str]:
-    """A contact sheet by its relative link, its caption below."""
+    """A contact sheet by its relative link, below it its caption, if it has one."""
     folder = f"{quote(slug)}/" if slug else ""
     link = f"contact_sheets/{folder}{quote(sheet.name)}.png"
-    return [f"![{plain(sheet.title)}]({link})", "", plain(sheet.caption), ""]
+    below = [plain(sheet.caption), ""] if sheet.caption else []
+    return [f"![{plain(sheet.title)}]({link})", "", *below]
