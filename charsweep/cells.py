@@ -13,7 +13,7 @@ import pydantic
 from charsweep.character import Character, check_framed, load_character, load_truth
 from charsweep.errors import ConfigError, ModelsError
 from charsweep.hardware import find_card, usable_precision
-from charsweep.plugins import resolve
+from charsweep.plugins import identity_of, resolve
 from charsweep.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
 from charsweep.specs import (
     BaseSpec,
@@ -148,7 +148,7 @@ def _base(name: str | None, settings: Settings) -> tuple[BaseSpec | None, int | 
     if name is None:
         return None, None
     weights = base_weights(settings, name)
-    resolve(settings.method.target)(**settings.method.plugin().settings).check(weights.kind)
+    settings.method.plugin().make().check(weights.family)
     return weights.spec, settings.models.bases[name].resolution
 
 
@@ -168,7 +168,7 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
     sampler, exam = settings.sampler, settings.exam
     kind = resolve(settings.method.target)
     prompts = [p.replace("{subject}", character.identifier) for p in exam.prompts]
-    way = Plugin(sampler.name, sampler.target or "", 1, sampler.settings)
+    way = Plugin(sampler.name, identity_of(sampler.target or ""), 1, sampler.settings)
     images = ImageSetSpec(
         snapshot=SnapshotSpec(trajectory, settings.train_steps),
         sampler=way if kind.iterative else Plugin("once", "", 1, {}),
@@ -317,11 +317,11 @@ def _fields(cell: Cell) -> Iterator[tuple[str, str, Any]]:
 
 def _own_fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str, str, Any]]:
     if taught.base:
-        kind = taught.base.kind
-        yield f"base.{kind.name}", "", taught.base.digest
-        yield f"base.{kind.name}.kind", "", kind.target
-        for name, value in kind.settings.items():
-            yield f"base.{kind.name}.{name}", f"models.bases.{kind.name}.{name}", value
+        family = taught.base.family
+        yield f"base.{family.name}", "", taught.base.digest
+        yield f"base.{family.name}.family", "", family.identity
+        for name, value in family.settings.items():
+            yield f"base.{family.name}.{name}", f"models.bases.{family.name}.{name}", value
     for name in ("batch_size", "resolution", "precision", "max_grad_norm", "pack"):
         yield name, name, getattr(taught, name)
     yield "framing", "framing", taught.framing.crop

@@ -14,7 +14,6 @@ from typing import Any
 from charsweep.adapterfile import adapter_bytes
 from charsweep.errors import StoreError
 from charsweep.plan import Plan, is_stored
-from charsweep.plugins import resolve
 from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.store import Store, read_json, write_json
 from charsweep.weights import BaseWeights
@@ -207,11 +206,11 @@ def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> in
     """What one snapshot takes: of an adapter to the byte, else about, in float32."""
     settings = spec.method.settings
     if spec.base is None:
-        return int(resolve(spec.method.target)(**settings).snapshot_bytes(spec.resolution))
+        return int(spec.method.find()(**settings).snapshot_bytes(spec.resolution))
     base = bases[spec.base.name]
     shapes = base.shapes
     if settings.get("adapter"):
-        names = base.kind.taught(bool(settings.get("text_encoder")))
+        names = base.family.taught(bool(settings.get("text_encoder")))
         taught = {name: shapes[name] for name in names if name in shapes}
         return adapter_bytes(
             settings["adapter"], settings["rank"], settings["alpha"], settings["target_modules"],

@@ -14,7 +14,6 @@ from charsweep.hardware import Card, usable_precision
 from charsweep.measured import VALUE, Known
 from charsweep.memory import Peak, base_bytes, drawing, is_estimable, training
 from charsweep.plan import Plan
-from charsweep.plugins import resolve
 from charsweep.settings import Runtime
 from charsweep.specs import BaseSpec, ImageSetSpec, TrajectorySpec
 from charsweep.weights import BaseWeights
@@ -126,8 +125,9 @@ def unmeasured(
 
 def _like(spec: TrajectorySpec) -> tuple[Any, ...]:
     """What the memory of training depends on."""
-    return (spec.base_name, spec.method.target, str(spec.method.settings), spec.optimizer.target,
-            spec.batch_size, spec.resolution, spec.precision, spec.pack)  # fmt: skip
+    return (spec.base_name, spec.method.identity, str(spec.method.settings),
+            spec.optimizer.identity, spec.batch_size, spec.resolution, spec.precision,
+            spec.pack)  # fmt: skip
 
 
 def _way(images: ImageSetSpec) -> tuple[Any, ...]:
@@ -304,9 +304,9 @@ def _changes_of_training(spec: TrajectorySpec, carried: Carried) -> Iterator[Cha
         yield Change(f"runtime.micro_batch={batch}", spec, carried._replace(micro_batch=batch))
     for width in halves(spec.pack):
         yield Change(f"pack={width}", replace(spec, pack=width), carried)
-    method = resolve(spec.method.target)(**spec.method.settings)
-    if method.trains == "weights" and "8bit" not in spec.optimizer.target.lower():
-        eight = replace(spec, optimizer=replace(spec.optimizer, target=EIGHT_BIT))
+    method = spec.method.make()
+    if method.trains == "weights" and "8bit" not in spec.optimizer.identity.lower():
+        eight = replace(spec, optimizer=replace(spec.optimizer, identity=EIGHT_BIT))
         yield Change("optimizer=adamw8bit", eight, carried)
 
 

@@ -39,7 +39,7 @@ IN_BLOCK = re.compile(r"(down_blocks|mid_block|up_blocks)\.(?:(\d+)\.)?([a-z]+)\
 
 @dataclass(frozen=True)
 class Naming:
-    """What sd-scripts calls a kind of base and its layers."""
+    """What sd-scripts calls a family of bases and its layers."""
 
     modules: Mapping[str, str]  # part of the pipeline -> how names of its layers begin
     layer: Callable[[str], str]  # the denoiser's layer in diffusers -> the same as they call it
@@ -56,7 +56,7 @@ class Naming:
 
 
 def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the adapter in `snapshot` under the names of its kind of base.
+    """Write the adapter in `snapshot` under the names of its family of bases.
 
     Raises `ModelsError` where the format cannot hold it, or there is no adapter.
     """

@@ -1,7 +1,7 @@
 """Weights that planning found in, a resident base out, frozen and checked.
 
 A diffusers folder says itself how it is built. A single file does not, so it is read with the
-published configs of its kind and CLIP's own tokenizer, which ship with charsweep and open_clip:
+published configs of its family and CLIP's own tokenizer, which ship with charsweep and open_clip:
 nothing is fetched here, and nothing is unpickled.
 """
 
@@ -43,12 +43,12 @@ def load_base(
     Its autoencoder is float32 whatever `dtype` is: half precision breaks some, and it is not what
     takes the time.
     """
-    path, kind, vae = ready(weights.pipeline), weights.kind, None
-    if not kind.recognises(path):
+    path, family, vae = ready(weights.pipeline), weights.family, None
+    if not family.recognises(path):
         raise ModelsError(f"{path} is no longer what it was when the sweep was planned; run again")
     for file in weight_files(path, weights.pipeline.variant):  # one file is checked already
         tensor_shapes(file)
-    parts: dict[str, Any] = dict.fromkeys(kind.left_out(path))
+    parts: dict[str, Any] = dict.fromkeys(family.left_out(path))
     if weights.vae is not None:
         vae = parts["vae"] = load_vae(weights.vae, weights.configs)
     try:
@@ -60,7 +60,7 @@ def load_base(
         _check_vae(vae, weights, path)
     pipeline.set_progress_bar_config(disable=True)
     _check_whole(pipeline, path)
-    base = Base(spec, kind, pipeline, device, dtype)
+    base = Base(spec, family, pipeline, device, dtype)
     _check_tokenizers(base, path)
     for name, module in base.modules.items():
         module.requires_grad_(False)
@@ -77,13 +77,13 @@ def load_base(
 
 
 def _pipeline(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> Any:
-    made = getattr(diffusers, weights.kind.pipeline)
+    made = getattr(diffusers, weights.family.pipeline)
     if path.is_dir():
         return made.from_pretrained(
             path, dtype=torch.float32, local_files_only=True, use_safetensors=True,
             variant=weights.pipeline.variant or None, **parts,
         )  # fmt: skip
-    names = [tokenizer_of(encoder) for encoder in weights.kind.encoders]
+    names = [tokenizer_of(encoder) for encoder in weights.family.encoders]
     tokenizers = {name: clip_tokenizer(name) for name in names}
     pipeline = made.from_single_file(
         str(path), config=str(weights.configs), dtype=torch.float32, local_files_only=True,
@@ -154,7 +154,7 @@ def _check_vae(vae: AutoencoderKL, weights: BaseWeights, path: Path) -> None:
         if wanted != got:
             raise ModelsError(
                 f"the VAE {name} has {field} {got}, the base in {path} was trained with {wanted}; "
-                "give a VAE that is made for this kind of base"
+                "give a VAE that is made for this family of bases"
             )
 
 

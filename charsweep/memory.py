@@ -15,7 +15,7 @@ from typing import Any
 
 from charsweep.adapterfile import layers_in, padded_rank, parts_of, targets_in
 from charsweep.architectures import Shapes
-from charsweep.bases import Kind, decoded_at_once
+from charsweep.bases import Family, decoded_at_once
 from charsweep.measured import (
     DECODING,
     FULL,
@@ -26,7 +26,6 @@ from charsweep.measured import (
     drawing_way,
     training_way,
 )
-from charsweep.plugins import resolve
 from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.weights import BaseWeights
 
@@ -75,10 +74,10 @@ def training(
     """
     if not is_estimable(spec, base):
         return None
-    method, shapes = resolve(spec.method.target)(**spec.method.settings), base.shapes
+    method, shapes = spec.method.make(), base.shapes
     whole = method.trains == "weights"
     value = FULL if whole else VALUE[spec.precision]  # what trains is never in half
-    kind = base.kind
+    kind = base.family
     taught = _there(shapes, *kind.taught(method.text_encoder))
     resident = taught if on_card else _there(shapes, *_denoising(kind), "vae")
     batch = min(micro_batch or spec.batch_size, spec.batch_size)
@@ -106,7 +105,7 @@ def training(
 
 def is_estimable(spec: TrajectorySpec, base: BaseWeights) -> bool:
     """Whether a U-Net is taught by adapters or in full, which is what can be measured."""
-    return base.kind.denoiser == UNET and hasattr(resolve(spec.method.target), "low_rank")
+    return base.family.denoiser == UNET and hasattr(spec.method.find(), "low_rank")
 
 
 def ways_of(spec: TrajectorySpec, batch: int, checkpointing: bool) -> tuple[str, ...]:
@@ -115,7 +114,7 @@ def ways_of(spec: TrajectorySpec, batch: int, checkpointing: bool) -> tuple[str,
     Adapters on layers that were not measured keep what goes into these too: at most what is kept
     where all weights train.
     """
-    low = resolve(spec.method.target)(**spec.method.settings).low_rank
+    low = spec.method.make().low_rank
     kinds = [low.kind if low else "weights"]
     if low and low.kind == "lora" and spec.pack > 1 and batch > 1:
         kinds = [PACKED]
@@ -134,7 +133,7 @@ def _passes(
     held: bool,
 ) -> tuple[int, int] | None:
     """What a pass holds at its highest instant, and the gradients of weights that it has then."""
-    low, kind, shapes = method.low_rank, base.kind, base.shapes
+    low, kind, shapes = method.low_rank, base.family, base.shapes
     rank = _rank(low) if low else 0
     size = (spec.pack * batch, latent_positions(shapes, spec.resolution), rank)
     ways = ways_of(spec, batch, checkpointing)
@@ -171,13 +170,13 @@ def _rank(low: Any) -> int:
 
 def optimizer_state(spec: TrajectorySpec) -> int:
     """Bytes per trained number, by the optimizer's name."""
-    name = spec.optimizer.target.lower()
+    name = spec.optimizer.identity.lower()
     if name.endswith(".sgd") and not spec.optimizer.settings.get("momentum"):
         return 0
     return next((size for part, size in STATES.items() if part in name), ADAMW_STATE)
 
 
-def _trained(method: Any, kind: Kind, shapes: Shapes) -> int:
+def _trained(method: Any, kind: Family, shapes: Shapes) -> int:
     """How many numbers one trial trains; those that pad the rank of plain adapters count too."""
     names, low = _there(shapes, *kind.taught(method.text_encoder)), method.low_rank
     if low is None:
@@ -198,7 +197,7 @@ def drawing(
     images: ImageSetSpec, base: BaseWeights, known: Known, on_card: bool = False
 ) -> Peak | None:
     """The peak of drawing a batch: of both its halves' denoising, or of its decoding."""
-    if base.kind.denoiser != UNET:
+    if base.family.denoiser != UNET:
         return None
     shapes, value = base.shapes, VALUE[images.precision]
     positions = latent_positions(shapes, images.resolution)
@@ -216,7 +215,7 @@ def drawing(
     }
     source = images.snapshot.source
     if isinstance(source, TrajectorySpec) and not source.method.settings.get("adapter"):
-        parts[COPY] = 0 if on_card else value * _sizes(shapes, *base.kind.taught(True))
+        parts[COPY] = 0 if on_card else value * _sizes(shapes, *base.family.taught(True))
         if value < FULL:  # beside the one that is taught
             parts[SECOND] = FULL * _sizes(shapes, UNET)
     return Peak(parts)
@@ -242,11 +241,11 @@ def parameters(shapes: Mapping[str, Sequence[int]]) -> int:
 
 def base_bytes(base: BaseWeights, precision: str) -> int:
     """What a base takes while it does nothing."""
-    network = VALUE[precision] * _sizes(base.shapes, *_denoising(base.kind))
+    network = VALUE[precision] * _sizes(base.shapes, *_denoising(base.family))
     return network + FULL * _sizes(base.shapes, "vae")
 
 
-def _denoising(kind: Kind) -> tuple[str, ...]:
+def _denoising(kind: Family) -> tuple[str, ...]:
     """The parts that are not the autoencoder."""
     return (kind.denoiser, *kind.encoders)
 

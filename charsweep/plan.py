@@ -190,7 +190,7 @@ def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
         spec.framing.masks,
         spec.precision,
     )
-    return (spec.method.target, spec.pack, *shared, *company)
+    return (spec.method.identity, spec.pack, *shared, *company)
 
 
 def plan_training(cells: Sequence[Cell], store: Store, kept: tuple[int, ...] = ()) -> Training:

@@ -10,8 +10,10 @@ called. Whoever has plug-ins of their own names their package in the environment
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,25 @@ CONF = next(
 )
 
 
+def identity_of(target: str) -> str:
+    """What a key knows a class by: see `charsweep.specs.Plugin`."""
+    return target.rpartition(".")[2] if _lies_in(target, "charsweep") else target
+
+
+@cache
+def own_classes() -> dict[str, str]:
+    """Dotted paths of charsweep's own plug-ins by their bare names, as the files of conf/ say."""
+    texts = (path.read_text(encoding="utf-8") for path in CONF.rglob("*.yaml"))
+    targets = (re.findall(r"_target_: (charsweep[.\w]+\w)", text) for text in texts)
+    return {identity_of(target): target for target in itertools.chain(*targets)}
+
+
 def resolve(target: str) -> Any:
-    """Import `package.module.Class`; ConfigError if there is no such thing or it may not be."""
+    """Import `package.module.Class`, or an own plug-in by its bare name.
+
+    ConfigError if there is no such thing or it may not be.
+    """
+    target = own_classes().get(target, target)
     if problem := refused(target):
         raise ConfigError(f"_target_={target} {problem}")
     module_name, _, name = target.rpartition(".")

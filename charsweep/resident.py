@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from charsweep.adapterfile import ADAPTER_FILE, FACTORED, FACTORED_CONFIG, FACTORED_FILE
-from charsweep.bases import Conditioning, Kind, Noising, tokenizer_of
+from charsweep.bases import Conditioning, Family, Noising, tokenizer_of
 from charsweep.errors import ModelsError
 from charsweep.specs import BaseSpec
 from charsweep.store import read_json
@@ -42,7 +42,7 @@ class Base:
     """A pretrained pipeline, resident in this process."""
 
     spec: BaseSpec
-    kind: Kind
+    family: Family
     pipeline: Any
     device: torch.device
     dtype: torch.dtype = torch.float32  # of all but the autoencoder
@@ -51,15 +51,15 @@ class Base:
 
     @property
     def denoiser(self) -> Any:
-        return self.modules[self.kind.denoiser]
+        return self.modules[self.family.denoiser]
 
     @property
     def text_encoders(self) -> list[Any]:
-        return [self.modules[name] for name in self.kind.encoders if name in self.modules]
+        return [self.modules[name] for name in self.family.encoders if name in self.modules]
 
     @property
     def tokenizers(self) -> list[Any]:
-        names = [tokenizer_of(name) for name in self.kind.encoders if name in self.modules]
+        names = [tokenizer_of(name) for name in self.family.encoders if name in self.modules]
         return [getattr(self.pipeline, name) for name in names]
 
     @property
@@ -88,7 +88,7 @@ class Base:
             self.bring("vae")
             pixels = pixels_of([picture]).to(self.device)
             with torch.no_grad():
-                mean, deviation = self.kind.latents(self.pipeline, pixels)
+                mean, deviation = self.family.latents(self.pipeline, pixels)
             self._latents[key] = (mean[0], deviation[0])
         return self._latents[key]
 
@@ -96,18 +96,18 @@ class Base:
         """Embeddings of prompts by the untouched text encoders, each computed once per process."""
         for prompt in prompts:
             if prompt not in self._texts:
-                self.bring(*self.kind.encoders)
+                self.bring(*self.family.encoders)
                 with torch.no_grad():
                     self._texts[prompt] = self.encode([prompt])
         return join([self._texts[prompt] for prompt in prompts])
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Embeddings of prompts by the text encoders as they are now, with gradients if wanted."""
-        return self.kind.embed(self.pipeline, prompts)
+        return self.family.embed(self.pipeline, prompts)
 
     def noising(self) -> Noising:
         """How this base is noised for training."""
-        return self.kind.noising(self.pipeline)
+        return self.family.noising(self.pipeline)
 
     def predict(
         self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sizes: Tensor
@@ -118,7 +118,7 @@ class Base:
         left of the crop, height and width of the crop (Podell et al. 2023, section 2.2).
         """
         told = conditioning.to(self.dtype)
-        predicted = self.kind.predict(self.pipeline, noisy.to(self.dtype), timesteps, told, sizes)
+        predicted = self.family.predict(self.pipeline, noisy.to(self.dtype), timesteps, told, sizes)
         return predicted.float()
 
     # -- where it lies and how it works -------------------------------------------------------
@@ -249,7 +249,7 @@ class Base:
                 self.modules[name].load_state_dict(state)
 
     def _teachable(self) -> dict[str, torch.nn.Module]:
-        names = self.kind.taught(text_encoder=True)
+        names = self.family.taught(text_encoder=True)
         return {name: self.modules[name] for name in names if name in self.modules}
 
 

@@ -132,7 +132,7 @@ def paint_with(base: Base) -> Paint:
         pipeline.scheduler = make_scheduler(spec.sampler, own.config, type(own))
         try:
             with torch.inference_mode():
-                return base.kind.draw(
+                return base.family.draw(
                     pipeline, spec,
                     [one.prompt for one in asked],
                     [generator(one.seed, "image") for one in asked],

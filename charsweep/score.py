@@ -21,7 +21,6 @@ from charsweep.framing import picture_at
 from charsweep.masks import Drawing
 from charsweep.metrics.features import Exam, Features, ImageFeatures, among, colour_features
 from charsweep.pictures import open_picture
-from charsweep.plugins import resolve
 from charsweep.resident import pixels_of
 from charsweep.specs import EncoderSpec, ImageSetSpec, ScoreSpec
 from charsweep.store import Store
@@ -115,7 +114,7 @@ class Scorer:
             wholes=self.wholes,
         )
         for spec in specs:
-            score = resolve(spec.metric.target)(**spec.metric.settings)(exam)
+            score = spec.metric.make()(exam)
             self.store.write_score(spec, {"value": score.value, "per_image": score.per_image})
 
     def features(self, spec: ImageSetSpec) -> ImageFeatures:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringC
 
 from charsweep.energy import checked_country
 from charsweep.errors import ConfigError, shown
-from charsweep.plugins import refused, resolve
+from charsweep.plugins import identity_of, refused, resolve
 from charsweep.specs import Plugin
 
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -83,7 +83,7 @@ Targeted = Annotated[dict[str, Any], AfterValidator(with_target)]
 
 
 class BaseSettings(pydantic.BaseModel):
-    """Where a base's weights lie, and its kind, whose own settings its class checks."""
+    """Where a base's weights lie, and its family, whose own settings its class checks."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
     target: Annotated[Target, Field(alias="_target_")]
@@ -93,7 +93,7 @@ class BaseSettings(pydantic.BaseModel):
     variant: Literal["fp16"] | None = None  # None: full precision where it is there
 
     def plugin(self, name: str) -> Plugin:
-        """Its kind, under the name that the base has among the models."""
+        """Its family, under the name that the base has among the models."""
         extra = self.model_extra or {}
         return PluginSettings.model_validate(
             {"name": name, "_target_": self.target, **extra}
@@ -256,7 +256,10 @@ class PluginSettings(pydantic.BaseModel):
                 f"_target_={self.target} is no plug-in; name a dataclass with a version"
             )
         return Plugin(
-            self.name, self.target, kind.version, asdict(kind(**(self.model_extra or {})))
+            self.name,
+            identity_of(self.target),
+            kind.version,
+            asdict(kind(**(self.model_extra or {}))),
         )
 
 
@@ -264,7 +267,7 @@ class OptimizerSettings(PluginSettings):
     """A class of torch's or somebody else's: not even imported while planning."""
 
     def plugin(self) -> Plugin:
-        return Plugin(self.name, self.target, 1, dict(self.model_extra or {}))
+        return Plugin(self.name, identity_of(self.target), 1, dict(self.model_extra or {}))
 
 
 class CaptionSettings(PluginSettings):

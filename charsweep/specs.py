@@ -13,26 +13,39 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from charsweep.keys import key_of, short_number
+from charsweep.keys import canonical, key_of, short_number
+from charsweep.plugins import resolve
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plug-in as the YAML names it: dotted path, version of its numbers, settings."""
+    """A plug-in as a key knows it: its file in conf/, its class, version of its numbers, settings.
+
+    `identity` is the class's bare name for charsweep's own, so that no key depends on where its
+    code lies, the dotted path for anybody else's, and "" for none.
+    """
 
     name: str
-    target: str
+    identity: str
     version: int
     settings: Mapping[str, Any]
+
+    def make(self) -> Any:
+        """The plug-in itself, with its settings."""
+        return self.find()(**self.settings)
+
+    def find(self) -> Any:
+        """Its class."""
+        return resolve(self.identity)
 
 
 @dataclass(frozen=True)
 class BaseSpec:
-    """An untaught base: its name among the models, the digest of its weights, and its kind."""
+    """An untaught base: its name among the models, the digest of its weights, and its family."""
 
     name: str
     digest: str
-    kind: Plugin
+    family: Plugin
 
     @cached_property
     def key(self) -> str:
@@ -170,8 +183,7 @@ class ImageSetSpec:
 
     @cached_property
     def key(self) -> str:
-        own = {name: value for name, value in vars(self).items() if name not in ("snapshot", "key")}
-        return key_of({"source": self.snapshot.source.key, "step": self.snapshot.step, **own})
+        return image_set_key(canonical(self))
 
     @property
     def slug(self) -> str:
@@ -202,8 +214,7 @@ class ScoreSpec:
 
     @cached_property
     def key(self) -> str:
-        own = {name: value for name, value in vars(self).items() if name not in ("images", "key")}
-        return key_of({"images": self.images.key, **own})
+        return score_key(canonical(self))
 
 
 @dataclass(frozen=True)
@@ -250,6 +261,19 @@ class Cell:
             prompts=self.exam_prompts,
             untaught=self.noun.key if self.noun else None,
         )
+
+
+def image_set_key(spec: Mapping[str, Any]) -> str:
+    """The key of an `ImageSetSpec` in plain values: its source enters by the key of that."""
+    own = {name: value for name, value in spec.items() if name != "snapshot"}
+    snapshot = spec["snapshot"]
+    return key_of({"source": key_of(snapshot["source"]), "step": snapshot["step"], **own})
+
+
+def score_key(spec: Mapping[str, Any]) -> str:
+    """The key of a `ScoreSpec` in plain values: its images enter by their key."""
+    own = {name: value for name, value in spec.items() if name != "images"}
+    return key_of({"images": image_set_key(spec["images"]), **own})
 
 
 def examined(cells: Sequence[Cell]) -> Cell:

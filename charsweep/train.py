@@ -30,7 +30,6 @@ from torch import Tensor
 
 from charsweep.errors import ConfigError, StoreError
 from charsweep.plan import Piece, Training
-from charsweep.plugins import resolve
 from charsweep.specs import SnapshotSpec, TrajectorySpec
 from charsweep.store import LossRow, Store, loss_line, new_folder, write_losses
 from charsweep.team import ALONE, Team
@@ -196,7 +195,7 @@ class Trial:
         self.parameters = list(students.named(slot).values())
         self.optimizer = make_optimizer(self.spec, self.parameters)
         self.scaler = make_scaler(self.spec, self.parameters[0].device)
-        self.schedule = resolve(self.spec.schedule.target)(**self.spec.schedule.settings)
+        self.schedule = self.spec.schedule.make()
         self.stored = store.resume_step(self.spec)
         if self.piece.start:
             folder = store.resume(self.spec, self.piece.start)
@@ -308,17 +307,17 @@ class Trial:
 
 def make_optimizer(spec: TrajectorySpec, parameters: list[Tensor]) -> torch.optim.Optimizer:
     settings = dict(spec.optimizer.settings)
-    kind = resolve(spec.optimizer.target)
+    kind = spec.optimizer.find()
     if not isinstance(kind, type) or not issubclass(kind, torch.optim.Optimizer):
         raise ConfigError(
-            f"optimizer._target_={spec.optimizer.target} is no torch optimizer; "
+            f"optimizer._target_={spec.optimizer.identity} is no torch optimizer; "
             "torch.optim.AdamW is one"
         )
     try:
         return kind(parameters, **{**settings, "lr": spec.learning_rate})
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"optimizer {spec.optimizer.target} does not take {settings}: {error}; "
+            f"optimizer {spec.optimizer.identity} does not take {settings}: {error}; "
             "mend optimizer.* or choose another file of conf/optimizer/"
         ) from error
 

@@ -18,11 +18,10 @@ from typing import Literal
 
 from charsweep import architectures, embedded, hub
 from charsweep.architectures import Shapes
-from charsweep.bases import Kind, parts_of
+from charsweep.bases import Family, parts_of
 from charsweep.errors import ModelsError
 from charsweep.keys import digest_of, digest_of_content, digest_of_files
 from charsweep.kinds import has_vae, what_is
-from charsweep.plugins import resolve
 from charsweep.specs import BaseSpec, Plugin
 from charsweep.tensorfile import tensor_shapes
 
@@ -60,12 +59,12 @@ class BaseWeights:
 
     pipeline: Weights
     vae: Weights | None
-    plugin: Plugin  # its kind, as the YAML names it
+    plugin: Plugin  # its family, as the YAML names it
 
     @cached_property
-    def kind(self) -> Kind:
-        kind: Kind = resolve(self.plugin.target)(**self.plugin.settings)
-        return kind
+    def family(self) -> Family:
+        family: Family = self.plugin.make()
+        return family
 
     @property
     def path(self) -> Path:
@@ -84,44 +83,44 @@ class BaseWeights:
     @property
     def configs(self) -> Path:
         """A folder laid out as diffusers does, with all configs and perhaps without weights."""
-        return read_as(self.kind) if self.path.is_file() else self.pipeline.small
+        return read_as(self.family) if self.path.is_file() else self.pipeline.small
 
     @cached_property
     def shapes(self) -> Shapes:
-        """Shapes of all tensors by part: what the kind knows of where no folder is here to say."""
+        """Shapes of all tensors by part; the family's, where no folder is here to say."""
         files = weight_files(self.path, self.pipeline.variant) if self.path.is_dir() else []
         shapes: Shapes = {}
         for file in files:
             shapes.setdefault(file.parent.name, {}).update(tensor_shapes(file))
-        return shapes if self.kind.denoiser in shapes else self.kind.shapes(self.configs)
+        return shapes if self.family.denoiser in shapes else self.family.shapes(self.configs)
 
 
-def read_as(kind: Kind) -> Path:
-    """The configs that a single file of this kind is read with."""
-    assert kind.published is not None
-    return architectures.folder_of(kind.published)
+def read_as(family: Family) -> Path:
+    """The configs that a single file of this family is read with."""
+    assert family.published is not None
+    return architectures.folder_of(family.published)
 
 
 def find_base(
     path: str, made: Path, plugin: Plugin, vae: str | None = None, variant: str | None = None,
     others: Mapping[str, Plugin] = MappingProxyType({}),
 ) -> BaseWeights:  # fmt: skip
-    """The base of this kind at `path`; ModelsError if it is of another, perhaps of `others`.
+    """The base of this family at `path`; ModelsError if it is of another, perhaps of `others`.
 
     The plug-ins' names are those of the bases among the models. `made` is the folder for random
     weights.
     """
-    kind: Kind = resolve(plugin.target)(**plugin.settings)
+    family: Family = plugin.make()
     where = find_folder(path)
     if where.exists() and where.suffix.lower() not in PICKLES:  # before anything large is read
-        _check_kind(where, path, plugin, others)
+        _check_family(where, path, plugin, others)
     try:
-        pipeline = find_weights(path, "base", made, variant, kind)
+        pipeline = find_weights(path, "base", made, variant, family)
         other = find_weights(vae, "vae", made) if vae is not None else None
     except ModelsError as error:  # the hub does not know what a base is called here
         raise ModelsError(str(error).replace("bases.NAME.", f"bases.{plugin.name}.")) from error
     if pipeline.source == "hub":
-        _check_kind(pipeline.small, path, plugin, others)
+        _check_family(pipeline.small, path, plugin, others)
     if other is None and pipeline.source == "disk" and not has_vae(pipeline.path):
         raise ModelsError(
             f"models.bases.{plugin.name}.path={path} holds no VAE; give one with "
@@ -130,37 +129,37 @@ def find_base(
     return BaseWeights(pipeline, other, plugin)
 
 
-def _check_kind(where: Path, path: str, plugin: Plugin, others: Mapping[str, Plugin]) -> None:
-    """Raise ModelsError, which says what it is, for a pipeline that is not of the kind it should
+def _check_family(where: Path, path: str, plugin: Plugin, others: Mapping[str, Plugin]) -> None:
+    """Raise ModelsError, which says what it is, for a pipeline that is not of the family it should
     be."""
-    kind: Kind = resolve(plugin.target)(**plugin.settings)
-    if kind.recognises(where):
+    family: Family = plugin.make()
+    if family.recognises(where):
         return
     given = f"models.bases.{plugin.name}.path={path}"
     for name, other in others.items():
-        own: Kind = resolve(other.target)(**other.settings)
+        own: Family = other.make()
         if name != plugin.name and own.recognises(where):
             raise ModelsError(
-                f"{given} is {own.title}, but {plugin.name} stands for {kind.title}: give it as "
+                f"{given} is {own.title}, but {plugin.name} stands for {family.title}: give it as "
                 f"models.bases.{name}.path=... with method.base={name}"
             )
     form = "a diffusers folder"
-    if kind.published:
+    if family.published:
         form += ", or a single .safetensors checkpoint that holds denoiser and text encoders"
     raise ModelsError(
-        f"{given} is {what_is(where)}; {plugin.name} stands for {kind.title}: give {form}"
+        f"{given} is {what_is(where)}; {plugin.name} stands for {family.title}: give {form}"
     )
 
 
 def find_weights(
-    name: str, what: What, made: Path, variant: str | None = None, kind: Kind | None = None
+    name: str, what: What, made: Path, variant: str | None = None, family: Family | None = None
 ) -> Weights:
     """What `name` stands for; of a repository, only the small files are fetched.
 
-    A base is of a `kind`.
+    A base is of a `family`.
     """
     if name.startswith("random:"):
-        return _random(name, what, made, kind)
+        return _random(name, what, made, family)
     if name.startswith("embedded:"):
         path = find_folder(name)
         return Weights(name, what, path, weights_digest(path))
@@ -176,7 +175,7 @@ def find_weights(
         raise ModelsError(f"{name} is a file: give its folder, with config.json and tokenizer.json")
     if path.is_file():
         return Weights(
-            name, what, path, _digest_of_file(path, what, read_as(kind) if kind else None)
+            name, what, path, _digest_of_file(path, what, read_as(family) if family else None)
         )
     if path.is_dir():
         chosen = variant or _only_variant(path)
@@ -186,17 +185,17 @@ def find_weights(
             f"{name} is not there (looked from {Path.cwd()}); give a folder, a .safetensors file, "
             "or a hub repository OWNER/NAME@REVISION"
         )
-    parts = parts_of(kind) if kind else ()
+    parts = parts_of(family) if family else ()
     folder = hub.find(name, what, variant or "", parts, weights=False)
     digest = weights_digest(folder, variant or "")
     return Weights(name, what, folder, digest, variant or "", "hub", parts)
 
 
-def _random(name: str, what: What, made: Path, kind: Kind | None) -> Weights:
+def _random(name: str, what: What, made: Path, family: Family | None) -> Weights:
     recipe = name.removeprefix("random:")
-    fitting = kind.published if kind else None if what == "vae" else what
+    fitting = family.published if family else None if what == "vae" else what
     if recipe != fitting:
-        wanted = f"{what}, {kind.title}" if kind else what
+        wanted = f"{what}, {family.title}" if family else what
         raise ModelsError(
             f"{name}: there are no such random weights for a {wanted}; there is "
             f"{f'random:{fitting}' if fitting else 'none'}"

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from charsweep.errors import StoreError
-from charsweep.plugins import resolve
 from charsweep.settings import Settings
 from charsweep.specs import Cell, TrajectorySpec
 from charsweep.store import Store, read_json, write_json
@@ -45,7 +44,7 @@ def unmeasured(
 
 def company_of(spec: TrajectorySpec) -> tuple[Any, ...] | None:
     """What trials of this method must share to share a forward pass; None: they train alone."""
-    method = resolve(spec.method.target)(**spec.method.settings)
+    method = spec.method.make()
     company: tuple[Any, ...] | None = method.company
     return company
 

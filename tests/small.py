@@ -35,15 +35,15 @@ def sweep_of(root: Path, *overrides: str) -> Sweep:
     return load_sweep(small(root, *overrides))
 
 
-def kind(name: str) -> Plugin:
-    """The kind of base that `sd15` and `sdxl` stand for."""
+def family(name: str) -> Plugin:
+    """The family of bases that `sd15` and `sdxl` stand for."""
     made = {"sd15": "StableDiffusion", "sdxl": "StableDiffusionXL"}[name]
-    return Plugin(name, f"charsweep.bases.stable_diffusion.{made}", 1, {})
+    return Plugin(name, made, 1, {})
 
 
 def weights_at(path: Path) -> BaseWeights:
     """A base in a folder called sd15 or sdxl, as planning finds it."""
-    return find_base(str(path), path.parent, kind(path.name))
+    return find_base(str(path), path.parent, family(path.name))
 
 
 def execute(root: Path, *overrides: str) -> tuple[Sweep, Store, list[Any]]:

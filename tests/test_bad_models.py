@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import errors
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
-from small import EXAM, kind
+from small import EXAM, family
 
 from charsweep import embedded
 from charsweep import hub as charsweep_hub
@@ -253,7 +253,7 @@ def test_a_revision_and_a_variant_are_other_weights(hub: FakeHub, tmp_path: Path
     from charsweep.weights import find_base
 
     digests = {
-        find_base("OWNER/NAME@0123456789abcdef", tmp_path, kind("sdxl"), variant=variant).digest
+        find_base("OWNER/NAME@0123456789abcdef", tmp_path, family("sdxl"), variant=variant).digest
         for variant in (None, "fp16")
     }
     assert hub.folder.name[:16] in digests

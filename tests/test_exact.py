@@ -11,7 +11,6 @@ from small import execute, pictures, snapshot_bytes, sweep_of
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.plan import Piece, plan_work
-from charsweep.plugins import resolve
 from charsweep.resident import Base
 from charsweep.sample import Asked, paint_with
 from charsweep.specs import SnapshotSpec
@@ -119,7 +118,7 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     from charsweep.pictures import open_picture
 
     images = [open_picture(path) for path in sweep.character.paths]
-    chosen = resolve(spec.method.target)(**spec.method.settings)
+    chosen = spec.method.make()
     priors = images[:2] if spec.class_images else []
     (training,) = plan_work(sweep.cells, store).trainings
     students = chosen.students(

@@ -26,7 +26,6 @@ from charsweep.methods import Execution, Materials
 from charsweep.methods.finetune import Students
 from charsweep.pictures import open_picture
 from charsweep.plan import plan_work
-from charsweep.plugins import resolve
 from charsweep.store import Store
 from charsweep.team import Team
 from charsweep.train import train
@@ -53,7 +52,7 @@ def students_of(root: Path, *words: str, execution: Execution = WHOLE) -> Any:
     spec = sweep.cells[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     images = [open_picture(path) for path in sweep.character.paths]
-    method = resolve(spec.method.target)(**spec.method.settings)
+    method = spec.method.make()
     materials = Materials(
         base.device, base, sweep.character, images, lambda _: images[:2], execution
     )
@@ -140,7 +139,7 @@ def test_no_step_waits_for_the_card(tmp_path: Path) -> None:
     spec = sweep.cells[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cuda"))
     images = [open_picture(path) for path in sweep.character.paths]
-    method = resolve(spec.method.target)(**spec.method.settings)
+    method = spec.method.make()
     materials = Materials(base.device, base, sweep.character, images, lambda _: [])
     students = method.students(spec, materials)
     students.enter(0, spec)

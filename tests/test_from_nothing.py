@@ -16,7 +16,6 @@ from charsweep import cost
 from charsweep.draws import generator
 from charsweep.methods.gan import augmented, make_discriminator, make_generator
 from charsweep.plan import plan_work
-from charsweep.plugins import resolve
 from charsweep.resident import quiet
 from charsweep.sample import Asked
 from charsweep.store import Store
@@ -103,7 +102,7 @@ def test_an_image_of_the_gan_does_not_depend_on_its_company(tmp_path: Path) -> N
     sweep, store, _ = execute(tmp_path, *TINY["gan"], "train_steps=2")
     images = sweep.cells[0].images
     plugin = sweep.cells[0].trajectory.method
-    method = resolve(plugin.target)(**plugin.settings)
+    method = plugin.make()
     paint = method.painter(store.snapshot(images.snapshot), torch.device("cpu"))
     one, two = Asked("", 0, 0), Asked("", 1, 1)
     assert paint(images, [one] * 4)[0].tobytes() == paint(images, [two, two, one, two])[2].tobytes()

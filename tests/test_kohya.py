@@ -46,7 +46,7 @@ def base_of(name: str) -> Base:
 
 def naming(name: str) -> Naming:
     weights = weights_at(FOLDER / "weights" / name)
-    return weights.kind.kohya(weights.configs, "epsilon")
+    return weights.family.kohya(weights.configs, "epsilon")
 
 
 def write_adapter(

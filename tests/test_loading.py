@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from shrunk import forget, shrink
 from single_file import autoencoder, write_single_file
-from small import EXAM, execute, kind, sweep_of
+from small import EXAM, execute, family, sweep_of
 from true_shapes import modules, shapes, write_shapes
 
 from charsweep import architectures, embedded
@@ -46,7 +46,7 @@ def shrunk(
 
 
 def load(path: str | Path, made: Path, name: str = "sdxl", **more: Any) -> Base:
-    weights = find_base(str(path), made, kind(name), **more)
+    weights = find_base(str(path), made, family(name), **more)
     return load_base(weights.spec, weights, CPU)
 
 
@@ -92,11 +92,11 @@ def test_a_single_file_is_the_same_base_as_its_folder(recipe: str, tmp_path: Pat
     file = write_single_file(folder.pipeline, tmp_path / "artist.safetensors")
     single = load(file, tmp_path, recipe)
     assert single.digest() == folder.digest()
-    assert single.kind == folder.kind
+    assert single.family == folder.family
     prompt = ["a picture of UnicornGirl", ""]
     assert torch.equal(single.texts(prompt).hidden, folder.texts(prompt).hidden)
     moved = file.rename(tmp_path / "renamed.safetensors")
-    found = find_base(str(moved), tmp_path, kind(recipe))
+    found = find_base(str(moved), tmp_path, family(recipe))
     assert found.digest == single.spec.digest
     assert found.shapes == architectures.shapes_of(recipe)
 
@@ -116,11 +116,11 @@ def test_a_file_that_says_it_predicts_velocity_is_taught_so(tmp_path: Path) -> N
 @pytest.mark.usefixtures("shrunk")
 def test_a_vae_of_another_file_stands_in_and_is_in_the_key(tmp_path: Path) -> None:
     own = load("random:sdxl", tmp_path)
-    plain = find_base("random:sdxl", tmp_path, kind("sdxl"))
+    plain = find_base("random:sdxl", tmp_path, family("sdxl"))
     other = {name: tensor + 1 for name, tensor in autoencoder(own.pipeline.vae).items()}
     save_file(other, tmp_path / "sdxl_vae.safetensors")
     file = find_base(
-        "random:sdxl", tmp_path, kind("sdxl"), vae=str(tmp_path / "sdxl_vae.safetensors")
+        "random:sdxl", tmp_path, family("sdxl"), vae=str(tmp_path / "sdxl_vae.safetensors")
     )
     assert file.digest != plain.digest
     single = load_base(file.spec, file, CPU)
@@ -143,8 +143,8 @@ def test_half_precision_files_are_read_where_they_are_alone_or_asked_for(tmp_pat
         half = {name: tensor.half() for name, tensor in load_file(path).items()}
         save_file(half, path.with_suffix(".fp16.safetensors"), {"format": "pt"})
         save_file({n: t * 2 for n, t in half.items()}, path, {"format": "pt"})
-    full = find_base(str(folder), tmp_path, kind("sd15"))
-    asked = find_base(str(folder), tmp_path, kind("sd15"), variant="fp16")
+    full = find_base(str(folder), tmp_path, family("sd15"))
+    asked = find_base(str(folder), tmp_path, family("sd15"), variant="fp16")
     assert full.digest != asked.digest
     assert (
         load(folder, tmp_path, "sd15").digest()
@@ -158,7 +158,7 @@ def test_half_precision_files_are_read_where_they_are_alone_or_asked_for(tmp_pat
         if ".fp16" not in path.name:
             path.unlink()
     again = shutil.move(folder, tmp_path / "alone")
-    alone = find_base(str(again), tmp_path, kind("sd15"))
+    alone = find_base(str(again), tmp_path, family("sd15"))
     assert (alone.digest, alone.pipeline.variant) == (asked.digest, "fp16")
     assert load(again, tmp_path, "sd15").digest() == original.digest()
 

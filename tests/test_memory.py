@@ -26,7 +26,6 @@ from charsweep.loading import load_base
 from charsweep.measured import Known, drawing_way, fingerprint, shipped, training_way
 from charsweep.methods import Execution, Materials
 from charsweep.plan import plan_work
-from charsweep.plugins import resolve
 from charsweep.progress import View
 from charsweep.specs import TrajectorySpec
 from charsweep.store import Store
@@ -86,7 +85,7 @@ def trained(
     base = load_base(spec.base, sweep.bases[spec.base.name], device)
     drawings = open_drawings(sweep.character, masked=False)
     pictures, masks = [one.picture for one in drawings], [one.mask for one in drawings]
-    method = resolve(spec.method.target)(**spec.method.settings)
+    method = spec.method.make()
     materials = Materials(device, base, sweep.character, pictures, lambda _: [], execution, masks)
     with contextlib.closing(method.students(spec, materials)) as students:
         optimizers = []

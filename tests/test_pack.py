@@ -27,7 +27,6 @@ from charsweep.methods.finetune import Students
 from charsweep.methods.lessons import Batch, Desk
 from charsweep.pictures import open_picture
 from charsweep.plan import plan_work
-from charsweep.plugins import resolve
 from charsweep.progress import View
 from charsweep.resident import Base
 from charsweep.sample import Asked, Paint
@@ -221,7 +220,7 @@ def test_an_adapter_that_fills_batches_is_fused_and_taken_off_exactly(
         first, second = (np.asarray(Image.open(BytesIO(one)), int) for one in (data, shown[name]))
         assert np.abs(first - second).max() <= 1
     spec = sweep.cells[0].trajectory
-    method = resolve(spec.method.target)(**spec.method.settings)
+    method = spec.method.make()
     before = sdxl.digest()
     with method.fused(sdxl, store.snapshot(SnapshotSpec(spec, 2))):
         assert sdxl.digest() != before
@@ -403,7 +402,7 @@ def train_only(
     spec = pack.trainings[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     images = [open_picture(path) for path in sweep.character.paths]
-    method = resolve(spec.method.target)(**spec.method.settings)
+    method = spec.method.make()
     students = method.students(
         spec, Materials(base.device, base, sweep.character, images, lambda _: [])
     )

@@ -54,8 +54,8 @@ def words(folder: Path, *more: str) -> list[str]:
 
 
 def weights_of(folder: Path, **settings: Any) -> BaseWeights:
-    kind = Plugin("sd3", "charsweep.bases.sd3.StableDiffusion3", 1, settings)
-    return find_base(str(folder), folder.parent, kind)
+    family = Plugin("sd3", "StableDiffusion3", 1, settings)
+    return find_base(str(folder), folder.parent, family)
 
 
 # -- what is taught --------------------------------------------------------------------------------

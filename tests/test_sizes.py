@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import kind, sweep_of, weights_at
+from small import family, sweep_of, weights_at
 from true_shapes import modules
 
 from charsweep import cost
@@ -38,7 +38,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> TrajectorySpec:
 def planned(template: TrajectorySpec, base: str, **settings: object) -> int:
     """`cost.snapshot_bytes` of the template with these settings of its method."""
     method = replace(template.method, settings={**template.method.settings, **settings})
-    weights = find_base(base, Path("made"), kind("sd15" if "sd15" in base else "sdxl"))
+    weights = find_base(base, Path("made"), family("sd15" if "sd15" in base else "sdxl"))
     spec = replace(template, base=weights.spec, method=method)
     return cost.snapshot_bytes(spec, {weights.spec.name: weights})
 

@@ -1,11 +1,11 @@
-"""Kinds of bases: pictures and prompts in, latents, embeddings, predictions and images out.
+"""Families of bases: pictures and prompts in, latents, embeddings, predictions and images out.
 
-Reached through conf/models/. A kind is a frozen dataclass that an entry of `bases:` names by its
-`_target_`; what else the entry sets, beside where the weights lie, are the kind's fields and part
-of every key. `Kind` says what one has. Adding one is one .py and one entry in a .yaml.
+Reached through conf/models/. A family is a frozen dataclass that an entry of `bases:` names by its
+`_target_`; what else the entry sets, beside where the weights lie, are the family's fields and part
+of every key. `Family` says what one has. Adding one is one .py and one entry in a .yaml.
 
-Planning reads kinds, so they import torch and diffusers only inside their functions. A kind holds
-no weights: the pipeline that it is handed is `charsweep.resident.Base`'s.
+Planning reads families, so they import torch and diffusers only inside their functions. A family
+holds no weights: the pipeline that it is handed is `charsweep.resident.Base`'s.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Noising(Protocol):
         ...
 
     def weights(self, timesteps: Tensor, min_snr_gamma: float | None) -> Tensor:
-        """What each one's loss counts, (N,), on the CPU; a gamma is for kinds without a flow."""
+        """What each one's loss counts, (N,), on the CPU; a gamma is for families without a flow."""
         ...
 
     def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor: ...
@@ -58,12 +58,12 @@ class Noising(Protocol):
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor: ...
 
 
-class Kind(Protocol):
+class Family(Protocol):
     """What pipelines of one class have in common."""
 
     @property
     def version(self) -> int:
-        """Goes up when the numbers change that a base of this kind is taught or drawn with."""
+        """Goes up when the numbers change that a base of this family is taught or drawn with."""
         ...
 
     @property
@@ -105,7 +105,7 @@ class Kind(Protocol):
     # -- of folders and files, for planning --------------------------------------------------------
 
     def recognises(self, path: Path) -> bool:
-        """Whether a folder (perhaps of configs alone) or single file is a pipeline of this kind.
+        """Whether a folder (perhaps of configs alone) or single file is a pipeline of this family.
 
         Raises `ModelsError` for one that is, in a form that cannot be taught.
         """
@@ -173,13 +173,13 @@ def tokenizer_of(encoder: str) -> str:
     return encoder.replace("text_encoder", "tokenizer")
 
 
-def parts_of(kind: Kind) -> tuple[str, ...]:
-    """Names of all parts that a pipeline of this kind is made of, as folders."""
-    tokenizers = map(tokenizer_of, kind.encoders)
-    return (kind.denoiser, "vae", *kind.encoders, *tokenizers, "scheduler")
+def parts_of(family: Family) -> tuple[str, ...]:
+    """Names of all parts that a pipeline of this family is made of, as folders."""
+    tokenizers = map(tokenizer_of, family.encoders)
+    return (family.denoiser, "vae", *family.encoders, *tokenizers, "scheduler")
 
 
-# -- what kinds share ------------------------------------------------------------------------------
+# -- what families share ---------------------------------------------------------------------------
 
 # An autoencoder like SDXL's holds about 4 KB for each pixel that it decodes in float32.
 DECODED_AT_ONCE = 1024 * 1024  # pixels

@@ -62,7 +62,7 @@ class Reference:
         mixed = "no" if task.precision in ("fp32", "tf32") else task.precision
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=task.device.type == "cpu")
         self.dtype = dtype_of(task.precision)
-        names = task.weights.kind.encoders
+        names = task.weights.family.encoders
         self.is_xl = len(names) > 1
         with quiet():
             self.pipeline = self._load()

@@ -18,7 +18,7 @@ from charsweep.character import Character, load_character
 from charsweep.engine.environment import find_device
 from charsweep.errors import ConfigError
 from charsweep.hardware import find_card, usable_precision
-from charsweep.plugins import CONF, resolve
+from charsweep.plugins import CONF, identity_of, resolve
 from charsweep.specs import Framing, ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
 from charsweep.store import Store
 from charsweep.weights import BaseWeights, find_base, find_folder
@@ -49,7 +49,7 @@ class Task:
     @property
     def learner(self) -> Any:
         """The method itself."""
-        return resolve(self.method.target)(**self.method.settings)
+        return self.method.make()
 
     @property
     def has_prior(self) -> bool:
@@ -104,7 +104,7 @@ def find_task(
     plugin = _plugin({**settings, "base": name})
     chosen = known["bases"][name]
     kind = _plugin({"name": name, **{k: v for k, v in chosen.items() if k not in WHERE}})
-    alone = resolve(plugin.target)(**plugin.settings).company is None
+    alone = plugin.make().company is None
     if alone and widths not in (None, (1,)):
         given = ",".join(map(str, widths))
         raise ConfigError(f"--packs {given}: {method} trains alone; leave --packs out")
@@ -147,14 +147,14 @@ def _optimizer() -> Plugin:
     name, target = settings.pop("name"), settings.pop("_target_")
     # to this reader of YAML, 1e-8 is a text
     numbers = {k: float(v) if isinstance(v, str) else v for k, v in settings.items()}
-    return Plugin(name, target, 1, numbers)
+    return Plugin(name, identity_of(target), 1, numbers)
 
 
 def _plugin(settings: Mapping[str, Any]) -> Plugin:
     """What the class that a file of conf/ names makes of the file's settings."""
     target, own = settings["_target_"], {k: v for k, v in settings.items() if k not in NAMING}
     made = resolve(target)(**own)
-    return Plugin(settings["name"], target, type(made).version, asdict(made))
+    return Plugin(settings["name"], identity_of(target), type(made).version, asdict(made))
 
 
 def _read(name: str) -> dict[str, Any]:

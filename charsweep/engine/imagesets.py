@@ -16,7 +16,6 @@ from charsweep.keys import canonical_json
 from charsweep.loading import load_base
 from charsweep.pictures import open_picture
 from charsweep.plan import shared_pass
-from charsweep.plugins import resolve
 from charsweep.precision import dtype_of, set_products
 from charsweep.progress import View
 from charsweep.resident import Base
@@ -106,7 +105,7 @@ class ImageSets:
                 yield paint_with(base), None
             return
         assert isinstance(source, TrajectorySpec)
-        method = resolve(source.method.target)(**source.method.settings)
+        method = source.method.make()
         if source.base is None:
             yield method.painter(folder, self.bases.device), None
             return
@@ -143,7 +142,7 @@ def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
     shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
     if shared is None or fills_batches(images):
         return (images.key,)
-    way = (images.sampler.target, canonical_json(images.sampler.settings), images.inference_steps,
+    way = (images.sampler.identity, canonical_json(images.sampler.settings), images.inference_steps,
            images.guidance_scale, images.negative_prompt, images.resolution, images.batch_width,
            images.precision)  # fmt: skip
     return (shared, way)

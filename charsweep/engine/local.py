@@ -35,7 +35,6 @@ from charsweep.measured import Known
 from charsweep.methods import Execution, Materials
 from charsweep.pictures import open_picture
 from charsweep.plan import Pack, Plan, Scoring, Training
-from charsweep.plugins import resolve
 from charsweep.precision import set_products
 from charsweep.progress import View
 from charsweep.resident import Base
@@ -180,7 +179,7 @@ class LocalEngine:
                     pass
 
     def _students(self, spec: TrajectorySpec, team: Team) -> Any:
-        method = resolve(spec.method.target)(**spec.method.settings)
+        method = spec.method.make()
         base = self._taught_base(spec)
         set_products(spec.precision)
         execution = replace(self.execution, team=team, checkpointing=self._checkpoints(spec))
@@ -355,7 +354,7 @@ class LocalEngine:
     def _taught_base(self, spec: TrajectorySpec) -> Base | None:
         if spec.base is None:
             return None
-        method = resolve(spec.method.target)(**spec.method.settings)
+        method = spec.method.make()
         return self.bases(spec.base, method.base_precision(spec.precision))
 
     @property
@@ -373,12 +372,14 @@ class LocalEngine:
 
     def _check(self, plan: Plan) -> None:
         """Everything that can be refused before anything is spent."""
-        for spec in {t.trajectory.optimizer.target: t.trajectory for t in plan.trainings}.values():
+        for spec in {
+            t.trajectory.optimizer.identity: t.trajectory for t in plan.trainings
+        }.values():
             make_optimizer(spec, [torch.nn.Parameter(torch.zeros(1))])
         for scoring in plan.scorings:
             base = base_of(scoring.images.snapshot.source)
             if scoring.draw and base is not None:
-                check_fits(scoring.images.sampler, self.sweep.bases[base.name].kind)
-            elif scoring.draw and scoring.images.sampler.target:
+                check_fits(scoring.images.sampler, self.sweep.bases[base.name].family)
+            elif scoring.draw and scoring.images.sampler.identity:
                 config = {"num_train_timesteps": 1000}
                 make_scheduler(scoring.images.sampler, config, None)

@@ -20,7 +20,6 @@ from charsweep.engine.environment import find_device
 from charsweep.loading import load_base
 from charsweep.measured import Known
 from charsweep.methods import Materials
-from charsweep.plugins import resolve
 from charsweep.precision import dtype_of
 from charsweep.resident import Base
 from charsweep.specs import TrajectorySpec
@@ -74,7 +73,7 @@ def seconds_per_trial(
 ) -> float | None:
     """Median share of a step for one trial of a full pack; None if the memory does not hold it."""
     device = base.device
-    method = resolve(spec.method.target)(**spec.method.settings)
+    method = spec.method.make()
     drawings = open_drawings(sweep.character, masked=bool(spec.framing.masks))
     pictures, masks = [one.picture for one in drawings], [one.mask for one in drawings]
     priors = pictures[:1] if spec.class_images else []

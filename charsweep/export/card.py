@@ -70,7 +70,7 @@ def tags(chosen: Chosen, weights: Weights) -> list[str]:
     if chosen.is_prompted:
         found += ["text-to-image"]
     if chosen.ground is not None:
-        found += chosen.ground.weights.kind.tags
+        found += chosen.ground.weights.family.tags
         found += ["dreambooth"] * (chosen.trajectory.method.settings.get("prompts") == "instance")
     if weights.kind == "lora":
         found += ["lora", "template:sd-lora"]  # the template shows the widget's pictures

@@ -50,7 +50,7 @@ def network(taught: TrajectorySpec, ground: Ground) -> dict[str, Any]:
     """Kind, rank and alpha; convolutions larger than 1 × 1 have theirs as arguments."""
     settings = taught.method.settings
     kind, rank, alpha = settings["adapter"], settings["rank"], settings["alpha"]
-    denoiser = ground.weights.kind.denoiser
+    denoiser = ground.weights.family.denoiser
     targets = targets_in(denoiser, settings["target_modules"])
     kernels = [weight[-1] for _, weight in layers_in(ground.weights.shapes[denoiser], targets)
                if len(weight) == 4]  # fmt: skip
@@ -94,7 +94,7 @@ def training(taught: TrajectorySpec, steps: int) -> dict[str, Any]:
 def optimizer(plugin: Plugin) -> str:
     """`torch.optim.AdamW(eps=1e-08, …)`."""
     settings = ",".join(f"{name}={value}" for name, value in sorted(plugin.settings.items()))
-    return f"{plugin.target}({settings})"
+    return f"{plugin.identity}({settings})"
 
 
 def pictures(taught: TrajectorySpec) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from charsweep.adapterfile import ADAPTER_FILE
 from charsweep.export.chosen import Chosen, Ground
 from charsweep.export.weights import PIPELINE_INDEX, Weights
 from charsweep.kinds import marks_of
-from charsweep.plugins import resolve
 from charsweep.store import Store, read_json
 from charsweep.weights import Weights as Source
 
@@ -54,7 +53,7 @@ def loading_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> 
         return "\n".join([f"from diffusers import {name}", "", made, drawn(chosen)])
     if chosen.ground is None:
         method = chosen.trajectory.method
-        loading = getattr(resolve(method.target), "loading", None)
+        loading = getattr(method.find(), "loading", None)
         return None if loading is None else str(loading)
     first, base = base_lines(chosen.ground)
     put_on = f'pipeline.load_lora_weights("{place}", weight_name="{ADAPTER_FILE}")'
@@ -70,7 +69,7 @@ def loading_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> 
 
 def base_lines(ground: Ground) -> tuple[list[str], list[str]]:
     """Imports, and lines that make `pipeline`, the untaught base as it was trained on."""
-    name, vae = ground.weights.kind.pipeline, ground.weights.vae
+    name, vae = ground.weights.family.pipeline, ground.weights.vae
     names = f"AutoencoderKL, {name}" if vae else name
     imports = ["import torch", f"from diffusers import {names}"]
     own = [f"vae = AutoencoderKL.{loaded(vae, part='vae')}"] if vae else []
@@ -88,7 +87,7 @@ def base_lines(ground: Ground) -> tuple[list[str], list[str]]:
 
 def without(ground: Ground) -> list[str]:
     """Words that tell a pipeline's class that it has no such text encoder."""
-    left = ground.weights.kind.left_out(ground.weights.configs)
+    left = ground.weights.family.left_out(ground.weights.configs)
     return [f"{part}=None" for part in left if part.startswith(("text_encoder", "tokenizer"))]
 
 

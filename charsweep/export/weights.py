@@ -42,7 +42,7 @@ def write_weights(chosen: Chosen, store: Store, folder: Path, licence: str | Non
     file = folder / f"{title}.safetensors"
     base = chosen.ground.weights
     try:
-        naming = base.kind.kohya(base.configs, prediction(base))
+        naming = base.family.kohya(base.configs, prediction(base))
         metadata = kohya_metadata(chosen, naming, title, licence, ended(chosen, store))
         write_kohya(snapshot, naming, file, metadata)
     except ModelsError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from charsweep.keys import key_of
+from charsweep.specs import image_set_key, score_key
 from charsweep.store import Store
 
 Kind = Literal[
@@ -179,21 +180,8 @@ def _kind_of_source(path: Path) -> Kind:
 
 def key_by_spec(item: Item) -> str:
     """The key that an item's own spec gives; empty where the spec is none."""
-    make = {"trajectory": key_of, "image set": images_key, "score": score_key}.get(item.kind)
+    make = {"trajectory": key_of, "image set": image_set_key, "score": score_key}.get(item.kind)
     try:
         return make(item.spec) if make and item.spec else ""
     except (KeyError, TypeError, ValueError, AttributeError):
         return ""
-
-
-def images_key(spec: Mapping[str, Any]) -> str:
-    """As `ImageSetSpec.key`."""
-    snapshot = spec["snapshot"]
-    own = {name: value for name, value in spec.items() if name != "snapshot"}
-    return key_of({"source": key_of(snapshot["source"]), "step": snapshot["step"], **own})
-
-
-def score_key(spec: Mapping[str, Any]) -> str:
-    """As `ScoreSpec.key`."""
-    own = {name: value for name, value in spec.items() if name != "images"}
-    return key_of({"images": images_key(spec["images"]), **own})

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.errors import StoreError
-from charsweep.keeping.contents import KEYED, Item, images_key
+from charsweep.keeping.contents import KEYED, Item
 from charsweep.results import read_results
+from charsweep.specs import image_set_key
 from charsweep.store import Store, read_json, unwritable
 
 
@@ -124,7 +125,7 @@ def _beside(images: Item) -> Iterator[str]:
     spec = images.spec
     base = spec.get("snapshot", {}).get("source", {}).get("base")
     if base and images.source.kind == "trajectory":
-        yield images_key({**spec, "snapshot": {"source": base, "step": 0}})
+        yield image_set_key({**spec, "snapshot": {"source": base, "step": 0}})
     for path in sorted((images.path / "scores").glob("*.json"))[:1]:  # the same in all of them
         yield str(Item("score", path, images).spec.get("untaught") or "")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from charsweep.bases import Conditioning, Kind
+    from charsweep.bases import Conditioning, Family
     from charsweep.resident import Base
 
 
@@ -82,15 +82,15 @@ class FineTune:
 
     def taught(self, base: Base) -> dict[str, nn.Module]:
         """The parts of the pipeline that change, by name."""
-        names = base.kind.taught(self.text_encoder)
+        names = base.family.taught(self.text_encoder)
         return {name: base.modules[name] for name in names if name in base.modules}
 
-    def check(self, kind: Kind) -> None:
-        """Raise ConfigError for a kind of base that cannot be taught so."""
-        if kind.is_flow and self.min_snr_gamma is not None:
+    def check(self, family: Family) -> None:
+        """Raise ConfigError for a family of bases that cannot be taught so."""
+        if family.is_flow and self.min_snr_gamma is not None:
             raise ConfigError(
                 f"method.min_snr_gamma={self.min_snr_gamma:g}: method.base={self.base} is "
-                f"{kind.title}, trained by flow matching, and min-SNR weighs losses by noise "
+                f"{family.title}, trained by flow matching, and min-SNR weighs losses by noise "
                 "levels; set method.min_snr_gamma=null"
             )
 
@@ -181,7 +181,7 @@ class Students:
         self.trainees.enter(slot, method.low_rank, spec.seed)
         if not self.teaches_text:  # all that they are needed for is kept
             self.base.texts(["", *captions, *(prior.captions if prior else ())])
-            self.base.put_away(*self.base.kind.encoders)
+            self.base.put_away(*self.base.family.encoders)
         self.base.put_away("vae")
         if self.execution.compile and not self.warm_up_seconds:
             self._warm_up(slot)

@@ -97,7 +97,7 @@ def _flat(spec: Mapping[str, Any], without: str, prefix: str = "") -> Iterator[t
         if isinstance(value, dict):
             below = prefix if name == "settings" else f"{prefix}{name}."
             yield from () if name == without else _flat(value, without, below)
-        elif not isinstance(value, list) and name not in ("learning_rate", "target"):
+        elif not isinstance(value, list) and name not in ("learning_rate", "identity"):
             yield f"{prefix}{name}", value
 
 
