@@ -12,10 +12,10 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from helpers.small import EXAM, family
 from huggingface_hub import errors
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
-from small import EXAM, family
 
 from charsweep import embedded
 from charsweep import hub as charsweep_hub

@@ -12,8 +12,8 @@ from random import Random
 
 import pytest
 import torch
+from helpers.small import loaded_after
 from PIL import Image
-from small import loaded_after
 from tokenizers import Tokenizer
 
 from charsweep import embedded

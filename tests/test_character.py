@@ -11,8 +11,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from helpers.small import loaded_after
 from PIL import Image, ImageDraw
-from small import loaded_after
 
 from charsweep.character import Character, load_character, load_truth
 from charsweep.embedded import UNICORN_GIRL, UNICORN_GIRL_EXAM

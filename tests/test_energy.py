@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small import command, loaded_after
+from helpers.small import command, loaded_after
 
 from charsweep.energy import Energy, Meter, Metered, energy_of, grid_intensity, is_measured
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import execute, pictures, snapshot_bytes, sweep_of
+from helpers.small import execute, pictures, snapshot_bytes, sweep_of
 
 from charsweep.loading import load_base
 from charsweep.methods import Materials

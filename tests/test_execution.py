@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.small import execute, small, sweep_of
 from safetensors.torch import load_file
-from small import execute, small, sweep_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from helpers.small import loaded_after, small
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
-from small import loaded_after, small
 
 from charsweep.__main__ import main
 from charsweep.config import load_sweep

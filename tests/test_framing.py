@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from photos import BLUE, GREEN, RED, make_photos, scene
+from helpers.photos import BLUE, GREEN, RED, make_photos, scene
+from helpers.small import execute, snapshot_bytes, sweep_of
 from PIL import Image, ImageOps
-from small import execute, snapshot_bytes, sweep_of
 
 from charsweep.character import open_drawings
 from charsweep.config import Sweep

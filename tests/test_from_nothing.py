@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMPipeline
+from helpers.small import command, execute, small, sweep_of
 from PIL import Image
-from small import command, execute, small, sweep_of
 
 from charsweep import cost
 from charsweep.draws import generator

@@ -12,12 +12,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import fuzzing
 import pytest
+from helpers import fuzzing
+from helpers.small import command
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from small import command
 
 from charsweep import embedded
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from small import loaded_after
+from helpers.small import loaded_after
 
 from charsweep.hardware import Card, find_card, machine_memory, nvidia_card, usable_precision
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small import execute, loaded_after, pictures, small, snapshot_bytes
+from helpers.small import execute, loaded_after, pictures, small, snapshot_bytes
 
 from charsweep.__main__ import main
 from charsweep.record import new_record, now

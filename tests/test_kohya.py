@@ -13,12 +13,12 @@ from diffusers.loaders.lora_conversion_utils import (
     _maybe_map_sgm_blocks_to_diffusers,
 )
 from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
+from helpers.small import weights_at
+from helpers.true_shapes import modules
 from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
-from small import weights_at
 from torch import nn
-from true_shapes import modules
 
 from charsweep.adapterfile import ADAPTER_FILE
 from charsweep.draws import generator

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from helpers.shrunk import forget, shrink
+from helpers.single_file import autoencoder, write_single_file
+from helpers.small import EXAM, execute, family, sweep_of
+from helpers.true_shapes import modules, shapes, write_shapes
 from safetensors.torch import load_file, save_file
-from shrunk import forget, shrink
-from single_file import autoencoder, write_single_file
-from small import EXAM, execute, family, sweep_of
-from true_shapes import modules, shapes, write_shapes
 
 from charsweep import architectures, embedded
 from charsweep.__main__ import main

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from photos import SHAPES, face, make_masks, make_photos, mask, scene
+from helpers.photos import SHAPES, face, make_masks, make_photos, mask, scene
+from helpers.small import execute, sweep_of
 from PIL import Image
-from small import execute, sweep_of
 
 from charsweep.character import open_drawings
 from charsweep.config import Sweep

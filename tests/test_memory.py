@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import shrunk
 import torch
-from small import command, sweep_of
-from true_shapes import modules_in, shapes
+from helpers import shrunk
+from helpers.small import command, sweep_of
+from helpers.true_shapes import modules_in, shapes
 
 from charsweep import fits, footprint, memory
 from charsweep.architectures import FOLDER, shapes_of

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from numpy.typing import NDArray
 from peft import LoraConfig
 from PIL import Image
-from small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from torch import Tensor
 
 from charsweep.adapters import Adapters

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from photos import BLUE, RED, SHAPES, make_photos
+from helpers.photos import BLUE, RED, SHAPES, make_photos
+from helpers.small import loaded_after, small
 from PIL import Image
-from small import loaded_after, small
 
 from charsweep.config import load_sweep
 from charsweep.engine.local import LocalEngine

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from small import small, sweep_of
-from tiny_sd3 import write_sd3
+from helpers.small import small, sweep_of
+from helpers.tiny_sd3 import write_sd3
 
 from charsweep import cost
 from charsweep.config import load_sweep

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small import execute
+from helpers.small import execute
 
 METRIC = '''
 from dataclasses import dataclass

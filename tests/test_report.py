@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_sweep import EVIL, METRICS, FakeSweep, dino
+from helpers.fake_sweep import EVIL, METRICS, FakeSweep, dino
+from helpers.small import loaded_after
 from PIL import Image
-from small import loaded_after
 
 from charsweep.errors import StoreError
 from charsweep.report import __main__, data, groups, labels, lines, verdict, write_report

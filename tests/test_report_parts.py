@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_sweep import EVIL, PROMPTS, FakeSweep, dino, without_pdf
+from helpers.fake_sweep import EVIL, PROMPTS, FakeSweep, dino, without_pdf
 
 from charsweep.errors import StoreError
 from charsweep.report import (

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from fake_sweep import EVIL, FakeSweep, dino
+from helpers.fake_sweep import EVIL, FakeSweep, dino
 
 from charsweep.report import papertable, table, typeset, verdict
 from charsweep.report.figures import style

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from fake_sweep import FakeSweep, dino
+from helpers.fake_sweep import FakeSweep, dino
 
 from charsweep.report import grids, heat, lines, losses, placing, tradeoff, verdict
 from charsweep.report.data import Objective, Record

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_sweep import EVIL, METRICS, FakeSweep, dino
+from helpers.fake_sweep import EVIL, METRICS, FakeSweep, dino
 
 from charsweep.report import advantages, compare, facts, tables
 from charsweep.report.labels import cost_text, level_text

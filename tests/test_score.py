@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import execute, sweep_of
+from helpers.small import execute, sweep_of
 
 from charsweep.encoders import load_clip, load_dino
 from charsweep.errors import ModelsError

@@ -19,9 +19,9 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
+from helpers.small import execute, small
+from helpers.tiny_sd3 import SHAPE, write_sd3
 from PIL import Image
-from small import execute, small
-from tiny_sd3 import SHAPE, write_sd3
 
 from charsweep import cost
 from charsweep.__main__ import main
@@ -286,7 +286,7 @@ def test_bases_of_other_kinds_and_forms(
 
 
 def test_planning_does_not_import_torch() -> None:
-    from small import loaded_after
+    from helpers.small import loaded_after
 
     code = "import charsweep.bases.sd3 as sd3; assert sd3.StableDiffusion3().is_flow"
     assert not {"torch", "diffusers", "transformers"} & loaded_after(code)

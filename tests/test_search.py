@@ -14,8 +14,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from helpers.small import command, small, sweep_of
 from optuna.trial import TrialState
-from small import command, small, sweep_of
 
 from charsweep.search import Halving
 from charsweep.store import read_losses

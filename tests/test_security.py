@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_sweep import EVIL, FakeSweep
+from helpers.fake_sweep import EVIL, FakeSweep
+from helpers.small import command
 from PIL import Image
-from small import command
 
 from charsweep import embedded
 from charsweep.__main__ import main

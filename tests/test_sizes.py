@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import family, sweep_of, weights_at
-from true_shapes import modules
+from helpers.small import family, sweep_of, weights_at
+from helpers.true_shapes import modules
 
 from charsweep import cost
 from charsweep.embedded import FOLDER

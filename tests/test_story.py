@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.small import loaded_after, pictures, small
 from PIL import Image, ImageChops, ImageStat
-from small import loaded_after, pictures, small
 
 from charsweep.__main__ import main
 from charsweep.config import load_sweep

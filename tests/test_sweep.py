@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small import command, runs, small, trials
+from helpers.small import command, runs, small, trials
 
 from charsweep.__main__ import main
 from charsweep.store import read_losses

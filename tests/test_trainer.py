@@ -14,9 +14,9 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
+from helpers.small import execute, sweep_of
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
-from small import execute, sweep_of
 
 from charsweep.config import Sweep
 from charsweep.draws import generator

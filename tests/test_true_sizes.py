@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small import command, sweep_of
+from helpers.small import command, sweep_of
 
 from charsweep import cost
 from charsweep.results import read_results

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import browser as chromium
 import pytest
-from small import command, small
+from helpers.small import command, small
 
 from charsweep import track
 from charsweep.errors import ConfigError

@@ -18,7 +18,7 @@ from harness import (
     steps,
     until,
 )
-from small import runs
+from helpers.small import runs
 
 from charsweep.store import read_losses
 

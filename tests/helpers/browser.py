@@ -1,6 +1,6 @@
 """The UI of a root folder in a headless Chromium: pages waited for, and pictures taken of them.
 
-    python tests/browser.py --root FOLDER --name SWEEP --screenshots FOLDER
+    PYTHONPATH=tests python -m helpers.browser --root FOLDER --name SWEEP --screenshots FOLDER
 
 needs Chromium and its driver (`apt-get install chromium chromium-driver`) and downloads nothing.
 """
