@@ -21,10 +21,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
-from charsweep.errors import CharsweepError, ConfigError, shown
-from charsweep.redact import redacted
-from charsweep.stopping import Stopped, listening
-from charsweep.team import is_launched, is_leader
+from charsweep.core.errors import CharsweepError, ConfigError, shown
+from charsweep.core.system.distributed import is_launched, is_leader
+from charsweep.core.system.redact import redacted
+from charsweep.core.system.signals import Stopped, listening
 
 ALONE = ("ui", "caption", "check", "gc", "show", "why")  # actions that need no cell of any sweep
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # where nobody could say it better
@@ -150,7 +150,7 @@ def ask_hydra(words: Sequence[str]) -> int:
         return 0
     import hydra
 
-    from charsweep.plugins import CONF
+    from charsweep.core.plugins import CONF
 
     sys.argv = ["charsweep", *words]
     said = io.StringIO()

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charsweep.adapterfile import is_target
-from charsweep.errors import ConfigError
+from charsweep.core.errors import ConfigError
 
 
 class Stacked(nn.Module):

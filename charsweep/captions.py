@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from charsweep.errors import CharacterError
-from charsweep.pictures import UnusableError, message_of, natural_order, read_bytes
+from charsweep.core.errors import CharacterError
+from charsweep.core.system.images import UnusableError, message_of, natural_order, read_bytes
 
 METADATA = "metadata.jsonl"
 

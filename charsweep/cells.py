@@ -11,11 +11,9 @@ from typing import Any
 import pydantic
 
 from charsweep.character import Character, check_framed, load_character, load_truth
-from charsweep.errors import ConfigError, ModelsError
-from charsweep.hardware import find_card, usable_precision
-from charsweep.plugins import identity_of, resolve
-from charsweep.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
-from charsweep.specs import (
+from charsweep.core.errors import ConfigError, ModelsError
+from charsweep.core.plugins import identity_of, resolve
+from charsweep.core.specs import (
     BaseSpec,
     Cell,
     EncoderSpec,
@@ -26,7 +24,9 @@ from charsweep.specs import (
     TrajectorySpec,
     TruthSpec,
 )
-from charsweep.store import Store
+from charsweep.core.store.store import Store
+from charsweep.core.system.hardware import find_card, usable_precision
+from charsweep.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
 from charsweep.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 from charsweep.widths import with_width
 

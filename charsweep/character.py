@@ -12,11 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from charsweep.captions import captions_in
-from charsweep.errors import CharacterError
-from charsweep.framing import framed
-from charsweep.keys import digest_of
-from charsweep.masks import Drawing, Masks, masks_of, open_masked, without_masks
-from charsweep.pictures import (
+from charsweep.core.errors import CharacterError
+from charsweep.core.keys import digest_of
+from charsweep.core.specs import CharacterSpec
+from charsweep.core.system.images import (
     UnusableError,
     decoded,
     message_of,
@@ -24,7 +23,8 @@ from charsweep.pictures import (
     pictures_in,
     read_bytes,
 )
-from charsweep.specs import CharacterSpec
+from charsweep.framing import framed
+from charsweep.masks import Drawing, Masks, masks_of, open_masked, without_masks
 
 
 @dataclass(frozen=True)

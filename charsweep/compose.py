@@ -21,9 +21,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from omegaconf.resolvers.oc import env
 
-from charsweep.errors import CharsweepError, ConfigError, shown
+from charsweep.core.errors import CharsweepError, ConfigError, shown
+from charsweep.core.plugins import CONF
 from charsweep.overrides import check_words, explain
-from charsweep.plugins import CONF
 from charsweep.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",

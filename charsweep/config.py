@@ -40,11 +40,11 @@ from charsweep.compose import (
     with_search_path,
     with_seeds,
 )
-from charsweep.errors import ConfigError, ModelsError
-from charsweep.redact import redacted
+from charsweep.core.errors import ConfigError, ModelsError
+from charsweep.core.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
+from charsweep.core.store.store import Store
+from charsweep.core.system.redact import redacted
 from charsweep.settings import PLAIN_AXES, Range, Settings
-from charsweep.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
-from charsweep.store import Store
 from charsweep.weights import BaseWeights, Weights
 from charsweep.widths import unmeasured
 

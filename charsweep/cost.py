@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from charsweep.adapterfile import adapter_bytes
-from charsweep.errors import StoreError
+from charsweep.core.errors import StoreError
+from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+from charsweep.core.store.store import Store, read_json, write_json
 from charsweep.plan import Plan, is_stored
-from charsweep.specs import ImageSetSpec, TrajectorySpec
-from charsweep.store import Store, read_json, write_json
 from charsweep.weights import BaseWeights
 
 

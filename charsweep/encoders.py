@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from charsweep.errors import ModelsError
+from charsweep.core.errors import ModelsError
+from charsweep.core.specs import EncoderSpec
 from charsweep.loading import unreadable
 from charsweep.ready import ready
 from charsweep.resident import quiet
 from charsweep.score import Encoder
-from charsweep.specs import EncoderSpec
 from charsweep.tensorfile import tensor_shapes
 from charsweep.weights import CONFIGS, Weights, config_beside
 

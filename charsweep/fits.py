@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from charsweep.errors import ConfigError
-from charsweep.hardware import Card, usable_precision
+from charsweep.core.errors import ConfigError
+from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec
+from charsweep.core.system.hardware import Card, usable_precision
 from charsweep.measured import VALUE, Known
 from charsweep.memory import Peak, base_bytes, drawing, is_estimable, training
 from charsweep.plan import Plan
 from charsweep.settings import Runtime
-from charsweep.specs import BaseSpec, ImageSetSpec, TrajectorySpec
 from charsweep.weights import BaseWeights
 
 Bases = Mapping[str, BaseWeights]

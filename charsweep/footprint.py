@@ -33,6 +33,8 @@ from torch.utils._pytree import tree_leaves
 
 from charsweep.adapters import Adapters
 from charsweep.architectures import FOLDER, Shapes, shapes_of
+from charsweep.core.specs import TrajectorySpec
+from charsweep.core.store.store import Store
 from charsweep.embedded import FOLDER as EMBEDDED
 from charsweep.measured import (
     DECODING,
@@ -45,8 +47,6 @@ from charsweep.measured import (
     training_way,
 )
 from charsweep.memory import ways_of
-from charsweep.specs import TrajectorySpec
-from charsweep.store import Store
 from charsweep.tensorfile import tensor_shapes
 from charsweep.trainees import LowRank
 from charsweep.weights import BaseWeights

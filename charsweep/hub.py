@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from charsweep.errors import ModelsError
+from charsweep.core.errors import ModelsError
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?", re.ASCII)
 # Files by what they are for: the small ones, and the weights; of a base, those in its parts too.

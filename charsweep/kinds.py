@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from charsweep.errors import ModelsError
+from charsweep.core.errors import ModelsError
 from charsweep.tensorfile import tensor_shapes
 
 VAE = "first_stage_model."

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.adapterfile import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
-from charsweep.errors import ModelsError
-from charsweep.store import read_json
+from charsweep.core.errors import ModelsError
+from charsweep.core.store.store import read_json
 from charsweep.tensorfile import Entry, Piece, digest_of_tensors, read_pieces, write_tensors
 
 PARTS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}

@@ -17,11 +17,11 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
 
 from charsweep.bases import tokenizer_of
-from charsweep.errors import ModelsError
+from charsweep.core.errors import ModelsError
+from charsweep.core.specs import BaseSpec
 from charsweep.kinds import marks_of
 from charsweep.ready import ready
 from charsweep.resident import Base, quiet
-from charsweep.specs import BaseSpec
 from charsweep.tensorfile import tensor_shapes
 from charsweep.vocabulary import clip_tokenizer
 from charsweep.weights import BaseWeights, Weights, weight_files

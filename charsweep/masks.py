@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from charsweep.keys import digest_of
-from charsweep.pictures import (
+from charsweep.core.keys import digest_of
+from charsweep.core.system.images import (
     ENDINGS,
     UnusableError,
     decoded,

@@ -14,8 +14,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from charsweep.architectures import FOLDER
-from charsweep.keys import canonical_json, digest_of
-from charsweep.store import Store, read_json, write_json
+from charsweep.core.keys import canonical_json, digest_of
+from charsweep.core.store.store import Store, read_json, write_json
 
 FULL, HALF = 4, 2
 VALUE = {"fp32": FULL, "tf32": FULL, "bf16": HALF, "fp16": HALF}  # bytes

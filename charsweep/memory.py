@@ -16,6 +16,7 @@ from typing import Any
 from charsweep.adapterfile import layers_in, padded_rank, parts_of, targets_in
 from charsweep.architectures import Shapes
 from charsweep.bases import Family, decoded_at_once
+from charsweep.core.specs import ImageSetSpec, TrajectorySpec
 from charsweep.measured import (
     DECODING,
     FULL,
@@ -26,7 +27,6 @@ from charsweep.measured import (
     drawing_way,
     training_way,
 )
-from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.weights import BaseWeights
 
 UNET = "unet"  # the part that is measured; a base that has another denoiser has no estimate

@@ -16,8 +16,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
-from charsweep.errors import ConfigError, shown
-from charsweep.plugins import CONF
+from charsweep.core.errors import ConfigError, shown
+from charsweep.core.plugins import CONF
 
 NAME = re.compile(r"[^\W\d][\w$-]*([./@:][\w$-]+)*")
 # What other programs call them.

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from charsweep.errors import StoreError
-from charsweep.keys import differences
-from charsweep.specs import (
+from charsweep.core.errors import StoreError
+from charsweep.core.keys import differences
+from charsweep.core.specs import (
     Cell,
     ImageSetSpec,
     ScoreSpec,
@@ -25,8 +25,8 @@ from charsweep.specs import (
     TrajectorySpec,
     examined,
 )
-from charsweep.store import Store, read_json
-from charsweep.versions import numerical_versions
+from charsweep.core.store.store import Store, read_json
+from charsweep.core.system.versions import numerical_versions
 from charsweep.widths import company_of
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charsweep import architectures
-from charsweep.store import new_folder, unwritable
+from charsweep.core.store.store import new_folder, unwritable
 from charsweep.tensorfile import Entry, header_of, in_order
 from charsweep.vocabulary import TOKENIZERS, clip_tokenizer
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from charsweep.compose import Axes
 from charsweep.config import Part, Sweep
-from charsweep.keys import canonical
-from charsweep.redact import redacted_all
+from charsweep.core.keys import canonical
+from charsweep.core.specs import Cell, examined
+from charsweep.core.store.store import Store, read_json
+from charsweep.core.system.redact import redacted_all
 from charsweep.results import CellResult, scores_of
 from charsweep.settings import ALWAYS, Range
-from charsweep.specs import Cell, examined
-from charsweep.store import Store, read_json
 
 
 def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from transformers.utils import logging as transformers_logging
 
 from charsweep.adapterfile import ADAPTER_FILE, FACTORED, FACTORED_CONFIG, FACTORED_FILE
 from charsweep.bases import Conditioning, Family, Noising, tokenizer_of
-from charsweep.errors import ModelsError
-from charsweep.specs import BaseSpec
-from charsweep.store import read_json
+from charsweep.core.errors import ModelsError
+from charsweep.core.specs import BaseSpec
+from charsweep.core.store.store import read_json
 
 
 def join(parts: Sequence[Conditioning]) -> Conditioning:

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from charsweep.errors import StoreError
-from charsweep.specs import Cell, ImageSetSpec
-from charsweep.store import LossRow, Store, read_json, write_text
+from charsweep.core.errors import StoreError
+from charsweep.core.specs import Cell, ImageSetSpec
+from charsweep.core.store.store import LossRow, Store, read_json, write_text
 
 State = Literal["finished", "diverged", "failed"]
 

@@ -10,12 +10,16 @@ from typing import Any, Protocol
 
 from charsweep import cost, fits
 from charsweep.config import Sweep
+from charsweep.core.errors import ConfigError, StoreError, TrainingError
+from charsweep.core.store.store import Store, clear_abandoned, unwritable, write_json
+from charsweep.core.system.distributed import Team, join_team
+from charsweep.core.system.energy import Energy, Meter, energy_of
+from charsweep.core.system.hardware import find_card
+from charsweep.core.system.locks import locked
+from charsweep.core.system.signals import Stopped, held
+from charsweep.core.system.signals import check as check_stop
 from charsweep.describe import describe, describe_search
-from charsweep.energy import Energy, Meter, energy_of
 from charsweep.engine.stored import StoredEngine
-from charsweep.errors import ConfigError, StoreError, TrainingError
-from charsweep.hardware import find_card
-from charsweep.locks import locked
 from charsweep.measured import Known
 from charsweep.plan import Plan, plan_work
 from charsweep.progress import View, out
@@ -23,11 +27,7 @@ from charsweep.record import in_order, known_record, new_record, now, references
 from charsweep.report import write_report, write_report_together
 from charsweep.results import CellResult, json_line, read_results, write_results
 from charsweep.search import check
-from charsweep.stopping import Stopped, held
-from charsweep.stopping import check as check_stop
-from charsweep.store import Store, clear_abandoned, unwritable, write_json
 from charsweep.study import Study, open_study
-from charsweep.team import Team, join_team
 from charsweep.track import Tracker, fetch, is_delivered, read_runs, rebuild, start
 from charsweep.trials import explained, hold
 

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from charsweep.draws import generator
+from charsweep.core.seeding import generator
+from charsweep.core.specs import ImageSetSpec, SnapshotSpec
+from charsweep.core.store.store import Store, image_manifest, new_folder
 from charsweep.resident import Base
 from charsweep.samplers import make_scheduler
-from charsweep.specs import ImageSetSpec, SnapshotSpec
-from charsweep.store import Store, image_manifest, new_folder
 
 Wear = Callable[[int, SnapshotSpec], None]  # puts a snapshot's adapter into a slot of the batch
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from charsweep.errors import ConfigError
-from charsweep.specs import Plugin
+from charsweep.core.errors import ConfigError
+from charsweep.core.specs import Plugin
 
 if TYPE_CHECKING:
     from charsweep.bases import Family

@@ -29,11 +29,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from charsweep.config import Sweep
-from charsweep.errors import ConfigError
-from charsweep.plugins import resolve
+from charsweep.core.errors import ConfigError
+from charsweep.core.plugins import resolve
+from charsweep.core.specs import Cell
 from charsweep.results import CellResult
 from charsweep.settings import Range
-from charsweep.specs import Cell
 from charsweep.trials import Trials
 
 PASSED = "passed"  # user attribute: the rung up to which a trial has been let through

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from charsweep.energy import checked_country
-from charsweep.errors import ConfigError, shown
-from charsweep.plugins import identity_of, refused, resolve
-from charsweep.specs import Plugin
+from charsweep.core.errors import ConfigError, shown
+from charsweep.core.plugins import identity_of, refused, resolve
+from charsweep.core.specs import Plugin
+from charsweep.core.system.energy import checked_country
 
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

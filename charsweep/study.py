@@ -13,10 +13,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from charsweep.config import Sweep
-from charsweep.errors import ConfigError
+from charsweep.core.errors import ConfigError
+from charsweep.core.specs import Cell
 from charsweep.results import CellResult
 from charsweep.search import Search
-from charsweep.specs import Cell
 from charsweep.trials import Trials, spans_of
 
 

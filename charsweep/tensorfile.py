@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from charsweep.errors import ModelsError
+from charsweep.core.errors import ModelsError
 
 WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 MORE_WIDTHS = {"C64": 8, "U64": 8, "U32": 4, "I16": 2, "U16": 2, "F8_E4M3": 1, "F8_E5M2": 1}

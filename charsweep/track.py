@@ -35,9 +35,9 @@ from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any, Self
 
-from charsweep.errors import CharsweepError, TrackingError
-from charsweep.redact import redacted
-from charsweep.store import read_json, unwritable
+from charsweep.core.errors import CharsweepError, TrackingError
+from charsweep.core.store.store import read_json, unwritable
+from charsweep.core.system.redact import redacted
 from charsweep.tracking.place import AGAIN, UnreachableError, hush, public, reach, tracking_uri
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between two tries to reach MLflow

@@ -110,7 +110,7 @@ class StackedAdapters:
 
     def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
         from charsweep.adapters import gaussian
-        from charsweep.draws import generator
+        from charsweep.core.seeding import generator
 
         assert low is not None
         self.worn[slot] = low
@@ -147,7 +147,7 @@ class OneTrial:
     def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
         import torch
 
-        from charsweep.draws import generator
+        from charsweep.core.seeding import generator
 
         self.low = low
         if low is None:

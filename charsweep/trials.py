@@ -23,12 +23,12 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from charsweep.config import Sweep
-from charsweep.database import check_whole, unusable, wait_until_free
-from charsweep.errors import ConfigError
-from charsweep.keys import canonical, differences
-from charsweep.locks import locked
+from charsweep.core.errors import ConfigError
+from charsweep.core.keys import canonical, differences
+from charsweep.core.store.store import clear_abandoned, unwritable
+from charsweep.core.system.locks import locked
+from charsweep.core.system.sqlite import check_whole, unusable, wait_until_free
 from charsweep.results import CellResult
-from charsweep.store import clear_abandoned, unwritable
 
 STATES = {
     "finished": TrialState.COMPLETE,

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charsweep.errors import ConfigError, TrackingError
+from charsweep.core.errors import ConfigError, TrackingError
 from charsweep.progress import out
 from charsweep.settings import Settings
 from charsweep.tracking.place import (

@@ -19,10 +19,10 @@ from typing import Literal
 from charsweep import architectures, embedded, hub
 from charsweep.architectures import Shapes
 from charsweep.bases import Family, parts_of
-from charsweep.errors import ModelsError
-from charsweep.keys import digest_of, digest_of_content, digest_of_files
+from charsweep.core.errors import ModelsError
+from charsweep.core.keys import digest_of, digest_of_content, digest_of_files
+from charsweep.core.specs import BaseSpec, Plugin
 from charsweep.kinds import has_vae, what_is
-from charsweep.specs import BaseSpec, Plugin
 from charsweep.tensorfile import tensor_shapes
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")

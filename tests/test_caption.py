@@ -25,6 +25,8 @@ from charsweep.caption.write import write_new
 from charsweep.cells import character_of
 from charsweep.compose import load_settings
 from charsweep.config import load_sweep
+from charsweep.core.errors import CharacterError, ConfigError, ModelsError
+from charsweep.core.specs import CharacterSpec
 from charsweep.embedded import data
 from charsweep.embedded.captions import ARM_WORDS, EYE_WORDS, LEG_WORDS, MOUTH_WORDS, PLACE_WORDS
 from charsweep.embedded.world import (
@@ -35,9 +37,7 @@ from charsweep.embedded.world import (
     draw,
     random_scene,
 )
-from charsweep.errors import CharacterError, ConfigError, ModelsError
 from charsweep.resident import quiet
-from charsweep.specs import CharacterSpec
 
 HERS = "character.identifier=UnicornGirl"
 TRUE_WORDS = {

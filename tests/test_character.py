@@ -15,11 +15,11 @@ from helpers.small import loaded_after
 from PIL import Image, ImageDraw
 
 from charsweep.character import Character, load_character, load_truth
+from charsweep.core.errors import CharacterError
+from charsweep.core.keys import digest_of
+from charsweep.core.system.images import natural_order, open_picture
 from charsweep.embedded import UNICORN_GIRL, UNICORN_GIRL_EXAM
-from charsweep.errors import CharacterError
 from charsweep.framing import picture_at
-from charsweep.keys import digest_of
-from charsweep.pictures import natural_order, open_picture
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 WIDTH, HEIGHT = 80, 40

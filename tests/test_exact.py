@@ -8,13 +8,13 @@ import pytest
 import torch
 from helpers.small import execute, pictures, snapshot_bytes, sweep_of
 
+from charsweep.core.specs import SnapshotSpec
+from charsweep.core.store.store import LossRow, Store
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.plan import Piece, plan_work
 from charsweep.resident import Base
 from charsweep.sample import Asked, paint_with
-from charsweep.specs import SnapshotSpec
-from charsweep.store import LossRow, Store
 from charsweep.train import train
 
 TAUGHT = ["dreambooth_lora", "lora", "dreambooth"]  # on a base
@@ -115,7 +115,7 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     spec, store = sweep.cells[0].trajectory, Store(tmp_path)
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     before, names = base.digest(), [name for name, _ in base.denoiser.named_modules()]
-    from charsweep.pictures import open_picture
+    from charsweep.core.system.images import open_picture
 
     images = [open_picture(path) for path in sweep.character.paths]
     chosen = spec.method.make()

@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from charsweep.errors import ConfigError
+from charsweep.core.errors import ConfigError
+from charsweep.core.store.store import Store
+from charsweep.core.system.distributed import Team
+from charsweep.core.system.images import open_picture
 from charsweep.loading import load_base
 from charsweep.methods import Execution, Materials
 from charsweep.methods.finetune import Students
-from charsweep.pictures import open_picture
 from charsweep.plan import plan_work
-from charsweep.store import Store
-from charsweep.team import Team
 from charsweep.train import train
 
 WHOLE = Execution()

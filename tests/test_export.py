@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 
 from charsweep.__main__ import main
 from charsweep.config import load_sweep
-from charsweep.errors import ConfigError, ModelsError, StoreError
+from charsweep.core.errors import ConfigError, ModelsError, StoreError
+from charsweep.core.store.store import Store, read_json
 from charsweep.export.card import write_card
 from charsweep.export.chosen import find_chosen
 from charsweep.export.metadata import network
@@ -30,7 +31,6 @@ from charsweep.export.weights import Weights
 from charsweep.export.write import export
 from charsweep.resident import quiet
 from charsweep.results import read_results
-from charsweep.store import Store, read_json
 from charsweep.story.choose import cells_in_order
 from charsweep.weights import Weights as Source
 

@@ -16,13 +16,13 @@ from PIL import Image, ImageOps
 
 from charsweep.character import open_drawings
 from charsweep.config import Sweep
-from charsweep.errors import ConfigError
+from charsweep.core.errors import ConfigError
+from charsweep.core.specs import Framing, TrajectorySpec
+from charsweep.core.store.store import LossRow, Store
 from charsweep.framing import bucket_of, buckets, covered, framed, picture_at, size_of, sizes_of
 from charsweep.loading import load_base
 from charsweep.methods.lessons import Lessons
 from charsweep.resident import Base
-from charsweep.specs import Framing, TrajectorySpec
-from charsweep.store import LossRow, Store
 
 # -- geometry --------------------------------------------------------------------------------------
 

@@ -13,12 +13,12 @@ from helpers.small import command, execute, small, sweep_of
 from PIL import Image
 
 from charsweep import cost
-from charsweep.draws import generator
+from charsweep.core.seeding import generator
+from charsweep.core.store.store import Store
 from charsweep.methods.gan import augmented, make_discriminator, make_generator
 from charsweep.plan import plan_work
 from charsweep.resident import quiet
 from charsweep.sample import Asked
-from charsweep.store import Store
 
 TINY = {
     "gan": ["method=gan", "method.channels=8", "resolution=32", "batch_size=3"],

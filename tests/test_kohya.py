@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from charsweep.adapterfile import ADAPTER_FILE
-from charsweep.draws import generator
+from charsweep.core.errors import ModelsError
+from charsweep.core.seeding import generator
 from charsweep.embedded import FOLDER
-from charsweep.errors import ModelsError
 from charsweep.kohya import Naming, original_name, write_kohya
 from charsweep.loading import load_base
 from charsweep.methods.finetune import FineTune

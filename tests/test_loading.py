@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from charsweep import architectures, embedded
 from charsweep.__main__ import main
+from charsweep.core.system.images import open_picture
 from charsweep.encoders import load_clip, load_dino
 from charsweep.loading import load_base
-from charsweep.pictures import open_picture
 from charsweep.random_weights import numbers, write_random
 from charsweep.resident import Base
 from charsweep.vocabulary import clip_tokenizer

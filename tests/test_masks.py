@@ -14,15 +14,15 @@ from PIL import Image
 
 from charsweep.character import open_drawings
 from charsweep.config import Sweep
-from charsweep.errors import CharacterError, ConfigError
+from charsweep.core.errors import CharacterError, ConfigError
+from charsweep.core.keys import digest_of_content
+from charsweep.core.store.store import Store
 from charsweep.framing import framed
-from charsweep.keys import digest_of_content
 from charsweep.loading import load_base
 from charsweep.masks import NEUTRAL
 from charsweep.methods.lessons import Lessons, weights_of
 from charsweep.plan import plan_work
 from charsweep.resident import Base
-from charsweep.store import Store
 
 SOME = ("1-landscape.jpg", "2-portrait.png", "3-turned.jpg")
 

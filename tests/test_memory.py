@@ -19,16 +19,16 @@ from charsweep import fits, footprint, memory
 from charsweep.architectures import FOLDER, shapes_of
 from charsweep.character import open_drawings
 from charsweep.config import Sweep
+from charsweep.core.specs import TrajectorySpec
+from charsweep.core.store.store import Store
+from charsweep.core.system.hardware import Card
 from charsweep.embedded import FOLDER as EMBEDDED
 from charsweep.engine.local import LocalEngine
-from charsweep.hardware import Card
 from charsweep.loading import load_base
 from charsweep.measured import Known, drawing_way, fingerprint, shipped, training_way
 from charsweep.methods import Execution, Materials
 from charsweep.plan import plan_work
 from charsweep.progress import View
-from charsweep.specs import TrajectorySpec
-from charsweep.store import Store
 from charsweep.train import make_optimizer
 
 GIB = 2**30

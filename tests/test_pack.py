@@ -18,20 +18,20 @@ from PIL import Image
 from torch import Tensor
 
 from charsweep.adapters import Adapters
+from charsweep.core.errors import ModelsError
+from charsweep.core.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
+from charsweep.core.store.store import LossRow, Store
+from charsweep.core.system.images import open_picture
 from charsweep.engine.imagesets import drawn_together
 from charsweep.engine.local import LocalEngine
-from charsweep.errors import ModelsError
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.methods.finetune import Students
 from charsweep.methods.lessons import Batch, Desk
-from charsweep.pictures import open_picture
 from charsweep.plan import plan_work
 from charsweep.progress import View
 from charsweep.resident import Base
 from charsweep.sample import Asked, Paint
-from charsweep.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
-from charsweep.store import LossRow, Store
 from charsweep.train import train
 
 RATE = 1e-3

@@ -11,6 +11,7 @@ from helpers.small import loaded_after, small
 from PIL import Image
 
 from charsweep.config import load_sweep
+from charsweep.core.store.store import Store
 from charsweep.engine.local import LocalEngine
 from charsweep.framing import bucket_of
 from charsweep.plan import plan_work
@@ -18,7 +19,6 @@ from charsweep.progress import View
 from charsweep.report.reading import load_record
 from charsweep.report.training import training_sheets, ways_of
 from charsweep.run import run
-from charsweep.store import Store
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[dino,clip_t]"]
 

@@ -12,13 +12,13 @@ from helpers.tiny_sd3 import write_sd3
 
 from charsweep import cost
 from charsweep.config import load_sweep
+from charsweep.core.errors import ConfigError, StoreError
+from charsweep.core.keys import differences, key_of, short_number
+from charsweep.core.plugins import CONF
+from charsweep.core.specs import SnapshotSpec
+from charsweep.core.store.store import Store, write_json
 from charsweep.embedded import FOLDER
-from charsweep.errors import ConfigError, StoreError
-from charsweep.keys import differences, key_of, short_number
 from charsweep.plan import plan_work
-from charsweep.plugins import CONF
-from charsweep.specs import SnapshotSpec
-from charsweep.store import Store, write_json
 
 
 def test_step_counts_and_inference_steps_share_one_trajectory(tmp_path: Path) -> None:

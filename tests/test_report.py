@@ -17,7 +17,7 @@ from helpers.fake_sweep import EVIL, METRICS, FakeSweep, dino
 from helpers.small import loaded_after
 from PIL import Image
 
-from charsweep.errors import StoreError
+from charsweep.core.errors import StoreError
 from charsweep.report import __main__, data, groups, labels, lines, verdict, write_report
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers.fake_sweep import EVIL, PROMPTS, FakeSweep, dino, without_pdf
 
-from charsweep.errors import StoreError
+from charsweep.core.errors import StoreError
 from charsweep.report import (
     __main__,
     facts,

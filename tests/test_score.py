@@ -10,8 +10,9 @@ import pytest
 import torch
 from helpers.small import execute, sweep_of
 
+from charsweep.core.errors import ModelsError
+from charsweep.core.system.images import open_picture
 from charsweep.encoders import load_clip, load_dino
-from charsweep.errors import ModelsError
 from charsweep.metrics.clip_i import ClipI
 from charsweep.metrics.clip_t import ClipT
 from charsweep.metrics.copy import Copy
@@ -19,7 +20,6 @@ from charsweep.metrics.dino import Dino
 from charsweep.metrics.diversity import Diversity
 from charsweep.metrics.features import Exam, Features, ImageFeatures
 from charsweep.metrics.quality_ratio import QualityRatio
-from charsweep.pictures import open_picture
 from charsweep.resident import quiet
 
 

@@ -26,11 +26,11 @@ from PIL import Image
 from charsweep import cost
 from charsweep.__main__ import main
 from charsweep.bases.sd3 import Flow, StableDiffusion3, transformer_shapes
-from charsweep.draws import generator
+from charsweep.core.plugins import resolve
+from charsweep.core.seeding import generator
+from charsweep.core.specs import Plugin
 from charsweep.loading import load_base
-from charsweep.plugins import resolve
 from charsweep.resident import quiet
-from charsweep.specs import Plugin
 from charsweep.weights import BaseWeights, find_base
 
 ENCODERS = [

@@ -17,8 +17,8 @@ import pytest
 from helpers.small import command, small, sweep_of
 from optuna.trial import TrialState
 
+from charsweep.core.store.store import read_losses
 from charsweep.search import Halving
-from charsweep.store import read_losses
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[dino,clip_t]"]
 TPE = [

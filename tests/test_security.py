@@ -23,13 +23,13 @@ from charsweep.__main__ import main
 from charsweep.character import load_character
 from charsweep.compose import GUARDED, load_settings
 from charsweep.config import load_sweep
-from charsweep.errors import CharacterError, ConfigError, ModelsError, StoreError
-from charsweep.plugins import PLACES, refused, resolve
+from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
+from charsweep.core.plugins import PLACES, refused, resolve
+from charsweep.core.specs import SnapshotSpec, TruthSpec
+from charsweep.core.store.store import Store, inside
+from charsweep.core.system.redact import redacted
 from charsweep.record import new_record
-from charsweep.redact import redacted
 from charsweep.report.sheets import image_files, read_picture
-from charsweep.specs import SnapshotSpec, TruthSpec
-from charsweep.store import Store, inside
 from charsweep.story.page import Scene, Story, write_page
 from charsweep.tensorfile import read_pieces, tensor_shapes
 from charsweep.weights import find_folder
@@ -56,7 +56,7 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 TARGETS = ["os.system", "subprocess.Popen", "builtins.exec", "builtins.eval", "evil_module.Evil",
            "evil_module.version", "importlib.import_module", "torch.hub.load", "torch.load",
-           "pickle.loads", "charsweep.methods.finetune.resolve", "charsweep.plugins.importlib",
+           "pickle.loads", "charsweep.methods.finetune.resolve", "charsweep.core.plugins.importlib",
            "charsweep.methods.finetune.dataclass", "charsweep.run.run", "runpy.run_path",
            "diffusers.ConfigMixin", "optuna.samplers.os", "torch.optim.lr_scheduler.LambdaLR",
            "torch.optim..os.system", "torch.optim.AdamW.__init__.__globals__", ""]  # fmt: skip

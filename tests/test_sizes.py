@@ -12,11 +12,11 @@ from helpers.small import family, sweep_of, weights_at
 from helpers.true_shapes import modules
 
 from charsweep import cost
+from charsweep.core.specs import TrajectorySpec
 from charsweep.embedded import FOLDER
 from charsweep.loading import load_base
 from charsweep.methods.finetune import FineTune
 from charsweep.resident import Base
-from charsweep.specs import TrajectorySpec
 from charsweep.trainees import trainees
 from charsweep.weights import find_base
 

@@ -16,12 +16,12 @@ from PIL import Image, ImageChops, ImageStat
 
 from charsweep.__main__ import main
 from charsweep.config import load_sweep
-from charsweep.errors import ConfigError, StoreError
-from charsweep.keys import canonical
+from charsweep.core.errors import ConfigError, StoreError
+from charsweep.core.keys import canonical
+from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec
+from charsweep.core.store.store import read_json
 from charsweep.resident import ADAPTER_FILE
 from charsweep.results import CellResult
-from charsweep.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec
-from charsweep.store import read_json
 from charsweep.story.choose import (
     cells_in_order,
     check_keep,

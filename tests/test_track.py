@@ -32,8 +32,8 @@ from helpers.tracked_sweep import (
 from PIL import Image
 
 from charsweep import track
-from charsweep.errors import TrackingError
-from charsweep.store import LossRow, read_losses
+from charsweep.core.errors import TrackingError
+from charsweep.core.store.store import LossRow, read_losses
 
 # -- hand-made sweeps ------------------------------------------------------------------------------
 

@@ -19,14 +19,14 @@ from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
 from charsweep.config import Sweep
-from charsweep.draws import generator
+from charsweep.core.seeding import generator
+from charsweep.core.specs import SnapshotSpec
+from charsweep.core.system.images import open_picture
 from charsweep.framing import picture_at
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.methods.finetune import FineTune, Students
-from charsweep.pictures import open_picture
 from charsweep.resident import quiet
-from charsweep.specs import SnapshotSpec
 
 STEPS = 20
 

@@ -16,8 +16,8 @@ import pytest
 from helpers.small import command, sweep_of
 
 from charsweep import cost
+from charsweep.core.store.store import Store
 from charsweep.results import read_results
-from charsweep.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -17,7 +17,7 @@ import pytest
 from helpers.small import command, small
 
 from charsweep import track
-from charsweep.errors import ConfigError
+from charsweep.core.errors import ConfigError
 from charsweep.report import write_report
 from charsweep.ui import choose_port
 

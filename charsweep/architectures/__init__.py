@@ -11,7 +11,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from charsweep.keys import canonical_json, digest_of, digest_of_files
+from charsweep.core.keys import canonical_json, digest_of, digest_of_files
 
 FOLDER = Path(__file__).parent
 NAMES = ("sd15", "sdxl", "clip", "dino")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from charsweep.architectures import Shapes
+    from charsweep.core.specs import ImageSetSpec
     from charsweep.kohya import Naming
-    from charsweep.specs import ImageSetSpec
 
 
 @dataclass(frozen=True)

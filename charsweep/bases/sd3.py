@@ -15,9 +15,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.bases import Conditioning, call, posterior
-from charsweep.errors import ModelsError
+from charsweep.core.errors import ModelsError
+from charsweep.core.store.store import read_json
 from charsweep.kinds import class_of, holds
-from charsweep.store import read_json
 from charsweep.tensorfile import tensor_shapes
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from charsweep.architectures import Shapes
+    from charsweep.core.specs import ImageSetSpec
     from charsweep.kohya import Naming
-    from charsweep.specs import ImageSetSpec
 
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 

@@ -12,10 +12,10 @@ from pydantic.dataclasses import dataclass
 
 from charsweep import architectures
 from charsweep.bases import Conditioning, call, posterior
-from charsweep.errors import ModelsError
+from charsweep.core.errors import ModelsError
+from charsweep.core.store.store import read_json
 from charsweep.kinds import class_of, holds
 from charsweep.kohya import Naming, original_name
-from charsweep.store import read_json
 from charsweep.tensorfile import tensor_shapes
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from charsweep.architectures import Shapes
-    from charsweep.specs import ImageSetSpec
+    from charsweep.core.specs import ImageSetSpec
 
 UNET = "model.diffusion_model."
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"

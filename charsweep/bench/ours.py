@@ -10,15 +10,15 @@ from typing import Any
 
 from charsweep.bench.clock import Timed, synchronize
 from charsweep.bench.task import Task
+from charsweep.core.specs import SnapshotSpec
+from charsweep.core.store.store import Store
+from charsweep.core.system.images import open_picture
 from charsweep.loading import load_base
 from charsweep.methods import Materials
-from charsweep.pictures import open_picture
 from charsweep.plan import Piece, Training
 from charsweep.precision import dtype_of, set_products
 from charsweep.resident import Base
 from charsweep.sample import draw, paint_with
-from charsweep.specs import SnapshotSpec
-from charsweep.store import Store
 from charsweep.train import train
 
 RESUME_SECONDS = 60.0  # as conf/runtime/auto.yaml

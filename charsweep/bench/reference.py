@@ -44,10 +44,10 @@ from charsweep.bench.clock import Timed, synchronize
 from charsweep.bench.ours import encoders
 from charsweep.bench.scripts import Drawings, Script
 from charsweep.bench.task import FIRST_RATE, Task
+from charsweep.core.specs import SnapshotSpec
 from charsweep.precision import dtype_of, set_products
 from charsweep.ready import ready
 from charsweep.resident import quiet
-from charsweep.specs import SnapshotSpec
 
 
 class Reference:

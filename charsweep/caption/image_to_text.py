@@ -16,9 +16,9 @@ from pydantic import Field
 from charsweep.caption.proposal import Proposal, Reader
 from charsweep.caption.wording import about_character
 from charsweep.cells import made_in
-from charsweep.errors import ModelsError
+from charsweep.core.errors import ModelsError
+from charsweep.core.specs import CharacterSpec
 from charsweep.settings import STRICT, Settings, Text
-from charsweep.specs import CharacterSpec
 from charsweep.weights import find_weights
 
 

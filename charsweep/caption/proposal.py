@@ -8,8 +8,8 @@ from typing import Protocol
 
 from PIL import Image
 
+from charsweep.core.specs import CharacterSpec
 from charsweep.settings import Settings
-from charsweep.specs import CharacterSpec
 
 
 @dataclass(frozen=True)

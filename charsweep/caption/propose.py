@@ -24,9 +24,9 @@ from charsweep.captions import given_captions
 from charsweep.cells import character_of
 from charsweep.character import Character
 from charsweep.compose import load_settings
-from charsweep.errors import ConfigError
-from charsweep.pictures import open_picture
-from charsweep.plugins import resolve
+from charsweep.core.errors import ConfigError
+from charsweep.core.plugins import resolve
+from charsweep.core.system.images import open_picture
 from charsweep.progress import View, out
 from charsweep.settings import CaptionSettings, Settings, mistakes
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from charsweep.specs import CharacterSpec
+from charsweep.core.specs import CharacterSpec
 
 # Words that begin a phrase of its own in a one-sentence caption.
 BEGINS = (

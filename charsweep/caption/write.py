@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from charsweep import embedded
-from charsweep.errors import CharacterError
-from charsweep.store import write_out
+from charsweep.core.errors import CharacterError
+from charsweep.core.store.store import write_out
 
 
 def caption_file(image: Path) -> Path:

@@ -26,9 +26,9 @@ from pydantic import Field
 
 from charsweep.caption.proposal import Proposal, Reader
 from charsweep.cells import made_in
-from charsweep.errors import ConfigError
+from charsweep.core.errors import ConfigError
+from charsweep.core.specs import CharacterSpec, EncoderSpec
 from charsweep.settings import STRICT, Settings, Text
-from charsweep.specs import CharacterSpec, EncoderSpec
 from charsweep.weights import find_weights
 
 if TYPE_CHECKING:  # torch

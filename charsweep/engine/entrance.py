@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from charsweep.core.store.store import Store
 from charsweep.plan import Pack, Training, plan_training
-from charsweep.store import Store
 from charsweep.train import Trained
 
 

@@ -9,18 +9,9 @@ from typing import Any
 import torch
 
 from charsweep.config import Sweep
-from charsweep.cost import Speeds, calls, fills_batches
-from charsweep.errors import ModelsError
-from charsweep.framing import picture_at
-from charsweep.keys import canonical_json
-from charsweep.loading import load_base
-from charsweep.pictures import open_picture
-from charsweep.plan import shared_pass
-from charsweep.precision import dtype_of, set_products
-from charsweep.progress import View
-from charsweep.resident import Base
-from charsweep.sample import Paint, Wear, draw, paint_with
-from charsweep.specs import (
+from charsweep.core.errors import ModelsError
+from charsweep.core.keys import canonical_json
+from charsweep.core.specs import (
     AdapterSpec,
     BaseSpec,
     ImageSetSpec,
@@ -29,7 +20,16 @@ from charsweep.specs import (
     TrajectorySpec,
     TruthSpec,
 )
-from charsweep.store import Store, image_manifest, new_folder
+from charsweep.core.store.store import Store, image_manifest, new_folder
+from charsweep.core.system.images import open_picture
+from charsweep.cost import Speeds, calls, fills_batches
+from charsweep.framing import picture_at
+from charsweep.loading import load_base
+from charsweep.plan import shared_pass
+from charsweep.precision import dtype_of, set_products
+from charsweep.progress import View
+from charsweep.resident import Base
+from charsweep.sample import Paint, Wear, draw, paint_with
 
 
 class Bases:

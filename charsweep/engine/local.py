@@ -15,6 +15,17 @@ from PIL import Image
 
 from charsweep.character import open_drawings
 from charsweep.config import Sweep
+from charsweep.core.errors import TrainingError
+from charsweep.core.specs import (
+    Cell,
+    ImageSetSpec,
+    TrajectorySpec,
+)
+from charsweep.core.store.store import Store, read_json, write_json
+from charsweep.core.system.distributed import ALONE, Team, device_of, told
+from charsweep.core.system.hardware import find_card
+from charsweep.core.system.images import open_picture
+from charsweep.core.system.signals import Stopped, held
 from charsweep.cost import Speeds, count
 from charsweep.encoders import LOADERS
 from charsweep.engine.entrance import Book, Entrance
@@ -27,13 +38,10 @@ from charsweep.engine.environment import (
 )
 from charsweep.engine.imagesets import Bases, ImageSets, base_of
 from charsweep.engine.probe import seconds_per_trial
-from charsweep.errors import TrainingError
 from charsweep.fits import needs_checkpointing
-from charsweep.hardware import find_card
 from charsweep.masks import Drawing
 from charsweep.measured import Known
 from charsweep.methods import Execution, Materials
-from charsweep.pictures import open_picture
 from charsweep.plan import Pack, Plan, Scoring, Training
 from charsweep.precision import set_products
 from charsweep.progress import View
@@ -41,14 +49,6 @@ from charsweep.resident import Base
 from charsweep.results import CellResult, result_of
 from charsweep.samplers import check_fits, make_scheduler
 from charsweep.score import Scorer, reference_features
-from charsweep.specs import (
-    Cell,
-    ImageSetSpec,
-    TrajectorySpec,
-)
-from charsweep.stopping import Stopped, held
-from charsweep.store import Store, read_json, write_json
-from charsweep.team import ALONE, Team, device_of, told
 from charsweep.train import Trained, make_optimizer, train
 from charsweep.widths import name_of
 

@@ -16,14 +16,14 @@ import torch
 from charsweep import fits, footprint
 from charsweep.character import open_drawings
 from charsweep.config import Sweep
+from charsweep.core.specs import TrajectorySpec
+from charsweep.core.store.store import Store
 from charsweep.engine.environment import find_device
 from charsweep.loading import load_base
 from charsweep.measured import Known
 from charsweep.methods import Materials
 from charsweep.precision import dtype_of
 from charsweep.resident import Base
-from charsweep.specs import TrajectorySpec
-from charsweep.store import Store
 from charsweep.train import make_optimizer
 from charsweep.widths import known_widths, name_of, remember_width, unmeasured
 

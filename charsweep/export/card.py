@@ -9,14 +9,14 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 import charsweep
+from charsweep.core.keys import short_number
+from charsweep.core.store.store import write_text
+from charsweep.core.system.templates import fill
 from charsweep.export.chosen import Chosen
 from charsweep.export.weights import Weights
-from charsweep.keys import short_number
 from charsweep.report.data import METRIC_ORDER
 from charsweep.report.groups import interval, mean
 from charsweep.report.labels import METRICS
-from charsweep.store import write_text
-from charsweep.templates import fill
 
 SHEET = "contact_sheet.png"
 

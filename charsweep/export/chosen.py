@@ -14,11 +14,11 @@ from typing import Any
 import pydantic
 
 from charsweep.config import Sweep
-from charsweep.errors import StoreError
+from charsweep.core.errors import StoreError
+from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+from charsweep.core.store.store import Store, read_json
 from charsweep.results import CellResult, read_results
 from charsweep.settings import ModelsSettings
-from charsweep.specs import ImageSetSpec, TrajectorySpec
-from charsweep.store import Store, read_json
 from charsweep.story.choose import cells_in_order, named_cell
 from charsweep.story.teller import AGAIN, base_as_it_was, stored_images
 from charsweep.weights import BaseWeights

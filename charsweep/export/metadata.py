@@ -15,11 +15,11 @@ from typing import Any
 
 import charsweep
 from charsweep.adapterfile import layers_in, targets_in
+from charsweep.core.specs import Plugin, TrajectorySpec
+from charsweep.core.store.store import read_json
 from charsweep.export.chosen import Chosen, Ground
 from charsweep.kinds import marks_of
 from charsweep.kohya import Naming
-from charsweep.specs import Plugin, TrajectorySpec
-from charsweep.store import read_json
 from charsweep.weights import BaseWeights
 
 ALGORITHMS = {"loha": "loha", "lokr": "lokr"}  # LyCORIS' names; a LoRA is sd-scripts' own

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from charsweep.errors import ConfigError, ModelsError
+from charsweep.core.errors import ConfigError, ModelsError
 
 
 class Hub(Protocol):

@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 
 from charsweep.adapterfile import ADAPTER_FILE
+from charsweep.core.store.store import Store, read_json
 from charsweep.export.chosen import Chosen, Ground
 from charsweep.export.weights import PIPELINE_INDEX, Weights
 from charsweep.kinds import marks_of
-from charsweep.store import Store, read_json
 from charsweep.weights import Weights as Source
 
 HERE = "."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.config import Sweep
+from charsweep.core.store.store import Store, image_manifest, new_folder
 from charsweep.export.card import SHEET, write_card
 from charsweep.export.chosen import Chosen, find_chosen
 from charsweep.export.push import Hub, open_hub, push
@@ -15,7 +16,6 @@ from charsweep.export.weights import Weights, write_weights
 from charsweep.progress import out
 from charsweep.report.sheetpng import draw_sheet
 from charsweep.report.sheets import Sheet, Tile
-from charsweep.store import Store, image_manifest, new_folder
 
 MOST_SAMPLES = 8
 MOST_ROWS, MOST_COLUMNS = 12, 6  # of the contact sheet

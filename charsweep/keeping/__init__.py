@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from charsweep.errors import StoreError
+from charsweep.core.errors import StoreError
+from charsweep.core.store.store import Store
 from charsweep.settings import Settings
-from charsweep.store import Store
 
 
 def keep(settings: Settings) -> None:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from charsweep.keys import key_of
-from charsweep.specs import image_set_key, score_key
-from charsweep.store import Store
+from charsweep.core.keys import key_of
+from charsweep.core.specs import image_set_key, score_key
+from charsweep.core.store.store import Store
 
 Kind = Literal[
     "trajectory", "base", "truth", "adapter", "snapshot", "resume state", "image set", "score",

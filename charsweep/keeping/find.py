@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from charsweep.errors import ConfigError, StoreError
+from charsweep.core.errors import ConfigError, StoreError
+from charsweep.core.store.store import Store
 from charsweep.keeping.contents import Item
-from charsweep.store import Store
 
 KEYED_KINDS = ("trajectory", "base", "truth", "adapter", "image set", "score")
 MOST_NAMED = 8  # of what an ambiguous key may mean

@@ -11,14 +11,14 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from charsweep.errors import ConfigError, StoreError
+from charsweep.core.errors import ConfigError, StoreError
+from charsweep.core.store.store import Store, read_json
 from charsweep.keeping.contents import Item, items_of
 from charsweep.keeping.find import find, flat, spec_of
 from charsweep.keeping.gc import megabytes
 from charsweep.keeping.uses import uses_of
 from charsweep.progress import out
 from charsweep.settings import Settings
-from charsweep.store import Store, read_json
 
 WIDTH = 24  # of the names
 LONGEST = 300  # characters of a value

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from charsweep.errors import StoreError
+from charsweep.core.errors import StoreError
+from charsweep.core.specs import image_set_key
+from charsweep.core.store.store import Store, read_json, unwritable
 from charsweep.keeping.contents import KEYED, Item
 from charsweep.results import read_results
-from charsweep.specs import image_set_key
-from charsweep.store import Store, read_json, unwritable
 
 
 @dataclass(frozen=True)

@@ -32,15 +32,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from charsweep.team import ALONE, Team
+from charsweep.core.system.distributed import ALONE, Team
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
     from charsweep.character import Character
+    from charsweep.core.specs import TrajectorySpec
     from charsweep.resident import Base
-    from charsweep.specs import TrajectorySpec
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from charsweep.draws import generator
+from charsweep.core.seeding import generator
 from charsweep.kinds import check_indices
 from charsweep.methods.pixels import OneSlot, Pictures, seeded, shown
 from charsweep.samplers import make_scheduler
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from charsweep.core.specs import ImageSetSpec, TrajectorySpec
     from charsweep.methods import Materials
     from charsweep.sample import Asked, Paint
-    from charsweep.specs import ImageSetSpec, TrajectorySpec
 
 MOST_KEPT = 0.995  # of the mean at each step: half of it is the last 140 steps
 

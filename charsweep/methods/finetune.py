@@ -15,10 +15,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.adapterfile import padded_rank
-from charsweep.errors import ConfigError
+from charsweep.core.errors import ConfigError
+from charsweep.core.specs import Framing, SnapshotSpec, TrajectorySpec
 from charsweep.methods import Materials
 from charsweep.methods.lessons import Batch, Desk, Lessons
-from charsweep.specs import Framing, SnapshotSpec, TrajectorySpec
 from charsweep.trainees import LowRank, StackedAdapters, read_adapter, trainees
 
 if TYPE_CHECKING:

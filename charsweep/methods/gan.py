@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from charsweep.draws import generator
-from charsweep.errors import ConfigError
+from charsweep.core.errors import ConfigError
+from charsweep.core.seeding import generator
 from charsweep.methods.pixels import OneSlot, Pictures, seeded, shown
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from charsweep.core.specs import ImageSetSpec, TrajectorySpec
     from charsweep.methods import Materials
     from charsweep.sample import Asked, Paint
-    from charsweep.specs import ImageSetSpec, TrajectorySpec
 
 WEIGHTS, CONFIG = "generator.safetensors", "config.json"
 LOADING = """\

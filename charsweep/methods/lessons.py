@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from charsweep.draws import chosen, generator
+from charsweep.core.seeding import chosen, generator
 from charsweep.framing import framed, sizes_of
 from charsweep.masks import ALPHA
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from charsweep.bases import Noising
+    from charsweep.core.specs import Framing, TrajectorySpec
     from charsweep.methods.finetune import FineTune
     from charsweep.resident import Base
-    from charsweep.specs import Framing, TrajectorySpec
 
 
 class View(NamedTuple):

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from charsweep.draws import chosen
+from charsweep.core.seeding import chosen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from charsweep.core.specs import TrajectorySpec
     from charsweep.methods import Materials
-    from charsweep.specs import TrajectorySpec
 
 
 class Pictures:

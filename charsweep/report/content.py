@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from charsweep.pictures import opened
+from charsweep.core.system.images import opened
 from charsweep.report import table
 from charsweep.report.advantages import advantages, advantages_table
 from charsweep.report.compare import comparison_table

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from charsweep.errors import StoreError
+from charsweep.core.errors import StoreError
+from charsweep.core.store.store import inside
 from charsweep.report.data import (
     COSTS,
     ENERGY,
@@ -35,7 +36,6 @@ from charsweep.report.data import (
 )
 from charsweep.report.losscsv import read_losses
 from charsweep.report.parts import parts_of
-from charsweep.store import inside
 
 REBUILD = "Run the sweep's command again to have it rewritten from the store."
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)

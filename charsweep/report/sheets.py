@@ -16,13 +16,13 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from charsweep.errors import StoreError
-from charsweep.pictures import flat, in_colour, opened
+from charsweep.core.errors import StoreError
+from charsweep.core.store.store import inside
+from charsweep.core.system.images import flat, in_colour, opened
 from charsweep.report.data import CellRow, Record, Sweep, Value
 from charsweep.report.groups import SEED
 from charsweep.report.labels import as_file_name, axis_label, point_text, value_text
 from charsweep.report.verdict import Verdict
-from charsweep.store import inside
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
 MOST_VALUES = 40  # of one axis; a denser one is thinned

@@ -13,15 +13,15 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
-from charsweep.errors import CharacterError, StoreError
+from charsweep.core.errors import CharacterError, StoreError
+from charsweep.core.keys import digest_of_content
+from charsweep.core.store.store import read_json
+from charsweep.core.system.images import open_picture
 from charsweep.framing import framed, size_of
-from charsweep.keys import digest_of_content
 from charsweep.masks import ALPHA, Drawing, mask_beside, open_masked
-from charsweep.pictures import open_picture
 from charsweep.report.data import Record, of_trajectories
 from charsweep.report.labels import as_file_name
 from charsweep.report.sheets import Sheet, Tile
-from charsweep.store import read_json
 
 MOST = 24  # training images of a sheet
 SMALL, LARGE = 192, 384  # pixels: smaller pictures are shown enlarged, larger ones reduced

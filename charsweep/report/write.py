@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from charsweep.errors import StoreError
+from charsweep.core.errors import StoreError
+from charsweep.core.store.store import is_alive
 from charsweep.report.content import build_content
 from charsweep.report.data import Record
 from charsweep.report.markdown import build_markdown
@@ -19,7 +20,6 @@ from charsweep.report.pdf import write_pdf
 from charsweep.report.reading import load_record
 from charsweep.report.sheets import forget
 from charsweep.report.tables import write_tables
-from charsweep.store import is_alive
 
 
 def write(sweep_folder: Path, store_folder: Path) -> Path:

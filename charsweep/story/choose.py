@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from charsweep.errors import ConfigError, StoreError
+from charsweep.core.errors import ConfigError, StoreError
 from charsweep.results import CellResult
 
 IDENTITY, PROMPT = "dino", "clip_t"

@@ -10,10 +10,10 @@ from typing import Any
 
 from PIL import Image
 
-from charsweep.pictures import opened
-from charsweep.store import write_text
+from charsweep.core.store.store import write_text
+from charsweep.core.system.images import opened
+from charsweep.core.system.templates import fill
 from charsweep.story.choose import Candidate, Choice
-from charsweep.templates import fill
 
 PICTURE, THUMBNAIL = 640, 128  # pixels; small pictures are enlarged, large ones reduced
 

@@ -20,12 +20,12 @@ from charsweep.adapterfile import ADAPTER_FILE
 from charsweep.cells import base_weights, character_of, encoders_of
 from charsweep.character import Character
 from charsweep.config import Sweep
-from charsweep.errors import CharacterError, ConfigError, ModelsError, StoreError
-from charsweep.keys import digest_of
+from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
+from charsweep.core.keys import digest_of
+from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
+from charsweep.core.store.store import Store, inside, new_folder, read_json
 from charsweep.results import CellResult, read_results
 from charsweep.settings import CharacterSettings, ModelsSettings, Settings
-from charsweep.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
-from charsweep.store import Store, inside, new_folder, read_json
 from charsweep.story.choose import cells_in_order, named_cell
 from charsweep.tensorfile import tensor_shapes
 from charsweep.weights import BaseWeights

@@ -11,8 +11,8 @@ from typing import Any
 from mlflow import MlflowClient
 from PIL import Image
 
-from charsweep.pictures import opened
-from charsweep.store import inside
+from charsweep.core.store.store import inside
+from charsweep.core.system.images import opened
 from charsweep.tracking.pictures import exam_rows, picture_key, plain
 
 DRAWING_SIDE = 512  # px; a drawing that teaches may be a scan of any size

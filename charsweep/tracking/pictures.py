@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import Image
 
-from charsweep.pictures import opened
-from charsweep.store import inside, read_json
+from charsweep.core.store.store import inside, read_json
+from charsweep.core.system.images import opened
 
 TILE = 160  # px; a contact sheet of 8 x 2 stays under 1 MB
 ROW_TILE = 256  # px; the embedded models' images are 64 and so stay whole

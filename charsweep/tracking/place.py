@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from charsweep.errors import TrackingError
+from charsweep.core.errors import TrackingError
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # it is on by default

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from charsweep.errors import TrackingError
-from charsweep.store import (
+from charsweep.core.errors import TrackingError
+from charsweep.core.store.store import (
     LossRow,
     inside,
     is_abandoned,

@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from charsweep.errors import CharsweepError, TrackingError
-from charsweep.keys import digest_of
-from charsweep.pictures import opened
-from charsweep.redact import redacted
+from charsweep.core.errors import CharsweepError, TrackingError
+from charsweep.core.keys import digest_of
+from charsweep.core.store.store import inside, read_json, write_json
+from charsweep.core.system.images import opened
+from charsweep.core.system.redact import redacted
 from charsweep.report.tables import escape_markdown as plain
-from charsweep.store import inside, read_json, write_json
 from charsweep.tracking.place import AGAIN, QUIET, database, hush, public, reach, tracking_uri
 
 STORY, DIGEST = "charsweep.story", "charsweep.digest"

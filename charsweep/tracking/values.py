@@ -11,10 +11,10 @@ from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
 
-from charsweep.keys import canonical_json
+from charsweep.core.keys import canonical_json
+from charsweep.core.store.store import LossRow, read_json
 from charsweep.report.labels import scientific
 from charsweep.report.tables import escape_markdown
-from charsweep.store import LossRow, read_json
 
 LAYOUT = 3  # of what a run holds; runs of another layout are logged anew
 COSTS = ("size_mb", "train_seconds", "paid_seconds", "sample_seconds", "seconds_per_step",

@@ -19,12 +19,12 @@ from collections.abc import Callable
 from typing import Any
 
 GUARDS = {
-    "charsweep.store": ("write_text", "_sizes_on_disk", "_matches", "clear_half_written",
+    "charsweep.core.store.store": ("write_text", "_sizes_on_disk", "_matches", "clear_half_written",
                         "clear_abandoned", "Store.check_losses", "Store.resume_step"),
     "charsweep.train": ("save_state",),
-    "charsweep.database": ("wait_until_free", "check_whole"),
-    "charsweep.locks": ("_try", "_owner"),
-    "charsweep.stopping": ("check", "pause"),
+    "charsweep.core.system.sqlite": ("wait_until_free", "check_whole"),
+    "charsweep.core.system.locks": ("_try", "_owner"),
+    "charsweep.core.system.signals": ("check", "pause"),
     "charsweep.run": ("append_result",),
     "charsweep.trials": ("Trials.note_unfinished",),
 }  # fmt: skip

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from charsweep.__main__ import main
 from charsweep.compose import CONF, Composing, compose_words, spell
-from charsweep.plugins import resolve
+from charsweep.core.plugins import resolve
 from charsweep.settings import Settings
 
 SECONDS = 5.0  # of CPU: what a command may take to refuse, or to plan, what is tried here

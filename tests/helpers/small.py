@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.config import Sweep, load_sweep
+from charsweep.core.specs import Plugin
+from charsweep.core.store.store import Store
 from charsweep.plan import plan_work
-from charsweep.specs import Plugin
-from charsweep.store import Store
 from charsweep.weights import BaseWeights, find_base
 
 EXAM = [

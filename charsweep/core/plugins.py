@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from charsweep.errors import ConfigError
+from charsweep.core.errors import ConfigError
 
 OWN = "CHARSWEEP_PLUGINS"
 # Where a name may lie, and which class, or which attribute, it must then have.
@@ -38,13 +38,13 @@ PLACES = {
 DOTTED = re.compile(r"[A-Za-z]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 CONF = next(
     folder
-    for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parent / "conf")
+    for folder in (Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf")
     if (folder / "config.yaml").exists()
 )
 
 
 def identity_of(target: str) -> str:
-    """What a key knows a class by: see `charsweep.specs.Plugin`."""
+    """What a key knows a class by: see `charsweep.core.specs.Plugin`."""
     return target.rpartition(".")[2] if _lies_in(target, "charsweep") else target
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from charsweep.config import load_sweep
-from charsweep.keys import canonical, key_of
-from charsweep.plugins import CONF, identity_of, own_classes, resolve
-from charsweep.specs import Cell, image_set_key, score_key
+from charsweep.core.keys import canonical, key_of
+from charsweep.core.plugins import CONF, identity_of, own_classes, resolve
+from charsweep.core.specs import Cell, image_set_key, score_key
 
 # Of every cell, in the sweep's order: its trajectory, its images, each of its scores. A key changes
 # when a plug-in's version or a published default does: then on purpose, and here too.

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from charsweep.stopping import pause
+from charsweep.core.system.signals import pause
 
 LOOK_SECONDS = 0.1  # between two looks at a lock that another process holds
 

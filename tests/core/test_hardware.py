@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 from helpers.small import loaded_after
 
-from charsweep.hardware import Card, find_card, machine_memory, nvidia_card, usable_precision
+from charsweep.core.system.hardware import (
+    Card,
+    find_card,
+    machine_memory,
+    nvidia_card,
+    usable_precision,
+)
 
 GIB = 2**30
 OLD = Card("Tesla T4", 15 * GIB, (7, 5))
@@ -109,7 +115,7 @@ def test_hidden_cards_are_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_asking_imports_no_torch() -> None:
-    code = "from charsweep.hardware import find_card\nfind_card('auto')"
+    code = "from charsweep.core.system.hardware import find_card\nfind_card('auto')"
     assert not {"torch", "codecarbon"} & loaded_after(code)
 
 

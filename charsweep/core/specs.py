@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from charsweep.keys import canonical, key_of, short_number
-from charsweep.plugins import resolve
+from charsweep.core.keys import canonical, key_of, short_number
+from charsweep.core.plugins import resolve
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from charsweep.checksums import with_checksums
-from charsweep.errors import StoreError
-from charsweep.keys import canonical, differences
-from charsweep.locks import locked
-from charsweep.specs import ImageSetSpec, ScoreSpec, SnapshotSpec, Source, TrajectorySpec
+from charsweep.core.errors import StoreError
+from charsweep.core.keys import canonical, differences
+from charsweep.core.specs import ImageSetSpec, ScoreSpec, SnapshotSpec, Source, TrajectorySpec
+from charsweep.core.store.checksums import with_checksums
+from charsweep.core.system.locks import locked
 
 LOSS_COLUMNS = ("step", "loss", "lr", "grad_norm", "seconds")
 

@@ -7,8 +7,8 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from charsweep.errors import TrackingError
-from charsweep.stopping import pause
+from charsweep.core.errors import TrackingError
+from charsweep.core.system.signals import pause
 
 LOOK_SECONDS = 0.5  # between two looks at a file that another program holds
 

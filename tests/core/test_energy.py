@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from helpers.small import command, loaded_after
 
-from charsweep.energy import Energy, Meter, Metered, energy_of, grid_intensity, is_measured
+from charsweep.core.system.energy import (
+    Energy,
+    Meter,
+    Metered,
+    energy_of,
+    grid_intensity,
+    is_measured,
+)
 
 ESTIMATED = ("RAM()", "CPU(Cpu Load)")
 
@@ -187,7 +194,7 @@ def test_codecarbon_meters_without_network_and_files(
 
 
 def test_a_meter_is_made_without_its_library() -> None:
-    code = "from charsweep.energy import Meter, energy_of\nMeter('USA')"
+    code = "from charsweep.core.system.energy import Meter, energy_of\nMeter('USA')"
     assert not {"codecarbon", "pandas", "torch", "psutil"} & loaded_after(code)
 
 
