@@ -10,7 +10,7 @@ from typing import Any
 
 import pydantic
 
-from charsweep.character import Character, check_framed, load_character, load_truth
+from charsweep.character.load import Character, check_framed, load_character, load_truth
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.plugins import identity_of, resolve
 from charsweep.core.specs import (

@@ -27,7 +27,7 @@ from charsweep.cells import (
     meaning_of,
     truth_of,
 )
-from charsweep.character import Character
+from charsweep.character.load import Character
 from charsweep.compose import (
     Axes,
     Composing,

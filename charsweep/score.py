@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from charsweep.character.framing import picture_at
+from charsweep.character.masks import Drawing
 from charsweep.core.errors import StoreError
 from charsweep.core.specs import EncoderSpec, ImageSetSpec, ScoreSpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
-from charsweep.framing import picture_at
-from charsweep.masks import Drawing
 from charsweep.metrics.features import Exam, Features, ImageFeatures, among, colour_features
 from charsweep.resident import pixels_of
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from charsweep.character.load.load import load_character
 from helpers.fake_sweep import EVIL, FakeSweep
 from helpers.small import command
 from PIL import Image
 
 from charsweep import embedded
 from charsweep.__main__ import main
-from charsweep.character import load_character
 from charsweep.compose import GUARDED, load_settings
 from charsweep.config import load_sweep
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError

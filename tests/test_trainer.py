@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from charsweep.character.load.framing import picture_at
 from diffusers import (
     DDPMScheduler,
     EulerDiscreteScheduler,
@@ -22,7 +23,6 @@ from charsweep.config import Sweep
 from charsweep.core.seeding import generator
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.system.images import open_picture
-from charsweep.framing import picture_at
 from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.methods.finetune import FineTune, Students

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import yaml
 
-from charsweep.character import Character, load_character
+from charsweep.character.load import Character, load_character
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import CONF, identity_of, resolve
 from charsweep.core.specs import Framing, ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec

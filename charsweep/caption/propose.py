@@ -20,9 +20,9 @@ from rich.text import Text
 
 from charsweep.caption.proposal import Captioner, Proposal
 from charsweep.caption.write import caption_file, check_writable, is_shipped, write_new
-from charsweep.captions import given_captions
 from charsweep.cells import character_of
-from charsweep.character import Character
+from charsweep.character.captions import given_captions
+from charsweep.character.load import Character
 from charsweep.compose import load_settings
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve

@@ -113,7 +113,7 @@ class CharacterSpec:
 class Framing:
     """What of the training images the steps show, and how much of that counts in the loss."""
 
-    crop: str = "center"  # center, random or buckets: see charsweep.framing
+    crop: str = "center"  # center, random or buckets: see charsweep.character.framing
     flip: bool = False  # whether a step mirrors its picture as often as not
     masks: tuple[str, ...] = ()  # their content digests, or "alpha"; (): all counts alike
     background: float = 1.0  # what a place outside the mask counts for one within

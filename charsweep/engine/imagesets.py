@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from charsweep.character.framing import picture_at
 from charsweep.config import Sweep
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import canonical_json
@@ -23,7 +24,6 @@ from charsweep.core.specs import (
 from charsweep.core.store.store import Store, image_manifest, new_folder
 from charsweep.core.system.images import open_picture
 from charsweep.cost import Speeds, calls, fills_batches
-from charsweep.framing import picture_at
 from charsweep.loading import load_base
 from charsweep.plan import shared_pass
 from charsweep.precision import dtype_of, set_products

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from charsweep.character import open_drawings
+from charsweep.character.load import open_drawings
+from charsweep.character.masks import Drawing
 from charsweep.config import Sweep
 from charsweep.core.errors import TrainingError
 from charsweep.core.specs import (
@@ -39,7 +40,6 @@ from charsweep.engine.environment import (
 from charsweep.engine.imagesets import Bases, ImageSets, base_of
 from charsweep.engine.probe import seconds_per_trial
 from charsweep.fits import needs_checkpointing
-from charsweep.masks import Drawing
 from charsweep.measured import Known
 from charsweep.methods import Execution, Materials
 from charsweep.plan import Pack, Plan, Scoring, Training

@@ -14,7 +14,7 @@ from statistics import median
 import torch
 
 from charsweep import fits, footprint
-from charsweep.character import open_drawings
+from charsweep.character.load import open_drawings
 from charsweep.config import Sweep
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store

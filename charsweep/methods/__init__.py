@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from charsweep.character import Character
+    from charsweep.character.load import Character
     from charsweep.core.specs import TrajectorySpec
     from charsweep.resident import Base
 

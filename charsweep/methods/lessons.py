@@ -15,9 +15,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from charsweep.character.framing import framed, sizes_of
+from charsweep.character.masks import ALPHA
 from charsweep.core.seeding import chosen, generator
-from charsweep.framing import framed, sizes_of
-from charsweep.masks import ALPHA
 
 if TYPE_CHECKING:
     from PIL import Image

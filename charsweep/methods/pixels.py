@@ -25,7 +25,7 @@ class Pictures:
     """The drawings as pixels in [-1, 1]; a batch is a function of (seed, step)."""
 
     def __init__(self, spec: TrajectorySpec, materials: Materials) -> None:
-        from charsweep.framing import picture_at
+        from charsweep.character.framing import picture_at
         from charsweep.resident import pixels_of
 
         sized = [picture_at(picture, spec.resolution) for picture in materials.pictures]

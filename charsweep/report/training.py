@@ -13,12 +13,12 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
+from charsweep.character.framing import framed, size_of
+from charsweep.character.masks import ALPHA, Drawing, mask_beside, open_masked
 from charsweep.core.errors import CharacterError, StoreError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.store.store import read_json
 from charsweep.core.system.images import open_picture
-from charsweep.framing import framed, size_of
-from charsweep.masks import ALPHA, Drawing, mask_beside, open_masked
 from charsweep.report.data import Record, of_trajectories
 from charsweep.report.labels import as_file_name
 from charsweep.report.sheets import Sheet, Tile

@@ -18,7 +18,7 @@ import pydantic
 
 from charsweep.adapterfile import ADAPTER_FILE
 from charsweep.cells import base_weights, character_of, encoders_of
-from charsweep.character import Character
+from charsweep.character.load import Character
 from charsweep.config import Sweep
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.core.keys import digest_of

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from charsweep.character.load.framing import framed
+from charsweep.character.load.load import open_drawings
+from charsweep.character.load.masks import NEUTRAL
 from helpers.photos import SHAPES, face, make_masks, make_photos, mask, scene
 from helpers.small import execute, sweep_of
 from PIL import Image
 
-from charsweep.character import open_drawings
 from charsweep.config import Sweep
 from charsweep.core.errors import CharacterError, ConfigError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.store.store import Store
-from charsweep.framing import framed
 from charsweep.loading import load_base
-from charsweep.masks import NEUTRAL
 from charsweep.methods.lessons import Lessons, weights_of
 from charsweep.plan import plan_work
 from charsweep.resident import Base

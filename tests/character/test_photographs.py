@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from charsweep.character.load.framing import bucket_of
 from helpers.photos import BLUE, RED, SHAPES, make_photos
 from helpers.small import loaded_after, small
 from PIL import Image
@@ -13,7 +14,6 @@ from PIL import Image
 from charsweep.config import load_sweep
 from charsweep.core.store.store import Store
 from charsweep.engine.local import LocalEngine
-from charsweep.framing import bucket_of
 from charsweep.plan import plan_work
 from charsweep.progress import View
 from charsweep.report.reading import load_record

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from charsweep.captions import captions_in
+from charsweep.character.captions import captions_in
+from charsweep.character.framing import framed
+from charsweep.character.masks import Drawing, Masks, masks_of, open_masked, without_masks
 from charsweep.core.errors import CharacterError
 from charsweep.core.keys import digest_of
 from charsweep.core.specs import CharacterSpec
@@ -23,8 +25,6 @@ from charsweep.core.system.images import (
     pictures_in,
     read_bytes,
 )
-from charsweep.framing import framed
-from charsweep.masks import Drawing, Masks, masks_of, open_masked, without_masks
 
 
 @dataclass(frozen=True)

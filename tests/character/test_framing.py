@@ -10,16 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from charsweep.character.load.framing import (
+    bucket_of,
+    buckets,
+    covered,
+    framed,
+    picture_at,
+    size_of,
+    sizes_of,
+)
+from charsweep.character.load.load import open_drawings
 from helpers.photos import BLUE, GREEN, RED, make_photos, scene
 from helpers.small import execute, snapshot_bytes, sweep_of
 from PIL import Image, ImageOps
 
-from charsweep.character import open_drawings
 from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Framing, TrajectorySpec
 from charsweep.core.store.store import LossRow, Store
-from charsweep.framing import bucket_of, buckets, covered, framed, picture_at, size_of, sizes_of
 from charsweep.loading import load_base
 from charsweep.methods.lessons import Lessons
 from charsweep.resident import Base
