@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charsweep.adapterfile import is_target
 from charsweep.core.errors import ConfigError
+from charsweep.models.adapter_file import is_target
 
 
 class Stacked(nn.Module):

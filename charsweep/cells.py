@@ -26,8 +26,8 @@ from charsweep.core.specs import (
 )
 from charsweep.core.store.store import Store
 from charsweep.core.system.hardware import find_card, usable_precision
+from charsweep.models.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 from charsweep.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
-from charsweep.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 from charsweep.widths import with_width
 
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed

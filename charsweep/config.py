@@ -44,8 +44,8 @@ from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
 from charsweep.core.store.store import Store
 from charsweep.core.system.redact import redacted
+from charsweep.models.weights import BaseWeights, Weights
 from charsweep.settings import PLAIN_AXES, Range, Settings
-from charsweep.weights import BaseWeights, Weights
 from charsweep.widths import unmeasured
 
 MOST_CELLS = 20_000  # of a grid: planned in about 5 s; at a minute each, two weeks

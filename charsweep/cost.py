@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from charsweep.adapterfile import adapter_bytes
 from charsweep.core.errors import StoreError
 from charsweep.core.specs import ImageSetSpec, TrajectorySpec
 from charsweep.core.store.store import Store, read_json, write_json
+from charsweep.models.adapter_file import adapter_bytes
+from charsweep.models.weights import BaseWeights
 from charsweep.plan import Plan, is_stored
-from charsweep.weights import BaseWeights
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec
 from charsweep.core.system.hardware import Card, usable_precision
 from charsweep.measured import VALUE, Known
 from charsweep.memory import Peak, base_bytes, drawing, is_estimable, training
+from charsweep.models.weights import BaseWeights
 from charsweep.plan import Plan
 from charsweep.settings import Runtime
-from charsweep.weights import BaseWeights
 
 Bases = Mapping[str, BaseWeights]
 # The share of the memory to stay below where there is a choice: contexts, workspaces and the gaps
@@ -69,7 +69,7 @@ def needs_checkpointing(
 
 
 def leave(card: Card | None) -> bool:
-    """Whether VAE and text encoders make room there (`charsweep.resident.Base.put_away`)."""
+    """Whether VAE and text encoders make room there (`charsweep.models.pipeline.Base.put_away`)."""
     return card is not None and card.device == "cuda"
 
 

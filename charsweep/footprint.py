@@ -32,7 +32,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from charsweep.adapters import Adapters
-from charsweep.architectures import FOLDER, Shapes, shapes_of
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.embedded import FOLDER as EMBEDDED
@@ -47,9 +46,10 @@ from charsweep.measured import (
     training_way,
 )
 from charsweep.memory import ways_of
-from charsweep.tensorfile import tensor_shapes
+from charsweep.models.architectures import FOLDER, Shapes, shapes_of
+from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.models.weights import BaseWeights
 from charsweep.trainees import LowRank
-from charsweep.weights import BaseWeights
 
 BASES = ("sd15", "sdxl")
 SIDES = (16, 32)  # of the latent; the bytes are affine in its positions from 8 × 8 on

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from charsweep.architectures import FOLDER
 from charsweep.core.keys import canonical_json, digest_of
 from charsweep.core.store.store import Store, read_json, write_json
+from charsweep.models.architectures import FOLDER
 
 FULL, HALF = 4, 2
 VALUE = {"fp32": FULL, "tf32": FULL, "bf16": HALF, "fp16": HALF}  # bytes

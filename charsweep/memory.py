@@ -13,9 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from charsweep.adapterfile import layers_in, padded_rank, parts_of, targets_in
-from charsweep.architectures import Shapes
-from charsweep.bases import Family, decoded_at_once
 from charsweep.core.specs import ImageSetSpec, TrajectorySpec
 from charsweep.measured import (
     DECODING,
@@ -27,7 +24,10 @@ from charsweep.measured import (
     drawing_way,
     training_way,
 )
-from charsweep.weights import BaseWeights
+from charsweep.models.adapter_file import layers_in, padded_rank, parts_of, targets_in
+from charsweep.models.architectures import Shapes
+from charsweep.models.families import Family, decoded_at_once
+from charsweep.models.weights import BaseWeights
 
 UNET = "unet"  # the part that is measured; a base that has another denoiser has no estimate
 TARGETS = {"to_q", "to_k", "to_v", "to_out.0"}  # that adapters were measured on

@@ -20,8 +20,8 @@ from PIL import Image
 from charsweep.core.seeding import generator
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec
 from charsweep.core.store.store import Store, image_manifest, new_folder
-from charsweep.resident import Base
-from charsweep.samplers import make_scheduler
+from charsweep.models.pipeline import Base
+from charsweep.models.samplers import make_scheduler
 
 Wear = Callable[[int, SnapshotSpec], None]  # puts a snapshot's adapter into a slot of the batch
 

@@ -23,7 +23,7 @@ from charsweep.core.specs import EncoderSpec, ImageSetSpec, ScoreSpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
 from charsweep.metrics.features import Exam, Features, ImageFeatures, among, colour_features
-from charsweep.resident import pixels_of
+from charsweep.models.pipeline import pixels_of
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from charsweep.adapterfile import (
+from charsweep.models.adapter_file import (
     ADAPTER_FILE,
     FACTORED,
     FACTORED_CONFIG,
@@ -22,7 +22,7 @@ from charsweep.adapterfile import (
     settings_of,
     targets_in,
 )
-from charsweep.tensorfile import settle_header
+from charsweep.models.safetensors_file import settle_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from torch import Tensor, nn
 
-    from charsweep.resident import Base
+    from charsweep.models.pipeline import Base
 
 
 class LowRank(NamedTuple):
@@ -183,7 +183,7 @@ class OneTrial:
     def save(self, slot: int, folder: Path) -> None:
         from peft import get_peft_model_state_dict
 
-        from charsweep.resident import quiet
+        from charsweep.models.pipeline import quiet
 
         if self.low is None:
             with quiet():

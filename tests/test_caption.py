@@ -37,7 +37,7 @@ from charsweep.embedded.world import (
     draw,
     random_scene,
 )
-from charsweep.resident import quiet
+from charsweep.models.pipeline import quiet
 
 HERS = "character.identifier=UnicornGirl"
 TRUE_WORDS = {

@@ -24,9 +24,9 @@ from charsweep.core.errors import ConfigError
 from charsweep.core.store.store import Store
 from charsweep.core.system.distributed import Team
 from charsweep.core.system.images import open_picture
-from charsweep.loading import load_base
 from charsweep.methods import Execution, Materials
 from charsweep.methods.finetune import Students
+from charsweep.models.load import load_base
 from charsweep.plan import plan_work
 from charsweep.train import train
 

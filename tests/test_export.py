@@ -29,10 +29,10 @@ from charsweep.export.push import open_hub
 from charsweep.export.usage import python_code
 from charsweep.export.weights import Weights
 from charsweep.export.write import export
-from charsweep.resident import quiet
+from charsweep.models.pipeline import quiet
+from charsweep.models.weights import Weights as Source
 from charsweep.results import read_results
 from charsweep.story.choose import cells_in_order
-from charsweep.weights import Weights as Source
 
 ADAPTER = "pytorch_lora_weights.safetensors"
 

@@ -16,8 +16,8 @@ from charsweep import cost
 from charsweep.core.seeding import generator
 from charsweep.core.store.store import Store
 from charsweep.methods.gan import augmented, make_discriminator, make_generator
+from charsweep.models.pipeline import quiet
 from charsweep.plan import plan_work
-from charsweep.resident import quiet
 from charsweep.sample import Asked
 
 TINY = {

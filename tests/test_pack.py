@@ -24,13 +24,13 @@ from charsweep.core.store.store import LossRow, Store
 from charsweep.core.system.images import open_picture
 from charsweep.engine.imagesets import drawn_together
 from charsweep.engine.local import LocalEngine
-from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.methods.finetune import Students
 from charsweep.methods.lessons import Batch, Desk
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
 from charsweep.plan import plan_work
 from charsweep.progress import View
-from charsweep.resident import Base
 from charsweep.sample import Asked, Paint
 from charsweep.train import train
 

@@ -20,7 +20,7 @@ from charsweep.metrics.dino import Dino
 from charsweep.metrics.diversity import Diversity
 from charsweep.metrics.features import Exam, Features, ImageFeatures
 from charsweep.metrics.quality_ratio import QualityRatio
-from charsweep.resident import quiet
+from charsweep.models.pipeline import quiet
 
 
 def unit(rows: list[list[float]]) -> Features:

@@ -28,11 +28,11 @@ from charsweep.core.plugins import PLACES, refused, resolve
 from charsweep.core.specs import SnapshotSpec, TruthSpec
 from charsweep.core.store.store import Store, inside
 from charsweep.core.system.redact import redacted
+from charsweep.models.safetensors_file import read_pieces, tensor_shapes
+from charsweep.models.weights import find_folder
 from charsweep.record import new_record
 from charsweep.report.sheets import image_files, read_picture
 from charsweep.story.page import Scene, Story, write_page
-from charsweep.tensorfile import read_pieces, tensor_shapes
-from charsweep.weights import find_folder
 
 SECRET = "correct-horse-battery-staple"
 
@@ -183,7 +183,7 @@ def test_every_place_of_plugins_gives_what_it_is_for() -> None:
             "charsweep.schedules.cosine.Cosine", "diffusers.EulerDiscreteScheduler",
             "optuna.samplers.TPESampler", "optuna.pruners.MedianPruner", "charsweep.search.Halving",
             "charsweep.caption.zero_shot.ZeroShot",
-            "charsweep.bases.stable_diffusion.StableDiffusionXL",
+            "charsweep.models.families.stable_diffusion.StableDiffusionXL",
             "bitsandbytes.optim.AdamW8bit", "prodigyopt.Prodigy"]  # fmt: skip
     assert {next(p for p in PLACES if one.startswith(f"{p}.")) for one in good} == set(PLACES)
     for target in good:

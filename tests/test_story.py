@@ -20,7 +20,7 @@ from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import canonical
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec
 from charsweep.core.store.store import read_json
-from charsweep.resident import ADAPTER_FILE
+from charsweep.models.pipeline import ADAPTER_FILE
 from charsweep.results import CellResult
 from charsweep.story.choose import (
     cells_in_order,

@@ -23,10 +23,10 @@ from charsweep.config import Sweep
 from charsweep.core.seeding import generator
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.system.images import open_picture
-from charsweep.loading import load_base
 from charsweep.methods import Materials
 from charsweep.methods.finetune import FineTune, Students
-from charsweep.resident import quiet
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import quiet
 
 STEPS = 20
 

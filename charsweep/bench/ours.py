@@ -13,11 +13,11 @@ from charsweep.bench.task import Task
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
-from charsweep.loading import load_base
 from charsweep.methods import Materials
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
+from charsweep.models.precision import dtype_of, set_products
 from charsweep.plan import Piece, Training
-from charsweep.precision import dtype_of, set_products
-from charsweep.resident import Base
 from charsweep.sample import draw, paint_with
 from charsweep.train import train
 

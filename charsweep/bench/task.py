@@ -21,7 +21,7 @@ from charsweep.core.specs import Framing, ImageSetSpec, Plugin, SnapshotSpec, Tr
 from charsweep.core.store.store import Store
 from charsweep.core.system.hardware import find_card, usable_precision
 from charsweep.engine.environment import find_device
-from charsweep.weights import BaseWeights, find_base, find_folder
+from charsweep.models.weights import BaseWeights, find_base, find_folder
 
 WIDTHS = (1, 2, 4, 8)  # where the models leave the width of a pack to measuring
 FIRST_RATE, NEXT_RATE = 1e-4, 0.8  # of a pack's trials; none of them diverges

@@ -18,8 +18,8 @@ from charsweep.caption.wording import about_character
 from charsweep.cells import made_in
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import CharacterSpec
+from charsweep.models.weights import find_weights
 from charsweep.settings import STRICT, Settings, Text
-from charsweep.weights import find_weights
 
 
 class ImageToText(pydantic.BaseModel):
@@ -36,7 +36,7 @@ class ImageToText(pydantic.BaseModel):
     def open(self, settings: Settings, character: CharacterSpec) -> Reader:
         """Load the captioner, fetching it first where that is possible."""
         from charsweep.engine.environment import find_device  # torch
-        from charsweep.ready import ready
+        from charsweep.models.ready import ready
 
         weights = find_weights(self.path, "captioner", made_in(settings))
         processor, network = load_captioner(ready(weights))
@@ -49,8 +49,8 @@ def load_captioner(folder: Path) -> tuple[Any, Any]:
     import torch
     import transformers
 
-    from charsweep.loading import UNREADABLE
-    from charsweep.resident import quiet
+    from charsweep.models.load import UNREADABLE
+    from charsweep.models.pipeline import quiet
 
     library: Any = transformers  # half of its types are missing here
     own = {"local_files_only": True, "trust_remote_code": False}

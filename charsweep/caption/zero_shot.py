@@ -28,8 +28,8 @@ from charsweep.caption.proposal import Proposal, Reader
 from charsweep.cells import made_in
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import CharacterSpec, EncoderSpec
+from charsweep.models.weights import find_weights
 from charsweep.settings import STRICT, Settings, Text
-from charsweep.weights import find_weights
 
 if TYPE_CHECKING:  # torch
     from charsweep.score import Encoder

@@ -25,7 +25,7 @@ PLACES = {
     "charsweep.methods": "version",
     "charsweep.metrics": "version",
     "charsweep.schedules": "version",
-    "charsweep.bases": "version",
+    "charsweep.models.families": "version",
     "charsweep.caption": "pydantic.main.BaseModel",
     "charsweep.search": "optuna.pruners._base.BasePruner",
     "torch.optim": "torch.optim.optimizer.Optimizer",

@@ -24,11 +24,11 @@ from charsweep.core.specs import (
 from charsweep.core.store.store import Store, image_manifest, new_folder
 from charsweep.core.system.images import open_picture
 from charsweep.cost import Speeds, calls, fills_batches
-from charsweep.loading import load_base
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
+from charsweep.models.precision import dtype_of, set_products
 from charsweep.plan import shared_pass
-from charsweep.precision import dtype_of, set_products
 from charsweep.progress import View
-from charsweep.resident import Base
 from charsweep.sample import Paint, Wear, draw, paint_with
 
 

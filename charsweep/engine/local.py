@@ -42,12 +42,12 @@ from charsweep.engine.probe import seconds_per_trial
 from charsweep.fits import needs_checkpointing
 from charsweep.measured import Known
 from charsweep.methods import Execution, Materials
+from charsweep.models.pipeline import Base
+from charsweep.models.precision import set_products
+from charsweep.models.samplers import check_fits, make_scheduler
 from charsweep.plan import Pack, Plan, Scoring, Training
-from charsweep.precision import set_products
 from charsweep.progress import View
-from charsweep.resident import Base
 from charsweep.results import CellResult, result_of
-from charsweep.samplers import check_fits, make_scheduler
 from charsweep.score import Scorer, reference_features
 from charsweep.train import Trained, make_optimizer, train
 from charsweep.widths import name_of

@@ -19,11 +19,11 @@ from charsweep.config import Sweep
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.engine.environment import find_device
-from charsweep.loading import load_base
 from charsweep.measured import Known
 from charsweep.methods import Materials
-from charsweep.precision import dtype_of
-from charsweep.resident import Base
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
+from charsweep.models.precision import dtype_of
 from charsweep.train import make_optimizer
 from charsweep.widths import known_widths, name_of, remember_width, unmeasured
 

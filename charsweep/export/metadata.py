@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import charsweep
-from charsweep.adapterfile import layers_in, targets_in
 from charsweep.core.specs import Plugin, TrajectorySpec
 from charsweep.core.store.store import read_json
 from charsweep.export.chosen import Chosen, Ground
-from charsweep.kinds import marks_of
-from charsweep.kohya import Naming
-from charsweep.weights import BaseWeights
+from charsweep.models.adapter_file import layers_in, targets_in
+from charsweep.models.identify import marks_of
+from charsweep.models.kohya import Naming
+from charsweep.models.weights import BaseWeights
 
 ALGORITHMS = {"loha": "loha", "lokr": "lokr"}  # LyCORIS' names; a LoRA is sd-scripts' own
 

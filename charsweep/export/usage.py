@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from charsweep.adapterfile import ADAPTER_FILE
 from charsweep.core.store.store import Store, read_json
 from charsweep.export.chosen import Chosen, Ground
 from charsweep.export.weights import PIPELINE_INDEX, Weights
-from charsweep.kinds import marks_of
-from charsweep.weights import Weights as Source
+from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.identify import marks_of
+from charsweep.models.weights import Weights as Source
 
 HERE = "."
 FACTORED = """\

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from charsweep.adapterfile import ADAPTER_FILE, FACTORED_FILE
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.store import Store, read_json
 from charsweep.export.chosen import Chosen
 from charsweep.export.metadata import kohya_metadata, prediction
-from charsweep.kohya import write_kohya
+from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_FILE
+from charsweep.models.kohya import write_kohya
 
 PIPELINE_INDEX = "model_index.json"
 

@@ -14,7 +14,7 @@ A method is a frozen dataclass whose fields are the settings of its YAML file. I
 One with a field `base` teaches that base, and its snapshots are drawn through it; it looks at the
 training images as `TrajectorySpec.framing` says. It has also
 
-    check       raises ConfigError for a kind of base (see `charsweep.bases`) that it cannot teach
+    check       raises ConfigError for a kind of base (see `charsweep.models.families`) that it cannot teach
 
 One without starts from nothing, looks at their middle squares, and has also
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from charsweep.character.load import Character
     from charsweep.core.specs import TrajectorySpec
-    from charsweep.resident import Base
+    from charsweep.models.pipeline import Base
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.seeding import generator
-from charsweep.kinds import check_indices
 from charsweep.methods.pixels import OneSlot, Pictures, seeded, shown
-from charsweep.samplers import make_scheduler
+from charsweep.models.identify import check_indices
+from charsweep.models.samplers import make_scheduler
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +74,7 @@ class Diffusion:
         """Draws from the snapshot in `folder`; an image depends on its seed and its place."""
         from diffusers import DDPMPipeline
 
-        from charsweep.resident import quiet
+        from charsweep.models.pipeline import quiet
 
         check_indices(folder)
         with quiet():
@@ -179,7 +179,7 @@ class Students(OneSlot):
     def save(self, slot: int, folder: Path) -> None:
         from diffusers import DDPMPipeline
 
-        from charsweep.resident import quiet
+        from charsweep.models.pipeline import quiet
 
         with quiet():
             self._average()

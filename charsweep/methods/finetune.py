@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from charsweep.adapterfile import padded_rank
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Framing, SnapshotSpec, TrajectorySpec
 from charsweep.methods import Materials
 from charsweep.methods.lessons import Batch, Desk, Lessons
+from charsweep.models.adapter_file import padded_rank
 from charsweep.trainees import LowRank, StackedAdapters, read_adapter, trainees
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from charsweep.bases import Conditioning, Family
-    from charsweep.resident import Base
+    from charsweep.models.families import Conditioning, Family
+    from charsweep.models.pipeline import Base
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
@@ -244,7 +244,7 @@ class Students:
         """The same of batches whose pictures have one size."""
         import torch
 
-        from charsweep.precision import autocast
+        from charsweep.models.precision import autocast
 
         # sample i belongs to slot i mod width: see charsweep.adapters
         mine = self.execution.team.part(self.batch_size)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from charsweep.bases import Noising
     from charsweep.core.specs import Framing, TrajectorySpec
     from charsweep.methods.finetune import FineTune
-    from charsweep.resident import Base
+    from charsweep.models.families import Noising
+    from charsweep.models.pipeline import Base
 
 
 class View(NamedTuple):

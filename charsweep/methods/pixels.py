@@ -26,7 +26,7 @@ class Pictures:
 
     def __init__(self, spec: TrajectorySpec, materials: Materials) -> None:
         from charsweep.character.framing import picture_at
-        from charsweep.resident import pixels_of
+        from charsweep.models.pipeline import pixels_of
 
         sized = [picture_at(picture, spec.resolution) for picture in materials.pictures]
         self.pixels = pixels_of(sized).to(materials.device)

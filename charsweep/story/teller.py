@@ -16,7 +16,6 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pydantic
 
-from charsweep.adapterfile import ADAPTER_FILE
 from charsweep.cells import base_weights, character_of, encoders_of
 from charsweep.character.load import Character
 from charsweep.config import Sweep
@@ -24,11 +23,12 @@ from charsweep.core.errors import CharacterError, ConfigError, ModelsError, Stor
 from charsweep.core.keys import digest_of
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.core.store.store import Store, inside, new_folder, read_json
+from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.models.weights import BaseWeights
 from charsweep.results import CellResult, read_results
 from charsweep.settings import CharacterSettings, ModelsSettings, Settings
 from charsweep.story.choose import cells_in_order, named_cell
-from charsweep.tensorfile import tensor_shapes
-from charsweep.weights import BaseWeights
 
 AGAIN = "run the sweep's own command once more, then this one"
 

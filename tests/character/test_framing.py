@@ -28,9 +28,9 @@ from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Framing, TrajectorySpec
 from charsweep.core.store.store import LossRow, Store
-from charsweep.loading import load_base
 from charsweep.methods.lessons import Lessons
-from charsweep.resident import Base
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
 
 # -- geometry --------------------------------------------------------------------------------------
 

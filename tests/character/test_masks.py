@@ -19,10 +19,10 @@ from charsweep.config import Sweep
 from charsweep.core.errors import CharacterError, ConfigError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.store.store import Store
-from charsweep.loading import load_base
 from charsweep.methods.lessons import Lessons, weights_of
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
 from charsweep.plan import plan_work
-from charsweep.resident import Base
 
 SOME = ("1-landscape.jpg", "2-portrait.png", "3-turned.jpg")
 

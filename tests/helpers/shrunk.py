@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from charsweep import architectures
+from charsweep.models import architectures
 
 FEWER: dict[str, dict[str, Any]] = {
     "sd15/unet": {"block_out_channels": [32, 32, 64, 64], "cross_attention_dim": 32,

@@ -13,8 +13,8 @@ from typing import Any
 from charsweep.config import Sweep, load_sweep
 from charsweep.core.specs import Plugin
 from charsweep.core.store.store import Store
+from charsweep.models.weights import BaseWeights, find_base
 from charsweep.plan import plan_work
-from charsweep.weights import BaseWeights, find_base
 
 EXAM = [
     "exam.prompts=['a picture of {subject} jumping','a picture of {subject} on the beach']",

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from charsweep import architectures
-from charsweep.architectures import Shapes
+from charsweep.models import architectures
+from charsweep.models.architectures import Shapes
 
 
 def modules(name: str) -> dict[str, torch.nn.Module]:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charsweep.architectures import VOCABULARY
+from charsweep.models.architectures import VOCABULARY
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer

@@ -8,7 +8,7 @@ from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Plugin
 
 if TYPE_CHECKING:
-    from charsweep.bases import Family
+    from charsweep.models.families import Family
 
 
 def make_scheduler(sampler: Plugin, config: Any, own: Any) -> Any:

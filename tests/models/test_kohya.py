@@ -20,15 +20,15 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from charsweep.adapterfile import ADAPTER_FILE
 from charsweep.core.errors import ModelsError
 from charsweep.core.seeding import generator
 from charsweep.embedded import FOLDER
-from charsweep.kohya import Naming, original_name, write_kohya
-from charsweep.loading import load_base
 from charsweep.methods.finetune import FineTune
-from charsweep.resident import Base, quiet
-from charsweep.tensorfile import read_pieces
+from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.kohya import Naming, original_name, write_kohya
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base, quiet
+from charsweep.models.safetensors_file import read_pieces
 from charsweep.trainees import OneTrial, save_adapter, save_factored
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")

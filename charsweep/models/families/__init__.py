@@ -5,7 +5,7 @@ Reached through conf/models/. A family is a frozen dataclass that an entry of `b
 of every key. `Family` says what one has. Adding one is one .py and one entry in a .yaml.
 
 Planning reads families, so they import torch and diffusers only inside their functions. A family
-holds no weights: the pipeline that it is handed is `charsweep.resident.Base`'s.
+holds no weights: the pipeline that it is handed is `charsweep.models.pipeline.Base`'s.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
-    from charsweep.architectures import Shapes
     from charsweep.core.specs import ImageSetSpec
-    from charsweep.kohya import Naming
+    from charsweep.models.architectures import Shapes
+    from charsweep.models.kohya import Naming
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Family(Protocol):
 
     @property
     def published(self) -> str | None:
-        """Name in `charsweep.architectures` of what single files are read as; None: only folders
+        """Name in `charsweep.models.architectures` of what single files are read as; None: only folders
         are read."""
         ...
 

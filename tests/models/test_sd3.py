@@ -25,13 +25,13 @@ from PIL import Image
 
 from charsweep import cost
 from charsweep.__main__ import main
-from charsweep.bases.sd3 import Flow, StableDiffusion3, transformer_shapes
 from charsweep.core.plugins import resolve
 from charsweep.core.seeding import generator
 from charsweep.core.specs import Plugin
-from charsweep.loading import load_base
-from charsweep.resident import quiet
-from charsweep.weights import BaseWeights, find_base
+from charsweep.models.families.sd3 import Flow, StableDiffusion3, transformer_shapes
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import quiet
+from charsweep.models.weights import BaseWeights, find_base
 
 ENCODERS = [
     f"models.encoders.{name}.{setting}"
@@ -288,6 +288,6 @@ def test_bases_of_other_kinds_and_forms(
 def test_planning_does_not_import_torch() -> None:
     from helpers.small import loaded_after
 
-    code = "import charsweep.bases.sd3 as sd3; assert sd3.StableDiffusion3().is_flow"
+    code = "import charsweep.models.families.sd3 as sd3; assert sd3.StableDiffusion3().is_flow"
     assert not {"torch", "diffusers", "transformers"} & loaded_after(code)
-    assert resolve("charsweep.bases.sd3.StableDiffusion3") is StableDiffusion3
+    assert resolve("charsweep.models.families.sd3.StableDiffusion3") is StableDiffusion3

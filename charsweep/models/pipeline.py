@@ -1,4 +1,4 @@
-"""A pretrained pipeline, resident: encodes, predicts, draws; `charsweep.loading` makes one.
+"""A pretrained pipeline, resident: encodes, predicts, draws; `charsweep.models.load` makes one.
 
 A base is loaded once per process and is the same, bit for bit, between trajectories: whoever puts
 adapters on it or changes its weights puts it back (`Base.digest` shows it). Latents and text
@@ -23,11 +23,11 @@ from PIL import Image
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from charsweep.adapterfile import ADAPTER_FILE, FACTORED, FACTORED_CONFIG, FACTORED_FILE
-from charsweep.bases import Conditioning, Family, Noising, tokenizer_of
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import BaseSpec
 from charsweep.core.store.store import read_json
+from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED, FACTORED_CONFIG, FACTORED_FILE
+from charsweep.models.families import Conditioning, Family, Noising, tokenizer_of
 
 
 def join(parts: Sequence[Conditioning]) -> Conditioning:

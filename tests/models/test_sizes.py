@@ -14,11 +14,11 @@ from helpers.true_shapes import modules
 from charsweep import cost
 from charsweep.core.specs import TrajectorySpec
 from charsweep.embedded import FOLDER
-from charsweep.loading import load_base
 from charsweep.methods.finetune import FineTune
-from charsweep.resident import Base
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
+from charsweep.models.weights import find_base
 from charsweep.trainees import trainees
-from charsweep.weights import find_base
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj", "proj_in", "ff.net.2", "conv"]

@@ -19,10 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charsweep.adapterfile import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.store import read_json
-from charsweep.tensorfile import Entry, Piece, digest_of_tensors, read_pieces, write_tensors
+from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
+from charsweep.models.safetensors_file import (
+    Entry,
+    Piece,
+    digest_of_tensors,
+    read_pieces,
+    write_tensors,
+)
 
 PARTS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
 SINGLE = {

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from charsweep.bases import Conditioning, call, posterior
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.store import read_json
-from charsweep.kinds import class_of, holds
-from charsweep.tensorfile import tensor_shapes
+from charsweep.models.families import Conditioning, call, posterior
+from charsweep.models.identify import class_of, holds
+from charsweep.models.safetensors_file import tensor_shapes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
-    from charsweep.architectures import Shapes
     from charsweep.core.specs import ImageSetSpec
-    from charsweep.kohya import Naming
+    from charsweep.models.architectures import Shapes
+    from charsweep.models.kohya import Naming
 
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 

@@ -4,7 +4,7 @@ A name is `embedded:PATH` (shipped with the package), `random:NAME` (a published
 seeded random weights), a folder or a single .safetensors file on disk, or a hub repository
 `OWNER/NAME@REVISION`. The digest is of the content, so the same weights in another place give the
 same keys; of random weights it is that of their recipe, of a repository the commit, so that
-planning needs neither made nor fetched. `charsweep.ready` does that when they are loaded.
+planning needs neither made nor fetched. `charsweep.models.ready` does that when they are loaded.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from charsweep import architectures, embedded, hub
-from charsweep.architectures import Shapes
-from charsweep.bases import Family, parts_of
+from charsweep import embedded
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import digest_of, digest_of_content, digest_of_files
 from charsweep.core.specs import BaseSpec, Plugin
-from charsweep.kinds import has_vae, what_is
-from charsweep.tensorfile import tensor_shapes
+from charsweep.models import architectures, hub
+from charsweep.models.architectures import Shapes
+from charsweep.models.families import Family, parts_of
+from charsweep.models.identify import has_vae, what_is
+from charsweep.models.safetensors_file import tensor_shapes
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 What = Literal["base", "vae", "clip", "dino", "captioner"]

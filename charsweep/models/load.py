@@ -16,15 +16,15 @@ from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
 
-from charsweep.bases import tokenizer_of
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import BaseSpec
-from charsweep.kinds import marks_of
-from charsweep.ready import ready
-from charsweep.resident import Base, quiet
-from charsweep.tensorfile import tensor_shapes
-from charsweep.vocabulary import clip_tokenizer
-from charsweep.weights import BaseWeights, Weights, weight_files
+from charsweep.models.clip_tokenizer import clip_tokenizer
+from charsweep.models.families import tokenizer_of
+from charsweep.models.identify import marks_of
+from charsweep.models.pipeline import Base, quiet
+from charsweep.models.ready import ready
+from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.models.weights import BaseWeights, Weights, weight_files
 
 SPARE = 128  # embeddings are padded to a multiple of it: T5 has 28 more than its tokenizer tokens
 # What the libraries raise over a folder or file that is not what it should be.

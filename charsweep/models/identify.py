@@ -2,7 +2,7 @@
 
 A folder says what it is in `model_index.json`; a single file, the format in which checkpoints are
 passed around, only by the names of its tensors (those of Rombach et al.'s and Podell et al.'s
-code). Which of them is of which kind, `charsweep.bases` says.
+code). Which of them is of which kind, `charsweep.models.families` says.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from charsweep.core.errors import ModelsError
-from charsweep.tensorfile import tensor_shapes
+from charsweep.models.safetensors_file import tensor_shapes
 
 VAE = "first_stage_model."
 # What is passed around as one file and is no base that was asked for: part of a tensor's name.

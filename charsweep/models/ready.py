@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from charsweep import hub
-from charsweep.random_weights import make
-from charsweep.weights import Weights
+from charsweep.models import hub
+from charsweep.models.random_weights import make
+from charsweep.models.weights import Weights
 
 
 def ready(weights: Weights) -> Path:

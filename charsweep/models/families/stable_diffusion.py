@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from charsweep import architectures
-from charsweep.bases import Conditioning, call, posterior
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.store import read_json
-from charsweep.kinds import class_of, holds
-from charsweep.kohya import Naming, original_name
-from charsweep.tensorfile import tensor_shapes
+from charsweep.models import architectures
+from charsweep.models.families import Conditioning, call, posterior
+from charsweep.models.identify import class_of, holds
+from charsweep.models.kohya import Naming, original_name
+from charsweep.models.safetensors_file import tensor_shapes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
-    from charsweep.architectures import Shapes
     from charsweep.core.specs import ImageSetSpec
+    from charsweep.models.architectures import Shapes
 
 UNET = "model.diffusion_model."
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"

@@ -16,7 +16,7 @@ from charsweep.core.keys import canonical_json, digest_of, digest_of_files
 FOLDER = Path(__file__).parent
 NAMES = ("sd15", "sdxl", "clip", "dino")
 SEED = 0
-VERSION = 1  # of the numbers that charsweep.random_weights makes
+VERSION = 1  # of the numbers that charsweep.models.random_weights makes
 VOCABULARY = 49_408  # CLIP's: 256 bytes, 256 that end a word, 48,894 merges, start and end
 
 Shapes = dict[str, dict[str, list[int]]]  # part of the pipeline -> tensor -> shape

@@ -18,10 +18,10 @@ from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
 
 from charsweep import embedded
-from charsweep import hub as charsweep_hub
 from charsweep.__main__ import main
-from charsweep.bases import parts_of
-from charsweep.bases.stable_diffusion import StableDiffusionXL
+from charsweep.models import hub as charsweep_hub
+from charsweep.models.families import parts_of
+from charsweep.models.families.stable_diffusion import StableDiffusionXL
 
 WEIGHTS = embedded.FOLDER / "weights"
 UNET = {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 4, 3, 3)}
@@ -250,7 +250,7 @@ def test_planning_fetches_the_small_files_and_a_run_the_weights(
 
 
 def test_a_revision_and_a_variant_are_other_weights(hub: FakeHub, tmp_path: Path) -> None:
-    from charsweep.weights import find_base
+    from charsweep.models.weights import find_base
 
     digests = {
         find_base("OWNER/NAME@0123456789abcdef", tmp_path, family("sdxl"), variant=variant).digest

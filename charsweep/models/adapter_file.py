@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from charsweep.architectures import Shapes
-from charsweep.tensorfile import Entry, file_size
+from charsweep.models.architectures import Shapes
+from charsweep.models.safetensors_file import Entry, file_size
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # as diffusers names it in a folder
 FACTORED_FILE, FACTORED_CONFIG = "adapter.safetensors", "adapter_config.json"

@@ -17,15 +17,16 @@ from helpers.small import EXAM, execute, family, sweep_of
 from helpers.true_shapes import modules, shapes, write_shapes
 from safetensors.torch import load_file, save_file
 
-from charsweep import architectures, embedded
+from charsweep import embedded
 from charsweep.__main__ import main
 from charsweep.core.system.images import open_picture
 from charsweep.encoders import load_clip, load_dino
-from charsweep.loading import load_base
-from charsweep.random_weights import numbers, write_random
-from charsweep.resident import Base
-from charsweep.vocabulary import clip_tokenizer
-from charsweep.weights import find_base, find_weights
+from charsweep.models import architectures
+from charsweep.models.clip_tokenizer import clip_tokenizer
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
+from charsweep.models.random_weights import numbers, write_random
+from charsweep.models.weights import find_base, find_weights
 
 WEIGHTS = embedded.FOLDER / "weights"
 CPU = torch.device("cpu")

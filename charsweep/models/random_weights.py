@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep import architectures
 from charsweep.core.store.store import new_folder, unwritable
-from charsweep.tensorfile import Entry, header_of, in_order
-from charsweep.vocabulary import TOKENIZERS, clip_tokenizer
+from charsweep.models import architectures
+from charsweep.models.clip_tokenizer import TOKENIZERS, clip_tokenizer
+from charsweep.models.safetensors_file import Entry, header_of, in_order
 
 MANIFEST = "recipe.json"
 CHUNK = 1 << 24  # numbers made at a time
