@@ -12,7 +12,7 @@ from charsweep.core.keys import canonical
 from charsweep.core.specs import Cell, examined
 from charsweep.core.store.store import Store, read_json
 from charsweep.core.system.redact import redacted_all
-from charsweep.results import CellResult, scores_of
+from charsweep.results.cells import CellResult, scores_of
 from charsweep.settings import ALWAYS, Range
 
 

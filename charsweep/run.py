@@ -25,7 +25,7 @@ from charsweep.plan import Plan, plan_work
 from charsweep.progress import View, out
 from charsweep.record import in_order, known_record, new_record, now, references
 from charsweep.report import write_report, write_report_together
-from charsweep.results import CellResult, json_line, read_results, write_results
+from charsweep.results.cells import CellResult, json_line, read_results, write_results
 from charsweep.search import check
 from charsweep.study import Study, open_study
 from charsweep.track import Tracker, fetch, is_delivered, read_runs, rebuild, start

@@ -32,7 +32,7 @@ from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.specs import Cell
-from charsweep.results import CellResult
+from charsweep.results.cells import CellResult
 from charsweep.settings import Range
 from charsweep.trials import Trials
 

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Cell
-from charsweep.results import CellResult
+from charsweep.results.cells import CellResult
 from charsweep.search import Search
 from charsweep.trials import Trials, spans_of
 

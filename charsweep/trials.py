@@ -28,7 +28,7 @@ from charsweep.core.keys import canonical, differences
 from charsweep.core.store.store import clear_abandoned, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.core.system.sqlite import check_whole, unusable, wait_until_free
-from charsweep.results import CellResult
+from charsweep.results.cells import CellResult
 
 STATES = {
     "finished": TrialState.COMPLETE,

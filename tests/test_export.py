@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from charsweep.results.cells.cells import read_results
 from helpers.small import loaded_after, small
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from PIL import Image
@@ -31,7 +32,6 @@ from charsweep.export.weights import Weights
 from charsweep.export.write import export
 from charsweep.models.pipeline import quiet
 from charsweep.models.weights import Weights as Source
-from charsweep.results import read_results
 from charsweep.story.choose import cells_in_order
 
 ADAPTER = "pytorch_lora_weights.safetensors"

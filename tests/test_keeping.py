@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from charsweep.results.cells.cells import write_results
 from helpers.small import execute, loaded_after, pictures, small, snapshot_bytes
 
 from charsweep.__main__ import main
 from charsweep.core.store.store import write_json
 from charsweep.record import new_record, now
-from charsweep.results import write_results
 
 WORDS = ["train_steps=4", "+axes.lr=[1e-3,1e-4]"]
 COLOUR = ["metric=[dino,clip_t,colour]"]

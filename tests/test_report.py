@@ -18,7 +18,10 @@ from helpers.small import loaded_after
 from PIL import Image
 
 from charsweep.core.errors import StoreError
-from charsweep.report import __main__, data, groups, labels, lines, verdict, write_report
+from charsweep.report import __main__, lines, write_report
+from charsweep.results import labels, verdict
+from charsweep.results import points as groups
+from charsweep.results import records as data
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from charsweep.results.cells.read import load_record
 from helpers.fake_sweep import EVIL, PROMPTS, FakeSweep, dino, without_pdf
 
 from charsweep.core.errors import StoreError
@@ -20,7 +21,6 @@ from charsweep.report import (
     verdict,
     write_report_together,
 )
-from charsweep.report.reading import load_record
 from charsweep.report.sheets import front_sheet
 
 

@@ -12,9 +12,11 @@ from urllib.parse import unquote
 import pytest
 from helpers.fake_sweep import EVIL, FakeSweep, dino
 
-from charsweep.report import papertable, table, typeset, verdict
+from charsweep.report import papertable, typeset
 from charsweep.report.figures import style
 from charsweep.report.paper import PAGE, ROOM
+from charsweep.results import cells_table as table
+from charsweep.results import verdict
 
 LONG = "a question that is so long that it cannot stand in one line of any paper " * 4
 

@@ -7,13 +7,14 @@ import math
 from pathlib import Path
 
 import pytest
+from charsweep.results.cells.losscsv import read_losses
+from charsweep.results.cells.records import Objective, Record
 from helpers.fake_sweep import FakeSweep, dino
 
-from charsweep.report import grids, heat, lines, losses, placing, tradeoff, verdict
-from charsweep.report.data import Objective, Record
+from charsweep.report import grids, heat, lines, losses, placing, tradeoff
 from charsweep.report.figures import style
-from charsweep.report.losscsv import read_losses
 from charsweep.report.sheets import Sheet
+from charsweep.results import verdict
 
 
 def grid_of(root: Path, **axes: list[object]) -> FakeSweep:

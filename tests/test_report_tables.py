@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from charsweep.results.cells.labels import cost_text, level_text
 from helpers.fake_sweep import EVIL, METRICS, FakeSweep, dino
 
-from charsweep.report import advantages, compare, facts, tables
-from charsweep.report.labels import cost_text, level_text
+from charsweep.results import advantages, facts
+from charsweep.results import compare_methods as compare
+from charsweep.results import table as tables
 
 MINUS = "\N{MINUS SIGN}"
 

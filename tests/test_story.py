@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from charsweep.results.cells.cells import CellResult
 from helpers.small import loaded_after, pictures, small
 from PIL import Image, ImageChops, ImageStat
 
@@ -21,7 +22,6 @@ from charsweep.core.keys import canonical
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec
 from charsweep.core.store.store import read_json
 from charsweep.models.pipeline import ADAPTER_FILE
-from charsweep.results import CellResult
 from charsweep.story.choose import (
     cells_in_order,
     check_keep,

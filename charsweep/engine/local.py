@@ -47,7 +47,7 @@ from charsweep.models.precision import set_products
 from charsweep.models.samplers import check_fits, make_scheduler
 from charsweep.plan import Pack, Plan, Scoring, Training
 from charsweep.progress import View
-from charsweep.results import CellResult, result_of
+from charsweep.results.cells import CellResult, result_of
 from charsweep.score import Scorer, reference_features
 from charsweep.train import Trained, make_optimizer, train
 from charsweep.widths import name_of

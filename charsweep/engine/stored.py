@@ -7,7 +7,7 @@ from typing import Any
 
 from charsweep.core.store.store import Store
 from charsweep.plan import Plan
-from charsweep.results import CellResult, result_of
+from charsweep.results.cells import CellResult, result_of
 
 
 class StoredEngine:

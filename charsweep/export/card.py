@@ -14,9 +14,9 @@ from charsweep.core.store.store import write_text
 from charsweep.core.system.templates import fill
 from charsweep.export.chosen import Chosen
 from charsweep.export.weights import Weights
-from charsweep.report.data import METRIC_ORDER
-from charsweep.report.groups import interval, mean
-from charsweep.report.labels import METRICS
+from charsweep.results.labels import METRICS
+from charsweep.results.points import interval, mean
+from charsweep.results.records import METRIC_ORDER
 
 SHEET = "contact_sheet.png"
 

@@ -15,7 +15,7 @@ from charsweep.core.errors import StoreError
 from charsweep.core.specs import image_set_key
 from charsweep.core.store.store import Store, read_json, unwritable
 from charsweep.keeping.contents import KEYED, Item
-from charsweep.results import read_results
+from charsweep.results.cells import read_results
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
-from charsweep.report.data import Value, is_numeric
+from charsweep.results.records import Value, is_numeric
 
 INK, MUTED, GRID, BAD = "#1f2430", "#667085", "#e4e7ec", "#c8321f"
 DARK = {INK: "#e6e8ec", MUTED: "#98a2b3", GRID: "#323843", BAD: "#ff6f5c"}

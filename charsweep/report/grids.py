@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-from charsweep.report.data import CellRow, Record, Value
-from charsweep.report.labels import as_file_name, axis_label, point_text
 from charsweep.report.sheets import Sheet, Tile, centre_cell, heading, missing, tile_of
-from charsweep.report.verdict import Verdict
+from charsweep.results.labels import as_file_name, axis_label, point_text
+from charsweep.results.records import CellRow, Record, Value
+from charsweep.results.verdict import Verdict
 
 MOST_GRIDS = 4
 MOST_ROWS, MOST_COLUMNS = 20, 12

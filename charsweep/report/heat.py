@@ -10,11 +10,11 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from charsweep.report.data import Objective, Record, Value, is_numeric
 from charsweep.report.figures import BAD, Layout, Margins, Plot, pt, save
-from charsweep.report.groups import SEED, Point, points_of
-from charsweep.report.labels import as_file_name, axis_label, metric_label, value_text
-from charsweep.report.verdict import objectives_of
+from charsweep.results.labels import as_file_name, axis_label, metric_label, value_text
+from charsweep.results.points import SEED, Point, points_of
+from charsweep.results.records import Objective, Record, Value, is_numeric
+from charsweep.results.verdict import objectives_of
 
 MOST_VALUES = 24  # of one axis; a larger grid cannot be read
 FACETS = 4  # methods, each with a map of its own

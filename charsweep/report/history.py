@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import MaxNLocator
 
-from charsweep.report.data import Objective, Record
 from charsweep.report.figures import BAD, CATEGORIES, LIFTED, MUTED, Colour, Layout, Plot, pt, save
-from charsweep.report.labels import metric_label
 from charsweep.report.scatter import trials_of
-from charsweep.report.verdict import objectives_of
+from charsweep.results.labels import metric_label
+from charsweep.results.records import Objective, Record
+from charsweep.results.verdict import objectives_of
 
 BLUE = Colour(CATEGORIES[0], LIFTED[CATEGORIES[0]])
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from charsweep.report.data import Record
 from charsweep.report.figures import CATEGORIES, LIFTED, Colour, Layout, Margins, Plot, pt, save
-from charsweep.report.labels import axis_label, metric_label
+from charsweep.results.labels import axis_label, metric_label
+from charsweep.results.records import Record
 
 BLUE = Colour(CATEGORIES[0], LIFTED[CATEGORIES[0]])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from charsweep.report.data import CellRow, Record, Value, is_numeric
-from charsweep.report.groups import SEED, interval, mean
-from charsweep.report.labels import axis_label, point_text, value_text
+from charsweep.results.labels import axis_label, point_text, value_text
+from charsweep.results.points import SEED, interval, mean
+from charsweep.results.records import CellRow, Record, Value, is_numeric
 
 MOST_LINES = 8
 

@@ -13,7 +13,6 @@ from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from charsweep.report.data import LossCurve, Record, Value, is_numeric
 from charsweep.report.figures import (
     BAD,
     MUTED,
@@ -27,7 +26,8 @@ from charsweep.report.figures import (
     pt,
     save,
 )
-from charsweep.report.labels import axis_label, value_text
+from charsweep.results.labels import axis_label, value_text
+from charsweep.results.records import LossCurve, Record, Value, is_numeric
 
 Floats = NDArray[np.float64]
 MOST_LEGEND = 14

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from charsweep.report import facts
 from charsweep.report.content import Chapter, Content
 from charsweep.report.figures import Plot
 from charsweep.report.sheets import Sheet
-from charsweep.report.tables import escape_markdown as plain
-from charsweep.report.tables import markdown
-from charsweep.report.verdict import Verdict
+from charsweep.results import facts
+from charsweep.results.table import escape_markdown as plain
+from charsweep.results.table import markdown
+from charsweep.results.verdict import Verdict
 
 
 def build_markdown(content: Content) -> str:

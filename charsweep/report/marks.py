@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from charsweep.report.data import Record
 from charsweep.report.figures import BAD, INK, MUTED, pt
 from charsweep.report.lines import Ended, LinePlan, base_marks
+from charsweep.results.records import Record
 
 
 def draw_references(

@@ -11,12 +11,13 @@ from typing import Any
 from urllib.parse import quote
 
 from charsweep.core.system.templates import fill
-from charsweep.report import facts, table
 from charsweep.report.content import CellSheet, Content
-from charsweep.report.data import Record
-from charsweep.report.labels import LEVELS, metric_label
 from charsweep.report.sheets import Sheet, Thumbnails, file_uri
-from charsweep.report.verdict import objectives_of
+from charsweep.results import cells_table as table
+from charsweep.results import facts
+from charsweep.results.labels import LEVELS, metric_label
+from charsweep.results.records import Record
+from charsweep.results.verdict import objectives_of
 
 MOST_INLINE = 24  # sheets of cells inside index.html; the others are files beside it
 MOST_INLINE_PIXELS = 30e6

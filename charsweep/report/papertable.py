@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from charsweep.report.figures import BAD, GRID, INK, MUTED
 from charsweep.report.paper import LEFT, ROOM, Paper
-from charsweep.report.tables import REFERENCE, Column, Entry, Table, TableRow
 from charsweep.report.typeset import LEADING, width, wrap
+from charsweep.results.table import REFERENCE, Column, Entry, Table, TableRow
 
 SIZES = (8.0, 7.5, 7.0, 6.5, 6.0)  # the largest that fits is taken
 PAD = 7.0  # between columns

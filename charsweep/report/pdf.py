@@ -7,15 +7,15 @@ from pathlib import Path
 
 from matplotlib.backends.backend_pdf import PdfPages
 
-from charsweep.report import facts
 from charsweep.report.content import Chapter, Content
-from charsweep.report.data import Record
 from charsweep.report.figures import style
-from charsweep.report.labels import LEVELS, metric_label
 from charsweep.report.paper import LEFT, ROOM, Paper
 from charsweep.report.papertable import set_table
 from charsweep.report.sheets import Sheet, read_picture
 from charsweep.report.typeset import LEADING, clipped, width, wrap
+from charsweep.results import facts
+from charsweep.results.labels import LEVELS, metric_label
+from charsweep.results.records import Record
 
 MOST_ROWS = 60  # of a table; the rest is in tables/
 MOST_FAILURES = 40

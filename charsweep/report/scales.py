@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from charsweep.report.data import Range
-from charsweep.report.labels import axis_label, scientific, value_text
 from charsweep.report.lines import LinePlan
+from charsweep.results.labels import axis_label, scientific, value_text
+from charsweep.results.records import Range
 
 MOST_TICKS = 9
 MOST_LETTERS = 33  # below a panel; longer names are slanted

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from charsweep.report.data import CellRow, Record
 from charsweep.report.figures import INK, Colour, LegendEntry, colours_for, pt
-from charsweep.report.labels import metric_label
 from charsweep.report.lines import LinePlan
-from charsweep.report.verdict import objectives_of
+from charsweep.results.labels import metric_label
+from charsweep.results.records import CellRow, Record
+from charsweep.results.verdict import objectives_of
 
 SHADES = 12  # more cannot be told apart, and each is a rule in the page's SVG
 

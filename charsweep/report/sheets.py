@@ -19,10 +19,10 @@ from PIL import Image, ImageOps
 from charsweep.core.errors import StoreError
 from charsweep.core.store.store import inside
 from charsweep.core.system.images import flat, in_colour, opened
-from charsweep.report.data import CellRow, Record, Sweep, Value
-from charsweep.report.groups import SEED
-from charsweep.report.labels import as_file_name, axis_label, point_text, value_text
-from charsweep.report.verdict import Verdict
+from charsweep.results.labels import as_file_name, axis_label, point_text, value_text
+from charsweep.results.points import SEED
+from charsweep.results.records import CellRow, Record, Sweep, Value
+from charsweep.results.verdict import Verdict
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
 MOST_VALUES = 40  # of one axis; a denser one is thinned

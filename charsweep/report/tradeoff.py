@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from charsweep.report.data import Objective, Record, Reference, Value, is_numeric
 from charsweep.report.figures import (
     INK,
     MARKERS,
@@ -27,10 +26,11 @@ from charsweep.report.figures import (
     pt,
     save,
 )
-from charsweep.report.groups import SEED, Point, pareto, points_of
-from charsweep.report.labels import COST_WORDS, axis_label, cost_text, metric_label, value_text
 from charsweep.report.placing import evenly, write_labels
-from charsweep.report.verdict import ROLES, objectives_of
+from charsweep.results.labels import COST_WORDS, axis_label, cost_text, metric_label, value_text
+from charsweep.results.points import SEED, Point, pareto, points_of
+from charsweep.results.records import Objective, Record, Reference, Value, is_numeric
+from charsweep.results.verdict import ROLES, objectives_of
 
 MOST_LABELS = 14
 CROWD = 60  # points; more are drawn small

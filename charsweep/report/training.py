@@ -19,9 +19,9 @@ from charsweep.core.errors import CharacterError, StoreError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.store.store import read_json
 from charsweep.core.system.images import open_picture
-from charsweep.report.data import Record, of_trajectories
-from charsweep.report.labels import as_file_name
 from charsweep.report.sheets import Sheet, Tile
+from charsweep.results.labels import as_file_name
+from charsweep.results.records import Record, of_trajectories
 
 MOST = 24  # training images of a sheet
 SMALL, LARGE = 192, 384  # pixels: smaller pictures are shown enlarged, larger ones reduced

@@ -9,7 +9,6 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from charsweep.report.data import Record
 from charsweep.report.figures import (
     MARKERS,
     Colour,
@@ -25,11 +24,12 @@ from charsweep.report.figures import (
     pt,
     save,
 )
-from charsweep.report.labels import as_file_name, axis_label, metric_label
 from charsweep.report.lines import LinePlan, ended_of, marks_of, plan_lines
 from charsweep.report.marks import draw_ended, draw_references
 from charsweep.report.scales import crowded, set_scale
 from charsweep.report.scatter import draw_dots, trial_colours, trial_legend
+from charsweep.results.labels import as_file_name, axis_label, metric_label
+from charsweep.results.records import Record
 
 MANY_MARKS = 12
 

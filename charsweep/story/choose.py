@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from charsweep.core.errors import ConfigError, StoreError
-from charsweep.results import CellResult
+from charsweep.results.cells import CellResult
 
 IDENTITY, PROMPT = "dino", "clip_t"
 RULE = (

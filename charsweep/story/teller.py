@@ -26,7 +26,7 @@ from charsweep.core.store.store import Store, inside, new_folder, read_json
 from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.weights import BaseWeights
-from charsweep.results import CellResult, read_results
+from charsweep.results.cells import CellResult, read_results
 from charsweep.settings import CharacterSettings, ModelsSettings, Settings
 from charsweep.story.choose import cells_in_order, named_cell
 

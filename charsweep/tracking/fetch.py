@@ -23,7 +23,7 @@ from mlflow.entities import Run
 
 from charsweep.core.errors import TrackingError
 from charsweep.core.store.store import LossRow, inside, read_json, write_json, write_losses
-from charsweep.results import CellResult, write_results
+from charsweep.results.cells import CellResult, write_results
 from charsweep.tracking.outcome import references
 from charsweep.tracking.pictures import cut, index_of, plain
 from charsweep.tracking.place import database, public

@@ -17,7 +17,7 @@ from charsweep.core.keys import digest_of
 from charsweep.core.store.store import inside, read_json, write_json
 from charsweep.core.system.images import opened
 from charsweep.core.system.redact import redacted
-from charsweep.report.tables import escape_markdown as plain
+from charsweep.results.table import escape_markdown as plain
 from charsweep.tracking.place import AGAIN, QUIET, database, hush, public, reach, tracking_uri
 
 STORY, DIGEST = "charsweep.story", "charsweep.digest"

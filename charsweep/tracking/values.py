@@ -13,8 +13,8 @@ from mlflow.entities import Metric, Param, RunTag
 
 from charsweep.core.keys import canonical_json
 from charsweep.core.store.store import LossRow, read_json
-from charsweep.report.labels import scientific
-from charsweep.report.tables import escape_markdown
+from charsweep.results.labels import scientific
+from charsweep.results.table import escape_markdown
 
 LAYOUT = 3  # of what a run holds; runs of another layout are logged anew
 COSTS = ("size_mb", "train_seconds", "paid_seconds", "sample_seconds", "seconds_per_step",

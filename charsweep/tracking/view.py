@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from charsweep.report.reading import load_record
-from charsweep.report.tables import escape_markdown as plain
-from charsweep.report.verdict import judge
+from charsweep.results.read import load_record
+from charsweep.results.table import escape_markdown as plain
+from charsweep.results.verdict import judge
 from charsweep.tracking.place import VIEW
 
 SECTION = "charsweep"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from charsweep.character.load.framing import bucket_of
+from charsweep.results.cells.read import load_record
 from helpers.photos import BLUE, RED, SHAPES, make_photos
 from helpers.small import loaded_after, small
 from PIL import Image
@@ -16,7 +17,6 @@ from charsweep.core.store.store import Store
 from charsweep.engine.local import LocalEngine
 from charsweep.plan import plan_work
 from charsweep.progress import View
-from charsweep.report.reading import load_record
 from charsweep.report.training import training_sheets, ways_of
 from charsweep.run import run
 

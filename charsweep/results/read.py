@@ -14,7 +14,9 @@ from typing import Any
 
 from charsweep.core.errors import StoreError
 from charsweep.core.store.store import inside
-from charsweep.report.data import (
+from charsweep.results.losscsv import read_losses
+from charsweep.results.parts import parts_of
+from charsweep.results.records import (
     COSTS,
     ENERGY,
     CellRow,
@@ -34,8 +36,6 @@ from charsweep.report.data import (
     of_trajectories,
     varied_axes,
 )
-from charsweep.report.losscsv import read_losses
-from charsweep.report.parts import parts_of
 
 REBUILD = "Run the sweep's command again to have it rewritten from the store."
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)

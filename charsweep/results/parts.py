@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from charsweep.report.data import (
+from charsweep.results.labels import listing
+from charsweep.results.records import (
     CellRow,
     LossCurve,
     PartSpec,
@@ -19,7 +20,6 @@ from charsweep.report.data import (
     of_trajectories,
     varied_axes,
 )
-from charsweep.report.labels import listing
 
 
 def parts_of(whole: Record) -> Record:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from charsweep.report.compare import contenders
-from charsweep.report.data import Objective, Record
-from charsweep.report.groups import Point, comparable, points_of
-from charsweep.report.labels import COST_UNITS, cost_text, listing, metric_label, score_text
-from charsweep.report.tables import Column, Entry, Table, TableRow, text_entry
-from charsweep.report.verdict import ROLES, is_tie, objectives_of
+from charsweep.results.compare_methods import contenders
+from charsweep.results.labels import COST_UNITS, cost_text, listing, metric_label, score_text
+from charsweep.results.points import Point, comparable, points_of
+from charsweep.results.records import Objective, Record
+from charsweep.results.table import Column, Entry, Table, TableRow, text_entry
+from charsweep.results.verdict import ROLES, is_tie, objectives_of
 
 COST_TIE = 0.05  # of the smallest: a repeated run's time moves by about as much. By hand.
 

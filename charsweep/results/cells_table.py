@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from charsweep.report.data import CellRow, Objective, Record, Value
-from charsweep.report.groups import SEED, Point, points_of, ranked
-from charsweep.report.labels import (
+from charsweep.results.labels import (
     axis_label,
     cost_label,
     cost_text,
@@ -16,8 +14,10 @@ from charsweep.report.labels import (
     score_text,
     value_text,
 )
-from charsweep.report.tables import REFERENCE, Column, Entry, Table, TableRow, text_entry
-from charsweep.report.verdict import Verdict, objectives_of
+from charsweep.results.points import SEED, Point, points_of, ranked
+from charsweep.results.records import CellRow, Objective, Record, Value
+from charsweep.results.table import REFERENCE, Column, Entry, Table, TableRow, text_entry
+from charsweep.results.verdict import Verdict, objectives_of
 
 IN_GRID_ORDER = 40  # a longer table is sorted, best first
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from charsweep.report.data import CellRow, Objective, Record
-from charsweep.report.groups import SEED, Point, comparable, points_of, ranked
-from charsweep.report.labels import (
+from charsweep.results.cells_table import (
+    axis_entry,
+    cost_entry,
+    reference_rows,
+    score_columns,
+    score_entries,
+)
+from charsweep.results.labels import (
     axis_label,
     cost_label,
     level_text,
@@ -15,15 +20,10 @@ from charsweep.report.labels import (
     metric_label,
     value_text,
 )
-from charsweep.report.table import (
-    axis_entry,
-    cost_entry,
-    reference_rows,
-    score_columns,
-    score_entries,
-)
-from charsweep.report.tables import Column, Entry, Table, TableRow, text_entry
-from charsweep.report.verdict import objectives_of
+from charsweep.results.points import SEED, Point, comparable, points_of, ranked
+from charsweep.results.records import CellRow, Objective, Record
+from charsweep.results.table import Column, Entry, Table, TableRow, text_entry
+from charsweep.results.verdict import objectives_of
 
 FIRST_COSTS = ("size_mb", "train_seconds", "seconds_per_step")
 TITLES = {

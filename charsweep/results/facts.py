@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from charsweep.report.data import Range, Record
-from charsweep.report.labels import (
+from charsweep.results.labels import (
     axis_label,
     bytes_text,
     duration_text,
@@ -17,7 +16,8 @@ from charsweep.report.labels import (
     point_text,
     value_text,
 )
-from charsweep.report.verdict import objectives_of
+from charsweep.results.records import Range, Record
+from charsweep.results.verdict import objectives_of
 
 Lines = list[tuple[str, str]]  # label, text
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from charsweep.report.data import Value
+from charsweep.results.records import Value
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from charsweep.report.data import Value
+from charsweep.results.records import Value
 
 REFERENCE = "reference"  # the kind of a row that no cell stands behind
 LONG = 40  # rows; a longer table goes over several pages of a paper

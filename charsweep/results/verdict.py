@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from charsweep.report.data import CellRow, Objective, Record, is_numeric
-from charsweep.report.groups import SEED, Point, comparable, pareto, points_of, ranked
-from charsweep.report.labels import (
+from charsweep.results.labels import (
     axis_label,
     level_text,
     listing,
@@ -16,6 +14,8 @@ from charsweep.report.labels import (
     score_text,
     value_text,
 )
+from charsweep.results.points import SEED, Point, comparable, pareto, points_of, ranked
+from charsweep.results.records import CellRow, Objective, Record, is_numeric
 
 # One seed is noise: .02 DINO is what scoring anew or another card moves. CLIP-T of SD spans only
 # about .25 to .33, so half of DINO's; the others like DINO. By hand.

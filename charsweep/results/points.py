@@ -8,7 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from charsweep.report.data import (
+from charsweep.results.labels import point_text
+from charsweep.results.records import (
     COSTS,
     ENERGY,
     CellRow,
@@ -17,7 +18,6 @@ from charsweep.report.data import (
     Value,
     axis_position,
 )
-from charsweep.report.labels import point_text
 
 SEED = "seed"
 
