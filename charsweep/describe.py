@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from charsweep.config import Sweep
+from charsweep.config.settings import Range
+from charsweep.config.sweep import Sweep
 from charsweep.progress import span
-from charsweep.settings import Range
 
 
 def describe(sweep: Sweep, numbers: Mapping[str, Any]) -> str:

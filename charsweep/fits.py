@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from charsweep.config.settings import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec
 from charsweep.core.system.hardware import Card, usable_precision
@@ -16,7 +17,6 @@ from charsweep.measured import VALUE, Known
 from charsweep.memory import Peak, base_bytes, drawing, is_estimable, training
 from charsweep.models.weights import BaseWeights
 from charsweep.plan import Plan
-from charsweep.settings import Runtime
 
 Bases = Mapping[str, BaseWeights]
 # The share of the memory to stay below where there is a choice: contexts, workspaces and the gaps

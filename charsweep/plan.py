@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from charsweep.config.pack_width import company_of
 from charsweep.core.errors import StoreError
 from charsweep.core.keys import differences
 from charsweep.core.specs import (
@@ -27,7 +28,6 @@ from charsweep.core.specs import (
 )
 from charsweep.core.store.store import Store, read_json
 from charsweep.core.system.versions import numerical_versions
-from charsweep.widths import company_of
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from charsweep.compose import Axes
-from charsweep.config import Part, Sweep
+from charsweep.config.compose import Axes
+from charsweep.config.settings import ALWAYS, Range
+from charsweep.config.sweep import Part, Sweep
 from charsweep.core.keys import canonical
 from charsweep.core.specs import Cell, examined
 from charsweep.core.store.store import Store, read_json
 from charsweep.core.system.redact import redacted_all
 from charsweep.results.cells import CellResult, scores_of
-from charsweep.settings import ALWAYS, Range
 
 
 def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str, Any]:

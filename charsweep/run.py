@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from charsweep import cost, fits
-from charsweep.config import Sweep
+from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError, StoreError, TrainingError
 from charsweep.core.store.store import Store, clear_abandoned, unwritable, write_json
 from charsweep.core.system.distributed import Team, join_team

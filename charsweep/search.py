@@ -28,12 +28,12 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from charsweep.config import Sweep
+from charsweep.config.settings import Range
+from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.specs import Cell
 from charsweep.results.cells import CellResult
-from charsweep.settings import Range
 from charsweep.trials import Trials
 
 PASSED = "passed"  # user attribute: the rung up to which a trial has been let through

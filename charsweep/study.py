@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from charsweep.config import Sweep
+from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Cell
 from charsweep.results.cells import CellResult

@@ -22,7 +22,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from charsweep.config import Sweep
+from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical, differences
 from charsweep.core.store.store import clear_abandoned, unwritable

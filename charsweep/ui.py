@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError, TrackingError
 from charsweep.progress import out
-from charsweep.settings import Settings
 from charsweep.tracking.place import (
     QUIET,
     VIEW,

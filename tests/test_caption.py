@@ -12,6 +12,9 @@ from random import Random
 
 import pytest
 import torch
+from charsweep.config.sweep.cells import character_of
+from charsweep.config.sweep.compose import load_settings
+from charsweep.config.sweep.sweep import load_sweep
 from helpers.small import loaded_after
 from PIL import Image
 from tokenizers import Tokenizer
@@ -22,9 +25,6 @@ from charsweep.caption.proposal import Reader
 from charsweep.caption.propose import HAS_ITS_OWN, NOTHING, captioner_of, propose
 from charsweep.caption.wording import about_character, without_looks
 from charsweep.caption.write import write_new
-from charsweep.cells import character_of
-from charsweep.compose import load_settings
-from charsweep.config import load_sweep
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError
 from charsweep.core.specs import CharacterSpec
 from charsweep.embedded import data

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from charsweep.config.sweep.sweep import load_sweep
 from charsweep.results.cells.cells import read_results
 from helpers.small import loaded_after, small
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
@@ -20,7 +21,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from charsweep.__main__ import main
-from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, ModelsError, StoreError
 from charsweep.core.store.store import Store, read_json
 from charsweep.export.card import write_card

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from charsweep.character.load.load import open_drawings
+from charsweep.config.sweep.sweep import Sweep
 from helpers import shrunk
 from helpers.small import command, sweep_of
 from helpers.true_shapes import modules_in, shapes
 
 from charsweep import fits, footprint, memory
-from charsweep.config import Sweep
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.hardware import Card

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from charsweep.config.sweep.sweep import load_sweep
 from helpers.small import small, sweep_of
 from helpers.tiny_sd3 import write_sd3
 
 from charsweep import cost
-from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import differences, key_of, short_number
 from charsweep.core.plugins import CONF

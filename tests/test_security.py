@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 from charsweep.character.load.load import load_character
+from charsweep.config.sweep.compose import GUARDED, load_settings
+from charsweep.config.sweep.sweep import load_sweep
 from helpers.fake_sweep import EVIL, FakeSweep
 from helpers.small import command
 from PIL import Image
 
 from charsweep import embedded
 from charsweep.__main__ import main
-from charsweep.compose import GUARDED, load_settings
-from charsweep.config import load_sweep
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.core.plugins import PLACES, refused, resolve
 from charsweep.core.specs import SnapshotSpec, TruthSpec

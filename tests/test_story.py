@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from charsweep.config.sweep.sweep import load_sweep
 from charsweep.results.cells.cells import CellResult
 from helpers.small import loaded_after, pictures, small
 from PIL import Image, ImageChops, ImageStat
 
 from charsweep.__main__ import main
-from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import canonical
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from charsweep.character.load.framing import picture_at
+from charsweep.config.sweep.sweep import Sweep
 from diffusers import (
     DDPMScheduler,
     EulerDiscreteScheduler,
@@ -19,7 +20,6 @@ from helpers.small import execute, sweep_of
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
-from charsweep.config import Sweep
 from charsweep.core.seeding import generator
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.system.images import open_picture

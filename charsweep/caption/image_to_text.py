@@ -15,11 +15,11 @@ from pydantic import Field
 
 from charsweep.caption.proposal import Proposal, Reader
 from charsweep.caption.wording import about_character
-from charsweep.cells import made_in
+from charsweep.config.cells import made_in
+from charsweep.config.settings import STRICT, Settings, Text
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import CharacterSpec
 from charsweep.models.weights import find_weights
-from charsweep.settings import STRICT, Settings, Text
 
 
 class ImageToText(pydantic.BaseModel):

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from PIL import Image
 
+from charsweep.config.settings import Settings
 from charsweep.core.specs import CharacterSpec
-from charsweep.settings import Settings
 
 
 @dataclass(frozen=True)

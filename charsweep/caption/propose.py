@@ -20,15 +20,15 @@ from rich.text import Text
 
 from charsweep.caption.proposal import Captioner, Proposal
 from charsweep.caption.write import caption_file, check_writable, is_shipped, write_new
-from charsweep.cells import character_of
 from charsweep.character.captions import given_captions
 from charsweep.character.load import Character
-from charsweep.compose import load_settings
+from charsweep.config.cells import character_of
+from charsweep.config.compose import load_settings
+from charsweep.config.settings import CaptionSettings, Settings, mistakes
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.system.images import open_picture
 from charsweep.progress import View, out
-from charsweep.settings import CaptionSettings, Settings, mistakes
 
 HAS_ITS_OWN = "kept: it has a caption"
 NOTHING = "nothing sure: the instance prompt stays"

@@ -25,11 +25,11 @@ from PIL import Image
 from pydantic import Field
 
 from charsweep.caption.proposal import Proposal, Reader
-from charsweep.cells import made_in
+from charsweep.config.cells import made_in
+from charsweep.config.settings import STRICT, Settings, Text
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import CharacterSpec, EncoderSpec
 from charsweep.models.weights import find_weights
-from charsweep.settings import STRICT, Settings, Text
 
 if TYPE_CHECKING:  # torch
     from charsweep.score import Encoder

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from charsweep.character.framing import picture_at
-from charsweep.config import Sweep
+from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import canonical_json
 from charsweep.core.specs import (

@@ -15,7 +15,8 @@ from PIL import Image
 
 from charsweep.character.load import open_drawings
 from charsweep.character.masks import Drawing
-from charsweep.config import Sweep
+from charsweep.config.pack_width import name_of
+from charsweep.config.sweep import Sweep
 from charsweep.core.errors import TrainingError
 from charsweep.core.specs import (
     Cell,
@@ -50,7 +51,6 @@ from charsweep.progress import View
 from charsweep.results.cells import CellResult, result_of
 from charsweep.score import Scorer, reference_features
 from charsweep.train import Trained, make_optimizer, train
-from charsweep.widths import name_of
 
 
 class LocalEngine:

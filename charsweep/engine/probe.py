@@ -15,7 +15,8 @@ import torch
 
 from charsweep import fits, footprint
 from charsweep.character.load import open_drawings
-from charsweep.config import Sweep
+from charsweep.config.pack_width import known_widths, name_of, remember_width, unmeasured
+from charsweep.config.sweep import Sweep
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.engine.environment import find_device
@@ -25,7 +26,6 @@ from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import dtype_of
 from charsweep.train import make_optimizer
-from charsweep.widths import known_widths, name_of, remember_width, unmeasured
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 3

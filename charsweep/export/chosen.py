@@ -13,13 +13,13 @@ from typing import Any
 
 import pydantic
 
-from charsweep.config import Sweep
+from charsweep.config.settings import ModelsSettings
+from charsweep.config.sweep import Sweep
 from charsweep.core.errors import StoreError
 from charsweep.core.specs import ImageSetSpec, TrajectorySpec
 from charsweep.core.store.store import Store, read_json
 from charsweep.models.weights import BaseWeights
 from charsweep.results.cells import CellResult, read_results
-from charsweep.settings import ModelsSettings
 from charsweep.story.choose import cells_in_order, named_cell
 from charsweep.story.teller import AGAIN, base_as_it_was, stored_images
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from charsweep.config import Sweep
+from charsweep.config.sweep import Sweep
 from charsweep.core.store.store import Store, image_manifest, new_folder
 from charsweep.export.card import SHEET, write_card
 from charsweep.export.chosen import Chosen, find_chosen

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from charsweep.config.settings import Settings
 from charsweep.core.errors import StoreError
 from charsweep.core.keys import key_of
 from charsweep.core.store.checksums import with_checksums, wrong_with
@@ -23,7 +24,6 @@ from charsweep.core.store.store import Store, read_json, read_losses, write_json
 from charsweep.keeping.contents import MANIFESTS, Item, items_of, key_by_spec
 from charsweep.keeping.uses import Use, left_alone, nothing_running, uses_of
 from charsweep.progress import out
-from charsweep.settings import Settings
 
 State = Literal["damaged", "missing", "left half-written", "foreign"]
 ORDER: tuple[State, ...] = ("damaged", "missing", "left half-written", "foreign")

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from charsweep.config.settings import Settings
 from charsweep.core.store.store import Store
 from charsweep.keeping.check import drop
 from charsweep.keeping.contents import Item, items_of
 from charsweep.keeping.uses import Use, left_alone, nothing_running, uses_of
 from charsweep.progress import out
-from charsweep.settings import Settings
 
 UNUSED = "no sweep refers to"
 SPENT = "serves only to go on, and no sweep is unfinished that would"

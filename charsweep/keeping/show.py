@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.store.store import Store, read_json
 from charsweep.keeping.contents import Item, items_of
@@ -18,7 +19,6 @@ from charsweep.keeping.find import find, flat, spec_of
 from charsweep.keeping.gc import megabytes
 from charsweep.keeping.uses import uses_of
 from charsweep.progress import out
-from charsweep.settings import Settings
 
 WIDTH = 24  # of the names
 LONGEST = 300  # characters of a value

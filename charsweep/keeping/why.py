@@ -7,13 +7,13 @@ What they are made from is compared too: two cells may differ in their training 
 
 from __future__ import annotations
 
+from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import differences
 from charsweep.core.store.store import Store
 from charsweep.keeping.contents import items_of
 from charsweep.keeping.find import find, spec_of
 from charsweep.progress import out
-from charsweep.settings import Settings
 
 
 def act(settings: Settings, store: Store) -> None:

@@ -12,14 +12,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from charsweep.cells import references_of
-from charsweep.config import Sweep
+from charsweep.config.cells import references_of
+from charsweep.config.settings import PluginSettings, StorySettings
+from charsweep.config.sweep import Sweep
 from charsweep.core.errors import CharsweepError, ConfigError, ModelsError
 from charsweep.core.specs import AdapterSpec, ImageSetSpec, ScoreSpec
 from charsweep.core.store.store import Store, image_manifest, new_folder
 from charsweep.plan import Plan, Scoring
 from charsweep.progress import out
-from charsweep.settings import PluginSettings, StorySettings
 from charsweep.story.choose import IDENTITY, PROMPT, RULE, Choice, check_keep, choose_pictures
 from charsweep.story.page import Scene, Story, write_page
 from charsweep.story.pdf import missing_letters, write_pdf

@@ -16,9 +16,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pydantic
 
-from charsweep.cells import base_weights, character_of, encoders_of
 from charsweep.character.load import Character
-from charsweep.config import Sweep
+from charsweep.config.cells import base_weights, character_of, encoders_of
+from charsweep.config.settings import CharacterSettings, ModelsSettings, Settings
+from charsweep.config.sweep import Sweep
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.core.keys import digest_of
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
@@ -27,7 +28,6 @@ from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.weights import BaseWeights
 from charsweep.results.cells import CellResult, read_results
-from charsweep.settings import CharacterSettings, ModelsSettings, Settings
 from charsweep.story.choose import cells_in_order, named_cell
 
 AGAIN = "run the sweep's own command once more, then this one"

@@ -20,11 +20,11 @@ from charsweep.character.load.framing import (
     sizes_of,
 )
 from charsweep.character.load.load import open_drawings
+from charsweep.config.sweep.sweep import Sweep
 from helpers.photos import BLUE, GREEN, RED, make_photos, scene
 from helpers.small import execute, snapshot_bytes, sweep_of
 from PIL import Image, ImageOps
 
-from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Framing, TrajectorySpec
 from charsweep.core.store.store import LossRow, Store

@@ -11,11 +11,11 @@ import torch
 from charsweep.character.load.framing import framed
 from charsweep.character.load.load import open_drawings
 from charsweep.character.load.masks import NEUTRAL
+from charsweep.config.sweep.sweep import Sweep
 from helpers.photos import SHAPES, face, make_masks, make_photos, mask, scene
 from helpers.small import execute, sweep_of
 from PIL import Image
 
-from charsweep.config import Sweep
 from charsweep.core.errors import CharacterError, ConfigError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.store.store import Store

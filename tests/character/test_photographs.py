@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from charsweep.character.load.framing import bucket_of
+from charsweep.config.sweep.sweep import load_sweep
 from charsweep.results.cells.read import load_record
 from helpers.photos import BLUE, RED, SHAPES, make_photos
 from helpers.small import loaded_after, small
 from PIL import Image
 
-from charsweep.config import load_sweep
 from charsweep.core.store.store import Store
 from charsweep.engine.local import LocalEngine
 from charsweep.plan import plan_work

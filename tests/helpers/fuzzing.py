@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+from charsweep.config.sweep.compose import CONF, Composing, compose_words, spell
+from charsweep.config.sweep.settings import Settings
 from hypothesis import strategies as st
 
 from charsweep.__main__ import main
-from charsweep.compose import CONF, Composing, compose_words, spell
 from charsweep.core.plugins import resolve
-from charsweep.settings import Settings
 
 SECONDS = 5.0  # of CPU: what a command may take to refuse, or to plan, what is tried here
 LONGEST = 2500  # characters of a message: a screen

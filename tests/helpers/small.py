@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from charsweep.config import Sweep, load_sweep
+from charsweep.config.sweep.sweep import Sweep, load_sweep
+
 from charsweep.core.specs import Plugin
 from charsweep.core.store.store import Store
 from charsweep.models.weights import BaseWeights, find_base

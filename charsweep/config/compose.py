@@ -21,10 +21,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from omegaconf.resolvers.oc import env
 
+from charsweep.config.mistyped import check_words, explain
+from charsweep.config.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
 from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.plugins import CONF
-from charsweep.overrides import check_words, explain
-from charsweep.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
             "character", "exam", "metric", "seeds", "parts", "search", "story",

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from charsweep.config.settings import Settings
 from charsweep.core.errors import StoreError
 from charsweep.core.specs import Cell, TrajectorySpec
 from charsweep.core.store.store import Store, read_json, write_json
-from charsweep.settings import Settings
 
 UNMEASURED = 1  # what `action=plan` reckons with until a run has measured
 

@@ -1,6 +1,6 @@
 """Overrides in, a checked and frozen `Sweep` out.
 
-What `charsweep.compose` has composed and checked is turned into specs. A cell whose axes name
+What `charsweep.config.compose` has composed and checked is turned into specs. A cell whose axes name
 another file of a config group (`method=lora`) or a field inside one (`method.rank=8`) is composed
 anew with that override, once per combination; the four plain numbers (lr, train_steps,
 inference_steps, seed) are filled in directly. A part of a sweep is composed as if its words had
@@ -18,7 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from charsweep.cells import (
+from charsweep.character.load import Character
+from charsweep.config.cells import (
     base_names,
     base_weights,
     cells_of,
@@ -27,8 +28,7 @@ from charsweep.cells import (
     meaning_of,
     truth_of,
 )
-from charsweep.character.load import Character
-from charsweep.compose import (
+from charsweep.config.compose import (
     Axes,
     Composing,
     axes_of,
@@ -40,13 +40,13 @@ from charsweep.compose import (
     with_search_path,
     with_seeds,
 )
+from charsweep.config.pack_width import unmeasured
+from charsweep.config.settings import PLAIN_AXES, Range, Settings
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
 from charsweep.core.store.store import Store
 from charsweep.core.system.redact import redacted
 from charsweep.models.weights import BaseWeights, Weights
-from charsweep.settings import PLAIN_AXES, Range, Settings
-from charsweep.widths import unmeasured
 
 MOST_CELLS = 20_000  # of a grid: planned in about 5 s; at a minute each, two weeks
 SETTING = re.compile(r"[a-z]\w*(\.[\w-]+)*", re.ASCII)

@@ -11,6 +11,8 @@ from typing import Any
 import pydantic
 
 from charsweep.character.load import Character, check_framed, load_character, load_truth
+from charsweep.config.pack_width import with_width
+from charsweep.config.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.plugins import identity_of, resolve
 from charsweep.core.specs import (
@@ -27,8 +29,6 @@ from charsweep.core.specs import (
 from charsweep.core.store.store import Store
 from charsweep.core.system.hardware import find_card, usable_precision
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_folder, find_weights
-from charsweep.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
-from charsweep.widths import with_width
 
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
 
