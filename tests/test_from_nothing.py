@@ -15,10 +15,10 @@ from PIL import Image
 from charsweep import cost
 from charsweep.core.seeding import generator
 from charsweep.core.store.store import Store
+from charsweep.evaluate.sample import Asked
 from charsweep.methods.gan import augmented, make_discriminator, make_generator
 from charsweep.models.pipeline import quiet
 from charsweep.plan import plan_work
-from charsweep.sample import Asked
 
 TINY = {
     "gan": ["method=gan", "method.channels=8", "resolution=32", "batch_size=3"],

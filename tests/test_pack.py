@@ -24,6 +24,7 @@ from charsweep.core.store.store import LossRow, Store
 from charsweep.core.system.images import open_picture
 from charsweep.engine.imagesets import drawn_together
 from charsweep.engine.local import LocalEngine
+from charsweep.evaluate.sample import Asked, Paint
 from charsweep.methods import Materials
 from charsweep.methods.finetune import Students
 from charsweep.methods.lessons import Batch, Desk
@@ -31,7 +32,6 @@ from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.plan import plan_work
 from charsweep.progress import View
-from charsweep.sample import Asked, Paint
 from charsweep.train import train
 
 RATE = 1e-3

@@ -112,7 +112,7 @@ HOSTILE = {
     "removal": "action: gc\nremove: true",
     "name of a folder": "method: {{name: ../../../evil}}",
     "name of a base": "models: {{bases: {{'../../evil': {{path: x, resolution: 64}}}}}}",
-    "name of a metric": "metric: {{'../evil': {{_target_: charsweep.metrics.dino.Dino}}}}",
+    "name of a metric": "metric: {{'../evil': {{_target_: charsweep.evaluate.metrics.dino.Dino}}}}",
     "embedded": "character: {{images: 'embedded:../../../../etc'}}",
 }
 
@@ -179,7 +179,7 @@ def test_a_person_vouches_for_a_package_in_the_environment(
 
 def test_every_place_of_plugins_gives_what_it_is_for() -> None:
     """The list of places is not only narrow: what is named there for good can be reached."""
-    good = ["charsweep.methods.gan.Gan", "charsweep.metrics.dino.Dino", "torch.optim.SGD",
+    good = ["charsweep.methods.gan.Gan", "charsweep.evaluate.metrics.dino.Dino", "torch.optim.SGD",
             "charsweep.schedules.cosine.Cosine", "diffusers.EulerDiscreteScheduler",
             "optuna.samplers.TPESampler", "optuna.pruners.MedianPruner", "charsweep.search.Halving",
             "charsweep.caption.zero_shot.ZeroShot",

@@ -13,12 +13,12 @@ from charsweep.bench.task import Task
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
+from charsweep.evaluate.sample import draw, paint_with
 from charsweep.methods import Materials
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import dtype_of, set_products
 from charsweep.plan import Piece, Training
-from charsweep.sample import draw, paint_with
 from charsweep.train import train
 
 RESUME_SECONDS = 60.0  # as conf/runtime/auto.yaml

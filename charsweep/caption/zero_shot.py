@@ -32,7 +32,7 @@ from charsweep.core.specs import CharacterSpec, EncoderSpec
 from charsweep.models.weights import find_weights
 
 if TYPE_CHECKING:  # torch
-    from charsweep.score import Encoder
+    from charsweep.evaluate.score import Encoder
 
 Features = NDArray[np.float32]
 Probability = Annotated[float, Field(ge=0.5, le=1)]
@@ -76,7 +76,7 @@ class ZeroShot(pydantic.BaseModel):
 
     def open(self, settings: Settings, character: CharacterSpec) -> Reader:
         """Load the CLIP of the models in use."""
-        from charsweep.encoders import load_clip  # torch
+        from charsweep.evaluate.encoders import load_clip  # torch
 
         encoder = settings.models.encoders.get("clip")
         if encoder is None:

@@ -23,7 +23,7 @@ OWN = "CHARSWEEP_PLUGINS"
 # Where a name may lie, and which class, or which attribute, it must then have.
 PLACES = {
     "charsweep.methods": "version",
-    "charsweep.metrics": "version",
+    "charsweep.evaluate.metrics": "version",
     "charsweep.schedules": "version",
     "charsweep.models.families": "version",
     "charsweep.caption": "pydantic.main.BaseModel",

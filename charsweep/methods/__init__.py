@@ -18,7 +18,7 @@ training images as `TrajectorySpec.framing` says. It has also
 
 One without starts from nothing, looks at their middle squares, and has also
 
-    painter     for a snapshot's folder, draws its images (a `charsweep.sample.Paint`)
+    painter     for a snapshot's folder, draws its images (a `charsweep.evaluate.sample.Paint`)
     snapshot_bytes  about what a snapshot takes on disk
     loading     optional: Python that makes `image` of a snapshot in the current folder
 

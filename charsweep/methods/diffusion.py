@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+    from charsweep.evaluate.sample import Asked, Paint
     from charsweep.methods import Materials
-    from charsweep.sample import Asked, Paint
 
 MOST_KEPT = 0.995  # of the mean at each step: half of it is the last 140 steps
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+    from charsweep.evaluate.sample import Asked, Paint
     from charsweep.methods import Materials
-    from charsweep.sample import Asked, Paint
 
 WEIGHTS, CONFIG = "generator.safetensors", "config.json"
 LOADING = """\

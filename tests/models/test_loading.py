@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from charsweep import embedded
 from charsweep.__main__ import main
 from charsweep.core.system.images import open_picture
-from charsweep.encoders import load_clip, load_dino
+from charsweep.evaluate.encoders import load_clip, load_dino
 from charsweep.models import architectures
 from charsweep.models.clip_tokenizer import clip_tokenizer
 from charsweep.models.load import load_base

@@ -22,7 +22,13 @@ from charsweep.core.errors import StoreError
 from charsweep.core.specs import EncoderSpec, ImageSetSpec, ScoreSpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
-from charsweep.metrics.features import Exam, Features, ImageFeatures, among, colour_features
+from charsweep.evaluate.metrics.features import (
+    Exam,
+    Features,
+    ImageFeatures,
+    among,
+    colour_features,
+)
 from charsweep.models.pipeline import pixels_of
 
 

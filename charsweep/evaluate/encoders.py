@@ -15,12 +15,12 @@ from typing import Any
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import EncoderSpec
+from charsweep.evaluate.score import Encoder
 from charsweep.models.load import unreadable
 from charsweep.models.pipeline import quiet
 from charsweep.models.ready import ready
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.weights import CONFIGS, Weights, config_beside
-from charsweep.score import Encoder
 
 FILES = {"clip": "open_clip_model.safetensors", "dino": "model.safetensors"}
 FIRST_LAYERS = {"clip": ("visual.conv1.", "visual.trunk."), "dino": ("patch_embed.",)}

@@ -8,7 +8,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep.metrics.features import Exam, Score, mean_score, prompt_similarity, similarity
+from charsweep.evaluate.metrics.features import (
+    Exam,
+    Score,
+    mean_score,
+    prompt_similarity,
+    similarity,
+)
 
 
 @dataclass(frozen=True)
