@@ -17,6 +17,7 @@ import pytest
 from charsweep.character.load.load import load_character
 from charsweep.config.sweep.compose import GUARDED, load_settings
 from charsweep.config.sweep.sweep import load_sweep
+from charsweep.report.figures.style.contact_sheets import image_files, read_picture
 from helpers.fake_sweep import EVIL, FakeSweep
 from helpers.small import command
 from PIL import Image
@@ -31,7 +32,6 @@ from charsweep.core.system.redact import redacted
 from charsweep.models.safetensors_file import read_pieces, tensor_shapes
 from charsweep.models.weights import find_folder
 from charsweep.record import new_record
-from charsweep.report.sheets import image_files, read_picture
 from charsweep.story.page import Scene, Story, write_page
 
 SECRET = "correct-horse-battery-staple"

@@ -14,8 +14,8 @@ from charsweep.export.push import Hub, open_hub, push
 from charsweep.export.usage import HERE, python_code
 from charsweep.export.weights import Weights, write_weights
 from charsweep.progress import out
-from charsweep.report.sheetpng import draw_sheet
-from charsweep.report.sheets import Sheet, Tile
+from charsweep.report.figures.contact_sheets import Sheet, Tile
+from charsweep.report.figures.sheet_png import draw_sheet
 
 MOST_SAMPLES = 8
 MOST_ROWS, MOST_COLUMNS = 12, 6  # of the contact sheet

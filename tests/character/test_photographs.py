@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from charsweep.character.load.framing import bucket_of
 from charsweep.config.sweep.sweep import load_sweep
+from charsweep.report.figures.style.training_images import training_sheets, ways_of
 from charsweep.results.cells.read import load_record
 from helpers.photos import BLUE, RED, SHAPES, make_photos
 from helpers.small import loaded_after, small
@@ -17,7 +18,6 @@ from charsweep.core.store.store import Store
 from charsweep.engine.local import LocalEngine
 from charsweep.plan import plan_work
 from charsweep.progress import View
-from charsweep.report.training import training_sheets, ways_of
 from charsweep.run import run
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[dino,clip_t]"]
@@ -78,4 +78,4 @@ def test_a_photograph_that_has_changed_since_is_not_shown_as_seen(tmp_path: Path
 
 
 def test_the_report_needs_no_torch_for_this() -> None:
-    assert "torch" not in loaded_after("import charsweep.report.training")
+    assert "torch" not in loaded_after("import charsweep.report.figures.style.training_images")

@@ -9,7 +9,11 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from charsweep.report.figures import (
+from charsweep.report.figures.axes import crowded, set_scale
+from charsweep.report.figures.lines import LinePlan, ended_of, marks_of, plan_lines
+from charsweep.report.figures.marks import draw_ended, draw_references
+from charsweep.report.figures.scatter import draw_dots, trial_colours, trial_legend
+from charsweep.report.figures.style import (
     MARKERS,
     Colour,
     Layout,
@@ -24,10 +28,6 @@ from charsweep.report.figures import (
     pt,
     save,
 )
-from charsweep.report.lines import LinePlan, ended_of, marks_of, plan_lines
-from charsweep.report.marks import draw_ended, draw_references
-from charsweep.report.scales import crowded, set_scale
-from charsweep.report.scatter import draw_dots, trial_colours, trial_legend
 from charsweep.results.labels import as_file_name, axis_label, metric_label
 from charsweep.results.records import Record
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from charsweep.report.lines import LinePlan
+from charsweep.report.figures.lines import LinePlan
 from charsweep.results.labels import axis_label, scientific, value_text
 from charsweep.results.records import Range
 

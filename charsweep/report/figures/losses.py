@@ -13,7 +13,7 @@ from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from charsweep.report.figures import (
+from charsweep.report.figures.style import (
     BAD,
     MUTED,
     Layout,

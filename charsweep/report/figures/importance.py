@@ -8,7 +8,16 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from charsweep.report.figures import CATEGORIES, LIFTED, Colour, Layout, Margins, Plot, pt, save
+from charsweep.report.figures.style import (
+    CATEGORIES,
+    LIFTED,
+    Colour,
+    Layout,
+    Margins,
+    Plot,
+    pt,
+    save,
+)
 from charsweep.results.labels import axis_label, metric_label
 from charsweep.results.records import Record
 

@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from charsweep.report.figures import BAD, GRID, INK, MUTED, LegendEntry, Plot, style
-from charsweep.report.typeset import LEADING, width, wrap
+from charsweep.report.figures.style import BAD, GRID, INK, MUTED, LegendEntry, Plot, style
+from charsweep.report.pages.pdf_text import LEADING, width, wrap
 
 WIDE, HIGH = 595.3, 841.9  # A4
 LEFT, TOP, FOOT = 48.0, 46.0, 52.0

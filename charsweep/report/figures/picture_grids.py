@@ -9,7 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-from charsweep.report.sheets import Sheet, Tile, centre_cell, heading, missing, tile_of
+from charsweep.report.figures.contact_sheets import (
+    Sheet,
+    Tile,
+    centre_cell,
+    heading,
+    missing,
+    tile_of,
+)
 from charsweep.results.labels import as_file_name, axis_label, point_text
 from charsweep.results.records import CellRow, Record, Value
 from charsweep.results.verdict import Verdict

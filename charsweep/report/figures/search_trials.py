@@ -8,8 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import MaxNLocator
 
-from charsweep.report.figures import BAD, CATEGORIES, LIFTED, MUTED, Colour, Layout, Plot, pt, save
-from charsweep.report.scatter import trials_of
+from charsweep.report.figures.scatter import trials_of
+from charsweep.report.figures.style import (
+    BAD,
+    CATEGORIES,
+    LIFTED,
+    MUTED,
+    Colour,
+    Layout,
+    Plot,
+    pt,
+    save,
+)
 from charsweep.results.labels import metric_label
 from charsweep.results.records import Objective, Record
 from charsweep.results.verdict import objectives_of

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from charsweep.report.figures.style.contact_sheets import front_sheet
 from charsweep.results.cells.read import load_record
 from helpers.fake_sweep import EVIL, PROMPTS, FakeSweep, dino, without_pdf
 
@@ -21,7 +22,6 @@ from charsweep.report import (
     verdict,
     write_report_together,
 )
-from charsweep.report.sheets import front_sheet
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from charsweep.core.system.templates import fill
 from charsweep.report.content import CellSheet, Content
-from charsweep.report.sheets import Sheet, Thumbnails, file_uri
+from charsweep.report.figures.contact_sheets import Sheet, Thumbnails, file_uri
 from charsweep.results import cells_table as table
 from charsweep.results import facts
 from charsweep.results.labels import LEVELS, metric_label

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from charsweep.report.figures import pt
+from charsweep.report.figures.style import pt
 
 Label = tuple[str, float, float, str]  # text, x, y, colour
 Box = tuple[float, float, float, float]  # left, bottom, right, top

@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 from PIL import Image, ImageDraw, ImageFont
 
-from charsweep.report.sheets import PAPER, Sheet, read_picture
+from charsweep.report.figures.contact_sheets import PAPER, Sheet, read_picture
 
 GAP, FAINT, TEXT, BAD = 4, "#eef0f3", "#1f2430", "#c8321f"
 

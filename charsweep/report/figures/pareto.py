@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from charsweep.report.figures import (
+from charsweep.report.figures.label_placing import evenly, write_labels
+from charsweep.report.figures.style import (
     INK,
     MARKERS,
     MUTED,
@@ -26,7 +27,6 @@ from charsweep.report.figures import (
     pt,
     save,
 )
-from charsweep.report.placing import evenly, write_labels
 from charsweep.results.labels import COST_WORDS, axis_label, cost_text, metric_label, value_text
 from charsweep.results.points import SEED, Point, pareto, points_of
 from charsweep.results.records import Objective, Record, Reference, Value, is_numeric

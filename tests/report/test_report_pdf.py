@@ -10,11 +10,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from charsweep.report.figures.style.style import style
 from helpers.fake_sweep import EVIL, FakeSweep, dino
 
-from charsweep.report import papertable, typeset
-from charsweep.report.figures import style
-from charsweep.report.paper import PAGE, ROOM
+from charsweep.report.pages import pdf_table as papertable
+from charsweep.report.pages import pdf_text as typeset
+from charsweep.report.pages.pdf_page import PAGE, ROOM
 from charsweep.results import cells_table as table
 from charsweep.results import verdict
 

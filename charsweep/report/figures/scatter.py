@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from charsweep.report.figures import INK, Colour, LegendEntry, colours_for, pt
-from charsweep.report.lines import LinePlan
+from charsweep.report.figures.lines import LinePlan
+from charsweep.report.figures.style import INK, Colour, LegendEntry, colours_for, pt
 from charsweep.results.labels import metric_label
 from charsweep.results.records import CellRow, Record
 from charsweep.results.verdict import objectives_of

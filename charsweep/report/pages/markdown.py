@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from charsweep.report.content import Chapter, Content
-from charsweep.report.figures import Plot
-from charsweep.report.sheets import Sheet
+from charsweep.report.figures.contact_sheets import Sheet
+from charsweep.report.figures.style import Plot
 from charsweep.results import facts
 from charsweep.results.table import escape_markdown as plain
 from charsweep.results.table import markdown

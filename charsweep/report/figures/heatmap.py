@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from charsweep.report.figures import BAD, Layout, Margins, Plot, pt, save
+from charsweep.report.figures.style import BAD, Layout, Margins, Plot, pt, save
 from charsweep.results.labels import as_file_name, axis_label, metric_label, value_text
 from charsweep.results.points import SEED, Point, points_of
 from charsweep.results.records import Objective, Record, Value, is_numeric

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from charsweep.report.figures import BAD, GRID, INK, MUTED
-from charsweep.report.paper import LEFT, ROOM, Paper
-from charsweep.report.typeset import LEADING, width, wrap
+from charsweep.report.figures.style import BAD, GRID, INK, MUTED
+from charsweep.report.pages.pdf_page import LEFT, ROOM, Paper
+from charsweep.report.pages.pdf_text import LEADING, width, wrap
 from charsweep.results.table import REFERENCE, Column, Entry, Table, TableRow
 
 SIZES = (8.0, 7.5, 7.0, 6.5, 6.0)  # the largest that fits is taken

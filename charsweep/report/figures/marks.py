@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from charsweep.report.figures import BAD, INK, MUTED, pt
-from charsweep.report.lines import Ended, LinePlan, base_marks
+from charsweep.report.figures.lines import Ended, LinePlan, base_marks
+from charsweep.report.figures.style import BAD, INK, MUTED, pt
 from charsweep.results.records import Record
 
 

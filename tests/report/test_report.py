@@ -18,7 +18,8 @@ from helpers.small import loaded_after
 from PIL import Image
 
 from charsweep.core.errors import StoreError
-from charsweep.report import __main__, lines, write_report
+from charsweep.report import __main__, write_report
+from charsweep.report.figures.style import lines
 from charsweep.results import labels, verdict
 from charsweep.results import points as groups
 from charsweep.results import records as data

@@ -8,11 +8,11 @@ from pathlib import Path
 from matplotlib.backends.backend_pdf import PdfPages
 
 from charsweep.report.content import Chapter, Content
-from charsweep.report.figures import style
-from charsweep.report.paper import LEFT, ROOM, Paper
-from charsweep.report.papertable import set_table
-from charsweep.report.sheets import Sheet, read_picture
-from charsweep.report.typeset import LEADING, clipped, width, wrap
+from charsweep.report.figures.contact_sheets import Sheet, read_picture
+from charsweep.report.figures.style import style
+from charsweep.report.pages.pdf_page import LEFT, ROOM, Paper
+from charsweep.report.pages.pdf_table import set_table
+from charsweep.report.pages.pdf_text import LEADING, clipped, width, wrap
 from charsweep.results import facts
 from charsweep.results.labels import LEVELS, metric_label
 from charsweep.results.records import Record

@@ -19,7 +19,7 @@ from charsweep.core.errors import CharacterError, StoreError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.store.store import read_json
 from charsweep.core.system.images import open_picture
-from charsweep.report.sheets import Sheet, Tile
+from charsweep.report.figures.contact_sheets import Sheet, Tile
 from charsweep.results.labels import as_file_name
 from charsweep.results.records import Record, of_trajectories
 
