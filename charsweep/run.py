@@ -28,7 +28,7 @@ from charsweep.report import write_report, write_report_together
 from charsweep.results.cells import CellResult, json_line, read_results, write_results
 from charsweep.search import check
 from charsweep.study import Study, open_study
-from charsweep.track import Tracker, fetch, is_delivered, read_runs, rebuild, start
+from charsweep.track.process import Tracker, fetch, is_delivered, read_runs, rebuild, start
 from charsweep.trials import explained, hold
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError, TrackingError
 from charsweep.progress import out
-from charsweep.tracking.place import (
+from charsweep.track.server import (
     QUIET,
     VIEW,
     VIEW_TAG,

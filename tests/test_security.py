@@ -270,8 +270,8 @@ def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
 
 
 def test_scripts_in_mlflows_notes_are_text(tmp_path: Path) -> None:
-    from charsweep.tracking.values import links
-    from charsweep.tracking.view import note_while_running, note_with_verdict
+    from charsweep.track.process.ui_view import note_while_running, note_with_verdict
+    from charsweep.track.process.values import links
 
     sweep = FakeSweep(tmp_path, {"lr": [0.01, 0.001]})
     sweep.sweep["question"] = f"{EVIL} [here](javascript:alert(1))"
@@ -322,8 +322,8 @@ def test_a_manifest_shows_no_picture_from_elsewhere(tmp_path: Path) -> None:
 
 def test_a_server_writes_nowhere_else(tmp_path: Path) -> None:
     """What MLflow's server says of names is not believed when a sweep is fetched from it."""
-    from charsweep.tracking.fetch import Source, fetch_cell
-    from charsweep.tracking.pictures import contact_sheet, cut
+    from charsweep.track.process.fetch import Source, fetch_cell
+    from charsweep.track.process.pictures import contact_sheet, cut
 
     folder = tmp_path / "store" / "set"
     folder.mkdir(parents=True)
@@ -465,7 +465,7 @@ PICTURES = {
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_are_decoded_within_limits(name: str, tmp_path: Path) -> None:
-    from charsweep.tracking.pictures import contact_sheet
+    from charsweep.track.process.pictures import contact_sheet
 
     folder = drawings(tmp_path / "drawings")
     (folder / "000.png").write_bytes(PICTURES[name])

@@ -16,9 +16,9 @@ import browser as chromium
 import pytest
 from helpers.small import command, small
 
-from charsweep import track
 from charsweep.core.errors import ConfigError
 from charsweep.report import write_report
+from charsweep.track import process as track
 from charsweep.ui import choose_port
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from charsweep.story.choose import IDENTITY, PROMPT, RULE, Choice, check_keep, c
 from charsweep.story.page import Scene, Story, write_page
 from charsweep.story.pdf import missing_letters, write_pdf
 from charsweep.story.teller import Teller, find_teller
-from charsweep.tracking.story import log_story
+from charsweep.track.story import log_story
 
 
 def tell(sweep: Sweep) -> Path:

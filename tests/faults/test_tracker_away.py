@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from helpers.tracked_sweep import STEPS, append, make_cell, make_sweep, peek, until
 
-from charsweep import track
+from charsweep.track import process as track
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from charsweep.track.process.server import QUIET
 from PIL import Image
-
-from charsweep.tracking.place import QUIET
 
 STEPS = 120
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from charsweep.core.store.store import inside
 from charsweep.core.system.images import opened
-from charsweep.tracking.pictures import exam_rows, picture_key, plain
+from charsweep.track.pictures import exam_rows, picture_key, plain
 
 DRAWING_SIDE = 512  # px; a drawing that teaches may be a scan of any size
 FILES = ("cells.csv", "report/index.html", "report/report.pdf")

@@ -19,7 +19,7 @@ from typing import Any
 from charsweep.results.read import load_record
 from charsweep.results.table import escape_markdown as plain
 from charsweep.results.verdict import judge
-from charsweep.tracking.place import VIEW
+from charsweep.track.server import VIEW
 
 SECTION = "charsweep"
 SMOOTHNESS = 70  # of 100, for the loss; by eye

@@ -24,11 +24,11 @@ from mlflow.entities import Run
 from charsweep.core.errors import TrackingError
 from charsweep.core.store.store import LossRow, inside, read_json, write_json, write_losses
 from charsweep.results.cells import CellResult, write_results
-from charsweep.tracking.outcome import references
-from charsweep.tracking.pictures import cut, index_of, plain
-from charsweep.tracking.place import database, public
-from charsweep.tracking.runs import STATUS, search
-from charsweep.tracking.values import CURVES
+from charsweep.track.cell_runs import STATUS, search
+from charsweep.track.pictures import cut, index_of, plain
+from charsweep.track.server import database, public
+from charsweep.track.sweep_run import references
+from charsweep.track.values import CURVES
 
 FETCHED = "fetched"
 NAN = float("nan")

@@ -4,7 +4,7 @@
 on disk anyhow (`sweep.json`, `cells.jsonl`, the store), so the same code follows a sweep that
 runs, catches up after `kill -9`, and rebuilds MLflow from a finished sweep:
 
-    python -m charsweep.track sweeps/lr_grid
+    python -m charsweep.track.process sweeps/lr_grid
 
 Rejected: logging from the training loop (importing MLflow takes 4 s, and 1,400 cells with 2,000
 losses each are minutes of SQLite) and MLflow's asynchronous logging (it does not batch, and what it
@@ -38,7 +38,7 @@ from typing import Any, Self
 from charsweep.core.errors import CharsweepError, TrackingError
 from charsweep.core.store.store import read_json, unwritable
 from charsweep.core.system.redact import redacted
-from charsweep.tracking.place import AGAIN, UnreachableError, hush, public, reach, tracking_uri
+from charsweep.track.server import AGAIN, UnreachableError, hush, public, reach, tracking_uri
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between two tries to reach MLflow
 LAST_PATIENCE = 30.0  # seconds: how long a sweep that has ended waits for one that went away
@@ -50,7 +50,7 @@ def start(
     """Start following `cells.jsonl`; returns at once. `uri` as configured, if it is."""
     sweep_folder, store_folder = sweep_folder.resolve(), store_folder.resolve()
     uri = tracking_uri(sweep_folder.parent.parent, uri)
-    command = [sys.executable, "-m", "charsweep.track", "--follow", f"--nice={niceness}"]
+    command = [sys.executable, "-m", "charsweep.track.process", "--follow", f"--nice={niceness}"]
     path = sweep_folder / "tracking.log"
     try:
         log = path.open("wb")
@@ -259,7 +259,7 @@ def _passes(error: Exception) -> bool:
 def follow(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:
     """Log each finished cell that MLflow does not have, until the parent has no more."""
     reach(os.environ["MLFLOW_TRACKING_URI"])
-    from charsweep.tracking.runs import Experiment  # imports MLflow: seconds
+    from charsweep.track.cell_runs import Experiment  # imports MLflow: seconds
 
     if not parent.listen(0):
         return None
@@ -281,7 +281,7 @@ def follow(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m charsweep.track")
+    parser = argparse.ArgumentParser(prog="python -m charsweep.track.process")
     parser.add_argument("sweep_folder", type=Path)
     parser.add_argument("store_folder", type=Path, nargs="?", help="beside the sweep's folder")
     parser.add_argument("--follow", action="store_true", help="until standard input says the end")

@@ -18,7 +18,7 @@ from charsweep.core.store.store import inside, read_json, write_json
 from charsweep.core.system.images import opened
 from charsweep.core.system.redact import redacted
 from charsweep.results.table import escape_markdown as plain
-from charsweep.tracking.place import AGAIN, QUIET, database, hush, public, reach, tracking_uri
+from charsweep.track.server import AGAIN, QUIET, database, hush, public, reach, tracking_uri
 
 STORY, DIGEST = "charsweep.story", "charsweep.digest"
 
@@ -33,7 +33,7 @@ def log_story(sweep_folder: Path, uri: str | None = None) -> str | None:
     if _is_logged(sweep_folder, uri):
         return None
     done = subprocess.run(
-        [sys.executable, "-m", "charsweep.tracking.story", str(sweep_folder)],
+        [sys.executable, "-m", "charsweep.track.story", str(sweep_folder)],
         capture_output=True, text=True, check=False,
         env={**QUIET, **os.environ, "MLFLOW_TRACKING_URI": uri},  # not in `ps`: may hold a password
     )  # fmt: skip
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
 def _log(sweep_folder: Path, uri: str) -> str:
     from mlflow import MlflowClient
 
-    from charsweep.tracking.runs import create_database
+    from charsweep.track.cell_runs import create_database
 
     create_database(uri)
     client = MlflowClient(tracking_uri=uri)

@@ -29,9 +29,10 @@ from charsweep.core.store.store import (
     read_losses,
     write_text,
 )
-from charsweep.tracking import pictures, values, view
-from charsweep.tracking.outcome import log_outcome, log_picture
-from charsweep.tracking.place import VIEW_TAG, database
+from charsweep.track import pictures, values
+from charsweep.track import ui_view as view
+from charsweep.track.server import VIEW_TAG, database
+from charsweep.track.sweep_run import log_outcome, log_picture
 
 STATUS = {"finished": "FINISHED", "diverged": "KILLED", "failed": "FAILED"}
 NOTE_LENGTH = 4900  # of a tag, at most 5000
