@@ -35,7 +35,11 @@ from charsweep.adapters import Adapters
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.embedded import FOLDER as EMBEDDED
-from charsweep.measured import (
+from charsweep.models.architectures import FOLDER, Shapes, shapes_of
+from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.models.weights import BaseWeights
+from charsweep.plan.memory.estimate import ways_of
+from charsweep.plan.memory.figures import (
     DECODING,
     PACKED,
     Instant,
@@ -45,10 +49,6 @@ from charsweep.measured import (
     remember,
     training_way,
 )
-from charsweep.memory import ways_of
-from charsweep.models.architectures import FOLDER, Shapes, shapes_of
-from charsweep.models.safetensors_file import tensor_shapes
-from charsweep.models.weights import BaseWeights
 from charsweep.trainees import LowRank
 
 BASES = ("sd15", "sdxl")

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from charsweep import cost, fits
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError, StoreError, TrainingError
 from charsweep.core.store.store import Store, clear_abandoned, unwritable, write_json
@@ -18,10 +17,12 @@ from charsweep.core.system.hardware import find_card
 from charsweep.core.system.locks import locked
 from charsweep.core.system.signals import Stopped, held
 from charsweep.core.system.signals import check as check_stop
-from charsweep.describe import describe, describe_search
 from charsweep.engine.stored import StoredEngine
-from charsweep.measured import Known
-from charsweep.plan import Plan, plan_work
+from charsweep.plan import cost
+from charsweep.plan.describe import describe, describe_search
+from charsweep.plan.memory import advice as fits
+from charsweep.plan.memory.figures import Known
+from charsweep.plan.work import Plan, plan_work
 from charsweep.progress import View, out
 from charsweep.record import in_order, known_record, new_record, now, references
 from charsweep.report import write_report, write_report_together

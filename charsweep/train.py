@@ -33,7 +33,7 @@ from charsweep.core.specs import SnapshotSpec, TrajectorySpec
 from charsweep.core.store.store import LossRow, Store, loss_line, new_folder, write_losses
 from charsweep.core.system.distributed import ALONE, Team
 from charsweep.core.system.versions import numerical_versions
-from charsweep.plan import Piece, Training
+from charsweep.plan.work import Piece, Training
 
 FETCH_SECONDS = 0.5  # how long steps are queued before their losses are fetched
 FETCH_STEPS = 10  # the same for several processes, whose blocks must end at the same step

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from charsweep.plan.work.work import plan_work
 from helpers.small import execute, small, sweep_of
 from safetensors.torch import load_file
 from torch import Tensor
@@ -27,7 +28,6 @@ from charsweep.core.system.images import open_picture
 from charsweep.methods import Execution, Materials
 from charsweep.methods.finetune import Students
 from charsweep.models.load import load_base
-from charsweep.plan import plan_work
 from charsweep.train import train
 
 WHOLE = Execution()

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from charsweep.plan.work.work import plan_work
 from diffusers import DDPMPipeline
 from helpers.small import command, execute, small, sweep_of
 from PIL import Image
 
-from charsweep import cost
 from charsweep.core.seeding import generator
 from charsweep.core.store.store import Store
 from charsweep.evaluate.sample import Asked
 from charsweep.methods.gan import augmented, make_discriminator, make_generator
 from charsweep.models.pipeline import quiet
-from charsweep.plan import plan_work
+from charsweep.plan import cost
 
 TINY = {
     "gan": ["method=gan", "method.channels=8", "resolution=32", "batch_size=3"],

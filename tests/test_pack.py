@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from charsweep.plan.work.work import plan_work
 from helpers.small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from numpy.typing import NDArray
 from peft import LoraConfig
@@ -30,7 +31,6 @@ from charsweep.methods.finetune import Students
 from charsweep.methods.lessons import Batch, Desk
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
-from charsweep.plan import plan_work
 from charsweep.progress import View
 from charsweep.train import train
 

@@ -18,7 +18,7 @@ from charsweep.methods import Materials
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import dtype_of, set_products
-from charsweep.plan import Piece, Training
+from charsweep.plan.work import Piece, Training
 from charsweep.train import train
 
 RESUME_SECONDS = 60.0  # as conf/runtime/auto.yaml

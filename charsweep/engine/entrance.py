@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from charsweep.core.store.store import Store
-from charsweep.plan import Pack, Training, plan_training
+from charsweep.plan.work import Pack, Training, plan_training
 from charsweep.train import Trained
 
 

@@ -28,7 +28,6 @@ from charsweep.core.system.distributed import ALONE, Team, device_of, told
 from charsweep.core.system.hardware import find_card
 from charsweep.core.system.images import open_picture
 from charsweep.core.system.signals import Stopped, held
-from charsweep.cost import Speeds, count
 from charsweep.engine.entrance import Book, Entrance
 from charsweep.engine.environment import (
     environment,
@@ -41,13 +40,14 @@ from charsweep.engine.imagesets import Bases, ImageSets, base_of
 from charsweep.engine.probe import seconds_per_trial
 from charsweep.evaluate.encoders import LOADERS
 from charsweep.evaluate.score import Scorer, reference_features
-from charsweep.fits import needs_checkpointing
-from charsweep.measured import Known
 from charsweep.methods import Execution, Materials
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import set_products
 from charsweep.models.samplers import check_fits, make_scheduler
-from charsweep.plan import Pack, Plan, Scoring, Training
+from charsweep.plan.cost import Speeds, count
+from charsweep.plan.memory.advice import needs_checkpointing
+from charsweep.plan.memory.figures import Known
+from charsweep.plan.work import Pack, Plan, Scoring, Training
 from charsweep.progress import View
 from charsweep.results.cells import CellResult, result_of
 from charsweep.train import Trained, make_optimizer, train

@@ -13,18 +13,19 @@ from statistics import median
 
 import torch
 
-from charsweep import fits, footprint
+from charsweep import footprint
 from charsweep.character.load import open_drawings
 from charsweep.config.pack_width import known_widths, name_of, remember_width, unmeasured
 from charsweep.config.sweep import Sweep
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.engine.environment import find_device
-from charsweep.measured import Known
 from charsweep.methods import Materials
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import dtype_of
+from charsweep.plan.memory import advice as fits
+from charsweep.plan.memory.figures import Known
 from charsweep.train import make_optimizer
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)

@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from charsweep.core.store.store import Store
-from charsweep.plan import Plan
+from charsweep.plan.work import Plan
 from charsweep.results.cells import CellResult, result_of
 
 

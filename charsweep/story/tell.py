@@ -18,7 +18,7 @@ from charsweep.config.sweep import Sweep
 from charsweep.core.errors import CharsweepError, ConfigError, ModelsError
 from charsweep.core.specs import AdapterSpec, ImageSetSpec, ScoreSpec
 from charsweep.core.store.store import Store, image_manifest, new_folder
-from charsweep.plan import Plan, Scoring
+from charsweep.plan.work import Plan, Scoring
 from charsweep.progress import out
 from charsweep.story.choose import IDENTITY, PROMPT, RULE, Choice, check_keep, choose_pictures
 from charsweep.story.page import Scene, Story, write_page

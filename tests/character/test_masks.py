@@ -12,6 +12,7 @@ from charsweep.character.load.framing import framed
 from charsweep.character.load.load import open_drawings
 from charsweep.character.load.masks import NEUTRAL
 from charsweep.config.sweep.sweep import Sweep
+from charsweep.plan.work.work import plan_work
 from helpers.photos import SHAPES, face, make_masks, make_photos, mask, scene
 from helpers.small import execute, sweep_of
 from PIL import Image
@@ -22,7 +23,6 @@ from charsweep.core.store.store import Store
 from charsweep.methods.lessons import Lessons, weights_of
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
-from charsweep.plan import plan_work
 
 SOME = ("1-landscape.jpg", "2-portrait.png", "3-turned.jpg")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from charsweep.character.load.framing import bucket_of
 from charsweep.config.sweep.sweep import load_sweep
+from charsweep.plan.work.work import plan_work
 from charsweep.report.figures.style.training_images import training_sheets, ways_of
 from charsweep.results.cells.read import load_record
 from helpers.photos import BLUE, RED, SHAPES, make_photos
@@ -16,7 +17,6 @@ from PIL import Image
 
 from charsweep.core.store.store import Store
 from charsweep.engine.local import LocalEngine
-from charsweep.plan import plan_work
 from charsweep.progress import View
 from charsweep.run import run
 

@@ -23,7 +23,6 @@ from helpers.small import execute, small
 from helpers.tiny_sd3 import SHAPE, write_sd3
 from PIL import Image
 
-from charsweep import cost
 from charsweep.__main__ import main
 from charsweep.core.plugins import resolve
 from charsweep.core.seeding import generator
@@ -32,6 +31,7 @@ from charsweep.models.families.sd3 import Flow, StableDiffusion3, transformer_sh
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import quiet
 from charsweep.models.weights import BaseWeights, find_base
+from charsweep.plan import cost
 
 ENCODERS = [
     f"models.encoders.{name}.{setting}"

@@ -16,8 +16,8 @@ import pytest
 from charsweep.results.cells.cells import read_results
 from helpers.small import command, sweep_of
 
-from charsweep import cost
 from charsweep.core.store.store import Store
+from charsweep.plan import cost
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

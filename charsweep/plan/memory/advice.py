@@ -13,10 +13,10 @@ from charsweep.config.settings import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec
 from charsweep.core.system.hardware import Card, usable_precision
-from charsweep.measured import VALUE, Known
-from charsweep.memory import Peak, base_bytes, drawing, is_estimable, training
 from charsweep.models.weights import BaseWeights
-from charsweep.plan import Plan
+from charsweep.plan.memory.estimate import Peak, base_bytes, drawing, is_estimable, training
+from charsweep.plan.memory.figures import VALUE, Known
+from charsweep.plan.work import Plan
 
 Bases = Mapping[str, BaseWeights]
 # The share of the memory to stay below where there is a choice: contexts, workspaces and the gaps

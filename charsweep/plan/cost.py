@@ -16,7 +16,7 @@ from charsweep.core.specs import ImageSetSpec, TrajectorySpec
 from charsweep.core.store.store import Store, read_json, write_json
 from charsweep.models.adapter_file import adapter_bytes
 from charsweep.models.weights import BaseWeights
-from charsweep.plan import Plan, is_stored
+from charsweep.plan.work import Plan, is_stored
 
 
 @dataclass(frozen=True)

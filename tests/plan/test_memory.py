@@ -13,21 +13,29 @@ import pytest
 import torch
 from charsweep.character.load.load import open_drawings
 from charsweep.config.sweep.sweep import Sweep
+from charsweep.plan.work.memory import advice as fits
+from charsweep.plan.work.memory import estimate as memory
+from charsweep.plan.work.memory.figures import (
+    Known,
+    drawing_way,
+    fingerprint,
+    shipped,
+    training_way,
+)
+from charsweep.plan.work.work import plan_work
 from helpers import shrunk
 from helpers.small import command, sweep_of
 from helpers.true_shapes import modules_in, shapes
 
-from charsweep import fits, footprint, memory
+from charsweep import footprint
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.hardware import Card
 from charsweep.embedded import FOLDER as EMBEDDED
 from charsweep.engine.local import LocalEngine
-from charsweep.measured import Known, drawing_way, fingerprint, shipped, training_way
 from charsweep.methods import Execution, Materials
 from charsweep.models.architectures import FOLDER, shapes_of
 from charsweep.models.load import load_base
-from charsweep.plan import plan_work
 from charsweep.progress import View
 from charsweep.train import make_optimizer
 

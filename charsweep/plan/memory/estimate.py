@@ -2,7 +2,7 @@
 
 What is held all the time follows from the shapes of the tensors: the base, the copy that restores
 it, adapters, gradients, the optimizer's state. What a pass holds was measured on the architecture
-(`charsweep.measured`); without that there is no estimate. Counted is what tensors take: the CUDA
+(`charsweep.plan.memory.figures`); without that there is no estimate. Counted is what tensors take: the CUDA
 context, kernels' workspaces and what is lost between blocks come on top.
 """
 
@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from charsweep.core.specs import ImageSetSpec, TrajectorySpec
-from charsweep.measured import (
+from charsweep.models.adapter_file import layers_in, padded_rank, parts_of, targets_in
+from charsweep.models.architectures import Shapes
+from charsweep.models.families import Family, decoded_at_once
+from charsweep.models.weights import BaseWeights
+from charsweep.plan.memory.figures import (
     DECODING,
     FULL,
     PACKED,
@@ -24,10 +28,6 @@ from charsweep.measured import (
     drawing_way,
     training_way,
 )
-from charsweep.models.adapter_file import layers_in, padded_rank, parts_of, targets_in
-from charsweep.models.architectures import Shapes
-from charsweep.models.families import Family, decoded_at_once
-from charsweep.models.weights import BaseWeights
 
 UNET = "unet"  # the part that is measured; a base that has another denoiser has no estimate
 TARGETS = {"to_q", "to_k", "to_v", "to_out.0"}  # that adapters were measured on
