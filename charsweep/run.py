@@ -27,10 +27,10 @@ from charsweep.progress import View, out
 from charsweep.record import in_order, known_record, new_record, now, references
 from charsweep.report import write_report, write_report_together
 from charsweep.results.cells import CellResult, json_line, read_results, write_results
-from charsweep.search import check
-from charsweep.study import Study, open_study
+from charsweep.study.adaptive import check
+from charsweep.study.grid import Study, open_study
+from charsweep.study.trials import explained, hold
 from charsweep.track.process import Tracker, fetch, is_delivered, read_runs, rebuild, start
-from charsweep.trials import explained, hold
 
 
 class Engine(Protocol):

@@ -181,7 +181,7 @@ def test_every_place_of_plugins_gives_what_it_is_for() -> None:
     """The list of places is not only narrow: what is named there for good can be reached."""
     good = ["charsweep.methods.gan.Gan", "charsweep.evaluate.metrics.dino.Dino", "torch.optim.SGD",
             "charsweep.schedules.cosine.Cosine", "diffusers.EulerDiscreteScheduler",
-            "optuna.samplers.TPESampler", "optuna.pruners.MedianPruner", "charsweep.search.Halving",
+            "optuna.samplers.TPESampler", "optuna.pruners.MedianPruner", "charsweep.study.adaptive.Halving",
             "charsweep.caption.zero_shot.ZeroShot",
             "charsweep.models.families.stable_diffusion.StableDiffusionXL",
             "bitsandbytes.optim.AdamW8bit", "prodigyopt.Prodigy"]  # fmt: skip

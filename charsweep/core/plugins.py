@@ -27,7 +27,7 @@ PLACES = {
     "charsweep.schedules": "version",
     "charsweep.models.families": "version",
     "charsweep.caption": "pydantic.main.BaseModel",
-    "charsweep.search": "optuna.pruners._base.BasePruner",
+    "charsweep.study": "optuna.pruners._base.BasePruner",
     "torch.optim": "torch.optim.optimizer.Optimizer",
     "bitsandbytes.optim": "torch.optim.optimizer.Optimizer",
     "prodigyopt": "torch.optim.optimizer.Optimizer",

@@ -26,7 +26,7 @@ GUARDS = {
     "charsweep.core.system.locks": ("_try", "_owner"),
     "charsweep.core.system.signals": ("check", "pause"),
     "charsweep.run": ("append_result",),
-    "charsweep.trials": ("Trials.note_unfinished",),
+    "charsweep.study.trials": ("Trials.note_unfinished",),
 }  # fmt: skip
 
 spent, calls, depth = Counter[str](), Counter[str](), [0]

@@ -16,8 +16,8 @@ from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Cell
 from charsweep.results.cells import CellResult
-from charsweep.search import Search
-from charsweep.trials import Trials, spans_of
+from charsweep.study.adaptive import Search
+from charsweep.study.trials import Trials, spans_of
 
 
 class Study(Protocol):

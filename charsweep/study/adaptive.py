@@ -34,7 +34,7 @@ from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.specs import Cell
 from charsweep.results.cells import CellResult
-from charsweep.trials import Trials
+from charsweep.study.trials import Trials
 
 PASSED = "passed"  # user attribute: the rung up to which a trial has been let through
 
