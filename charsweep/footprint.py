@@ -31,7 +31,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from charsweep.adapters import Adapters
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.embedded import FOLDER as EMBEDDED
@@ -49,7 +48,8 @@ from charsweep.plan.memory.figures import (
     remember,
     training_way,
 )
-from charsweep.trainees import LowRank
+from charsweep.train.stacked_lora import Adapters
+from charsweep.train.trainable import LowRank
 
 BASES = ("sd15", "sdxl")
 SIDES = (16, 32)  # of the latent; the bytes are affine in its positions from 8 × 8 on

@@ -22,9 +22,9 @@ from charsweep.core.errors import ConfigError
 OWN = "CHARSWEEP_PLUGINS"
 # Where a name may lie, and which class, or which attribute, it must then have.
 PLACES = {
-    "charsweep.methods": "version",
+    "charsweep.train.methods": "version",
     "charsweep.evaluate.metrics": "version",
-    "charsweep.schedules": "version",
+    "charsweep.train.schedules": "version",
     "charsweep.models.families": "version",
     "charsweep.caption": "pydantic.main.BaseModel",
     "charsweep.study": "optuna.pruners._base.BasePruner",

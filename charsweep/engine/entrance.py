@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from charsweep.core.store.store import Store
 from charsweep.plan.work import Pack, Training, plan_training
-from charsweep.train import Trained
+from charsweep.train.loop import Trained
 
 
 class Book:

@@ -40,7 +40,6 @@ from charsweep.engine.imagesets import Bases, ImageSets, base_of
 from charsweep.engine.probe import seconds_per_trial
 from charsweep.evaluate.encoders import LOADERS
 from charsweep.evaluate.score import Scorer, reference_features
-from charsweep.methods import Execution, Materials
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import set_products
 from charsweep.models.samplers import check_fits, make_scheduler
@@ -50,7 +49,8 @@ from charsweep.plan.memory.figures import Known
 from charsweep.plan.work import Pack, Plan, Scoring, Training
 from charsweep.progress import View
 from charsweep.results.cells import CellResult, result_of
-from charsweep.train import Trained, make_optimizer, train
+from charsweep.train.loop import Trained, make_optimizer, train
+from charsweep.train.methods import Execution, Materials
 
 
 class LocalEngine:

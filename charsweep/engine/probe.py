@@ -20,13 +20,13 @@ from charsweep.config.sweep import Sweep
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.engine.environment import find_device
-from charsweep.methods import Materials
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import dtype_of
 from charsweep.plan.memory import advice as fits
 from charsweep.plan.memory.figures import Known
-from charsweep.train import make_optimizer
+from charsweep.train.loop import make_optimizer
+from charsweep.train.methods import Materials
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 3

@@ -21,6 +21,7 @@ from charsweep.character.load.framing import (
 )
 from charsweep.character.load.load import open_drawings
 from charsweep.config.sweep.sweep import Sweep
+from charsweep.train.loop.batches import Lessons
 from helpers.photos import BLUE, GREEN, RED, make_photos, scene
 from helpers.small import execute, snapshot_bytes, sweep_of
 from PIL import Image, ImageOps
@@ -28,7 +29,6 @@ from PIL import Image, ImageOps
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Framing, TrajectorySpec
 from charsweep.core.store.store import LossRow, Store
-from charsweep.methods.lessons import Lessons
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 

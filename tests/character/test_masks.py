@@ -13,6 +13,7 @@ from charsweep.character.load.load import open_drawings
 from charsweep.character.load.masks import NEUTRAL
 from charsweep.config.sweep.sweep import Sweep
 from charsweep.plan.work.work import plan_work
+from charsweep.train.loop.batches import Lessons, weights_of
 from helpers.photos import SHAPES, face, make_masks, make_photos, mask, scene
 from helpers.small import execute, sweep_of
 from PIL import Image
@@ -20,7 +21,6 @@ from PIL import Image
 from charsweep.core.errors import CharacterError, ConfigError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.store.store import Store
-from charsweep.methods.lessons import Lessons, weights_of
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 

@@ -147,7 +147,7 @@ ODD = ["", " ", "'", '"', "\\", "\n", "\t", "\0", "..", "../..", "/", "/dev/null
        "???", "<script>", "{subject}", "{", "}", "%s", "%(a)s", "-", "--", "null", "None", "true",
        "yes", "on", "0x10", "1_000", "1e-4x", "1e400", "-0.0", "nan", "-inf", "9" * 5000, "1,2",
        "[", "]", "embedded:x", "embedded:..", "random:x", "model.ckpt", "OWNER/NAME", "con",
-       "http://127.0.0.1:9/", "os.system", "torch.optim.Nope", "charsweep.methods.gan.Gan",
+       "http://127.0.0.1:9/", "os.system", "torch.optim.Nope", "charsweep.train.methods.gan.Gan",
        "optuna.samplers.GridSampler", "charsweep.metrics"]  # fmt: skip
 NUMBERS = [0, -1, 1, 2, 3, 7, 8, 1.5, -0.0, 1e-300, 1e300, 2**31, 2**32, 2**63, 2**64, 10**30,
            10**400, float("nan"), float("inf"), -float("inf")]  # fmt: skip

@@ -23,6 +23,8 @@ from charsweep.plan.work.memory.figures import (
     training_way,
 )
 from charsweep.plan.work.work import plan_work
+from charsweep.train.loop.loop import make_optimizer
+from charsweep.train.loop.methods import Execution, Materials
 from helpers import shrunk
 from helpers.small import command, sweep_of
 from helpers.true_shapes import modules_in, shapes
@@ -33,11 +35,9 @@ from charsweep.core.store.store import Store
 from charsweep.core.system.hardware import Card
 from charsweep.embedded import FOLDER as EMBEDDED
 from charsweep.engine.local import LocalEngine
-from charsweep.methods import Execution, Materials
 from charsweep.models.architectures import FOLDER, shapes_of
 from charsweep.models.load import load_base
 from charsweep.progress import View
-from charsweep.train import make_optimizer
 
 GIB = 2**30
 PLAINLY = Execution()

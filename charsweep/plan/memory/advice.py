@@ -29,7 +29,7 @@ EIGHT_BIT = "bitsandbytes.optim.AdamW8bit"  # of conf/optimizer/adamw8bit.yaml
 
 
 class Carried(NamedTuple):
-    """How training is carried out, as `charsweep.methods.Execution` says."""
+    """How training is carried out, as `charsweep.train.methods.Execution` says."""
 
     checkpointing: bool = False
     micro_batch: int | None = None

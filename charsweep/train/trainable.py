@@ -99,7 +99,7 @@ class StackedAdapters:
     def __init__(
         self, low: LowRank, base: Base, taught: Mapping[str, nn.Module], width: int
     ) -> None:
-        from charsweep.adapters import Adapters
+        from charsweep.train.stacked_lora import Adapters
 
         self.base, self.taught = base, taught
         targets = {name: low.of(name) for name in taught}
@@ -109,8 +109,8 @@ class StackedAdapters:
         self.zero_grad, self.aside = self.adapters.zero_grad, self.adapters.aside
 
     def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
-        from charsweep.adapters import gaussian
         from charsweep.core.seeding import generator
+        from charsweep.train.stacked_lora import gaussian
 
         assert low is not None
         self.worn[slot] = low

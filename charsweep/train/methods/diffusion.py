@@ -18,9 +18,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.seeding import generator
-from charsweep.methods.pixels import OneSlot, Pictures, seeded, shown
 from charsweep.models.identify import check_indices
 from charsweep.models.samplers import make_scheduler
+from charsweep.train.methods.from_scratch import OneSlot, Pictures, seeded, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from charsweep.core.specs import ImageSetSpec, TrajectorySpec
     from charsweep.evaluate.sample import Asked, Paint
-    from charsweep.methods import Materials
+    from charsweep.train.methods import Materials
 
 MOST_KEPT = 0.995  # of the mean at each step: half of it is the last 140 steps
 

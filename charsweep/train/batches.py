@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from charsweep.core.specs import Framing, TrajectorySpec
-    from charsweep.methods.finetune import FineTune
     from charsweep.models.families import Noising
     from charsweep.models.pipeline import Base
+    from charsweep.train.methods.finetune import FineTune
 
 
 class View(NamedTuple):

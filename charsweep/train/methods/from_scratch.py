@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from charsweep.core.specs import TrajectorySpec
-    from charsweep.methods import Materials
+    from charsweep.train.methods import Materials
 
 
 class Pictures:
@@ -38,7 +38,7 @@ class Pictures:
 
 
 class OneSlot:
-    """The part of `charsweep.train.Students` that any networks trained alone have."""
+    """The part of `charsweep.train.loop.Students` that any networks trained alone have."""
 
     width = 1
     warm_up_seconds = 0.0

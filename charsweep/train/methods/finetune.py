@@ -16,10 +16,10 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Framing, SnapshotSpec, TrajectorySpec
-from charsweep.methods import Materials
-from charsweep.methods.lessons import Batch, Desk, Lessons
 from charsweep.models.adapter_file import padded_rank
-from charsweep.trainees import LowRank, StackedAdapters, read_adapter, trainees
+from charsweep.train.batches import Batch, Desk, Lessons
+from charsweep.train.methods import Materials
+from charsweep.train.trainable import LowRank, StackedAdapters, read_adapter, trainees
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -246,7 +246,7 @@ class Students:
 
         from charsweep.models.precision import autocast
 
-        # sample i belongs to slot i mod width: see charsweep.adapters
+        # sample i belongs to slot i mod width: see charsweep.train.stacked_lora
         mine = self.execution.team.part(self.batch_size)
         tensors = [
             self.base.send(torch.stack(parts, dim=1)[mine])

@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 import torch
 from charsweep.plan.work.work import plan_work
+from charsweep.train.loop.batches import Batch, Desk
+from charsweep.train.loop.loop import train
+from charsweep.train.loop.methods import Materials
+from charsweep.train.loop.methods.finetune import Students
+from charsweep.train.loop.stacked_lora import Adapters
 from helpers.small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from numpy.typing import NDArray
 from peft import LoraConfig
 from PIL import Image
 from torch import Tensor
 
-from charsweep.adapters import Adapters
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.core.store.store import LossRow, Store
@@ -26,13 +30,9 @@ from charsweep.core.system.images import open_picture
 from charsweep.engine.imagesets import drawn_together
 from charsweep.engine.local import LocalEngine
 from charsweep.evaluate.sample import Asked, Paint
-from charsweep.methods import Materials
-from charsweep.methods.finetune import Students
-from charsweep.methods.lessons import Batch, Desk
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.progress import View
-from charsweep.train import train
 
 RATE = 1e-3
 LINEAR = "[to_q,to_k,to_v,to_out.0]"

@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ConfigError
 from charsweep.core.seeding import generator
-from charsweep.methods.pixels import OneSlot, Pictures, seeded, shown
+from charsweep.train.methods.from_scratch import OneSlot, Pictures, seeded, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from charsweep.core.specs import ImageSetSpec, TrajectorySpec
     from charsweep.evaluate.sample import Asked, Paint
-    from charsweep.methods import Materials
+    from charsweep.train.methods import Materials
 
 WEIGHTS, CONFIG = "generator.safetensors", "config.json"
 LOADING = """\
@@ -40,7 +40,7 @@ import json
 from pathlib import Path
 
 import torch
-from charsweep.methods.gan import make_generator
+from charsweep.train.methods.gan import make_generator
 from PIL import Image
 from safetensors.torch import load_file
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from charsweep.plan.work.work import plan_work
+from charsweep.train.loop.methods.gan import augmented, make_discriminator, make_generator
 from diffusers import DDPMPipeline
 from helpers.small import command, execute, small, sweep_of
 from PIL import Image
@@ -16,7 +17,6 @@ from PIL import Image
 from charsweep.core.seeding import generator
 from charsweep.core.store.store import Store
 from charsweep.evaluate.sample import Asked
-from charsweep.methods.gan import augmented, make_discriminator, make_generator
 from charsweep.models.pipeline import quiet
 from charsweep.plan import cost
 

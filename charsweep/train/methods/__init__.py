@@ -7,7 +7,7 @@ A method is a frozen dataclass whose fields are the settings of its YAML file. I
     iterative   whether it draws in inference steps, by a sampler
     company     what trials must share to train, and to be drawn, in one forward pass (any values
                 that compare), or None: each trains and is drawn alone
-    students    makes the slots that `charsweep.train` trains (its `Students`)
+    students    makes the slots that `charsweep.train.loop` trains (its `Students`)
     fused       for methods with a company: a base that one snapshot has been added to
     wardrobe    for methods with a company: a base whose images each wear their own snapshot
 

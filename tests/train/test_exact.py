@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from charsweep.plan.work.work import Piece, plan_work
+from charsweep.train.loop.loop import train
+from charsweep.train.loop.methods import Materials
 from helpers.small import execute, pictures, snapshot_bytes, sweep_of
 
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store.store import LossRow, Store
 from charsweep.evaluate.sample import Asked, paint_with
-from charsweep.methods import Materials
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
-from charsweep.train import train
 
 TAUGHT = ["dreambooth_lora", "lora", "dreambooth"]  # on a base
 METHODS = [*TAUGHT, "gan", "diffusion"]

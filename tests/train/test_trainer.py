@@ -10,6 +10,8 @@ import pytest
 import torch
 from charsweep.character.load.framing import picture_at
 from charsweep.config.sweep.sweep import Sweep
+from charsweep.train.loop.methods import Materials
+from charsweep.train.loop.methods.finetune import FineTune, Students
 from diffusers import (
     DDPMScheduler,
     EulerDiscreteScheduler,
@@ -23,8 +25,6 @@ from PIL import Image
 from charsweep.core.seeding import generator
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.system.images import open_picture
-from charsweep.methods import Materials
-from charsweep.methods.finetune import FineTune, Students
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import quiet
 
@@ -242,8 +242,8 @@ def test_own_text_encoding_equals_the_pipeline_s(students: Students) -> None:
 
 @pytest.mark.parametrize("step", [1, 5])
 def test_cosine_needs_the_horizon_and_constant_does_not(step: int) -> None:
-    from charsweep.schedules.constant import Constant
-    from charsweep.schedules.cosine import Cosine
+    from charsweep.train.loop.schedules.constant import Constant
+    from charsweep.train.loop.schedules.cosine import Cosine
 
     assert Constant(warmup_steps=0)(step, None) == 1.0
     assert Constant(warmup_steps=9)(4, None) == 0.5
