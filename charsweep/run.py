@@ -17,13 +17,13 @@ from charsweep.core.system.hardware import find_card
 from charsweep.core.system.locks import locked
 from charsweep.core.system.signals import Stopped, held
 from charsweep.core.system.signals import check as check_stop
+from charsweep.engine.progress import View, out
 from charsweep.engine.stored import StoredEngine
 from charsweep.plan import cost
 from charsweep.plan.describe import describe, describe_search
 from charsweep.plan.memory import advice as fits
 from charsweep.plan.memory.figures import Known
 from charsweep.plan.work import Plan, plan_work
-from charsweep.progress import View, out
 from charsweep.record import in_order, known_record, new_record, now, references
 from charsweep.report import write_report, write_report_together
 from charsweep.results.cells import CellResult, json_line, read_results, write_results
@@ -316,7 +316,7 @@ def measure_memory(sweep: Sweep, store: Store) -> None:
     """What a card must hold, where the architecture is not one whose figures are known."""
     card, specs = find_card(sweep.settings.runtime.device), [c.trajectory for c in sweep.examples]
     if card and card.device != "cpu" and fits.unmeasured(specs, sweep.bases, Known(store)):
-        from charsweep.engine import probe
+        from charsweep.engine import measure_pack_width as probe
 
         probe.measure_memory(sweep, store, out)
 
@@ -354,7 +354,7 @@ def say_where(sweep: Sweep, page: Path) -> None:
 
 def measure_widths(sweep: Sweep) -> None:
     """Find out how wide packs should be, where that is left to measurement."""
-    from charsweep.engine import probe
+    from charsweep.engine import measure_pack_width as probe
 
     folder = Store(sweep.root).folder
     try:

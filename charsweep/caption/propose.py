@@ -28,7 +28,7 @@ from charsweep.config.settings import CaptionSettings, Settings, mistakes
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.system.images import open_picture
-from charsweep.progress import View, out
+from charsweep.engine.progress import View, out
 
 HAS_ITS_OWN = "kept: it has a caption"
 NOTHING = "nothing sure: the instance prompt stays"

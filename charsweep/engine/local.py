@@ -28,7 +28,6 @@ from charsweep.core.system.distributed import ALONE, Team, device_of, told
 from charsweep.core.system.hardware import find_card
 from charsweep.core.system.images import open_picture
 from charsweep.core.system.signals import Stopped, held
-from charsweep.engine.entrance import Book, Entrance
 from charsweep.engine.environment import (
     environment,
     find_device,
@@ -36,8 +35,10 @@ from charsweep.engine.environment import (
     is_out_of_memory,
     peak_memory_mb,
 )
-from charsweep.engine.imagesets import Bases, ImageSets, base_of
-from charsweep.engine.probe import seconds_per_trial
+from charsweep.engine.image_sets import Bases, ImageSets, base_of
+from charsweep.engine.measure_pack_width import seconds_per_trial
+from charsweep.engine.progress import View
+from charsweep.engine.queue import Book, Entrance
 from charsweep.evaluate.encoders import LOADERS
 from charsweep.evaluate.score import Scorer, reference_features
 from charsweep.models.pipeline import Base
@@ -47,7 +48,6 @@ from charsweep.plan.cost import Speeds, count
 from charsweep.plan.memory.advice import needs_checkpointing
 from charsweep.plan.memory.figures import Known
 from charsweep.plan.work import Pack, Plan, Scoring, Training
-from charsweep.progress import View
 from charsweep.results.cells import CellResult, result_of
 from charsweep.train.loop import Trained, make_optimizer, train
 from charsweep.train.methods import Execution, Materials

@@ -8,12 +8,12 @@ from typing import Any
 
 from charsweep.config.sweep import Sweep
 from charsweep.core.store.store import Store, image_manifest, new_folder
+from charsweep.engine.progress import out
 from charsweep.export.card import SHEET, write_card
 from charsweep.export.chosen import Chosen, find_chosen
 from charsweep.export.push import Hub, open_hub, push
 from charsweep.export.usage import HERE, python_code
 from charsweep.export.weights import Weights, write_weights
-from charsweep.progress import out
 from charsweep.report.figures.contact_sheets import Sheet, Tile
 from charsweep.report.figures.sheet_png import draw_sheet
 

@@ -21,9 +21,9 @@ from charsweep.core.errors import StoreError
 from charsweep.core.keys import key_of
 from charsweep.core.store.checksums import with_checksums, wrong_with
 from charsweep.core.store.store import Store, read_json, read_losses, write_json
+from charsweep.engine.progress import out
 from charsweep.keeping.contents import MANIFESTS, Item, items_of, key_by_spec
 from charsweep.keeping.uses import Use, left_alone, nothing_running, uses_of
-from charsweep.progress import out
 
 State = Literal["damaged", "missing", "left half-written", "foreign"]
 ORDER: tuple[State, ...] = ("damaged", "missing", "left half-written", "foreign")

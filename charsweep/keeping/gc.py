@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from charsweep.config.settings import Settings
 from charsweep.core.store.store import Store
+from charsweep.engine.progress import out
 from charsweep.keeping.check import drop
 from charsweep.keeping.contents import Item, items_of
 from charsweep.keeping.uses import Use, left_alone, nothing_running, uses_of
-from charsweep.progress import out
 
 UNUSED = "no sweep refers to"
 SPENT = "serves only to go on, and no sweep is unfinished that would"

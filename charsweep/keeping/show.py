@@ -14,11 +14,11 @@ from typing import Any
 from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.store.store import Store, read_json
+from charsweep.engine.progress import out
 from charsweep.keeping.contents import Item, items_of
 from charsweep.keeping.find import find, flat, spec_of
 from charsweep.keeping.gc import megabytes
 from charsweep.keeping.uses import uses_of
-from charsweep.progress import out
 
 WIDTH = 24  # of the names
 LONGEST = 300  # characters of a value

@@ -11,9 +11,9 @@ from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import differences
 from charsweep.core.store.store import Store
+from charsweep.engine.progress import out
 from charsweep.keeping.contents import items_of
 from charsweep.keeping.find import find, spec_of
-from charsweep.progress import out
 
 
 def act(settings: Settings, store: Store) -> None:

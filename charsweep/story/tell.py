@@ -18,8 +18,8 @@ from charsweep.config.sweep import Sweep
 from charsweep.core.errors import CharsweepError, ConfigError, ModelsError
 from charsweep.core.specs import AdapterSpec, ImageSetSpec, ScoreSpec
 from charsweep.core.store.store import Store, image_manifest, new_folder
+from charsweep.engine.progress import out
 from charsweep.plan.work import Plan, Scoring
-from charsweep.progress import out
 from charsweep.story.choose import IDENTITY, PROMPT, RULE, Choice, check_keep, choose_pictures
 from charsweep.story.page import Scene, Story, write_page
 from charsweep.story.pdf import missing_letters, write_pdf
@@ -85,7 +85,7 @@ def draw_missing(
         return
     # Imported here: torch takes seconds, and a story that is drawn needs none.
     from charsweep.engine.local import LocalEngine
-    from charsweep.progress import View
+    from charsweep.engine.progress import View
 
     scoring = Scoring(images, draw=not drawn, scores=missing, noun=None)
     with View() as view:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from charsweep.core.store.store import Store
 from charsweep.engine.local import LocalEngine
-from charsweep.progress import View
+from charsweep.engine.progress import View
 from charsweep.run import run
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[dino,clip_t]"]

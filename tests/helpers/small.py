@@ -50,7 +50,7 @@ def weights_at(path: Path) -> BaseWeights:
 def execute(root: Path, *overrides: str) -> tuple[Sweep, Store, list[Any]]:
     """Run a sweep's plan in this process, without Optuna, MLflow and report."""
     from charsweep.engine.local import LocalEngine
-    from charsweep.progress import View
+    from charsweep.engine.progress import View
 
     sweep, store = sweep_of(root, *overrides), Store(root)
     with View() as view:

@@ -29,15 +29,15 @@ from helpers import shrunk
 from helpers.small import command, sweep_of
 from helpers.true_shapes import modules_in, shapes
 
-from charsweep import footprint
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.hardware import Card
 from charsweep.embedded import FOLDER as EMBEDDED
+from charsweep.engine import measure_memory as footprint
 from charsweep.engine.local import LocalEngine
+from charsweep.engine.progress import View
 from charsweep.models.architectures import FOLDER, shapes_of
 from charsweep.models.load import load_base
-from charsweep.progress import View
 
 GIB = 2**30
 PLAINLY = Execution()

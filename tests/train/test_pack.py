@@ -27,12 +27,12 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.core.store.store import LossRow, Store
 from charsweep.core.system.images import open_picture
-from charsweep.engine.imagesets import drawn_together
+from charsweep.engine.image_sets import drawn_together
 from charsweep.engine.local import LocalEngine
+from charsweep.engine.progress import View
 from charsweep.evaluate.sample import Asked, Paint
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
-from charsweep.progress import View
 
 RATE = 1e-3
 LINEAR = "[to_q,to_k,to_v,to_out.0]"
@@ -231,7 +231,7 @@ def test_images_that_are_no_numbers_are_a_divergence_of_their_own_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One image of the second set of three is not finite; the batches they share go on."""
-    from charsweep.engine import imagesets
+    from charsweep.engine import image_sets as imagesets
 
     plain, calls = imagesets.paint_with, []
 

@@ -13,12 +13,12 @@ from statistics import median
 
 import torch
 
-from charsweep import footprint
 from charsweep.character.load import open_drawings
 from charsweep.config.pack_width import known_widths, name_of, remember_width, unmeasured
 from charsweep.config.sweep import Sweep
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
+from charsweep.engine import measure_memory as footprint
 from charsweep.engine.environment import find_device
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base

@@ -23,13 +23,13 @@ from charsweep.core.specs import (
 )
 from charsweep.core.store.store import Store, image_manifest, new_folder
 from charsweep.core.system.images import open_picture
+from charsweep.engine.progress import View
 from charsweep.evaluate.sample import Paint, Wear, draw, paint_with
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import dtype_of, set_products
 from charsweep.plan.cost import Speeds, calls, fills_batches
 from charsweep.plan.work import shared_pass
-from charsweep.progress import View
 
 
 class Bases:
