@@ -82,7 +82,7 @@ def work(words: Sequence[str]) -> None:
     from charsweep.config.sweep import load_sweep
 
     sweep = load_sweep(words)
-    from charsweep import export, run, story
+    from charsweep.actions import export, run, story
 
     if sweep.settings.action in ALONE:  # as a file of the sweep says
         return act_alone(words)
@@ -106,16 +106,16 @@ def act_alone(words: Sequence[str]) -> None:
 
     settings = load_settings(words)
     if settings.action == "caption":
-        from charsweep.caption import caption_images
+        from charsweep.actions.caption import caption_images
 
         caption_images(words)
         return
     if settings.action == "ui":
-        from charsweep.ui import show
+        from charsweep.actions.ui import show
 
         show(settings)
         return
-    from charsweep.keeping import keep
+    from charsweep.actions.store_tools import keep
 
     try:
         keep(settings)

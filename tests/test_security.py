@@ -24,6 +24,8 @@ from PIL import Image
 
 from charsweep import embedded
 from charsweep.__main__ import main
+from charsweep.actions.story.page import Scene, Story, write_page
+from charsweep.actions.sweep_record import new_record
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.core.plugins import PLACES, refused, resolve
 from charsweep.core.specs import SnapshotSpec, TruthSpec
@@ -31,8 +33,6 @@ from charsweep.core.store.store import Store, inside
 from charsweep.core.system.redact import redacted
 from charsweep.models.safetensors_file import read_pieces, tensor_shapes
 from charsweep.models.weights import find_folder
-from charsweep.record import new_record
-from charsweep.story.page import Scene, Story, write_page
 
 SECRET = "correct-horse-battery-staple"
 
@@ -57,7 +57,7 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 TARGETS = ["os.system", "subprocess.Popen", "builtins.exec", "builtins.eval", "evil_module.Evil",
            "evil_module.version", "importlib.import_module", "torch.hub.load", "torch.load",
            "pickle.loads", "charsweep.train.methods.finetune.resolve", "charsweep.core.plugins.importlib",
-           "charsweep.train.methods.finetune.dataclass", "charsweep.run.run", "runpy.run_path",
+           "charsweep.train.methods.finetune.dataclass", "charsweep.actions.run.run", "runpy.run_path",
            "diffusers.ConfigMixin", "optuna.samplers.os", "torch.optim.lr_scheduler.LambdaLR",
            "torch.optim..os.system", "torch.optim.AdamW.__init__.__globals__", ""]  # fmt: skip
 GROUPS = ("method", "schedule", "optimizer", "sampler", "search.sampler", "search.pruner",
@@ -182,7 +182,7 @@ def test_every_place_of_plugins_gives_what_it_is_for() -> None:
     good = ["charsweep.train.methods.gan.Gan", "charsweep.evaluate.metrics.dino.Dino", "torch.optim.SGD",
             "charsweep.train.schedules.cosine.Cosine", "diffusers.EulerDiscreteScheduler",
             "optuna.samplers.TPESampler", "optuna.pruners.MedianPruner", "charsweep.study.adaptive.Halving",
-            "charsweep.caption.zero_shot.ZeroShot",
+            "charsweep.actions.caption.zero_shot.ZeroShot",
             "charsweep.models.families.stable_diffusion.StableDiffusionXL",
             "bitsandbytes.optim.AdamW8bit", "prodigyopt.Prodigy"]  # fmt: skip
     assert {next(p for p in PLACES if one.startswith(f"{p}.")) for one in good} == set(PLACES)
@@ -255,7 +255,7 @@ def test_scripts_in_captions_and_names_are_text_in_the_report(tmp_path: Path) ->
 
 
 def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
-    from charsweep.story.choose import Candidate, Choice
+    from charsweep.actions.story.choose_pictures import Candidate, Choice
 
     picture = tmp_path / QUOTED
     Image.new("RGB", (16, 16)).save(picture)
@@ -538,7 +538,7 @@ def test_a_bad_word_is_not_repeated_with_its_password(
 def test_the_ui_is_on_loopback_with_host_checks_whatever_the_environment_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from charsweep import ui
+    from charsweep.actions import ui
 
     started: dict[str, Any] = {}
 
@@ -550,7 +550,7 @@ def test_the_ui_is_on_loopback_with_host_checks_whatever_the_environment_says(
         raise Started
 
     monkeypatch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
-    monkeypatch.setattr("charsweep.ui.subprocess.Popen", popen)
+    monkeypatch.setattr("charsweep.actions.ui.subprocess.Popen", popen)
     with pytest.raises(Started), ui.served(URI, "http://127.0.0.1:5999", tmp_path):
         pass
     assert "127.0.0.1" in started["command"]

@@ -26,7 +26,7 @@ PLACES = {
     "charsweep.evaluate.metrics": "version",
     "charsweep.train.schedules": "version",
     "charsweep.models.families": "version",
-    "charsweep.caption": "pydantic.main.BaseModel",
+    "charsweep.actions.caption": "pydantic.main.BaseModel",
     "charsweep.study": "optuna.pruners._base.BasePruner",
     "torch.optim": "torch.optim.optimizer.Optimizer",
     "bitsandbytes.optim": "torch.optim.optimizer.Optimizer",

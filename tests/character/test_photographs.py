@@ -15,10 +15,10 @@ from helpers.photos import BLUE, RED, SHAPES, make_photos
 from helpers.small import loaded_after, small
 from PIL import Image
 
+from charsweep.actions.run import run
 from charsweep.core.store.store import Store
 from charsweep.engine.local import LocalEngine
 from charsweep.engine.progress import View
-from charsweep.run import run
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[dino,clip_t]"]
 

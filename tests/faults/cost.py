@@ -25,7 +25,7 @@ GUARDS = {
     "charsweep.core.system.sqlite": ("wait_until_free", "check_whole"),
     "charsweep.core.system.locks": ("_try", "_owner"),
     "charsweep.core.system.signals": ("check", "pause"),
-    "charsweep.run": ("append_result",),
+    "charsweep.actions.run": ("append_result",),
     "charsweep.study.trials": ("Trials.note_unfinished",),
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def watch() -> None:
     """Put a clock around each guard, wherever it has been imported to."""
-    for module in ("charsweep.run", "charsweep.engine.local"):
+    for module in ("charsweep.actions.run", "charsweep.engine.local"):
         importlib.import_module(module)
     ours = [module for name, module in sys.modules.items() if name.startswith("charsweep")]
     for place, names in GUARDS.items():
