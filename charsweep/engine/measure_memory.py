@@ -9,8 +9,8 @@ workspaces within kernels and what the allocator loses between blocks.
 
 At each instant, the bytes are affine in the samples, and a sample's in the positions of its latent
 and in the rank of its adapter; so few runs at small sizes give every size. Of the instants those
-are kept that can be the highest. `python -m charsweep.engine.measure_memory` measures what is shipped, and
-writes charsweep/architectures/memory.json.
+are kept that can be the highest. `python -m charsweep.engine.measure_memory` measures
+what is shipped, and writes models/architectures/memory.json.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What is held all the time follows from the shapes of the tensors: the base, the copy that restores
 it, adapters, gradients, the optimizer's state. What a pass holds was measured on the architecture
-(`charsweep.plan.memory.figures`); without that there is no estimate. Counted is what tensors take: the CUDA
+(`figures`); without that there is no estimate. Counted is what tensors take: the CUDA
 context, kernels' workspaces and what is lost between blocks come on top.
 """
 

@@ -1,6 +1,6 @@
 """A network's shapes and a way to use it in, the instants at which it holds most memory out.
 
-`charsweep.engine.measure_memory` measures them: those of the published and the embedded bases are in
+`engine.measure_memory` measures them: those of the published and the embedded bases are in
 architectures/memory.json; those of another base a run on an accelerator measures once, and the
 store remembers them. A network is known by the shapes of its tensors, so every fine-tune of
 SD 1.5 or SDXL is. No torch: planning asks this.

@@ -14,7 +14,7 @@ A method is a frozen dataclass whose fields are the settings of its YAML file. I
 One with a field `base` teaches that base, and its snapshots are drawn through it; it looks at the
 training images as `TrajectorySpec.framing` says. It has also
 
-    check       raises ConfigError for a kind of base (see `charsweep.models.families`) that it cannot teach
+    check       raises ConfigError for a family of bases (`models.families`) that it cannot teach
 
 One without starts from nothing, looks at their middle squares, and has also
 
