@@ -13,12 +13,12 @@ from helpers.small import execute, sweep_of
 from charsweep.core.errors import ModelsError
 from charsweep.core.system.images import open_picture
 from charsweep.evaluate.encoders import load_clip, load_dino
+from charsweep.evaluate.metrics import Exam, Features, ImageFeatures
 from charsweep.evaluate.metrics.clip_i import ClipI
 from charsweep.evaluate.metrics.clip_t import ClipT
 from charsweep.evaluate.metrics.copy import Copy
 from charsweep.evaluate.metrics.dino import Dino
 from charsweep.evaluate.metrics.diversity import Diversity
-from charsweep.evaluate.metrics.features import Exam, Features, ImageFeatures
 from charsweep.evaluate.metrics.quality_ratio import QualityRatio
 from charsweep.models.pipeline import quiet
 

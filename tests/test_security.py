@@ -29,7 +29,8 @@ from charsweep.actions.sweep_record import new_record
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.core.plugins import PLACES, refused, resolve
 from charsweep.core.specs import SnapshotSpec, TruthSpec
-from charsweep.core.store.store import Store, inside
+from charsweep.core.store.files import inside
+from charsweep.core.store.store import Store
 from charsweep.core.system.redact import redacted
 from charsweep.models.safetensors_file import read_pieces, tensor_shapes
 from charsweep.models.weights import find_folder
@@ -182,9 +183,9 @@ def test_every_place_of_plugins_gives_what_it_is_for() -> None:
     """The list of places is not only narrow: what is named there for good can be reached."""
     good = ["charsweep.train.methods.gan.Gan", "charsweep.evaluate.metrics.dino.Dino",
             "torch.optim.SGD",
-            "charsweep.train.schedules.cosine.Cosine", "diffusers.EulerDiscreteScheduler",
+            "charsweep.train.schedules.Cosine", "diffusers.EulerDiscreteScheduler",
             "optuna.samplers.TPESampler", "optuna.pruners.MedianPruner",
-            "charsweep.study.adaptive.Halving",
+            "charsweep.study.halving.Halving",
             "charsweep.actions.caption.zero_shot.ZeroShot",
             "charsweep.models.families.stable_diffusion.StableDiffusionXL",
             "bitsandbytes.optim.AdamW8bit", "prodigyopt.Prodigy"]  # fmt: skip

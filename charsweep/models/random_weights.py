@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep.core.store.store import new_folder, unwritable
+from charsweep.core.store.files import new_folder, unwritable
 from charsweep.models import architectures
 from charsweep.models.clip_tokenizer import TOKENIZERS, clip_tokenizer
 from charsweep.models.safetensors_file import Entry, header_of, in_order

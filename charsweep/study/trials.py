@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical, differences
-from charsweep.core.store.store import clear_abandoned, unwritable
+from charsweep.core.store.files import clear_abandoned, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.core.system.sqlite import check_whole, unusable, wait_until_free
 from charsweep.results.cells import CellResult

@@ -21,14 +21,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from charsweep.core.errors import TrackingError
-from charsweep.core.store.store import (
-    LossRow,
-    inside,
-    is_abandoned,
-    read_json,
-    read_losses,
-    write_text,
-)
+from charsweep.core.store.files import inside, is_abandoned, read_json, write_text
+from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.track import pictures, values
 from charsweep.track import ui_view as view
 from charsweep.track.server import VIEW_TAG, database

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from charsweep.core.errors import CharsweepError, TrackingError
-from charsweep.core.store.store import read_json, unwritable
+from charsweep.core.store.files import read_json, unwritable
 from charsweep.core.system.redact import redacted
 from charsweep.track.server import AGAIN, UnreachableError, hush, public, reach, tracking_uri
 

@@ -30,7 +30,8 @@ from charsweep.actions.export.usage import python_code
 from charsweep.actions.export.write import export
 from charsweep.actions.story.choose_pictures import cells_in_order
 from charsweep.core.errors import ConfigError, ModelsError, StoreError
-from charsweep.core.store.store import Store, read_json
+from charsweep.core.store.files import read_json
+from charsweep.core.store.store import Store
 from charsweep.models.pipeline import quiet
 from charsweep.models.weights import Weights as Source
 

@@ -24,11 +24,10 @@ from charsweep.actions.story.choose_pictures import (
     named_cell,
     standings,
 )
-from charsweep.actions.story.source import revived
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import canonical
-from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec
-from charsweep.core.store.store import read_json
+from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, revived
+from charsweep.core.store.files import read_json
 from charsweep.models.pipeline import ADAPTER_FILE
 
 SCENES = [

@@ -28,7 +28,8 @@ from PIL import Image, ImageOps
 
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Framing, TrajectorySpec
-from charsweep.core.store.store import LossRow, Store
+from charsweep.core.store.losses import LossRow
+from charsweep.core.store.store import Store
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 

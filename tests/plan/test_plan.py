@@ -16,7 +16,8 @@ from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import differences, key_of, short_number
 from charsweep.core.plugins import CONF
 from charsweep.core.specs import SnapshotSpec
-from charsweep.core.store.store import Store, write_json
+from charsweep.core.store.files import write_json
+from charsweep.core.store.store import Store
 from charsweep.embedded import FOLDER
 from charsweep.plan import cost
 

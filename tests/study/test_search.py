@@ -18,7 +18,7 @@ from charsweep.study.grid.adaptive import Halving
 from helpers.small import command, small, sweep_of
 from optuna.trial import TrialState
 
-from charsweep.core.store.store import read_losses
+from charsweep.core.store.losses import read_losses
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[dino,clip_t]"]
 TPE = [

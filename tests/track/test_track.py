@@ -32,7 +32,7 @@ from helpers.tracked_sweep import (
 from PIL import Image
 
 from charsweep.core.errors import TrackingError
-from charsweep.core.store.store import LossRow, read_losses
+from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.track import process as track
 
 # -- hand-made sweeps ------------------------------------------------------------------------------

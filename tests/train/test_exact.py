@@ -12,7 +12,8 @@ from charsweep.train.loop.methods import Materials
 from helpers.small import execute, pictures, snapshot_bytes, sweep_of
 
 from charsweep.core.specs import SnapshotSpec
-from charsweep.core.store.store import LossRow, Store
+from charsweep.core.store.losses import LossRow
+from charsweep.core.store.store import Store
 from charsweep.evaluate.sample import Asked, paint_with
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
-from charsweep.core.store.store import LossRow, Store
+from charsweep.core.store.losses import LossRow
+from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
 from charsweep.engine.image_sets import drawn_together
 from charsweep.engine.local import LocalEngine

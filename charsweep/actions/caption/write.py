@@ -9,7 +9,7 @@ from pathlib import Path
 
 from charsweep import embedded
 from charsweep.core.errors import CharacterError
-from charsweep.core.store.store import write_out
+from charsweep.core.store.files import write_out
 
 
 def caption_file(image: Path) -> Path:

@@ -22,7 +22,9 @@ from charsweep.config.settings import Settings
 from charsweep.core.errors import StoreError
 from charsweep.core.keys import key_of
 from charsweep.core.store.checksums import with_checksums, wrong_with
-from charsweep.core.store.store import Store, read_json, read_losses, write_json
+from charsweep.core.store.files import read_json, write_json
+from charsweep.core.store.losses import read_losses
+from charsweep.core.store.store import Store
 from charsweep.core.system.console import out
 
 State = Literal["damaged", "missing", "left half-written", "foreign"]

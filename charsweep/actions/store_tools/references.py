@@ -14,7 +14,8 @@ from typing import Any
 from charsweep.actions.store_tools.inventory import KEYED, Item
 from charsweep.core.errors import StoreError
 from charsweep.core.specs import image_set_key
-from charsweep.core.store.store import Store, read_json, unwritable
+from charsweep.core.store.files import read_json, unwritable
+from charsweep.core.store.store import Store
 from charsweep.results.cells import read_results
 
 
