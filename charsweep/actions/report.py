@@ -18,9 +18,9 @@ from charsweep.track.process import fetch, rebuild
 def rebuild_report(sweep: Sweep) -> Path:
     """A report once more, on one sweep or on several together, from the store or from MLflow."""
     settings = sweep.settings
-    if settings.together:
+    if settings.report.together:
         return report_together(sweep)
-    if settings.source == "mlflow":
+    if settings.report.source == "mlflow":
         return report_fetched(sweep)
     if not (sweep.folder / "sweep.json").exists():
         raise StoreError(
@@ -40,10 +40,12 @@ def rebuild_report(sweep: Sweep) -> Path:
 
 def report_together(sweep: Sweep) -> Path:
     """One report on several sweeps, in the folder of this one's name."""
-    folders = [sweep.folder.parent / name for name in sweep.settings.together]
+    folders = [sweep.folder.parent / name for name in sweep.settings.report.together]
     for folder in folders:
         if not (folder / "sweep.json").exists():
-            raise StoreError(f"together: there is no sweep {folder.name} in {folder}; run it first")
+            raise StoreError(
+                f"report.together: there is no sweep {folder.name} in {folder}; run it first"
+            )
     if (sweep.folder / "sweep.json").exists():
         raise ConfigError(
             f"name={sweep.name} is a sweep of its own, whose report would be lost; give the common "

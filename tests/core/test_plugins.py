@@ -29,7 +29,7 @@ METHOD = '''
 from dataclasses import dataclass
 from typing import ClassVar
 
-from charsweep.train.loop.methods.finetune import FineTune
+from charsweep.train.methods.finetune import FineTune
 
 
 @dataclass(frozen=True)

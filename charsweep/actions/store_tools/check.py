@@ -1,7 +1,7 @@
 """The store in; what of it is damaged, missing or foreign out, and what would be done again for it.
 
     python -m charsweep action=check
-    python -m charsweep action=check repair=true
+    python -m charsweep action=check store.repair=true
 
 Every file is read and its digest compared with the manifest that was written with it, every
 manifest's key with its place. Repair removes what is damaged, so that the sweep's own command makes
@@ -50,7 +50,7 @@ def act(settings: Settings, store: Store) -> None:
     found = list(findings(store, items, uses))
     report(store, items, found)
     broken = [one for one in found if one.state == "damaged"]
-    if settings.repair:
+    if settings.store.repair:
         with nothing_running(store, "repaired"):
             for one in found:
                 with left_alone(one.item) as free:
@@ -65,7 +65,7 @@ def act(settings: Settings, store: Store) -> None:
     if broken or gone:
         raise StoreError(
             f"{len(broken)} damaged and {len(gone)} missing in {store.folder}; "
-            + ("add repair=true to remove what is damaged, and " if broken else "")
+            + ("add store.repair=true to remove what is damaged, and " if broken else "")
             + "run the sweep's command again: what it lacks is made then"
         )
 

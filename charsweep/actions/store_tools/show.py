@@ -27,10 +27,10 @@ OF_RUN = ("started", "ended", "steps", "device", "charsweep", "torch", "diffuser
 
 
 def act(settings: Settings, store: Store) -> None:
-    if len(settings.keys) != 1:
+    if len(settings.store.keys) != 1:
         raise ConfigError("action=show takes one key, or the beginning of one: action=show 3f9ac1")
     items = list(items_of(store))
-    item = find(settings.keys[0], items, store)
+    item = find(settings.store.keys[0], items, store)
     head = "cell, image set" if item.kind == "image set" else item.kind
     out(f"{head} {item.key}")
     line("in", item.path.relative_to(store.folder).as_posix())

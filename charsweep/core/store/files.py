@@ -127,14 +127,48 @@ def write_out(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file whole: a reader sees the old text or the new one."""
+@contextlib.contextmanager
+def temporary_name(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write under; whatever is left there goes when the block ends."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write_out(temporary, text)
-        temporary.rename(path)
-    except OSError as error:
+        yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write under, which becomes `path` when the block ends well: all of it, or none."""
+    with temporary_name(path) as temporary:
+        yield temporary
+        temporary.rename(path)
+
+
+def claim(temporary: Path, path: Path) -> bool:
+    """Let a written file have its name, unless another has taken it meanwhile; whether it has.
+
+    A hard link fails where the name exists, and where a file system has none, so does creating it.
+    """
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except OSError:
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        temporary.replace(path)
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole: a reader sees the old text or the new one."""
+    try:
+        with replacing(path) as temporary:
+            write_out(temporary, text)
+    except OSError as error:
         raise unwritable(path, error) from error
 
 

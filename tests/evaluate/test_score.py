@@ -148,7 +148,7 @@ def test_broken_encoder_weights_are_one_error(load: object, tmp_path: Path) -> N
 
 def test_gains_are_against_the_same_exam(tmp_path: Path) -> None:
     sweep, store, (result,) = execute(tmp_path, "train_steps=1", "lr=1e-7")
-    from charsweep.results.cells.cells import scores_of
+    from charsweep.results.cells import scores_of
 
     base = scores_of(sweep.cells[0], sweep.cells[0].reference, store)
     for name, gain in result.gains.items():
