@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from charsweep import cost, fits
+from charsweep import cost, plan_memory
 from charsweep.config import Sweep
 from charsweep.describe import describe, describe_search
 from charsweep.energy import Energy, Meter, energy_of
@@ -16,7 +16,6 @@ from charsweep.engine.stored import StoredEngine
 from charsweep.errors import ConfigError, StoreError, TrainingError
 from charsweep.hardware import find_card
 from charsweep.locks import locked
-from charsweep.measured import Known
 from charsweep.plan import Plan, plan_work
 from charsweep.progress import View, out
 from charsweep.record import in_order, known_record, new_record, now, references
@@ -48,7 +47,6 @@ def run(sweep: Sweep) -> Path:
     """
     check(sweep)
     store = Store(sweep.root)
-    measure_memory(sweep, store)
     refuse_too_much(sweep, store)
     team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
@@ -303,30 +301,26 @@ def wait_for_tracking(tracker: Tracker, view: View, study: Study, sweep: Sweep) 
 
 def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
     """The plan in numbers, its memory too."""
-    card = find_card(sweep.settings.runtime.device)
-    found = fits.expected(plan, sweep.bases, sweep.settings.runtime, card, Known(store))
+    works, place = memory_works(sweep, store, plan)
     return {
         **cost.summary(plan, store, dict(sweep.bases)),
-        "memory": fits.summary(found, card),
+        "memory": plan_memory.summary(plan_memory.needs_of(works, place), place.card),
     }
-
-
-def measure_memory(sweep: Sweep, store: Store) -> None:
-    """What a card must hold, where the architecture is not one whose figures are known."""
-    card, specs = find_card(sweep.settings.runtime.device), [c.trajectory for c in sweep.examples]
-    if card and card.device != "cpu" and fits.unmeasured(specs, sweep.bases, Known(store)):
-        from charsweep.engine import probe
-
-        probe.measure_memory(sweep, store, out)
 
 
 def refuse_too_much(sweep: Sweep, store: Store) -> None:
     """ConfigError if what is missing cannot fit this machine's memory."""
-    card, known = find_card(sweep.settings.runtime.device), Known(store)
     plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
-    found = fits.expected(plan, sweep.bases, sweep.settings.runtime, card, known)
-    if found and card and fits.is_too_much(found, card):
-        raise fits.refusal(found, sweep.bases, card, known)
+    plan_memory.refuse(*memory_works(sweep, store, plan), sweep.axes)
+
+
+def memory_works(
+    sweep: Sweep, store: Store, plan: Plan
+) -> tuple[list[plan_memory.Work], plan_memory.Place]:
+    """What of a plan takes memory, and where."""
+    runtime = sweep.settings.runtime
+    place = plan_memory.Place(sweep.bases, cost.Speeds(store), find_card(runtime.device))
+    return plan_memory.works_of(plan, place, runtime), place
 
 
 # -- words -----------------------------------------------------------------------------------------

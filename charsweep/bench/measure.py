@@ -24,7 +24,8 @@ from charsweep.bench.reference import Reference
 from charsweep.bench.results import Amount, Measured, Result, drawing_ratio, training_ratio
 from charsweep.bench.scripts import SCRIPTS
 from charsweep.bench.task import Task
-from charsweep.engine.environment import free_memory, is_out_of_memory, peak_memory_mb
+from charsweep.engine.environment import free_memory, is_out_of_memory
+from charsweep.engine.measure_memory import peak_memory_mb
 
 PLAIN, CACHED = "plain loop", "plain loop, cached"
 DRAWINGS = 3  # rounds of drawing

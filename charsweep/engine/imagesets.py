@@ -10,12 +10,14 @@ import torch
 
 from charsweep.config import Sweep
 from charsweep.cost import Speeds, calls, fills_batches
+from charsweep.engine.measure_memory import Peak
 from charsweep.errors import ModelsError
 from charsweep.framing import picture_at
 from charsweep.keys import canonical_json
 from charsweep.loading import load_base
 from charsweep.pictures import open_picture
 from charsweep.plan import shared_pass
+from charsweep.plan_memory import Work, name_of
 from charsweep.precision import dtype_of, set_products
 from charsweep.progress import View
 from charsweep.resident import Base
@@ -70,7 +72,10 @@ class ImageSets:
                 continue
             many = f" and {len(group) - 1} others" if len(group) > 1 else ""
             set_products(group[0].precision)
+            base, device = base_of(source), self.bases.device
             with self._painter(group[0]) as (paint, wear):
+                own = self.bases(base, group[0].precision).modules if base else {}
+                peak = Peak(device, own.values())
                 self.view.doing(
                     f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
                 )
@@ -81,6 +86,8 @@ class ImageSets:
                         self.speeds.remember_call(one.spec, one.seconds / calls(one.spec))
                         if one.is_broken:
                             self._mark_broken(one.spec.snapshot)
+                if found := peak.bytes():
+                    self.speeds.remember_peak(name_of(Work(group[0]), device.type), found)
         return spent
 
     def _mark_broken(self, snapshot: SnapshotSpec) -> None:

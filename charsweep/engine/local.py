@@ -23,18 +23,18 @@ from charsweep.engine.environment import (
     find_device,
     free_memory,
     is_out_of_memory,
-    peak_memory_mb,
 )
 from charsweep.engine.imagesets import Bases, ImageSets, base_of
+from charsweep.engine.measure_memory import Peak, peak_memory_mb
 from charsweep.engine.probe import seconds_per_trial
 from charsweep.errors import TrainingError
-from charsweep.fits import needs_checkpointing
 from charsweep.hardware import find_card
 from charsweep.masks import Drawing
-from charsweep.measured import Known
 from charsweep.methods import Execution, Materials
 from charsweep.pictures import open_picture
 from charsweep.plan import Pack, Plan, Scoring, Training
+from charsweep.plan_memory import Place, Work, needs_checkpointing
+from charsweep.plan_memory import name_of as memory_name
 from charsweep.precision import set_products
 from charsweep.progress import View
 from charsweep.resident import Base
@@ -68,9 +68,9 @@ class LocalEngine:
             compile=runtime.compile,
             team=team,
         )
-        self.card = find_card(runtime.device)
         self.environment = environment(self.device)
         self.speeds = Speeds(store)
+        self.place = Place(sweep.bases, self.speeds, find_card(runtime.device))
         self.bases = Bases(sweep, self.device, view)
         self.image_sets = ImageSets(sweep, store, view, self.bases, self.speeds)
         self._drawings: dict[bool, list[Drawing]] = {}
@@ -149,6 +149,8 @@ class LocalEngine:
         self.view.doing(f"training {spec.slug}{many}")
         alone = self._seconds_alone(spec)
         team = self.team if spec.base else ALONE
+        base = self._taught_base(spec)
+        peak: Peak | None = Peak(self.device, base.modules.values() if base else ())
         team.hear(pack)
         try:
             with (
@@ -160,7 +162,11 @@ class LocalEngine:
                 while done := self._block(blocks, books, alone):
                     for book in books.values():
                         book.warm_up = students.warm_up_seconds
-                    yield [one.training for one in done if one.is_last], students
+                    left = [one.training for one in done if one.is_last]
+                    if peak and team.size == 1:
+                        self._remember_peak(spec, peak)
+                    yield left, students
+                    peak = None if left else peak  # what draws them then stays on a card
         except TrainingError as error:
             entrance.error = str(error).splitlines()[0]
         except RuntimeError as error:
@@ -199,8 +205,12 @@ class LocalEngine:
             or not spec.base
         ):
             return now.checkpointing
-        base, known = self.sweep.bases[spec.base.name], Known(self.store)
-        return needs_checkpointing(spec, base, known, self.card, now.micro_batch)
+        return needs_checkpointing(spec, now, self.place)
+
+    def _remember_peak(self, spec: TrajectorySpec, peak: Peak) -> None:
+        how = replace(self.execution, checkpointing=self._checkpoints(spec))
+        if found := peak.bytes():
+            self.speeds.remember_peak(memory_name(Work(spec, how), self.device.type), found)
 
     def _training(
         self, students: Any, trainings: Iterator[Training | None], team: Team

@@ -13,12 +13,10 @@ from statistics import median
 
 import torch
 
-from charsweep import fits, footprint
 from charsweep.character import open_drawings
 from charsweep.config import Sweep
 from charsweep.engine.environment import find_device
 from charsweep.loading import load_base
-from charsweep.measured import Known
 from charsweep.methods import Materials
 from charsweep.precision import dtype_of
 from charsweep.resident import Base
@@ -55,17 +53,6 @@ def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
         say(f"  {chosen} at once (ms of a step for each trial, by width: {shares})")
         entry = {"width": chosen, "device": str(device), "seconds_per_trial_step": seconds}
         remember_width(spec, entry, store)
-
-
-def measure_memory(sweep: Sweep, store: Store, say: Callable[[str], None]) -> None:
-    """Measure the memory that an architecture takes, where it is not one of the published."""
-    specs = [cell.trajectory for cell in sweep.examples]
-    for spec in fits.unmeasured(specs, sweep.bases, Known(store)):
-        say(f"measuring the memory that {spec.slug} takes; this is done once")
-        try:
-            footprint.measure(spec, sweep.bases[spec.base_name], store)
-        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            say(f"  it cannot be measured, so nothing is refused for it: {error}")
 
 
 def seconds_per_trial(

@@ -14,6 +14,7 @@ A method is a frozen dataclass whose fields are the settings of its YAML file. I
 One with a field `base` teaches that base, and its snapshots are drawn through it; it looks at the
 training images as `TrajectorySpec.framing` says. It has also
 
+    base_precision  in which the base lies in memory while it is taught
     check       raises ConfigError for a kind of base (see `charsweep.bases`) that it cannot teach
 
 One without starts from nothing, looks at their middle squares, and has also
@@ -21,6 +22,10 @@ One without starts from nothing, looks at their middle squares, and has also
     painter     for a snapshot's folder, draws its images (a `charsweep.sample.Paint`)
     snapshot_bytes  about what a snapshot takes on disk
     loading     optional: Python that makes `image` of a snapshot in the current folder
+
+Either may say what planning knows of its memory; without, it is known when it has been measured:
+
+    held        for a resolution and the base's weights (or None), what a trial holds (`Held`)
 
 A method imports torch only inside its functions, because planning reads it too. `FineTune` is one
 with a base, `Gan` and `Diffusion` are without.
@@ -41,6 +46,17 @@ if TYPE_CHECKING:
     from charsweep.character import Character
     from charsweep.resident import Base
     from charsweep.specs import TrajectorySpec
+
+
+@dataclass(frozen=True)
+class Held:
+    """How many numbers one trial of a method holds in float32 while it trains."""
+
+    trained: int  # each has a gradient, and a state in the optimizer
+    of_base: bool = False  # whether these are the base's own weights, or lie beside them
+    mean: int = 0  # of a running mean of the weights
+    aside: int = 0  # of a copy of weights to put back, in the machine's memory
+    parts: tuple[str, ...] = ()  # of the base, beside its denoiser, that each pass goes through
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.draws import generator
 from charsweep.kinds import check_indices
+from charsweep.methods import Held
 from charsweep.methods.pixels import OneSlot, Pictures, seeded, shown
 from charsweep.samplers import make_scheduler
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from charsweep.methods import Materials
     from charsweep.sample import Asked, Paint
     from charsweep.specs import ImageSetSpec, TrajectorySpec
+    from charsweep.weights import BaseWeights
 
 MOST_KEPT = 0.995  # of the mean at each step: half of it is the last 140 steps
 
@@ -87,6 +89,11 @@ class Diffusion:
             return denoise(pipeline.unet, scheduler, spec, asked)
 
         return paint
+
+    def held(self, resolution: int, base: BaseWeights | None) -> Held:
+        """The weights, and their running mean."""
+        numbers = self.snapshot_bytes(resolution) // 4
+        return Held(numbers, mean=numbers)
 
     def snapshot_bytes(self, resolution: int) -> int:
         """Of float32 weights, counted block by block as diffusers builds them; biases left out."""

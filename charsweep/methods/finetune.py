@@ -7,6 +7,7 @@ prompts (Ruiz et al. 2022, arXiv 2208.12242; Hu et al. 2021, arXiv 2106.09685).
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from charsweep.adapterfile import padded_rank
+from charsweep.adapterfile import layers_in, padded_rank, parts_of
 from charsweep.errors import ConfigError
-from charsweep.methods import Materials
+from charsweep.methods import Held, Materials
 from charsweep.methods.lessons import Batch, Desk, Lessons
 from charsweep.specs import Framing, SnapshotSpec, TrajectorySpec
 from charsweep.trainees import LowRank, StackedAdapters, read_adapter, trainees
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from charsweep.bases import Conditioning, Family
     from charsweep.resident import Base
+    from charsweep.weights import BaseWeights
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
@@ -79,6 +81,22 @@ class FineTune:
         if not (self.adapter and self.rank and self.alpha and self.target_modules):
             return None
         return LowRank(self.adapter, self.rank, self.alpha, self.target_modules)
+
+    def held(self, resolution: int, base: BaseWeights | None) -> Held:
+        """What a trial trains; the numbers that pad the rank of plain adapters count too."""
+        assert base is not None
+        parts, low = base.family.taught(self.text_encoder), self.low_rank
+        if low is None:
+            there = base.family.taught(True)
+            return Held(base.numbers(parts), True, aside=base.numbers(there), parts=parts)
+        rank = padded_rank(low.rank) if low.kind == "lora" else low.rank
+        layers = (
+            weight
+            for name in parts
+            for _, weight in layers_in(base.shapes.get(name, {}), low.of(name))
+        )
+        added = (part for weight in layers for part in parts_of(low.kind, rank, weight).values())
+        return Held(sum(map(math.prod, added)), parts=parts)
 
     def taught(self, base: Base) -> dict[str, nn.Module]:
         """The parts of the pipeline that change, by name."""

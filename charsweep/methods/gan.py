@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.draws import generator
 from charsweep.errors import ConfigError
+from charsweep.methods import Held
 from charsweep.methods.pixels import OneSlot, Pictures, seeded, shown
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from charsweep.methods import Materials
     from charsweep.sample import Asked, Paint
     from charsweep.specs import ImageSetSpec, TrajectorySpec
+    from charsweep.weights import BaseWeights
 
 WEIGHTS, CONFIG = "generator.safetensors", "config.json"
 LOADING = """\
@@ -95,6 +97,12 @@ class Gan:
         wide, coarsest = levels(self.channels, resolution)
         dense = self.latent * wide[0] * coarsest**2
         return 4 * (dense + 16 * sum(a * b for a, b in zip(wide, [*wide[1:], 3], strict=True)))
+
+    def held(self, resolution: int, base: BaseWeights | None) -> Held:
+        """Both players' weights: the same convolutions, the discriminator's for a single logit."""
+        wide, coarsest = levels(self.channels, resolution)
+        generator = self.snapshot_bytes(resolution) // 4
+        return Held(2 * generator - (self.latent - 1) * wide[0] * coarsest**2)
 
 
 class Students(OneSlot):
