@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import sweep_of
+from helpers.small import sweep_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from charsweep.bench import whole

@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import execute, sweep_of
+from helpers.small import execute, sweep_of
 
-from charsweep.encoders import load_clip, load_dino
-from charsweep.errors import ModelsError
-from charsweep.metrics.clip_i import ClipI
-from charsweep.metrics.clip_t import ClipT
-from charsweep.metrics.copy import Copy
-from charsweep.metrics.dino import Dino
-from charsweep.metrics.diversity import Diversity
-from charsweep.metrics.features import Exam, Features, ImageFeatures
-from charsweep.metrics.quality_ratio import QualityRatio
-from charsweep.pictures import open_picture
-from charsweep.resident import quiet
+from charsweep.core.errors import ModelsError
+from charsweep.core.system.images import open_picture
+from charsweep.evaluate.encoders import load_clip, load_dino
+from charsweep.evaluate.metrics.clip_i import ClipI
+from charsweep.evaluate.metrics.clip_t import ClipT
+from charsweep.evaluate.metrics.copy import Copy
+from charsweep.evaluate.metrics.dino import Dino
+from charsweep.evaluate.metrics.diversity import Diversity
+from charsweep.evaluate.metrics.features import Exam, Features, ImageFeatures
+from charsweep.evaluate.metrics.quality_ratio import QualityRatio
+from charsweep.models.pipeline import quiet
 
 
 def unit(rows: list[list[float]]) -> Features:
@@ -148,7 +148,7 @@ def test_broken_encoder_weights_are_one_error(load: object, tmp_path: Path) -> N
 
 def test_gains_are_against_the_same_exam(tmp_path: Path) -> None:
     sweep, store, (result,) = execute(tmp_path, "train_steps=1", "lr=1e-7")
-    from charsweep.results import scores_of
+    from charsweep.results.cells.cells import scores_of
 
     base = scores_of(sweep.cells[0], sweep.cells[0].reference, store)
     for name, gain in result.gains.items():

@@ -26,7 +26,7 @@ from charsweep.bench.table import (
 )
 from charsweep.bench.task import METHODS, SNAPSHOTS, Task, find_task
 from charsweep.bench.whole import whole_run
-from charsweep.errors import CharsweepError, ConfigError
+from charsweep.core.errors import CharsweepError, ConfigError
 
 
 def main(arguments: list[str] | None = None) -> int:

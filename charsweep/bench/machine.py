@@ -12,7 +12,7 @@ import torch
 
 from charsweep.bench.clock import synchronize
 from charsweep.engine.environment import processor
-from charsweep.precision import dtype_of
+from charsweep.models.precision import dtype_of
 
 LIBRARIES = ("charsweep", "torch", "diffusers", "transformers", "peft", "accelerate")
 SIDE = {"cuda": 8192, "mps": 4096, "cpu": 2048}  # of the matrices: large enough to be the peak

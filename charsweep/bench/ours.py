@@ -10,22 +10,22 @@ from typing import Any
 
 from charsweep.bench.clock import Timed, synchronize
 from charsweep.bench.task import Task
-from charsweep.loading import load_base
-from charsweep.methods import Materials
-from charsweep.pictures import open_picture
-from charsweep.plan import Piece, Training
-from charsweep.precision import dtype_of, set_products
-from charsweep.resident import Base
-from charsweep.sample import draw, paint_with
-from charsweep.specs import SnapshotSpec
-from charsweep.store import Store
-from charsweep.train import train
+from charsweep.core.specs import SnapshotSpec
+from charsweep.core.store.store import Store
+from charsweep.core.system.images import open_picture
+from charsweep.evaluate.sample import draw, paint_with
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
+from charsweep.models.precision import dtype_of, set_products
+from charsweep.plan.work import Piece, Training
+from charsweep.train.loop import train
+from charsweep.train.methods import Materials
 
 RESUME_SECONDS = 60.0  # as conf/runtime/auto.yaml
 
 
 class Ours:
-    """`width` learning rates at once, through `charsweep.train`, with everything it writes.
+    """`width` learning rates at once, through `charsweep.train.loop`, with everything it writes.
 
     The loop yields where it has fetched losses, and that is at a snapshot: only from one to another
     can it be timed.

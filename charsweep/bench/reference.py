@@ -44,10 +44,10 @@ from charsweep.bench.clock import Timed, synchronize
 from charsweep.bench.ours import encoders
 from charsweep.bench.scripts import Drawings, Script
 from charsweep.bench.task import FIRST_RATE, Task
-from charsweep.precision import dtype_of, set_products
-from charsweep.ready import ready
-from charsweep.resident import quiet
-from charsweep.specs import SnapshotSpec
+from charsweep.core.specs import SnapshotSpec
+from charsweep.models.pipeline import quiet
+from charsweep.models.precision import dtype_of, set_products
+from charsweep.models.ready import ready
 
 
 class Reference:

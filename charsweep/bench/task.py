@@ -14,14 +14,14 @@ from typing import Any
 import torch
 import yaml
 
-from charsweep.character import Character, load_character
+from charsweep.character.load import Character, load_character
+from charsweep.core.errors import ConfigError
+from charsweep.core.plugins import CONF, identity_of, resolve
+from charsweep.core.specs import Framing, ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
+from charsweep.core.store.store import Store
+from charsweep.core.system.hardware import find_card, usable_precision
 from charsweep.engine.environment import find_device
-from charsweep.errors import ConfigError
-from charsweep.hardware import find_card, usable_precision
-from charsweep.plugins import CONF, identity_of, resolve
-from charsweep.specs import Framing, ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
-from charsweep.store import Store
-from charsweep.weights import BaseWeights, find_base, find_folder
+from charsweep.models.weights import BaseWeights, find_base, find_folder
 
 WIDTHS = (1, 2, 4, 8)  # where the models leave the width of a pack to measuring
 FIRST_RATE, NEXT_RATE = 1e-4, 0.8  # of a pack's trials; none of them diverges

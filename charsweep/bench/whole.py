@@ -20,8 +20,8 @@ from pathlib import Path
 
 from charsweep.bench.ours import Ours
 from charsweep.bench.task import FIRST_RATE, SNAPSHOTS, Task
-from charsweep.errors import TrainingError
-from charsweep.store import Store, read_losses
+from charsweep.core.errors import TrainingError
+from charsweep.core.store.store import Store, read_losses
 
 NEEDED = ("hydra", "mlflow", "optuna")
 

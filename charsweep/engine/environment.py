@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from charsweep.errors import ConfigError
+from charsweep.core.errors import ConfigError
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "timm",
              "torchmetrics", "numpy", "pillow", "optuna", "mlflow", "hydra-core")  # fmt: skip

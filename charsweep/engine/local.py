@@ -13,44 +13,43 @@ from typing import Any
 import torch
 from PIL import Image
 
-from charsweep.character import open_drawings
-from charsweep.config import Sweep
-from charsweep.cost import Speeds, count
-from charsweep.encoders import LOADERS
-from charsweep.engine.entrance import Book, Entrance
+from charsweep.character.load import open_drawings
+from charsweep.character.masks import Drawing
+from charsweep.config.pack_width import name_of
+from charsweep.config.sweep import Sweep
+from charsweep.core.errors import TrainingError
+from charsweep.core.specs import (
+    Cell,
+    ImageSetSpec,
+    TrajectorySpec,
+)
+from charsweep.core.store.store import Store, read_json, write_json
+from charsweep.core.system.distributed import ALONE, Team, device_of, told
+from charsweep.core.system.hardware import find_card
+from charsweep.core.system.images import open_picture
+from charsweep.core.system.signals import Stopped, held
 from charsweep.engine.environment import (
     environment,
     find_device,
     free_memory,
     is_out_of_memory,
 )
-from charsweep.engine.imagesets import Bases, ImageSets, base_of
+from charsweep.engine.image_sets import Bases, ImageSets, base_of
 from charsweep.engine.measure_memory import Peak, peak_memory_mb
-from charsweep.engine.probe import seconds_per_trial
-from charsweep.errors import TrainingError
-from charsweep.hardware import find_card
-from charsweep.masks import Drawing
-from charsweep.methods import Execution, Materials
-from charsweep.pictures import open_picture
-from charsweep.plan import Pack, Plan, Scoring, Training
-from charsweep.plan_memory import Place, Work, needs_checkpointing
-from charsweep.plan_memory import name_of as memory_name
-from charsweep.precision import set_products
-from charsweep.progress import View
-from charsweep.resident import Base
-from charsweep.results import CellResult, result_of
-from charsweep.samplers import check_fits, make_scheduler
-from charsweep.score import Scorer, reference_features
-from charsweep.specs import (
-    Cell,
-    ImageSetSpec,
-    TrajectorySpec,
-)
-from charsweep.stopping import Stopped, held
-from charsweep.store import Store, read_json, write_json
-from charsweep.team import ALONE, Team, device_of, told
-from charsweep.train import Trained, make_optimizer, train
-from charsweep.widths import name_of
+from charsweep.engine.measure_pack_width import seconds_per_trial
+from charsweep.engine.progress import View
+from charsweep.engine.queue import Book, Entrance
+from charsweep.evaluate.encoders import LOADERS
+from charsweep.evaluate.score import Scorer, reference_features
+from charsweep.models.pipeline import Base
+from charsweep.models.precision import set_products
+from charsweep.models.samplers import check_fits, make_scheduler
+from charsweep.plan import memory
+from charsweep.plan.cost import Speeds, count
+from charsweep.plan.work import Pack, Plan, Scoring, Training
+from charsweep.results.cells import CellResult, result_of
+from charsweep.train.loop import Trained, make_optimizer, train
+from charsweep.train.methods import Execution, Materials
 
 
 class LocalEngine:
@@ -70,7 +69,7 @@ class LocalEngine:
         )
         self.environment = environment(self.device)
         self.speeds = Speeds(store)
-        self.place = Place(sweep.bases, self.speeds, find_card(runtime.device))
+        self.place = memory.Place(sweep.bases, self.speeds, find_card(runtime.device))
         self.bases = Bases(sweep, self.device, view)
         self.image_sets = ImageSets(sweep, store, view, self.bases, self.speeds)
         self._drawings: dict[bool, list[Drawing]] = {}
@@ -205,12 +204,14 @@ class LocalEngine:
             or not spec.base
         ):
             return now.checkpointing
-        return needs_checkpointing(spec, now, self.place)
+        work = memory.Work(spec, micro_batch=now.micro_batch, compile=now.compile)
+        return memory.needs_checkpointing(work, self.place)
 
     def _remember_peak(self, spec: TrajectorySpec, peak: Peak) -> None:
-        how = replace(self.execution, checkpointing=self._checkpoints(spec))
+        how = self.execution
+        work = memory.Work(spec, self._checkpoints(spec), how.micro_batch, how.compile)
         if found := peak.bytes():
-            self.speeds.remember_peak(memory_name(Work(spec, how), self.device.type), found)
+            self.speeds.remember_peak(memory.name_of(work, self.device.type), found)
 
     def _training(
         self, students: Any, trainings: Iterator[Training | None], team: Team

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import resource
 import sys
 from collections.abc import Iterable
@@ -32,8 +33,9 @@ class Peak:
         _before[device.type] = max(_before.get(device.type, 0), _since(device))
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        else:
-            with contextlib.suppress(OSError):  # where it is not Linux, the peak is of all so far
+        else:  # where it is not Linux, the peak is of all so far
+            with contextlib.suppress(AttributeError, OSError):
+                ctypes.CDLL(None).malloc_trim(0)  # what is free belongs to the process until then
                 Path("/proc/self/clear_refs").write_text("5")
 
     def bytes(self) -> int | None:

@@ -9,17 +9,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from charsweep.errors import StoreError
+from charsweep.core.errors import StoreError
+from charsweep.core.store.store import is_alive
 from charsweep.report.content import build_content
-from charsweep.report.data import Record
-from charsweep.report.markdown import build_markdown
-from charsweep.report.page import build_page
-from charsweep.report.parts import together
-from charsweep.report.pdf import write_pdf
-from charsweep.report.reading import load_record
-from charsweep.report.sheets import forget
-from charsweep.report.tables import write_tables
-from charsweep.store import is_alive
+from charsweep.report.figures.contact_sheets import forget
+from charsweep.report.pages.html import build_page
+from charsweep.report.pages.markdown import build_markdown
+from charsweep.report.pages.pdf import write_pdf
+from charsweep.results.parts import together
+from charsweep.results.read import load_record
+from charsweep.results.records import Record
+from charsweep.results.table import write_tables
 
 
 def write(sweep_folder: Path, store_folder: Path) -> Path:

@@ -1,0 +1,1 @@
+"""From the words of the command line to a checked sweep and its cells; the room that knows Hydra."""

@@ -1,0 +1,162 @@
+"""A cell and the store in, the cell's result out: what is tracked, told, tabled and reported."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from charsweep.core.errors import StoreError
+from charsweep.core.specs import Cell, ImageSetSpec
+from charsweep.core.store.store import LossRow, Store, read_json, write_text
+
+State = Literal["finished", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One line of cells.jsonl; times in seconds, sizes in MB of 10^6 bytes."""
+
+    cell: str
+    state: State
+    trial: int | None
+    values: Mapping[str, Any]
+    base: str
+    trajectory: str
+    step: int
+    images: str | None
+    diverged_at: int | None
+    error: str | None
+    scores: Mapping[str, float | None]
+    gains: Mapping[str, float | None]
+    size_mb: float | None
+    train_seconds: float | None
+    paid_seconds: float
+    sample_seconds: float | None
+    seconds_per_step: float | None
+    peak_memory_mb: float | None
+    energy_wh: float | None = None  # of the cell by itself, like train_seconds; an estimate
+    co2_g: float | None = None
+
+
+def scores_of(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, float | None]:
+    """Stored scores of one image set, by metric name; a metric that does not apply is None."""
+    specs = {metric.name: cell.score_spec(metric, images) for metric in cell.metrics}
+    return {
+        name: store.read_score(spec)["value"]
+        for name, spec in specs.items()
+        if store.has_score(spec)
+    }
+
+
+def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -> CellResult:
+    """Put a cell's result together from what is stored."""
+    trajectory = cell.trajectory
+    diverged_at = store.diverged_at(trajectory)
+    diverged = diverged_at is not None and cell.step >= diverged_at
+    state: State = "failed" if error else "diverged" if diverged else "finished"
+    rows = [row for row in store.losses(trajectory) if row.step <= cell.step]
+    runs = _runs(store.source(trajectory))
+    seconds = _seconds_alone(rows, runs)
+    finished = state == "finished"
+    scores = scores_of(cell, cell.images, store) if finished else {}
+    untaught = {}
+    if finished and cell.reference is not None:
+        untaught = scores_of(cell, cell.reference, store)
+    folder = store.images(cell.images)
+    images = read_json(folder / "images.json", "seconds") if finished else {}
+    snapshot = store.snapshot(cell.images.snapshot)
+    return CellResult(
+        cell=cell.key,
+        state=state,
+        trial=None,
+        values=cell.values,
+        base=trajectory.base_name,
+        trajectory=store.source(trajectory).name,
+        step=cell.step,
+        images=store.relative(folder) if finished else None,
+        diverged_at=diverged_at if diverged else None,
+        error=error,
+        scores=scores,
+        gains={name: _minus(value, untaught.get(name)) for name, value in scores.items()},
+        size_mb=read_json(snapshot / "snapshot.json", "bytes")["bytes"] / 1e6 if finished else None,
+        train_seconds=round(seconds, 3) if rows else None,
+        paid_seconds=paid,
+        sample_seconds=images.get("seconds"),
+        seconds_per_step=round(seconds / len(rows), 5) if rows else None,
+        peak_memory_mb=max((run["peak_memory_mb"] for run in runs), default=None),
+    )
+
+
+def _minus(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def _runs(trajectory: Path) -> list[dict[str, Any]]:
+    """What provenance.json says of the commands that trained it."""
+    path = trajectory / "provenance.json"
+    runs: list[dict[str, Any]] = read_json(path, "runs")["runs"] if path.exists() else []
+    return runs
+
+
+def _seconds_alone(rows: Sequence[LossRow], runs: Sequence[Mapping[str, Any]]) -> float:
+    """What the steps would take by themselves: of a pack, as measured beside it."""
+    alone: dict[int, float] = {}
+    for run in runs:
+        if run.get("seconds_per_step_alone") is not None:
+            first, last = run["steps"]
+            alone |= dict.fromkeys(range(first, last + 1), run["seconds_per_step_alone"])
+    return sum(alone.get(row.step, row.seconds) for row in rows)
+
+
+# -- cells.jsonl and cells.csv ---------------------------------------------------------------------
+
+
+def read_results(path: Path) -> dict[str, CellResult]:
+    """Results by cell key; a last line torn by a killed process is left out."""
+    if not path.exists():
+        return {}
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # the last piece is empty, or torn
+    results = {}
+    for number, line in enumerate(whole, 1):
+        try:
+            result = CellResult(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"{path}, line {number}: {error}; delete the file, it is made anew"
+            ) from error
+        results[result.cell] = result
+    return results
+
+
+def json_line(result: CellResult) -> str:
+    return json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_results(path: Path, results: Sequence[CellResult]) -> None:
+    """Rewrite cells.jsonl and, beside it, cells.csv."""
+    write_text(path, "".join(json_line(result) for result in results))
+    flat = [flatten(result) for result in results]
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    write_text(path.with_suffix(".csv"), text.getvalue())
+
+
+def flatten(result: CellResult) -> dict[str, Any]:
+    """One row of cells.csv: axis values by their names, gains as `dino_gain`."""
+    row: dict[str, Any] = {}
+    for name, value in asdict(result).items():
+        if name in ("values", "scores"):
+            row |= value
+        elif name == "gains":
+            row |= {f"{metric}_gain": gain for metric, gain in value.items()}
+        else:
+            row[name] = value
+    return {name: "" if value is None else value for name, value in row.items()}

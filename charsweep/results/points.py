@@ -1,0 +1,147 @@
+"""Cells in, points of the grid out: the cells that differ only in their seed are one point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from charsweep.results.labels import point_text
+from charsweep.results.records import (
+    COSTS,
+    ENERGY,
+    CellRow,
+    Objective,
+    Record,
+    Value,
+    axis_position,
+)
+
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the grid with its seeds; scores are means over the finished ones."""
+
+    values: Mapping[str, Value]  # of the varied axes except the seed
+    cells: tuple[CellRow, ...]
+
+    @property
+    def finished(self) -> tuple[CellRow, ...]:
+        """The seeds that have scores."""
+        return tuple(cell for cell in self.cells if cell.finished)
+
+    @property
+    def label(self) -> str:
+        """The point in words: "lr = 1e-3, method = lora"."""
+        return point_text(self.values, tuple(self.values))
+
+    def scores(self, metric: str) -> tuple[float, ...]:
+        """The scores of the finished seeds that have one."""
+        return tuple(cell.scores[metric] for cell in self.finished if metric in cell.scores)
+
+    def mean(self, metric: str) -> float | None:
+        """The mean score over the finished seeds."""
+        return mean(self.scores(metric))
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """The 95 % interval of the mean score; None without a score."""
+        scores = self.scores(metric)
+        return interval(scores) if scores else None
+
+    def gain(self, metric: str) -> float | None:
+        """The mean difference from the untaught base on the same exam."""
+        return mean([cell.gains[metric] for cell in self.finished if metric in cell.gains])
+
+    def cost(self, name: str) -> float | None:
+        """The mean size, time or memory over the finished seeds."""
+        return mean([cell.costs[name] for cell in self.finished if name in cell.costs])
+
+    def value(self, name: str) -> float | None:
+        """The mean of a metric or of a cost."""
+        return self.cost(name) if name in (*COSTS, *ENERGY) else self.mean(name)
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """The mean, or None of nothing."""
+    known = tuple(values)
+    return sum(known) / len(known) if known else None
+
+
+@lru_cache(maxsize=65_536)
+def interval(values: tuple[float, ...]) -> tuple[float, float]:
+    """The 95 % interval of the mean by the bootstrap's percentiles (Efron 1979).
+
+    10,000 resamples from a fixed seed, so that a report is the same each time. Of one value it is
+    that value; of a handful it is rough, and rather too narrow than too wide.
+    """
+    if len(values) < 2:
+        return values[0], values[0]
+    chosen = np.random.default_rng(0).integers(len(values), size=(10_000, len(values)))
+    means = np.asarray(values)[chosen].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def points_of(record: Record, cells: Sequence[CellRow] | None = None) -> tuple[Point, ...]:
+    """The record's points in the order of the grid."""
+    axes = tuple(axis for axis in record.axes if axis != SEED)
+    together: dict[tuple[int, ...], list[CellRow]] = {}
+    kept = {axis: record.axes[axis] for axis in axes}
+    for cell in record.cells if cells is None else cells:
+        together.setdefault(axis_position(kept, cell.values), []).append(cell)
+    return tuple(
+        Point({axis: own[0].values[axis] for axis in axes if axis in own[0].values}, tuple(own))
+        for own in together.values()
+    )
+
+
+def comparable(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:
+    """The points that have every objective which any point has.
+
+    What reads no prompts has no score for following them; free of that task, it is not better at
+    the others.
+    """
+    asked = [o for o in objectives if any(point.mean(o.metric) is not None for point in points)]
+    whole = tuple(p for p in points if all(p.mean(o.metric) is not None for o in asked))
+    return whole or tuple(points)
+
+
+def ranked(points: Sequence[Point], objective: Objective) -> list[tuple[Point, float]]:
+    """The points that have the score, best first."""
+    known = [
+        (point, score) for point in points if (score := point.mean(objective.metric)) is not None
+    ]
+    return sorted(known, key=lambda pair: pair[1], reverse=objective.maximize)
+
+
+def pareto(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:
+    """The points that no other point equals or beats on every objective and beats on one.
+
+    An objective may be a cost.
+    """
+
+    def worth(point: Point) -> tuple[float, ...] | None:
+        scores = [point.value(one.metric) for one in objectives]
+        if any(score is None for score in scores):
+            return None
+        return tuple(
+            score if one.maximize else -score
+            for one, score in zip(objectives, scores, strict=True)
+            if score is not None
+        )
+
+    worths = [(point, own) for point in points if (own := worth(point)) is not None]
+    distinct = {own for _, own in worths}
+    front = {
+        own
+        for own in distinct
+        if not any(
+            other != own and all(a >= b for a, b in zip(other, own, strict=True))
+            for other in distinct
+        )
+    }
+    return tuple(point for point, own in worths if own in front)

@@ -1,0 +1,406 @@
+"""Trajectories in, snapshots, loss.csv and resume states out: the training loop.
+
+The loop trains as many trials at once as the method's students have slots: one, or a pack that
+shares the frozen base's forward and backward pass. Each trial is as if alone: its own draws, loss,
+clipping, optimizer, rate, files. Idle slots compute nothing of use, so that the width of a pack,
+and with it every bit of a trial, does not depend on who trains beside it.
+
+Losses and gradient norms stay on the device and are fetched in blocks of steps, so that no step
+waits for the one before it. A block ends where a snapshot is due, so that nothing is written before
+its losses were seen to be finite.
+
+The loop is a generator: it yields after each block, so that whoever runs it can show progress, draw
+what is finished, or stop. All randomness is a function of (seed, purpose, step), so a short run is,
+bit for bit, a prefix of a long one, and a resumed run equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from charsweep.core.errors import ConfigError, StoreError
+from charsweep.core.specs import SnapshotSpec, TrajectorySpec
+from charsweep.core.store.store import LossRow, Store, loss_line, new_folder, write_losses
+from charsweep.core.system.distributed import ALONE, Team
+from charsweep.core.system.versions import numerical_versions
+from charsweep.plan.work import Piece, Training
+
+FETCH_SECONDS = 0.5  # how long steps are queued before their losses are fetched
+FETCH_STEPS = 10  # the same for several processes, whose blocks must end at the same step
+
+
+class Students(Protocol):
+    """What a method trains: `width` slots, each free or taken by one trajectory."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the losses that add up to a trial's loss; () where it is one."""
+        ...
+
+    @property
+    def warm_up_seconds(self) -> float:
+        """What was spent on compiling, in no step's time."""
+        ...
+
+    def enter(self, slot: int, spec: TrajectorySpec) -> None: ...
+    def leave(self, slot: int) -> None: ...
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        """The slot's trainable tensors by name."""
+        ...
+
+    def kept(self, slot: int) -> Mapping[str, Tensor]:
+        """What the slot's trial goes on from: its trainable tensors, and others if need be."""
+        ...
+
+    def zero_grad(self) -> None: ...
+    def losses(self, steps: Sequence[int | None]) -> Iterator[Tensor]:
+        """The loss of each slot at its step (from 0), shape (width,); None: the slot is free.
+
+        It comes in shares that add up, each of a part of the batch: who differentiates one before
+        asking for the next holds the activations of one only. Of a method whose loss has parts:
+        shape (parts, width).
+        """
+        ...
+
+    def gradients(self) -> Sequence[Tensor]:
+        """All gradients, to be added up over processes that share the batch."""
+        ...
+
+    def save(self, slot: int, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one step did for one trial; `shared` trials shared the time that the row names."""
+
+    training: Training
+    row: LossRow
+    shared: int
+    is_last: bool  # the trial has left its slot
+
+
+def train(
+    students: Students,
+    trainings: Iterator[Training | None],
+    store: Store,
+    resume_seconds: float,
+    team: Team = ALONE,
+    fetch_seconds: float = FETCH_SECONDS,
+) -> Generator[list[Trained], None, None]:
+    """Train each training's pieces, yielding after each block of steps what they did for whom.
+
+    Trials enter free slots in the order of `trainings`, which may answer None for "nothing yet". A
+    loss or gradient that is not finite ends a trajectory as diverged, which is a result. Resume
+    states are written after the last step of a piece, about every `resume_seconds`, and when the
+    generator is closed while trials are running.
+    """
+    trials: list[Trial | None] = [None] * students.width
+    try:
+        while True:
+            for slot in range(students.width):
+                if trials[slot] is None and (training := next(trainings, None)):
+                    trials[slot] = Trial(training, students, slot, store, team)
+            running = [trial for trial in trials if trial]
+            if not running:
+                return
+
+            losses: list[Tensor] = []  # of each step: (parts, width)
+            norms: list[Tensor] = []  # of each step: of the trials that run
+            started = time.perf_counter()
+            while not losses or not (
+                any(trial.is_due for trial in running)
+                or is_full(len(losses), time.perf_counter() - started, fetch_seconds, team)
+            ):
+                students.zero_grad()
+                steps = [trial.step if trial else None for trial in trials]
+                shares = [differentiated(share, running) for share in students.losses(steps)]
+                team.add_up(students.gradients())
+                losses.append(torch.stack(shares).sum(0).view(-1, students.width))
+                norms.append(torch.stack([trial.update() for trial in running]))
+            team.add_up([whole := torch.stack(losses)])  # each process has those of its samples
+            columns = whole.permute(2, 0, 1).tolist()  # here the host waits for the device
+            lengths = torch.stack(norms).T.tolist()
+            seconds = (time.perf_counter() - started) / len(losses)
+
+            done = []
+            for trial, length in zip(running, lengths, strict=True):
+                rows = trial.record(columns[trial.slot], length, seconds, resume_seconds)
+                if trial.is_done:
+                    trial.close()
+                    trials[trial.slot] = trial.next_piece()
+                has_left = trials[trial.slot] is None
+                done += [
+                    Trained(trial.training, row, len(running), has_left and row is rows[-1])
+                    for row in rows
+                ]
+            yield done
+    except GeneratorExit:  # left between two blocks: from here it goes on another time
+        for cut_off in trials:
+            if cut_off:
+                cut_off.save()
+        raise
+    finally:
+        for left in trials:
+            if left:
+                left.close()
+
+
+def differentiated(share: Tensor, running: Sequence[Trial]) -> Tensor:
+    """Add a share's gradients to those that are there; the share, without its graph."""
+    if running[0].scaler is None:
+        share.sum().backward()
+    else:  # each trial has its own scale, and a free slot has no trial
+        columns = share.view(-1, share.shape[-1])
+        scaled = [
+            trial.scaler.scale(columns[:, trial.slot].sum()) for trial in running if trial.scaler
+        ]
+        torch.stack(scaled).sum().backward()
+    return share.detach()
+
+
+def is_full(steps: int, seconds: float, fetch_seconds: float, team: Team) -> bool:
+    """Whether to fetch: by the clock, which several processes would read differently."""
+    return steps == FETCH_STEPS if team.size > 1 else seconds > fetch_seconds
+
+
+class Trial:
+    """One trajectory in its slot: its step, its optimizer, its open loss.csv."""
+
+    def __init__(
+        self,
+        training: Training,
+        students: Students,
+        slot: int,
+        store: Store,
+        team: Team,
+        piece: int = 0,
+    ) -> None:
+        self.training, self.spec = training, training.trajectory
+        self.piece: Piece = training.pieces[piece]
+        self._number = piece
+        self.students, self.slot, self.store, self.team = students, slot, store, team
+        students.enter(slot, self.spec)
+        self.parameters = list(students.named(slot).values())
+        self.optimizer = make_optimizer(self.spec, self.parameters)
+        self.scaler = make_scaler(self.spec, self.parameters[0].device)
+        self.schedule = self.spec.schedule.make()
+        self.stored = store.resume_step(self.spec)
+        if self.piece.start:
+            folder = store.resume(self.spec, self.piece.start)
+            load_state(folder, students.kept(slot), self.optimizer, self.scaler)
+        self.file, self.recorded = None, 0  # up to where loss.csv has its rows
+        if team.leads:
+            known = self.stored or store.last_snapshot(self.spec)
+            rows = [row for row in store.losses(self.spec) if row.step <= known]
+            self.recorded = len(rows)
+            path = store.open_trajectory(self.spec) / "loss.csv"
+            write_losses(path, rows, students.part_names)
+            self.file = path.open("a", encoding="utf-8", newline="")
+        self.step = self.piece.start
+        self.rates: list[float] = []  # of the steps since the last block
+        self.diverged = False
+        self.saved = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a snapshot is: the last one is the piece's end."""
+        return self.step in self.piece.snapshots
+
+    @property
+    def is_done(self) -> bool:
+        return self.diverged or self.step == self.piece.stop
+
+    def update(self) -> Tensor:
+        """Take one step along the gradients, clipped; their norm before that, on the device."""
+        rate = self.spec.learning_rate * self.schedule(self.step, self.spec.horizon)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.scaler:
+            self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.max_grad_norm)
+        if self.scaler:  # leaves out a step whose gradients overflowed
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+        self.rates.append(rate)
+        self.step += 1
+        return norm
+
+    def record(
+        self,
+        losses: Sequence[Sequence[float]],
+        norms: Sequence[float],
+        seconds: float,
+        resume_seconds: float,
+    ) -> list[LossRow]:
+        """A block's rows, written; and the snapshot and resume state, where they are due.
+
+        `losses` has the parts of each step's loss. The rows end at the one that shows divergence.
+        """
+        rows, first = [], self.step - len(losses)
+        for number, (parts, norm, rate) in enumerate(
+            zip(losses, norms, self.rates, strict=True), 1
+        ):
+            named = dict(zip(self.students.part_names, parts, strict=False))  # one has no name
+            row = LossRow(first + number, sum(parts), rate, norm, seconds, named)
+            rows.append(row)
+            self.diverged = not math.isfinite(row.loss) or self._is_lost(norm)
+            if self.diverged:
+                self.step = row.step
+                break
+        self.rates.clear()
+        if self.file:
+            self._write(rows, resume_seconds)
+        return rows
+
+    def _is_lost(self, norm: float) -> bool:
+        """Whether a step's gradients were no numbers, which a scaler expects now and then."""
+        return self.scaler is None and not math.isfinite(norm)
+
+    def _write(self, rows: Sequence[LossRow], resume_seconds: float) -> None:
+        assert self.file
+        for row in rows:
+            if row.step > self.recorded:  # a stretch trained again has its rows already
+                self.file.write(loss_line(row) + "\n")
+        if self.diverged:
+            self.file.flush()
+            self.store.mark_diverged(self.spec, self.step)
+            return
+        if self.is_due:
+            save_snapshot(SnapshotSpec(self.spec, self.step), self.students, self.slot, self.store)
+        if self.is_done or time.monotonic() - self.saved > resume_seconds:
+            self.save()
+
+    def save(self) -> None:
+        """Write the resume state of the step at hand, unless one of a later step is there."""
+        if self.file and self.step > self.stored:
+            self.file.flush()
+            kept = self.students.kept(self.slot)
+            save_state(self.store, self.spec, self.step, kept, self.optimizer, self.scaler)
+            self.saved = time.monotonic()
+
+    def next_piece(self) -> Trial | None:
+        if self.diverged or self._number + 1 == len(self.training.pieces):
+            return None
+        return Trial(
+            self.training, self.students, self.slot, self.store, self.team, self._number + 1
+        )
+
+    def close(self) -> None:
+        if self.file:
+            self.file.close()
+        self.students.leave(self.slot)
+
+
+def make_optimizer(spec: TrajectorySpec, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    settings = dict(spec.optimizer.settings)
+    kind = spec.optimizer.find()
+    if not isinstance(kind, type) or not issubclass(kind, torch.optim.Optimizer):
+        raise ConfigError(
+            f"optimizer._target_={spec.optimizer.identity} is no torch optimizer; "
+            "torch.optim.AdamW is one"
+        )
+    try:
+        return kind(parameters, **{**settings, "lr": spec.learning_rate})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"optimizer {spec.optimizer.identity} does not take {settings}: {error}; "
+            "mend optimizer.* or choose another file of conf/optimizer/"
+        ) from error
+
+
+def make_scaler(spec: TrajectorySpec, device: torch.device) -> torch.amp.GradScaler | None:
+    """Keeps half precision's gradients from vanishing (Micikevicius et al. 2018, section 3.2)."""
+    return torch.amp.GradScaler(device.type) if spec.precision == "fp16" else None
+
+
+def save_snapshot(spec: SnapshotSpec, students: Students, slot: int, store: Store) -> None:
+    """Write the weights of one step as other programs read them; the manifest comes last."""
+    manifest: dict[str, Any] = {"spec": {"step": spec.step}}
+    with new_folder(store.snapshot(spec), "snapshot.json", manifest) as folder:
+        students.save(slot, folder)
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        manifest["bytes"] = sum(path.stat().st_size for path in files)
+
+
+def save_state(
+    store: Store,
+    spec: TrajectorySpec,
+    step: int,
+    named: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
+    """Write what is needed to go on after `step`, then drop the older state."""
+    state = optimizer.state_dict()
+    tensors = {f"weight/{name}": tensor for name, tensor in named.items()}
+    numbers: dict[str, Any] = {"group": own_numbers(state["param_groups"][0])}
+    if scaler:
+        numbers["scaler"] = scaler.state_dict()
+    for place, value in leaves(state["state"], "optimizer"):
+        (tensors if isinstance(value, Tensor) else numbers)[place] = value
+    manifest = {"step": step, "versions": numerical_versions()}
+    with new_folder(store.resume(spec, step), "resume.json", manifest) as folder:
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, folder / "state.safetensors")
+        (folder / "numbers.json").write_text(json.dumps(numbers), encoding="utf-8")
+    store.commit_resume(spec, step)
+
+
+def leaves(tree: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """The values of nested dictionaries, each with the keys that lead to it."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{path}/{key}")
+        else:
+            yield f"{path}/{key}", value
+
+
+def own_numbers(group: Mapping[str, Any]) -> dict[str, float]:
+    """What an optimizer keeps beside its tensors, like the rate that Prodigy finds by itself."""
+    return {name: value for name, value in group.items() if isinstance(value, (int, float))}
+
+
+def load_state(
+    folder: Path,
+    named: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
+    """Put weights and optimizer back as `save_state` found them."""
+    try:
+        tensors = load_file(folder / "state.safetensors")
+        numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
+        group = numbers.pop("group")
+        if scaler:
+            scaler.load_state_dict(numbers.pop("scaler"))
+        with torch.no_grad():
+            for name, tensor in named.items():
+                tensor.copy_(tensors.pop(f"weight/{name}"))
+        state: dict[int, dict[str, Any]] = {}
+        for place, value in {**tensors, **numbers}.items():
+            _, index, *inner, name = place.split("/")
+            branch = state.setdefault(int(index), {})
+            for key in inner:
+                branch = branch.setdefault(key, {})
+            branch[name] = value
+        groups = [{**one, **group} for one in optimizer.state_dict()["param_groups"]]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except Exception as error:
+        raise StoreError(
+            f"cannot resume from {folder}: {error}; delete that folder and run the same command "
+            "again"
+        ) from error
