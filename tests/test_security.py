@@ -56,8 +56,9 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 TARGETS = ["os.system", "subprocess.Popen", "builtins.exec", "builtins.eval", "evil_module.Evil",
            "evil_module.version", "importlib.import_module", "torch.hub.load", "torch.load",
-           "pickle.loads", "charsweep.train.methods.finetune.resolve", "charsweep.core.plugins.importlib",
-           "charsweep.train.methods.finetune.dataclass", "charsweep.actions.run.run", "runpy.run_path",
+           "pickle.loads", "charsweep.train.methods.finetune.resolve",
+           "charsweep.core.plugins.importlib", "charsweep.train.methods.finetune.dataclass",
+           "charsweep.actions.run.run", "runpy.run_path",
            "diffusers.ConfigMixin", "optuna.samplers.os", "torch.optim.lr_scheduler.LambdaLR",
            "torch.optim..os.system", "torch.optim.AdamW.__init__.__globals__", ""]  # fmt: skip
 GROUPS = ("method", "schedule", "optimizer", "sampler", "search.sampler", "search.pruner",
@@ -179,9 +180,11 @@ def test_a_person_vouches_for_a_package_in_the_environment(
 
 def test_every_place_of_plugins_gives_what_it_is_for() -> None:
     """The list of places is not only narrow: what is named there for good can be reached."""
-    good = ["charsweep.train.methods.gan.Gan", "charsweep.evaluate.metrics.dino.Dino", "torch.optim.SGD",
+    good = ["charsweep.train.methods.gan.Gan", "charsweep.evaluate.metrics.dino.Dino",
+            "torch.optim.SGD",
             "charsweep.train.schedules.cosine.Cosine", "diffusers.EulerDiscreteScheduler",
-            "optuna.samplers.TPESampler", "optuna.pruners.MedianPruner", "charsweep.study.adaptive.Halving",
+            "optuna.samplers.TPESampler", "optuna.pruners.MedianPruner",
+            "charsweep.study.adaptive.Halving",
             "charsweep.actions.caption.zero_shot.ZeroShot",
             "charsweep.models.families.stable_diffusion.StableDiffusionXL",
             "bitsandbytes.optim.AdamW8bit", "prodigyopt.Prodigy"]  # fmt: skip

@@ -12,13 +12,14 @@ from charsweep.actions.sweep_record import in_order, known_record, new_record, n
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError, StoreError, TrainingError
 from charsweep.core.store.store import Store, clear_abandoned, unwritable, write_json
+from charsweep.core.system.console import out
 from charsweep.core.system.distributed import Team, join_team
 from charsweep.core.system.energy import Energy, Meter, energy_of
 from charsweep.core.system.hardware import find_card
 from charsweep.core.system.locks import locked
 from charsweep.core.system.signals import Stopped, held
 from charsweep.core.system.signals import check as check_stop
-from charsweep.engine.progress import View, out
+from charsweep.engine.progress import View
 from charsweep.engine.stored import StoredEngine
 from charsweep.plan import cost, memory
 from charsweep.plan.describe import describe, describe_search

@@ -23,7 +23,7 @@ from typing import Any
 
 from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError, TrackingError
-from charsweep.engine.progress import out
+from charsweep.core.system.console import out
 from charsweep.track.server import (
     QUIET,
     VIEW,

@@ -1,9 +1,9 @@
 """Overrides in, a checked and frozen `Sweep` out.
 
-What `charsweep.config.compose` has composed and checked is turned into specs. A cell whose axes name
-another file of a config group (`method=lora`) or a field inside one (`method.rank=8`) is composed
-anew with that override, once per combination; the four plain numbers (lr, train_steps,
-inference_steps, seed) are filled in directly. A part of a sweep is composed as if its words had
+What `compose` has composed and checked is turned into specs. A cell whose axes name another file
+of a config group (`method=lora`) or a field inside one (`method.rank=8`) is composed anew with that
+override, once per combination; the four plain numbers (lr, train_steps, inference_steps, seed) are
+filled in directly. A part of a sweep is composed as if its words had
 been typed.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
@@ -18,6 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from charsweep.core.system.console import span
 from charsweep.results.cells import CellResult
 
 PLAIN_SECONDS = 20.0  # between two plain lines when the output is not a terminal
@@ -117,18 +117,3 @@ class View:
 
     def _task(self, name: str) -> Task:
         return self.bars.tasks[self.tasks[name]]
-
-
-def span(seconds: float) -> str:
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-
-
-def out(text: str = "") -> None:
-    """A line of the answer itself, on standard output."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

@@ -7,7 +7,7 @@ from typing import Any
 
 from charsweep.config.settings import Range
 from charsweep.config.sweep import Sweep
-from charsweep.engine.progress import span
+from charsweep.core.system.console import span
 
 
 def describe(sweep: Sweep, numbers: Mapping[str, Any]) -> str:

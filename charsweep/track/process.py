@@ -151,7 +151,7 @@ def fetch(
     hush()
     uri = tracking_uri(sweep_folder.parent.parent, uri)
     reach(uri)
-    from charsweep.tracking import fetch as way_back  # imports MLflow: seconds
+    from charsweep.track import fetch as way_back  # imports MLflow: seconds
 
     try:
         return way_back.fetch(name, sweep_folder.resolve(), uri, progress)

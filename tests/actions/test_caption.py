@@ -27,9 +27,10 @@ from charsweep.actions.caption.wording import about_character, without_looks
 from charsweep.actions.caption.write import write_new
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError
 from charsweep.core.specs import CharacterSpec
-from charsweep.embedded import data
-from charsweep.embedded.captions import ARM_WORDS, EYE_WORDS, LEG_WORDS, MOUTH_WORDS, PLACE_WORDS
-from charsweep.embedded.world import (
+from charsweep.models.pipeline import quiet
+from pretraining import data
+from pretraining.captions import ARM_WORDS, EYE_WORDS, LEG_WORDS, MOUTH_WORDS, PLACE_WORDS
+from pretraining.world import (
     DRAWINGS,
     EXAM,
     UNICORN_GIRL,
@@ -37,7 +38,6 @@ from charsweep.embedded.world import (
     draw,
     random_scene,
 )
-from charsweep.models.pipeline import quiet
 
 HERS = "character.identifier=UnicornGirl"
 TRUE_WORDS = {

@@ -11,8 +11,9 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import safe_open
 
-from charsweep.embedded import FOLDER, WEIGHTS, data, measure
-from charsweep.embedded.captions import full_caption
+from charsweep.embedded import FOLDER, WEIGHTS
+from pretraining import data, measure
+from pretraining.captions import full_caption
 
 LIMIT = 25_000_000  # bytes of all weights together
 KINDS = {"sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}

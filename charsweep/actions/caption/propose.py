@@ -27,8 +27,9 @@ from charsweep.config.compose import load_settings
 from charsweep.config.settings import CaptionSettings, Settings, mistakes
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
+from charsweep.core.system.console import out
 from charsweep.core.system.images import open_picture
-from charsweep.engine.progress import View, out
+from charsweep.engine.progress import View
 
 HAS_ITS_OWN = "kept: it has a caption"
 NOTHING = "nothing sure: the instance prompt stays"

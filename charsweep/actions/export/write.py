@@ -13,7 +13,7 @@ from charsweep.actions.export.push import Hub, open_hub, push
 from charsweep.actions.export.usage import HERE, python_code
 from charsweep.config.sweep import Sweep
 from charsweep.core.store.store import Store, image_manifest, new_folder
-from charsweep.engine.progress import out
+from charsweep.core.system.console import out
 from charsweep.report.figures.contact_sheets import Sheet, Tile
 from charsweep.report.figures.sheet_png import draw_sheet
 
@@ -23,7 +23,7 @@ TILE = 160  # pixels
 
 
 def export(sweep: Sweep, hub: Hub | None = None) -> Path:
-    """See `charsweep.actions.export.export_cell`; `hub` stands in for the Hugging Face hub in tests."""
+    """See `charsweep.actions.export`; `hub` stands in for the Hugging Face hub in tests."""
     settings, store = sweep.settings.export, Store(sweep.root)
     if settings.push and hub is None:
         hub = open_hub(settings.push)  # before anything is written

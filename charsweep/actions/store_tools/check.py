@@ -23,7 +23,7 @@ from charsweep.core.errors import StoreError
 from charsweep.core.keys import key_of
 from charsweep.core.store.checksums import with_checksums, wrong_with
 from charsweep.core.store.store import Store, read_json, read_losses, write_json
-from charsweep.engine.progress import out
+from charsweep.core.system.console import out
 
 State = Literal["damaged", "missing", "left half-written", "foreign"]
 ORDER: tuple[State, ...] = ("damaged", "missing", "left half-written", "foreign")

@@ -18,7 +18,7 @@ from charsweep.actions.store_tools.inventory import Item, items_of
 from charsweep.actions.store_tools.references import Use, left_alone, nothing_running, uses_of
 from charsweep.config.settings import Settings
 from charsweep.core.store.store import Store
-from charsweep.engine.progress import out
+from charsweep.core.system.console import out
 
 UNUSED = "no sweep refers to"
 SPENT = "serves only to go on, and no sweep is unfinished that would"

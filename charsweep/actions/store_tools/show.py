@@ -18,7 +18,7 @@ from charsweep.actions.store_tools.references import uses_of
 from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.store.store import Store, read_json
-from charsweep.engine.progress import out
+from charsweep.core.system.console import out
 
 WIDTH = 24  # of the names
 LONGEST = 300  # characters of a value

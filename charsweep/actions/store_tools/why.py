@@ -13,7 +13,7 @@ from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import differences
 from charsweep.core.store.store import Store
-from charsweep.engine.progress import out
+from charsweep.core.system.console import out
 
 
 def act(settings: Settings, store: Store) -> None:

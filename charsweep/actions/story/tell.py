@@ -29,7 +29,7 @@ from charsweep.config.sweep import Sweep
 from charsweep.core.errors import CharsweepError, ConfigError, ModelsError
 from charsweep.core.specs import AdapterSpec, ImageSetSpec, ScoreSpec
 from charsweep.core.store.store import Store, image_manifest, new_folder
-from charsweep.engine.progress import out
+from charsweep.core.system.console import out
 from charsweep.plan.work import Plan, Scoring
 from charsweep.track.story import log_story
 

@@ -88,7 +88,7 @@ class Family(Protocol):
 
     @property
     def published(self) -> str | None:
-        """Name in `charsweep.models.architectures` of what single files are read as; None: only folders
+        """Name in `models.architectures` of what single files are read as; None: only folders
         are read."""
         ...
 

@@ -15,7 +15,7 @@ One with a field `base` teaches that base, and its snapshots are drawn through i
 training images as `TrajectorySpec.framing` says. It has also
 
     base_precision  in which the base lies in memory while it is taught
-    check       raises ConfigError for a family of bases that it cannot teach
+    check       raises ConfigError for a family of bases (`models.families`) that it cannot teach
 
 One without starts from nothing, looks at their middle squares, and has also
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
-from charsweep.embedded.figure import COLOURS, RAINBOW, Figure
+from pretraining.figure import COLOURS, RAINBOW, Figure
 
 Point = tuple[float, float]
 

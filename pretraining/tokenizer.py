@@ -13,8 +13,8 @@ from random import Random
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from charsweep.embedded import data
-from charsweep.embedded.captions import caption
+from pretraining import data
+from pretraining.captions import caption
 
 VOCABULARY = 1_024
 LENGTH = 48  # tokens of a padded prompt; the longest captions of the world need 46

@@ -17,13 +17,13 @@ from typing import Protocol
 
 import torch
 
-from charsweep.bench.clock import Timed, watching
-from charsweep.bench.machine import matrix_peak
-from charsweep.bench.ours import Ours
-from charsweep.bench.reference import Reference
-from charsweep.bench.results import Amount, Measured, Result, drawing_ratio, training_ratio
-from charsweep.bench.scripts import SCRIPTS
-from charsweep.bench.task import Task
+from benchmarks.speed.clock import Timed, watching
+from benchmarks.speed.machine import matrix_peak
+from benchmarks.speed.ours import Ours
+from benchmarks.speed.reference import Reference
+from benchmarks.speed.results import Amount, Measured, Result, drawing_ratio, training_ratio
+from benchmarks.speed.scripts import SCRIPTS
+from benchmarks.speed.task import Task
 from charsweep.engine.environment import free_memory, is_out_of_memory
 from charsweep.engine.measure_memory import peak_memory_mb
 

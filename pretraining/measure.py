@@ -26,10 +26,10 @@ from diffusers import (
 from numpy.typing import NDArray
 from peft import LoraConfig
 
-from charsweep.embedded import data
-from charsweep.embedded.captions import full_caption
-from charsweep.embedded.drawing import draw
-from charsweep.embedded.figure import ARMS, LEGS, PLACES, Figure
+from pretraining import data
+from pretraining.captions import full_caption
+from pretraining.drawing import draw
+from pretraining.figure import ARMS, LEGS, PLACES, Figure
 
 POSES: tuple[tuple[str, str], ...] = (
     *(("standing", arms) for arms in ARMS),

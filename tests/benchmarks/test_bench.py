@@ -13,20 +13,20 @@ import torch
 from helpers.small import sweep_of
 from torch.utils.flop_counter import FlopCounterMode
 
-from charsweep.bench import whole
-from charsweep.bench.__main__ import main
-from charsweep.bench.clock import PARTS
-from charsweep.bench.measure import CACHED, PLAIN, make, ours, parts_of
-from charsweep.bench.ours import Ours
-from charsweep.bench.reference import Reference
-from charsweep.bench.results import Measured, training_ratio
-from charsweep.bench.task import METHODS, Task, find_task
+from benchmarks.speed import whole
+from benchmarks.speed.__main__ import main
+from benchmarks.speed.clock import PARTS
+from benchmarks.speed.measure import CACHED, PLAIN, make, ours, parts_of
+from benchmarks.speed.ours import Ours
+from benchmarks.speed.reference import Reference
+from benchmarks.speed.results import Measured, training_ratio
+from benchmarks.speed.task import METHODS, Task, find_task
 
 BARE = """
 import sys
 for name in ("hydra", "omegaconf", "mlflow", "optuna"):
     sys.modules[name] = None  # an import of it fails
-from charsweep.bench.__main__ import main
+from benchmarks.speed.__main__ import main
 raise SystemExit(main(sys.argv[1:]))
 """
 SMALL = ["--steps=2", "--rounds=2", "--warm-up=1", "--images=1", "--inference-steps=1"]

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from charsweep.embedded.progress import steps
-from charsweep.embedded.world import Figure, draw, random_character, random_figure, random_scene
+from pretraining.progress import steps
+from pretraining.world import Figure, draw, random_character, random_figure, random_scene
 
 SIDE = 64  # px of all embedded models
 TRAINING = 40_000  # pictures drawn for pretraining

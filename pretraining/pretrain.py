@@ -1,7 +1,7 @@
 """Nothing in but a seed; the weights that ship with the package, and their model card, out.
 
-    python -m charsweep.embedded.pretrain                    # everything, on two cores about 2 h
-    python -m charsweep.embedded.pretrain vae sd15 --work D  # some stages; the same again resumes
+    python -m pretraining.pretrain                    # everything, on two cores about 2 h
+    python -m pretraining.pretrain vae sd15 --work D  # some stages; the same again resumes
 
 Stages: sdxl, sd15 (which starts from it), vae, clip, dino, and card at the end. Those that do not
 wait for another may run at the same time, each in its own process with `--threads 1`; that is how
@@ -24,12 +24,13 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import CLIPTokenizer
 
-from charsweep.embedded import WEIGHTS, tokenizer
-from charsweep.embedded.card import write_card
-from charsweep.embedded.pretrain_base import STEPS, Base, Kind, save_pipeline, save_vae, train_base
-from charsweep.embedded.pretrain_clip import save_clip, train_clip
-from charsweep.embedded.pretrain_dino import save_dino, train_dino
-from charsweep.embedded.pretrain_vae import start_vae, stored_latents, train_decoder
+from charsweep.embedded import WEIGHTS
+from pretraining import tokenizer
+from pretraining.card import write_card
+from pretraining.pretrain_base import STEPS, Base, Kind, save_pipeline, save_vae, train_base
+from pretraining.pretrain_clip import save_clip, train_clip
+from pretraining.pretrain_dino import save_dino, train_dino
+from pretraining.pretrain_vae import start_vae, stored_latents, train_decoder
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ from PIL import Image
 
 from charsweep.embedded import UNICORN_GIRL as DRAWINGS_FOLDER
 from charsweep.embedded import UNICORN_GIRL_EXAM as EXAM_FOLDER
-from charsweep.embedded.captions import caption, full_caption
-from charsweep.embedded.drawing import draw
-from charsweep.embedded.figure import (
+from pretraining.captions import caption, full_caption
+from pretraining.drawing import draw
+from pretraining.figure import (
     ARMS,
     EMBLEMS,
     EYES,
@@ -28,7 +28,7 @@ from charsweep.embedded.figure import (
     Figure,
     random_figure,
 )
-from charsweep.embedded.world import DRAWINGS, EXAM, write_shipped
+from pretraining.world import DRAWINGS, EXAM, write_shipped
 
 
 def figures(count: int) -> list[Figure]:

@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from timm.models import save_for_hf
 from torch import nn
 
-from charsweep.embedded import checkpoint, data
-from charsweep.embedded.drawing import draw
-from charsweep.embedded.figure import random_character, random_scene
-from charsweep.embedded.progress import steps
+from pretraining import checkpoint, data
+from pretraining.drawing import draw
+from pretraining.figure import random_character, random_scene
+from pretraining.progress import steps
 
 STEPS = 4_700
 PEAK_RATE = 1e-3

@@ -12,7 +12,8 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
 
-from charsweep.embedded import FOLDER, data, measure
+from charsweep.embedded import FOLDER
+from pretraining import data, measure
 
 CARD = FOLDER / "MODEL_CARD.md"
 PICTURES = FOLDER / "card"

@@ -39,11 +39,11 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from charsweep.embedded import checkpoint, data
-from charsweep.embedded.captions import caption
-from charsweep.embedded.pretrain_vae import LATENTS
-from charsweep.embedded.progress import steps
-from charsweep.embedded.tokenizer import LENGTH, VOCABULARY
+from pretraining import checkpoint, data
+from pretraining.captions import caption
+from pretraining.pretrain_vae import LATENTS
+from pretraining.progress import steps
+from pretraining.tokenizer import LENGTH, VOCABULARY
 
 Kind = Literal["sd15", "sdxl"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import transforms
 
-from charsweep.bench.task import Task
+from benchmarks.speed.task import Task
 
 
 @dataclass(frozen=True)

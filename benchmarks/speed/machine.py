@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import torch
 
-from charsweep.bench.clock import synchronize
+from benchmarks.speed.clock import synchronize
 from charsweep.engine.environment import processor
 from charsweep.models.precision import dtype_of
 

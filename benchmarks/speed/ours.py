@@ -8,8 +8,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from charsweep.bench.clock import Timed, synchronize
-from charsweep.bench.task import Task
+from benchmarks.speed.clock import Timed, synchronize
+from benchmarks.speed.task import Task
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture

@@ -31,10 +31,10 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTokenizer
 
-from charsweep.embedded import checkpoint, data
-from charsweep.embedded.captions import caption, full_caption
-from charsweep.embedded.drawing import draw
-from charsweep.embedded.figure import (
+from pretraining import checkpoint, data
+from pretraining.captions import caption, full_caption
+from pretraining.drawing import draw
+from pretraining.figure import (
     ARMS,
     EYES,
     LEGS,
@@ -45,8 +45,8 @@ from charsweep.embedded.figure import (
     random_character,
     random_scene,
 )
-from charsweep.embedded.progress import steps
-from charsweep.embedded.tokenizer import LENGTH, VOCABULARY
+from pretraining.progress import steps
+from pretraining.tokenizer import LENGTH, VOCABULARY
 
 CHARACTERS = 16  # per batch, each in data.SCENES scenes
 

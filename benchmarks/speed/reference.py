@@ -40,10 +40,10 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from charsweep.bench.clock import Timed, synchronize
-from charsweep.bench.ours import encoders
-from charsweep.bench.scripts import Drawings, Script
-from charsweep.bench.task import FIRST_RATE, Task
+from benchmarks.speed.clock import Timed, synchronize
+from benchmarks.speed.ours import encoders
+from benchmarks.speed.scripts import Drawings, Script
+from benchmarks.speed.task import FIRST_RATE, Task
 from charsweep.core.specs import SnapshotSpec
 from charsweep.models.pipeline import quiet
 from charsweep.models.precision import dtype_of, set_products

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from charsweep.embedded import checkpoint, data
-from charsweep.embedded.progress import steps
+from pretraining import checkpoint, data
+from pretraining.progress import steps
 
 STEPS = 7_000
 BATCH = 8

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from charsweep.bench.ours import Ours
-from charsweep.bench.task import FIRST_RATE, SNAPSHOTS, Task
+from benchmarks.speed.ours import Ours
+from benchmarks.speed.task import FIRST_RATE, SNAPSHOTS, Task
 from charsweep.core.errors import TrainingError
 from charsweep.core.store.store import Store, read_losses
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from charsweep.bench.task import Task
+from benchmarks.speed.task import Task
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`python -m charsweep.bench`: how fast charsweep trains and draws here, beside a plain loop.
+"""`python -m benchmarks.speed`: how fast charsweep trains and draws here, beside a plain loop.
 
 As it is, it takes the embedded models on a CPU, and random weights of the true sizes on a card.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from charsweep.bench.measure import measure
-from charsweep.bench.results import Amount
-from charsweep.bench.table import (
+from benchmarks.speed.measure import measure
+from benchmarks.speed.results import Amount
+from benchmarks.speed.table import (
     Table,
     drawn,
     heading,
@@ -24,8 +24,8 @@ from charsweep.bench.table import (
     whole_heading,
     whole_lines,
 )
-from charsweep.bench.task import METHODS, SNAPSHOTS, Task, find_task
-from charsweep.bench.whole import whole_run
+from benchmarks.speed.task import METHODS, SNAPSHOTS, Task, find_task
+from benchmarks.speed.whole import whole_run
 from charsweep.core.errors import CharsweepError, ConfigError
 
 
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m charsweep.bench", description=__doc__)
+    made = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     add = made.add_argument
     add("--models", choices=["embedded", "random"], help="default: random on a card, else embedded")
     add("--method", choices=METHODS, default="lora", help="default: lora")

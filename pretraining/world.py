@@ -1,6 +1,6 @@
 """The cartoon world: figures, their drawings and captions, and the pictures the package ships.
 
-`python -m charsweep.embedded.world` writes UnicornGirl's six drawings with captions and the true
+`python -m pretraining.world` writes UnicornGirl's six drawings with captions and the true
 pictures of the eight exam prompts, byte for byte what is shipped.
 """
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from charsweep.embedded import UNICORN_GIRL as DRAWINGS_FOLDER
 from charsweep.embedded import UNICORN_GIRL_EXAM as EXAM_FOLDER
-from charsweep.embedded.captions import caption, full_caption
-from charsweep.embedded.drawing import draw
-from charsweep.embedded.figure import (
+from pretraining.captions import caption, full_caption
+from pretraining.drawing import draw
+from pretraining.figure import (
     IDENTIFIER,
     UNICORN_GIRL,
     Figure,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from random import Random
 
-from charsweep.embedded.figure import Figure
+from pretraining.figure import Figure
 
 PREFIXES = ("a picture of ", "a picture of ", "a picture of ", "a drawing of ", "a cartoon of ", "")
 LEG_WORDS = {

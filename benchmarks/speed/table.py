@@ -9,11 +9,11 @@ from statistics import median
 from rich.console import Group
 from rich.table import Table as RichTable
 
-from charsweep.bench.clock import PARTS
-from charsweep.bench.machine import machine, today, versions
-from charsweep.bench.results import Measured, Ratio, Result
-from charsweep.bench.task import Task
-from charsweep.bench.whole import Whole
+from benchmarks.speed.clock import PARTS
+from benchmarks.speed.machine import machine, today, versions
+from benchmarks.speed.results import Measured, Ratio, Result
+from benchmarks.speed.task import Task
+from benchmarks.speed.whole import Whole
 
 
 @dataclass(frozen=True)
