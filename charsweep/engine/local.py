@@ -148,10 +148,10 @@ class LocalEngine:
         self.view.doing(f"training {spec.slug}{many}")
         alone = self._seconds_alone(spec)
         team = self.team if spec.base else ALONE
-        base = self._taught_base(spec)
-        peak: Peak | None = Peak(self.device, base.modules.values() if base else ())
         team.hear(pack)
         try:
+            base = self._taught_base(spec)
+            peak: Peak | None = Peak(self.device, base.modules.values() if base else ())
             with (
                 contextlib.closing(self._students(spec, team)) as students,
                 contextlib.closing(

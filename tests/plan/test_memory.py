@@ -21,6 +21,7 @@ from charsweep.core.system.hardware import Card
 from charsweep.engine.local import LocalEngine
 from charsweep.engine.measure_memory import Peak, peak_memory_mb
 from charsweep.engine.progress import View
+from charsweep.models.adapter_file import padded_rank
 from charsweep.plan.cost import Speeds
 from charsweep.plan.memory import (
     Need,
@@ -83,17 +84,18 @@ def test_weights_gradients_and_optimizer_are_what_is_there(
     sweep = sweep_of(tmp_path, *words)
     with View() as view:
         engine = LocalEngine(sweep, Store(tmp_path), view)
-        students = engine._students(spec, engine.team)
         base = engine._taught_base(spec)
-        frozen = sum(p.nbytes for m in base.modules.values() for p in m.parameters()) if base else 0
+        modules = base.modules.values() if base else ()
+        frozen = sum(weight.nbytes for module in modules for weight in module.parameters())
+        students = engine._students(spec, engine.team)
+    engine._priors = {spec.key: None}
     trained = 0
     for slot in range(spec.pack):
         students.enter(slot, spec)
-        named = students.named(slot)
-        trained += sum(tensor.nbytes for tensor in named.values())
-    padded = 16 / 12 if "method.rank=12" in words else 8 / 4 if spec.pack > 1 else None
-    if padded or "method.target_modules=[to_q,conv1,conv2]" in words:
-        trained = round(trained * (padded or 8 / 4))  # slots hold ranks padded to a power of two
+        trained += sum(tensor.nbytes for tensor in students.named(slot).values())
+    settings = spec.method.settings
+    if settings.get("adapter") == "lora":  # slots hold ranks padded to a power of two
+        trained = trained * padded_rank(settings["rank"]) // settings["rank"]
     assert need.parts["gradients"] == pytest.approx(trained, rel=0.02)  # a GAN's biases
     assert need.parts["optimizer"] == pytest.approx(2 * trained, rel=0.02)
     own = 0 if words == [*WEIGHTS] else trained
@@ -209,7 +211,7 @@ def test_the_highest_is_remembered_and_the_peak_counts_from_its_beginning() -> N
     assert high is not None
     if Path("/proc/self/clear_refs").exists():
         assert second.bytes() < high - 0.4 * GIB
-    assert peak_memory_mb(cpu) >= before  # what is recorded of a run stays the highest
+    assert peak_memory_mb(cpu) > before - 1  # what is recorded of a run stays the highest
 
 
 @pytest.mark.gpu
@@ -247,9 +249,9 @@ def advice(card: Card, root: Path, *words: str) -> tuple[str, list[str]]:
 
 
 @pytest.mark.parametrize(("gib", "words", "named"), [
-    (10, [*ADAPTERS, "precision=fp32"], ["precision=bf16"]),
-    (20, [*ADAPTERS, "method.rank=512", "precision=bf16"], ["method.rank=256"]),
-    (14, [*ADAPTERS, "pack=64", "precision=bf16"], ["pack=32", "optimizer=adafactor"]),
+    (11, [*ADAPTERS, "precision=fp32"], ["precision=bf16"]),
+    (15, [*ADAPTERS, "method.rank=512", "precision=bf16"], ["method.rank=256"]),
+    (14, [*ADAPTERS, "pack=64", "precision=bf16"], ["pack=4"]),
     (12, [*WEIGHTS, "precision=fp32"], ["optimizer=adafactor"]),
 ])  # fmt: skip
 def test_what_shapes_alone_forbid_is_refused_with_what_would_fit(
@@ -281,7 +283,7 @@ def test_a_measured_peak_is_refused_on_a_smaller_card_with_what_would_fit(tmp_pa
         works, place, sweep = planned(L4, tmp_path, *words, setting)
         refuse(works, place, sweep.axes)
         assert training(L4, tmp_path, *words, setting).least < L4.memory_bytes
-    _, without = advice(L4, tmp_path, *words, "axes.resolution=[1024]")
+    _, without = advice(L4, tmp_path, *words, "+axes.resolution=[1024]")
     assert without
     assert not any(one.startswith("resolution=") for one in without)
 
