@@ -23,7 +23,8 @@ from charsweep.core.specs import (
     ImageSetSpec,
     TrajectorySpec,
 )
-from charsweep.core.store.store import Store, read_json, write_json
+from charsweep.core.store.files import read_json, write_json
+from charsweep.core.store.store import Store
 from charsweep.core.system.distributed import ALONE, Team, device_of, told
 from charsweep.core.system.hardware import find_card
 from charsweep.core.system.images import open_picture
@@ -48,7 +49,8 @@ from charsweep.plan import memory
 from charsweep.plan.cost import Speeds, count
 from charsweep.plan.work import Pack, Plan, Scoring, Training
 from charsweep.results.cells import CellResult, result_of
-from charsweep.train.loop import Trained, make_optimizer, train
+from charsweep.train.checkpoint import make_optimizer
+from charsweep.train.loop import Trained, train
 from charsweep.train.methods import Execution, Materials
 
 

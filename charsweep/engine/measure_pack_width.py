@@ -22,7 +22,7 @@ from charsweep.engine.environment import find_device
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import dtype_of
-from charsweep.train.loop import make_optimizer
+from charsweep.train.checkpoint import make_optimizer
 from charsweep.train.methods import Materials
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
