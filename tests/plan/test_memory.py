@@ -175,7 +175,7 @@ def test_a_measured_peak_takes_the_place_of_the_guess(words: list[str], tmp_path
     assert all(need.measured for need in measured)
     for before, after in zip(guessed, measured, strict=True):
         assert 0.5 < before.bytes / after.bytes < 1.5
-        assert after.bytes <= peak_memory_mb(torch.device("cpu")) * 1e6
+        assert after.bytes < 1.01e6 * peak_memory_mb(torch.device("cpu"))
     assert summary(measured, CPU)["text"].endswith("; as measured here")
     (run,) = json.loads(next(tmp_path.glob("sweeps/store/*/provenance.json")).read_text())["runs"]
     assert run["peak_memory_mb"] > 100
