@@ -22,10 +22,8 @@ from charsweep.core.system.signals import Stopped, held
 from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import View
 from charsweep.engine.stored import StoredEngine
-from charsweep.plan import cost
+from charsweep.plan import cost, memory
 from charsweep.plan.describe import describe_plan
-from charsweep.plan.memory import advice as fits
-from charsweep.plan.memory.figures import Known
 from charsweep.plan.work import Plan, plan_work
 from charsweep.report import write_report
 from charsweep.results.cells import (
@@ -57,7 +55,6 @@ def run(sweep: Sweep) -> Path:
     """
     check(sweep)
     store = Store(sweep.root)
-    measure_memory(sweep, store)
     refuse_too_much(sweep, store)
     team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
@@ -263,30 +260,24 @@ def wait_for_tracking(tracker: Tracker, view: View, study: Study, sweep: Sweep) 
 
 def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
     """The plan in numbers, its memory too."""
-    card = find_card(sweep.settings.runtime.device)
-    found = fits.expected(plan, sweep.bases, sweep.settings.runtime, card, Known(store))
+    works, place = memory_works(sweep, store, plan)
     return {
         **cost.summary(plan, store, dict(sweep.bases)),
-        "memory": fits.summary(found, card),
+        "memory": memory.summary(memory.needs_of(works, place), place.card),
     }
-
-
-def measure_memory(sweep: Sweep, store: Store) -> None:
-    """What a card must hold, where the architecture is not one whose figures are known."""
-    card, specs = find_card(sweep.settings.runtime.device), [c.trajectory for c in sweep.examples]
-    if card and card.device != "cpu" and fits.unmeasured(specs, sweep.bases, Known(store)):
-        from charsweep.engine import measure_pack_width as probe
-
-        probe.measure_memory(sweep, store, out)
 
 
 def refuse_too_much(sweep: Sweep, store: Store) -> None:
     """ConfigError if what is missing cannot fit this machine's memory."""
-    card, known = find_card(sweep.settings.runtime.device), Known(store)
     plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
-    found = fits.expected(plan, sweep.bases, sweep.settings.runtime, card, known)
-    if found and card and fits.is_too_much(found, card):
-        raise fits.refusal(found, sweep.bases, card, known)
+    memory.refuse(*memory_works(sweep, store, plan), sweep.axes)
+
+
+def memory_works(sweep: Sweep, store: Store, plan: Plan) -> tuple[list[memory.Work], memory.Place]:
+    """What of a plan takes memory, and where."""
+    runtime = sweep.settings.runtime
+    place = memory.Place(sweep.bases, cost.Speeds(store), find_card(runtime.device))
+    return memory.works_of(plan, place, runtime), place
 
 
 # -- words -----------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def _packs(numbers: Mapping[str, Any]) -> str:
 
 
 def _memory(numbers: Mapping[str, Any]) -> list[str]:
-    """Where it can be estimated."""
+    """Where there is anything to do."""
     memory = numbers.get("memory")
     return [f"  memory        expected peak {memory['text']}"] if memory else []
 
