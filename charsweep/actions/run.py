@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Set
+from collections.abc import Generator, Mapping, Sequence, Set
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +11,19 @@ from typing import Any, Protocol
 from charsweep.actions.sweep_record import in_order, known_record, new_record, now, references
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import TrainingError
+from charsweep.core.specs import Cell
 from charsweep.core.store.files import clear_abandoned, unwritable, write_json
 from charsweep.core.store.store import Store
 from charsweep.core.system.console import out
 from charsweep.core.system.distributed import Team, join_team
 from charsweep.core.system.energy import Energy, Meter
-from charsweep.core.system.hardware import find_card
 from charsweep.core.system.locks import locked
 from charsweep.core.system.signals import Stopped, held
 from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import View
 from charsweep.engine.stored import StoredEngine
-from charsweep.plan import cost, memory
-from charsweep.plan.describe import describe_plan
+from charsweep.plan import cost
+from charsweep.plan.describe import describe_plan, reckon, refuse_too_much
 from charsweep.plan.work import Plan, plan_work
 from charsweep.report import write_report
 from charsweep.results.cells import (
@@ -55,7 +55,6 @@ def run(sweep: Sweep) -> Path:
     """
     check(sweep)
     store = Store(sweep.root)
-    refuse_too_much(sweep, store)
     team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +97,8 @@ class Run:
         self.sweep, self.store, self.team = sweep, store, team
         self.study: Study = open_study(sweep)  # first: it may refuse
         self.plan = plan_work(sweep.cells, store, sweep.truth)  # of a search: none, as yet
+        asked = self.plan if sweep.cells else plan_work(sweep.examples, store, sweep.truth)
+        refuse_too_much(sweep, store, asked)
         self.record = new_record(sweep, store, reckon(sweep, store, self.plan))
         out(describe_plan(sweep, self.record["plan"]))
         self.known = known_record(sweep)
@@ -118,7 +119,7 @@ class Run:
         with View() as view, Meter(runtime.country) if runtime.energy else nullcontext() as meter:
             try:
                 for cells in self.study.batches():
-                    plan = plan_work(cells, self.store, self.sweep.truth, self.study.kept)
+                    plan = self._plan(cells)
                     expect(view, plan)
                     with closing(self._engine(plan, view).execute(plan)) as results:
                         for result in results:
@@ -139,6 +140,12 @@ class Run:
                     tracker.close()
                 raise
         return page
+
+    def _plan(self, cells: Sequence[Cell]) -> Plan:
+        """What is missing of these cells: of a grid, as it was planned at the start."""
+        if cells is self.sweep.cells:
+            return self.plan
+        return plan_work(cells, self.store, self.sweep.truth, self.study.kept)
 
     @property
     def asked(self) -> Set[str]:
@@ -253,31 +260,6 @@ def wait_for_tracking(tracker: Tracker, view: View, study: Study, sweep: Sweep) 
     if problem:
         view.say(f"tracking: {problem}")
     study.trials.link_runs(read_runs(sweep.folder))
-
-
-# -- memory ----------------------------------------------------------------------------------------
-
-
-def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
-    """The plan in numbers, its memory too."""
-    works, place = memory_works(sweep, store, plan)
-    return {
-        **cost.summary(plan, store, dict(sweep.bases)),
-        "memory": memory.summary(memory.needs_of(works, place), place.card),
-    }
-
-
-def refuse_too_much(sweep: Sweep, store: Store) -> None:
-    """ConfigError if what is missing cannot fit this machine's memory."""
-    plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
-    memory.refuse(*memory_works(sweep, store, plan), sweep.axes)
-
-
-def memory_works(sweep: Sweep, store: Store, plan: Plan) -> tuple[list[memory.Work], memory.Place]:
-    """What of a plan takes memory, and where."""
-    runtime = sweep.settings.runtime
-    place = memory.Place(sweep.bases, cost.Speeds(store), find_card(runtime.device))
-    return memory.works_of(plan, place, runtime), place
 
 
 # -- words -----------------------------------------------------------------------------------------
