@@ -11,7 +11,6 @@ from charsweep.core.store.store import Store
 from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
 from charsweep.plan import cost, memory
-from charsweep.plan.describe import describe_plan
 from charsweep.plan.work import Plan
 
 
