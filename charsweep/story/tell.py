@@ -22,7 +22,7 @@ from charsweep.specs import AdapterSpec, ImageSetSpec, ScoreSpec
 from charsweep.store import Store, image_manifest, new_folder
 from charsweep.story.choose import IDENTITY, PROMPT, RULE, Choice, check_keep, choose_pictures
 from charsweep.story.page import Scene, Story, write_page
-from charsweep.story.pdf import missing_letters, write_pdf
+from charsweep.story.story_pdf import write_pdf
 from charsweep.story.teller import Teller, find_teller
 from charsweep.tracking.story import log_story
 
@@ -130,9 +130,11 @@ def write(
         for number, choice in enumerate(choices, 1):
             data = (source / choice.chosen.file).read_bytes()
             (folder / "scenes" / f"{number:02d}.png").write_bytes(data)
-        write_pdf(told, folder / "story.pdf")
-        if missing := missing_letters(told):
-            out(f"story.pdf: its font lacks {missing}; print index.html from a browser instead")
+        if missing := write_pdf(told, folder / "story.pdf"):
+            out(
+                f"story.pdf: no font here has {missing}; install one that does, or print "
+                "index.html from a browser"
+            )
         write_page(told, folder / "index.html")
     return final / "index.html"
 
