@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,6 +14,8 @@ from fake_sweep import EVIL, FakeSweep, dino
 
 from charsweep.errors import StoreError
 from charsweep.report import typesetting, write_report
+from charsweep.report.content import build_content
+from charsweep.report.report_pdf import write_pdf
 
 LONG = "a question that is so long that it cannot stand in one line of any paper " * 4
 WORD = "x" * 500
@@ -162,6 +165,43 @@ def test_a_table_repeats_its_headings_on_every_page(study: FakeSweep) -> None:
     pages = pages_of(study)
     first = next(at for at, page in enumerate(pages) if "A All cells" in page)
     assert "learning training inference" in pages[first + 1][:300]
+
+
+def nothing(sweep: FakeSweep) -> None:
+    """No cell has ended."""
+
+
+def bare(sweep: FakeSweep) -> None:
+    """Everything that may be missing is."""
+    sweep.sweep |= {
+        "exam": {"prompts": [], "seeds": []},
+        "character": {"name": "", "images": [], "captions": []},
+        **{key: {} for key in ("references", "settings", "environment", "plan")},
+        **dict.fromkeys(["command", "question"], ""),
+    }
+    sweep.add(lr=0.1, seed=0)
+
+
+def searched(sweep: FakeSweep) -> None:
+    """A search over rates with seeds: more prompts and training images than the main text takes."""
+    sweep.sweep["search"] = {"sampler": "tpe", "trials": 4}
+    sweep.sweep["exam"]["prompts"] = [f"prompt {n} {HOSTILE}" for n in range(30)]
+    sweep.sweep["character"]["images"] *= 10
+    for lr in (0.1, 0.01):
+        for seed in (0, 1):
+            sweep.add(lr=lr, seed=seed)
+
+
+@pytest.mark.parametrize("made", [nothing, bare, searched])
+def test_whatever_a_sweep_lacks_or_has_too_much_of_is_printed(
+    made: Callable[[FakeSweep], None], tmp_path: Path
+) -> None:
+    sweep = FakeSweep(tmp_path, {"lr": [0.1, 0.01], "seed": [0, 1]})
+    made(sweep)
+    (tmp_path / "report").mkdir()
+    content = build_content(sweep.record(), tmp_path / "report")
+    write_pdf(content, tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF-")
 
 
 def test_letters_that_no_font_has_are_named() -> None:
