@@ -86,7 +86,7 @@ class Words:
                 return None
             png, jpeg = io.BytesIO(), io.BytesIO()
             picture.save(png, format="PNG")
-            picture.save(jpeg, format="JPEG", quality=88, subsampling=0)
+            picture.save(jpeg, format="JPEG", quality=94, subsampling=0)
             known = ((".png", png.getvalue()), (".jpg", jpeg.getvalue()))
             ending, data = min(known, key=lambda item: len(item[1]))
         name = f"{len(self.names)}{ending}"
