@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import zlib
 from html import escape
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fake_sweep import EVIL, FakeSweep
+from helpers.fake_sweep import EVIL, FakeSweep, result
 from helpers.small import command
 from PIL import Image
 
@@ -34,6 +35,7 @@ from charsweep.core.system.redact import redacted
 from charsweep.models.safetensors_file import read_pieces, tensor_shapes
 from charsweep.models.weights import find_folder
 from charsweep.report.figures.contact_sheets import image_files, read_picture
+from charsweep.results.cells import json_line, result_from
 
 SECRET = "correct-horse-battery-staple"
 
@@ -255,7 +257,7 @@ def test_scripts_in_captions_and_names_are_text_in_the_report(tmp_path: Path) ->
     assert "<img src=x" not in page
     assert escape(EVIL) in page
     verdicts = (sweep.folder / "report" / "verdicts.md").read_text()
-    assert "<script" not in verdicts.replace(f"```\n{EVIL}\n```", "")  # a code block is text
+    assert "<script" not in re.sub("```.*?```", "", verdicts, flags=re.DOTALL)  # code is text
 
 
 def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
@@ -274,6 +276,7 @@ def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
 
 
 def test_scripts_in_mlflows_notes_are_text(tmp_path: Path) -> None:
+    from charsweep.results.verdict import judge
     from charsweep.track.ui_view import note_while_running, note_with_verdict
     from charsweep.track.values import links
 
@@ -284,8 +287,8 @@ def test_scripts_in_mlflows_notes_are_text(tmp_path: Path) -> None:
     sweep.write()
     notes = [
         note_while_running(sweep.sweep),
-        note_with_verdict(sweep.sweep, sweep.folder, sweep.store, None),
-        links(sweep.add("failed", lr=0.01))["mlflow.note.content"],
+        note_with_verdict(sweep.sweep, judge(sweep.record()), None),
+        links(result_from(sweep.add("failed", lr=0.01)))["mlflow.note.content"],
     ]
     for note in notes:
         assert "<script" not in note.replace(f"`' {EVIL} '`", "")  # a code span is text
@@ -348,7 +351,8 @@ def test_a_server_writes_nowhere_else(tmp_path: Path) -> None:
 
         def download_artifacts(self, run: str, path: str, place: str) -> str:
             made = Path(place) / "cell.json"
-            made.write_text(json.dumps({"trajectory": "../../evil", "images": "../../evil"}))
+            evil = result(cell="1", trajectory="../../evil", images="../../evil", scores={})
+            made.write_text(json_line(evil))
             return str(made)
 
     scratch = tmp_path / "scratch"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from charsweep.actions.run import say_where
+from charsweep.actions.run import say, say_where
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.store.store import Store
@@ -12,6 +12,9 @@ from charsweep.core.system.console import out
 from charsweep.engine.progress import View
 from charsweep.report import write_report, write_report_together
 from charsweep.results.cells import read_results, write_results
+from charsweep.results.parts import together
+from charsweep.results.read import load_cells
+from charsweep.results.recommendation import recommend, recommendation_of
 from charsweep.track.process import fetch, rebuild
 
 
@@ -54,6 +57,8 @@ def report_together(sweep: Sweep) -> Path:
     store, final = Store(sweep.root), sweep.folder / "report"
     sweep.folder.mkdir(parents=True, exist_ok=True)
     page = write_report_together(sweep.name, folders, store.folder, final)
+    records = [load_cells(folder, store.folder) for folder in folders]
+    say(recommend(together(sweep.name, records, store.folder)))
     out(f"report   {page}")
     return page
 
@@ -64,5 +69,6 @@ def report_fetched(sweep: Sweep) -> Path:
         view.doing(f"reading {sweep.name} from MLflow")
         store = fetch(sweep.name, sweep.folder, sweep.settings.runtime.tracking_uri)
     page = write_report(sweep.folder, store)
+    say(recommendation_of(sweep.folder))
     out(f"report   {page}")
     return page

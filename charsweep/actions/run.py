@@ -33,6 +33,7 @@ from charsweep.results.cells import (
     write_results,
 )
 from charsweep.results.energy import energy_alone, energy_record
+from charsweep.results.recommendation import Recommendation, recommendation_of
 from charsweep.study.adaptive import check
 from charsweep.study.grid import Study, open_study
 from charsweep.study.trials import explained, hold
@@ -273,7 +274,14 @@ def expect(view: View, plan: Plan) -> None:
     )  # fmt: skip
 
 
+def say(found: Recommendation) -> None:
+    """The recommendation, as the last thing but where to look."""
+    for label, text in found.lines():
+        out(f"{label:<9}{text}")
+
+
 def say_where(sweep: Sweep, page: Path) -> None:
+    say(recommendation_of(sweep.folder))
     out(f"report   {page}")
     out(f"cells    {sweep.folder / 'cells.csv'}")
     if sweep.settings.runtime.tracking:

@@ -33,10 +33,11 @@ from charsweep.report.figures.training_images import training_sheets
 from charsweep.report.figures.tuning import TuningPlots, draw_tuning
 from charsweep.results import cells_table as table
 from charsweep.results.advantages import advantages, advantages_table
+from charsweep.results.cells import CellResult
 from charsweep.results.compare_methods import comparison_table
 from charsweep.results.labels import as_file_name
 from charsweep.results.points import SEED
-from charsweep.results.records import CellRow, Record
+from charsweep.results.records import Record
 from charsweep.results.table import Table
 from charsweep.results.verdict import Verdict, judge
 
@@ -91,7 +92,7 @@ class Content:
     cells: Table
     seeds: Table | None
     cell_sheets: tuple[CellSheet, ...]
-    left_out: tuple[CellRow, ...]  # cells without a sheet
+    left_out: tuple[CellResult, ...]  # cells without a sheet
     folder: Path  # where the files lie while the report is made
 
     @property
@@ -177,7 +178,7 @@ def build_chapter(record: Record, slug: str, plots: Path, sheets: Path) -> Chapt
 
 def draw_cell_sheets(
     record: Record, verdict: Verdict, folder: Path
-) -> tuple[tuple[CellSheet, ...], tuple[CellRow, ...]]:
+) -> tuple[tuple[CellSheet, ...], tuple[CellResult, ...]]:
     """Draw a sheet per finished cell, the marked ones first; return them and those left out.
 
     Decoding is what takes time, so cells are left out once a budget of source pixels is spent.
@@ -207,7 +208,7 @@ def prompts_by_cell(record: Record) -> dict[str, Record]:
     return {cell.cell: part for part in record.parts for cell in part.cells}
 
 
-def source_pixels(store: Path, cell: CellRow) -> float:
+def source_pixels(store: Path, cell: CellResult) -> float:
     """How many pixels a cell's pictures have, judged by the first."""
     files, _ = image_files_cached(store, cell.images)
     try:

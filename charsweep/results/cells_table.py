@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
     axis_label,
     cost_label,
@@ -14,12 +15,22 @@ from charsweep.results.labels import (
     score_text,
     value_text,
 )
-from charsweep.results.points import SEED, Point, points_of, ranked
-from charsweep.results.records import CellRow, Objective, Record, Value
-from charsweep.results.table import REFERENCE, Column, Entry, Table, TableRow, text_entry
-from charsweep.results.verdict import Verdict, objectives_of
+from charsweep.results.points import SEED, Point, known, points_of, ranked
+from charsweep.results.records import Objective, Record, Value
+from charsweep.results.table import (
+    COST,
+    REFERENCE,
+    SCORE,
+    Column,
+    Entry,
+    Table,
+    TableRow,
+    condensed,
+    text_entry,
+)
+from charsweep.results.verdict import RECOMMENDED, Verdict, objectives_of
 
-IN_GRID_ORDER = 40  # a longer table is sorted, best first
+IN_GRID_ORDER = 40  # a longer table is sorted, the recommended one first
 
 
 def cells_table(record: Record, verdict: Verdict) -> Table:
@@ -34,8 +45,8 @@ def cells_table(record: Record, verdict: Verdict) -> Table:
         Column("state", "state", number=False),
         *(Column(n, n, shown=False) for n in ("diverged_at", "error", "mark")),
         *score_columns(record),
-        Column("visual_quality", "visual quality", number=False),
-        *(Column(name, cost_label(name)) for name in record.costs),
+        Column("visual_quality", "visual quality", number=False, kind=SCORE),
+        *(Column(name, cost_label(name), kind=COST) for name in record.costs),
     )
     top = best_scores(record)
     order = {id(cell): index for index, cell in enumerate(record.cells)}
@@ -43,19 +54,21 @@ def cells_table(record: Record, verdict: Verdict) -> Table:
         cell_row(record, verdict, cell, hidden, top, order[id(cell)])
         for cell in shown_order(record)
     )
-    return Table(
-        name="cells",
-        title="All cells",
-        columns=columns,
-        rows=(*reference_rows(record, columns), *cells),
-        lead=len(record.axes) + 1,
+    return condensed(
+        Table(
+            name="cells",
+            title="All cells",
+            columns=columns,
+            rows=(*reference_rows(record, columns), *cells),
+            lead=len(record.axes) + 1,
+        )
     )
 
 
 def score_columns(record: Record) -> tuple[Column, ...]:
     """A column per metric, and its difference from the untaught base for spreadsheets."""
     return (
-        *(Column(metric, metric_label(metric).short) for metric in record.metrics),
+        *(Column(metric, metric_label(metric).short, kind=SCORE) for metric in record.metrics),
         *(Column(f"{metric}_gain", f"{metric} gain", shown=False) for metric in record.metrics),
     )
 
@@ -80,7 +93,7 @@ def score_entries(
     return (*shown, *(Entry(gains.get(metric)) for metric in record.metrics))
 
 
-def shown_order(record: Record) -> Sequence[CellRow]:
+def shown_order(record: Record) -> Sequence[CellResult]:
     """Grid order; of many cells, the best on the first objective in front."""
     if len(record.cells) <= IN_GRID_ORDER:
         return record.cells
@@ -94,7 +107,7 @@ def best_scores(record: Record) -> dict[str, float]:
     """The best score of a single cell on each objective and on the quality ratio."""
     top = {}
     for one in (*objectives_of(record), Objective("quality_ratio", True)):
-        scores = [cell.scores[one.metric] for cell in record.cells if one.metric in cell.scores]
+        scores = known(cell.score(one.metric) for cell in record.cells)
         if len(scores) > 1:
             top[one.metric] = max(scores) if one.maximize else min(scores)
     return top
@@ -103,14 +116,14 @@ def best_scores(record: Record) -> dict[str, float]:
 def cell_row(
     record: Record,
     verdict: Verdict,
-    cell: CellRow,
+    cell: CellResult,
     hidden: Sequence[str],
     top: Mapping[str, float],
     order: int,
 ) -> TableRow:
     """One cell as a line of the table."""
     marks = verdict.marks(cell)
-    level = level_text(cell.scores.get("quality_ratio"))
+    level = level_text(cell.score("quality_ratio"))
     entries = (
         Entry(cell.cell),
         *(axis_entry(axis, cell.values) for axis in (*record.axes, *hidden)),
@@ -121,10 +134,9 @@ def cell_row(
         Entry("; ".join(marks) or None),
         *score_entries(record, cell.scores, cell.gains, top),
         text_entry(level),
-        *(cost_entry(name, cell.costs.get(name)) for name in record.costs),
+        *(cost_entry(name, cell.cost(name)) for name in record.costs),
     )
-    best = bool(marks) and marks[0].startswith("best")
-    return TableRow(entries, "best" if best else "", order)
+    return TableRow(entries, "best" if RECOMMENDED in marks else "", order)
 
 
 def axis_entry(axis: str, values: Mapping[str, Value]) -> Entry:
@@ -137,7 +149,7 @@ def cost_entry(name: str, value: float | None) -> Entry:
     return Entry(value, cost_text(name, value))
 
 
-def state_entry(cell: CellRow, marks: tuple[str, ...]) -> Entry:
+def state_entry(cell: CellResult, marks: tuple[str, ...]) -> Entry:
     """finished, with its marks; or what went wrong and when."""
     if cell.finished:
         return Entry(cell.state, "" if marks else cell.state, marks=marks)
@@ -189,7 +201,7 @@ def seeds_table(record: Record) -> Table | None:
     )
     rows = tuple(seed_row(record, axes, point, at) for at, point in enumerate(points_of(record)))
     title = "Over training seeds: mean and its 95 % interval (bootstrap)"
-    return Table("seeds", title, columns, rows, lead=len(axes) + 1)
+    return condensed(Table("seeds", title, columns, rows, lead=len(axes) + 1))
 
 
 def seed_row(record: Record, axes: Sequence[str], point: Point, order: int) -> TableRow:

@@ -1,10 +1,11 @@
-"""A record in, the methods compared each at its own best out: the study's table. Pure."""
+"""The comparison of methods, each at the setting recommended of its own: the study's table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from charsweep.results.cells import CellResult
 from charsweep.results.cells_table import (
     axis_entry,
     cost_entry,
@@ -12,17 +13,20 @@ from charsweep.results.cells_table import (
     score_columns,
     score_entries,
 )
-from charsweep.results.labels import (
-    axis_label,
-    cost_label,
-    level_text,
-    listing,
-    metric_label,
-    value_text,
+from charsweep.results.labels import axis_label, cost_label, level_text, listing, value_text
+from charsweep.results.points import SEED, Point, comparable
+from charsweep.results.recommendation import RULE, recommend
+from charsweep.results.records import Objective, Record
+from charsweep.results.table import (
+    COST,
+    SCORE,
+    Column,
+    Entry,
+    Table,
+    TableRow,
+    condensed,
+    text_entry,
 )
-from charsweep.results.points import SEED, Point, comparable, points_of, ranked
-from charsweep.results.records import CellRow, Objective, Record
-from charsweep.results.table import Column, Entry, Table, TableRow, text_entry
 from charsweep.results.verdict import objectives_of
 
 FIRST_COSTS = ("size_mb", "train_seconds", "seconds_per_step")
@@ -36,7 +40,7 @@ METHOD = "method"
 
 @dataclass(frozen=True)
 class Contender:
-    """A method at the values that suit it best; without a point when none of its cells finished."""
+    """A method at its recommended setting; without a point when none of its cells finished."""
 
     method: str
     bases: tuple[str, ...]
@@ -45,34 +49,17 @@ class Contender:
 
 def contenders(record: Record) -> tuple[Contender, ...]:
     """Each method at its own best of everything else, in the order of the grid."""
-    methods: dict[str, list[CellRow]] = {}
+    methods: dict[str, list[CellResult]] = {}
     for cell in record.cells:
         methods.setdefault(str(cell.values.get(METHOD, "")), []).append(cell)
     return tuple(
         Contender(
             method or record.sweep.name,
             tuple(dict.fromkeys(cell.base for cell in own if cell.base)),
-            best_point(record, own),
+            recommend(record, own).stand_in,
         )
         for method, own in methods.items()
     )
-
-
-def best_point(record: Record, cells: list[CellRow]) -> Point | None:
-    """The point with the highest quality ratio; among equals, the best on the first objective.
-
-    Objectives alone rise with over-fitting, and would choose the most over-trained cell. What has
-    no quality ratio is ranked by the first objective that any of the cells has.
-    """
-    points = points_of(record, cells)
-    quality = ranked(points, Objective("quality_ratio", True))
-    if quality:
-        points = tuple(point for point, value in quality if value == quality[0][1])
-    for objective in objectives_of(record):
-        order = ranked(points, objective)
-        if order:
-            return order[0][0]
-    return next((point for point in points if point.finished), None)
 
 
 def comparison_table(record: Record) -> Table | None:
@@ -86,26 +73,28 @@ def comparison_table(record: Record) -> Table | None:
     columns = (
         Column(METHOD, "method", number=False),
         Column("base", "base", number=False),
-        Column("best_at", "best at", number=False, shown=says_where),
+        Column("best_at", "recommended at", number=False, shown=says_where),
         *(Column(axis, axis, shown=False) for axis in axes),
         Column("seeds", "seeds", shown=False),
-        *(Column(name, TITLES.get(name) or cost_label(name)) for name in FIRST_COSTS),
+        *(Column(name, TITLES.get(name) or cost_label(name), kind=COST) for name in FIRST_COSTS),
         *score_columns(record),
-        Column("visual_quality", "visual quality", number=False),
-        *(Column(name, cost_label(name)) for name in rest),
+        Column("visual_quality", "visual quality", number=False, kind=SCORE),
+        *(Column(name, cost_label(name), kind=COST) for name in rest),
     )
     top = best_scores(record, known)
     rows = tuple(
         contender_row(record, one, axes, rest, top, order) for order, one in enumerate(known)
     )
-    title = "Methods, each at its own best" if len(known) > 1 else "The method at its best"
-    return Table(
-        "comparison",
-        title,
-        columns,
-        (*rows, *reference_rows(record, columns)),
-        notes(record, axes),
-        lead=3 if says_where else 2,
+    title = "Methods, each as recommended" if len(known) > 1 else "The method as recommended"
+    return condensed(
+        Table(
+            "comparison",
+            title,
+            columns,
+            (*rows, *reference_rows(record, columns)),
+            notes(record, axes),
+            lead=3 if says_where else 2,
+        )
     )
 
 
@@ -161,11 +150,10 @@ def notes(record: Record, axes: tuple[str, ...]) -> tuple[str, ...]:
     """At what each method stands here."""
     texts = []
     if axes:
-        first = metric_label(objectives_of(record)[0].metric).short
         texts.append(
-            f"Every method at the {listing([axis_label(axis) for axis in axes], most=6)} that gave "
-            f"it the highest quality ratio, and among equals the best {first}; without a quality "
-            f"ratio, the best {first}."
+            f"Every method at the {listing([axis_label(axis) for axis in axes], most=6)} "
+            f"recommended among its own cells ({RULE}); one that has no prompt score, at its "
+            "highest identity."
         )
     seeds = len(record.axes.get(SEED, ()))
     if seeds > 1:

@@ -8,18 +8,15 @@ from functools import lru_cache
 
 import numpy as np
 
+from charsweep.results.cells import COSTS, CellResult
 from charsweep.results.labels import point_text
-from charsweep.results.records import (
-    COSTS,
-    ENERGY,
-    CellRow,
-    Objective,
-    Record,
-    Value,
-    axis_position,
-)
+from charsweep.results.records import Objective, Record, Value, axis_position
 
 SEED = "seed"
+# One seed is noise: .02 DINO is what scoring anew or another card moves. CLIP-T of SD spans only
+# about .25 to .33, so half of DINO's; the others like DINO. By hand.
+TIES = {"clip_t": 0.01}
+TIE = 0.02
 
 
 @dataclass(frozen=True)
@@ -27,10 +24,10 @@ class Point:
     """One point of the grid with its seeds; scores are means over the finished ones."""
 
     values: Mapping[str, Value]  # of the varied axes except the seed
-    cells: tuple[CellRow, ...]
+    cells: tuple[CellResult, ...]
 
     @property
-    def finished(self) -> tuple[CellRow, ...]:
+    def finished(self) -> tuple[CellResult, ...]:
         """The seeds that have scores."""
         return tuple(cell for cell in self.cells if cell.finished)
 
@@ -41,7 +38,7 @@ class Point:
 
     def scores(self, metric: str) -> tuple[float, ...]:
         """The scores of the finished seeds that have one."""
-        return tuple(cell.scores[metric] for cell in self.finished if metric in cell.scores)
+        return known(cell.score(metric) for cell in self.finished)
 
     def mean(self, metric: str) -> float | None:
         """The mean score over the finished seeds."""
@@ -54,21 +51,25 @@ class Point:
 
     def gain(self, metric: str) -> float | None:
         """The mean difference from the untaught base on the same exam."""
-        return mean([cell.gains[metric] for cell in self.finished if metric in cell.gains])
+        return mean(known(cell.gain(metric) for cell in self.finished))
 
     def cost(self, name: str) -> float | None:
         """The mean size, time or memory over the finished seeds."""
-        return mean([cell.costs[name] for cell in self.finished if name in cell.costs])
+        return mean(known(cell.cost(name) for cell in self.finished))
 
     def value(self, name: str) -> float | None:
         """The mean of a metric or of a cost."""
-        return self.cost(name) if name in (*COSTS, *ENERGY) else self.mean(name)
+        return self.cost(name) if name in COSTS else self.mean(name)
 
 
-def mean(values: Iterable[float]) -> float | None:
+def known(values: Iterable[float | None]) -> tuple[float, ...]:
+    """The values without the gaps."""
+    return tuple(value for value in values if value is not None)
+
+
+def mean(values: Sequence[float]) -> float | None:
     """The mean, or None of nothing."""
-    known = tuple(values)
-    return sum(known) / len(known) if known else None
+    return sum(values) / len(values) if values else None
 
 
 @lru_cache(maxsize=65_536)
@@ -86,10 +87,10 @@ def interval(values: tuple[float, ...]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def points_of(record: Record, cells: Sequence[CellRow] | None = None) -> tuple[Point, ...]:
+def points_of(record: Record, cells: Sequence[CellResult] | None = None) -> tuple[Point, ...]:
     """The record's points in the order of the grid."""
     axes = tuple(axis for axis in record.axes if axis != SEED)
-    together: dict[tuple[int, ...], list[CellRow]] = {}
+    together: dict[tuple[int, ...], list[CellResult]] = {}
     kept = {axis: record.axes[axis] for axis in axes}
     for cell in record.cells if cells is None else cells:
         together.setdefault(axis_position(kept, cell.values), []).append(cell)
@@ -116,6 +117,21 @@ def ranked(points: Sequence[Point], objective: Objective) -> list[tuple[Point, f
         (point, score) for point in points if (score := point.mean(objective.metric)) is not None
     ]
     return sorted(known, key=lambda pair: pair[1], reverse=objective.maximize)
+
+
+def tie_width(metric: str) -> float:
+    """Differences smaller than this are ties on one seed."""
+    return TIES.get(metric, TIE)
+
+
+def is_tie(best: Point, top: float, point: Point, score: float, metric: str) -> bool:
+    """Whether two means are too close to tell apart: by the width of ties, or by their seeds."""
+    # Rounded: .80 - .78 in floating point is a hair less than .02.
+    if round(abs(top - score), 6) < tie_width(metric):
+        return True
+    ours, theirs = best.interval(metric), point.interval(metric)
+    several = len(best.scores(metric)) > 1 and len(point.scores(metric)) > 1
+    return bool(several and ours and theirs and ours[0] <= theirs[1] and theirs[0] <= ours[1])
 
 
 def pareto(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:

@@ -1,4 +1,4 @@
-"""One record of `cells.jsonl` and the store in, one MLflow run out.
+"""The result of a cell and the store in, one MLflow run out.
 
 A run exists for charsweep when its status is final: that is written last. A run that is still
 RUNNING was cut short; it is deleted and logged anew, and so is one whose cell has another result
@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
@@ -28,7 +27,11 @@ from charsweep.core.store.files import (
     temporary_name,
     write_text,
 )
-from charsweep.core.store.losses import LossRow, read_losses
+from charsweep.core.store.losses import read_losses
+from charsweep.results.cells import CellResult, json_line
+from charsweep.results.read import load_record
+from charsweep.results.recommendation import Recommendation
+from charsweep.results.verdict import judge
 from charsweep.track import pictures, values
 from charsweep.track import ui_view as view
 from charsweep.track.server import VIEW_TAG, database
@@ -52,15 +55,15 @@ class Experiment:
         self._describe(view.note_while_running(self.sweep))
         self._write_runs("RUNNING")
 
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, result: CellResult) -> None:
         """Log the cell, unless MLflow has it already, whole and with this result."""
-        cell, digest = record["cell"], values.digest(record)
+        cell, digest = result.cell, values.digest(result)
         known = self.runs.get(cell)
         if known and known[1] == digest:
             return
         if known:
             self.client.delete_run(known[0])
-        self.runs[cell] = (self._log_run(record, digest), digest)
+        self.runs[cell] = (self._log_run(result, digest), digest)
         self._write_runs("RUNNING")
 
     def close(self, status: str) -> None:
@@ -70,8 +73,10 @@ class Experiment:
         """
         self.sweep = read_json(self.folder / "sweep.json")
         report = log_outcome(self.client, self.id, self.parent, self.sweep, self.folder, self.store)
-        note = view.note_with_verdict(self.sweep, self.folder, self.store, report)
+        verdict = judge(load_record(self.folder, self.store))
+        note = view.note_with_verdict(self.sweep, verdict, report)
         self._describe((view.unfinished(self.sweep) + note)[:NOTE_LENGTH])
+        self._note_recommended(verdict.recommendation)
         self.client.set_terminated(self.parent, status)
         self._write_runs(status)
 
@@ -132,6 +137,15 @@ class Experiment:
         self.client.log_batch(self.parent, tags=values.as_tags(tags))
         self.client.log_artifact(self.parent, str(self.folder / "sweep.json"))
 
+    def _note_recommended(self, found: Recommendation) -> None:
+        """The recommended cell and its run, as tags of the experiment and of the sweep's run."""
+        cell = found.cell.cell if found.cell else ""
+        run, _ = self.runs.get(cell, ("", ""))
+        tags = {"charsweep.recommended": cell, "charsweep.recommended_run": run}
+        for name, value in tags.items():
+            self.client.set_experiment_tag(self.id, name, value)
+        self.client.log_batch(self.parent, tags=values.as_tags(tags))
+
     def _write_runs(self, status: str) -> None:
         """What has been delivered: runs of cells, and whether the sweep's own run is whole."""
         cells = {cell: run_id for cell, (run_id, _) in self.runs.items()}
@@ -142,44 +156,44 @@ class Experiment:
 
     # -- a cell --------------------------------------------------------------------------------
 
-    def _log_run(self, record: dict[str, Any], digest: str) -> str:
-        trajectory = inside(self.store, record["trajectory"])
-        images = inside(self.store, record["images"]) if record.get("images") else None
-        losses = _losses(trajectory / "loss.csv", record["step"])
+    def _log_run(self, result: CellResult, digest: str) -> str:
+        trajectory = inside(self.store, result.trajectory)
+        images = inside(self.store, result.images) if result.images else None
+        losses = read_losses(trajectory / "loss.csv", result.step)
         end = _finished_at(images, trajectory)
-        paid = sum(row.seconds for row in losses) + (record.get("sample_seconds") or 0)
+        paid = sum(row.seconds for row in losses) + (result.sample_seconds or 0)
         start = end - int(paid * 1000)
         run = self.client.create_run(
             self.id,
             start_time=start,
-            run_name=values.run_name(record, list(self.sweep.get("axes") or {})),
+            run_name=values.run_name(result, list(self.sweep.get("axes") or {})),
             tags={
                 "mlflow.parentRunId": self.parent,
                 "mlflow.source.name": self.sweep.get("command", ""),
-                "charsweep.cell": record["cell"],
+                "charsweep.cell": result.cell,
                 "charsweep.digest": digest,
                 "charsweep.sweep": self.name,
             },
         )
         run_id = str(run.info.run_id)
-        tags = {**values.links(record), "charsweep.loss_parts": values.parts_of(losses)}
+        tags = {**values.links(result), "charsweep.loss_parts": values.parts_of(losses)}
         self.client.log_batch(
             run_id,
-            metrics=values.curves(losses, start) + values.numbers(record, end),
-            params=values.params(record, trajectory, images),
+            metrics=values.curves(losses, start) + values.numbers(result, end),
+            params=values.params(result, trajectory, images),
             tags=values.as_tags(tags),
         )
-        self._log_files(run_id, record, trajectory, images)
-        self.client.set_terminated(run_id, STATUS[record["state"]], end_time=end)
+        self._log_files(run_id, result, trajectory, images)
+        self.client.set_terminated(run_id, STATUS[result.state], end_time=end)
         return run_id
 
     def _log_files(
-        self, run_id: str, record: dict[str, Any], trajectory: Path, images: Path | None
+        self, run_id: str, result: CellResult, trajectory: Path, images: Path | None
     ) -> None:
         sheet = pictures.contact_sheet(images) if images else None
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write_text(folder / "cell.json", json.dumps(record, ensure_ascii=False) + "\n")
+            write_text(folder / "cell.json", json_line(result))
             found = [trajectory / "spec.json", trajectory / "provenance.json"]
             found += [images / "images.json"] if images else []
             for path in found:
@@ -208,11 +222,6 @@ def search(client: MlflowClient, experiment: str, sweep: str) -> Iterator[Run]:
         token = page.token
         if not token:
             return
-
-
-def _losses(path: Path, step: int) -> list[LossRow]:
-    """Rows up to `step`; the same trajectory may go on for other cells."""
-    return [row for row in read_losses(path) if row.step <= step] if path.exists() else []
 
 
 def _finished_at(images: Path | None, trajectory: Path) -> int:

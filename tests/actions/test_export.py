@@ -26,7 +26,6 @@ from charsweep.actions.export.metadata import network
 from charsweep.actions.export.push import open_hub
 from charsweep.actions.export.usage import python_code
 from charsweep.actions.export.write import export
-from charsweep.actions.story.choose_pictures import cells_in_order
 from charsweep.config.sweep import load_sweep
 from charsweep.core.errors import ConfigError, ModelsError, StoreError
 from charsweep.core.store.files import read_json
@@ -34,6 +33,7 @@ from charsweep.core.store.store import Store
 from charsweep.models.pipeline import quiet
 from charsweep.models.weights import Weights as Source
 from charsweep.results.cells import read_results
+from charsweep.results.recommendation import recommendation_of
 
 ADAPTER = "pytorch_lora_weights.safetensors"
 
@@ -104,7 +104,8 @@ def adapter(swept: Path) -> Path:
 
 
 def test_the_best_cell_is_the_story_s(swept: Path, adapter: Path) -> None:
-    best = cells_in_order(cells(swept).values(), "small")[0]
+    best = recommendation_of(swept / "sweeps/small").cell
+    assert best is not None
     record = read_json(adapter / "export.json")
     assert record["cell"] == best.cell
     assert adapter.name.endswith(f"-step3--{best.cell}")
@@ -200,7 +201,8 @@ def test_an_export_needs_no_torch_and_is_the_same_again(swept: Path, adapter: Pa
 
 
 def test_a_cell_is_named_by_its_key(swept: Path) -> None:
-    other = cells_in_order(cells(swept).values(), "small")[-1]
+    best = recommendation_of(swept / "sweeps/small").cell
+    other = next(cell for cell in cells(swept).values() if cell != best)
     folder = exported(swept, f"export.cell={other.cell[:8]}", "export.license=cc-by-4.0")
     assert folder.name.endswith(other.cell)
     assert header(folder)["license"] == "cc-by-4.0"
@@ -324,7 +326,7 @@ def test_whole_weights_are_a_pipeline(tmp_path: Path) -> None:
 def test_networks_from_nothing(method: str, settings: list[str], tmp_path: Path) -> None:
     run(tmp_path, f"method={method}", *settings, "train_steps=1", "batch_size=2", "metric=[dino]",
         "objectives=[dino]")  # fmt: skip
-    with pytest.raises(StoreError, match=r"name a cell with export\.cell=KEY"):
+    with pytest.raises(StoreError, match=r"Name a cell with export\.cell=KEY"):
         exported(tmp_path)
     (key,) = cells(tmp_path)
     folder = exported(tmp_path, f"export.cell={key}")

@@ -15,20 +15,14 @@ from helpers.small import loaded_after, pictures, small
 from PIL import Image, ImageChops, ImageStat
 
 from charsweep.__main__ import main
-from charsweep.actions.story.choose_pictures import (
-    cells_in_order,
-    check_keep,
-    choose_pictures,
-    named_cell,
-    standings,
-)
+from charsweep.actions.story.choose_pictures import check_keep, choose_pictures
 from charsweep.config.sweep import load_sweep
-from charsweep.core.errors import ConfigError, StoreError
+from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, revived
 from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE
-from charsweep.results.cells import CellResult
+from charsweep.results.recommendation import standings
 
 SCENES = [
     "story.scenes=[{prompt: 'a picture of {subject} jumping', caption: 'She jumps.'},"
@@ -58,13 +52,6 @@ def story(swept: Path) -> Path:
     """Its story."""
     assert told(swept) == 0
     return swept / "sweeps" / "small" / "story"
-
-
-def cell(key: str, dino: float | None, clip_t: float | None, state: str = "finished") -> CellResult:
-    nothing = dict.fromkeys(CellResult.__dataclass_fields__)
-    scores = {"dino": dino, "clip_t": clip_t}
-    known = {"cell": key, "state": state, "values": {}, "scores": scores, "gains": {}}
-    return CellResult(**{**nothing, **known})  # type: ignore[arg-type]  # the rest does not matter
 
 
 # -- choosing --------------------------------------------------------------------------------------
@@ -112,26 +99,6 @@ def test_ties_go_to_the_first() -> None:
 def test_what_cannot_be_kept_is_refused(keep: dict[int, int], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         check_keep(keep, 2, [0, 1])
-
-
-def test_the_best_cell_is_best_in_both_together() -> None:
-    cells = [
-        cell("memoriser", 0.9, 0.2), cell("both", 0.8, 0.7), cell("stranger", 0.1, 0.8),
-        cell("unscored", None, 0.9), cell("gone", 1.0, 1.0, "failed"),
-    ]  # fmt: skip
-    assert cells_in_order(cells, "s")[0].cell == "both"
-    assert len(cells_in_order(cells, "s")) == 3
-    with pytest.raises(StoreError, match="no finished cell"):
-        cells_in_order(cells[3:], "s")
-
-
-def test_a_cell_is_named_by_the_beginning_of_its_key() -> None:
-    cells = {key: cell(key, 0.5, 0.5) for key in ("ab12", "ab34", "cd56")}
-    cells["ef78"] = cell("ef78", None, None, "diverged")
-    assert named_cell(cells, "cd", "s").cell == "cd56"
-    for key, reason in {"ab": "several", "99": "no such cell", "ef": "diverged"}.items():
-        with pytest.raises(ConfigError, match=reason):
-            named_cell(cells, key, "s")
 
 
 # -- what is stored --------------------------------------------------------------------------------
@@ -390,7 +357,7 @@ def test_a_sweep_without_a_finished_cell_is_refused(
     folder.mkdir(parents=True)
     shutil.copyfile(swept / "sweeps/small/sweep.json", folder / "sweep.json")
     assert told(tmp_path) == 2
-    assert capsys.readouterr().err.startswith("StoreError: sweep small has no finished cell")
+    assert capsys.readouterr().err.startswith("StoreError: sweep small: No cell has ended yet")
 
 
 def test_a_method_without_prompts_tells_no_story(
@@ -400,7 +367,7 @@ def test_a_method_without_prompts_tells_no_story(
     assert main(words) == 0
     (made,) = read_json_lines(tmp_path / "sweeps/small/cells.jsonl")
     for chosen, error in {
-        "story.cell=null": "StoreError: sweep small has no finished cell with dino and clip_t",
+        "story.cell=null": "StoreError: sweep small: There is no finished cell with both dino",
         f"story.cell='{made['cell']}'": f"ConfigError: story.cell={made['cell']}: its method, gan,",
     }.items():
         capsys.readouterr()

@@ -19,6 +19,7 @@ from helpers.small import command, small
 from charsweep.actions.ui import choose_port
 from charsweep.core.errors import ConfigError
 from charsweep.report import write_report
+from charsweep.results.recommendation import recommendation_of
 from charsweep.track import process as track
 
 if TYPE_CHECKING:
@@ -81,10 +82,11 @@ def test_the_experiment_lists_its_cells_with_their_scores(
 @pytest.mark.browser
 def test_the_note_says_the_verdict(root: Path, ui: chromium.Served, page: Chrome) -> None:
     page.get(ui.table)
-    said = chromium.wait_for_text(page, "Which rate?", "3 of 3 cells finished", "are called ties")
-    assert said.index("Which rate?") < said.index("3 of 3 cells") < said.index("called ties")
-    best = max(cells(root), key=lambda cell: float(cell["dino"]))
-    assert f"DINO {float(best['dino']):.3f}" in said
+    said = chromium.wait_for_text(page, "Which rate?", "3 of 3 cells finished", "By single scores")
+    assert said.index("Which rate?") < said.index("3 of 3 cells") < said.index("By single scores")
+    best = recommendation_of(root / "sweeps/small")
+    assert best.cell is not None
+    assert f"DINO {best.cell.score('dino'):.3f}" in said
 
 
 @pytest.mark.browser

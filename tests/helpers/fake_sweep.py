@@ -14,6 +14,7 @@ from unittest.mock import patch
 from PIL import Image
 
 from charsweep.report import write_report
+from charsweep.results.cells import CellResult
 from charsweep.results.read import load_record
 from charsweep.results.records import Record
 
@@ -170,6 +171,12 @@ class FakeSweep:
             index = write_report(self.folder, self.store)
         assert index == self.folder / "report" / "index.html"
         return index.read_text(encoding="utf-8")
+
+
+def result(**known: Any) -> CellResult:
+    """A cell's result of which only some fields matter."""
+    nothing: dict[str, Any] = dict.fromkeys(CellResult.__dataclass_fields__)
+    return CellResult(**{**nothing, "state": "finished", "values": {}, "gains": {}, **known})
 
 
 def without_pdf() -> AbstractContextManager[Any]:

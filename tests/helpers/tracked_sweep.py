@@ -63,6 +63,7 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
     images = trajectory / f"step-{steps:06d}" / f"ddim50-cfg7.5-exam2x2--{key}"
     if state == "finished":
         make_images(images)
+    prompt = 0.3 if index == 0 else None  # does not apply to the others
     record = {
         "cell": key,
         "state": state,
@@ -75,7 +76,7 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
         "images": str(images.relative_to(store)) if state == "finished" else None,
         "diverged_at": 37 if state == "diverged" else None,
         "error": "out of memory" if state == "failed" else None,
-        "scores": {"dino": 0.75, "clip_t": None} if state == "finished" else {},
+        "scores": {"dino": 0.75, "clip_t": prompt} if state == "finished" else {},
         "gains": {"dino": 0.25, "clip_t": None} if state == "finished" else {},
         "size_mb": 0.31,
         "train_seconds": 3.0,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.fake_sweep import result
 from helpers.small import loaded_after
 from helpers.tracked_sweep import (
     STEPS,
@@ -105,7 +106,10 @@ def test_a_cell_is_a_run_nested_in_the_sweep(root: Path, logged: Any) -> None:
 def test_the_note_is_the_verdict(logged: Any) -> None:
     first, *_ = logged["tags"]["mlflow.note.content"].splitlines()
     assert first.startswith("**Which learning rate?** lr")
-    assert "is best on identity: DINO 0.750" in first
+    assert "is recommended: " in first
+    assert "DINO 0.750" in first
+    assert parent_run(logged)["tags"]["charsweep.recommended"] == f"{0:012x}"
+    assert logged["tags"]["charsweep.recommended_run"] == cell_run(logged, 0)["id"]
     assert parent_run(logged)["tags"]["mlflow.note.content"].startswith(first)
 
 
@@ -145,7 +149,7 @@ def test_a_cell_from_nothing_lacks_what_it_has_not(logged: Any) -> None:
 def test_a_run_is_named_in_words(values: dict[str, Any], axes: list[str], name: str) -> None:
     from charsweep.track.values import run_name
 
-    assert run_name({"values": values}, axes) == name
+    assert run_name(result(values=values), axes) == name
 
 
 def test_states_are_told_apart(logged: Any) -> None:

@@ -1,6 +1,6 @@
 """A sweep's folder in; out, the cell that is exported with all that its card says of it.
 
-The cell is the story's: the best in identity and prompt together, or the one that is named. It is
+The cell is the recommended one, or the one that is named. It is
 taken as it is stored, so `name=lr_grid` alone is enough.
 """
 
@@ -14,7 +14,6 @@ from typing import Any
 import pydantic
 
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
-from charsweep.actions.story.choose_pictures import cells_in_order, named_cell
 from charsweep.config.settings import ModelsSettings
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import StoreError
@@ -22,9 +21,11 @@ from charsweep.core.specs import ImageSetSpec, TrajectorySpec
 from charsweep.core.store.files import read_json
 from charsweep.core.store.store import Store
 from charsweep.models.weights import BaseWeights
-from charsweep.results.cells import CellResult, read_results
+from charsweep.results.cells import CellResult, named_cell, read_results
+from charsweep.results.recommendation import recommended_cell
 
 EMBEDDED = "embedded:"
+REMEDY = "Name a cell with export.cell=KEY; cells.csv lists their keys."
 LICENCES = {  # of published bases, by hub id, in the hub's words
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
     "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
@@ -101,7 +102,7 @@ class Chosen:
 
 
 def find_chosen(sweep: Sweep, store: Store) -> Chosen:
-    """The cell that `export.cell` names, else the sweep's best."""
+    """The cell that `export.cell` names, else the recommended one."""
     path = sweep.folder / "sweep.json"
     if not path.exists():
         raise StoreError(
@@ -114,8 +115,7 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
     if wanted is not None:
         cell, why = named_cell(results, wanted, sweep.name, "export.cell"), "named by export.cell"
     else:
-        order = cells_in_order(results.values(), sweep.name, "name a cell with export.cell=KEY")
-        cell, why = order[0], f"the best of {len(order)} in identity and prompt together"
+        cell, why = recommended_cell(sweep.folder, results, REMEDY)
     images = stored_images(cell, store)
     return Chosen(
         sweep.name, record, cell, same_point(cell, results), images, why,

@@ -15,7 +15,6 @@ from typing import Any
 import pydantic
 
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
-from charsweep.actions.story.choose_pictures import cells_in_order, named_cell
 from charsweep.character.load import Character
 from charsweep.config.cells import base_weights, character_of, encoders_of
 from charsweep.config.settings import CharacterSettings, ModelsSettings
@@ -27,7 +26,8 @@ from charsweep.core.store.files import new_folder, read_json
 from charsweep.core.store.store import Store
 from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.safetensors_file import tensor_shapes
-from charsweep.results.cells import read_results
+from charsweep.results.cells import named_cell, read_results
+from charsweep.results.recommendation import recommended_cell
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Teller:
 
 
 def find_teller(sweep: Sweep, store: Store) -> Teller:
-    """The adapter that the story names, else the cell, else the sweep's best cell."""
+    """The adapter that the story names, else the cell, else the recommended cell."""
     if sweep.settings.story.adapter is not None:
         return _from_adapter(sweep, store)
     record = sweep.folder / "sweep.json"
@@ -63,11 +63,9 @@ def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> Teller:
     results = read_results(sweep.folder / "cells.jsonl")
     wanted = sweep.settings.story.cell
     if wanted is not None:
-        order, why = [named_cell(results, wanted, sweep.name)], "named by story.cell"
+        cell, why = named_cell(results, wanted, sweep.name, "story.cell"), "named by story.cell"
     else:
-        order = cells_in_order(results.values(), sweep.name)
-        why = f"best of {len(order)} finished cells in identity and prompt together"
-    cell = order[0]
+        cell, why = recommended_cell(sweep.folder, results, "Give story.adapter=PATH.")
     images = stored_images(cell, store)
     if not any(images.prompts):
         raise ConfigError(

@@ -12,14 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from charsweep.actions.story.choose_pictures import (
-    IDENTITY,
-    PROMPT,
-    RULE,
-    Choice,
-    check_keep,
-    choose_pictures,
-)
+from charsweep.actions.story.choose_pictures import RULE, Choice, check_keep, choose_pictures
 from charsweep.actions.story.page import Scene, Story, write_page
 from charsweep.actions.story.source import Teller, find_teller
 from charsweep.actions.story.story_pdf import write_pdf
@@ -32,6 +25,7 @@ from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import Store, image_manifest
 from charsweep.core.system.console import out
 from charsweep.plan.work import Plan, Scoring
+from charsweep.results.recommendation import IDENTITY, PROMPT
 from charsweep.track.story import log_story
 
 

@@ -30,14 +30,20 @@ class LossRow:
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_losses(path: Path) -> list[LossRow]:
-    """Rows of a `loss.csv`; a last line torn by a killed process is left out."""
+def read_losses(path: Path, last: int | None = None) -> list[LossRow]:
+    """Rows of a `loss.csv` up to step `last`; [] without a file, StoreError for a broken one.
+
+    A last line that a killed process has not ended is left out.
+    """
+    if not path.exists():
+        return []
     try:
         *whole, _ = path.read_text(encoding="utf-8").split("\n")  # the last is empty, or torn
         columns, *rows = csv.reader(whole)
         if tuple(columns[: len(LOSS_COLUMNS)]) != LOSS_COLUMNS:
             raise ValueError(f"its first line is not {','.join(LOSS_COLUMNS)}")
-        return [_loss_row(row, columns) for row in rows]
+        known = (_loss_row(row, columns) for row in rows)
+        return [row for row in known if last is None or row.step <= last]
     except (OSError, ValueError) as error:
         raise StoreError(
             f"cannot read {path}: {error}; put it back from a copy, or delete {path.parent}: that "

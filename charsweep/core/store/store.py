@@ -107,9 +107,9 @@ class Store:
         if known is None or step < known:
             write_json(self.source(spec) / "diverged.json", {"step": step})
 
-    def losses(self, spec: TrajectorySpec) -> list[LossRow]:
-        path = self.source(spec) / "loss.csv"
-        return read_losses(path) if path.exists() else []
+    def losses(self, spec: TrajectorySpec, last: int | None = None) -> list[LossRow]:
+        """The rows of its loss.csv up to step `last`."""
+        return read_losses(self.source(spec) / "loss.csv", last)
 
     def check_losses(self, spec: TrajectorySpec, step: int) -> None:
         """StoreError unless loss.csv has a line for every step up to this one."""

@@ -19,9 +19,10 @@ from PIL import Image, ImageOps
 from charsweep.core.errors import StoreError
 from charsweep.core.store.files import inside
 from charsweep.core.system.images import flat, in_colour, opened
+from charsweep.results.cells import CellResult
 from charsweep.results.labels import as_file_name, axis_label, point_text, value_text
 from charsweep.results.points import SEED
-from charsweep.results.records import CellRow, Record, Sweep, Value
+from charsweep.results.records import Record, Sweep, Value
 from charsweep.results.verdict import Verdict
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
@@ -51,6 +52,7 @@ class Sheet:
     references: int = 0  # how many columns in front are no cells
     caption: str = ""
     is_grid: bool = False  # short labels on both sides, not prompts
+    chosen: int | None = None  # the column of the recommended cell
 
 
 class Thumbnails:
@@ -126,7 +128,7 @@ def forget() -> None:
 
 
 def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...]:
-    """The exam's first seed along one axis, the other axes held at the best cell's values."""
+    """The exam's first seed along one axis, the others held at the recommended cell's values."""
     chosen = column_cells(record, verdict, axis) if record.is_listed(axis) else []
     if not chosen or not record.sweep.prompts:
         return ()
@@ -157,15 +159,18 @@ def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...
                 tiles=tiles,
                 references=len(references),
                 caption="First seed of the exam.",
+                chosen=place_of(verdict.recommendation.cell, [cell for _, _, cell in folders]),
             )
         )
     return tuple(sheets)
 
 
 def front_sheet(record: Record, verdict: Verdict) -> Sheet | None:
-    """What a search found, side by side: the best of each objective and the Pareto set."""
-    best = [won.point for won in verdict.winners[:2]]
-    points = {id(point): point for point in (*best, *verdict.front)}.values()
+    """What a search found: the recommended cell, the leader on each objective, the Pareto set."""
+    ahead = [leader.point for leader in verdict.leaders[:2]]
+    best = verdict.recommendation.point
+    shown = (*([best] if best else []), *ahead, *verdict.front)
+    points = {frozenset(point.values.items()): point for point in shown}.values()
     cells = [next(cell for cell in point.cells if cell.finished) for point in points]
     references = reference_columns(record, cells)
     cells = cells[: MOST_COLUMNS - len(references)]
@@ -181,17 +186,24 @@ def front_sheet(record: Record, verdict: Verdict) -> Sheet | None:
     columns = tuple(label for label, _, _ in folders)
     return Sheet(
         name="sheet-front",
-        title="The best of the search",
+        title="What the search found",
         columns=columns,
         rows=record.sweep.prompts,
         tiles=tiles,
         references=len(references),
-        caption="First seed of the exam; the best of each objective, then the Pareto set. "
+        chosen=place_of(verdict.recommendation.cell, [cell for _, _, cell in folders]),
+        caption="First seed of the exam; the recommended one, the highest on each score, then the "
+        "Pareto set. "
         f"Headings: {' · '.join(axis_label(axis) for axis in record.axes)}.",
     )
 
 
-def trial_label(record: Record, cell: CellRow) -> str:
+def place_of(chosen: CellResult | None, cells: Sequence[CellResult | None]) -> int | None:
+    """Where the recommended cell stands, if it is there."""
+    return cells.index(chosen) if chosen is not None and chosen in cells else None
+
+
+def trial_label(record: Record, cell: CellResult) -> str:
     """A column's heading where every cell differs on every axis: "trial 8: 7.7e-4 · 16"."""
     values = {axis: cell.values[axis] for axis in record.axes if axis in cell.values}
     short = [
@@ -202,13 +214,13 @@ def trial_label(record: Record, cell: CellRow) -> str:
     return text if cell.trial is None else f"trial {cell.trial}: {text}"
 
 
-def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellRow]:
-    """One cell per value of the axis: the best cell and its neighbours along the axis."""
+def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellResult]:
+    """One cell per value of the axis: the recommended cell and its neighbours along the axis."""
     centre = centre_cell(record, verdict)
     if centre is None:
         return []
 
-    def same(cell: CellRow) -> bool:
+    def same(cell: CellResult) -> bool:
         return all(
             cell.values.get(name) == centre.values.get(name) for name in record.axes if name != axis
         )
@@ -221,16 +233,18 @@ def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellRow]:
     return [cell for index, cell in enumerate(cells) if index in kept or cell is centre]
 
 
-def centre_cell(record: Record, verdict: Verdict) -> CellRow | None:
-    """The cell whose values are held while others vary: the best, or any."""
-    best = verdict.winners[0].point.cells if verdict.winners else record.cells
-    return next((cell for cell in best if cell.finished), best[0] if best else None)
+def centre_cell(record: Record, verdict: Verdict) -> CellResult | None:
+    """The cell whose values are held while others vary: the recommended one, or any."""
+    if verdict.recommendation.cell is not None:
+        return verdict.recommendation.cell
+    cells = verdict.leaders[0].point.cells if verdict.leaders else record.cells
+    return next((cell for cell in cells if cell.finished), cells[0] if cells else None)
 
 
-Column = tuple[str, str | None, CellRow | None]
+Column = tuple[str, str | None, CellResult | None]
 
 
-def reference_columns(record: Record, cells: Sequence[CellRow]) -> list[Column]:
+def reference_columns(record: Record, cells: Sequence[CellResult]) -> list[Column]:
     """The true pictures and the untaught base of every base the cells start from."""
     columns: list[Column] = []
     if record.sweep.truth:
@@ -243,7 +257,7 @@ def reference_columns(record: Record, cells: Sequence[CellRow]) -> list[Column]:
     return columns
 
 
-def cell_label(axis: str, cell: CellRow) -> str:
+def cell_label(axis: str, cell: CellResult) -> str:
     """A column's heading."""
     return heading(axis, cell.values[axis])
 
@@ -254,12 +268,12 @@ def heading(axis: str, value: Value) -> str:
     return f"{word} {value_text(axis, value)}".strip()
 
 
-def missing(cell: CellRow | None) -> str:
+def missing(cell: CellResult | None) -> str:
     """The word where a picture should be."""
     return cell.state if cell is not None and not cell.finished else "not found"
 
 
-def cell_sheet(record: Record, cell: CellRow, sweep: Sweep) -> Sheet:
+def cell_sheet(record: Record, cell: CellResult, sweep: Sweep) -> Sheet:
     """Everything one cell drew: the prompts of its sweep's exam × that exam's seeds."""
     seeds = sweep.seeds or (0,)
     tiles = tuple(

@@ -1,7 +1,7 @@
 """Two axes in, a grid of pictures out: one prompt and exam seed, a picture per pair of values.
 
 With one axis its values stand against the exam's seeds instead. The prompt and all other axes are
-held: the first prompt, and the best cell's values.
+held: the first prompt, and the recommended cell's values.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from charsweep.report.figures.contact_sheets import (
     centre_cell,
     heading,
     missing,
+    place_of,
     tile_of,
 )
+from charsweep.results.cells import CellResult
 from charsweep.results.labels import as_file_name, axis_label, point_text
-from charsweep.results.records import CellRow, Record, Value
+from charsweep.results.records import Record, Value
 from charsweep.results.verdict import Verdict
 
 MOST_GRIDS = 4
@@ -35,7 +37,7 @@ def picture_grids(record: Record, verdict: Verdict) -> tuple[Sheet, ...]:
         return ()
     axes = [axis for axis in record.axes if record.is_listed(axis) and axis in centre.values]
     if len(axes) == 1 and len(record.axes[axes[0]]) > 1 and len(record.sweep.seeds) > 1:
-        return (seeds_grid(record, centre, axes[0]),)
+        return (seeds_grid(record, verdict, centre, axes[0]),)
     made = [pair_grid(record, centre, *pair) for pair in ordered_pairs(axes)]
     return tuple(one for one in made if one is not None)[:MOST_GRIDS]
 
@@ -47,7 +49,7 @@ def ordered_pairs(axes: Sequence[str]) -> list[tuple[str, str]]:
     return [*first, *(pair for pair in itertools.combinations(axes, 2) if set(pair) not in known)]
 
 
-def pair_grid(record: Record, centre: CellRow, one: str, other: str) -> Sheet | None:
+def pair_grid(record: Record, centre: CellResult, one: str, other: str) -> Sheet | None:
     """Rows × columns of two axes; None when fewer than two of either have a cell."""
     plane = plane_cells(record, centre, (one, other))
     values = {
@@ -90,8 +92,8 @@ def laid_out(values: Mapping[str, Sequence[Value]]) -> tuple[str, str]:
 
 
 def plane_cells(
-    record: Record, centre: CellRow, pair: tuple[str, str]
-) -> dict[tuple[Value, Value], CellRow]:
+    record: Record, centre: CellResult, pair: tuple[str, str]
+) -> dict[tuple[Value, Value], CellResult]:
     """The cells that agree with the centre on every axis but these two, by their values on them."""
     others = [axis for axis in record.axes if axis not in pair]
     return {
@@ -115,14 +117,14 @@ def thinned(values: Sequence[Value], most: int, keep: Value) -> tuple[Value, ...
     return tuple(values[index] for index in sorted(chosen))
 
 
-def picture(record: Record, cell: CellRow | None) -> Tile:
+def picture(record: Record, cell: CellResult | None) -> Tile:
     """The first prompt's first picture of a cell."""
     if cell is None:
         return Tile(None, "not tried")
     return tile_of(record.store, cell.images, 0, 0, missing(cell))
 
 
-def seeds_grid(record: Record, centre: CellRow, axis: str) -> Sheet:
+def seeds_grid(record: Record, verdict: Verdict, centre: CellResult, axis: str) -> Sheet:
     """The exam's seeds × the values of the one axis."""
     along = {
         cell.values[axis]: cell
@@ -143,6 +145,7 @@ def seeds_grid(record: Record, centre: CellRow, axis: str) -> Sheet:
     return Sheet(
         name=f"grid-exam_seed-{as_file_name(axis)}",
         title=f"seed of the exam × {axis_label(axis)}",
+        chosen=place_of(verdict.recommendation.cell, [along[value] for value in across]),
         columns=tuple(heading(axis, value) for value in across),
         rows=tuple(f"exam seed {seed}" for seed in seeds),
         tiles=tiles,
@@ -151,9 +154,9 @@ def seeds_grid(record: Record, centre: CellRow, axis: str) -> Sheet:
     )
 
 
-def caption(record: Record, centre: CellRow, shown: Sequence[str], seed: str) -> str:
-    """What is held: the prompt, the exam's seed, the best cell's other values."""
+def caption(record: Record, centre: CellResult, shown: Sequence[str], seed: str) -> str:
+    """What is held: the prompt, the exam's seed, the recommended cell's other values."""
     held = tuple(axis for axis in record.axes if axis not in shown and axis in centre.values)
     parts = [f"Prompt: {record.sweep.prompts[0]}", seed]
-    parts += [f"held at the best cell's {point_text(centre.values, held)}"] if held else []
+    parts += [f"held at {point_text(centre.values, held)}"] if held else []
     return "; ".join(part for part in parts if part) + "."
