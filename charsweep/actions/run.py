@@ -121,7 +121,7 @@ class Run:
         with View() as view, Meter(runtime.country) if runtime.energy else nullcontext() as meter:
             try:
                 for cells in self.study.batches():
-                    plan = plan_work(cells, self.store, self.sweep.truth, self.study.kept)
+                    plan = plan_work(cells, self.store, self.sweep.truth, self.study.snapshot_steps)
                     expect(view, plan)
                     with closing(self._engine(plan, view).execute(plan)) as results:
                         for result in results:

@@ -94,22 +94,22 @@ def trained(
     drawings = open_drawings(sweep.character, masked=False)
     pictures, masks = [one.picture for one in drawings], [one.mask for one in drawings]
     method = spec.method.make()
-    materials = Materials(device, base, sweep.character, pictures, lambda _: [], execution, masks)
-    with contextlib.closing(method.students(spec, materials)) as students:
+    materials = Materials(device, base, pictures, lambda _: [], execution, masks)
+    with contextlib.closing(method.trainable(spec, materials)) as trainable:
         optimizers = []
         for slot in range(spec.pack):
-            students.enter(slot, replace(spec, seed=slot))
-            optimizers.append(make_optimizer(spec, list(students.named(slot).values())))
+            trainable.enter(slot, replace(spec, seed=slot))
+            optimizers.append(make_optimizer(spec, list(trainable.named(slot).values())))
 
         def step() -> None:
-            students.zero_grad()
-            for share in students.losses([0] * spec.pack):
+            trainable.zero_grad()
+            for share in trainable.losses([0] * spec.pack):
                 share.sum().backward()
             for optimizer in optimizers:
                 optimizer.step()
 
         step()
-        students.zero_grad()
+        trainable.zero_grad()
         return measure(step)
 
 
@@ -286,7 +286,7 @@ def test_the_engine_does_as_the_plan_says(tmp_path: Path) -> None:
     assert not engine._checkpoints(spec)
     engine.card = Card("small", estimate(sweep, spec).bytes, device="cpu")
     assert engine._checkpoints(spec)
-    assert engine._students(spec, engine.team).base.denoiser.is_gradient_checkpointing
+    assert engine._trainable(spec, engine.team).base.denoiser.is_gradient_checkpointing
 
 
 # -- on the command line ---------------------------------------------------------------------------
