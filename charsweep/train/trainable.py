@@ -16,11 +16,11 @@ from charsweep.models.adapter_file import (
     FACTORED,
     FACTORED_CONFIG,
     FACTORED_FILE,
+    LowRank,
     factored_config,
     padded_rank,
     published,
 )
-from charsweep.models.adapter_file import LowRank as LowRank
 from charsweep.models.safetensors_file import settle_header
 
 if TYPE_CHECKING:
