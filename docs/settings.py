@@ -26,13 +26,15 @@ HEAD = """\
 
 *Written by `python docs/settings.py` from conf/: change it there, then run that again.*
 
-Every setting that there is. `NAME=VALUE` on the command line sets it, `python -m charsweep --cfg job` shows all of them as
-they are, and with your words what they become. A mistyped one is told what it should be: [mistakes](mistakes.md).
+Every setting that there is. `NAME=VALUE` on the command line sets it; `python -m charsweep --cfg
+job` shows all of them as they are, and with your words what they become. What a mistyped one is
+told: [mistakes](mistakes.md).
 
-A folder of `conf/` is a group and a file in it one value: `method=lora` takes `conf/method/lora.yaml`, and `method.rank=8`
-changes a setting in it. In the tables, a default is that of the group's first file; where another file has another, it stands
-behind the file's name. Every file has a `name` besides, which results call it by, and those that choose a class have `_target_`,
-its dotted name.
+A folder of `conf/` is a group and a file in it one value: `method=lora` takes
+`conf/method/lora.yaml`, and `method.rank=8` changes a setting in it. In the tables, a default is
+that of the group's first file; where another file has another, it stands behind the file's name.
+Every file has a `name` besides, which results call it by, and those that choose a class have
+`_target_`, its dotted name.
 """
 LONGEST = 90  # characters of a default that is shown
 UNLISTED = ("name", "_target_")  # which all files have and the page says once
@@ -135,11 +137,8 @@ def group_lines(group: str, schema: Mapping[str, Any]) -> list[str]:
     alike = {akin(name): said for name, (_, _, said) in reversed(rows.items()) if said}
     for name, row in rows.items():
         row[2] = row[2] or alike.get(akin(name), "")
-    return [
-        *lines,
-        "",
-        *table([(name, kind, defaults(by, usual), said) for name, (kind, by, said) in rows.items()]),
-    ]
+    listed = [(name, kind, defaults(by, usual), said) for name, (kind, by, said) in rows.items()]
+    return [*lines, "", *table(listed)]
 
 
 def akin(name: str) -> tuple[str, ...]:
