@@ -82,7 +82,7 @@ def work(words: Sequence[str]) -> None:
     from charsweep.config.sweep import load_sweep
 
     sweep = load_sweep(words)
-    from charsweep.actions import export, run, story
+    from charsweep.actions import export, plan, report, run, story
 
     if sweep.settings.action in ALONE:  # as a file of the sweep says
         return act_alone(words)
@@ -93,7 +93,7 @@ def work(words: Sequence[str]) -> None:
         sweep = load_sweep(words)
 
     actions = {
-        "run": run.run, "plan": run.show_plan, "report": run.rebuild_report,
+        "run": run.run, "plan": plan.show_plan, "report": report.rebuild_report,
         "story": story.tell_story, "export": export.export_cell,
     }  # fmt: skip
     actions[sweep.settings.action](sweep)

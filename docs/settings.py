@@ -52,8 +52,9 @@ def page() -> str:
     schema = Settings.model_json_schema()
     for heading, names in sections(CONF / "config.yaml"):
         lines += [f"## {heading}", ""]
+        listed = [entry for name in names for entry in leaves({name: config[name]}, "")]
         lines += table(
-            [(name, words(schema, name), shown(config[name]), meanings[name]) for name in names]
+            [(name, words(schema, name), shown(value), meanings[name]) for name, value in listed]
         )
     for group in groups:
         lines += [f"## {group}", "", *group_lines(group, schema)]
@@ -107,7 +108,7 @@ def read(path: Path, group: str) -> dict[str, Any]:
 
 def leaves(raw: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in raw.items():
-        dotted = f"{prefix}.{name}"
+        dotted = f"{prefix}.{name}" if prefix else name
         if isinstance(value, dict) and value and dotted not in LEAVES:
             yield from leaves(value, dotted)
         else:

@@ -14,10 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from charsweep.character.load.load import load_character
-from charsweep.config.sweep.compose import GUARDED, load_settings
-from charsweep.config.sweep.sweep import load_sweep
-from charsweep.report.figures.style.contact_sheets import image_files, read_picture
 from helpers.fake_sweep import EVIL, FakeSweep
 from helpers.small import command
 from PIL import Image
@@ -26,13 +22,18 @@ from charsweep import embedded
 from charsweep.__main__ import main
 from charsweep.actions.story.page import Scene, Story, write_page
 from charsweep.actions.sweep_record import new_record
+from charsweep.character.load import load_character
+from charsweep.config.compose import GUARDED, load_settings
+from charsweep.config.sweep import load_sweep
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.core.plugins import PLACES, refused, resolve
 from charsweep.core.specs import SnapshotSpec, TruthSpec
-from charsweep.core.store.store import Store, inside
+from charsweep.core.store.files import inside
+from charsweep.core.store.store import Store
 from charsweep.core.system.redact import redacted
 from charsweep.models.safetensors_file import read_pieces, tensor_shapes
 from charsweep.models.weights import find_folder
+from charsweep.report.figures.contact_sheets import image_files, read_picture
 
 SECRET = "correct-horse-battery-staple"
 
@@ -110,7 +111,7 @@ HOSTILE = {
     "root": "root: {folder}/elsewhere",
     "tracking": "runtime: {{tracking_uri: 'http://collector.example/'}}",
     "push": "export: {{push: mallory/loot}}",
-    "removal": "action: gc\nremove: true",
+    "removal": "action: gc\nstore: {{remove: true}}",
     "name of a folder": "method: {{name: ../../../evil}}",
     "name of a base": "models: {{bases: {{'../../evil': {{path: x, resolution: 64}}}}}}",
     "name of a metric": "metric: {{'../evil': {{_target_: charsweep.evaluate.metrics.dino.Dino}}}}",
@@ -182,9 +183,9 @@ def test_every_place_of_plugins_gives_what_it_is_for() -> None:
     """The list of places is not only narrow: what is named there for good can be reached."""
     good = ["charsweep.train.methods.gan.Gan", "charsweep.evaluate.metrics.dino.Dino",
             "torch.optim.SGD",
-            "charsweep.train.schedules.cosine.Cosine", "diffusers.EulerDiscreteScheduler",
+            "charsweep.train.schedules.Cosine", "diffusers.EulerDiscreteScheduler",
             "optuna.samplers.TPESampler", "optuna.pruners.MedianPruner",
-            "charsweep.study.adaptive.Halving",
+            "charsweep.study.halving.Halving",
             "charsweep.actions.caption.zero_shot.ZeroShot",
             "charsweep.models.families.stable_diffusion.StableDiffusionXL",
             "bitsandbytes.optim.AdamW8bit", "prodigyopt.Prodigy"]  # fmt: skip
@@ -273,8 +274,8 @@ def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
 
 
 def test_scripts_in_mlflows_notes_are_text(tmp_path: Path) -> None:
-    from charsweep.track.process.ui_view import note_while_running, note_with_verdict
-    from charsweep.track.process.values import links
+    from charsweep.track.ui_view import note_while_running, note_with_verdict
+    from charsweep.track.values import links
 
     sweep = FakeSweep(tmp_path, {"lr": [0.01, 0.001]})
     sweep.sweep["question"] = f"{EVIL} [here](javascript:alert(1))"
@@ -325,8 +326,8 @@ def test_a_manifest_shows_no_picture_from_elsewhere(tmp_path: Path) -> None:
 
 def test_a_server_writes_nowhere_else(tmp_path: Path) -> None:
     """What MLflow's server says of names is not believed when a sweep is fetched from it."""
-    from charsweep.track.process.fetch import Source, fetch_cell
-    from charsweep.track.process.pictures import contact_sheet, cut
+    from charsweep.track.fetch import Source, fetch_cell
+    from charsweep.track.pictures import contact_sheet, cut
 
     folder = tmp_path / "store" / "set"
     folder.mkdir(parents=True)
@@ -468,7 +469,7 @@ PICTURES = {
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_are_decoded_within_limits(name: str, tmp_path: Path) -> None:
-    from charsweep.track.process.pictures import contact_sheet
+    from charsweep.track.pictures import contact_sheet
 
     folder = drawings(tmp_path / "drawings")
     (folder / "000.png").write_bytes(PICTURES[name])

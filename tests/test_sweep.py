@@ -12,7 +12,7 @@ import pytest
 from helpers.small import command, runs, small, trials
 
 from charsweep.__main__ import main
-from charsweep.core.store.store import read_losses
+from charsweep.core.store.losses import read_losses
 
 RATES = ["+axes.lr=[1e-2,1e-4]"]
 

@@ -45,9 +45,9 @@ from benchmarks.speed.ours import encoders
 from benchmarks.speed.scripts import Drawings, Script
 from benchmarks.speed.task import FIRST_RATE, Task
 from charsweep.core.specs import SnapshotSpec
+from charsweep.models.load import ready
 from charsweep.models.pipeline import quiet
 from charsweep.models.precision import dtype_of, set_products
-from charsweep.models.ready import ready
 
 
 class Reference:

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 from charsweep.actions.sweep_record import in_order, known_record, new_record, now, references
 from charsweep.config.sweep import Sweep
-from charsweep.core.errors import ConfigError, StoreError, TrainingError
-from charsweep.core.store.store import Store, clear_abandoned, unwritable, write_json
+from charsweep.core.errors import TrainingError
+from charsweep.core.store.files import clear_abandoned, unwritable, write_json
+from charsweep.core.store.store import Store
 from charsweep.core.system.console import out
 from charsweep.core.system.distributed import Team, join_team
-from charsweep.core.system.energy import Energy, Meter, energy_of
+from charsweep.core.system.energy import Energy, Meter
 from charsweep.core.system.hardware import find_card
 from charsweep.core.system.locks import locked
 from charsweep.core.system.signals import Stopped, held
@@ -22,16 +23,22 @@ from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import View
 from charsweep.engine.stored import StoredEngine
 from charsweep.plan import cost
-from charsweep.plan.describe import describe, describe_search
+from charsweep.plan.describe import describe_plan
 from charsweep.plan.memory import advice as fits
 from charsweep.plan.memory.figures import Known
 from charsweep.plan.work import Plan, plan_work
-from charsweep.report import write_report, write_report_together
-from charsweep.results.cells import CellResult, json_line, read_results, write_results
+from charsweep.report import write_report
+from charsweep.results.cells import (
+    CellResult,
+    append_result,
+    read_results,
+    write_results,
+)
+from charsweep.results.energy import energy_alone, energy_record
 from charsweep.study.adaptive import check
 from charsweep.study.grid import Study, open_study
 from charsweep.study.trials import explained, hold
-from charsweep.track.process import Tracker, fetch, is_delivered, read_runs, rebuild, start
+from charsweep.track.process import Tracker, is_delivered, read_runs, start
 
 
 class Engine(Protocol):
@@ -233,55 +240,6 @@ class Run:
         self.study.trials.note_unfinished()
 
 
-def energy_alone(
-    result: CellResult, earlier: CellResult | None, energy: Energy | None
-) -> tuple[float | None, float | None]:
-    """What a cell would take by itself, like its seconds: watt-hours and grams of CO2.
-
-    So that cells compare, whoever paid for what they share; as it was reckoned first.
-    """
-    if earlier and earlier.energy_wh is not None:
-        return earlier.energy_wh, earlier.co2_g
-    if energy is None or result.train_seconds is None:
-        return None, None
-    return energy_of(result.train_seconds + (result.sample_seconds or 0.0), energy)
-
-
-def energy_record(
-    energy: Energy,
-    results: Mapping[str, CellResult],
-    earlier: Mapping[str, CellResult],
-    known: Mapping[str, Any],
-) -> dict[str, Any]:
-    """This command's energy, added to what the sweep's earlier ones took.
-
-    `saved_kwh` is what the cells finished here would have taken alone, less what they took.
-    """
-    here = [result for key, result in results.items() if earlier.get(key) != result]
-    alone = sum((one.train_seconds or 0.0) + (one.sample_seconds or 0.0) for one in here)
-    before = sum(earlier[one.cell].paid_seconds for one in here if one.cell in earlier)
-    paid = sum(one.paid_seconds for one in here) - before
-    before_kwh = known.get("energy") or {}
-    saved = max(0.0, energy_of(alone - paid, energy)[0] / 1000)
-    return {
-        "kwh": energy.kwh + before_kwh.get("kwh", 0.0),
-        "co2_kg": energy.co2_kg + before_kwh.get("co2_kg", 0.0),
-        "saved_kwh": saved + before_kwh.get("saved_kwh", 0.0),
-        "watts": round(energy.watts, 2),
-        "measured": energy.measured,
-        "source": energy.source,
-        "country": energy.country,
-    }
-
-
-def append_result(path: Path, result: CellResult) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json_line(result))
-    except OSError as error:
-        raise unwritable(path, error) from error
-
-
 # -- tracking --------------------------------------------------------------------------------------
 
 
@@ -334,10 +292,6 @@ def refuse_too_much(sweep: Sweep, store: Store) -> None:
 # -- words -----------------------------------------------------------------------------------------
 
 
-def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
-    return describe(sweep, numbers) if sweep.cells else describe_search(sweep)
-
-
 def expect(view: View, plan: Plan) -> None:
     images = sum(cost.count(scoring.images) for scoring in plan.scorings if scoring.draw)
     view.expect(
@@ -364,68 +318,3 @@ def measure_widths(sweep: Sweep) -> None:
             probe.measure_widths(sweep, out)
     except OSError as error:
         raise unwritable(folder, error) from error
-
-
-# -- other actions ---------------------------------------------------------------------------------
-
-
-def show_plan(sweep: Sweep) -> None:
-    """Print what would be done, reused and paid; writes nothing."""
-    check(sweep)
-    store = Store(sweep.root)
-    plan = plan_work(sweep.cells, store, sweep.truth)
-    out(describe_plan(sweep, reckon(sweep, store, plan)))
-    card = find_card(sweep.settings.runtime.device)
-    if card and card.device != "cpu":  # on a machine without one, plans are made for another
-        refuse_too_much(sweep, store)
-
-
-def rebuild_report(sweep: Sweep) -> Path:
-    """A report once more, on one sweep or on several together, from the store or from MLflow."""
-    settings = sweep.settings
-    if settings.together:
-        return report_together(sweep)
-    if settings.source == "mlflow":
-        return report_fetched(sweep)
-    if not (sweep.folder / "sweep.json").exists():
-        raise StoreError(
-            f"there is no sweep {sweep.name} in {sweep.folder}; run it first: the same command "
-            "without action=report"
-        )
-    store = Store(sweep.root)
-    results = read_results(sweep.folder / "cells.jsonl")
-    if results:
-        write_results(sweep.folder / "cells.jsonl", list(results.values()))  # and cells.csv
-    page = write_report(sweep.folder, store.folder)
-    if settings.runtime.tracking:  # after the report, which MLflow gets too
-        rebuild(sweep.folder, store.folder, settings.runtime.tracking_uri)
-    say_where(sweep, page)
-    return page
-
-
-def report_together(sweep: Sweep) -> Path:
-    """One report on several sweeps, in the folder of this one's name."""
-    folders = [sweep.folder.parent / name for name in sweep.settings.together]
-    for folder in folders:
-        if not (folder / "sweep.json").exists():
-            raise StoreError(f"together: there is no sweep {folder.name} in {folder}; run it first")
-    if (sweep.folder / "sweep.json").exists():
-        raise ConfigError(
-            f"name={sweep.name} is a sweep of its own, whose report would be lost; give the common "
-            "report another name with name=NAME"
-        )
-    store, final = Store(sweep.root), sweep.folder / "report"
-    sweep.folder.mkdir(parents=True, exist_ok=True)
-    page = write_report_together(sweep.name, folders, store.folder, final)
-    out(f"report   {page}")
-    return page
-
-
-def report_fetched(sweep: Sweep) -> Path:
-    """The report of a sweep that MLflow has and this folder has not."""
-    with View() as view:
-        view.doing(f"reading {sweep.name} from MLflow")
-        store = fetch(sweep.name, sweep.folder, sweep.settings.runtime.tracking_uri)
-    page = write_report(sweep.folder, store)
-    out(f"report   {page}")
-    return page

@@ -11,7 +11,8 @@ from charsweep.config.settings import ALWAYS, Range
 from charsweep.config.sweep import Part, Sweep
 from charsweep.core.keys import canonical
 from charsweep.core.specs import Cell, examined
-from charsweep.core.store.store import Store, read_json
+from charsweep.core.store.files import read_json
+from charsweep.core.store.store import Store
 from charsweep.core.system.redact import redacted_all
 from charsweep.results.cells import CellResult, scores_of
 

@@ -28,12 +28,11 @@ from charsweep.core.plugins import CONF
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
             "character", "exam", "metric", "seeds", "parts", "search", "story",
-            "export", "caption", "together", "source", "references",
-            "keys", "repair", "remove")  # fmt: skip
+            "export", "caption", "references", "report", "store")  # fmt: skip
 # What is taken from the command line alone when a folder of YAML files is given, and what it is
 # otherwise: what is done, where is written, what is removed, and what leaves the machine.
 GUARDED = {"action": "run", "root": ".", "runtime.tracking_uri": None, "export.push": None,
-           "remove": False, "repair": False}  # fmt: skip
+           "store.remove": False, "store.repair": False}  # fmt: skip
 KEYS = ("story.cell", "export.cell")
 
 BARE_KEY = re.compile(r"[0-9a-f]{1,12}")
@@ -76,7 +75,7 @@ def with_search_path(words: Sequence[str]) -> list[str]:
 
 
 def with_keys(words: Sequence[str]) -> list[str]:
-    """Keys as text, which Hydra would read as numbers: `123e4`; bare ones, `why A B`, as `keys`."""
+    """Keys as text, which Hydra would read as numbers: `123e4`; bare ones go to `store.keys`."""
     left, bare = [], []
     for word in words:
         name, _, value = word.partition("=")
@@ -84,7 +83,7 @@ def with_keys(words: Sequence[str]) -> list[str]:
             bare.append(spell(word))
         else:
             left.append(f"{name}={spell(value)}" if name in KEYS and is_key(value) else word)
-    return [*left, f"keys=[{','.join(bare)}]"] if bare else left
+    return [*left, f"store.keys=[{','.join(bare)}]"] if bare else left
 
 
 def is_key(text: str) -> bool:
@@ -211,8 +210,8 @@ def _sense(settings: Settings) -> list[str]:
     for name, actions in {
         "keys": ("show", "why"), "repair": ("check",), "remove": ("gc",)
     }.items():  # fmt: skip
-        if getattr(settings, name) and settings.action not in actions:
-            problems.append(f"{name}: is for action={' and '.join(actions)}; take it out")
+        if getattr(settings.store, name) and settings.action not in actions:
+            problems.append(f"store.{name}: is for action={' and '.join(actions)}; take it out")
     search = settings.search
     if search.pruner is not None and len(settings.objectives) > 1:
         problems.append(

@@ -302,6 +302,23 @@ def directed(objectives: Any) -> Any:
     return {one.removeprefix("-"): ways[one.startswith("-")] for one in objectives}
 
 
+class ReportSettings(pydantic.BaseModel):
+    """Of `action=report`: which sweeps one report is on, and where they are read from."""
+
+    model_config = STRICT
+    together: list[FolderName]
+    source: Literal["store", "mlflow"]
+
+
+class StoreSettings(pydantic.BaseModel):
+    """Of `action=check`, `gc`, `show` and `why`: which results, and whether to change anything."""
+
+    model_config = STRICT
+    keys: list[CellKey]
+    repair: bool
+    remove: bool
+
+
 class Settings(pydantic.BaseModel):
     """The whole configuration of one combination of axis values."""
 
@@ -315,11 +332,6 @@ class Settings(pydantic.BaseModel):
     lr: Rate
     train_steps: Steps
     inference_steps: InferenceSteps
-    together: list[FolderName]
-    source: Literal["store", "mlflow"]
-    keys: list[CellKey]
-    repair: bool
-    remove: bool
     seed: Seed
     seeds: Annotated[int, Field(ge=1, le=1000)] | None
     batch_size: Annotated[int, Field(ge=1, le=4096)]
@@ -349,6 +361,8 @@ class Settings(pydantic.BaseModel):
     story: StorySettings
     export: ExportSettings
     caption: CaptionSettings
+    report: ReportSettings
+    store: StoreSettings
 
 
 NUMBER, WHOLE = "should be a number, as in 0.0001 or 1e-4", "should be a whole number"

@@ -8,10 +8,12 @@ is in no spec, so it can change without doing work again.
 
 from __future__ import annotations
 
+import dataclasses
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from charsweep.core.keys import canonical, key_of, short_number
 from charsweep.core.plugins import resolve
@@ -279,3 +281,27 @@ def score_key(spec: Mapping[str, Any]) -> str:
 def examined(cells: Sequence[Cell]) -> Cell:
     """The cell whose exam the true pictures sit too: the first that has prompts, else the first."""
     return next((cell for cell in cells if cell.exam_prompts), cells[0])
+
+
+def revived(kind: Any, value: Any) -> Any:
+    """A spec from the plain values of its manifest; KeyError where they do not fit."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        fields = [field.name for field in dataclasses.fields(kind) if field.init]
+        if set(value) != set(fields):
+            raise KeyError(f"{kind.__name__}: {', '.join(sorted(set(value) ^ set(fields)))}")
+        return kind(**{name: revived(hints[name], value[name]) for name in fields})
+    if get_origin(kind) in (Union, types.UnionType) and isinstance(value, Mapping):
+        return revived(_one_of(get_args(kind), value), value)
+    if get_origin(kind) is tuple:
+        return tuple(revived(get_args(kind)[0], item) for item in value)
+    return value
+
+
+def _one_of(kinds: tuple[Any, ...], value: Mapping[str, Any]) -> type:
+    """The spec whose fields a manifest's values are."""
+    specs = [kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    for kind in specs:
+        if {field.name for field in dataclasses.fields(kind)} == set(value):
+            return kind
+    raise KeyError(f"none of {', '.join(kind.__name__ for kind in specs)}: {', '.join(value)}")

@@ -21,7 +21,8 @@ from charsweep.core.specs import (
     TrajectorySpec,
     TruthSpec,
 )
-from charsweep.core.store.store import Store, image_manifest, new_folder
+from charsweep.core.store.files import new_folder
+from charsweep.core.store.store import Store, image_manifest
 from charsweep.core.system.images import open_picture
 from charsweep.engine.progress import View
 from charsweep.evaluate.sample import Paint, Wear, draw, paint_with

@@ -23,7 +23,8 @@ from charsweep.core.specs import (
     ImageSetSpec,
     TrajectorySpec,
 )
-from charsweep.core.store.store import Store, read_json, write_json
+from charsweep.core.store.files import read_json, write_json
+from charsweep.core.store.store import Store
 from charsweep.core.system.distributed import ALONE, Team, device_of, told
 from charsweep.core.system.hardware import find_card
 from charsweep.core.system.images import open_picture
@@ -49,7 +50,8 @@ from charsweep.plan.memory.advice import needs_checkpointing
 from charsweep.plan.memory.figures import Known
 from charsweep.plan.work import Pack, Plan, Scoring, Training
 from charsweep.results.cells import CellResult, result_of
-from charsweep.train.loop import Trained, make_optimizer, train
+from charsweep.train.checkpoint import make_optimizer
+from charsweep.train.loop import Trained, train
 from charsweep.train.methods import Execution, Materials
 
 

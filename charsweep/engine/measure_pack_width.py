@@ -25,7 +25,7 @@ from charsweep.models.pipeline import Base
 from charsweep.models.precision import dtype_of
 from charsweep.plan.memory import advice as fits
 from charsweep.plan.memory.figures import Known
-from charsweep.train.loop import make_optimizer
+from charsweep.train.checkpoint import make_optimizer
 from charsweep.train.methods import Materials
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
+from torch import Tensor
+
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import EncoderSpec
-from charsweep.evaluate.score import Encoder
-from charsweep.models.load import unreadable
-from charsweep.models.pipeline import quiet
-from charsweep.models.ready import ready
+from charsweep.evaluate.metrics import (
+    Features,
+)
+from charsweep.models.load import ready, unreadable
+from charsweep.models.pipeline import pixels_of, quiet
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.weights import CONFIGS, Weights, config_beside
 
@@ -80,3 +86,45 @@ def _folder(weights: Weights) -> Iterator[Path]:
             (Path(made) / one.name).symlink_to(one.resolve())
         (Path(made) / FILES[what]).symlink_to(path.resolve())
         yield Path(made)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network with its preprocessing; `tokenizer` only where it reads texts too."""
+
+    spec: EncoderSpec
+    network: Any
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    tokenizer: Any | None
+
+    def pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """NCHW float, normalised."""
+        size, crop = self.spec.resize, self.spec.crop
+        cropped = []
+        for picture in pictures:
+            scale = size / min(picture.size)
+            shape = tuple(max(size, round(side * scale)) for side in picture.size)
+            resized = picture.resize((shape[0], shape[1]), Image.Resampling.BICUBIC)
+            left, top = (shape[0] - crop) // 2, (shape[1] - crop) // 2
+            cropped.append(resized.crop((left, top, left + crop, top + crop)))
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return ((pixels_of(cropped) + 1.0) / 2.0 - mean) / std
+
+    def images(self, pictures: Sequence[Image.Image]) -> Features:
+        """Features (N, D) of length 1."""
+        encode = self.network.encode_image if self.tokenizer else self.network
+        with torch.inference_mode():
+            parts = [encode(self.pixels(pictures[i : i + 64])) for i in range(0, len(pictures), 64)]
+        return _unit(torch.cat(parts))
+
+    def texts(self, prompts: Sequence[str]) -> Features:
+        """Features (P, D) of length 1."""
+        assert self.tokenizer is not None
+        with torch.inference_mode():
+            return _unit(self.network.encode_text(self.tokenizer(list(prompts))))
+
+
+def _unit(features: Tensor) -> Features:
+    rows: Features = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
+    return rows

@@ -19,7 +19,8 @@ from PIL import Image
 
 from charsweep.core.seeding import generator
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec
-from charsweep.core.store.store import Store, image_manifest, new_folder
+from charsweep.core.store.files import new_folder
+from charsweep.core.store.store import Store, image_manifest
 from charsweep.models.pipeline import Base
 from charsweep.models.samplers import make_scheduler
 

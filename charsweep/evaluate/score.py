@@ -9,69 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from charsweep.character.framing import picture_at
 from charsweep.character.masks import Drawing
 from charsweep.core.errors import StoreError
-from charsweep.core.specs import EncoderSpec, ImageSetSpec, ScoreSpec
+from charsweep.core.specs import ImageSetSpec, ScoreSpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
-from charsweep.evaluate.metrics.features import (
+from charsweep.evaluate.encoders import Encoder
+from charsweep.evaluate.metrics import (
     Exam,
     Features,
     ImageFeatures,
     among,
     colour_features,
 )
-from charsweep.models.pipeline import pixels_of
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """A network with its preprocessing; `tokenizer` only where it reads texts too."""
-
-    spec: EncoderSpec
-    network: Any
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    tokenizer: Any | None
-
-    def pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """NCHW float, normalised."""
-        size, crop = self.spec.resize, self.spec.crop
-        cropped = []
-        for picture in pictures:
-            scale = size / min(picture.size)
-            shape = tuple(max(size, round(side * scale)) for side in picture.size)
-            resized = picture.resize((shape[0], shape[1]), Image.Resampling.BICUBIC)
-            left, top = (shape[0] - crop) // 2, (shape[1] - crop) // 2
-            cropped.append(resized.crop((left, top, left + crop, top + crop)))
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.std))
-        return ((pixels_of(cropped) + 1.0) / 2.0 - mean) / std
-
-    def images(self, pictures: Sequence[Image.Image]) -> Features:
-        """Features (N, D) of length 1."""
-        encode = self.network.encode_image if self.tokenizer else self.network
-        with torch.inference_mode():
-            parts = [encode(self.pixels(pictures[i : i + 64])) for i in range(0, len(pictures), 64)]
-        return _unit(torch.cat(parts))
-
-    def texts(self, prompts: Sequence[str]) -> Features:
-        """Features (P, D) of length 1."""
-        assert self.tokenizer is not None
-        with torch.inference_mode():
-            return _unit(self.network.encode_text(self.tokenizer(list(prompts))))
-
-
-def _unit(features: Tensor) -> Features:
-    rows: Features = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
-    return rows
 
 
 def all_features(

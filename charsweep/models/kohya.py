@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.core.errors import ModelsError
-from charsweep.core.store.store import read_json
+from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
 from charsweep.models.safetensors_file import (
     Entry,

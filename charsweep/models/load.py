@@ -18,11 +18,12 @@ from safetensors import SafetensorError
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import BaseSpec
+from charsweep.models import hub
 from charsweep.models.clip_tokenizer import clip_tokenizer
 from charsweep.models.families import tokenizer_of
 from charsweep.models.identify import marks_of
 from charsweep.models.pipeline import Base, quiet
-from charsweep.models.ready import ready
+from charsweep.models.random_weights import make
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.weights import BaseWeights, Weights, weight_files
 
@@ -162,3 +163,12 @@ def unreadable(path: Path, error: Exception) -> ModelsError:
     text = str(error).strip().splitlines()
     reason = text[0] if text else type(error).__name__
     return ModelsError(f"cannot read the weights in {path}: {reason}; fetch them again")
+
+
+def ready(weights: Weights) -> Path:
+    """Where the weights lie, all of them; ModelsError says how to get what cannot be fetched."""
+    if weights.source == "random":
+        make(weights.recipe, weights.path)
+    elif weights.source == "hub":
+        return hub.find(weights.name, weights.what, weights.variant, weights.parts, weights=True)
+    return weights.path

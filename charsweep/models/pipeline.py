@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import BaseSpec
-from charsweep.core.store.store import read_json
+from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED, FACTORED_CONFIG, FACTORED_FILE
 from charsweep.models.families import Conditioning, Family, Noising, tokenizer_of
 

@@ -8,7 +8,6 @@ weights are, so that the same recipe gives the same bits on every machine.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import math
 import shutil
@@ -18,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep.core.store.store import new_folder, unwritable
+from charsweep.core.store.files import new_folder, unwritable
+from charsweep.core.system.locks import locked
 from charsweep.models import architectures
 from charsweep.models.clip_tokenizer import TOKENIZERS, clip_tokenizer
 from charsweep.models.safetensors_file import Entry, header_of, in_order
@@ -39,8 +39,7 @@ def make(recipe: str, folder: Path) -> None:
     """Make an architecture's random weights in `folder`, unless they are there."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when this process ends, however it does
+        with locked(folder.parent / ".lock", f"the random weights {recipe}"):
             for left in folder.parent.glob(f".{folder.name}.*.tmp"):
                 shutil.rmtree(left)
             if not (folder / MANIFEST).exists():

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from charsweep.core.errors import ModelsError
+from charsweep.core.store.files import replacing
 
 WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 MORE_WIDTHS = {"C64": 8, "U64": 8, "U32": 4, "I16": 2, "U16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -172,12 +173,10 @@ def settle_header(path: Path) -> None:
     So that the same weights are the same file, byte for byte.
     """
     header, first = _header(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with path.open("rb") as old, temporary.open("wb") as new:
+    with replacing(path) as temporary, path.open("rb") as old, temporary.open("wb") as new:
         old.seek(first)
         new.write(_spelled(header))
         shutil.copyfileobj(old, new)
-    temporary.rename(path)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

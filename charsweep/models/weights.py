@@ -4,7 +4,7 @@ A name is `embedded:PATH` (shipped with the package), `random:NAME` (a published
 seeded random weights), a folder or a single .safetensors file on disk, or a hub repository
 `OWNER/NAME@REVISION`. The digest is of the content, so the same weights in another place give the
 same keys; of random weights it is that of their recipe, of a repository the commit, so that
-planning needs neither made nor fetched. `charsweep.models.ready` does that when they are loaded.
+planning needs neither made nor fetched. `charsweep.models.load` does that when they are loaded.
 """
 
 from __future__ import annotations

@@ -109,3 +109,7 @@ def _to_measure(sweep: Sweep) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
+    return describe(sweep, numbers) if sweep.cells else describe_search(sweep)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from charsweep.core.errors import StoreError
-from charsweep.core.store.store import is_alive
+from charsweep.core.store.files import is_alive
 from charsweep.report.content import build_content
 from charsweep.report.figures.contact_sheets import forget
 from charsweep.report.pages.html import build_page

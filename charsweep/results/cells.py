@@ -12,7 +12,13 @@ from typing import Any, Literal
 
 from charsweep.core.errors import StoreError
 from charsweep.core.specs import Cell, ImageSetSpec
-from charsweep.core.store.store import LossRow, Store, read_json, write_text
+from charsweep.core.store.files import (
+    read_json,
+    unwritable,
+    write_text,
+)
+from charsweep.core.store.losses import LossRow
+from charsweep.core.store.store import Store
 
 State = Literal["finished", "diverged", "failed"]
 
@@ -160,3 +166,11 @@ def flatten(result: CellResult) -> dict[str, Any]:
         else:
             row[name] = value
     return {name: "" if value is None else value for name, value in row.items()}
+
+
+def append_result(path: Path, result: CellResult) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json_line(result))
+    except OSError as error:
+        raise unwritable(path, error) from error

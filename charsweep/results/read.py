@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.core.errors import StoreError
-from charsweep.core.store.store import inside
+from charsweep.core.store.files import inside
 from charsweep.results.losscsv import read_losses
 from charsweep.results.parts import parts_of
 from charsweep.results.records import (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical, differences
-from charsweep.core.store.store import clear_abandoned, unwritable
+from charsweep.core.store.files import clear_abandoned, replacing, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.core.system.sqlite import check_whole, unusable, wait_until_free
 from charsweep.results.cells import CellResult
@@ -68,9 +67,8 @@ def open_storage(path: Path) -> RDBStorage:
     that Optuna can neither use nor mend.
     """
     if not path.exists():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        RDBStorage(f"sqlite:///{temporary}").engine.dispose()
-        temporary.rename(path)
+        with replacing(path) as temporary:
+            RDBStorage(f"sqlite:///{temporary}").engine.dispose()
     wait_until_free(path)
     check_whole(path)
     return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})

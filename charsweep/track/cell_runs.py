@@ -8,7 +8,6 @@ now (a failed cell that has been tried again).
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -21,14 +20,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from charsweep.core.errors import TrackingError
-from charsweep.core.store.store import (
-    LossRow,
+from charsweep.core.store.files import (
+    claim,
     inside,
     is_abandoned,
     read_json,
-    read_losses,
+    temporary_name,
     write_text,
 )
+from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.track import pictures, values
 from charsweep.track import ui_view as view
 from charsweep.track.server import VIEW_TAG, database
@@ -239,14 +239,6 @@ def create_database(uri: str) -> None:
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with temporary_name(path) as temporary:
         MlflowClient(tracking_uri=f"sqlite:///{temporary}").search_experiments(max_results=1)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:  # another process was faster
-            pass
-        except OSError:  # a file system without links
-            temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        claim(temporary, path)  # unless another process was faster

@@ -22,7 +22,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from charsweep.core.errors import TrackingError
-from charsweep.core.store.store import LossRow, inside, read_json, write_json, write_losses
+from charsweep.core.store.files import inside, read_json, write_json
+from charsweep.core.store.losses import LossRow, write_losses
 from charsweep.results.cells import CellResult, write_results
 from charsweep.track.cell_runs import STATUS, search
 from charsweep.track.pictures import cut, index_of, plain

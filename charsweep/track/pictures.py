@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from charsweep.core.store.store import inside, read_json
+from charsweep.core.store.files import inside, read_json
 from charsweep.core.system.images import opened
 
 TILE = 160  # px; a contact sheet of 8 x 2 stays under 1 MB

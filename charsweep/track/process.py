@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -36,7 +35,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from charsweep.core.errors import CharsweepError, TrackingError
-from charsweep.core.store.store import read_json, unwritable
+from charsweep.core.store.files import read_json, unwritable
+from charsweep.core.system.locks import locked
 from charsweep.core.system.redact import redacted
 from charsweep.track.server import AGAIN, UnreachableError, hush, public, reach, tracking_uri
 
@@ -218,14 +218,13 @@ class Parent:
 @contextlib.contextmanager
 def only_one(sweep_folder: Path, parent: Parent) -> Iterator[None]:
     """Wait for another tracker of this sweep to finish the cell at hand."""
-    with (sweep_folder / "tracking.lock").open("w") as lock:
-        while parent.listen(0):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                parent.listen(0.5)
-        yield
+    while parent.listen(0):
+        with locked(sweep_folder / "tracking.lock", "MLflow", wait=False) as ours:
+            if ours:
+                yield
+                return
+        parent.listen(0.5)
+    yield
 
 
 def deliver(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:

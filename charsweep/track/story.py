@@ -14,7 +14,7 @@ from typing import Any
 
 from charsweep.core.errors import CharsweepError, TrackingError
 from charsweep.core.keys import digest_of
-from charsweep.core.store.store import inside, read_json, write_json
+from charsweep.core.store.files import inside, read_json, write_json
 from charsweep.core.system.images import opened
 from charsweep.core.system.redact import redacted
 from charsweep.results.table import escape_markdown as plain

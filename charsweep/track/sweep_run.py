@@ -11,7 +11,7 @@ from typing import Any
 from mlflow import MlflowClient
 from PIL import Image
 
-from charsweep.core.store.store import inside
+from charsweep.core.store.files import inside
 from charsweep.core.system.images import opened
 from charsweep.track.pictures import exam_rows, picture_key, plain
 

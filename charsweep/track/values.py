@@ -12,7 +12,8 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 
 from charsweep.core.keys import canonical_json
-from charsweep.core.store.store import LossRow, read_json
+from charsweep.core.store.files import read_json
+from charsweep.core.store.losses import LossRow
 from charsweep.results.labels import scientific
 from charsweep.results.table import escape_markdown
 

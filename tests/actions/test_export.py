@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from charsweep.config.sweep.sweep import load_sweep
-from charsweep.results.cells.cells import read_results
 from helpers.small import loaded_after, small
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from PIL import Image
@@ -29,10 +27,13 @@ from charsweep.actions.export.push import open_hub
 from charsweep.actions.export.usage import python_code
 from charsweep.actions.export.write import export
 from charsweep.actions.story.choose_pictures import cells_in_order
+from charsweep.config.sweep import load_sweep
 from charsweep.core.errors import ConfigError, ModelsError, StoreError
-from charsweep.core.store.store import Store, read_json
+from charsweep.core.store.files import read_json
+from charsweep.core.store.store import Store
 from charsweep.models.pipeline import quiet
 from charsweep.models.weights import Weights as Source
+from charsweep.results.cells import read_results
 
 ADAPTER = "pytorch_lora_weights.safetensors"
 

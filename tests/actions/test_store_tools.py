@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from charsweep.results.cells.cells import write_results
 from helpers.small import execute, loaded_after, pictures, small, snapshot_bytes
 
 from charsweep.__main__ import main
 from charsweep.actions.sweep_record import new_record, now
-from charsweep.core.store.store import write_json
+from charsweep.core.store.files import write_json
+from charsweep.results.cells import write_results
 
 WORDS = ["train_steps=4", "+axes.lr=[1e-3,1e-4]"]
 COLOUR = ["metric=[dino,clip_t,colour]"]
@@ -96,9 +96,9 @@ def test_damage_is_found_and_repaired(
     code, out, err = act(root, capsys, "action=check")
     assert code == 2
     assert "StoreError: 1 damaged" in err
-    assert "repair=true" in err
+    assert "store.repair=true" in err
     assert consequence in out
-    assert act(root, capsys, "action=check", "repair=true")[0] == 0
+    assert act(root, capsys, "action=check", "store.repair=true")[0] == 0
     code, out, _ = act(root, capsys, "action=check")
     assert "1 damaged" not in out
     assert code == (2 if "missing" in out else 0)  # a finished cell's pictures are missed
@@ -109,7 +109,7 @@ def test_what_repair_removed_is_made_again_alike(
 ) -> None:
     flip(one(root, f"{LORA}/step-000004/*.safetensors"))
     flip(one(root, "*1e-04*/step-*/*--*/001.png"))
-    act(root, capsys, "action=check", "repair=true")
+    act(root, capsys, "action=check", "store.repair=true")
     execute(root, *WORDS, *COLOUR)
     assert act(root, capsys, "action=check")[0] == 0
     for pattern in (f"{LORA}/step-000004", "*1e-04*/step-000004"):
@@ -140,7 +140,7 @@ def test_what_is_foreign_is_named_and_left(root: Path, capsys: pytest.CaptureFix
         path.write_text("mine")
     left = one(root, LORA) / ".step-000008.99999999.tmp"
     left.mkdir()
-    code, out, _ = act(root, capsys, "action=check", "repair=true")
+    code, out, _ = act(root, capsys, "action=check", "store.repair=true")
     assert code == 0
     assert all(str(path.relative_to(store(root))) in out for path in [*strange, left])
     assert all(path.exists() for path in strange)
@@ -186,7 +186,7 @@ def test_gc_keeps_what_a_sweep_needs_and_lists_first(
     assert "2.50 MB  made weights" in out
     assert out.count("resume state") == 2
     assert "no sweep refers to" not in out
-    assert act(root, capsys, "action=gc", "remove=true")[0] == 0
+    assert act(root, capsys, "action=gc", "store.remove=true")[0] == 0
     assert not made.exists()
     assert not list(store(root).glob("*/resume"))
     assert act(root, capsys, "action=check")[0] == 0
@@ -203,7 +203,7 @@ def test_gc_removes_what_only_a_deleted_sweep_asked_for(
     write_other(sweep.folder, new_record(sweep, store_, {}), results)
     assert wanted.name not in act(root, capsys, "action=gc")[1]
     shutil.rmtree(sweep.folder)
-    out = act(root, capsys, "action=gc", "remove=true")[1]
+    out = act(root, capsys, "action=gc", "store.remove=true")[1]
     assert store_.source(sweep.cells[0].trajectory).name in out
     assert not wanted.exists()
     base = store_.images(sweep.cells[0].reference)  # in a folder that the other sweep needs too
@@ -225,7 +225,7 @@ def test_gc_keeps_all_that_an_unfinished_sweep_has_begun(
     record = json.loads((folder / "sweep.json").read_text())
     write_json(folder / "sweep.json", {**record, "finished": None})
     (folder / "cells.jsonl").unlink()
-    assert "nothing to remove" in act(root, capsys, "action=gc", "remove=true")[1]
+    assert "nothing to remove" in act(root, capsys, "action=gc", "store.remove=true")[1]
     assert list(store(root).glob("*/resume/step-*"))
 
 
@@ -234,14 +234,14 @@ def test_nothing_is_removed_while_a_sweep_runs(
 ) -> None:
     with (root / "sweeps" / "small" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for words in (["action=gc", "remove=true"], ["action=check", "repair=true"]):
+        for words in (["action=gc", "store.remove=true"], ["action=check", "store.repair=true"]):
             code, _, err = act(root, capsys, *words)
             assert code == 2
             assert "sweep small is running" in err
     assert list(store(root).glob("*/resume/step-*"))
     with (one(root, LORA) / ".lock").open("w") as lock:  # as a story holds it
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "in use, and left" in act(root, capsys, "action=gc", "remove=true")[1]
+        assert "in use, and left" in act(root, capsys, "action=gc", "store.remove=true")[1]
     assert [path.parents[1] for path in store(root).glob("*/resume/step-*")] == [one(root, LORA)]
 
 
@@ -278,12 +278,12 @@ def test_why_names_the_fields_that_differ(root: Path, capsys: pytest.CaptureFixt
     ("words", "said"),
     [
         (["action=show"], "one key"),
-        (["action=show", "000000000000"], "keys=[000000000000]"),
-        (["action=show", "12e4"], "keys=[12e4]"),  # not a number
+        (["action=show", "000000000000"], "store.keys=[000000000000]"),
+        (["action=show", "12e4"], "store.keys=[12e4]"),  # not a number
         (["action=show", "xyz"], "xyz"),
         (["action=why", "ab"], "two keys"),
-        (["action=plan", "repair=true"], "repair"),
-        (["remove=true"], "remove"),
+        (["action=plan", "store.repair=true"], "repair"),
+        (["store.remove=true"], "remove"),
         (["3f9ac1"], "keys"),
     ],
 )

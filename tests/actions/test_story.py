@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from charsweep.config.sweep.sweep import load_sweep
-from charsweep.results.cells.cells import CellResult
 from helpers.small import loaded_after, pictures, small
 from PIL import Image, ImageChops, ImageStat
 
@@ -24,12 +22,13 @@ from charsweep.actions.story.choose_pictures import (
     named_cell,
     standings,
 )
-from charsweep.actions.story.source import revived
+from charsweep.config.sweep import load_sweep
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import canonical
-from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec
-from charsweep.core.store.store import read_json
+from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, revived
+from charsweep.core.store.files import read_json
 from charsweep.models.pipeline import ADAPTER_FILE
+from charsweep.results.cells import CellResult
 
 SCENES = [
     "story.scenes=[{prompt: 'a picture of {subject} jumping', caption: 'She jumps.'},"

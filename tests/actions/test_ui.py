@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import browser as chromium
 import pytest
+from helpers import browser as chromium
 from helpers.small import command, small
 
 from charsweep.actions.ui import choose_port

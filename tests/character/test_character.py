@@ -11,11 +11,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from charsweep.character.load.framing import picture_at
-from charsweep.character.load.load import Character, load_character, load_truth
 from helpers.small import loaded_after
 from PIL import Image, ImageDraw
 
+from charsweep.character.framing import picture_at
+from charsweep.character.load import Character, load_character, load_truth
 from charsweep.core.errors import CharacterError
 from charsweep.core.keys import digest_of
 from charsweep.core.system.images import natural_order, open_picture
@@ -413,6 +413,6 @@ def test_fine_detail_is_averaged_not_picked() -> None:
 
 
 def test_torch_is_not_imported() -> None:
-    loaded = loaded_after("import charsweep.character.load.load")
+    loaded = loaded_after("import charsweep.character.load")
     assert "charsweep" in loaded
     assert "torch" not in loaded

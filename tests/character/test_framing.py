@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from charsweep.character.load.framing import (
+from helpers.photos import BLUE, GREEN, RED, make_photos, scene
+from helpers.small import execute, snapshot_bytes, sweep_of
+from PIL import Image, ImageOps
+
+from charsweep.character.framing import (
     bucket_of,
     buckets,
     covered,
@@ -19,18 +23,15 @@ from charsweep.character.load.framing import (
     size_of,
     sizes_of,
 )
-from charsweep.character.load.load import open_drawings
-from charsweep.config.sweep.sweep import Sweep
-from charsweep.train.loop.batches import Lessons
-from helpers.photos import BLUE, GREEN, RED, make_photos, scene
-from helpers.small import execute, snapshot_bytes, sweep_of
-from PIL import Image, ImageOps
-
+from charsweep.character.load import open_drawings
+from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Framing, TrajectorySpec
-from charsweep.core.store.store import LossRow, Store
+from charsweep.core.store.losses import LossRow
+from charsweep.core.store.store import Store
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
+from charsweep.train.batches import Lessons
 
 # -- geometry --------------------------------------------------------------------------------------
 

@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from charsweep.character.load.framing import framed
-from charsweep.character.load.load import open_drawings
-from charsweep.character.load.masks import NEUTRAL
-from charsweep.config.sweep.sweep import Sweep
-from charsweep.plan.work.work import plan_work
-from charsweep.train.loop.batches import Lessons, weights_of
 from helpers.photos import SHAPES, face, make_masks, make_photos, mask, scene
 from helpers.small import execute, sweep_of
 from PIL import Image
 
+from charsweep.character.framing import framed
+from charsweep.character.load import open_drawings
+from charsweep.character.masks import NEUTRAL
+from charsweep.config.sweep import Sweep
 from charsweep.core.errors import CharacterError, ConfigError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.store.store import Store
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
+from charsweep.plan.work import plan_work
+from charsweep.train.batches import Lessons, weights_of
 
 SOME = ("1-landscape.jpg", "2-portrait.png", "3-turned.jpg")
 

@@ -6,19 +6,19 @@ import re
 from pathlib import Path
 
 import pytest
-from charsweep.character.load.framing import bucket_of
-from charsweep.config.sweep.sweep import load_sweep
-from charsweep.plan.work.work import plan_work
-from charsweep.report.figures.style.training_images import training_sheets, ways_of
-from charsweep.results.cells.read import load_record
 from helpers.photos import BLUE, RED, SHAPES, make_photos
 from helpers.small import loaded_after, small
 from PIL import Image
 
 from charsweep.actions.run import run
+from charsweep.character.framing import bucket_of
+from charsweep.config.sweep import load_sweep
 from charsweep.core.store.store import Store
 from charsweep.engine.local import LocalEngine
 from charsweep.engine.progress import View
+from charsweep.plan.work import plan_work
+from charsweep.report.figures.training_images import training_sheets, ways_of
+from charsweep.results.read import load_record
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[dino,clip_t]"]
 
@@ -78,4 +78,4 @@ def test_a_photograph_that_has_changed_since_is_not_shown_as_seen(tmp_path: Path
 
 
 def test_the_report_needs_no_torch_for_this() -> None:
-    assert "torch" not in loaded_after("import charsweep.report.figures.style.training_images")
+    assert "torch" not in loaded_after("import charsweep.report.figures.training_images")

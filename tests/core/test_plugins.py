@@ -11,7 +11,7 @@ METRIC = '''
 from dataclasses import dataclass
 from typing import ClassVar
 
-from charsweep.evaluate.metrics.features import Exam, Score
+from charsweep.evaluate.metrics import Exam, Score
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ METHOD = '''
 from dataclasses import dataclass
 from typing import ClassVar
 
-from charsweep.train.loop.methods.finetune import FineTune
+from charsweep.train.methods.finetune import FineTune
 
 
 @dataclass(frozen=True)

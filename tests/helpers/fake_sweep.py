@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from charsweep.results.cells.read import load_record
-from charsweep.results.cells.records import Record
 from PIL import Image
 
 from charsweep.report import write_report
+from charsweep.results.read import load_record
+from charsweep.results.records import Record
 
 METRICS = ["clip_i", "clip_t", "dino", "diversity", "copy", "quality_ratio"]
 BASE = {"clip_i": 0.62, "clip_t": 0.30, "dino": 0.55, "diversity": 0.3, "copy": 0.5}

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-from charsweep.config.sweep.compose import CONF, Composing, compose_words, spell
-from charsweep.config.sweep.settings import Settings
 from hypothesis import strategies as st
 
 from charsweep.__main__ import main
+from charsweep.config.compose import CONF, Composing, compose_words, spell
+from charsweep.config.settings import Settings
 from charsweep.core.plugins import resolve
 
 SECONDS = 5.0  # of CPU: what a command may take to refuse, or to plan, what is tried here

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from charsweep.track.process.server import QUIET
 from PIL import Image
+
+from charsweep.track.server import QUIET
 
 STEPS = 120
 

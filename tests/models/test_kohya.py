@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from charsweep.train.loop.methods.finetune import FineTune
-from charsweep.train.loop.trainable import OneTrial, save_adapter, save_factored
 from diffusers.loaders.lora_conversion_utils import (
     _convert_non_diffusers_lora_to_diffusers,
     _maybe_map_sgm_blocks_to_diffusers,
@@ -30,6 +28,8 @@ from charsweep.models.kohya import Naming, original_name, write_kohya
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base, quiet
 from charsweep.models.safetensors_file import read_pieces
+from charsweep.train.methods.finetune import FineTune
+from charsweep.train.trainable import OneTrial, save_adapter, save_factored
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 EVERYWHERE = (

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from charsweep.train.loop.methods.finetune import FineTune
-from charsweep.train.loop.trainable import trainees
 from helpers.small import family, sweep_of, weights_at
 from helpers.true_shapes import modules
 
@@ -19,6 +17,8 @@ from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.models.weights import find_base
 from charsweep.plan import cost
+from charsweep.train.methods.finetune import FineTune
+from charsweep.train.trainable import trainees
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj", "proj_in", "ff.net.2", "conv"]

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from charsweep.results.cells.cells import read_results
 from helpers.small import command, sweep_of
 
 from charsweep.core.store.store import Store
 from charsweep.plan import cost
+from charsweep.results.cells import read_results
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -11,24 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from charsweep.character.load.load import open_drawings
-from charsweep.config.sweep.sweep import Sweep
-from charsweep.plan.work.memory import advice as fits
-from charsweep.plan.work.memory import estimate as memory
-from charsweep.plan.work.memory.figures import (
-    Known,
-    drawing_way,
-    fingerprint,
-    shipped,
-    training_way,
-)
-from charsweep.plan.work.work import plan_work
-from charsweep.train.loop.loop import make_optimizer
-from charsweep.train.loop.methods import Execution, Materials
 from helpers import shrunk
 from helpers.small import command, sweep_of
 from helpers.true_shapes import modules_in, shapes
 
+from charsweep.character.load import open_drawings
+from charsweep.config.sweep import Sweep
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.hardware import Card
@@ -38,6 +26,18 @@ from charsweep.engine.local import LocalEngine
 from charsweep.engine.progress import View
 from charsweep.models.architectures import FOLDER, shapes_of
 from charsweep.models.load import load_base
+from charsweep.plan.memory import advice as fits
+from charsweep.plan.memory import estimate as memory
+from charsweep.plan.memory.figures import (
+    Known,
+    drawing_way,
+    fingerprint,
+    shipped,
+    training_way,
+)
+from charsweep.plan.work import plan_work
+from charsweep.train.loop import make_optimizer
+from charsweep.train.methods import Execution, Materials
 
 GIB = 2**30
 PLAINLY = Execution()

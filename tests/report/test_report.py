@@ -19,7 +19,7 @@ from PIL import Image
 
 from charsweep.core.errors import StoreError
 from charsweep.report import __main__, write_report
-from charsweep.report.figures.style import lines
+from charsweep.report.figures import lines
 from charsweep.results import labels, verdict
 from charsweep.results import points as groups
 from charsweep.results import records as data

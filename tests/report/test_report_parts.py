@@ -7,21 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from charsweep.report.figures.style.contact_sheets import front_sheet
-from charsweep.results.cells.read import load_record
 from helpers.fake_sweep import EVIL, PROMPTS, FakeSweep, dino, without_pdf
 
 from charsweep.core.errors import StoreError
-from charsweep.report import (
-    __main__,
-    facts,
-    history,
-    parts,
-    scales,
-    scatter,
-    verdict,
-    write_report_together,
-)
+from charsweep.report import __main__, write_report_together
+from charsweep.report.figures import axes, scatter, search_trials
+from charsweep.report.figures.contact_sheets import front_sheet
+from charsweep.results import facts, parts, verdict
+from charsweep.results.read import load_record
 
 
 @pytest.fixture
@@ -208,7 +201,7 @@ def test_the_best_of_the_search_stands_first(search: FakeSweep) -> None:
 
 @pytest.mark.parametrize(("maximize", "best"), [(True, [1, 1, 3, 3]), (False, [1, 0.5, 0.5, 0.5])])
 def test_best_so_far(maximize: bool, best: list[float]) -> None:
-    assert history.so_far([1, 0.5, 3, 2], maximize) == best
+    assert search_trials.so_far([1, 0.5, 3, 2], maximize) == best
 
 
 def test_trials_keep_their_order_and_shades(search: FakeSweep) -> None:
@@ -224,7 +217,7 @@ def test_trials_keep_their_order_and_shades(search: FakeSweep) -> None:
     [(1e-5, 1e-2, [1e-5, 1e-4, 1e-3, 1e-2]), (1, 64, [1, 2, 5, 10, 20, 50]), (3, 4, [3, 4])],
 )
 def test_ticks_of_a_range(low: float, high: float, ticks: list[float]) -> None:
-    assert scales.range_ticks(low, high) == pytest.approx(ticks)
+    assert axes.range_ticks(low, high) == pytest.approx(ticks)
 
 
 def test_few_values_of_a_searched_axis_stand_side_by_side(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from charsweep.report.figures.style.style import style
 from helpers.fake_sweep import EVIL, FakeSweep, dino
 
+from charsweep.report.figures.style import style
 from charsweep.report.pages import pdf_table as papertable
 from charsweep.report.pages import pdf_text as typeset
 from charsweep.report.pages.pdf_page import PAGE, ROOM

@@ -7,18 +7,17 @@ import math
 from pathlib import Path
 
 import pytest
-from charsweep.report.figures.style.contact_sheets import Sheet
-from charsweep.report.figures.style.style import style
-from charsweep.results.cells.losscsv import read_losses
-from charsweep.results.cells.records import Objective, Record
 from helpers.fake_sweep import FakeSweep, dino
 
-from charsweep.report.figures.style import heatmap as heat
-from charsweep.report.figures.style import label_placing as placing
-from charsweep.report.figures.style import lines, losses
-from charsweep.report.figures.style import pareto as tradeoff
-from charsweep.report.figures.style import picture_grids as grids
+from charsweep.report.figures import heatmap as heat
+from charsweep.report.figures import label_placing as placing
+from charsweep.report.figures import lines, losses, style
+from charsweep.report.figures import pareto as tradeoff
+from charsweep.report.figures import picture_grids as grids
+from charsweep.report.figures.contact_sheets import Sheet
 from charsweep.results import verdict
+from charsweep.results.losscsv import read_losses
+from charsweep.results.records import Objective, Record
 
 
 def grid_of(root: Path, **axes: list[object]) -> FakeSweep:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from charsweep.results.cells.labels import cost_text, level_text
 from helpers.fake_sweep import EVIL, METRICS, FakeSweep, dino
 
 from charsweep.results import advantages, facts
 from charsweep.results import compare_methods as compare
 from charsweep.results import table as tables
+from charsweep.results.labels import cost_text, level_text
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from charsweep.study.grid.adaptive import Halving
 from helpers.small import command, small, sweep_of
 from optuna.trial import TrialState
 
-from charsweep.core.store.store import read_losses
+from charsweep.core.store.losses import read_losses
+from charsweep.study.halving import Halving
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[dino,clip_t]"]
 TPE = [
@@ -202,7 +202,7 @@ def test_halving_judges_against_all_that_reached_the_rung() -> None:
 
 
 def test_snapshots_are_kept_only_where_a_trajectory_can_come_again(tmp_path: Path) -> None:
-    from charsweep.study.grid.adaptive import Search
+    from charsweep.study.adaptive import Search
 
     steps = "train_steps: {low: 2, high: 8, step: 2}"
     for axes, kept in [

@@ -32,7 +32,7 @@ from helpers.tracked_sweep import (
 from PIL import Image
 
 from charsweep.core.errors import TrackingError
-from charsweep.core.store.store import LossRow, read_losses
+from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.track import process as track
 
 # -- hand-made sweeps ------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def test_a_cell_from_nothing_lacks_what_it_has_not(logged: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_run_is_named_in_words(values: dict[str, Any], axes: list[str], name: str) -> None:
-    from charsweep.track.process.values import run_name
+    from charsweep.track.values import run_name
 
     assert run_name({"values": values}, axes) == name
 
@@ -158,7 +158,7 @@ def test_states_are_told_apart(logged: Any) -> None:
 
 
 def test_runs_have_colours_of_their_own() -> None:
-    from charsweep.track.process.values import run_colour
+    from charsweep.track.values import run_colour
 
     colours = [run_colour(trial) for trial in range(200)]
     assert len(set(colours)) == 200
@@ -364,6 +364,6 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 def test_planning_does_not_pay_for_mlflow() -> None:
-    loaded = loaded_after("import charsweep.track.process.process")
+    loaded = loaded_after("import charsweep.track.process")
     assert "charsweep" in loaded
     assert "mlflow" not in loaded

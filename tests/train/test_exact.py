@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from charsweep.plan.work.work import Piece, plan_work
-from charsweep.train.loop.loop import train
-from charsweep.train.loop.methods import Materials
 from helpers.small import execute, pictures, snapshot_bytes, sweep_of
 
 from charsweep.core.specs import SnapshotSpec
-from charsweep.core.store.store import LossRow, Store
+from charsweep.core.store.losses import LossRow
+from charsweep.core.store.store import Store
 from charsweep.evaluate.sample import Asked, paint_with
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
+from charsweep.plan.work import Piece, plan_work
+from charsweep.train.loop import train
+from charsweep.train.methods import Materials
 
 TAUGHT = ["dreambooth_lora", "lora", "dreambooth"]  # on a base
 METHODS = [*TAUGHT, "gan", "diffusion"]

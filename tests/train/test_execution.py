@@ -15,10 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from charsweep.plan.work.work import plan_work
-from charsweep.train.loop.loop import train
-from charsweep.train.loop.methods import Execution, Materials
-from charsweep.train.loop.methods.finetune import Students
 from helpers.small import execute, small, sweep_of
 from safetensors.torch import load_file
 from torch import Tensor
@@ -29,6 +25,10 @@ from charsweep.core.store.store import Store
 from charsweep.core.system.distributed import Team
 from charsweep.core.system.images import open_picture
 from charsweep.models.load import load_base
+from charsweep.plan.work import plan_work
+from charsweep.train.loop import train
+from charsweep.train.methods import Execution, Materials
+from charsweep.train.methods.finetune import Students
 
 WHOLE = Execution()
 ADAPTER = "step-000003/pytorch_lora_weights.safetensors"

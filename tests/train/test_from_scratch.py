@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from charsweep.plan.work.work import plan_work
-from charsweep.train.loop.methods.gan import augmented, make_discriminator, make_generator
 from diffusers import DDPMPipeline
 from helpers.small import command, execute, small, sweep_of
 from PIL import Image
@@ -19,6 +17,8 @@ from charsweep.core.store.store import Store
 from charsweep.evaluate.sample import Asked
 from charsweep.models.pipeline import quiet
 from charsweep.plan import cost
+from charsweep.plan.work import plan_work
+from charsweep.train.methods.gan import augmented, make_discriminator, make_generator
 
 TINY = {
     "gan": ["method=gan", "method.channels=8", "resolution=32", "batch_size=3"],

@@ -11,12 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from charsweep.plan.work.work import plan_work
-from charsweep.train.loop.batches import Batch, Desk
-from charsweep.train.loop.loop import train
-from charsweep.train.loop.methods import Materials
-from charsweep.train.loop.methods.finetune import Students
-from charsweep.train.loop.stacked_lora import Adapters
 from helpers.small import command, execute, pictures, small, snapshot_bytes, sweep_of
 from numpy.typing import NDArray
 from peft import LoraConfig
@@ -25,7 +19,8 @@ from torch import Tensor
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
-from charsweep.core.store.store import LossRow, Store
+from charsweep.core.store.losses import LossRow
+from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
 from charsweep.engine.image_sets import drawn_together
 from charsweep.engine.local import LocalEngine
@@ -33,6 +28,12 @@ from charsweep.engine.progress import View
 from charsweep.evaluate.sample import Asked, Paint
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
+from charsweep.plan.work import plan_work
+from charsweep.train.batches import Batch, Desk
+from charsweep.train.loop import train
+from charsweep.train.methods import Materials
+from charsweep.train.methods.finetune import Students
+from charsweep.train.stacked_lora import Adapters
 
 RATE = 1e-3
 LINEAR = "[to_q,to_k,to_v,to_out.0]"

@@ -8,10 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from charsweep.character.load.framing import picture_at
-from charsweep.config.sweep.sweep import Sweep
-from charsweep.train.loop.methods import Materials
-from charsweep.train.loop.methods.finetune import FineTune, Students
 from diffusers import (
     DDPMScheduler,
     EulerDiscreteScheduler,
@@ -22,11 +18,15 @@ from helpers.small import execute, sweep_of
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
+from charsweep.character.framing import picture_at
+from charsweep.config.sweep import Sweep
 from charsweep.core.seeding import generator
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.system.images import open_picture
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import quiet
+from charsweep.train.methods import Materials
+from charsweep.train.methods.finetune import FineTune, Students
 
 STEPS = 20
 
@@ -242,8 +242,7 @@ def test_own_text_encoding_equals_the_pipeline_s(students: Students) -> None:
 
 @pytest.mark.parametrize("step", [1, 5])
 def test_cosine_needs_the_horizon_and_constant_does_not(step: int) -> None:
-    from charsweep.train.loop.schedules.constant import Constant
-    from charsweep.train.loop.schedules.cosine import Cosine
+    from charsweep.train.schedules import Constant, Cosine
 
     assert Constant(warmup_steps=0)(step, None) == 1.0
     assert Constant(warmup_steps=9)(4, None) == 0.5

@@ -36,7 +36,7 @@ class ImageToText(pydantic.BaseModel):
     def open(self, settings: Settings, character: CharacterSpec) -> Reader:
         """Load the captioner, fetching it first where that is possible."""
         from charsweep.engine.environment import find_device  # torch
-        from charsweep.models.ready import ready
+        from charsweep.models.load import ready
 
         weights = find_weights(self.path, "captioner", made_in(settings))
         processor, network = load_captioner(ready(weights))

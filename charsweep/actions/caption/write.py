@@ -9,7 +9,7 @@ from pathlib import Path
 
 from charsweep import embedded
 from charsweep.core.errors import CharacterError
-from charsweep.core.store.store import write_out
+from charsweep.core.store.files import claim, temporary_name, write_out
 
 
 def caption_file(image: Path) -> Path:
@@ -39,32 +39,14 @@ def check_writable(folder: Path, images: Sequence[Path]) -> None:
 def write_new(path: Path, text: str) -> bool:
     """Write a file that is not there yet, whole or not at all; False if it is there.
 
-    A person may save a caption at the same moment, so the name is taken and not looked up: a hard
-    link fails where one exists, and where a file system has none, so does creating the file.
+    A person may save a caption at the same moment, so the name is taken and not looked up.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write_out(temporary, text)
-        try:
-            path.hardlink_to(temporary)
-        except FileExistsError:
-            return False
-        except OSError:
-            return _claim(temporary, path)
-        return True
+        with temporary_name(path) as temporary:
+            write_out(temporary, text)
+            return claim(temporary, path)
     except OSError as error:
         raise CharacterError(
             f"cannot write {path}: {error.strerror or error}; free space there, or set "
             "caption.write=false to look only"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _claim(temporary: Path, path: Path) -> bool:
-    try:
-        path.touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    temporary.replace(path)
-    return True

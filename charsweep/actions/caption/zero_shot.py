@@ -32,7 +32,7 @@ from charsweep.core.specs import CharacterSpec, EncoderSpec
 from charsweep.models.weights import find_weights
 
 if TYPE_CHECKING:  # torch
-    from charsweep.evaluate.score import Encoder
+    from charsweep.evaluate.encoders import Encoder
 
 Features = NDArray[np.float32]
 Probability = Annotated[float, Field(ge=0.5, le=1)]

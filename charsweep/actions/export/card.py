@@ -12,7 +12,7 @@ import charsweep
 from charsweep.actions.export.chosen import Chosen
 from charsweep.actions.export.formats import Weights
 from charsweep.core.keys import short_number
-from charsweep.core.store.store import write_text
+from charsweep.core.store.files import write_text
 from charsweep.core.system.templates import fill
 from charsweep.results.labels import METRICS
 from charsweep.results.points import interval, mean

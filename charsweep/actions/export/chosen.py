@@ -13,13 +13,14 @@ from typing import Any
 
 import pydantic
 
+from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
 from charsweep.actions.story.choose_pictures import cells_in_order, named_cell
-from charsweep.actions.story.source import AGAIN, base_as_it_was, stored_images
 from charsweep.config.settings import ModelsSettings
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import StoreError
 from charsweep.core.specs import ImageSetSpec, TrajectorySpec
-from charsweep.core.store.store import Store, read_json
+from charsweep.core.store.files import read_json
+from charsweep.core.store.store import Store
 from charsweep.models.weights import BaseWeights
 from charsweep.results.cells import CellResult, read_results
 

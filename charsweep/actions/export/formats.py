@@ -11,7 +11,8 @@ from pathlib import Path
 from charsweep.actions.export.chosen import Chosen
 from charsweep.actions.export.metadata import kohya_metadata, prediction
 from charsweep.core.errors import ModelsError
-from charsweep.core.store.store import Store, read_json
+from charsweep.core.store.files import read_json
+from charsweep.core.store.store import Store
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_FILE
 from charsweep.models.kohya import write_kohya
 

@@ -16,7 +16,7 @@ from typing import Any
 import charsweep
 from charsweep.actions.export.chosen import Chosen, Ground
 from charsweep.core.specs import Plugin, TrajectorySpec
-from charsweep.core.store.store import read_json
+from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import layers_in, targets_in
 from charsweep.models.identify import marks_of
 from charsweep.models.kohya import Naming

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from charsweep.actions.export.chosen import Chosen, Ground
 from charsweep.actions.export.formats import PIPELINE_INDEX, Weights
-from charsweep.core.store.store import Store, read_json
+from charsweep.core.store.files import read_json
+from charsweep.core.store.store import Store
 from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.identify import marks_of
 from charsweep.models.weights import Weights as Source

@@ -1,7 +1,7 @@
 """The store in; what of it is damaged, missing or foreign out, and what would be done again for it.
 
     python -m charsweep action=check
-    python -m charsweep action=check repair=true
+    python -m charsweep action=check store.repair=true
 
 Every file is read and its digest compared with the manifest that was written with it, every
 manifest's key with its place. Repair removes what is damaged, so that the sweep's own command makes
@@ -22,7 +22,9 @@ from charsweep.config.settings import Settings
 from charsweep.core.errors import StoreError
 from charsweep.core.keys import key_of
 from charsweep.core.store.checksums import with_checksums, wrong_with
-from charsweep.core.store.store import Store, read_json, read_losses, write_json
+from charsweep.core.store.files import read_json, write_json
+from charsweep.core.store.losses import read_losses
+from charsweep.core.store.store import Store
 from charsweep.core.system.console import out
 
 State = Literal["damaged", "missing", "left half-written", "foreign"]
@@ -48,7 +50,7 @@ def act(settings: Settings, store: Store) -> None:
     found = list(findings(store, items, uses))
     report(store, items, found)
     broken = [one for one in found if one.state == "damaged"]
-    if settings.repair:
+    if settings.store.repair:
         with nothing_running(store, "repaired"):
             for one in found:
                 with left_alone(one.item) as free:
@@ -63,7 +65,7 @@ def act(settings: Settings, store: Store) -> None:
     if broken or gone:
         raise StoreError(
             f"{len(broken)} damaged and {len(gone)} missing in {store.folder}; "
-            + ("add repair=true to remove what is damaged, and " if broken else "")
+            + ("add store.repair=true to remove what is damaged, and " if broken else "")
             + "run the sweep's command again: what it lacks is made then"
         )
 

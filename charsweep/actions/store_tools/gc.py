@@ -1,7 +1,7 @@
 """The store in; what no sweep refers to out, with sizes, and away with it when asked.
 
     python -m charsweep action=gc
-    python -m charsweep action=gc remove=true
+    python -m charsweep action=gc store.remove=true
 
 A sweep refers to its cells' weights and pictures, to what these are compared with, and to the
 pictures that they were trained on; a story to its scenes. One that has not ended keeps all that it
@@ -35,7 +35,7 @@ class Waste:
 
 def act(settings: Settings, store: Store) -> None:
     """List, and remove when `remove` says so; StoreError while a sweep runs."""
-    if not settings.remove:
+    if not settings.store.remove:
         tell(store, list(wastes(store)))
         return
     with nothing_running(store, "removed"):
@@ -70,7 +70,7 @@ def tell(store: Store, found: Sequence[Waste], done: str = "") -> None:
     elif done:
         out(f"{megabytes(total)} {done}")
     else:
-        out(f"{megabytes(total)} in {len(found)} places; remove=true removes them")
+        out(f"{megabytes(total)} in {len(found)} places; store.remove=true removes them")
 
 
 def wastes(store: Store) -> Iterator[Waste]:

@@ -20,13 +20,13 @@ def find(key: str, items: Sequence[Item], store: Store) -> Item:
         return found[0]
     if not found:
         raise ConfigError(
-            f"keys=[{key}]: nothing in {store.folder} has such a key; cells.csv and the folders' "
-            "names hold them"
+            f"store.keys=[{key}]: nothing in {store.folder} has such a key; cells.csv and the "
+            "folders' names hold them"
         )
     named = [f"{item.key} ({item.kind})" for item in found[:MOST_NAMED]]
     more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
     raise ConfigError(
-        f"keys=[{key}]: begins the keys of {', '.join(named)}{more}; give more of its digits"
+        f"store.keys=[{key}]: begins the keys of {', '.join(named)}{more}; give more of its digits"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,9 @@ from typing import Any
 from charsweep.actions.store_tools.inventory import KEYED, Item
 from charsweep.core.errors import StoreError
 from charsweep.core.specs import image_set_key
-from charsweep.core.store.store import Store, read_json, unwritable
+from charsweep.core.store.files import read_json, unwritable
+from charsweep.core.store.store import Store
+from charsweep.core.system.locks import locked
 from charsweep.results.cells import read_results
 
 
@@ -136,14 +137,13 @@ def nothing_running(store: Store, why: str) -> Iterator[None]:
     with ExitStack() as held:
         for folder in sweep_folders(store):
             try:
-                file = held.enter_context((folder / ".lock").open("w"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreError(
-                    f"sweep {folder.name} is running, so nothing is {why}; wait for it"
-                ) from error
+                ours = held.enter_context(locked(folder / ".lock", folder.name, wait=False))
             except OSError as error:
                 raise unwritable(folder / ".lock", error) from error
+            if not ours:
+                raise StoreError(
+                    f"sweep {folder.name} is running, so nothing is {why}; wait for it"
+                )
         yield
 
 
@@ -154,10 +154,5 @@ def left_alone(item: Item) -> Iterator[bool]:
     if not folder.is_dir():
         yield True
         return
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    with locked(folder / ".lock", folder.name, wait=False) as ours:
+        yield ours

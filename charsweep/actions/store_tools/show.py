@@ -17,7 +17,8 @@ from charsweep.actions.store_tools.lookup import find, flat, spec_of
 from charsweep.actions.store_tools.references import uses_of
 from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError, StoreError
-from charsweep.core.store.store import Store, read_json
+from charsweep.core.store.files import read_json
+from charsweep.core.store.store import Store
 from charsweep.core.system.console import out
 
 WIDTH = 24  # of the names
@@ -26,10 +27,10 @@ OF_RUN = ("started", "ended", "steps", "device", "charsweep", "torch", "diffuser
 
 
 def act(settings: Settings, store: Store) -> None:
-    if len(settings.keys) != 1:
+    if len(settings.store.keys) != 1:
         raise ConfigError("action=show takes one key, or the beginning of one: action=show 3f9ac1")
     items = list(items_of(store))
-    item = find(settings.keys[0], items, store)
+    item = find(settings.store.keys[0], items, store)
     head = "cell, image set" if item.kind == "image set" else item.kind
     out(f"{head} {item.key}")
     line("in", item.path.relative_to(store.folder).as_posix())

@@ -17,15 +17,15 @@ from charsweep.core.system.console import out
 
 
 def act(settings: Settings, store: Store) -> None:
-    if len(settings.keys) != 2:
+    if len(settings.store.keys) != 2:
         raise ConfigError(
             "action=why takes two keys, or their beginnings: action=why 3f9ac1 b04d77"
         )
     items = list(items_of(store))
-    one, other = (find(key, items, store) for key in settings.keys)
+    one, other = (find(key, items, store) for key in settings.store.keys)
     if one.kind != other.kind:
         raise ConfigError(
-            f"keys={settings.keys}: the first is of the kind {one.kind}, the second of the kind "
+            f"store.keys={settings.store.keys}: the first is a {one.kind}, the second a "
             f"{other.kind}; give two of one kind"
         )
     found = list(differences(spec_of(one, items), spec_of(other, items)))

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from charsweep.actions.story.choose_pictures import Candidate, Choice
-from charsweep.core.store.store import write_text
+from charsweep.core.store.files import write_text
 from charsweep.core.system.images import opened
 from charsweep.core.system.templates import fill
 

@@ -6,31 +6,33 @@ A cell is taken as it is stored, whatever the command line says of models, metho
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import pydantic
 
+from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
 from charsweep.actions.story.choose_pictures import cells_in_order, named_cell
 from charsweep.character.load import Character
 from charsweep.config.cells import base_weights, character_of, encoders_of
-from charsweep.config.settings import CharacterSettings, ModelsSettings, Settings
+from charsweep.config.settings import CharacterSettings, ModelsSettings
 from charsweep.config.sweep import Sweep
-from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
+from charsweep.core.errors import CharacterError, ConfigError, StoreError
 from charsweep.core.keys import digest_of
-from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
-from charsweep.core.store.store import Store, inside, new_folder, read_json
+from charsweep.core.specs import (
+    AdapterSpec,
+    ImageSetSpec,
+    SnapshotSpec,
+    TrajectorySpec,
+)
+from charsweep.core.store.files import new_folder, read_json
+from charsweep.core.store.store import Store
 from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.safetensors_file import tensor_shapes
-from charsweep.models.weights import BaseWeights
-from charsweep.results.cells import CellResult, read_results
-
-AGAIN = "run the sweep's own command once more, then this one"
+from charsweep.results.cells import read_results
 
 
 @dataclass(frozen=True)
@@ -81,24 +83,6 @@ def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> Teller:
     return Teller(_as_it_was(sweep, saved, images), images, {**about, "why": why})
 
 
-def stored_images(cell: CellResult, store: Store) -> ImageSetSpec:
-    """The spec of a cell's image set, read back from its manifest."""
-    assert cell.images is not None
-    path = inside(store.folder, cell.images) / "images.json"
-    if not path.exists():
-        raise StoreError(f"cell {cell.cell}: {path} is gone; {AGAIN}")
-    manifest = read_json(path)
-    try:
-        images: ImageSetSpec = revived(ImageSetSpec, manifest["spec"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} was written by another version ({error}); {AGAIN}") from error
-    if images.key != cell.cell or not store.has_images(images):
-        raise StoreError(f"{path} was written by another version; {AGAIN}")
-    if not store.has_snapshot(images.snapshot):
-        raise StoreError(f"cell {cell.cell}: its weights are gone from the store; {AGAIN}")
-    return images
-
-
 def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> Sweep:
     """The sweep with the models and the character that the image set was drawn with."""
     try:
@@ -124,17 +108,6 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
             f"in sweep {sweep.name}; put them back, or {AGAIN}"
         )
     return drawn
-
-
-def base_as_it_was(settings: Settings, base: BaseSpec) -> BaseWeights:
-    """The base of that name; `ModelsError` if its weights are others than the spec says."""
-    weights = base_weights(settings, base.name)
-    if weights.spec.key != base.key:
-        raise ModelsError(
-            f"the weights of {base.name} in {weights.pipeline.name} are not those that the sweep "
-            f"was made with; put them back, or {AGAIN}"
-        )
-    return weights
 
 
 # -- an adapter from elsewhere ---------------------------------------------------------------------
@@ -189,27 +162,3 @@ def _keep(file: Path, spec: AdapterSpec, store: Store) -> None:
 
 
 # -- specs read back -------------------------------------------------------------------------------
-
-
-def revived(kind: Any, value: Any) -> Any:
-    """A spec from the plain values of its manifest; KeyError where they do not fit."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        fields = [field.name for field in dataclasses.fields(kind) if field.init]
-        if set(value) != set(fields):
-            raise KeyError(f"{kind.__name__}: {', '.join(sorted(set(value) ^ set(fields)))}")
-        return kind(**{name: revived(hints[name], value[name]) for name in fields})
-    if get_origin(kind) in (Union, types.UnionType) and isinstance(value, Mapping):
-        return revived(_one_of(get_args(kind), value), value)
-    if get_origin(kind) is tuple:
-        return tuple(revived(get_args(kind)[0], item) for item in value)
-    return value
-
-
-def _one_of(kinds: tuple[Any, ...], value: Mapping[str, Any]) -> type:
-    """The spec whose fields a manifest's values are."""
-    specs = [kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
-    for kind in specs:
-        if {field.name for field in dataclasses.fields(kind)} == set(value):
-            return kind
-    raise KeyError(f"none of {', '.join(kind.__name__ for kind in specs)}: {', '.join(value)}")

@@ -28,7 +28,8 @@ from charsweep.config.settings import PluginSettings, StorySettings
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import CharsweepError, ConfigError, ModelsError
 from charsweep.core.specs import AdapterSpec, ImageSetSpec, ScoreSpec
-from charsweep.core.store.store import Store, image_manifest, new_folder
+from charsweep.core.store.files import new_folder
+from charsweep.core.store.store import Store, image_manifest
 from charsweep.core.system.console import out
 from charsweep.plan.work import Plan, Scoring
 from charsweep.track.story import log_story

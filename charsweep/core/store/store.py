@@ -10,39 +10,26 @@ the one that was asked for. Nobody else joins path names, and no name leaves its
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from safetensors import SafetensorError
 
 from charsweep.core.errors import StoreError
 from charsweep.core.keys import canonical, differences
 from charsweep.core.specs import ImageSetSpec, ScoreSpec, SnapshotSpec, Source, TrajectorySpec
 from charsweep.core.store.checksums import with_checksums
+from charsweep.core.store.files import (
+    clear_half_written,
+    cut_short,
+    one_name,
+    read_json,
+    unwritable,
+    write_json,
+)
+from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.core.system.locks import locked
-
-LOSS_COLUMNS = ("step", "loss", "lr", "grad_norm", "seconds")
-
-
-@dataclass(frozen=True)
-class LossRow:
-    """One optimizer update: step from 1, loss, learning rate, gradient norm, seconds it took.
-
-    `parts` are the losses that add up to the loss, by name, where there are several.
-    """
-
-    step: int
-    loss: float
-    lr: float
-    grad_norm: float
-    seconds: float
-    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,150 +164,7 @@ class Store:
             raise unwritable(folder, error) from error
 
 
-def one_name(name: str) -> str:
-    """The name of a file or folder as it is; StoreError where it would lead elsewhere."""
-    if "/" in name or "\\" in name or "\0" in name or name in ("", ".", ".."):
-        raise StoreError(
-            f"{name!r} would lead out of its folder; give the method, sampler, metric or model in "
-            "it a plain name, without / and \\"
-        )
-    return name
-
-
-def inside(folder: Path, name: str) -> Path:
-    """`folder / name`, for a name that a file gave; StoreError where that lies outside."""
-    path = folder / name
-    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
-        raise StoreError(
-            f"{name!r} leads out of {folder}; what names it was not written by charsweep: delete "
-            "that, or have it written anew by the sweep's own command"
-        )
-    return path
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def clear_abandoned(folder: Path) -> None:
-    """Drop what killed processes left half-written in a folder that others may write to."""
-    for path in folder.glob(".*.tmp*"):
-        if is_abandoned(path):
-            path.unlink(missing_ok=True)
-
-
-def is_abandoned(path: Path) -> bool:
-    """Whether the process that a temporary name (`.name.PID.tmp`) belongs to has ended."""
-    pid = path.name.split(".")[-2]
-    return pid.isdigit() and not is_alive(int(pid))
-
-
-def clear_half_written(folder: Path) -> None:
-    """Drop what killed processes left half-written in a folder that nobody else works in."""
-    for path in sorted(folder.rglob(".*.tmp"), reverse=True):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
 # -- files: temporary name, rename, manifest last --------------------------------------------------
-
-
-@contextlib.contextmanager
-def new_folder(path: Path, manifest: str, content: Mapping[str, Any]) -> Iterator[Path]:
-    """Fill a temporary folder; it becomes `path`, manifest last, when the block ends well.
-
-    The manifest gets the files' sizes in bytes, so that a file that was cut short is noticed.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if path.exists():  # left behind without a manifest by an interrupted run
-            shutil.rmtree(path)
-        whole = {**content, "sizes": _sizes_on_disk(temporary)}
-        write_json(temporary / manifest, with_checksums(whole, temporary))
-        temporary.rename(path)
-    except (OSError, SafetensorError) as error:
-        raise unwritable(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sizes_on_disk(folder: Path) -> dict[str, int]:
-    """Sizes of a folder's files, once those that take long to make would outlast a power failure.
-
-    Images are drawn again within seconds, and a sync of each would cost as much as a step.
-    """
-    sizes = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if path.suffix == ".safetensors":
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
-    return sizes
-
-
-def cut_short(path: Path, manifest: Mapping[str, Any]) -> str | None:
-    """The first file beside the manifest at `path` that has not the size it was written with."""
-    for name, size in manifest.get("sizes", {}).items():
-        file = path.parent / name
-        found = file.stat().st_size if file.is_file() else 0
-        if found != size:
-            return f"{file} has {found:,} bytes and was written with {size:,}"
-    return None
-
-
-def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_out(path: Path, text: str) -> None:
-    """Write a file, and wait until the disk has it."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file whole: a reader sees the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write_out(temporary, text)
-        temporary.rename(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
-
-
-def unwritable(path: Path, error: OSError | SafetensorError) -> StoreError:
-    reason = getattr(error, "strerror", None) or error
-    return StoreError(
-        f"cannot write {path}: {reason}; free space or set root= to a folder "
-        "that can be written, then run the same command again"
-    )
-
-
-def read_json(path: Path, *fields: str) -> Any:
-    """What a JSON file says; StoreError where it cannot be read, or lacks one of the fields."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if lacking := [name for name in fields if name not in content]:
-            raise ValueError(f"it says nothing of {', '.join(lacking)}")
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(
-            f"cannot read {path}: {error}; delete that file and run the same command again"
-        ) from error
-    return content
 
 
 def image_manifest(spec: ImageSetSpec, seconds: float) -> dict[str, Any]:
@@ -337,38 +181,6 @@ def image_manifest(spec: ImageSetSpec, seconds: float) -> dict[str, Any]:
         "files": files,
         "seconds": seconds,
     }
-
-
-def read_losses(path: Path) -> list[LossRow]:
-    """Rows of a `loss.csv`; a last line torn by a killed process is left out."""
-    try:
-        *whole, _ = path.read_text(encoding="utf-8").split("\n")  # the last is empty, or torn
-        columns, *rows = csv.reader(whole)
-        if tuple(columns[: len(LOSS_COLUMNS)]) != LOSS_COLUMNS:
-            raise ValueError(f"its first line is not {','.join(LOSS_COLUMNS)}")
-        return [_loss_row(row, columns) for row in rows]
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"cannot read {path}: {error}; put it back from a copy, or delete {path.parent}: that "
-            "trajectory is trained again then"
-        ) from error
-
-
-def _loss_row(row: Sequence[str], columns: Sequence[str]) -> LossRow:
-    step, loss, lr, norm, seconds, *rest = row
-    parts = dict(zip(columns[len(LOSS_COLUMNS) :], map(float, rest), strict=True))
-    return LossRow(int(step), float(loss), float(lr), float(norm), float(seconds), parts)
-
-
-def write_losses(path: Path, rows: Sequence[LossRow], parts: Sequence[str] = ()) -> None:
-    """Replace a `loss.csv`; the columns of `parts` stand behind those of every method."""
-    lines = [",".join([*LOSS_COLUMNS, *parts]), *(loss_line(row) for row in rows)]
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def loss_line(row: LossRow) -> str:
-    text = f"{row.step},{row.loss!r},{row.lr!r},{row.grad_norm!r},{row.seconds:.6f}"
-    return ",".join([text, *(repr(loss) for loss in row.parts.values())])
 
 
 def _manifest(spec: Any, key: str) -> dict[str, Any]:

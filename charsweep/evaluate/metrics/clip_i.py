@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from charsweep.evaluate.metrics.features import Exam, Score, mean_score, similarity
+from charsweep.evaluate.metrics import Exam, Score, mean_score, similarity
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from charsweep.evaluate.metrics.features import Exam, Score, mean_score, prompt_similarity
+from charsweep.evaluate.metrics import Exam, Score, mean_score, prompt_similarity
 
 
 @dataclass(frozen=True)

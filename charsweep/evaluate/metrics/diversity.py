@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from charsweep.evaluate.metrics.features import Exam, Score, among
+from charsweep.evaluate.metrics import Exam, Score, among
 
 
 @dataclass(frozen=True)

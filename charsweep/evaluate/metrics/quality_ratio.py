@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep.evaluate.metrics.features import (
+from charsweep.evaluate.metrics import (
     Exam,
     Score,
     mean_score,

@@ -15,7 +15,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ModelsError
-from charsweep.core.store.store import read_json
+from charsweep.core.store.files import read_json
 from charsweep.models.families import Conditioning, call, posterior
 from charsweep.models.identify import class_of, holds
 from charsweep.models.safetensors_file import tensor_shapes

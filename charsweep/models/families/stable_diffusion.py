@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ModelsError
-from charsweep.core.store.store import read_json
+from charsweep.core.store.files import read_json
 from charsweep.models import architectures
 from charsweep.models.families import Conditioning, call, posterior
 from charsweep.models.identify import class_of, holds

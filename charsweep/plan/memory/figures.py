@@ -14,7 +14,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from charsweep.core.keys import canonical_json, digest_of
-from charsweep.core.store.store import Store, read_json, write_json
+from charsweep.core.store.files import read_json, write_json
+from charsweep.core.store.store import Store
 from charsweep.models.architectures import FOLDER
 
 FULL, HALF = 4, 2

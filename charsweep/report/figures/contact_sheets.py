@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from charsweep.core.errors import StoreError
-from charsweep.core.store.store import inside
+from charsweep.core.store.files import inside
 from charsweep.core.system.images import flat, in_colour, opened
 from charsweep.results.labels import as_file_name, axis_label, point_text, value_text
 from charsweep.results.points import SEED

@@ -17,7 +17,7 @@ from charsweep.character.framing import framed, size_of
 from charsweep.character.masks import ALPHA, Drawing, mask_beside, open_masked
 from charsweep.core.errors import CharacterError, StoreError
 from charsweep.core.keys import digest_of_content
-from charsweep.core.store.store import read_json
+from charsweep.core.store.files import read_json
 from charsweep.core.system.images import open_picture
 from charsweep.report.figures.contact_sheets import Sheet, Tile
 from charsweep.results.labels import as_file_name

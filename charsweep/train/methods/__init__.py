@@ -28,15 +28,17 @@ with a base, `Gan` and `Diffusion` are without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from charsweep.core.system.distributed import ALONE, Team
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+    from torch import Tensor
 
     from charsweep.character.load import Character
     from charsweep.core.specs import TrajectorySpec
@@ -64,3 +66,45 @@ class Materials:
     class_pictures: Callable[[TrajectorySpec], list[Image.Image]]
     execution: Execution = Execution()
     masks: Sequence[Image.Image | None] = ()  # one per picture, or none at all
+
+
+class Students(Protocol):
+    """What a method trains: `width` slots, each free or taken by one trajectory."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the losses that add up to a trial's loss; () where it is one."""
+        ...
+
+    @property
+    def warm_up_seconds(self) -> float:
+        """What was spent on compiling, in no step's time."""
+        ...
+
+    def enter(self, slot: int, spec: TrajectorySpec) -> None: ...
+    def leave(self, slot: int) -> None: ...
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        """The slot's trainable tensors by name."""
+        ...
+
+    def kept(self, slot: int) -> Mapping[str, Tensor]:
+        """What the slot's trial goes on from: its trainable tensors, and others if need be."""
+        ...
+
+    def zero_grad(self) -> None: ...
+    def losses(self, steps: Sequence[int | None]) -> Iterator[Tensor]:
+        """The loss of each slot at its step (from 0), shape (width,); None: the slot is free.
+
+        It comes in shares that add up, each of a part of the batch: who differentiates one before
+        asking for the next holds the activations of one only. Of a method whose loss has parts:
+        shape (parts, width).
+        """
+        ...
+
+    def gradients(self) -> Sequence[Tensor]:
+        """All gradients, to be added up over processes that share the batch."""
+        ...
+
+    def save(self, slot: int, folder: Path) -> None: ...

@@ -13,12 +13,12 @@ from helpers.small import execute, sweep_of
 from charsweep.core.errors import ModelsError
 from charsweep.core.system.images import open_picture
 from charsweep.evaluate.encoders import load_clip, load_dino
+from charsweep.evaluate.metrics import Exam, Features, ImageFeatures
 from charsweep.evaluate.metrics.clip_i import ClipI
 from charsweep.evaluate.metrics.clip_t import ClipT
 from charsweep.evaluate.metrics.copy import Copy
 from charsweep.evaluate.metrics.dino import Dino
 from charsweep.evaluate.metrics.diversity import Diversity
-from charsweep.evaluate.metrics.features import Exam, Features, ImageFeatures
 from charsweep.evaluate.metrics.quality_ratio import QualityRatio
 from charsweep.models.pipeline import quiet
 
@@ -148,7 +148,7 @@ def test_broken_encoder_weights_are_one_error(load: object, tmp_path: Path) -> N
 
 def test_gains_are_against_the_same_exam(tmp_path: Path) -> None:
     sweep, store, (result,) = execute(tmp_path, "train_steps=1", "lr=1e-7")
-    from charsweep.results.cells.cells import scores_of
+    from charsweep.results.cells import scores_of
 
     base = scores_of(sweep.cells[0], sweep.cells[0].reference, store)
     for name, gain in result.gains.items():
