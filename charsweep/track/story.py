@@ -1,4 +1,4 @@
-"""A told story in; out, its MLflow run in the sweep's experiment, written by a process of its own.
+"""A told story as an MLflow run in the sweep's experiment.
 
 One run per story: told anew with other pictures, the run is replaced. It has no tag
 `charsweep.sweep`, by which the sweep's own runs are known.
@@ -6,19 +6,17 @@ One run per story: told anew with other pictures, the run is replaced. It has no
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import contextlib
 from pathlib import Path
 from typing import Any
 
-from charsweep.core.errors import CharsweepError, TrackingError
+from charsweep.core.errors import CharsweepError
 from charsweep.core.keys import digest_of
 from charsweep.core.store.files import inside, read_json, write_json
 from charsweep.core.system.images import opened
 from charsweep.core.system.redact import redacted
 from charsweep.results.table import escape_markdown as plain
-from charsweep.track.server import AGAIN, QUIET, database, hush, public, reach, tracking_uri
+from charsweep.track.server import AGAIN, database, hush, public, reach, tracking_uri
 
 STORY, DIGEST = "charsweep.story", "charsweep.digest"
 
@@ -29,18 +27,23 @@ def log_story(sweep_folder: Path, uri: str | None = None) -> str | None:
     `uri` as configured, if it is.
     """
     sweep_folder = sweep_folder.resolve()
-    uri = tracking_uri(sweep_folder.parent.parent, uri)
+    root = sweep_folder.parent.parent
+    uri = tracking_uri(root, uri)
     if _is_logged(sweep_folder, uri):
         return None
-    done = subprocess.run(
-        [sys.executable, "-m", "charsweep.track.story", str(sweep_folder)],
-        capture_output=True, text=True, check=False,
-        env={**QUIET, **os.environ, "MLFLOW_TRACKING_URI": uri},  # not in `ps`: may hold a password
-    )  # fmt: skip
-    if done.returncode == 0:
-        return None
-    lines = done.stderr.strip().splitlines()
-    return lines[-1] if lines else f"logging the story stopped with {done.returncode}"
+    hush()
+    try:
+        reach(uri)
+        with contextlib.chdir(root):  # MLflow's default artifact folder is ./mlruns
+            run_id = _log(sweep_folder, uri)
+        known = {"uri": public(uri), "digest": _digest(sweep_folder), "run": run_id}
+        write_json(sweep_folder / "story_run.json", known)
+    except CharsweepError as error:
+        return redacted(str(error))
+    except Exception as error:  # MLflow's, its database's and its server's many kinds
+        what = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        return redacted(f"MLflow at {public(uri)}: {what}; {AGAIN}")
+    return None
 
 
 def _is_logged(sweep_folder: Path, uri: str) -> bool:
@@ -53,31 +56,6 @@ def _is_logged(sweep_folder: Path, uri: str) -> bool:
 
 def _digest(sweep_folder: Path) -> str:
     return digest_of((sweep_folder / "story" / "story.json").read_bytes())
-
-
-# -- the process that logs -------------------------------------------------------------------------
-
-
-def main(arguments: list[str]) -> int:
-    sweep_folder, uri = Path(arguments[0]).resolve(), os.environ["MLFLOW_TRACKING_URI"]
-    hush()
-    try:
-        os.chdir(sweep_folder.parent.parent)  # MLflow's default artifact folder is ./mlruns
-        reach(uri)
-        run_id = _log(sweep_folder, uri)
-        write_json(
-            sweep_folder / "story_run.json",
-            {"uri": public(uri), "digest": _digest(sweep_folder), "run": run_id},
-        )
-    except CharsweepError as error:
-        sys.stderr.write(redacted(f"{error}\n"))
-        return 2
-    except Exception as error:  # MLflow's, its database's and its server's many kinds
-        what = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        told = TrackingError(f"MLflow at {public(uri)}: {what}; {AGAIN}")
-        sys.stderr.write(redacted(f"{told}\n"))
-        return 2
-    return 0
 
 
 def _log(sweep_folder: Path, uri: str) -> str:
@@ -136,7 +114,3 @@ def _params(story: dict[str, Any]) -> dict[str, Any]:
     about = story["drawn_by"]
     named = {name: about[name] for name in ("cell", "adapter", "base") if name in about}
     return {**about.get("values", {}), **named, "scenes": len(story["scenes"])}
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
