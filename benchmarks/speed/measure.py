@@ -24,7 +24,8 @@ from benchmarks.speed.reference import Reference
 from benchmarks.speed.results import Amount, Measured, Result, drawing_ratio, training_ratio
 from benchmarks.speed.scripts import SCRIPTS
 from benchmarks.speed.task import Task
-from charsweep.engine.environment import free_memory, is_out_of_memory, peak_memory_mb
+from charsweep.engine.environment import free_memory, is_out_of_memory
+from charsweep.engine.measure_memory import peak_memory_mb
 
 PLAIN, CACHED = "plain loop", "plain loop, cached"
 DRAWINGS = 3  # rounds of drawing

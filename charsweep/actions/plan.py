@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from charsweep.actions.run import reckon, refuse_too_much
 from charsweep.config.sweep import Sweep
 from charsweep.core.store.store import Store
 from charsweep.core.system.console import out
 from charsweep.core.system.hardware import find_card
-from charsweep.plan.describe import describe_plan
+from charsweep.plan.describe import describe_plan, reckon, refuse_too_much
 from charsweep.plan.work import plan_work
 from charsweep.study.adaptive import check
 
@@ -20,4 +19,5 @@ def show_plan(sweep: Sweep) -> None:
     out(describe_plan(sweep, reckon(sweep, store, plan)))
     card = find_card(sweep.settings.runtime.device)
     if card and card.device != "cpu":  # on a machine without one, plans are made for another
-        refuse_too_much(sweep, store)
+        asked = plan if sweep.cells else plan_work(sweep.examples, store, sweep.truth)
+        refuse_too_much(sweep, store, asked)

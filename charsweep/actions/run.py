@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Set
+from collections.abc import Generator, Mapping, Sequence, Set
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,21 +11,19 @@ from typing import Any, Protocol
 from charsweep.actions.sweep_record import in_order, known_record, new_record, now, references
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import TrainingError
+from charsweep.core.specs import Cell
 from charsweep.core.store.files import clear_abandoned, unwritable, write_json
 from charsweep.core.store.store import Store
 from charsweep.core.system.console import out
 from charsweep.core.system.distributed import Team, join_team
 from charsweep.core.system.energy import Energy, Meter
-from charsweep.core.system.hardware import find_card
 from charsweep.core.system.locks import locked
 from charsweep.core.system.signals import Stopped, held
 from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import View
 from charsweep.engine.stored import StoredEngine
 from charsweep.plan import cost
-from charsweep.plan.describe import describe_plan
-from charsweep.plan.memory import advice as fits
-from charsweep.plan.memory.figures import Known
+from charsweep.plan.describe import describe_plan, reckon, refuse_too_much
 from charsweep.plan.work import Plan, plan_work
 from charsweep.report import write_report
 from charsweep.results.cells import (
@@ -57,8 +55,6 @@ def run(sweep: Sweep) -> Path:
     """
     check(sweep)
     store = Store(sweep.root)
-    measure_memory(sweep, store)
-    refuse_too_much(sweep, store)
     team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +97,8 @@ class Run:
         self.sweep, self.store, self.team = sweep, store, team
         self.study: Study = open_study(sweep)  # first: it may refuse
         self.plan = plan_work(sweep.cells, store, sweep.truth)  # of a search: none, as yet
+        asked = self.plan if sweep.cells else plan_work(sweep.examples, store, sweep.truth)
+        refuse_too_much(sweep, store, asked)
         self.record = new_record(sweep, store, reckon(sweep, store, self.plan))
         out(describe_plan(sweep, self.record["plan"]))
         self.known = known_record(sweep)
@@ -121,7 +119,7 @@ class Run:
         with View() as view, Meter(runtime.country) if runtime.energy else nullcontext() as meter:
             try:
                 for cells in self.study.batches():
-                    plan = plan_work(cells, self.store, self.sweep.truth, self.study.kept)
+                    plan = self._plan(cells)
                     expect(view, plan)
                     with closing(self._engine(plan, view).execute(plan)) as results:
                         for result in results:
@@ -142,6 +140,12 @@ class Run:
                     tracker.close()
                 raise
         return page
+
+    def _plan(self, cells: Sequence[Cell]) -> Plan:
+        """What is missing of these cells: of a grid, as it was planned at the start."""
+        if cells is self.sweep.cells:
+            return self.plan
+        return plan_work(cells, self.store, self.sweep.truth, self.study.kept)
 
     @property
     def asked(self) -> Set[str]:
@@ -256,37 +260,6 @@ def wait_for_tracking(tracker: Tracker, view: View, study: Study, sweep: Sweep) 
     if problem:
         view.say(f"tracking: {problem}")
     study.trials.link_runs(read_runs(sweep.folder))
-
-
-# -- memory ----------------------------------------------------------------------------------------
-
-
-def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
-    """The plan in numbers, its memory too."""
-    card = find_card(sweep.settings.runtime.device)
-    found = fits.expected(plan, sweep.bases, sweep.settings.runtime, card, Known(store))
-    return {
-        **cost.summary(plan, store, dict(sweep.bases)),
-        "memory": fits.summary(found, card),
-    }
-
-
-def measure_memory(sweep: Sweep, store: Store) -> None:
-    """What a card must hold, where the architecture is not one whose figures are known."""
-    card, specs = find_card(sweep.settings.runtime.device), [c.trajectory for c in sweep.examples]
-    if card and card.device != "cpu" and fits.unmeasured(specs, sweep.bases, Known(store)):
-        from charsweep.engine import measure_pack_width as probe
-
-        probe.measure_memory(sweep, store, out)
-
-
-def refuse_too_much(sweep: Sweep, store: Store) -> None:
-    """ConfigError if what is missing cannot fit this machine's memory."""
-    card, known = find_card(sweep.settings.runtime.device), Known(store)
-    plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
-    found = fits.expected(plan, sweep.bases, sweep.settings.runtime, card, known)
-    if found and card and fits.is_too_much(found, card):
-        raise fits.refusal(found, sweep.bases, card, known)
 
 
 # -- words -----------------------------------------------------------------------------------------

@@ -24,12 +24,14 @@ from charsweep.core.specs import (
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import Store, image_manifest
 from charsweep.core.system.images import open_picture
+from charsweep.engine.measure_memory import Peak
 from charsweep.engine.progress import View
 from charsweep.evaluate.sample import Paint, Wear, draw, paint_with
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import dtype_of, set_products
 from charsweep.plan.cost import Speeds, calls, fills_batches
+from charsweep.plan.memory import Work, name_of
 from charsweep.plan.work import shared_pass
 
 
@@ -71,7 +73,10 @@ class ImageSets:
                 continue
             many = f" and {len(group) - 1} others" if len(group) > 1 else ""
             set_products(group[0].precision)
+            base, device = base_of(source), self.bases.device
             with self._painter(group[0]) as (paint, wear):
+                own = self.bases(base, group[0].precision).modules if base else {}
+                peak = Peak(device, own.values())
                 self.view.doing(
                     f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
                 )
@@ -82,6 +87,8 @@ class ImageSets:
                         self.speeds.remember_call(one.spec, one.seconds / calls(one.spec))
                         if one.is_broken:
                             self._mark_broken(one.spec.snapshot)
+                if found := peak.bytes():
+                    self.speeds.remember_peak(name_of(Work(group[0]), device.type), found)
         return spent
 
     def _mark_broken(self, snapshot: SnapshotSpec) -> None:

@@ -34,9 +34,9 @@ from charsweep.engine.environment import (
     find_device,
     free_memory,
     is_out_of_memory,
-    peak_memory_mb,
 )
 from charsweep.engine.image_sets import Bases, ImageSets, base_of
+from charsweep.engine.measure_memory import Peak, peak_memory_mb
 from charsweep.engine.measure_pack_width import seconds_per_trial
 from charsweep.engine.progress import View
 from charsweep.engine.queue import Book, Entrance
@@ -45,9 +45,8 @@ from charsweep.evaluate.score import Scorer, reference_features
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import set_products
 from charsweep.models.samplers import check_fits, make_scheduler
+from charsweep.plan import memory
 from charsweep.plan.cost import Speeds, count
-from charsweep.plan.memory.advice import needs_checkpointing
-from charsweep.plan.memory.figures import Known
 from charsweep.plan.work import Pack, Plan, Scoring, Training
 from charsweep.results.cells import CellResult, result_of
 from charsweep.train.checkpoint import make_optimizer
@@ -70,9 +69,9 @@ class LocalEngine:
             compile=runtime.compile,
             team=team,
         )
-        self.card = find_card(runtime.device)
         self.environment = environment(self.device)
         self.speeds = Speeds(store)
+        self.place = memory.Place(sweep.bases, self.speeds, find_card(runtime.device))
         self.bases = Bases(sweep, self.device, view)
         self.image_sets = ImageSets(sweep, store, view, self.bases, self.speeds)
         self._drawings: dict[bool, list[Drawing]] = {}
@@ -153,6 +152,8 @@ class LocalEngine:
         team = self.team if spec.base else ALONE
         team.hear(pack)
         try:
+            base = self._taught_base(spec)
+            peak: Peak | None = Peak(self.device, base.modules.values() if base else ())
             with (
                 contextlib.closing(self._students(spec, team)) as students,
                 contextlib.closing(
@@ -162,7 +163,11 @@ class LocalEngine:
                 while done := self._block(blocks, books, alone):
                     for book in books.values():
                         book.warm_up = students.warm_up_seconds
-                    yield [one.training for one in done if one.is_last], students
+                    left = [one.training for one in done if one.is_last]
+                    if peak and team.size == 1:
+                        self._remember_peak(spec, peak)
+                    yield left, students
+                    peak = None if left else peak  # what draws them then stays on a card
         except TrainingError as error:
             entrance.error = str(error).splitlines()[0]
         except RuntimeError as error:
@@ -201,8 +206,14 @@ class LocalEngine:
             or not spec.base
         ):
             return now.checkpointing
-        base, known = self.sweep.bases[spec.base.name], Known(self.store)
-        return needs_checkpointing(spec, base, known, self.card, now.micro_batch)
+        work = memory.Work(spec, micro_batch=now.micro_batch, compile=now.compile)
+        return memory.needs_checkpointing(work, self.place)
+
+    def _remember_peak(self, spec: TrajectorySpec, peak: Peak) -> None:
+        how = self.execution
+        work = memory.Work(spec, self._checkpoints(spec), how.micro_batch, how.compile)
+        if found := peak.bytes():
+            self.speeds.remember_peak(memory.name_of(work, self.device.type), found)
 
     def _training(
         self, students: Any, trainings: Iterator[Training | None], team: Team

@@ -18,13 +18,10 @@ from charsweep.config.pack_width import known_widths, name_of, remember_width, u
 from charsweep.config.sweep import Sweep
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
-from charsweep.engine import measure_memory as footprint
 from charsweep.engine.environment import find_device
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import Base
 from charsweep.models.precision import dtype_of
-from charsweep.plan.memory import advice as fits
-from charsweep.plan.memory.figures import Known
 from charsweep.train.checkpoint import make_optimizer
 from charsweep.train.methods import Materials
 
@@ -56,17 +53,6 @@ def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
         say(f"  {chosen} at once (ms of a step for each trial, by width: {shares})")
         entry = {"width": chosen, "device": str(device), "seconds_per_trial_step": seconds}
         remember_width(spec, entry, store)
-
-
-def measure_memory(sweep: Sweep, store: Store, say: Callable[[str], None]) -> None:
-    """Measure the memory that an architecture takes, where it is not one of the published."""
-    specs = [cell.trajectory for cell in sweep.examples]
-    for spec in fits.unmeasured(specs, sweep.bases, Known(store)):
-        say(f"measuring the memory that {spec.slug} takes; this is done once")
-        try:
-            footprint.measure(spec, sweep.bases[spec.base_name], store)
-        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            say(f"  it cannot be measured, so nothing is refused for it: {error}")
 
 
 def seconds_per_trial(

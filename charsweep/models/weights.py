@@ -9,7 +9,8 @@ planning needs neither made nor fetched. `charsweep.models.load` does that when 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -94,6 +95,12 @@ class BaseWeights:
         for file in files:
             shapes.setdefault(file.parent.name, {}).update(tensor_shapes(file))
         return shapes if self.family.denoiser in shapes else self.family.shapes(self.configs)
+
+    def numbers(self, parts: Iterable[str]) -> int:
+        """How many numbers parts hold; those that are absent, or not known before they are here,
+        none."""
+        tensors = (self.shapes.get(part, {}).values() for part in parts)
+        return sum(math.prod(shape) for part in tensors for shape in part)
 
 
 def read_as(family: Family) -> Path:

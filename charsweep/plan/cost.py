@@ -1,7 +1,8 @@
 """Plan and past measurements in, seconds and bytes out; no torch.
 
-Step and drawing times are remembered per method and base in the store's `speeds.json`; until there
-is a measurement, a guess stands in and is called one, with the machine that it is for.
+Step and drawing times are remembered per method and base in the store's `speeds.json`, and so are
+peaks of memory (`charsweep.plan.memory`); until there is a measurement, a guess stands in and is
+called one, with the machine that it is for.
 """
 
 from __future__ import annotations
@@ -150,6 +151,14 @@ class Speeds:
 
     def remember_watts(self, watts: float) -> None:
         self._remember(WATTS, watts)
+
+    def peak(self, name: str) -> int | None:
+        """Bytes of memory that a kind of work was seen to take at most, if it was seen."""
+        return int(self.known[name]) if name in self.known else None
+
+    def remember_peak(self, name: str, found: int) -> None:
+        if found > self.known.get(name, 0):
+            self._remember(name, found)
 
     def _guess(self, resolution: int) -> Guess:
         """That of the nearest known resolution, for as many pixels."""

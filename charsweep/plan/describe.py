@@ -7,7 +7,11 @@ from typing import Any
 
 from charsweep.config.settings import Range
 from charsweep.config.sweep import Sweep
+from charsweep.core.store.store import Store
 from charsweep.core.system.console import span
+from charsweep.core.system.hardware import find_card
+from charsweep.plan import cost, memory
+from charsweep.plan.work import Plan
 
 
 def describe(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
@@ -84,7 +88,7 @@ def _packs(numbers: Mapping[str, Any]) -> str:
 
 
 def _memory(numbers: Mapping[str, Any]) -> list[str]:
-    """Where it can be estimated."""
+    """Where there is anything to do."""
     memory = numbers.get("memory")
     return [f"  memory        expected peak {memory['text']}"] if memory else []
 
@@ -113,3 +117,24 @@ def _short(value: Any) -> str:
 
 def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
     return describe(sweep, numbers) if sweep.cells else describe_search(sweep)
+
+
+def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
+    """The plan in numbers, its memory too."""
+    works, place = memory_works(sweep, store, plan)
+    return {
+        **cost.summary(plan, store, dict(sweep.bases)),
+        "memory": memory.summary(memory.needs_of(works, place), place.card),
+    }
+
+
+def refuse_too_much(sweep: Sweep, store: Store, plan: Plan) -> None:
+    """ConfigError if what is missing cannot fit this machine's memory."""
+    memory.refuse(*memory_works(sweep, store, plan), sweep.axes)
+
+
+def memory_works(sweep: Sweep, store: Store, plan: Plan) -> tuple[list[memory.Work], memory.Place]:
+    """What of a plan takes memory, and where."""
+    runtime = sweep.settings.runtime
+    place = memory.Place(sweep.bases, cost.Speeds(store), find_card(runtime.device))
+    return memory.works_of(plan, place, runtime), place

@@ -174,7 +174,7 @@ class FakeSweep:
 
 def without_pdf() -> AbstractContextManager[Any]:
     """An empty file where the PDF would be."""
-    return patch("charsweep.report.write.write_pdf", lambda content, path: path.touch())
+    return patch("charsweep.report.write.write_pdf", lambda content, path: path.touch() or "")
 
 
 def dino(score: float, prompt: float = 0.3) -> dict[str, Any]:

@@ -20,9 +20,9 @@ import pydantic
 from hypothesis import strategies as st
 
 from charsweep.__main__ import main
-from charsweep.config.compose import CONF, Composing, compose_words, spell
+from charsweep.config.compose import Composing, compose_words, spell
 from charsweep.config.settings import Settings
-from charsweep.core.plugins import resolve
+from charsweep.core.plugins import CONF, resolve
 
 SECONDS = 5.0  # of CPU: what a command may take to refuse, or to plan, what is tried here
 LONGEST = 2500  # characters of a message: a screen

@@ -22,12 +22,7 @@ from charsweep.config.settings import CharacterSettings, ModelsSettings
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import CharacterError, ConfigError, StoreError
 from charsweep.core.keys import digest_of
-from charsweep.core.specs import (
-    AdapterSpec,
-    ImageSetSpec,
-    SnapshotSpec,
-    TrajectorySpec,
-)
+from charsweep.core.specs import AdapterSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.core.store.files import new_folder, read_json
 from charsweep.core.store.store import Store
 from charsweep.models.adapter_file import ADAPTER_FILE

@@ -21,8 +21,8 @@ from charsweep.actions.story.choose_pictures import (
     choose_pictures,
 )
 from charsweep.actions.story.page import Scene, Story, write_page
-from charsweep.actions.story.pdf import missing_letters, write_pdf
 from charsweep.actions.story.source import Teller, find_teller
+from charsweep.actions.story.story_pdf import write_pdf
 from charsweep.config.cells import references_of
 from charsweep.config.settings import PluginSettings, StorySettings
 from charsweep.config.sweep import Sweep
@@ -138,9 +138,11 @@ def write(
         for number, choice in enumerate(choices, 1):
             data = (source / choice.chosen.file).read_bytes()
             (folder / "scenes" / f"{number:02d}.png").write_bytes(data)
-        write_pdf(told, folder / "story.pdf")
-        if missing := missing_letters(told):
-            out(f"story.pdf: its font lacks {missing}; print index.html from a browser instead")
+        if missing := write_pdf(told, folder / "story.pdf"):
+            out(
+                f"story.pdf: no font here has {missing}; install one that does, or print "
+                "index.html from a browser"
+            )
         write_page(told, folder / "index.html")
     return final / "index.html"
 

@@ -1,4 +1,4 @@
-"""How every plot looks and how it is written: one style, colours, PNG and SVG, dark twin, paper.
+"""How every plot looks and how it is written: one style, colours, PNG and SVG, dark twin.
 
 Matplotlib's object-oriented API on Agg only: no pyplot, no global state, no display.
 """
@@ -33,7 +33,7 @@ LIFTED = {"#0072b2": "#4aa3df", "#56b4e9": "#a5dbff", "#009e73": "#22b98d"}  # o
 MARKERS = "osD^vP"
 
 BASE_SIZE = 9.5
-SIZES: Mapping[str, float] = {  # points on a screen; on paper all shrink together
+SIZES: Mapping[str, float] = {  # points
     "font.size": BASE_SIZE,
     "axes.titlesize": 10.5,
     "legend.fontsize": 8.5,
@@ -63,8 +63,6 @@ STYLE: Mapping[str, object] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "svg.fonttype": "path",
-    "image.composite_image": False,  # each picture keeps its own pixels in the PDF
-    "pdf.fonttype": 42,  # text that can be searched and copied
     "svg.hashsalt": "charsweep",  # the same report twice is the same file
 }
 
@@ -74,13 +72,12 @@ Paint = Callable[[FigureBase], None]
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure that was written: where, what it shows, the page's SVG, and how to paint it anew."""
+    """A figure that was written: where, what it shows, the page's SVG, its size."""
 
     file: Path  # without .svg or .png
     alt: str
     svg: str
     size: tuple[float, float]  # inches
-    paint: Paint
     has_png: bool = True
 
     @property
@@ -107,10 +104,9 @@ class LegendEntry:
 
 
 @contextmanager
-def style(scale: float = 1) -> Iterator[None]:
+def style() -> Iterator[None]:
     """Everything drawn inside looks like charsweep; the caller's rcParams come back after."""
-    sizes = {name: size * scale for name, size in SIZES.items()}
-    settings: Any = {**STYLE, **sizes}  # matplotlib types each key by itself
+    settings: Any = {**STYLE, **SIZES}  # matplotlib types each key by itself
     with mpl.rc_context(rc=settings), warnings.catch_warnings():
         # A caption may hold letters that DejaVu Sans lacks; a box in a plot is no reason to warn.
         warnings.filterwarnings("ignore", message=".*missing from font.*")
@@ -118,7 +114,7 @@ def style(scale: float = 1) -> Iterator[None]:
 
 
 def pt(size: float) -> float:
-    """A size in points, shrunk with everything else when the plot is painted on paper."""
+    """A size in points, in proportion to the style's letters."""
     return size * float(mpl.rcParams["font.size"]) / BASE_SIZE
 
 
@@ -220,7 +216,7 @@ def save(
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Title": alt})
     svg = text.getvalue()
     Path(f"{file}.svg").write_text(svg, encoding="utf-8")
-    return Plot(file, alt, with_dark_twin(svg, colours), layout.size, paint, png)
+    return Plot(file, alt, with_dark_twin(svg, colours), layout.size, png)
 
 
 def with_dark_twin(svg: str, colours: Sequence[Colour]) -> str:

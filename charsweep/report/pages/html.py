@@ -45,8 +45,8 @@ class Drawing:
     caption: str
 
 
-def build_page(content: Content, final: Path) -> str:
-    """The page's HTML; `final` is where the report will lie."""
+def build_page(content: Content, final: Path, pdf_note: str = "") -> str:
+    """The page's HTML; `final` is where the report will lie, `pdf_note` what its PDF lacks."""
     record = content.record
     thumbnails = Thumbnails()
     shown = shown_sheets(content)
@@ -71,6 +71,8 @@ def build_page(content: Content, final: Path) -> str:
             "failures": facts.failures(record),
             "how": facts.how_it_ran(record),
             "versions": record.sweep.environment,
+            "has_pdf": (content.folder / "report.pdf").exists(),
+            "pdf_note": pdf_note,
             "settings": json.dumps(record.sweep.settings, indent=2, ensure_ascii=False),
         }
     )

@@ -14,6 +14,7 @@ A method is a frozen dataclass whose fields are the settings of its YAML file. I
 One with a field `base` teaches that base, and its snapshots are drawn through it; it looks at the
 training images as `TrajectorySpec.framing` says. It has also
 
+    base_precision  in which the base lies in memory while it is taught
     check       raises ConfigError for a family of bases (`models.families`) that it cannot teach
 
 One without starts from nothing, looks at their middle squares, and has also
@@ -21,6 +22,11 @@ One without starts from nothing, looks at their middle squares, and has also
     painter     for a snapshot's folder, draws its images (a `charsweep.evaluate.sample.Paint`)
     snapshot_bytes  about what a snapshot takes on disk
     loading     optional: Python that makes `image` of a snapshot in the current folder
+
+Either may say what planning knows of its memory; without, it is known when it has been measured:
+
+    held        for a resolution and the base's weights (or None), the numbers that a trial holds
+                (`charsweep.plan.memory.Held`)
 
 A method imports torch only inside its functions, because planning reads it too. `FineTune` is one
 with a base, `Gan` and `Diffusion` are without.

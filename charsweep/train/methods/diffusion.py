@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 from charsweep.core.seeding import generator
 from charsweep.models.identify import check_indices
 from charsweep.models.samplers import make_scheduler
+from charsweep.plan.memory import Held
 from charsweep.train.methods.from_scratch import OneSlot, Pictures, seeded, shown
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from charsweep.core.specs import ImageSetSpec, TrajectorySpec
     from charsweep.evaluate.sample import Asked, Paint
+    from charsweep.models.weights import BaseWeights
     from charsweep.train.methods import Materials
 
 MOST_KEPT = 0.995  # of the mean at each step: half of it is the last 140 steps
@@ -87,6 +89,11 @@ class Diffusion:
             return denoise(pipeline.unet, scheduler, spec, asked)
 
         return paint
+
+    def held(self, resolution: int, base: BaseWeights | None) -> Held:
+        """The weights, and their running mean."""
+        numbers = self.snapshot_bytes(resolution) // 4
+        return Held(numbers, mean=numbers)
 
     def snapshot_bytes(self, resolution: int) -> int:
         """Of float32 weights, counted block by block as diffusers builds them; biases left out."""

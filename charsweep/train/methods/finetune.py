@@ -7,6 +7,7 @@ prompts (Ruiz et al. 2022, arXiv 2208.12242; Hu et al. 2021, arXiv 2106.09685).
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -16,7 +17,8 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Framing, SnapshotSpec, TrajectorySpec
-from charsweep.models.adapter_file import padded_rank
+from charsweep.models.adapter_file import layers_in, padded_rank, parts_of
+from charsweep.plan.memory import Held
 from charsweep.train.batches import Batch, Desk, Lessons
 from charsweep.train.methods import Materials
 from charsweep.train.trainable import LowRank, StackedAdapters, read_adapter, trainees
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from charsweep.models.families import Conditioning, Family
     from charsweep.models.pipeline import Base
+    from charsweep.models.weights import BaseWeights
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
@@ -79,6 +82,22 @@ class FineTune:
         if not (self.adapter and self.rank and self.alpha and self.target_modules):
             return None
         return LowRank(self.adapter, self.rank, self.alpha, self.target_modules)
+
+    def held(self, resolution: int, base: BaseWeights | None) -> Held:
+        """What a trial trains; the numbers that pad the rank of plain adapters count too."""
+        assert base is not None
+        parts, low = base.family.taught(self.text_encoder), self.low_rank
+        if low is None:
+            there = base.family.taught(True)
+            return Held(base.numbers(parts), True, aside=base.numbers(there), parts=parts)
+        rank = padded_rank(low.rank) if low.kind == "lora" else low.rank
+        layers = (
+            weight
+            for name in parts
+            for _, weight in layers_in(base.shapes.get(name, {}), low.of(name))
+        )
+        added = (part for weight in layers for part in parts_of(low.kind, rank, weight).values())
+        return Held(sum(map(math.prod, added)), parts=parts)
 
     def taught(self, base: Base) -> dict[str, nn.Module]:
         """The parts of the pipeline that change, by name."""

@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ConfigError
 from charsweep.core.seeding import generator
+from charsweep.plan.memory import Held
 from charsweep.train.methods.from_scratch import OneSlot, Pictures, seeded, shown
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from charsweep.core.specs import ImageSetSpec, TrajectorySpec
     from charsweep.evaluate.sample import Asked, Paint
+    from charsweep.models.weights import BaseWeights
     from charsweep.train.methods import Materials
 
 WEIGHTS, CONFIG = "generator.safetensors", "config.json"
@@ -95,6 +97,12 @@ class Gan:
         wide, coarsest = levels(self.channels, resolution)
         dense = self.latent * wide[0] * coarsest**2
         return 4 * (dense + 16 * sum(a * b for a, b in zip(wide, [*wide[1:], 3], strict=True)))
+
+    def held(self, resolution: int, base: BaseWeights | None) -> Held:
+        """Both players' weights: the same convolutions, the discriminator's for a single logit."""
+        wide, coarsest = levels(self.channels, resolution)
+        generator = self.snapshot_bytes(resolution) // 4
+        return Held(2 * generator - (self.latent - 1) * wide[0] * coarsest**2)
 
 
 class Students(OneSlot):

@@ -1,1 +1,0 @@
-"""What a plan needs of a machine's memory."""
