@@ -1,4 +1,4 @@
-"""The mistakes that people make most, and the exact message that each gets: tests/mistakes.md."""
+"""The mistakes that people make most, and the exact message that each gets: docs/mistakes.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from PIL import Image
 from charsweep import embedded
 from charsweep.__main__ import main
 
-TABLE = Path(__file__).with_name("mistakes.md")
+TABLE = Path(__file__).parents[2] / "docs" / "mistakes.md"
 PROMPT = "$ python -m charsweep "
 PORT = 48765  # that another program listens on
 HOME = "/home/you/study"  # what the table calls the folder that a test stands in

@@ -9,7 +9,8 @@ CLIP was taught whole captions and then tells moods apart that it mixes up in ba
 together, so that is the least one may ask for. 0.8 was measured on 800 drawings of the embedded
 world that its CLIP has never seen, half of them of UnicornGirl: position, place and eyes are then
 answered for 98 to 100 % of the drawings and always rightly, arms for 97 %, 99.6 % of them rightly.
-Mood wants 0.95: answered for 14 %, 99 % of them rightly. tests/test_caption.py measures it again.
+Mood wants 0.95: answered for 14 %, 99 % of them rightly. tests/actions/test_caption.py measures it
+again.
 """
 
 from __future__ import annotations
