@@ -9,7 +9,7 @@ from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.store.store import Store
 from charsweep.core.system.console import out
-from charsweep.engine.progress import View
+from charsweep.engine.progress import ProgressView
 from charsweep.report import write_report, write_report_together
 from charsweep.results.cells import read_results, write_results
 from charsweep.results.parts import together
@@ -65,7 +65,7 @@ def report_together(sweep: Sweep) -> Path:
 
 def report_fetched(sweep: Sweep) -> Path:
     """The report of a sweep that MLflow has and this folder has not."""
-    with View() as view:
+    with ProgressView() as view:
         view.doing(f"reading {sweep.name} from MLflow")
         store = fetch(sweep.name, sweep.folder, sweep.settings.runtime.tracking_uri)
     page = write_report(sweep.folder, store)

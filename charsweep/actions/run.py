@@ -18,9 +18,9 @@ from charsweep.core.system.console import out
 from charsweep.core.system.distributed import Team, join_team
 from charsweep.core.system.energy import Energy, Meter
 from charsweep.core.system.locks import locked
-from charsweep.core.system.signals import Stopped, held
+from charsweep.core.system.signals import Stopped, delay_signals
 from charsweep.core.system.signals import check as check_stop
-from charsweep.engine.progress import View
+from charsweep.engine.progress import ProgressView
 from charsweep.engine.stored import StoredEngine
 from charsweep.plan import cost
 from charsweep.plan.describe import describe_plan, reckon, refuse_too_much
@@ -36,7 +36,7 @@ from charsweep.results.energy import energy_alone, energy_record
 from charsweep.results.recommendation import Recommendation, recommendation_of
 from charsweep.study.adaptive import check
 from charsweep.study.grid import Study, open_study
-from charsweep.study.trials import explained, hold
+from charsweep.study.trials import lock_sweep, sqlite_errors
 from charsweep.track.process import Tracker, is_delivered, read_runs, start
 
 
@@ -62,11 +62,11 @@ def run(sweep: Sweep) -> Path:
         clear_abandoned(store.folder)
     except OSError as error:
         raise unwritable(store.folder, error) from error
-    with hold(sweep), explained(sweep):
+    with lock_sweep(sweep), sqlite_errors(sweep):
         work = Run(sweep, store, team)
         page = work.run()
-    team.hear(None)  # to those who train along: that was all
-    team.part_ways()
+    team.broadcast(None)  # to those who train along: that was all
+    team.close()
     say_where(sweep, page)
     if work.failed:
         raise TrainingError(
@@ -81,14 +81,14 @@ def follow(sweep: Sweep) -> None:
     from charsweep.engine.local import LocalEngine
 
     team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
-    with View() as view:
+    with ProgressView() as view:
         try:
-            with held():  # a signal reaches all; the one that leads says when to stop
+            with delay_signals():  # a signal reaches all; the one that leads says when to stop
                 LocalEngine(sweep, Store(sweep.root), view, team).follow()
         except RuntimeError:  # it has left us
             check_stop()
             raise
-    team.part_ways()
+    team.close()
 
 
 class Run:
@@ -117,7 +117,10 @@ class Run:
             write_json(self.sweep.folder / "sweep.json", self.record)
             self._write_results()  # whole lines to append to
         tracker = None if was_finished else start_tracking(self.sweep, self.store)
-        with View() as view, Meter(runtime.country) if runtime.energy else nullcontext() as meter:
+        with (
+            ProgressView() as view,
+            Meter(runtime.country) if runtime.energy else nullcontext() as meter,
+        ):
             try:
                 for cells in self.study.batches():
                     plan = self._plan(cells)
@@ -172,7 +175,7 @@ class Run:
         self.study.trials.note_unfinished()
         return f"{done} of {asked} cells are finished; what is begun goes on from here"
 
-    def _engine(self, plan: Plan, view: View) -> Engine:
+    def _engine(self, plan: Plan, view: ProgressView) -> Engine:
         """This process; or, with nothing left to do, one that only looks (and needs no torch)."""
         if plan.is_done:
             return self.engine or StoredEngine(self.store)
@@ -254,7 +257,7 @@ def start_tracking(sweep: Sweep, store: Store) -> Tracker | None:
     return start(sweep.folder, store.folder, sweep.settings.runtime.tracking_uri)
 
 
-def wait_for_tracking(tracker: Tracker, view: View, study: Study, sweep: Sweep) -> None:
+def wait_for_tracking(tracker: Tracker, view: ProgressView, study: Study, sweep: Sweep) -> None:
     """Let MLflow catch up; a tracking failure is said and stops nothing."""
     view.doing("waiting for MLflow to catch up")
     problem = tracker.wait()
@@ -266,7 +269,7 @@ def wait_for_tracking(tracker: Tracker, view: View, study: Study, sweep: Sweep) 
 # -- words -----------------------------------------------------------------------------------------
 
 
-def expect(view: View, plan: Plan) -> None:
+def expect(view: ProgressView, plan: Plan) -> None:
     images = sum(cost.count(scoring.images) for scoring in plan.scorings if scoring.draw)
     view.expect(
         steps=plan.steps_needed, images=images, cells=len(plan.cells),

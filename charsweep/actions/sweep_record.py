@@ -85,7 +85,9 @@ def _part(part: Part) -> dict[str, Any]:
 def needs(sweep: Sweep) -> dict[str, list[str]]:
     """The keys of all that the store has, or will have, for this sweep; a search adds to them."""
     cells = sweep.examples
-    sets = [(cell.images, cell.reference, cell.noun, cell.class_images) for cell in cells]
+    sets = [
+        (cell.images, cell.untaught_set, cell.class_noun_set, cell.class_images) for cell in cells
+    ]
     images = [one for found in (*sets, (sweep.truth,)) for one in found if one is not None]
     return {
         "sources": sorted({one.snapshot.source.key for one in images}),
@@ -98,10 +100,10 @@ def references(sweep: Sweep, store: Store, real: dict[str, float] | None) -> dic
     bases: dict[str, Any] = {}
     for cell in sweep.examples:
         name = cell.trajectory.base_name
-        if cell.reference and name not in bases and store.has_images(cell.reference):
+        if cell.untaught_set and name not in bases and store.has_images(cell.untaught_set):
             bases[name] = {
-                "scores": scores_of(cell, cell.reference, store),
-                "images": store.relative(store.images(cell.reference)),
+                "scores": scores_of(cell, cell.untaught_set, store),
+                "images": store.relative(store.images(cell.untaught_set)),
             }
     truth = None
     if sweep.truth is not None and store.has_images(sweep.truth):

@@ -64,17 +64,17 @@ def cells_of(
         images = replace(
             template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference
         )
-        reference = noun = None
+        untaught_set = class_noun_set = None
         if taught.base:
-            reference = replace(images, snapshot=SnapshotSpec(taught.base, 0))
-            noun = replace(reference, prompts=template.exam_prompts)
+            untaught_set = replace(images, snapshot=SnapshotSpec(taught.base, 0))
+            class_noun_set = replace(untaught_set, prompts=template.exam_prompts)
         yield replace(
             template,
             class_images=class_images,
             values={**typed, "seed": seed, **chosen},
             images=images,
-            reference=reference,
-            noun=noun,
+            untaught_set=untaught_set,
+            class_noun_set=class_noun_set,
         )
 
 
@@ -180,15 +180,15 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
     return Cell(
         values={},
         images=images,
-        reference=images,
-        noun=None,
+        untaught_set=images,
+        class_noun_set=None,
         class_images=None,
         metrics=tuple(
             PluginSettings.model_validate({"name": name, **plugin}).plugin()
             for name, plugin in settings.metric.items()
         ),
         encoders=tuple(spec for spec, _ in encoders.values()),
-        references=references_of(settings, character),
+        reference_digests=references_of(settings, character),
         exam_prompts=tuple(
             p.replace("{subject}", character.spec.one_of_class)
             for p in exam.prompts
@@ -295,7 +295,7 @@ def meaning_of(
         "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
         "encoders": {spec.name: asdict(spec) for spec in cell.encoders},
         "objectives": settings.objectives,
-        "references": cell.references,
+        "references": cell.reference_digests,
     }
     if masks := max(one.trajectory.framing.masks for one in cells):
         meaning["masks"] = masks

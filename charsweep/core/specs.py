@@ -224,19 +224,20 @@ class Cell:
     """One point of the grid: a trajectory, a step count and an image set to score.
 
     `values` are the axis values as a person typed them; they always hold method, lr, train_steps
-    and seed, and inference_steps where it draws in steps. `reference` is the untaught base on the
-    same exam with the same prompts, `noun` the same base with the class noun in place of the
-    identifier, `class_images` what the base draws for prior preservation; each None without a base.
+    and seed, and inference_steps where it draws in steps. `untaught_set` is the untaught base on
+    the same exam with the same prompts, `class_noun_set` the same base with the class noun in place
+    of the identifier, `class_images` what the base draws for prior preservation; each None without
+    a base.
     """
 
     values: Mapping[str, Any]
     images: ImageSetSpec
-    reference: ImageSetSpec | None
-    noun: ImageSetSpec | None
+    untaught_set: ImageSetSpec | None
+    class_noun_set: ImageSetSpec | None
     class_images: ImageSetSpec | None
     metrics: tuple[Plugin, ...]
     encoders: tuple[EncoderSpec, ...]
-    references: tuple[str, ...]  # what images are scored against, as ScoreSpec has it
+    reference_digests: tuple[str, ...]  # what images are scored against, as ScoreSpec has it
     exam_prompts: tuple[str, ...]  # identifier replaced by the class noun; () where none is read
     key: str = field(init=False, compare=False)
 
@@ -259,9 +260,9 @@ class Cell:
             images=images,
             metric=metric,
             encoders=self.encoders,
-            references=self.references,
+            references=self.reference_digests,
             prompts=self.exam_prompts,
-            untaught=self.noun.key if self.noun else None,
+            untaught=self.class_noun_set.key if self.class_noun_set else None,
         )
 
 

@@ -26,7 +26,7 @@ from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import Store, image_manifest
 from charsweep.core.system.images import open_picture
 from charsweep.engine.measure_memory import Peak
-from charsweep.engine.progress import View
+from charsweep.engine.progress import ProgressView
 from charsweep.evaluate.sample import LoadSlot, Paint, draw, paint_with
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 class Bases:
     """Bases by spec and precision, each loaded once and kept while this lives."""
 
-    def __init__(self, sweep: Sweep, device: torch.device, view: View) -> None:
+    def __init__(self, sweep: Sweep, device: torch.device, view: ProgressView) -> None:
         self.sweep, self.device, self.view = sweep, device, view
         self.loaded: dict[tuple[str, torch.dtype], LoadedPipeline] = {}
 
@@ -59,7 +59,7 @@ class ImageSets:
     """Draws image sets into the store."""
 
     def __init__(
-        self, sweep: Sweep, store: Store, view: View, bases: Bases, speeds: Speeds
+        self, sweep: Sweep, store: Store, view: ProgressView, bases: Bases, speeds: Speeds
     ) -> None:
         self.sweep, self.store, self.view = sweep, store, view
         self.bases, self.speeds = bases, speeds

@@ -25,10 +25,10 @@ from charsweep.core.specs import (
 )
 from charsweep.core.store.files import read_json, write_json
 from charsweep.core.store.store import Store
-from charsweep.core.system.distributed import ALONE, Team, device_of, told
+from charsweep.core.system.distributed import ALONE, Team, broadcast_each, device_of
 from charsweep.core.system.hardware import find_card
 from charsweep.core.system.images import open_picture
-from charsweep.core.system.signals import Stopped, held
+from charsweep.core.system.signals import Stopped, delay_signals
 from charsweep.engine.environment import (
     environment,
     find_device,
@@ -38,8 +38,8 @@ from charsweep.engine.environment import (
 from charsweep.engine.image_sets import Bases, ImageSets, base_of
 from charsweep.engine.measure_memory import Peak, peak_memory_mb
 from charsweep.engine.measure_pack_width import seconds_per_trial
-from charsweep.engine.progress import View
-from charsweep.engine.queue import Book, Entrance
+from charsweep.engine.progress import ProgressView
+from charsweep.engine.queue import CostLedger, TrainingQueue
 from charsweep.evaluate.encoders import LOADERS
 from charsweep.evaluate.score import Scorer, reference_features
 from charsweep.models.pipeline import LoadedPipeline
@@ -57,7 +57,7 @@ from charsweep.train.methods import Execution, Materials, Trainable
 class LocalEngine:
     """Executes plans here; keeps bases, latents, embeddings and features while it lives."""
 
-    def __init__(self, sweep: Sweep, store: Store, view: View, team: Team = ALONE) -> None:
+    def __init__(self, sweep: Sweep, store: Store, view: ProgressView, team: Team = ALONE) -> None:
         self.sweep, self.store, self.view, self.team = sweep, store, view, team
         runtime = sweep.settings.runtime
         if runtime.threads:
@@ -117,8 +117,8 @@ class LocalEngine:
 
     def _pack(self, pack: Pack) -> Iterator[CellResult]:
         """Train a pack; draw, score and yield each trajectory's cells when it has left its slot."""
-        books: dict[str, Book] = {}
-        with contextlib.closing(Entrance(pack, self.store)) as entrance:
+        books: dict[str, CostLedger] = {}
+        with contextlib.closing(TrainingQueue(pack, self.store)) as entrance:
             try:
                 with contextlib.closing(self._train(pack, entrance, books)) as trained:
                     for left, trainable in trained:
@@ -142,7 +142,7 @@ class LocalEngine:
             yield from self._pack(replace(pack, trainings=tuple(stopped)))
 
     def _train(
-        self, pack: Pack, entrance: Entrance, books: dict[str, Book]
+        self, pack: Pack, entrance: TrainingQueue, books: dict[str, CostLedger]
     ) -> Generator[tuple[list[Training], Trainable], None, None]:
         """Train, keeping book; after each block, what has left its slot, and what trains."""
         spec, count = pack.trainings[0].trajectory, len(pack.trainings)
@@ -150,14 +150,14 @@ class LocalEngine:
         self.view.doing(f"training {spec.slug}{many}")
         alone = self._seconds_alone(spec)
         team = self.team if spec.base else ALONE
-        team.hear(pack)
+        team.broadcast(pack)
         try:
             base = self._taught_base(spec)
             peak: Peak | None = Peak(self.device, base.modules.values() if base else ())
             with (
                 contextlib.closing(self._trainable(spec, team)) as trainable,
                 contextlib.closing(
-                    self._training(trainable, told(entrance.trainings(), team), team)
+                    self._training(trainable, broadcast_each(entrance.trainings(), team), team)
                 ) as blocks,
             ):
                 while done := self._block(blocks, books, alone):
@@ -178,11 +178,11 @@ class LocalEngine:
 
     def follow(self) -> None:
         """Train along with the leader until it has nothing more to train."""
-        while (pack := self.team.hear()) is not None:
+        while (pack := self.team.broadcast()) is not None:
             self._priors = {t.trajectory.key: t.cells[0].class_images for t in pack.trainings}
             spec = pack.trainings[0].trajectory
             with contextlib.closing(self._trainable(spec, self.team)) as trainable:
-                for _ in self._training(trainable, told(iter(()), self.team), self.team):
+                for _ in self._training(trainable, broadcast_each(iter(()), self.team), self.team):
                     pass
 
     def _trainable(self, spec: TrajectorySpec, team: Team) -> Trainable:
@@ -252,19 +252,22 @@ class LocalEngine:
         return f"try {', '.join([*ways, 'a lower resolution'])}, or let runtime.adapt=true choose"
 
     def _block(
-        self, blocks: Iterator[list[Trained]], books: dict[str, Book], alone: float | None
+        self, blocks: Iterator[list[Trained]], books: dict[str, CostLedger], alone: float | None
     ) -> list[Trained]:
         """What the loop does until it can be left: a signal waits that long."""
-        with held():
+        with delay_signals():
             done = next(blocks, [])
             for one in done:
                 key = one.training.trajectory.key
-                books.setdefault(key, Book(one.training, alone)).enter(one)
+                books.setdefault(key, CostLedger(one.training, alone)).enter(one)
                 self.view.step(one.row.seconds / one.shared, one.row.loss)
         return done
 
     def _finish(
-        self, trainings: Sequence[Training], books: Mapping[str, Book], error: str | None = None
+        self,
+        trainings: Sequence[Training],
+        books: Mapping[str, CostLedger],
+        error: str | None = None,
     ) -> Iterator[CellResult]:
         """Draw together what lacks images, then score and yield each cell."""
         alive = [
@@ -297,7 +300,7 @@ class LocalEngine:
         diverged_at = self.store.diverged_at(cell.trajectory)
         return diverged_at is None or cell.step < diverged_at
 
-    def _close_book(self, book: Book) -> None:
+    def _close_book(self, book: CostLedger) -> None:
         """What is remembered of a trajectory that has just been trained."""
         spec = book.training.trajectory
         self.speeds.remember_step(spec, median(book.seconds))
@@ -325,7 +328,7 @@ class LocalEngine:
             self._alone[name] = seconds_per_trial(self.sweep, narrow, base, steps=5)
         return self._alone[name]
 
-    def _remember_run(self, book: Book) -> None:
+    def _remember_run(self, book: CostLedger) -> None:
         """Add to provenance.json: recorded, never hashed."""
         path = self.store.source(book.training.trajectory) / "provenance.json"
         runs = read_json(path, "runs")["runs"] if path.exists() else []
@@ -353,7 +356,7 @@ class LocalEngine:
             self.image_sets.draw([images])
         missing = [spec for spec in scoring.scores if not self.store.has_score(spec)]
         if missing:
-            self.scorer.score(missing, images, scoring.noun)
+            self.scorer.score(missing, images, scoring.class_noun_set)
         return time.perf_counter() - started
 
     # -- loaded once ---------------------------------------------------------------------------
@@ -377,10 +380,12 @@ class LocalEngine:
                 name: LOADERS[name](spec, weights)
                 for name, (spec, weights) in self.sweep.encoders.items()
             }
-            wholes = references = reference_features(encoders, self.drawings(masked=False))
+            unmasked_references = references = reference_features(
+                encoders, self.drawings(masked=False)
+            )
             if self.sweep.settings.references == "subject":
                 references = reference_features(encoders, self.drawings(masked=True))
-            self._scorer = Scorer(encoders, self.store, references, wholes)
+            self._scorer = Scorer(encoders, self.store, references, unmasked_references)
         return self._scorer
 
     def _check(self, plan: Plan) -> None:

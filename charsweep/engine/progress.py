@@ -23,7 +23,7 @@ from charsweep.results.cells import CellResult
 PLAIN_SECONDS = 20.0  # between two plain lines when the output is not a terminal
 
 
-class View:
+class ProgressView:
     """Counts of steps, images and cells against the plan's, and an estimate of the time left."""
 
     def __init__(self, seconds_per_step: float = 0.0, seconds_per_image: float = 0.0) -> None:
@@ -44,7 +44,7 @@ class View:
         self.loss = 0.0
         self._said = time.monotonic()
 
-    def __enter__(self) -> View:
+    def __enter__(self) -> ProgressView:
         if self.terminal:
             self.live.start()
         return self

@@ -11,7 +11,7 @@ from charsweep.plan.work import Pack, Training, plan_training
 from charsweep.train.loop import Trained
 
 
-class Book:
+class CostLedger:
     """What training one trajectory has taken so far."""
 
     def __init__(self, training: Training, alone: float | None = None) -> None:
@@ -31,7 +31,7 @@ class Book:
         self.first, self.last = self.first or row.step, row.step
 
 
-class Entrance:
+class TrainingQueue:
     """Lets a pack's trainings in, each under its lock.
 
     A trajectory that another process works on is passed over while one of ours is training, and

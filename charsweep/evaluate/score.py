@@ -57,7 +57,9 @@ class Scorer:
     encoders: Mapping[str, Encoder]
     store: Store
     references: Mapping[str, Features]
-    wholes: Mapping[str, Features]  # training images as they are; `references` may be masked
+    unmasked_references: Mapping[
+        str, Features
+    ]  # training images as they are; `references` may be masked
     _texts: dict[tuple[str, ...], Features] = field(default_factory=dict)
     _images: dict[str, ImageFeatures] = field(default_factory=dict)
 
@@ -72,7 +74,7 @@ class Scorer:
             references=self.references,
             prompts=self._prompts(specs[0].prompts),
             untaught=self._kept(untaught) if untaught else None,
-            wholes=self.wholes,
+            unmasked_references=self.unmasked_references,
         )
         for spec in specs:
             score = spec.metric.make()(exam)
@@ -109,7 +111,7 @@ class Scorer:
         """The training images scored against each other, leave one out; empty for one image."""
         names = {"dino": "dino", "clip": "clip_i", "colour": "colour"}
         return {
-            names[name]: float(among(rows, self.wholes[name]).mean())
+            names[name]: float(among(rows, self.unmasked_references[name]).mean())
             for name, rows in self.references.items()
             if len(rows) > 1
         }

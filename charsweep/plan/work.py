@@ -38,7 +38,7 @@ class Scoring:
     images: ImageSetSpec
     draw: bool
     scores: tuple[ScoreSpec, ...]
-    noun: ImageSetSpec | None  # the untaught base's set that quality is judged against
+    class_noun_set: ImageSetSpec | None  # the untaught base's set that quality is judged against
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _references(cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None)
     """What is drawn by the untaught base, and the true pictures."""
     wanted: dict[str, Scoring] = {}
     for cell in cells:
-        for images in (cell.class_images, cell.noun, cell.reference):
+        for images in (cell.class_images, cell.class_noun_set, cell.untaught_set):
             if images is not None and images.key not in wanted:
                 wanted[images.key] = _scoring(cell, images, store)
                 if images is cell.class_images:  # drawn to train on, never scored
@@ -248,7 +248,7 @@ def _scoring(cell: Cell, images: ImageSetSpec, store: Store) -> Scoring:
     lacks_images = not store.has_images(images)
     # scores lie with their images: without these there are none to look for
     missing = tuple(spec for spec in specs if lacks_images or not store.has_score(spec))
-    return Scoring(images, lacks_images, missing, cell.noun)
+    return Scoring(images, lacks_images, missing, cell.class_noun_set)
 
 
 def is_stored(training: Training, cell: Cell) -> bool:

@@ -106,8 +106,8 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     finished = state == "finished"
     scores = scores_of(cell, cell.images, store) if finished else {}
     untaught = {}
-    if finished and cell.reference is not None:
-        untaught = scores_of(cell, cell.reference, store)
+    if finished and cell.untaught_set is not None:
+        untaught = scores_of(cell, cell.untaught_set, store)
     folder = store.images(cell.images)
     images = read_json(folder / "images.json", "seconds") if finished else {}
     snapshot = store.snapshot(cell.images.snapshot)

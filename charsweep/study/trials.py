@@ -38,7 +38,7 @@ LEAST_FOR_IMPORTANCE = 4  # finished trials; fewer say nothing about parameters
 
 
 @contextlib.contextmanager
-def hold(sweep: Sweep) -> Iterator[None]:
+def lock_sweep(sweep: Sweep) -> Iterator[None]:
     """Keep other processes away from this sweep's folder; wait for one that is there already."""
     with contextlib.ExitStack() as held:
         try:
@@ -51,7 +51,7 @@ def hold(sweep: Sweep) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explained(sweep: Sweep) -> Iterator[None]:
+def sqlite_errors(sweep: Sweep) -> Iterator[None]:
     """TrackingError for what SQLite cannot do in the block: a full disk, a lock that stays."""
     try:
         yield

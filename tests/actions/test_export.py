@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from charsweep.__main__ import main
 from charsweep.actions.export.card import write_card
 from charsweep.actions.export.chosen import find_chosen
-from charsweep.actions.export.formats import Weights
+from charsweep.actions.export.formats import WrittenWeights
 from charsweep.actions.export.metadata import network
 from charsweep.actions.export.push import open_hub
 from charsweep.actions.export.usage import python_code
@@ -221,13 +221,13 @@ def card_on(swept: Path, folder: Path, path: str, vae: Source | None = None) -> 
     """The card that the best cell would have, had its base come from `path`."""
     sweep, store = load_sweep([f"root={swept}", "name=small"]), Store(swept)
     chosen = find_chosen(sweep, store)
-    weights, source = chosen.ground.weights, "disk" if Path(path).exists() else "hub"
+    weights, source = chosen.base_model.weights, "disk" if Path(path).exists() else "hub"
     file = Path(path) if Path(path).exists() else weights.path
     pipeline = replace(weights.pipeline, name=path, source=source, path=file)
     taught = replace(weights, pipeline=pipeline, vae=vae)
-    ground = replace(chosen.ground, weights=taught)
-    chosen = replace(chosen, ground=ground)
-    written = Weights(False, "UnicornGirl-kohya.safetensors", None)
+    ground = replace(chosen.base_model, weights=taught)
+    chosen = replace(chosen, base_model=ground)
+    written = WrittenWeights(False, "UnicornGirl-kohya.safetensors", None)
     code = python_code(chosen, written, store, ".")
     folder.mkdir()
     write_card(chosen, written, code, ground.licence, [], folder)
@@ -286,7 +286,7 @@ def test_convolutions_have_their_own_words(swept: Path) -> None:
     for layers, words in {("to_q", "proj_in"): None, ("conv1",): ("3", "6")}.items():
         settings = {**method.settings, "target_modules": layers}
         taught = replace(chosen.trajectory, method=replace(method, settings=settings))
-        told = json.loads(network(taught, chosen.ground).get("ss_network_args", "{}"))
+        told = json.loads(network(taught, chosen.base_model).get("ss_network_args", "{}"))
         assert told == ({"conv_dim": words[0], "conv_alpha": words[1]} if words else {})
 
 

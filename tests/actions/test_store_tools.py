@@ -206,7 +206,7 @@ def test_gc_removes_what_only_a_deleted_sweep_asked_for(
     out = act(root, capsys, "action=gc", "store.remove=true")[1]
     assert store_.source(sweep.cells[0].trajectory).name in out
     assert not wanted.exists()
-    base = store_.images(sweep.cells[0].reference)  # in a folder that the other sweep needs too
+    base = store_.images(sweep.cells[0].untaught_set)  # in a folder that the other sweep needs too
     assert not base.exists()
     assert base.parent.is_dir()
     assert act(root, capsys, "action=check")[0] == 0

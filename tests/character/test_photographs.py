@@ -15,7 +15,7 @@ from charsweep.character.framing import bucket_of
 from charsweep.config.sweep import load_sweep
 from charsweep.core.store.store import Store
 from charsweep.engine.local import LocalEngine
-from charsweep.engine.progress import View
+from charsweep.engine.progress import ProgressView
 from charsweep.plan.work import plan_work
 from charsweep.report.figures.training_images import training_sheets, ways_of
 from charsweep.results.read import load_record
@@ -50,7 +50,7 @@ def test_photographs_train_and_are_cached_and_shown_as_the_model_saw_them(tmp_pa
 def test_the_caches_hold_each_photograph_at_its_bucket_and_its_mirror(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "mia")
     sweep = load_sweep(small(tmp_path, *photos, "framing=buckets", "flip=true", "train_steps=1"))
-    with View() as view:
+    with ProgressView() as view:
         engine = LocalEngine(sweep, Store(tmp_path), view)
         list(engine.execute(plan_work(sweep.cells, Store(tmp_path))))
     (base,) = engine.bases.loaded.values()

@@ -150,7 +150,7 @@ def test_gains_are_against_the_same_exam(tmp_path: Path) -> None:
     sweep, store, (result,) = execute(tmp_path, "train_steps=1", "lr=1e-7")
     from charsweep.results.cells import scores_of
 
-    base = scores_of(sweep.cells[0], sweep.cells[0].reference, store)
+    base = scores_of(sweep.cells[0], sweep.cells[0].untaught_set, store)
     for name, gain in result.gains.items():
         assert gain == pytest.approx((result.scores[name] or 0) - (base[name] or 0))
     assert abs(result.gains["dino"] or 0) < 0.01  # a step at 1e-7 teaches nothing

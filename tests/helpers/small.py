@@ -49,10 +49,10 @@ def weights_at(path: Path) -> BaseWeights:
 def execute(root: Path, *overrides: str) -> tuple[Sweep, Store, list[Any]]:
     """Run a sweep's plan in this process, without Optuna, MLflow and report."""
     from charsweep.engine.local import LocalEngine
-    from charsweep.engine.progress import View
+    from charsweep.engine.progress import ProgressView
 
     sweep, store = sweep_of(root, *overrides), Store(root)
-    with View() as view:
+    with ProgressView() as view:
         plan = plan_work(sweep.cells, store, sweep.truth)
         results = list(LocalEngine(sweep, store, view).execute(plan))
     return sweep, store, results

@@ -19,7 +19,7 @@ from charsweep.core.store.store import Store
 from charsweep.core.system.hardware import Card
 from charsweep.engine.local import LocalEngine
 from charsweep.engine.measure_memory import Peak, peak_memory_mb
-from charsweep.engine.progress import View
+from charsweep.engine.progress import ProgressView
 from charsweep.plan.cost import Speeds
 from charsweep.plan.memory import (
     Need,
@@ -80,7 +80,7 @@ def test_weights_gradients_and_optimizer_are_what_is_there(
     spec = need.work.spec
     assert isinstance(spec, TrajectorySpec)
     sweep = sweep_of(tmp_path, *words)
-    with View() as view:
+    with ProgressView() as view:
         engine = LocalEngine(sweep, Store(tmp_path), view)
         base = engine._taught_base(spec)
         modules = base.modules.values() if base else ()
@@ -288,7 +288,7 @@ def test_auto_makes_activations_again_only_where_they_would_not_fit(tmp_path: Pa
 def test_the_engine_does_as_the_plan_says(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, *ADAPTERS)
     spec = sweep.cells[0].trajectory
-    with View() as view:
+    with ProgressView() as view:
         engine = LocalEngine(sweep, Store(tmp_path), view)
     assert not engine._checkpoints(spec)
     engine.place = engine.place._replace(card=Card("small", GIB, device="cpu"))

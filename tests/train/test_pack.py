@@ -24,7 +24,7 @@ from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
 from charsweep.engine.image_sets import drawn_together
 from charsweep.engine.local import LocalEngine
-from charsweep.engine.progress import View
+from charsweep.engine.progress import ProgressView
 from charsweep.evaluate.sample import Asked, Paint
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
@@ -253,9 +253,9 @@ def test_images_that_are_no_numbers_are_a_divergence_of_their_own_set(
     sweep, store, results = execute(tmp_path, "+axes.lr=[1e-2,1e-3,1e-4]", "train_steps=2")
     assert [result.state for result in results] == ["finished", "diverged", "finished"]
     assert not store.has_images(sweep.cells[1].images)
-    engine = LocalEngine(sweep, store, View())
+    engine = LocalEngine(sweep, store, ProgressView())
     with pytest.raises(ModelsError, match=r"base-sdxl.*fetch its weights again"):
-        engine.image_sets._mark_broken(sweep.cells[0].reference.snapshot)
+        engine.image_sets._mark_broken(sweep.cells[0].untaught_set.snapshot)
 
 
 # -- gradients -------------------------------------------------------------------------------------

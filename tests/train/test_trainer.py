@@ -131,7 +131,7 @@ def test_other_kinds_of_adapters_train_alone_and_draw_from_their_files(
     resumed, parts, (same,) = execute(tmp_path / "parts", *words, "train_steps=3")
     assert [r.loss for r in parts.losses(resumed.cells[0].trajectory)] == [r.loss for r in rows]
     assert same.scores == result.scores  # drawn by another load of the same adapter
-    base = store.images(sweep.cells[0].reference)
+    base = store.images(sweep.cells[0].untaught_set)
     taught = store.images(sweep.cells[0].images)
     assert (base / "000.png").read_bytes() != (taught / "000.png").read_bytes()
     spec = sweep.cells[0].trajectory.base

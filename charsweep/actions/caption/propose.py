@@ -29,7 +29,7 @@ from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.system.console import out
 from charsweep.core.system.images import open_picture
-from charsweep.engine.progress import View
+from charsweep.engine.progress import ProgressView
 
 HAS_ITS_OWN = "kept: it has a caption"
 NOTHING = "nothing sure: the instance prompt stays"
@@ -80,7 +80,7 @@ def captioner_of(settings: CaptionSettings) -> Captioner:
 
 def read_all(settings: Settings, captioner: Captioner, character: Character) -> list[Proposal]:
     """One proposal per image, in their order."""
-    with View() as view:
+    with ProgressView() as view:
         view.expect(images=len(character.paths))
         view.doing(f"{settings.caption.name}: loading")
         if settings.runtime.threads:

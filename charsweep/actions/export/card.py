@@ -10,7 +10,7 @@ from huggingface_hub import ModelCardData
 
 import charsweep
 from charsweep.actions.export.chosen import Chosen
-from charsweep.actions.export.formats import Weights
+from charsweep.actions.export.formats import WrittenWeights
 from charsweep.core.keys import short_number
 from charsweep.core.store.files import write_text
 from charsweep.core.system.templates import fill
@@ -22,7 +22,7 @@ SHEET = "contact_sheet.png"
 
 
 def write_card(
-    chosen: Chosen, weights: Weights, code: str | None, licence: str | None,
+    chosen: Chosen, weights: WrittenWeights, code: str | None, licence: str | None,
     samples: Sequence[tuple[str, str]], folder: Path,
 ) -> None:  # fmt: skip
     """Fill card_template.md; `samples` are names of sample images in the folder, and prompts."""
@@ -46,21 +46,21 @@ def write_card(
 
 
 def header(
-    chosen: Chosen, weights: Weights, licence: str | None, samples: Sequence[tuple[str, str]]
+    chosen: Chosen, weights: WrittenWeights, licence: str | None, samples: Sequence[tuple[str, str]]
 ) -> str:
     """The hub's metadata, as YAML."""
     fields: dict[str, Any] = {"tags": tags(chosen)}
     if licence:
         fields["license"] = licence
-    elif chosen.ground is not None:
+    elif chosen.base_model is not None:
         fields |= {"license": "other", "license_name": "that-of-the-base"}
-    if chosen.ground and chosen.ground.hub_id:
-        fields["base_model"] = chosen.ground.hub_id
+    if chosen.base_model and chosen.base_model.hub_id:
+        fields["base_model"] = chosen.base_model.hub_id
     if chosen.is_prompted:
         fields["pipeline_tag"] = "text-to-image"
         fields["instance_prompt"] = chosen.trajectory.character.instance_prompt
         fields["widget"] = [{"text": text, "output": {"url": name}} for name, text in samples]
-    if weights.is_pipeline or chosen.ground is not None:
+    if weights.is_pipeline or chosen.base_model is not None:
         fields["library_name"] = "diffusers"
     return str(ModelCardData(**fields).to_yaml(line_break="\n")).rstrip()
 
@@ -70,14 +70,14 @@ def tags(chosen: Chosen) -> list[str]:
     found = ["charsweep", "character"]
     if chosen.is_prompted:
         found += ["text-to-image"]
-    if chosen.ground is not None:
-        found += chosen.ground.weights.family.tags
+    if chosen.base_model is not None:
+        found += chosen.base_model.weights.family.tags
     return [*found, *chosen.method.tags]
 
 
 def what_it_is(chosen: Chosen) -> dict[str, Any]:
-    character, ground = chosen.trajectory.character, chosen.ground
-    on = f" on {ground.title}" if ground else ""
+    character, base_model = chosen.trajectory.character, chosen.base_model
+    on = f" on {base_model.title}" if base_model else ""
     cells = chosen.record.get("plan", {}).get("cells")
     return {
         "title": cell_text(f"{character.identifier}{on}, {chosen.trajectory.method.name}"),
@@ -86,8 +86,8 @@ def what_it_is(chosen: Chosen) -> dict[str, Any]:
         "one_of_class": cell_text(character.one_of_class),
         "instance_prompt": cell_text(character.instance_prompt).replace("`", "'"),
         "drawings": len(character.digests),
-        "base_title": ground.title if ground else "a network that knew nothing",
-        "is_embedded": bool(ground and ground.is_embedded),
+        "base_title": base_model.title if base_model else "a network that knew nothing",
+        "is_embedded": bool(base_model and base_model.is_embedded),
         "cells": f"{cells} cells" if cells else "cells",
         "sweep": chosen.sweep,
         "question": cell_text(chosen.record.get("question", "")),
@@ -157,11 +157,11 @@ def scores(chosen: Chosen) -> Iterator[dict[str, str]]:
 
 
 def licence_note(chosen: Chosen, licence: str | None) -> str:
-    ground = chosen.ground
+    base_model = chosen.base_model
     if licence:
-        also = ", as their base is" if ground and ground.licence == licence else ""
+        also = ", as their base is" if base_model and base_model.licence == licence else ""
         return f"The weights are given under {licence}{also}."
-    if ground is None:
+    if base_model is None:
         return "No licence has been chosen for these weights."
     return "The weights come under the licence of their base; look it up before you share them."
 

@@ -34,7 +34,7 @@ LICENCES = {  # of published bases, by hub id, in the hub's words
 
 
 @dataclass(frozen=True)
-class Ground:
+class BaseModel:
     """The base that a cell teaches: its name among the models, and its weights."""
 
     name: str
@@ -85,7 +85,7 @@ class Chosen:
     seeds: tuple[CellResult, ...]  # the cell itself among them
     images: ImageSetSpec
     why: str
-    ground: Ground | None  # None: it starts from nothing
+    base_model: BaseModel | None  # None: it starts from nothing
 
     @property
     def trajectory(self) -> TrajectorySpec:
@@ -124,7 +124,7 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
     images = stored_images(cell, store)
     return Chosen(
         sweep.name, record, cell, same_point(cell, results), images, why,
-        ground_of(images, sweep, path),
+        base_model_of(images, sweep, path),
     )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[Cel
     )
 
 
-def ground_of(images: ImageSetSpec, sweep: Sweep, path: Path) -> Ground | None:
+def base_model_of(images: ImageSetSpec, sweep: Sweep, path: Path) -> BaseModel | None:
     """The base as the sweep was made with it; `ModelsError` if its weights are others now."""
     source = images.snapshot.source
     assert isinstance(source, TrajectorySpec)
@@ -150,4 +150,4 @@ def ground_of(images: ImageSetSpec, sweep: Sweep, path: Path) -> Ground | None:
     except (KeyError, pydantic.ValidationError) as error:
         raise StoreError(f"{path} was written by another version; {AGAIN}") from error
     settings = sweep.settings.model_copy(update={"models": models})
-    return Ground(source.base.name, base_as_it_was(settings, source.base))
+    return BaseModel(source.base.name, base_as_it_was(settings, source.base))

@@ -19,7 +19,7 @@ PIPELINE_INDEX = "model_index.json"
 
 
 @dataclass(frozen=True)
-class Weights:
+class WrittenWeights:
     """What lies in the folder: kohya's file, or why there is none."""
 
     is_pipeline: bool  # a whole one, in diffusers' folders
@@ -27,7 +27,9 @@ class Weights:
     refusal: str | None  # None where there is a kohya file, or nobody would look for one
 
 
-def write_weights(chosen: Chosen, store: Store, folder: Path, licence: str | None) -> Weights:
+def write_weights(
+    chosen: Chosen, store: Store, folder: Path, licence: str | None
+) -> WrittenWeights:
     """Copy the snapshot's own files and, of an adapter, add one in kohya's keys."""
     snapshot = store.snapshot(chosen.images.snapshot)
     for path in own_files(snapshot):
@@ -36,18 +38,18 @@ def write_weights(chosen: Chosen, store: Store, folder: Path, licence: str | Non
         else:
             shutil.copyfile(path, folder / path.name)
     is_pipeline = (folder / PIPELINE_INDEX).exists()
-    if chosen.method.low_rank is None or chosen.ground is None:
-        return Weights(is_pipeline, None, None)
+    if chosen.method.low_rank is None or chosen.base_model is None:
+        return WrittenWeights(is_pipeline, None, None)
     title = f"{file_name(chosen.trajectory.character.identifier)}-kohya"
     file = folder / f"{title}.safetensors"
-    base = chosen.ground.weights
+    base = chosen.base_model.weights
     try:
         naming = base.family.kohya(base.configs, prediction(base))
         metadata = kohya_metadata(chosen, naming, title, licence, ended(chosen, store))
         write_kohya(snapshot, naming, file, metadata)
     except ModelsError as error:
-        return Weights(is_pipeline, None, str(error))
-    return Weights(is_pipeline, file.name, None)
+        return WrittenWeights(is_pipeline, None, str(error))
+    return WrittenWeights(is_pipeline, file.name, None)
 
 
 def own_files(snapshot: Path) -> Iterator[Path]:

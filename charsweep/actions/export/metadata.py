@@ -13,7 +13,7 @@ from collections import Counter
 from typing import Any
 
 import charsweep
-from charsweep.actions.export.chosen import Chosen, Ground
+from charsweep.actions.export.chosen import BaseModel, Chosen
 from charsweep.core.methods import method_of
 from charsweep.core.specs import Plugin, TrajectorySpec
 from charsweep.core.store.files import read_json
@@ -29,15 +29,15 @@ def kohya_metadata(
     chosen: Chosen, naming: Naming, title: str, licence: str | None, ended: str | None
 ) -> dict[str, str]:
     """All of it; `ended` is when the training ended, ISO 8601, if that is known."""
-    assert chosen.ground is not None
+    assert chosen.base_model is not None
     taught = chosen.trajectory
     own = {
-        **network(taught, chosen.ground),
-        **training(taught, chosen.ground, chosen.images.snapshot.step),
+        **network(taught, chosen.base_model),
+        **training(taught, chosen.base_model, chosen.images.snapshot.step),
         **pictures(taught),
         "ss_base_model_version": naming.version,
         "ss_v2": naming.version.startswith("sd_v2"),
-        "ss_sd_model_name": chosen.ground.title,
+        "ss_sd_model_name": chosen.base_model.title,
         "ss_output_name": title,
         "ss_training_comment": f"charsweep {charsweep.__version__}: sweep {chosen.sweep}, cell "
         f"{chosen.cell.cell}",
@@ -46,11 +46,11 @@ def kohya_metadata(
     return {name: str(value) for name, value in own.items()}
 
 
-def network(taught: TrajectorySpec, ground: Ground) -> dict[str, Any]:
+def network(taught: TrajectorySpec, base_model: BaseModel) -> dict[str, Any]:
     """Kind, rank and alpha; convolutions larger than 1 × 1 have theirs as arguments."""
-    low, denoiser = method_of(taught.method).low_rank, ground.weights.family.denoiser
+    low, denoiser = method_of(taught.method).low_rank, base_model.weights.family.denoiser
     assert low is not None
-    layers = layers_in(ground.weights.shapes[denoiser], low.of(denoiser))
+    layers = layers_in(base_model.weights.shapes[denoiser], low.of(denoiser))
     kernels = [weight[-1] for _, weight in layers if len(weight) == 4]
     arguments = {"algo": ALGORITHMS[low.kind]} if low.kind in ALGORITHMS else {}
     if any(kernel > 1 for kernel in kernels):
@@ -63,9 +63,9 @@ def network(taught: TrajectorySpec, ground: Ground) -> dict[str, Any]:
     }
 
 
-def training(taught: TrajectorySpec, ground: Ground, steps: int) -> dict[str, Any]:
+def training(taught: TrajectorySpec, base_model: BaseModel, steps: int) -> dict[str, Any]:
     method, rate = method_of(taught.method), f"{taught.learning_rate:g}"
-    family, loss = ground.weights.family, method.loss
+    family, loss = base_model.weights.family, method.loss
     has_text = not set(family.encoders).isdisjoint(method.taught(family))
     per_epoch = max(1, math.ceil(len(taught.character.digests) / taught.batch_size))
     return {
@@ -123,8 +123,8 @@ def prediction(weights: BaseWeights) -> str:
 def modelspec(
     chosen: Chosen, naming: Naming, title: str, licence: str | None, ended: str | None
 ) -> dict[str, str]:  # fmt: skip
-    assert chosen.ground is not None
-    ground, character = chosen.ground, chosen.trajectory.character
+    assert chosen.base_model is not None
+    base_model, character = chosen.base_model, chosen.trajectory.character
     size = chosen.trajectory.resolution
     fields = {
         "sai_model_spec": "1.0.1",
@@ -133,12 +133,12 @@ def modelspec(
         "title": title,
         "resolution": f"{size}x{size}",
         "description": f"{character.identifier}, a {character.class_noun}, taught with "
-        f"{len(character.digests)} drawings on {ground.title}",
+        f"{len(character.digests)} drawings on {base_model.title}",
         "date": ended,
         "license": licence,
         "usage_hint": f"prompt: {character.instance_prompt}",
         "tags": f"{character.class_noun}, character",
         "trigger_phrase": character.identifier,
-        "prediction_type": prediction(ground.weights),
+        "prediction_type": prediction(base_model.weights),
     }
     return {f"modelspec.{name}": value for name, value in fields.items() if value is not None}

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from charsweep.actions.export.chosen import Chosen, Ground
-from charsweep.actions.export.formats import PIPELINE_INDEX, Weights
+from charsweep.actions.export.chosen import BaseModel, Chosen
+from charsweep.actions.export.formats import PIPELINE_INDEX, WrittenWeights
 from charsweep.core.store.files import read_json
 from charsweep.core.store.store import Store
 from charsweep.models.identify import marks_of
@@ -26,7 +26,7 @@ os.chdir(snapshot_download("{place}"))
 """
 
 
-def python_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> str | None:
+def python_code(chosen: Chosen, weights: WrittenWeights, store: Store, place: str) -> str | None:
     """Lines that end with `image`, a picture; None where the method offers none.
 
     `place` is what the exported folder is called: ".", or its name on the hub.
@@ -38,10 +38,10 @@ def python_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> s
     if loading is None:
         return None
     lines = "\n".join(loading.lines)
-    if chosen.ground is None:
+    if chosen.base_model is None:
         code = lines
     else:
-        imports, base = base_lines(chosen.ground)
+        imports, base = base_lines(chosen.base_model)
         first = in_order([*imports, *loading.imports])
         code = "\n".join([*first, "", *base, lines, drawn(chosen, loading.prompt)])
     by_path = place != HERE and place not in lines  # the hub's own loaders do not know the files
@@ -52,7 +52,7 @@ def pipeline_code(chosen: Chosen, store: Store, place: str) -> str:
     index = read_json(store.snapshot(chosen.images.snapshot) / PIPELINE_INDEX)
     name = index["_class_name"]
     assert str(name).isidentifier()  # it becomes code
-    words = [f'"{place}"', *(without(chosen.ground) if chosen.ground else ())]
+    words = [f'"{place}"', *(without(chosen.base_model) if chosen.base_model else ())]
     made = f"pipeline = {name}.from_pretrained({', '.join(words)})"
     prompt = chosen.images.prompts[0]
     return "\n".join([f"from diffusers import {name}", "", made, drawn(chosen, prompt)])
@@ -65,27 +65,27 @@ def in_order(imports: Sequence[str]) -> list[str]:
     return [*own, *[""] * bool(own), *others]
 
 
-def base_lines(ground: Ground) -> tuple[list[str], list[str]]:
+def base_lines(base_model: BaseModel) -> tuple[list[str], list[str]]:
     """Imports, and lines that make `pipeline`, the untaught base as it was trained on."""
-    name, vae = ground.weights.family.pipeline, ground.weights.vae
+    name, vae = base_model.weights.family.pipeline, base_model.weights.vae
     names = f"AutoencoderKL, {name}" if vae else name
     imports = ["import torch", f"from diffusers import {names}"]
     own = [f"vae = AutoencoderKL.{loaded(vae, part='vae')}"] if vae else []
-    more = ", ".join(["vae=vae"] * bool(vae) + without(ground))
-    if ground.is_embedded:
-        path = ground.path.partition(":")[2]
+    more = ", ".join(["vae=vae"] * bool(vae) + without(base_model))
+    if base_model.is_embedded:
+        path = base_model.path.partition(":")[2]
         words = ", ".join(filter(None, [f'FOLDER / "{path}"', "dtype=torch.float32", more]))
         return (
             [*imports, "from charsweep.embedded import FOLDER"],
             [*own, f"pipeline = {name}.from_pretrained({words})"],
         )
-    made = f'pipeline = {name}.{loaded(ground.weights.pipeline, more)}.to("cuda")'
-    return imports, [*own, made, *scheduler(ground)]
+    made = f'pipeline = {name}.{loaded(base_model.weights.pipeline, more)}.to("cuda")'
+    return imports, [*own, made, *scheduler(base_model)]
 
 
-def without(ground: Ground) -> list[str]:
+def without(base_model: BaseModel) -> list[str]:
     """Words that tell a pipeline's class that it has no such text encoder."""
-    left = ground.weights.family.left_out(ground.weights.configs)
+    left = base_model.weights.family.left_out(base_model.weights.configs)
     return [f"{part}=None" for part in left if part.startswith(("text_encoder", "tokenizer"))]
 
 
@@ -105,9 +105,9 @@ def loaded(weights: Source, more: str = "", part: str = "") -> str:
     return f"{way}({', '.join(filter(None, words))})"
 
 
-def scheduler(ground: Ground) -> list[str]:
+def scheduler(base_model: BaseModel) -> list[str]:
     """What a single file says of its training and diffusers does not read."""
-    marks = marks_of(ground.weights.path) if ground.is_file else set()
+    marks = marks_of(base_model.weights.path) if base_model.is_file else set()
     if "v_pred" not in marks:
         return []
     words = ['    pipeline.scheduler.config, prediction_type="v_prediction",']

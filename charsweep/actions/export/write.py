@@ -8,7 +8,7 @@ from typing import Any
 
 from charsweep.actions.export.card import SHEET, write_card
 from charsweep.actions.export.chosen import Chosen, find_chosen
-from charsweep.actions.export.formats import Weights, write_weights
+from charsweep.actions.export.formats import WrittenWeights, write_weights
 from charsweep.actions.export.push import Hub, open_hub, push
 from charsweep.actions.export.usage import HERE, python_code
 from charsweep.config.sweep import Sweep
@@ -29,7 +29,7 @@ def export(sweep: Sweep, hub: Hub | None = None) -> Path:
     if settings.push and hub is None:
         hub = open_hub(settings.push)  # before anything is written
     chosen = find_chosen(sweep, store)
-    licence = settings.license or (chosen.ground.licence if chosen.ground else None)
+    licence = settings.license or (chosen.base_model.licence if chosen.base_model else None)
     final = sweep.folder / "export" / chosen.slug
     record = record_of(chosen)
     with new_folder(final, "export.json", record) as folder:
@@ -76,11 +76,11 @@ def record_of(chosen: Chosen) -> dict[str, Any]:
         "why": chosen.why,
         "values": dict(chosen.cell.values),
         "scores": dict(chosen.cell.scores),
-        "base": chosen.ground.title if chosen.ground else None,
+        "base": chosen.base_model.title if chosen.base_model else None,
     }
 
 
-def tell(chosen: Chosen, weights: Weights, final: Path) -> None:
+def tell(chosen: Chosen, weights: WrittenWeights, final: Path) -> None:
     out(f"cell     {chosen.cell.cell}, {chosen.why}")
     if weights.refusal:
         out(f"kohya    none: {weights.refusal}")

@@ -31,7 +31,7 @@ from charsweep.results.recommendation import recommended_cell
 
 
 @dataclass(frozen=True)
-class Teller:
+class StorySource:
     """What draws: the sweep with the right models in it, an image set to fill in, words on it."""
 
     sweep: Sweep
@@ -43,7 +43,7 @@ class Teller:
         return self.sweep.character
 
 
-def find_teller(sweep: Sweep, store: Store) -> Teller:
+def find_source(sweep: Sweep, store: Store) -> StorySource:
     """The adapter that the story names, else the cell, else the recommended cell."""
     if sweep.settings.story.adapter is not None:
         return _from_adapter(sweep, store)
@@ -59,7 +59,7 @@ def find_teller(sweep: Sweep, store: Store) -> Teller:
 # -- a cell of a sweep -----------------------------------------------------------------------------
 
 
-def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> Teller:
+def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> StorySource:
     results = read_results(sweep.folder / "cells.jsonl")
     wanted = sweep.settings.story.cell
     if wanted is not None:
@@ -73,7 +73,7 @@ def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> Teller:
             "a cell whose method does"
         )
     about = {"cell": cell.cell, "values": dict(cell.values), "scores": dict(cell.scores)}
-    return Teller(_as_it_was(sweep, saved, images), images, {**about, "why": why})
+    return StorySource(_as_it_was(sweep, saved, images), images, {**about, "why": why})
 
 
 def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> Sweep:
@@ -106,7 +106,7 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
 # -- an adapter from elsewhere ---------------------------------------------------------------------
 
 
-def _from_adapter(sweep: Sweep, store: Store) -> Teller:
+def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
     story, models = sweep.settings.story, sweep.settings.models
     template, own = sweep.examples[0].images, sweep.examples[0].trajectory.base
     name = story.base or (own.name if own else "")
@@ -129,7 +129,7 @@ def _from_adapter(sweep: Sweep, store: Store) -> Teller:
         resolution=sweep.settings.resolution or models.bases[name].resolution,
     )  # fmt: skip
     about = {"adapter": story.adapter, "base": name, "why": "named by story.adapter"}
-    return Teller(replace(sweep, bases={name: weights}), images, about)
+    return StorySource(replace(sweep, bases={name: weights}), images, about)
 
 
 def _adapter_file(path: Path) -> Path:

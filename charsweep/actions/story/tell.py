@@ -1,6 +1,6 @@
 """A checked story and the store in; out, `sweeps/<name>/story/` with page, PDF, pictures, scores.
 
-The scenes are an image set like any other: every scene drawn with every seed, from the teller's
+The scenes are an image set like any other: every scene drawn with every seed, from the source's
 weights, with the sampler of its cell. So a picture depends on its prompt, seed and weights alone,
 what is stored is not drawn again, and a second command only lays out (without loading torch).
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from charsweep.actions.story.choose_pictures import RULE, Choice, check_keep, choose_pictures
 from charsweep.actions.story.page import Scene, Story, write_page
-from charsweep.actions.story.source import Teller, find_teller
+from charsweep.actions.story.source import StorySource, find_source
 from charsweep.actions.story.story_pdf import write_pdf
 from charsweep.config.cells import references_of
 from charsweep.config.settings import PluginSettings, StorySettings
@@ -32,44 +32,46 @@ from charsweep.track.story import log_story
 def tell(sweep: Sweep) -> Path:
     """See `charsweep.actions.story.tell_story`."""
     story, store = sweep.settings.story, Store(sweep.root)
-    teller = find_teller(sweep, store)
-    images = scenes_of(story, teller)
-    scores = scores_of(story, teller, images)
+    source = find_source(sweep, store)
+    images = scenes_of(story, source)
+    scores = scores_of(story, source, images)
     check_keep(story.keep or {}, len(story.scenes), story.seeds)
-    draw_missing(teller, images, scores, store)
+    draw_missing(source, images, scores, store)
     dino, clip_t = (store.read_score(scores[name])["per_image"] for name in (IDENTITY, PROMPT))
     choices = choose_pictures(_files(images), images.seeds, dino, clip_t, story.keep or {})
-    page = write(teller, images, choices, store)
+    page = write(source, images, choices, store)
     track(sweep)
     out(f"story    {page}")
     out(f"to print {page.with_name('story.pdf')}")
     return page
 
 
-def scenes_of(story: StorySettings, teller: Teller) -> ImageSetSpec:
+def scenes_of(story: StorySettings, source: StorySource) -> ImageSetSpec:
     """The story as an image set: its prompts with the character in them, its seeds."""
-    identifier = teller.character.identifier
+    identifier = source.character.identifier
     prompts = tuple(scene.prompt.replace("{subject}", identifier) for scene in story.scenes)
-    return replace(teller.images, prompts=prompts, seeds=tuple(story.seeds))
+    return replace(source.images, prompts=prompts, seeds=tuple(story.seeds))
 
 
-def scores_of(story: StorySettings, teller: Teller, images: ImageSetSpec) -> dict[str, ScoreSpec]:
+def scores_of(
+    story: StorySettings, source: StorySource, images: ImageSetSpec
+) -> dict[str, ScoreSpec]:
     """How the pictures are scored: by name, against the training images and with the class noun."""
-    metrics = teller.sweep.settings.metric
-    encoders = {name: spec for name, (spec, _) in teller.sweep.encoders.items()}
+    metrics = source.sweep.settings.metric
+    encoders = {name: spec for name, (spec, _) in source.sweep.encoders.items()}
     if not {IDENTITY, PROMPT} <= metrics.keys() or not {"dino", "clip"} <= encoders.keys():
         raise ConfigError(
             f"metric=[{','.join(metrics)}]: a story is chosen by {IDENTITY} and {PROMPT}; add them "
             "to metric=[...], and the encoders dino and clip to the models"
         )
-    spec = teller.character.spec
+    spec = source.character.spec
     prompts = tuple(s.prompt.replace("{subject}", spec.one_of_class) for s in story.scenes)
     return {
         name: ScoreSpec(
             images=images,
             metric=PluginSettings.model_validate({"name": name, **metrics[name]}).plugin(),
             encoders=tuple(encoders.values()),
-            references=references_of(teller.sweep.settings, teller.character),
+            references=references_of(source.sweep.settings, source.character),
             prompts=prompts,
             untaught=None,
         )
@@ -78,7 +80,7 @@ def scores_of(story: StorySettings, teller: Teller, images: ImageSetSpec) -> dic
 
 
 def draw_missing(
-    teller: Teller, images: ImageSetSpec, scores: Mapping[str, ScoreSpec], store: Store
+    source: StorySource, images: ImageSetSpec, scores: Mapping[str, ScoreSpec], store: Store
 ) -> None:
     """Have the engine draw and score what the store lacks."""
     missing = tuple(spec for spec in scores.values() if not store.has_score(spec))
@@ -87,26 +89,26 @@ def draw_missing(
         return
     # Imported here: torch takes seconds, and a story that is drawn needs none.
     from charsweep.engine.local import LocalEngine
-    from charsweep.engine.progress import View
+    from charsweep.engine.progress import ProgressView
 
-    scoring = Scoring(images, draw=not drawn, scores=missing, noun=None)
-    with View() as view:
+    scoring = Scoring(images, draw=not drawn, scores=missing, class_noun_set=None)
+    with ProgressView() as view:
         if not drawn:
             view.expect(images=len(_files(images)))
-        engine = LocalEngine(teller.sweep, store, view)
+        engine = LocalEngine(source.sweep, store, view)
         try:
             assert not list(engine.execute(Plan(cells=(), references=(scoring,), trainings=())))
         except CharsweepError:
             raise
         except Exception as error:
-            source = images.snapshot.source
-            if not isinstance(source, AdapterSpec):
+            drawn_by = images.snapshot.source
+            if not isinstance(drawn_by, AdapterSpec):
                 raise
             # diffusers, peft and torch each have their own kinds of refusal
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelsError(
-                f"story.adapter={teller.about['adapter']}: it cannot be put on {source.base.name} "
-                f"({reason}); give story.base= the base that it was trained on"
+                f"story.adapter={source.about['adapter']}: it cannot be put on "
+                f"{drawn_by.base.name} ({reason}); give story.base= the base that it was trained on"
             ) from error
 
 
@@ -121,16 +123,16 @@ def track(sweep: Sweep) -> None:
 
 
 def write(
-    teller: Teller, images: ImageSetSpec, choices: Sequence[Choice], store: Store
+    source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
 ) -> Path:  # fmt: skip
     """Replace the story's folder whole; `story.json`, which tells all, comes last."""
-    told = told_of(teller, images, choices, store)
-    final, source = teller.sweep.folder / "story", store.images(images)
-    record = record_of(teller, images, choices, store)
+    told = told_of(source, images, choices, store)
+    final, drawn = source.sweep.folder / "story", store.images(images)
+    record = record_of(source, images, choices, store)
     with new_folder(final, "story.json", record) as folder:
         (folder / "scenes").mkdir()
         for number, choice in enumerate(choices, 1):
-            data = (source / choice.chosen.file).read_bytes()
+            data = (drawn / choice.chosen.file).read_bytes()
             (folder / "scenes" / f"{number:02d}.png").write_bytes(data)
         if missing := write_pdf(told, folder / "story.pdf"):
             out(
@@ -141,9 +143,11 @@ def write(
     return final / "index.html"
 
 
-def told_of(teller: Teller, images: ImageSetSpec, choices: Sequence[Choice], store: Store) -> Story:
+def told_of(
+    source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
+) -> Story:
     """What is laid out."""
-    story, identifier = teller.sweep.settings.story, teller.character.identifier
+    story, identifier = source.sweep.settings.story, source.character.identifier
     folder = store.images(images)
     scenes = tuple(
         Scene(
@@ -162,36 +166,36 @@ def told_of(teller: Teller, images: ImageSetSpec, choices: Sequence[Choice], sto
         title=story.title.replace("{subject}", identifier),
         identifier=identifier,
         scenes=scenes,
-        drawn_by=drawn_by(teller, images),
+        drawn_by=drawn_by(source, images),
         rule=RULE,
-        sweep=teller.sweep.name,
-        has_report=(teller.sweep.folder / "report" / "index.html").exists(),
+        sweep=source.sweep.name,
+        has_report=(source.sweep.folder / "report" / "index.html").exists(),
     )
 
 
-def drawn_by(teller: Teller, images: ImageSetSpec) -> str:
+def drawn_by(source: StorySource, images: ImageSetSpec) -> str:
     """One line on the weights, and how they were picked."""
-    about = teller.about
+    about = source.about
     if "cell" not in about:
         return f"the adapter {Path(about['adapter']).name} on {about['base']}, {about['why']}"
     values = ", ".join(f"{name} {value}" for name, value in about["values"].items())
-    return f"{values} (cell {about['cell']} of sweep {teller.sweep.name}, {about['why']})"
+    return f"{values} (cell {about['cell']} of sweep {source.sweep.name}, {about['why']})"
 
 
 def record_of(
-    teller: Teller, images: ImageSetSpec, choices: Sequence[Choice], store: Store
+    source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
 ) -> dict[str, Any]:
     """What story.json says: who drew, by which rule, every candidate's scores, what was kept."""
-    story = teller.sweep.settings.story
+    story = source.sweep.settings.story
     drawn: Mapping[str, Any] = image_manifest(images, 0.0)
     return {
         "story": story.name,
-        "title": story.title.replace("{subject}", teller.character.identifier),
-        "sweep": teller.sweep.name,
-        "drawn_by": dict(teller.about),
+        "title": story.title.replace("{subject}", source.character.identifier),
+        "sweep": source.sweep.name,
+        "drawn_by": dict(source.about),
         "character": {
-            "name": teller.character.name, "identifier": teller.character.identifier,
-            "class_noun": teller.character.class_noun,
+            "name": source.character.name, "identifier": source.character.identifier,
+            "class_noun": source.character.class_noun,
         },
         "images": store.relative(store.images(images)),
         "sampler": images.sampler.name,
@@ -202,7 +206,7 @@ def record_of(
             {
                 "number": number,
                 "prompt": drawn["prompts"][number - 1],
-                "caption": scene.caption.replace("{subject}", teller.character.identifier),
+                "caption": scene.caption.replace("{subject}", source.character.identifier),
                 "picture": f"scenes/{number:02d}.png",
                 "seed": choice.chosen.seed,
                 "chosen_by": "story.keep" if choice.by_person else "scores",

@@ -44,7 +44,7 @@ class Team:
             for tensor in tensors:
                 torch.distributed.all_reduce(tensor)
 
-    def hear(self, said: Any = None) -> Any:
+    def broadcast(self, said: Any = None) -> Any:
         """What the leader says, to all; its own words to itself."""
         if self.size == 1:
             return said
@@ -54,7 +54,7 @@ class Team:
         torch.distributed.broadcast_object_list(words, src=0)
         return words[0]
 
-    def part_ways(self) -> None:
+    def close(self) -> None:
         """Nobody has anything more to say; without this, a process may abort as it ends."""
         if self.size > 1:
             from accelerate import PartialState
@@ -94,7 +94,7 @@ def device_of(team: Team, found: torch.device) -> torch.device:
     return device
 
 
-def told(answers: Iterator[Any], team: Team) -> Iterator[Any]:
+def broadcast_each(answers: Iterator[Any], team: Team) -> Iterator[Any]:
     """Each of the leader's answers, None after the last, told to all."""
     while True:
-        yield team.hear(next(answers, None))
+        yield team.broadcast(next(answers, None))

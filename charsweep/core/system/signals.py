@@ -82,7 +82,7 @@ def check() -> None:
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
+def delay_signals() -> Iterator[None]:
     """Let the block come to its end before `Stopped` is raised."""
     check()
     _request.held = True

@@ -43,12 +43,14 @@ class Exam:
     references: Mapping[str, Features]  # training images by encoder name: (M, D)
     prompts: Features | None  # CLIP text features, class noun for the identifier: (P, D)
     untaught: ImageFeatures | None  # the base's images for the prompts with the class noun
-    wholes: Mapping[str, Features] | None = None  # training images as they are, if not as above
+    unmasked_references: Mapping[str, Features] | None = (
+        None  # training images as they are, if not as above
+    )
 
     def among(self, encoder: str) -> NDArray[np.float64]:
         """The training images scored as if drawn, leave one out: cosines (M, M - 1)."""
-        wholes = self.wholes or self.references
-        return among(self.references[encoder], wholes[encoder])
+        unmasked_references = self.unmasked_references or self.references
+        return among(self.references[encoder], unmasked_references[encoder])
 
 
 class Metric(Protocol):
@@ -91,9 +93,11 @@ def similarity(images: Features, others: Features) -> NDArray[np.float64]:
     return images.astype(np.float64) @ others.astype(np.float64).T
 
 
-def among(references: Features, wholes: Features | None = None) -> NDArray[np.float64]:
+def among(references: Features, unmasked_references: Features | None = None) -> NDArray[np.float64]:
     """Cosines (M, M - 1) of each image, or of what it is as a whole, with the others' features."""
-    full = similarity(references if wholes is None else wholes, references)
+    full = similarity(
+        references if unmasked_references is None else unmasked_references, references
+    )
     return full[~np.eye(len(full), dtype=bool)].reshape(len(full), -1)
 
 

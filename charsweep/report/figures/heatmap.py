@@ -24,7 +24,7 @@ ON_LIGHT, ON_DARK = "#101010", "#fafafa"
 
 
 @dataclass(frozen=True)
-class Grid:
+class HeatGrid:
     """The points of one map by row and column; `facet` is the method, if several are shown."""
 
     rows: str
@@ -35,7 +35,7 @@ class Grid:
     facet: str = ""
 
 
-def grids_of(record: Record) -> tuple[Grid, ...]:
+def grids_of(record: Record) -> tuple[HeatGrid, ...]:
     """One grid when two axes vary, one per method when it is the third; else none."""
     axes = [axis for axis in record.axes if axis != SEED]
     plane = [axis for axis in axes if axis != "method"] if len(axes) == 3 else axes
@@ -59,7 +59,7 @@ def grids_of(record: Record) -> tuple[Grid, ...]:
         columns = tuple(v for v in record.axes[second] if any(p.values[second] == v for p in own))
         if len(rows) > 1 and len(columns) > 1:
             facet = "" if method is None else str(method)
-            made.append(Grid(first, second, rows, columns, tuple(own), facet))
+            made.append(HeatGrid(first, second, rows, columns, tuple(own), facet))
     return tuple(made)
 
 
@@ -73,7 +73,7 @@ def draw_heat_maps(record: Record, folder: Path) -> tuple[Plot, ...]:
     )
 
 
-def draw_heat_map(grid: Grid, objective: Objective, folder: Path) -> Plot:
+def draw_heat_map(grid: HeatGrid, objective: Objective, folder: Path) -> Plot:
     """Write one map."""
     label = metric_label(objective.metric)
     names = [value_text(grid.rows, value) for value in grid.row_values]
@@ -95,7 +95,7 @@ def draw_heat_map(grid: Grid, objective: Objective, folder: Path) -> Plot:
     return save(layout, paint, folder / f"heat-{as_file_name(objective.metric)}{facet}", alt)
 
 
-def fill(figure: FigureBase, axes: Axes, grid: Grid, objective: Objective) -> None:
+def fill(figure: FigureBase, axes: Axes, grid: HeatGrid, objective: Objective) -> None:
     """The tiles with their figures; a cross where nothing finished, the best one framed."""
     rows, columns = grid.row_values.index, grid.column_values.index
     scores = {
@@ -151,7 +151,7 @@ def frame(axes: Axes, at: tuple[int, int]) -> None:
         )  # fmt: skip
 
 
-def set_axes(axes: Axes, grid: Grid) -> None:
+def set_axes(axes: Axes, grid: HeatGrid) -> None:
     """One slot per value, rows upwards as on a plot."""
     axes.set_xlim(-0.5, len(grid.column_values) - 0.5)
     axes.set_ylim(-0.5, len(grid.row_values) - 0.5)
