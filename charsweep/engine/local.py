@@ -154,6 +154,7 @@ class LocalEngine:
         try:
             base = self._taught_base(spec)
             peak: Peak | None = Peak(self.device, base.modules.values() if base else ())
+            kind = memory.name_of(self._memory_work(spec), self.device.type)
             with (
                 contextlib.closing(self._trainable(spec, team)) as trainable,
                 contextlib.closing(
@@ -164,8 +165,8 @@ class LocalEngine:
                     for book in books.values():
                         book.warm_up = trainable.warm_up_seconds
                     left = [one.training for one in done if one.is_last]
-                    if peak and team.size == 1:
-                        self._remember_peak(spec, peak)
+                    if peak and team.size == 1 and (found := peak.bytes()):
+                        self.speeds.remember_peak(kind, found)
                     yield left, trainable
                     peak = None if left else peak  # what draws them then stays on a card
         except TrainingError as error:
@@ -209,11 +210,9 @@ class LocalEngine:
         work = memory.Work(spec, micro_batch=now.micro_batch, compile=now.compile)
         return memory.needs_checkpointing(work, self.place)
 
-    def _remember_peak(self, spec: TrajectorySpec, peak: Peak) -> None:
-        how = self.execution
-        work = memory.Work(spec, self._checkpoints(spec), how.micro_batch, how.compile)
-        if found := peak.bytes():
-            self.speeds.remember_peak(memory.name_of(work, self.device.type), found)
+    def _memory_work(self, spec: TrajectorySpec) -> memory.Work:
+        now = self.execution
+        return memory.Work(spec, self._checkpoints(spec), now.micro_batch, now.compile)
 
     def _training(
         self, trainable: Trainable, trainings: Iterator[Training | None], team: Team
