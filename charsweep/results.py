@@ -1,4 +1,7 @@
-"""A cell and the store in, the cell's result out: what is tracked, told, tabled and reported."""
+"""The result of a cell, and its files: cells.jsonl, one JSON object per line, and cells.csv.
+
+Whatever tracks, tells, tables, reports, exports or draws on it reads it from here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +18,24 @@ from charsweep.specs import Cell, ImageSetSpec
 from charsweep.store import LossRow, Store, read_json, write_text
 
 State = Literal["finished", "diverged", "failed"]
+COSTS = (  # the fields that say what a cell took, in the order of tables
+    "size_mb",
+    "train_seconds",
+    "paid_seconds",
+    "seconds_per_step",
+    "sample_seconds",
+    "peak_memory_mb",
+    "energy_wh",
+    "co2_g",
+)
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """One line of cells.jsonl; times in seconds, sizes in MB of 10^6 bytes."""
+    """One line of cells.jsonl; times in seconds, sizes in MB of 10^6 bytes.
+
+    A score, gain or cost that does not apply is None, or absent.
+    """
 
     cell: str
     state: State
@@ -42,6 +58,25 @@ class CellResult:
     energy_wh: float | None = None  # of the cell by itself, like train_seconds; an estimate
     co2_g: float | None = None
 
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained, drawn and scored."""
+        return self.state == "finished"
+
+    def score(self, metric: str) -> float | None:
+        """One metric of its image set; None where it does not apply."""
+        return self.scores.get(metric)
+
+    def gain(self, metric: str) -> float | None:
+        """Its difference from the untaught base's score on the same exam."""
+        return self.gains.get(metric)
+
+    def cost(self, name: str) -> float | None:
+        """One of `COSTS`."""
+        assert name in COSTS
+        value: float | None = getattr(self, name)
+        return value
+
 
 def scores_of(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, float | None]:
     """Stored scores of one image set, by metric name; a metric that does not apply is None."""
@@ -59,7 +94,7 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     diverged_at = store.diverged_at(trajectory)
     diverged = diverged_at is not None and cell.step >= diverged_at
     state: State = "failed" if error else "diverged" if diverged else "finished"
-    rows = [row for row in store.losses(trajectory) if row.step <= cell.step]
+    rows = store.losses(trajectory, cell.step)
     runs = _runs(store.source(trajectory))
     seconds = _seconds_alone(rows, runs)
     finished = state == "finished"
@@ -92,8 +127,8 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     )
 
 
-def _minus(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
+def _minus(score: float | None, untaught: float | None) -> float | None:
+    return None if score is None or untaught is None else score - untaught
 
 
 def _runs(trajectory: Path) -> list[dict[str, Any]]:
@@ -117,20 +152,39 @@ def _seconds_alone(rows: Sequence[LossRow], runs: Sequence[Mapping[str, Any]]) -
 
 
 def read_results(path: Path) -> dict[str, CellResult]:
-    """Results by cell key; a last line torn by a killed process is left out."""
-    if not path.exists():
+    """Results by cell key, {} without a file; StoreError names a line that is no result.
+
+    A last line that a killed process has not ended is left out, as is what is still being written.
+    """
+    try:
+        whole = path.read_bytes().rpartition(b"\n")[0]
+    except FileNotFoundError:
         return {}
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # the last piece is empty, or torn
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error}); check its permissions") from error
     results = {}
-    for number, line in enumerate(whole, 1):
+    for number, line in enumerate(whole.splitlines(), 1):  # of bytes: at line ends only
         try:
-            result = CellResult(**json.loads(line))
+            result = result_from(json.loads(line))
         except (ValueError, TypeError) as error:
             raise StoreError(
-                f"{path}, line {number}: {error}; delete the file, it is made anew"
+                f"{path}, line {number}: {error}; delete the file and run the sweep's command "
+                "again, which makes it anew from the store"
             ) from error
         results[result.cell] = result
     return results
+
+
+def result_from(record: Mapping[str, Any]) -> CellResult:
+    """A result from its plain values; what a later version added is left out.
+
+    ValueError where a field is missing.
+    """
+    known = {f.name: record[f.name] for f in fields(CellResult) if f.name in record}
+    missing = [f.name for f in fields(CellResult) if f.default is MISSING and f.name not in known]
+    if missing:
+        raise ValueError(f"it says nothing of {', '.join(missing)}")
+    return CellResult(**known)
 
 
 def json_line(result: CellResult) -> str:

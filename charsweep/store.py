@@ -120,9 +120,9 @@ class Store:
         if known is None or step < known:
             write_json(self.source(spec) / "diverged.json", {"step": step})
 
-    def losses(self, spec: TrajectorySpec) -> list[LossRow]:
-        path = self.source(spec) / "loss.csv"
-        return read_losses(path) if path.exists() else []
+    def losses(self, spec: TrajectorySpec, last: int | None = None) -> list[LossRow]:
+        """The rows of its loss.csv up to step `last`."""
+        return read_losses(self.source(spec) / "loss.csv", last)
 
     def check_losses(self, spec: TrajectorySpec, step: int) -> None:
         """StoreError unless loss.csv has a line for every step up to this one."""
@@ -339,14 +339,20 @@ def image_manifest(spec: ImageSetSpec, seconds: float) -> dict[str, Any]:
     }
 
 
-def read_losses(path: Path) -> list[LossRow]:
-    """Rows of a `loss.csv`; a last line torn by a killed process is left out."""
+def read_losses(path: Path, last: int | None = None) -> list[LossRow]:
+    """Rows of a `loss.csv` up to step `last`; [] without a file, StoreError for a broken one.
+
+    A last line that a killed process has not ended is left out.
+    """
+    if not path.exists():
+        return []
     try:
         *whole, _ = path.read_text(encoding="utf-8").split("\n")  # the last is empty, or torn
         columns, *rows = csv.reader(whole)
         if tuple(columns[: len(LOSS_COLUMNS)]) != LOSS_COLUMNS:
             raise ValueError(f"its first line is not {','.join(LOSS_COLUMNS)}")
-        return [_loss_row(row, columns) for row in rows]
+        known = (_loss_row(row, columns) for row in rows)
+        return [row for row in known if last is None or row.step <= last]
     except (OSError, ValueError) as error:
         raise StoreError(
             f"cannot read {path}: {error}; put it back from a copy, or delete {path.parent}: that "

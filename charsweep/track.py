@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import json
 import os
 import select
 import subprocess
@@ -33,10 +32,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Set
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from charsweep.errors import CharsweepError, TrackingError
 from charsweep.redact import redacted
+from charsweep.results import CellResult, read_results
 from charsweep.store import read_json, unwritable
 from charsweep.tracking.place import AGAIN, UnreachableError, hush, public, reach, tracking_uri
 
@@ -89,7 +89,7 @@ class Tracker:
         `progress(logged, cells)` is called about twice a second.
         """
         self._tell(b"e")
-        total = len(_cells(_lines(self.sweep_folder / "cells.jsonl")))
+        total = len(read_results(self.sweep_folder / "cells.jsonl"))
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=0.5)
@@ -177,19 +177,6 @@ def is_delivered(sweep_folder: Path, cells: Set[str]) -> bool:
     return whole and cells <= runs["cells"].keys()
 
 
-def _lines(path: Path) -> list[bytes]:
-    """Whole lines: one that does not end yet is still being written."""
-    if not path.exists():
-        return []
-    return path.read_bytes().rpartition(b"\n")[0].splitlines()
-
-
-def _cells(lines: list[bytes]) -> list[dict[str, Any]]:
-    """Records of `cells.jsonl`; the last one of a cell wins."""
-    records = [json.loads(line) for line in lines]
-    return list({record["cell"]: record for record in records}.values())
-
-
 # -- the process that logs -------------------------------------------------------------------------
 
 
@@ -264,20 +251,32 @@ def follow(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:
     if not parent.listen(0):
         return None
     experiment = Experiment(sweep_folder, store_folder, os.environ["MLFLOW_TRACKING_URI"])
-    seen: set[bytes] = set()
+    seen: dict[str, CellResult] = {}
+    before = None
     while parent.listen(0):
         ended = parent.ended  # before reading: what was written before the end is read
-        lines = [line for line in _lines(sweep_folder / "cells.jsonl") if line not in seen]
-        seen.update(lines)  # not an offset: the file may be rewritten in another order
-        for record in _cells(lines):
+        now = _written(sweep_folder / "cells.jsonl")
+        results = read_results(sweep_folder / "cells.jsonl") if now != before else {}
+        before = now
+        fresh = [result for cell, result in results.items() if seen.get(cell) != result]
+        for result in fresh:
             if not parent.listen(0):
                 break
-            experiment.log(record)
+            experiment.log(result)
+            seen[result.cell] = result
         else:
             if ended:
                 return experiment.close("FINISHED")
             parent.listen(0.5)
     return experiment.close("KILLED")
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """Changes whenever the file does."""
+    if not path.exists():
+        return None
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 def main(arguments: list[str] | None = None) -> int:

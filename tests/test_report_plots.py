@@ -12,8 +12,8 @@ from fake_sweep import FakeSweep, dino
 from charsweep.report import grids, heat, lines, losses, placing, tradeoff, verdict
 from charsweep.report.data import Objective, Record
 from charsweep.report.figures import style
-from charsweep.report.losscsv import read_losses
 from charsweep.report.sheets import Sheet
+from charsweep.store import read_losses
 
 
 def grid_of(root: Path, **axes: list[object]) -> FakeSweep:
@@ -137,8 +137,10 @@ def test_losses_of_several_networks_are_lines_of_their_own(tmp_path: Path) -> No
 def test_extra_columns_are_cut_with_the_steps(tmp_path: Path) -> None:
     path = tmp_path / "loss.csv"
     path.write_text("step,loss,lr,grad_norm,seconds,loss_d\n1,1,1,1,1,5\n2,1,1,1,1,6\n3,1,1")
-    assert read_losses(path, 1) == ((1,), (1.0,), {"d": (5.0,)})
-    assert read_losses(path, None) == ((1, 2), (1.0, 1.0), {"d": (5.0, 6.0)})
+    first, second = read_losses(path)
+    assert (first.step, first.loss, first.parts) == (1, 1.0, {"loss_d": 5.0})
+    assert (second.step, second.parts) == (2, {"loss_d": 6.0})
+    assert read_losses(path, 1) == [first]
 
 
 def test_a_method_without_the_other_axis_keeps_its_line(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def methods(tmp_path: Path) -> FakeSweep:
         cell |= {"size_mb": 3.23 if method == "lora" else 4000.0, "energy_wh": 1.5 + number}
         cell |= {"train_seconds": 60.0 + number, "co2_g": 0.1 * number}
     gan = sweep.add(method="gan", scores=dino(0.45) | {"clip_t": None, "quality_ratio": None})
-    gan |= {"base": None, "gains": None, "values": {"method": "gan", "seed": 0}, "size_mb": 8.1}
+    gan |= {"base": "", "gains": {}, "values": {"method": "gan", "seed": 0}, "size_mb": 8.1}
     return sweep
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from charsweep.report.data import CellRow, Objective, Record
+from charsweep.report.data import Objective, Record
 from charsweep.report.groups import SEED, Point, comparable, points_of, ranked
 from charsweep.report.labels import (
     axis_label,
@@ -24,6 +24,7 @@ from charsweep.report.table import (
 )
 from charsweep.report.tables import Column, Entry, Table, TableRow, text_entry
 from charsweep.report.verdict import objectives_of
+from charsweep.results import CellResult
 
 FIRST_COSTS = ("size_mb", "train_seconds", "seconds_per_step")
 TITLES = {
@@ -45,7 +46,7 @@ class Contender:
 
 def contenders(record: Record) -> tuple[Contender, ...]:
     """Each method at its own best of everything else, in the order of the grid."""
-    methods: dict[str, list[CellRow]] = {}
+    methods: dict[str, list[CellResult]] = {}
     for cell in record.cells:
         methods.setdefault(str(cell.values.get(METHOD, "")), []).append(cell)
     return tuple(
@@ -58,7 +59,7 @@ def contenders(record: Record) -> tuple[Contender, ...]:
     )
 
 
-def best_point(record: Record, cells: list[CellRow]) -> Point | None:
+def best_point(record: Record, cells: list[CellResult]) -> Point | None:
     """The point with the highest quality ratio; among equals, the best on the first objective.
 
     Objectives alone rise with over-fitting, and would choose the most over-trained cell. What has

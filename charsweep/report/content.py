@@ -15,7 +15,7 @@ from charsweep.pictures import opened
 from charsweep.report import table
 from charsweep.report.advantages import advantages, advantages_table
 from charsweep.report.compare import comparison_table
-from charsweep.report.data import CellRow, Record
+from charsweep.report.data import Record
 from charsweep.report.figures import Plot, style
 from charsweep.report.grids import picture_grids
 from charsweep.report.groups import SEED
@@ -39,6 +39,7 @@ from charsweep.report.tradeoff import Front, draw_fronts
 from charsweep.report.training import training_sheets
 from charsweep.report.tuning import TuningPlots, draw_tuning
 from charsweep.report.verdict import Verdict, judge
+from charsweep.results import CellResult
 
 # A core decodes about 30 million pixels of PNG a second, and a report should take under a minute.
 MOST_PIXELS = 700e6
@@ -91,7 +92,7 @@ class Content:
     cells: Table
     seeds: Table | None
     cell_sheets: tuple[CellSheet, ...]
-    left_out: tuple[CellRow, ...]  # cells without a sheet
+    left_out: tuple[CellResult, ...]  # cells without a sheet
     folder: Path  # where the files lie while the report is made
 
     @property
@@ -177,7 +178,7 @@ def build_chapter(record: Record, slug: str, plots: Path, sheets: Path) -> Chapt
 
 def draw_cell_sheets(
     record: Record, verdict: Verdict, folder: Path
-) -> tuple[tuple[CellSheet, ...], tuple[CellRow, ...]]:
+) -> tuple[tuple[CellSheet, ...], tuple[CellResult, ...]]:
     """Draw a sheet per finished cell, the marked ones first; return them and those left out.
 
     Decoding is what takes time, so cells are left out once a budget of source pixels is spent.
@@ -207,7 +208,7 @@ def prompts_by_cell(record: Record) -> dict[str, Record]:
     return {cell.cell: part for part in record.parts for cell in part.cells}
 
 
-def source_pixels(store: Path, cell: CellRow) -> float:
+def source_pixels(store: Path, cell: CellResult) -> float:
     """How many pixels a cell's pictures have, judged by the first."""
     files, _ = image_files_cached(store, cell.images)
     try:

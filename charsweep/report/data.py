@@ -13,18 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from charsweep.results import COSTS, CellResult
+
 Value = str | int | float | bool | None  # of an axis
 
 METRIC_ORDER = ("dino", "clip_i", "clip_t", "diversity", "copy", "quality_ratio", "colour")
-COSTS = (
-    "size_mb",
-    "train_seconds",
-    "paid_seconds",
-    "seconds_per_step",
-    "sample_seconds",
-    "peak_memory_mb",
-)
-ENERGY = ("energy_wh", "co2_g")  # costs of sweeps whose energy was measured or estimated
 MOST_BESIDE = 12  # values of a searched axis; past it no picture per value is shown
 
 
@@ -106,30 +99,6 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class CellRow:
-    """One line of cells.jsonl; a number that does not apply is None."""
-
-    cell: str
-    state: str  # finished, diverged or failed
-    trial: int | None
-    values: Mapping[str, Value]
-    base: str
-    trajectory: str
-    step: int | None
-    images: str | None
-    diverged_at: int | None
-    error: str | None
-    scores: Mapping[str, float]
-    gains: Mapping[str, float]
-    costs: Mapping[str, float]  # size_mb, train_seconds, paid_seconds, …
-
-    @property
-    def finished(self) -> bool:
-        """Whether it was trained, drawn and scored."""
-        return self.state == "finished"
-
-
-@dataclass(frozen=True)
 class LossCurve:
     """The losses of one trajectory as far as this sweep asked for it; the last may be NaN."""
 
@@ -146,7 +115,7 @@ class Record:
     """All that a report is made from."""
 
     sweep: Sweep
-    cells: tuple[CellRow, ...]
+    cells: tuple[CellResult, ...]
     axes: Mapping[str, tuple[Value, ...]]  # what truly varies, values in order
     curves: tuple[LossCurve, ...]
     store: Path
@@ -156,7 +125,7 @@ class Record:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The sweep's metrics and any other that a cell has, identity first."""
-        seen = [metric for cell in self.cells for metric in cell.scores]
+        seen = [m for cell in self.cells for m, score in cell.scores.items() if score is not None]
         known = dict.fromkeys([*self.sweep.metrics, *seen])
         return (
             *(metric for metric in METRIC_ORDER if metric in known),
@@ -165,8 +134,8 @@ class Record:
 
     @property
     def costs(self) -> tuple[str, ...]:
-        """Sizes and times, and energy where any cell has it."""
-        return (*COSTS, *(name for name in ENERGY if any(name in c.costs for c in self.cells)))
+        """The sizes, times and energies that any cell has."""
+        return tuple(n for n in COSTS if any(cell.cost(n) is not None for cell in self.cells))
 
     def is_searched(self, axis: str) -> bool:
         """Whether the values of an axis are a sampler's picks from a range: dots, not lines."""
@@ -178,7 +147,7 @@ class Record:
 
 
 def varied_axes(
-    declared: Mapping[str, Sequence[Value]], cells: Sequence[CellRow]
+    declared: Mapping[str, Sequence[Value]], cells: Sequence[CellResult]
 ) -> dict[str, tuple[Value, ...]]:
     """The axes with more than one value, declared or seen; numbers in increasing order.
 
@@ -226,8 +195,8 @@ def axis_position(
 
 
 def in_grid_order(
-    axes: Mapping[str, Sequence[Value]], cells: Sequence[CellRow]
-) -> tuple[CellRow, ...]:
+    axes: Mapping[str, Sequence[Value]], cells: Sequence[CellResult]
+) -> tuple[CellResult, ...]:
     """The cells as the grid lists them."""
     places = {
         axis: {value: index for index, value in enumerate(known)} for axis, known in axes.items()
@@ -243,7 +212,7 @@ def in_grid_order(
     )
 
 
-def agreed_values(cells: Sequence[CellRow], axes: Sequence[str]) -> dict[str, Value]:
+def agreed_values(cells: Sequence[CellResult], axes: Sequence[str]) -> dict[str, Value]:
     """The values that all these cells share, of some axes."""
     return {
         axis: cells[0].values[axis]
@@ -252,16 +221,16 @@ def agreed_values(cells: Sequence[CellRow], axes: Sequence[str]) -> dict[str, Va
     }
 
 
-def of_trajectories(cells: Sequence[CellRow]) -> dict[str, list[CellRow]]:
+def of_trajectories(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
     """The cells by the trajectory that they lie on."""
-    together: dict[str, list[CellRow]] = {}
+    together: dict[str, list[CellResult]] = {}
     for cell in cells:
         if cell.trajectory:
             together.setdefault(cell.trajectory, []).append(cell)
     return together
 
 
-def has_diverged(losses: Sequence[float], cells: Sequence[CellRow]) -> bool:
+def has_diverged(losses: Sequence[float], cells: Sequence[CellResult]) -> bool:
     """Whether a trajectory ended in a loss that is not finite, or lost one of its cells to that."""
     ended = bool(losses) and not math.isfinite(losses[-1])
     return ended or any(cell.state == "diverged" for cell in cells)

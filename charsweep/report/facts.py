@@ -90,7 +90,7 @@ def search_text(search: Mapping[str, Any]) -> str:
 
 def failures(record: Record) -> list[tuple[str, str, str]]:
     """Label, state and reason of every cell without a result."""
-    found = []
+    found: list[tuple[str, str, str]] = []
     for cell in record.cells:
         if cell.finished:
             continue
@@ -121,8 +121,8 @@ def how_it_ran(record: Record) -> Lines:
         lines.append(("planned cost", ", ".join(text for text in estimates if text)))
     if isinstance(memory := plan.get("memory"), Mapping):
         lines.append(("expected peak of memory", str(memory.get("text", ""))))
-    alone = sum(cell.costs.get("train_seconds", 0.0) for cell in cells)
-    paid = sum(cell.costs.get("paid_seconds", 0.0) for cell in cells)
+    alone = sum(cell.train_seconds or 0.0 for cell in cells)
+    paid = sum(cell.paid_seconds for cell in cells)
     if alone:
         text = f"{duration_text(paid)} paid, {duration_text(alone)} if each cell ran alone"
         lines.append(("training time", text))

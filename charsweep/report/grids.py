@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-from charsweep.report.data import CellRow, Record, Value
+from charsweep.report.data import Record, Value
 from charsweep.report.labels import as_file_name, axis_label, point_text
 from charsweep.report.sheets import Sheet, Tile, centre_cell, heading, missing, tile_of
 from charsweep.report.verdict import Verdict
+from charsweep.results import CellResult
 
 MOST_GRIDS = 4
 MOST_ROWS, MOST_COLUMNS = 20, 12
@@ -40,7 +41,7 @@ def ordered_pairs(axes: Sequence[str]) -> list[tuple[str, str]]:
     return [*first, *(pair for pair in itertools.combinations(axes, 2) if set(pair) not in known)]
 
 
-def pair_grid(record: Record, centre: CellRow, one: str, other: str) -> Sheet | None:
+def pair_grid(record: Record, centre: CellResult, one: str, other: str) -> Sheet | None:
     """Rows × columns of two axes; None when fewer than two of either have a cell."""
     plane = plane_cells(record, centre, (one, other))
     values = {
@@ -83,8 +84,8 @@ def laid_out(values: Mapping[str, Sequence[Value]]) -> tuple[str, str]:
 
 
 def plane_cells(
-    record: Record, centre: CellRow, pair: tuple[str, str]
-) -> dict[tuple[Value, Value], CellRow]:
+    record: Record, centre: CellResult, pair: tuple[str, str]
+) -> dict[tuple[Value, Value], CellResult]:
     """The cells that agree with the centre on every axis but these two, by their values on them."""
     others = [axis for axis in record.axes if axis not in pair]
     return {
@@ -108,14 +109,14 @@ def thinned(values: Sequence[Value], most: int, keep: Value) -> tuple[Value, ...
     return tuple(values[index] for index in sorted(chosen))
 
 
-def picture(record: Record, cell: CellRow | None) -> Tile:
+def picture(record: Record, cell: CellResult | None) -> Tile:
     """The first prompt's first picture of a cell."""
     if cell is None:
         return Tile(None, "not tried")
     return tile_of(record.store, cell.images, 0, 0, missing(cell))
 
 
-def seeds_grid(record: Record, centre: CellRow, axis: str) -> Sheet:
+def seeds_grid(record: Record, centre: CellResult, axis: str) -> Sheet:
     """The exam's seeds × the values of the one axis."""
     along = {
         cell.values[axis]: cell
@@ -144,7 +145,7 @@ def seeds_grid(record: Record, centre: CellRow, axis: str) -> Sheet:
     )
 
 
-def caption(record: Record, centre: CellRow, shown: Sequence[str], seed: str) -> str:
+def caption(record: Record, centre: CellResult, shown: Sequence[str], seed: str) -> str:
     """What is held: the prompt, the exam's seed, the best cell's other values."""
     held = tuple(axis for axis in record.axes if axis not in shown and axis in centre.values)
     parts = [f"Prompt: {record.sweep.prompts[0]}", seed]

@@ -9,15 +9,13 @@ from functools import lru_cache
 import numpy as np
 
 from charsweep.report.data import (
-    COSTS,
-    ENERGY,
-    CellRow,
     Objective,
     Record,
     Value,
     axis_position,
 )
 from charsweep.report.labels import point_text
+from charsweep.results import COSTS, CellResult
 
 SEED = "seed"
 
@@ -27,10 +25,10 @@ class Point:
     """One point of the grid with its seeds; scores are means over the finished ones."""
 
     values: Mapping[str, Value]  # of the varied axes except the seed
-    cells: tuple[CellRow, ...]
+    cells: tuple[CellResult, ...]
 
     @property
-    def finished(self) -> tuple[CellRow, ...]:
+    def finished(self) -> tuple[CellResult, ...]:
         """The seeds that have scores."""
         return tuple(cell for cell in self.cells if cell.finished)
 
@@ -41,7 +39,7 @@ class Point:
 
     def scores(self, metric: str) -> tuple[float, ...]:
         """The scores of the finished seeds that have one."""
-        return tuple(cell.scores[metric] for cell in self.finished if metric in cell.scores)
+        return known(cell.score(metric) for cell in self.finished)
 
     def mean(self, metric: str) -> float | None:
         """The mean score over the finished seeds."""
@@ -54,21 +52,25 @@ class Point:
 
     def gain(self, metric: str) -> float | None:
         """The mean difference from the untaught base on the same exam."""
-        return mean([cell.gains[metric] for cell in self.finished if metric in cell.gains])
+        return mean(known(cell.gain(metric) for cell in self.finished))
 
     def cost(self, name: str) -> float | None:
         """The mean size, time or memory over the finished seeds."""
-        return mean([cell.costs[name] for cell in self.finished if name in cell.costs])
+        return mean(known(cell.cost(name) for cell in self.finished))
 
     def value(self, name: str) -> float | None:
         """The mean of a metric or of a cost."""
-        return self.cost(name) if name in (*COSTS, *ENERGY) else self.mean(name)
+        return self.cost(name) if name in COSTS else self.mean(name)
 
 
-def mean(values: Iterable[float]) -> float | None:
+def known(values: Iterable[float | None]) -> tuple[float, ...]:
+    """The values without the gaps."""
+    return tuple(value for value in values if value is not None)
+
+
+def mean(values: Sequence[float]) -> float | None:
     """The mean, or None of nothing."""
-    known = tuple(values)
-    return sum(known) / len(known) if known else None
+    return sum(values) / len(values) if values else None
 
 
 @lru_cache(maxsize=65_536)
@@ -86,10 +88,10 @@ def interval(values: tuple[float, ...]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def points_of(record: Record, cells: Sequence[CellRow] | None = None) -> tuple[Point, ...]:
+def points_of(record: Record, cells: Sequence[CellResult] | None = None) -> tuple[Point, ...]:
     """The record's points in the order of the grid."""
     axes = tuple(axis for axis in record.axes if axis != SEED)
-    together: dict[tuple[int, ...], list[CellRow]] = {}
+    together: dict[tuple[int, ...], list[CellResult]] = {}
     kept = {axis: record.axes[axis] for axis in axes}
     for cell in record.cells if cells is None else cells:
         together.setdefault(axis_position(kept, cell.values), []).append(cell)

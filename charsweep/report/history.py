@@ -22,7 +22,7 @@ def draw_history(record: Record, folder: Path) -> Plot | None:
     objectives = [
         one
         for one in objectives_of(record)
-        if any(one.metric in cell.scores for cell in record.cells)
+        if any(cell.score(one.metric) is not None for cell in record.cells)
     ]
     if not record.sweep.search or not objectives:
         return None
@@ -45,7 +45,7 @@ def draw_panel(axes: Axes, record: Record, objective: Objective) -> None:
     without = []
     for place, cell in enumerate(trials_of(record)):
         number = place if cell.trial is None else cell.trial
-        score = cell.scores.get(objective.metric) if cell.finished else None
+        score = cell.score(objective.metric)
         if score is None:
             without.append(number)
         else:

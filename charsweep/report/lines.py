@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from charsweep.report.data import CellRow, Record, Value, is_numeric
+from charsweep.report.data import Record, Value, is_numeric
 from charsweep.report.groups import SEED, interval, mean
 from charsweep.report.labels import axis_label, point_text, value_text
+from charsweep.results import CellResult
 
 MOST_LINES = 8
 
@@ -49,8 +50,8 @@ class LinePlan:
     values: tuple[Value, ...]
     log: bool
     colour_values: tuple[Value, ...]  # numbers decide for an ordered palette
-    groups: tuple[tuple[str, int, tuple[CellRow, ...]], ...]  # label, colour, cells: bold
-    thin: tuple[tuple[int, tuple[CellRow, ...]], ...]  # colour, cells: faint
+    groups: tuple[tuple[str, int, tuple[CellResult, ...]], ...]  # label, colour, cells: bold
+    thin: tuple[tuple[int, tuple[CellResult, ...]], ...]  # colour, cells: faint
     title: str  # of the legend
 
     @property
@@ -58,7 +59,7 @@ class LinePlan:
         """Whether the axis is a scale and not a list of names."""
         return is_numeric(self.values)
 
-    def x(self, cell: CellRow) -> float:
+    def x(self, cell: CellResult) -> float:
         """Where a cell stands: its value, or its rank among categories."""
         value = cell.values[self.axis]
         return float(value) if self.numeric and value is not None else self.values.index(value)
@@ -97,15 +98,15 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     return LinePlan(axis, values, log, known, groups, thin, title)
 
 
-def is_short(record: Record, axis: str, cells: Sequence[CellRow]) -> bool:
+def is_short(record: Record, axis: str, cells: Sequence[CellResult]) -> bool:
     """Whether the values of an axis, or the lack of one, can be told apart by colour."""
     lacks = any(axis not in cell.values for cell in cells)
     return len(record.axes[axis]) + lacks <= MOST_LINES
 
 
-def split(cells: Sequence[CellRow], axes: Sequence[str]) -> list[list[CellRow]]:
+def split(cells: Sequence[CellResult], axes: Sequence[str]) -> list[list[CellResult]]:
     """The cells by their values on `axes` (None where they lack one), in the order of the grid."""
-    parts: dict[tuple[Value, ...], list[CellRow]] = {}
+    parts: dict[tuple[Value, ...], list[CellResult]] = {}
     for cell in cells:
         parts.setdefault(tuple(cell.values.get(axis) for axis in axes), []).append(cell)
     return list(parts.values())
@@ -119,12 +120,12 @@ def spans_decades(values: Sequence[Value]) -> bool:
     return min(numbers) > 0 and max(numbers) / min(numbers) >= 100
 
 
-def marks_of(plan: LinePlan, cells: Sequence[CellRow], metric: str) -> tuple[Mark, ...]:
+def marks_of(plan: LinePlan, cells: Sequence[CellResult], metric: str) -> tuple[Mark, ...]:
     """The scores of some cells by position."""
     at: dict[float, list[float]] = {}
     for cell in cells:
-        if cell.finished and metric in cell.scores:
-            at.setdefault(plan.x(cell), []).append(cell.scores[metric])
+        if (score := cell.score(metric)) is not None:
+            at.setdefault(plan.x(cell), []).append(score)
     return tuple(
         Mark(x, sum(scores) / len(scores), *interval(tuple(scores)))
         for x, scores in sorted(at.items())
@@ -133,7 +134,7 @@ def marks_of(plan: LinePlan, cells: Sequence[CellRow], metric: str) -> tuple[Mar
 
 def ended_of(plan: LinePlan) -> tuple[Ended, ...]:
     """Where cells diverged or failed, and how many of how many."""
-    at: dict[float, list[CellRow]] = {}
+    at: dict[float, list[CellResult]] = {}
     for _, _, cells in plan.groups:
         for cell in cells:
             at.setdefault(plan.x(cell), []).append(cell)
@@ -152,9 +153,9 @@ def base_marks(record: Record, plan: LinePlan, metric: str) -> Mapping[str, tupl
     """
     at: dict[str, dict[float, list[float]]] = {}
     for cell in record.cells:
-        if metric in cell.scores and metric in cell.gains and plan.axis in cell.values:
-            base = at.setdefault(cell.base, {})
-            base.setdefault(plan.x(cell), []).append(cell.scores[metric] - cell.gains[metric])
+        score, gain = cell.score(metric), cell.gain(metric)
+        if score is not None and gain is not None and plan.axis in cell.values:
+            at.setdefault(cell.base, {}).setdefault(plan.x(cell), []).append(score - gain)
     for name, reference in record.sweep.bases.items():
         if name not in at and metric in reference.scores:
             at[name] = {0.0: [reference.scores[metric]]}

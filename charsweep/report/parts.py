@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.report.data import (
-    CellRow,
     LossCurve,
     PartSpec,
     Record,
@@ -20,6 +19,7 @@ from charsweep.report.data import (
     varied_axes,
 )
 from charsweep.report.labels import listing
+from charsweep.results import CellResult
 
 
 def parts_of(whole: Record) -> Record:
@@ -48,7 +48,7 @@ def restricted(whole: Record, name: str, spec: PartSpec) -> Record:
 
 
 def restricted_curves(
-    curves: Sequence[LossCurve], cells: Sequence[CellRow], axes: Sequence[str]
+    curves: Sequence[LossCurve], cells: Sequence[CellResult], axes: Sequence[str]
 ) -> tuple[LossCurve, ...]:
     """The curves that these cells lie on, as far as they go."""
     members = of_trajectories(cells)
@@ -59,10 +59,10 @@ def restricted_curves(
     )
 
 
-def cut(curve: LossCurve, cells: Sequence[CellRow], axes: Sequence[str]) -> LossCurve:
+def cut(curve: LossCurve, cells: Sequence[CellResult], axes: Sequence[str]) -> LossCurve:
     """A curve up to the last step that these cells ask for."""
-    last = max((cell.step for cell in cells if cell.step is not None), default=None)
-    end = len(curve.steps) if last is None else sum(step <= last for step in curve.steps)
+    last = max(cell.step for cell in cells)
+    end = sum(step <= last for step in curve.steps)
     losses = curve.losses[:end]
     return LossCurve(
         trajectory=curve.trajectory,

@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from charsweep.errors import StoreError
 from charsweep.report.data import (
-    COSTS,
-    ENERGY,
-    CellRow,
     Character,
     LossCurve,
     Objective,
@@ -33,9 +31,9 @@ from charsweep.report.data import (
     of_trajectories,
     varied_axes,
 )
-from charsweep.report.losscsv import read_losses
 from charsweep.report.parts import parts_of
-from charsweep.store import inside
+from charsweep.results import CellResult, read_results
+from charsweep.store import LossRow, inside, read_losses
 
 REBUILD = "Run the sweep's command again to have it rewritten from the store."
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
@@ -44,11 +42,12 @@ UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
 def load_record(sweep_folder: Path, store: Path) -> Record:
     """Read everything a report shows except pixels."""
     sweep = read_sweep(sweep_folder / "sweep.json")
-    cells, notes = read_cells(sweep_folder / "cells.jsonl")
-    axes = varied_axes(sweep.axes, cells)
-    cells = in_grid_order(axes, cells)
-    curves, missing = read_curves(store, cells, tuple(axes))
-    whole = Record(sweep, cells, axes, curves, store, tuple(notes + missing))
+    results = read_results(sweep_folder / "cells.jsonl").values()
+    plain = [replace(one, values=plain_values(one.values)) for one in results]
+    axes = varied_axes(sweep.axes, plain)
+    cells = in_grid_order(axes, plain)
+    curves, notes = read_curves(store, cells, tuple(axes))
+    whole = Record(sweep, cells, axes, curves, store, tuple(notes))
     return parts_of(whole)
 
 
@@ -160,71 +159,46 @@ def _numbers(raw: Mapping[str, Any] | None) -> dict[str, float]:
     }
 
 
-def read_cells(path: Path) -> tuple[tuple[CellRow, ...], list[str]]:
-    """Parse cells.jsonl; a last line cut short by a kill is left out with a note."""
-    try:
-        # Not splitlines(): it also splits at characters that may stand inside a JSON string.
-        lines = path.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
-    except FileNotFoundError:
-        return (), []
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error}). Check its permissions.") from error
-    cells: dict[str, CellRow] = {}
-    notes: list[str] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = _parse_cell(json.loads(line))
-        except UNREADABLE as error:
-            if number == len(lines):
-                notes.append(f"The last line of {path.name} is cut short and was left out.")
-                continue
-            raise StoreError(
-                f"Line {number} of {path} is not a cell ({type(error).__name__}: {error}). "
-                f"{REBUILD}"
-            ) from error
-        cells[row.cell] = row
-    return tuple(cells.values()), notes
-
-
-def _parse_cell(raw: Mapping[str, Any]) -> CellRow:
-    return CellRow(
-        cell=str(raw["cell"]),
-        state=str(raw["state"]),
-        trial=raw.get("trial"),
-        values={str(axis): hashable(value) for axis, value in raw["values"].items()},
-        base=str(raw.get("base") or ""),
-        trajectory=str(raw.get("trajectory") or ""),
-        step=raw.get("step"),
-        images=raw.get("images"),
-        diverged_at=raw.get("diverged_at"),
-        error=raw.get("error"),
-        scores=_numbers(raw.get("scores")),
-        gains=_numbers(raw.get("gains")),
-        costs=_numbers({name: raw.get(name) for name in (*COSTS, *ENERGY)}),
-    )
-
-
 def read_curves(
-    store: Path, cells: Sequence[CellRow], axes: Sequence[str]
+    store: Path, cells: Sequence[CellResult], axes: Sequence[str]
 ) -> tuple[tuple[LossCurve, ...], list[str]]:
     """The loss.csv of every trajectory the cells lie on, cut at the last step they ask for."""
     curves: list[LossCurve] = []
     notes: list[str] = []
     for trajectory, members in of_trajectories(cells).items():
         path = inside(store, trajectory) / "loss.csv"
-        last = max((cell.step for cell in members if cell.step is not None), default=None)
         try:
-            steps, losses, shares = read_losses(path, last)
-        except FileNotFoundError:
+            rows = read_losses(path, max(cell.step for cell in members))
+        except StoreError as error:
+            notes.append(f"The loss curve of {trajectory} cannot be read: {error}.")
+            continue
+        if not path.exists():
             if any(cell.state != "failed" for cell in members):
                 notes.append(f"No loss curve for {trajectory}: it has no loss.csv.")
             continue
-        except (OSError, ValueError) as error:
-            notes.append(f"The loss curve of {trajectory} cannot be read: {error}.")
-            continue
-        values = agreed_values(members, axes)
-        diverged = has_diverged(losses, members)
-        curves.append(LossCurve(trajectory, values, steps, losses, diverged, shares))
+        curves.append(curve_of(trajectory, agreed_values(members, axes), rows, members))
     return tuple(curves), notes
+
+
+def curve_of(
+    trajectory: str,
+    values: Mapping[str, Value],
+    rows: Sequence[LossRow],
+    cells: Sequence[CellResult],
+) -> LossCurve:
+    """The losses of a trajectory, and of each network that has its own."""
+    losses = tuple(row.loss for row in rows)
+    names = rows[0].parts if rows else ()
+    shares = {share_name(name): tuple(row.parts[name] for row in rows) for name in names}
+    steps = tuple(row.step for row in rows)
+    return LossCurve(trajectory, values, steps, losses, has_diverged(losses, cells), shares)
+
+
+def share_name(column: str) -> str:
+    """loss_discriminator -> "discriminator"."""
+    return column.removeprefix("loss_").replace("_", " ") or column
+
+
+def plain_values(values: Mapping[str, Any]) -> dict[str, Value]:
+    """The values of a cell as they can be compared: a list as its text."""
+    return {axis: hashable(value) for axis, value in values.items()}

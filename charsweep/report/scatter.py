@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from charsweep.report.data import CellRow, Record
+from charsweep.report.data import Record
 from charsweep.report.figures import INK, Colour, LegendEntry, colours_for, pt
 from charsweep.report.labels import metric_label
 from charsweep.report.lines import LinePlan
 from charsweep.report.verdict import objectives_of
+from charsweep.results import CellResult
 
 SHADES = 12  # more cannot be told apart, and each is a rule in the page's SVG
 
 
-def trials_of(record: Record) -> tuple[CellRow, ...]:
+def trials_of(record: Record) -> tuple[CellResult, ...]:
     """The cells in the order in which the sampler asked for them."""
     known = enumerate(record.cells)
     order = sorted(known, key=lambda one: (one[1].trial is None, one[1].trial or 0, one[0]))
@@ -47,9 +48,9 @@ def draw_dots(
     """Every trial's score at its value; a ring around the best one of this metric."""
     trials = trials_of(record)
     shown = [
-        (plan.x(cell), cell.scores[metric], colours[shade(at, len(trials), len(colours))].light)
+        (plan.x(cell), score, colours[shade(at, len(trials), len(colours))].light)
         for at, cell in enumerate(trials)
-        if cell.finished and metric in cell.scores and plan.axis in cell.values
+        if (score := cell.score(metric)) is not None and plan.axis in cell.values
     ]
     size = pt(6 if len(shown) <= 60 else 3.5)
     for x, y, colour in shown:

@@ -18,10 +18,11 @@ from PIL import Image, ImageOps
 
 from charsweep.errors import StoreError
 from charsweep.pictures import flat, in_colour, opened
-from charsweep.report.data import CellRow, Record, Sweep, Value
+from charsweep.report.data import Record, Sweep, Value
 from charsweep.report.groups import SEED
 from charsweep.report.labels import as_file_name, axis_label, point_text, value_text
 from charsweep.report.verdict import Verdict
+from charsweep.results import CellResult
 from charsweep.store import inside
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
@@ -191,7 +192,7 @@ def front_sheet(record: Record, verdict: Verdict) -> Sheet | None:
     )
 
 
-def trial_label(record: Record, cell: CellRow) -> str:
+def trial_label(record: Record, cell: CellResult) -> str:
     """A column's heading where every cell differs on every axis: "trial 8: 7.7e-4 · 16"."""
     values = {axis: cell.values[axis] for axis in record.axes if axis in cell.values}
     short = [
@@ -202,13 +203,13 @@ def trial_label(record: Record, cell: CellRow) -> str:
     return text if cell.trial is None else f"trial {cell.trial}: {text}"
 
 
-def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellRow]:
+def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellResult]:
     """One cell per value of the axis: the best cell and its neighbours along the axis."""
     centre = centre_cell(record, verdict)
     if centre is None:
         return []
 
-    def same(cell: CellRow) -> bool:
+    def same(cell: CellResult) -> bool:
         return all(
             cell.values.get(name) == centre.values.get(name) for name in record.axes if name != axis
         )
@@ -221,16 +222,16 @@ def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellRow]:
     return [cell for index, cell in enumerate(cells) if index in kept or cell is centre]
 
 
-def centre_cell(record: Record, verdict: Verdict) -> CellRow | None:
+def centre_cell(record: Record, verdict: Verdict) -> CellResult | None:
     """The cell whose values are held while others vary: the best, or any."""
     best = verdict.winners[0].point.cells if verdict.winners else record.cells
     return next((cell for cell in best if cell.finished), best[0] if best else None)
 
 
-Column = tuple[str, str | None, CellRow | None]
+Column = tuple[str, str | None, CellResult | None]
 
 
-def reference_columns(record: Record, cells: Sequence[CellRow]) -> list[Column]:
+def reference_columns(record: Record, cells: Sequence[CellResult]) -> list[Column]:
     """The true pictures and the untaught base of every base the cells start from."""
     columns: list[Column] = []
     if record.sweep.truth:
@@ -243,7 +244,7 @@ def reference_columns(record: Record, cells: Sequence[CellRow]) -> list[Column]:
     return columns
 
 
-def cell_label(axis: str, cell: CellRow) -> str:
+def cell_label(axis: str, cell: CellResult) -> str:
     """A column's heading."""
     return heading(axis, cell.values[axis])
 
@@ -254,12 +255,12 @@ def heading(axis: str, value: Value) -> str:
     return f"{word} {value_text(axis, value)}".strip()
 
 
-def missing(cell: CellRow | None) -> str:
+def missing(cell: CellResult | None) -> str:
     """The word where a picture should be."""
     return cell.state if cell is not None and not cell.finished else "not found"
 
 
-def cell_sheet(record: Record, cell: CellRow, sweep: Sweep) -> Sheet:
+def cell_sheet(record: Record, cell: CellResult, sweep: Sweep) -> Sheet:
     """Everything one cell drew: the prompts of its sweep's exam × that exam's seeds."""
     seeds = sweep.seeds or (0,)
     tiles = tuple(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from charsweep.report.data import CellRow, Objective, Record, Value
-from charsweep.report.groups import SEED, Point, points_of, ranked
+from charsweep.report.data import Objective, Record, Value
+from charsweep.report.groups import SEED, Point, known, points_of, ranked
 from charsweep.report.labels import (
     axis_label,
     cost_label,
@@ -18,6 +18,7 @@ from charsweep.report.labels import (
 )
 from charsweep.report.tables import REFERENCE, Column, Entry, Table, TableRow, text_entry
 from charsweep.report.verdict import Verdict, objectives_of
+from charsweep.results import CellResult
 
 IN_GRID_ORDER = 40  # a longer table is sorted, best first
 
@@ -80,7 +81,7 @@ def score_entries(
     return (*shown, *(Entry(gains.get(metric)) for metric in record.metrics))
 
 
-def shown_order(record: Record) -> Sequence[CellRow]:
+def shown_order(record: Record) -> Sequence[CellResult]:
     """Grid order; of many cells, the best on the first objective in front."""
     if len(record.cells) <= IN_GRID_ORDER:
         return record.cells
@@ -94,7 +95,7 @@ def best_scores(record: Record) -> dict[str, float]:
     """The best score of a single cell on each objective and on the quality ratio."""
     top = {}
     for one in (*objectives_of(record), Objective("quality_ratio", True)):
-        scores = [cell.scores[one.metric] for cell in record.cells if one.metric in cell.scores]
+        scores = known(cell.score(one.metric) for cell in record.cells)
         if len(scores) > 1:
             top[one.metric] = max(scores) if one.maximize else min(scores)
     return top
@@ -103,14 +104,14 @@ def best_scores(record: Record) -> dict[str, float]:
 def cell_row(
     record: Record,
     verdict: Verdict,
-    cell: CellRow,
+    cell: CellResult,
     hidden: Sequence[str],
     top: Mapping[str, float],
     order: int,
 ) -> TableRow:
     """One cell as a line of the table."""
     marks = verdict.marks(cell)
-    level = level_text(cell.scores.get("quality_ratio"))
+    level = level_text(cell.score("quality_ratio"))
     entries = (
         Entry(cell.cell),
         *(axis_entry(axis, cell.values) for axis in (*record.axes, *hidden)),
@@ -121,7 +122,7 @@ def cell_row(
         Entry("; ".join(marks) or None),
         *score_entries(record, cell.scores, cell.gains, top),
         text_entry(level),
-        *(cost_entry(name, cell.costs.get(name)) for name in record.costs),
+        *(cost_entry(name, cell.cost(name)) for name in record.costs),
     )
     best = bool(marks) and marks[0].startswith("best")
     return TableRow(entries, "best" if best else "", order)
@@ -137,7 +138,7 @@ def cost_entry(name: str, value: float | None) -> Entry:
     return Entry(value, cost_text(name, value))
 
 
-def state_entry(cell: CellRow, marks: tuple[str, ...]) -> Entry:
+def state_entry(cell: CellResult, marks: tuple[str, ...]) -> Entry:
     """finished, with its marks; or what went wrong and when."""
     if cell.finished:
         return Entry(cell.state, "" if marks else cell.state, marks=marks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from charsweep.report.data import CellRow, Objective, Record, is_numeric
+from charsweep.report.data import Objective, Record, is_numeric
 from charsweep.report.groups import SEED, Point, comparable, pareto, points_of, ranked
 from charsweep.report.labels import (
     axis_label,
@@ -16,6 +16,7 @@ from charsweep.report.labels import (
     score_text,
     value_text,
 )
+from charsweep.results import CellResult
 
 # One seed is noise: .02 DINO is what scoring anew or another card moves. CLIP-T of SD spans only
 # about .25 to .33, so half of DINO's; the others like DINO. By hand.
@@ -57,7 +58,7 @@ class Verdict:
     winners: tuple[Winner, ...]  # one per objective that has a score
     front: tuple[Point, ...]  # the Pareto set
 
-    def marks(self, cell: CellRow) -> tuple[str, ...]:
+    def marks(self, cell: CellResult) -> tuple[str, ...]:
         """The labels of a table row: best, tie, Pareto."""
         marks = []
         for winner in self.winners[:2]:
@@ -214,7 +215,7 @@ def ended_badly(record: Record) -> str:
     return "; ".join(parts)
 
 
-def which(record: Record, cells: Sequence[CellRow]) -> str:
+def which(record: Record, cells: Sequence[CellResult]) -> str:
     """Some cells in few words: "all with lr = 1e-1" where that says it, else their labels."""
     for axis in record.axes:
         values = dict.fromkeys(cell.values.get(axis) for cell in cells)

@@ -14,7 +14,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from charsweep.errors import TrackingError
-from charsweep.results import CellResult, write_results
+from charsweep.results import CellResult, result_from, write_results
 from charsweep.store import LossRow, inside, read_json, write_json, write_losses
 from charsweep.tracking.outcome import references
 from charsweep.tracking.pictures import cut, index_of, plain
@@ -46,17 +45,17 @@ def fetch(
         store = Path(scratch) / FETCHED
         store.mkdir()
         sweep = fetch_sweep(source, parent, store, sweep_folder / FETCHED)
-        records = []
+        results = []
         for number, run in enumerate(runs, 1):
-            records.append(fetch_cell(source, run, store))
+            results.append(fetch_cell(source, run, store))
             if progress:
                 progress(number, len(runs))
-        for run in longest(runs, records):
+        for run in longest(runs, results):
             fetch_losses(client, run, store)
         shutil.rmtree(sweep_folder / FETCHED, ignore_errors=True)
         store.rename(sweep_folder / FETCHED)
     write_json(sweep_folder / "sweep.json", sweep)
-    write_cells(sweep_folder / "cells.jsonl", records)
+    write_results(sweep_folder / "cells.jsonl", results)
     return sweep_folder / FETCHED
 
 
@@ -151,8 +150,8 @@ def unpack(manifest: Path, rows: Mapping[int, Path], folder: Path) -> None:
 # -- a cell ----------------------------------------------------------------------------------------
 
 
-def fetch_cell(source: Source, run: Run, store: Path) -> dict[str, Any]:
-    """The record of a cell; its specs and pictures go to `store`."""
+def fetch_cell(source: Source, run: Run, store: Path) -> CellResult:
+    """The result of a cell; its specs and pictures go to `store`."""
     names = source.names(run)
     if "cell.json" not in names:
         raise TrackingError(
@@ -160,38 +159,30 @@ def fetch_cell(source: Source, run: Run, store: Path) -> dict[str, Any]:
             "does not hold its cell; run the sweep's command again where its store is: MLflow is "
             "brought up to date then"
         )
-    record: dict[str, Any] = read_json(source.file(run, "cell.json"))
-    trajectory = inside(store, record["trajectory"])
+    result = result_from(read_json(source.file(run, "cell.json")))
+    trajectory = inside(store, result.trajectory)
     trajectory.mkdir(exist_ok=True)
     for name in ("spec.json", "provenance.json"):
         if name in names and not (trajectory / name).exists():
             shutil.copy(source.file(run, name), trajectory / name)
-    if record.get("images") and "images.json" in names:
-        folder = inside(store, record["images"])
+    if result.images and "images.json" in names:
+        folder = inside(store, result.images)
         unpack(source.file(run, "images.json"), source.rows(run, "exam"), folder)
         if "scores" in names:
             shutil.copytree(source.file(run, "scores"), folder / "scores")
-    return record
-
-
-def write_cells(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """cells.jsonl and cells.csv; what a later version added to a record is left out."""
-    known = {field.name for field in fields(CellResult)}
-    write_results(
-        path, [CellResult(**{k: v for k, v in one.items() if k in known}) for one in records]
-    )
+    return result
 
 
 # -- losses ----------------------------------------------------------------------------------------
 
 
-def longest(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) -> list[Run]:
+def longest(runs: Sequence[Run], results: Sequence[CellResult]) -> list[Run]:
     """One run of each trajectory: that with the most steps, whose curve holds the others'."""
     best: dict[str, tuple[int, Run]] = {}
-    for run, record in zip(runs, records, strict=True):
-        known = best.get(record["trajectory"])
-        if known is None or record["step"] > known[0]:
-            best[record["trajectory"]] = (record["step"], run)
+    for run, result in zip(runs, results, strict=True):
+        known = best.get(result.trajectory)
+        if known is None or result.step > known[0]:
+            best[result.trajectory] = (result.step, run)
     return [run for _, run in best.values()]
 
 

@@ -1,4 +1,4 @@
-"""One record of `cells.jsonl` and the store in, one MLflow run out.
+"""The result of a cell and the store in, one MLflow run out.
 
 A run exists for charsweep when its status is final: that is written last. A run that is still
 RUNNING was cut short; it is deleted and logged anew, and so is one whose cell has another result
@@ -14,15 +14,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from charsweep.errors import TrackingError
+from charsweep.results import CellResult, json_line
 from charsweep.store import (
-    LossRow,
     inside,
     is_abandoned,
     read_json,
@@ -51,15 +50,15 @@ class Experiment:
         self._describe(view.note_while_running(self.sweep))
         self._write_runs("RUNNING")
 
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, result: CellResult) -> None:
         """Log the cell, unless MLflow has it already, whole and with this result."""
-        cell, digest = record["cell"], values.digest(record)
+        cell, digest = result.cell, values.digest(result)
         known = self.runs.get(cell)
         if known and known[1] == digest:
             return
         if known:
             self.client.delete_run(known[0])
-        self.runs[cell] = (self._log_run(record, digest), digest)
+        self.runs[cell] = (self._log_run(result, digest), digest)
         self._write_runs("RUNNING")
 
     def close(self, status: str) -> None:
@@ -141,44 +140,44 @@ class Experiment:
 
     # -- a cell --------------------------------------------------------------------------------
 
-    def _log_run(self, record: dict[str, Any], digest: str) -> str:
-        trajectory = inside(self.store, record["trajectory"])
-        images = inside(self.store, record["images"]) if record.get("images") else None
-        losses = _losses(trajectory / "loss.csv", record["step"])
+    def _log_run(self, result: CellResult, digest: str) -> str:
+        trajectory = inside(self.store, result.trajectory)
+        images = inside(self.store, result.images) if result.images else None
+        losses = read_losses(trajectory / "loss.csv", result.step)
         end = _finished_at(images, trajectory)
-        paid = sum(row.seconds for row in losses) + (record.get("sample_seconds") or 0)
+        paid = sum(row.seconds for row in losses) + (result.sample_seconds or 0)
         start = end - int(paid * 1000)
         run = self.client.create_run(
             self.id,
             start_time=start,
-            run_name=values.run_name(record, list(self.sweep.get("axes") or {})),
+            run_name=values.run_name(result, list(self.sweep.get("axes") or {})),
             tags={
                 "mlflow.parentRunId": self.parent,
                 "mlflow.source.name": self.sweep.get("command", ""),
-                "charsweep.cell": record["cell"],
+                "charsweep.cell": result.cell,
                 "charsweep.digest": digest,
                 "charsweep.sweep": self.name,
             },
         )
         run_id = str(run.info.run_id)
-        tags = {**values.links(record), "charsweep.loss_parts": values.parts_of(losses)}
+        tags = {**values.links(result), "charsweep.loss_parts": values.parts_of(losses)}
         self.client.log_batch(
             run_id,
-            metrics=values.curves(losses, start) + values.numbers(record, end),
-            params=values.params(record, trajectory, images),
+            metrics=values.curves(losses, start) + values.numbers(result, end),
+            params=values.params(result, trajectory, images),
             tags=values.as_tags(tags),
         )
-        self._log_files(run_id, record, trajectory, images)
-        self.client.set_terminated(run_id, STATUS[record["state"]], end_time=end)
+        self._log_files(run_id, result, trajectory, images)
+        self.client.set_terminated(run_id, STATUS[result.state], end_time=end)
         return run_id
 
     def _log_files(
-        self, run_id: str, record: dict[str, Any], trajectory: Path, images: Path | None
+        self, run_id: str, result: CellResult, trajectory: Path, images: Path | None
     ) -> None:
         sheet = pictures.contact_sheet(images) if images else None
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write_text(folder / "cell.json", json.dumps(record, ensure_ascii=False) + "\n")
+            write_text(folder / "cell.json", json_line(result))
             found = [trajectory / "spec.json", trajectory / "provenance.json"]
             found += [images / "images.json"] if images else []
             for path in found:
@@ -207,11 +206,6 @@ def search(client: MlflowClient, experiment: str, sweep: str) -> Iterator[Run]:
         token = page.token
         if not token:
             return
-
-
-def _losses(path: Path, step: int) -> list[LossRow]:
-    """Rows up to `step`; the same trajectory may go on for other cells."""
-    return [row for row in read_losses(path) if row.step <= step] if path.exists() else []
 
 
 def _finished_at(images: Path | None, trajectory: Path) -> int:

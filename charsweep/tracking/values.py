@@ -1,4 +1,4 @@
-"""One record of `cells.jsonl` in; the name, parameters, metrics and tags of its MLflow run out."""
+"""The result of a cell in; the name, parameters, metrics and tags of its MLflow run out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from mlflow.entities import Metric, Param, RunTag
 from charsweep.keys import canonical_json
 from charsweep.report.labels import scientific
 from charsweep.report.tables import escape_markdown
+from charsweep.results import COSTS, CellResult
 from charsweep.store import LossRow, read_json
 
 LAYOUT = 3  # of what a run holds; runs of another layout are logged anew
-COSTS = ("size_mb", "train_seconds", "paid_seconds", "sample_seconds", "seconds_per_step",
-         "peak_memory_mb", "energy_wh", "co2_g")  # fmt: skip
 RESULT = ("state", "trial", "values", "base", "trajectory", "step", "images", "scores", "gains")
 CURVES = ("loss", "lr", "grad_norm")
 CURVE_POINTS = 200  # of lr and grad_norm: every step would treble the database (245 B a row)
@@ -27,9 +26,9 @@ TAG_LENGTH = 5000
 NAME_LENGTH = 200
 
 
-def run_name(record: Mapping[str, Any], axes: Sequence[str]) -> str:
+def run_name(result: CellResult, axes: Sequence[str]) -> str:
     """`lr=1e-3`, `gan, 2,000 steps`, `lora, seed 1`: what varies; if nothing does, what it is."""
-    values = record["values"]
+    values = result.values
     named = [name for name in axes if name in values]
     named = named or [name for name in ("method", "lr", "train_steps") if name in values]
     return ", ".join(_in_words(name, values[name]) for name in named)[:NAME_LENGTH]
@@ -63,21 +62,21 @@ def curves(losses: Sequence[LossRow], start: int) -> list[Metric]:
     return metrics
 
 
-def numbers(record: Mapping[str, Any], at: int) -> list[Metric]:
+def numbers(result: CellResult, at: int) -> list[Metric]:
     """Scores under their names, their gains over the untaught base, sizes, times and energy."""
-    named = {name: record.get(name) for name in COSTS}
-    named |= record.get("scores") or {}
-    named |= {f"{name}_gain": value for name, value in (record.get("gains") or {}).items()}
+    named = {name: result.cost(name) for name in COSTS}
+    named |= result.scores
+    named |= {f"{name}_gain": value for name, value in result.gains.items()}
     return [
-        Metric(name, float(value), at, record["step"])
+        Metric(name, float(value), at, result.step)
         for name, value in named.items()
         if value is not None
     ]
 
 
-def params(record: Mapping[str, Any], trajectory: Path, images: Path | None) -> list[Param]:
+def params(result: CellResult, trajectory: Path, images: Path | None) -> list[Param]:
     """The cell's values, the base, and the plain settings of its trajectory and image set."""
-    named = {**record["values"], "base": record.get("base") or None}
+    named = {**result.values, "base": result.base or None}
     manifests = [(trajectory / "spec.json", "base")]
     manifests += [(images / "images.json", "snapshot")] if images else []
     for path, parent in manifests:
@@ -101,16 +100,16 @@ def _flat(spec: Mapping[str, Any], without: str, prefix: str = "") -> Iterator[t
             yield f"{prefix}{name}", value
 
 
-def links(record: Mapping[str, Any]) -> dict[str, Any]:
+def links(result: CellResult) -> dict[str, Any]:
     """Tags that lead from the run to the Optuna trial and the store."""
     names = ("state", "trial", "trajectory", "images", "diverged_at", "error")
-    tags = {f"charsweep.{name}": record.get(name) for name in names}
+    tags = {f"charsweep.{name}": getattr(result, name) for name in names}
     note = {
-        "diverged": f"Diverged: the loss was not finite at step {record.get('diverged_at')}.",
-        "failed": f"Failed: {escape_markdown(str(record.get('error')))}",
+        "diverged": f"Diverged: the loss was not finite at step {result.diverged_at}.",
+        "failed": f"Failed: {escape_markdown(str(result.error))}",
     }
-    colour = None if record.get("trial") is None else run_colour(record["trial"])
-    return {**tags, "mlflow.note.content": note.get(record["state"]), "mlflow.runColor": colour}
+    colour = None if result.trial is None else run_colour(result.trial)
+    return {**tags, "mlflow.note.content": note.get(result.state), "mlflow.runColor": colour}
 
 
 def run_colour(trial: int) -> str:
@@ -126,10 +125,10 @@ def as_tags(named: Mapping[str, Any]) -> list[RunTag]:
     ]
 
 
-def digest(record: Mapping[str, Any]) -> str:
+def digest(result: CellResult) -> str:
     """Tells whether a run shows this result; what the cell cost is no part of it."""
-    result = {name: record.get(name) for name in RESULT}
-    text = canonical_json({"layout": LAYOUT, **result})
+    shown = {name: getattr(result, name) for name in RESULT}
+    text = canonical_json({"layout": LAYOUT, **shown})
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
