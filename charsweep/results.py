@@ -13,7 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from charsweep.errors import StoreError
+from charsweep.errors import ConfigError, StoreError
 from charsweep.specs import Cell, ImageSetSpec
 from charsweep.store import LossRow, Store, read_json, write_text
 
@@ -173,6 +173,22 @@ def read_results(path: Path) -> dict[str, CellResult]:
             ) from error
         results[result.cell] = result
     return results
+
+
+def named_cell(results: Mapping[str, CellResult], key: str, sweep: str, setting: str) -> CellResult:
+    """The finished cell whose key begins so. Raises `ConfigError`."""
+    found = [result for cell, result in results.items() if cell.startswith(key)]
+    if len(found) != 1:
+        what = "several cells begin so" if found else "there is no such cell"
+        raise ConfigError(
+            f"{setting}={key}: {what} in sweep {sweep}; its cells.csv lists them by key"
+        )
+    if not found[0].finished:
+        raise ConfigError(
+            f"{setting}={key}: that cell is {found[0].state} and has nothing to draw with; "
+            "choose a finished one"
+        )
+    return found[0]
 
 
 def result_from(record: Mapping[str, Any]) -> CellResult:

@@ -19,8 +19,11 @@ from charsweep.locks import locked
 from charsweep.measured import Known
 from charsweep.plan import Plan, plan_work
 from charsweep.progress import View, out
+from charsweep.recommendation import Recommendation, recommend, recommendation_of
 from charsweep.record import in_order, known_record, new_record, now, references
 from charsweep.report import write_report, write_report_together
+from charsweep.report.parts import together
+from charsweep.report.reading import load_cells
 from charsweep.results import CellResult, json_line, read_results, write_results
 from charsweep.search import check
 from charsweep.stopping import Stopped, held
@@ -344,7 +347,14 @@ def expect(view: View, plan: Plan) -> None:
     )  # fmt: skip
 
 
+def say(found: Recommendation) -> None:
+    """The recommendation, as the last thing but where to look."""
+    for label, text in found.lines():
+        out(f"{label:<9}{text}")
+
+
 def say_where(sweep: Sweep, page: Path) -> None:
+    say(recommendation_of(sweep.folder))
     out(f"report   {page}")
     out(f"cells    {sweep.folder / 'cells.csv'}")
     if sweep.settings.runtime.tracking:
@@ -415,6 +425,8 @@ def report_together(sweep: Sweep) -> Path:
     store, final = Store(sweep.root), sweep.folder / "report"
     sweep.folder.mkdir(parents=True, exist_ok=True)
     page = write_report_together(sweep.name, folders, store.folder, final)
+    records = [load_cells(folder, store.folder) for folder in folders]
+    say(recommend(together(sweep.name, records, store.folder)))
     out(f"report   {page}")
     return page
 
@@ -425,5 +437,6 @@ def report_fetched(sweep: Sweep) -> Path:
         view.doing(f"reading {sweep.name} from MLflow")
         store = fetch(sweep.name, sweep.folder, sweep.settings.runtime.tracking_uri)
     page = write_report(sweep.folder, store)
+    say(recommendation_of(sweep.folder))
     out(f"report   {page}")
     return page

@@ -16,6 +16,7 @@ from PIL import Image
 from charsweep.report import write_report
 from charsweep.report.data import Record
 from charsweep.report.reading import load_record
+from charsweep.results import CellResult
 
 METRICS = ["clip_i", "clip_t", "dino", "diversity", "copy", "quality_ratio"]
 BASE = {"clip_i": 0.62, "clip_t": 0.30, "dino": 0.55, "diversity": 0.3, "copy": 0.5}
@@ -170,6 +171,12 @@ class FakeSweep:
             index = write_report(self.folder, self.store)
         assert index == self.folder / "report" / "index.html"
         return index.read_text(encoding="utf-8")
+
+
+def result(**known: Any) -> CellResult:
+    """A cell's result of which only some fields matter."""
+    nothing: dict[str, Any] = dict.fromkeys(CellResult.__dataclass_fields__)
+    return CellResult(**{**nothing, "state": "finished", "values": {}, "gains": {}, **known})
 
 
 def without_pdf() -> AbstractContextManager[Any]:

@@ -28,10 +28,10 @@ from charsweep.export.push import open_hub
 from charsweep.export.usage import python_code
 from charsweep.export.weights import Weights
 from charsweep.export.write import export
+from charsweep.recommendation import recommendation_of
 from charsweep.resident import quiet
 from charsweep.results import read_results
 from charsweep.store import Store, read_json
-from charsweep.story.choose import cells_in_order
 from charsweep.weights import Weights as Source
 
 ADAPTER = "pytorch_lora_weights.safetensors"
@@ -103,7 +103,8 @@ def adapter(swept: Path) -> Path:
 
 
 def test_the_best_cell_is_the_story_s(swept: Path, adapter: Path) -> None:
-    best = cells_in_order(cells(swept).values(), "small")[0]
+    best = recommendation_of(swept / "sweeps/small").cell
+    assert best is not None
     record = read_json(adapter / "export.json")
     assert record["cell"] == best.cell
     assert adapter.name.endswith(f"-step3--{best.cell}")
@@ -199,7 +200,8 @@ def test_an_export_needs_no_torch_and_is_the_same_again(swept: Path, adapter: Pa
 
 
 def test_a_cell_is_named_by_its_key(swept: Path) -> None:
-    other = cells_in_order(cells(swept).values(), "small")[-1]
+    best = recommendation_of(swept / "sweeps/small").cell
+    other = next(cell for cell in cells(swept).values() if cell != best)
     folder = exported(swept, f"export.cell={other.cell[:8]}", "export.license=cc-by-4.0")
     assert folder.name.endswith(other.cell)
     assert header(folder)["license"] == "cc-by-4.0"

@@ -62,7 +62,7 @@ def test_from_drawings_to_a_chosen_adapter_and_from_its_runs_to_plots(root: Path
     """One after the other: the second looks at what the first has made."""
     outputs = execute("02_one_character.ipynb", root)
     assert "3 trajectories" in texts(outputs)
-    assert "chosen: learning rate 0.00" in texts(outputs)
+    assert "is recommended: " in texts(outputs)
     drawings, drawn = pictures(outputs)
     assert colours(drawings) > 100
     assert colours(drawn) > 100

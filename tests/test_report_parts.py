@@ -10,6 +10,7 @@ import pytest
 from fake_sweep import EVIL, PROMPTS, FakeSweep, dino, without_pdf
 
 from charsweep.errors import StoreError
+from charsweep.recommendation import recommend
 from charsweep.report import (
     __main__,
     facts,
@@ -20,6 +21,8 @@ from charsweep.report import (
     verdict,
     write_report_together,
 )
+from charsweep.report.data import Record
+from charsweep.report.groups import Point
 from charsweep.report.reading import load_record
 from charsweep.report.sheets import front_sheet
 
@@ -52,13 +55,19 @@ def union(tmp_path: Path) -> FakeSweep:
     return sweep
 
 
+def recommended(record: Record) -> Point:
+    point = recommend(record).point
+    assert point is not None
+    return point
+
+
 def test_a_part_is_a_record_of_its_own_cells(union: FakeSweep) -> None:
     rates, steps = union.record().parts
     assert list(rates.axes) == ["lr"]
     assert [cell.values["lr"] for cell in rates.cells] == [0.001, 0.01]
     assert list(steps.axes) == ["train_steps"]
-    assert verdict.judge(steps).winners[0].point.values == {"train_steps": 40}
-    assert verdict.judge(rates).winners[0].point.values == {"lr": 0.01}
+    assert recommended(steps).values == {"train_steps": 40}
+    assert recommended(rates).values == {"lr": 0.01}
     # The steps' cells lie on one trajectory, seen as far as they ask for it.
     assert [len(curve.steps) for curve in steps.curves] == [40]
     assert {len(curve.steps) for curve in rates.curves} == {40}
@@ -199,7 +208,7 @@ def test_a_search_is_dots_a_history_and_the_best(search: FakeSweep) -> None:
     assert not list((report / "plots").glob("heat-*"))
 
 
-def test_the_best_of_the_search_stands_first(search: FakeSweep) -> None:
+def test_the_recommended_trial_stands_first(search: FakeSweep) -> None:
     record = search.record()
     found = front_sheet(record, verdict.judge(record))
     assert found is not None

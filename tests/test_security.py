@@ -270,6 +270,7 @@ def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
 
 
 def test_scripts_in_mlflows_notes_are_text(tmp_path: Path) -> None:
+    from charsweep.report.verdict import judge
     from charsweep.tracking.values import links
     from charsweep.tracking.view import note_while_running, note_with_verdict
 
@@ -280,7 +281,7 @@ def test_scripts_in_mlflows_notes_are_text(tmp_path: Path) -> None:
     sweep.write()
     notes = [
         note_while_running(sweep.sweep),
-        note_with_verdict(sweep.sweep, sweep.folder, sweep.store, None),
+        note_with_verdict(sweep.sweep, judge(sweep.record()), None),
         links(sweep.add("failed", lr=0.01))["mlflow.note.content"],
     ]
     for note in notes:

@@ -16,18 +16,15 @@ from small import loaded_after, pictures, small
 
 from charsweep.__main__ import main
 from charsweep.config import load_sweep
-from charsweep.errors import ConfigError, StoreError
+from charsweep.errors import ConfigError
 from charsweep.keys import canonical
+from charsweep.recommendation import standings
 from charsweep.resident import ADAPTER_FILE
-from charsweep.results import CellResult
 from charsweep.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec
 from charsweep.store import read_json
 from charsweep.story.choose import (
-    cells_in_order,
     check_keep,
     choose_pictures,
-    named_cell,
-    standings,
 )
 from charsweep.story.teller import revived
 
@@ -59,13 +56,6 @@ def story(swept: Path) -> Path:
     """Its story."""
     assert told(swept) == 0
     return swept / "sweeps" / "small" / "story"
-
-
-def cell(key: str, dino: float | None, clip_t: float | None, state: str = "finished") -> CellResult:
-    nothing = dict.fromkeys(CellResult.__dataclass_fields__)
-    scores = {"dino": dino, "clip_t": clip_t}
-    known = {"cell": key, "state": state, "values": {}, "scores": scores, "gains": {}}
-    return CellResult(**{**nothing, **known})  # type: ignore[arg-type]  # the rest does not matter
 
 
 # -- choosing --------------------------------------------------------------------------------------
@@ -113,26 +103,6 @@ def test_ties_go_to_the_first() -> None:
 def test_what_cannot_be_kept_is_refused(keep: dict[int, int], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         check_keep(keep, 2, [0, 1])
-
-
-def test_the_best_cell_is_best_in_both_together() -> None:
-    cells = [
-        cell("memoriser", 0.9, 0.2), cell("both", 0.8, 0.7), cell("stranger", 0.1, 0.8),
-        cell("unscored", None, 0.9), cell("gone", 1.0, 1.0, "failed"),
-    ]  # fmt: skip
-    assert cells_in_order(cells, "s")[0].cell == "both"
-    assert len(cells_in_order(cells, "s")) == 3
-    with pytest.raises(StoreError, match="no finished cell"):
-        cells_in_order(cells[3:], "s")
-
-
-def test_a_cell_is_named_by_the_beginning_of_its_key() -> None:
-    cells = {key: cell(key, 0.5, 0.5) for key in ("ab12", "ab34", "cd56")}
-    cells["ef78"] = cell("ef78", None, None, "diverged")
-    assert named_cell(cells, "cd", "s").cell == "cd56"
-    for key, reason in {"ab": "several", "99": "no such cell", "ef": "diverged"}.items():
-        with pytest.raises(ConfigError, match=reason):
-            named_cell(cells, key, "s")
 
 
 # -- what is stored --------------------------------------------------------------------------------

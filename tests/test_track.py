@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_sweep import result
 from PIL import Image
 from small import loaded_after
 
@@ -76,6 +77,7 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
     images = trajectory / f"step-{steps:06d}" / f"ddim50-cfg7.5-exam2x2--{key}"
     if state == "finished":
         make_images(images)
+    prompt = 0.3 if index == 0 else None  # does not apply to the others
     record = {
         "cell": key,
         "state": state,
@@ -88,7 +90,7 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
         "images": str(images.relative_to(store)) if state == "finished" else None,
         "diverged_at": 37 if state == "diverged" else None,
         "error": "out of memory" if state == "failed" else None,
-        "scores": {"dino": 0.75, "clip_t": None} if state == "finished" else {},
+        "scores": {"dino": 0.75, "clip_t": prompt} if state == "finished" else {},
         "gains": {"dino": 0.25, "clip_t": None} if state == "finished" else {},
         "size_mb": 0.31,
         "train_seconds": 3.0,
@@ -245,7 +247,10 @@ def test_a_cell_is_a_run_nested_in_the_sweep(root: Path, logged: Any) -> None:
 def test_the_note_is_the_verdict(logged: Any) -> None:
     first, *_ = logged["tags"]["mlflow.note.content"].splitlines()
     assert first.startswith("**Which learning rate?** lr")
-    assert "is best on identity: DINO 0.750" in first
+    assert "is recommended: " in first
+    assert "DINO 0.750" in first
+    assert parent_run(logged)["tags"]["charsweep.recommended"] == f"{0:012x}"
+    assert logged["tags"]["charsweep.recommended_run"] == cell_run(logged, 0)["id"]
     assert parent_run(logged)["tags"]["mlflow.note.content"].startswith(first)
 
 
@@ -285,7 +290,7 @@ def test_a_cell_from_nothing_lacks_what_it_has_not(logged: Any) -> None:
 def test_a_run_is_named_in_words(values: dict[str, Any], axes: list[str], name: str) -> None:
     from charsweep.tracking.values import run_name
 
-    assert run_name({"values": values}, axes) == name
+    assert run_name(result(values=values), axes) == name
 
 
 def test_states_are_told_apart(logged: Any) -> None:

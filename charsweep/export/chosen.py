@@ -1,6 +1,6 @@
 """A sweep's folder in; out, the cell that is exported with all that its card says of it.
 
-The cell is the story's: the best in identity and prompt together, or the one that is named. It is
+The cell is the recommended one, or the one that is named. It is
 taken as it is stored, so `name=lr_grid` alone is enough.
 """
 
@@ -15,11 +15,11 @@ import pydantic
 
 from charsweep.config import Sweep
 from charsweep.errors import StoreError
-from charsweep.results import CellResult, read_results
+from charsweep.recommendation import recommended_cell
+from charsweep.results import CellResult, named_cell, read_results
 from charsweep.settings import ModelsSettings
 from charsweep.specs import ImageSetSpec, TrajectorySpec
 from charsweep.store import Store, read_json
-from charsweep.story.choose import cells_in_order, named_cell
 from charsweep.story.teller import AGAIN, base_as_it_was, stored_images
 from charsweep.weights import BaseWeights
 
@@ -100,7 +100,7 @@ class Chosen:
 
 
 def find_chosen(sweep: Sweep, store: Store) -> Chosen:
-    """The cell that `export.cell` names, else the sweep's best."""
+    """The cell that `export.cell` names, else the recommended one."""
     path = sweep.folder / "sweep.json"
     if not path.exists():
         raise StoreError(
@@ -113,8 +113,7 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
     if wanted is not None:
         cell, why = named_cell(results, wanted, sweep.name, "export.cell"), "named by export.cell"
     else:
-        order = cells_in_order(results.values(), sweep.name, "name a cell with export.cell=KEY")
-        cell, why = order[0], f"the best of {len(order)} in identity and prompt together"
+        cell, why = recommended_cell(sweep.folder, results, "export.cell=KEY")
     images = stored_images(cell, store)
     return Chosen(
         sweep.name, record, cell, same_point(cell, results), images, why,

@@ -1,4 +1,4 @@
-"""A record in, what speaks for which method out: fastest, lightest, best on each count. Pure.
+"""What speaks for which method: fastest, lightest, highest on each score. Pure.
 
 Read off the comparison's own numbers, with ties said. With one method the points of its grid are
 compared instead.
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from charsweep.report.compare import contenders
 from charsweep.report.data import Objective, Record
-from charsweep.report.groups import Point, comparable, points_of
+from charsweep.report.groups import Point, comparable, is_tie, points_of
 from charsweep.report.labels import COST_UNITS, cost_text, listing, metric_label, score_text
 from charsweep.report.tables import Column, Entry, Table, TableRow, text_entry
-from charsweep.report.verdict import ROLES, is_tie, objectives_of
+from charsweep.report.verdict import ROLES, objectives_of
 
 COST_TIE = 0.05  # of the smallest: a repeated run's time moves by about as much. By hand.
 
@@ -70,9 +70,9 @@ def aspects(record: Record) -> tuple[Aspect, ...]:
     identity = roles.get("identity") or Objective("dino", True)
     prompt = roles.get("prompt") or Objective("clip_t", True)
     return (
-        Aspect("Best on identity", identity.metric, False, identity.maximize),
-        Aspect("Best on prompt", prompt.metric, False, prompt.maximize),
-        Aspect("Best quality", "quality_ratio", False, True),
+        Aspect("Highest identity", identity.metric, False, identity.maximize),
+        Aspect("Highest prompt score", prompt.metric, False, prompt.maximize),
+        Aspect("Highest quality ratio", "quality_ratio", False, True),
         Aspect("Fastest to train", "train_seconds", True, False),
         Aspect("Lightest", "size_mb", True, False),
         Aspect("Least energy", "energy_wh", True, False),

@@ -1,18 +1,18 @@
-"""A record in, the methods compared each at its own best out: the study's table. Pure."""
+"""The comparison of methods, each at the setting recommended of its own: the study's table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from charsweep.recommendation import RULE, recommend
 from charsweep.report.data import Objective, Record
-from charsweep.report.groups import SEED, Point, comparable, points_of, ranked
+from charsweep.report.groups import SEED, Point, comparable
 from charsweep.report.labels import (
     axis_label,
     cost_label,
     level_text,
     listing,
-    metric_label,
     value_text,
 )
 from charsweep.report.table import (
@@ -37,7 +37,7 @@ METHOD = "method"
 
 @dataclass(frozen=True)
 class Contender:
-    """A method at the values that suit it best; without a point when none of its cells finished."""
+    """A method at its recommended setting; without a point when none of its cells finished."""
 
     method: str
     bases: tuple[str, ...]
@@ -53,27 +53,10 @@ def contenders(record: Record) -> tuple[Contender, ...]:
         Contender(
             method or record.sweep.name,
             tuple(dict.fromkeys(cell.base for cell in own if cell.base)),
-            best_point(record, own),
+            recommend(record, own).stand_in,
         )
         for method, own in methods.items()
     )
-
-
-def best_point(record: Record, cells: list[CellResult]) -> Point | None:
-    """The point with the highest quality ratio; among equals, the best on the first objective.
-
-    Objectives alone rise with over-fitting, and would choose the most over-trained cell. What has
-    no quality ratio is ranked by the first objective that any of the cells has.
-    """
-    points = points_of(record, cells)
-    quality = ranked(points, Objective("quality_ratio", True))
-    if quality:
-        points = tuple(point for point, value in quality if value == quality[0][1])
-    for objective in objectives_of(record):
-        order = ranked(points, objective)
-        if order:
-            return order[0][0]
-    return next((point for point in points if point.finished), None)
 
 
 def comparison_table(record: Record) -> Table | None:
@@ -162,11 +145,10 @@ def notes(record: Record, axes: tuple[str, ...]) -> tuple[str, ...]:
     """At what each method stands here."""
     texts = []
     if axes:
-        first = metric_label(objectives_of(record)[0].metric).short
         texts.append(
-            f"Every method at the {listing([axis_label(axis) for axis in axes], most=6)} that gave "
-            f"it the highest quality ratio, and among equals the best {first}; without a quality "
-            f"ratio, the best {first}."
+            f"Every method at the {listing([axis_label(axis) for axis in axes], most=6)} "
+            f"recommended among its own cells ({RULE}); one that has no prompt score, at its "
+            "highest identity."
         )
     seeds = len(record.axes.get(SEED, ()))
     if seeds > 1:

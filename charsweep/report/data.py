@@ -96,6 +96,7 @@ class Sweep:
     search: Mapping[str, Any] = field(default_factory=dict)  # sampler, trials; empty for a grid
     importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # metric -> axis
     energy: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""  # the sweep that was run: of a part, the whole; of several together, none
 
 
 @dataclass(frozen=True)

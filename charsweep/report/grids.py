@@ -1,7 +1,7 @@
 """Two axes in, a grid of pictures out: one prompt and exam seed, a picture per pair of values.
 
 With one axis its values stand against the exam's seeds instead. The prompt and all other axes are
-held: the first prompt, and the best cell's values.
+held: the first prompt, and the recommended cell's values.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ def seeds_grid(record: Record, centre: CellResult, axis: str) -> Sheet:
 
 
 def caption(record: Record, centre: CellResult, shown: Sequence[str], seed: str) -> str:
-    """What is held: the prompt, the exam's seed, the best cell's other values."""
+    """What is held: the prompt, the exam's seed, the recommended cell's other values."""
     held = tuple(axis for axis in record.axes if axis not in shown and axis in centre.values)
     parts = [f"Prompt: {record.sweep.prompts[0]}", seed]
-    parts += [f"held at the best cell's {point_text(centre.values, held)}"] if held else []
+    parts += [f"held at {point_text(centre.values, held)}"] if held else []
     return "; ".join(part for part in parts if part) + "."

@@ -18,6 +18,10 @@ from charsweep.report.labels import point_text
 from charsweep.results import COSTS, CellResult
 
 SEED = "seed"
+# One seed is noise: .02 DINO is what scoring anew or another card moves. CLIP-T of SD spans only
+# about .25 to .33, so half of DINO's; the others like DINO. By hand.
+TIES = {"clip_t": 0.01}
+TIE = 0.02
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,21 @@ def ranked(points: Sequence[Point], objective: Objective) -> list[tuple[Point, f
         (point, score) for point in points if (score := point.mean(objective.metric)) is not None
     ]
     return sorted(known, key=lambda pair: pair[1], reverse=objective.maximize)
+
+
+def tie_width(metric: str) -> float:
+    """Differences smaller than this are ties on one seed."""
+    return TIES.get(metric, TIE)
+
+
+def is_tie(best: Point, top: float, point: Point, score: float, metric: str) -> bool:
+    """Whether two means are too close to tell apart: by the width of ties, or by their seeds."""
+    # Rounded: .80 - .78 in floating point is a hair less than .02.
+    if round(abs(top - score), 6) < tie_width(metric):
+        return True
+    ours, theirs = best.interval(metric), point.interval(metric)
+    several = len(best.scores(metric)) > 1 and len(point.scores(metric)) > 1
+    return bool(several and ours and theirs and ours[0] <= theirs[1] and theirs[0] <= ours[1])
 
 
 def pareto(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:

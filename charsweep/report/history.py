@@ -1,4 +1,4 @@
-"""A search in, its history out: every trial's score in order, and the best so far."""
+"""A search in, its history out: every trial's score in order, and how far they had come."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ def draw_history(record: Record, folder: Path) -> Plot | None:
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="lower center", ncols=len(names))
 
-    alt = "Every trial's score in order, and the best so far"
+    alt = "Every trial's score in order, and how far they had come"
     return save(layout, paint, folder / "history", alt, (BLUE,))
 
 
 def draw_panel(axes: Axes, record: Record, objective: Objective) -> None:
-    """One objective: dots for trials, a stair for the best so far, crosses for no score."""
+    """One objective: dots for trials, a stair for the highest so far, crosses for no score."""
+    word = "highest" if objective.maximize else "lowest"
     numbers, scores = [], []
     without = []
     for place, cell in enumerate(trials_of(record)):
@@ -53,21 +54,21 @@ def draw_panel(axes: Axes, record: Record, objective: Objective) -> None:
             scores.append(score)
     axes.plot(numbers, scores, "o", color=MUTED, ms=pt(4), mec="none", alpha=0.8, label="trial")
     best = so_far(scores, objective.maximize)
-    axes.step(numbers, best, where="post", color=BLUE.light, lw=pt(2), label="best so far")
+    axes.step(numbers, best, where="post", color=BLUE.light, lw=pt(2), label=f"{word} so far")
     if without:
         axes.plot(
             without, [0.03] * len(without), "x", color=BAD, ms=pt(6), mew=pt(1.6), clip_on=False,
             transform=axes.get_xaxis_transform(), label="no score",
         )  # fmt: skip
     label = metric_label(objective.metric)
-    axes.set_title(f"best {label.short} so far")
+    axes.set_title(f"{word} {label.short} so far")
     axes.set_xlabel("trial")
     axes.set_ylabel(label.long)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def so_far(scores: list[float], maximize: bool) -> list[float]:
-    """The best of the scores up to each."""
+    """The highest (or lowest) of the scores up to each."""
     best: list[float] = []
     for score in scores:
         ahead = max if maximize else min

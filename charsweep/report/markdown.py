@@ -44,7 +44,7 @@ def build_markdown(content: Content) -> str:
     lines += [*(failed or ["Nothing: no cell diverged or failed."]), ""]
     lines += ["## How it was run", "", *pairs(facts.how_it_ran(record))]
     for command in record.sweep.command.splitlines():
-        lines += ["```", command.replace("```", "'''"), "```", ""]
+        lines += code(command)
     links = [f"[{name}.csv](tables/{name}.csv)" for name in (one.name for one in content.tables)]
     lines += [f"Tables: {', '.join(links)}. To print: [report.pdf](report.pdf)."]
     return "\n".join(lines) + "\n"
@@ -56,12 +56,19 @@ def pairs(items: facts.Lines) -> list[str]:
 
 
 def judged(verdict: Verdict) -> list[str]:
-    """The verdict as a quotation, its remarks below."""
+    """The verdict as a quotation; below it what it costs, how to take it, and its remarks."""
     lines: list[str] = []
     for sentence in verdict.sentences:
         lines += [f"> {plain(sentence)}", ">"]
+    found = verdict.recommendation
+    taking = [f"It costs {plain(', '.join(found.costs))}. To take it:", "", *code(found.command)]
     remarks = [text for remark in verdict.remarks for text in (plain(remark), "")]
-    return [*lines[:-1], "", *remarks]
+    return [*lines[:-1], "", *(taking if found.point else []), *remarks]
+
+
+def code(command: str) -> list[str]:
+    """A command as a block of code."""
+    return ["```", command.replace("```", "'''"), "```", ""]
 
 
 def chapter_lines(content: Content, chapter: Chapter) -> list[str]:

@@ -144,6 +144,7 @@ def joint_sweep(name: str, sweeps: Sequence[Sweep]) -> Sweep:
         search={},
         importance={},
         energy=joint_energy([one.energy for one in sweeps]),
+        folder="",
     )
 
 

@@ -41,14 +41,18 @@ UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
 
 def load_record(sweep_folder: Path, store: Path) -> Record:
     """Read everything a report shows except pixels."""
+    record = load_cells(sweep_folder, store)
+    curves, notes = read_curves(store, record.cells, tuple(record.axes))
+    return parts_of(replace(record, curves=curves, notes=tuple(notes)))
+
+
+def load_cells(sweep_folder: Path, store: Path) -> Record:
+    """The same without losses and parts: enough to compare cells by."""
     sweep = read_sweep(sweep_folder / "sweep.json")
     results = read_results(sweep_folder / "cells.jsonl").values()
-    plain = [replace(one, values=plain_values(one.values)) for one in results]
+    plain = [replace(result, values=plain_values(result.values)) for result in results]
     axes = varied_axes(sweep.axes, plain)
-    cells = in_grid_order(axes, plain)
-    curves, notes = read_curves(store, cells, tuple(axes))
-    whole = Record(sweep, cells, axes, curves, store, tuple(notes))
-    return parts_of(whole)
+    return Record(sweep, in_grid_order(axes, plain), axes, (), store)
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -103,6 +107,7 @@ def _parse_sweep(raw: Mapping[str, Any]) -> Sweep:
         search=dict(raw.get("search") or {}),
         importance=_parse_importance(raw),
         energy=dict(raw.get("energy") or {}),
+        folder=str(raw["name"]),
     )
 
 

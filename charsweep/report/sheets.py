@@ -127,7 +127,7 @@ def forget() -> None:
 
 
 def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...]:
-    """The exam's first seed along one axis, the other axes held at the best cell's values."""
+    """The exam's first seed along one axis, the others held at the recommended cell's values."""
     chosen = column_cells(record, verdict, axis) if record.is_listed(axis) else []
     if not chosen or not record.sweep.prompts:
         return ()
@@ -164,9 +164,11 @@ def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...
 
 
 def front_sheet(record: Record, verdict: Verdict) -> Sheet | None:
-    """What a search found, side by side: the best of each objective and the Pareto set."""
-    best = [won.point for won in verdict.winners[:2]]
-    points = {id(point): point for point in (*best, *verdict.front)}.values()
+    """What a search found: the recommended cell, the leader on each objective, the Pareto set."""
+    ahead = [leader.point for leader in verdict.leaders[:2]]
+    best = verdict.recommendation.point
+    shown = (*([best] if best else []), *ahead, *verdict.front)
+    points = {frozenset(point.values.items()): point for point in shown}.values()
     cells = [next(cell for cell in point.cells if cell.finished) for point in points]
     references = reference_columns(record, cells)
     cells = cells[: MOST_COLUMNS - len(references)]
@@ -182,12 +184,13 @@ def front_sheet(record: Record, verdict: Verdict) -> Sheet | None:
     columns = tuple(label for label, _, _ in folders)
     return Sheet(
         name="sheet-front",
-        title="The best of the search",
+        title="What the search found",
         columns=columns,
         rows=record.sweep.prompts,
         tiles=tiles,
         references=len(references),
-        caption="First seed of the exam; the best of each objective, then the Pareto set. "
+        caption="First seed of the exam; the recommended one, the highest on each score, then the "
+        "Pareto set. "
         f"Headings: {' · '.join(axis_label(axis) for axis in record.axes)}.",
     )
 
@@ -204,7 +207,7 @@ def trial_label(record: Record, cell: CellResult) -> str:
 
 
 def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellResult]:
-    """One cell per value of the axis: the best cell and its neighbours along the axis."""
+    """One cell per value of the axis: the recommended cell and its neighbours along the axis."""
     centre = centre_cell(record, verdict)
     if centre is None:
         return []
@@ -223,9 +226,11 @@ def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellResult
 
 
 def centre_cell(record: Record, verdict: Verdict) -> CellResult | None:
-    """The cell whose values are held while others vary: the best, or any."""
-    best = verdict.winners[0].point.cells if verdict.winners else record.cells
-    return next((cell for cell in best if cell.finished), best[0] if best else None)
+    """The cell whose values are held while others vary: the recommended one, or any."""
+    if verdict.recommendation.cell is not None:
+        return verdict.recommendation.cell
+    cells = verdict.leaders[0].point.cells if verdict.leaders else record.cells
+    return next((cell for cell in cells if cell.finished), cells[0] if cells else None)
 
 
 Column = tuple[str, str | None, CellResult | None]

@@ -17,7 +17,7 @@ from charsweep.report.labels import (
     value_text,
 )
 from charsweep.report.tables import REFERENCE, Column, Entry, Table, TableRow, text_entry
-from charsweep.report.verdict import Verdict, objectives_of
+from charsweep.report.verdict import RECOMMENDED, Verdict, objectives_of
 from charsweep.results import CellResult
 
 IN_GRID_ORDER = 40  # a longer table is sorted, best first
@@ -124,8 +124,7 @@ def cell_row(
         text_entry(level),
         *(cost_entry(name, cell.cost(name)) for name in record.costs),
     )
-    best = bool(marks) and marks[0].startswith("best")
-    return TableRow(entries, "best" if best else "", order)
+    return TableRow(entries, "best" if RECOMMENDED in marks else "", order)
 
 
 def axis_entry(axis: str, values: Mapping[str, Value]) -> Entry:

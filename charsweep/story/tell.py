@@ -17,10 +17,11 @@ from charsweep.config import Sweep
 from charsweep.errors import CharsweepError, ConfigError, ModelsError
 from charsweep.plan import Plan, Scoring
 from charsweep.progress import out
+from charsweep.recommendation import IDENTITY, PROMPT
 from charsweep.settings import PluginSettings, StorySettings
 from charsweep.specs import AdapterSpec, ImageSetSpec, ScoreSpec
 from charsweep.store import Store, image_manifest, new_folder
-from charsweep.story.choose import IDENTITY, PROMPT, RULE, Choice, check_keep, choose_pictures
+from charsweep.story.choose import RULE, Choice, check_keep, choose_pictures
 from charsweep.story.page import Scene, Story, write_page
 from charsweep.story.pdf import missing_letters, write_pdf
 from charsweep.story.teller import Teller, find_teller

@@ -22,11 +22,11 @@ from charsweep.character import Character
 from charsweep.config import Sweep
 from charsweep.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.keys import digest_of
-from charsweep.results import CellResult, read_results
+from charsweep.recommendation import recommended_cell
+from charsweep.results import CellResult, named_cell, read_results
 from charsweep.settings import CharacterSettings, ModelsSettings, Settings
 from charsweep.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.store import Store, inside, new_folder, read_json
-from charsweep.story.choose import cells_in_order, named_cell
 from charsweep.tensorfile import tensor_shapes
 from charsweep.weights import BaseWeights
 
@@ -47,7 +47,7 @@ class Teller:
 
 
 def find_teller(sweep: Sweep, store: Store) -> Teller:
-    """The adapter that the story names, else the cell, else the sweep's best cell."""
+    """The adapter that the story names, else the cell, else the recommended cell."""
     if sweep.settings.story.adapter is not None:
         return _from_adapter(sweep, store)
     record = sweep.folder / "sweep.json"
@@ -66,11 +66,9 @@ def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> Teller:
     results = read_results(sweep.folder / "cells.jsonl")
     wanted = sweep.settings.story.cell
     if wanted is not None:
-        order, why = [named_cell(results, wanted, sweep.name)], "named by story.cell"
+        cell, why = named_cell(results, wanted, sweep.name, "story.cell"), "named by story.cell"
     else:
-        order = cells_in_order(results.values(), sweep.name)
-        why = f"best of {len(order)} finished cells in identity and prompt together"
-    cell = order[0]
+        cell, why = recommended_cell(sweep.folder, results, "story.cell=KEY or story.adapter=PATH")
     images = stored_images(cell, store)
     if not any(images.prompts):
         raise ConfigError(

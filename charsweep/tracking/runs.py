@@ -20,6 +20,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from charsweep.errors import TrackingError
+from charsweep.recommendation import Recommendation
+from charsweep.report.reading import load_record
+from charsweep.report.verdict import judge
 from charsweep.results import CellResult, json_line
 from charsweep.store import (
     inside,
@@ -68,8 +71,10 @@ class Experiment:
         """
         self.sweep = read_json(self.folder / "sweep.json")
         report = log_outcome(self.client, self.id, self.parent, self.sweep, self.folder, self.store)
-        note = view.note_with_verdict(self.sweep, self.folder, self.store, report)
+        verdict = judge(load_record(self.folder, self.store))
+        note = view.note_with_verdict(self.sweep, verdict, report)
         self._describe((view.unfinished(self.sweep) + note)[:NOTE_LENGTH])
+        self._note_recommended(verdict.recommendation)
         self.client.set_terminated(self.parent, status)
         self._write_runs(status)
 
@@ -129,6 +134,15 @@ class Experiment:
         }
         self.client.log_batch(self.parent, tags=values.as_tags(tags))
         self.client.log_artifact(self.parent, str(self.folder / "sweep.json"))
+
+    def _note_recommended(self, found: Recommendation) -> None:
+        """The recommended cell and its run, as tags of the experiment and of the sweep's run."""
+        cell = found.cell.cell if found.cell else ""
+        run, _ = self.runs.get(cell, ("", ""))
+        tags = {"charsweep.recommended": cell, "charsweep.recommended_run": run}
+        for name, value in tags.items():
+            self.client.set_experiment_tag(self.id, name, value)
+        self.client.log_batch(self.parent, tags=values.as_tags(tags))
 
     def _write_runs(self, status: str) -> None:
         """What has been delivered: runs of cells, and whether the sweep's own run is whole."""

@@ -13,12 +13,10 @@ import json
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from charsweep.report.reading import load_record
 from charsweep.report.tables import escape_markdown as plain
-from charsweep.report.verdict import judge
+from charsweep.report.verdict import Verdict
 from charsweep.tracking.place import VIEW
 
 SECTION = "charsweep"
@@ -38,18 +36,17 @@ def note_while_running(sweep: Mapping[str, Any]) -> str:
     )
 
 
-def note_with_verdict(
-    sweep: Mapping[str, Any], sweep_folder: Path, store: Path, report: str | None
-) -> str:
+def note_with_verdict(sweep: Mapping[str, Any], verdict: Verdict, report: str | None) -> str:
     """The question, the report's verdict and remarks, and the command, as Markdown.
 
     `report` is the address of the report within the UI.
     """
-    verdict = judge(load_record(sweep_folder, store))
     first, *rest = map(plain, verdict.sentences)
     blocks = [f"**{plain(question(sweep))}** {first}", *rest]
     blocks += ["\n".join(f"- {plain(remark)}" for remark in verdict.remarks)]
-    blocks += [f"[The report, with pictures]({report})"] if report else []
+    taking = verdict.recommendation.command.replace("`", "'")
+    blocks += [f"To take it: `{taking}`"] if taking else []
+    blocks += [f"[The report, with images]({report})"] if report else []
     return "\n\n".join(block for block in [*blocks, _typed(sweep)] if block)
 
 
