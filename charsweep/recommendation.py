@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from charsweep.errors import StoreError
-from charsweep.report.data import Objective, Record, is_numeric
+from charsweep.report.data import Objective, Record, Value, is_numeric
 from charsweep.report.groups import SEED, Point, is_tie, points_of, ranked, tie_width
 from charsweep.report.labels import (
     axis_label,
@@ -36,7 +36,7 @@ from charsweep.report.reading import load_cells
 from charsweep.results import CellResult
 
 IDENTITY, PROMPT = PAIR = ("dino", "clip_t")
-RULE = "the highest in identity and prompt together"
+RULE = "its images are most like the character and the prompt, taken together"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Recommendation:
     point: Point | None
     cell: CellResult | None
     among: int  # settings that have the scores to be chosen by
-    reason: str  # why this one, or why none; a sentence without its subject, or a whole one
+    reason: str  # why this one, in words that follow its name; or why none, a whole sentence
+    evidence: str  # its scores
     alike: tuple[Point, ...]  # settings that the scores cannot tell from it
     doubts: tuple[str, ...]  # sentences: how sure it is
     command: str  # writes its weights as files for other programs; empty for none
@@ -60,7 +61,22 @@ class Recommendation:
     @property
     def sentence(self) -> str:
         """What is recommended and why, or why nothing is."""
-        return f"{self.label} is recommended: {self.reason}." if self.point else self.reason
+        if self.point is None:
+            return self.reason
+        return f"{self.label} is recommended: {self.reason} ({self.evidence})."
+
+    @property
+    def why(self) -> str:
+        """The reason as a sentence of its own."""
+        return f"{self.reason[:1].upper()}{self.reason[1:]} ({self.evidence})."
+
+    @property
+    def title(self) -> str:
+        """The setting as a heading: "Learning rate 1e-3 · 1,000 training steps"."""
+        text = setting_text(self.point.values) if self.point else ""
+        # The name of a method is written as it is typed.
+        is_name = self.point is not None and "method" in self.point.values
+        return text if is_name else text[:1].upper() + text[1:]
 
     @property
     def costs(self) -> tuple[str, ...]:
@@ -99,7 +115,7 @@ def recommended_cell(
     if found.cell is None:
         remedy = f" Give {instead}." if any(cell.finished for cell in results.values()) else ""
         raise StoreError(f"sweep {sweep_folder.name}: {found.reason}{remedy}")
-    return results[found.cell.cell], f"recommended: {found.reason}"
+    return results[found.cell.cell], f"the recommended one: {found.reason}"
 
 
 def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Recommendation:
@@ -108,7 +124,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
     known = [p for p in points if p.mean(IDENTITY) is not None and p.mean(PROMPT) is not None]
     if not known:
         reason = nothing_to_recommend(record.cells if cells is None else cells)
-        return Recommendation(None, None, 0, reason, (), (), "", example(points))
+        return Recommendation(None, None, 0, reason, "", (), (), "", example(points))
     order = in_order(known)
     best, *others = order
     alike = tuple(point for point in others if is_alike(best, point))
@@ -119,6 +135,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
         cell=cell,
         among=len(known),
         reason=reason_for(best, cell, len(known)),
+        evidence="; ".join(with_gain(best, metric) for metric in PAIR),
         alike=alike,
         doubts=doubts(record, best, alike, following),
         command=export_command(record, cell, is_named=cells is not None),
@@ -177,19 +194,35 @@ def example(points: Sequence[Point]) -> Point | None:
     return order[0][0] if order else next((point for point in points if point.finished), None)
 
 
+COUNTED = ("train_steps", "inference_steps")  # read as "400 training steps"
+
+
+def setting_text(values: Mapping[str, Value]) -> str:
+    """Values by the names that people read: "lora · learning rate 1e-3 · 400 training steps"."""
+    texts = {}
+    for axis, value in values.items():
+        text = value_text(axis, value)
+        texts[axis] = f"{axis_label(axis)} {text}"
+        if axis in COUNTED and isinstance(value, int):
+            texts[axis] = f"{value:,} {axis_label(axis)}"
+        if axis == "method":
+            texts[axis] = text
+    first = [texts.pop("method")] if "method" in texts else []
+    return " · ".join([*first, *texts.values()])
+
+
 # -- words -----------------------------------------------------------------------------------------
 
 
 def reason_for(best: Point, cell: CellResult, among: int) -> str:
-    """Why it is recommended, with its scores."""
-    scores = f"{with_gain(best, IDENTITY)}; {with_gain(best, PROMPT)}"
+    """Why it is recommended."""
     if among == 1:
-        return f"the one setting that has both scores ({scores})"
+        return "it is the one setting that has both scores"
     seeds = len(best.scores(IDENTITY))
-    text = f"of {among} settings it is {RULE} ({scores})"
+    text = f"of {among} settings, {RULE}"
     if seeds > 1:
-        text += f"; means over {seeds} training seeds, of which seed {cell.values.get(SEED)} is "
-        text += "taken"
+        text += f", in the mean over {seeds} training seeds; the weights taken are those of seed "
+        text += str(cell.values.get(SEED))
     return text
 
 

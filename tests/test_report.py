@@ -88,10 +88,13 @@ def test_everything_from_outside_is_escaped(lr_grid: FakeSweep) -> None:
 
 
 def test_nothing_is_requested_from_outside(lr_grid: FakeSweep) -> None:
-    seen = Requests(lr_grid.report())
+    page = lr_grid.report()
+    seen = Requests(page)
+    anchors = [target for target in seen.targets if target.startswith("#")]
+    assert all(f'id="{anchor[1:]}"' in page for anchor in anchors)
     assert not seen.tags & {"script", "link", "iframe", "object"}
     assert all(not re.match(r"(?i)(https?:)?//", target) for target in seen.targets)
-    files = [target for target in seen.targets if not target.startswith("data:")]
+    files = [target for target in seen.targets if not target.startswith(("data:", "#"))]
     report = lr_grid.folder / "report"
     assert {Path(file).name for file in files} >= {"cells.csv", "report.pdf", "verdicts.md"}
     assert all((report / file).exists() for file in files)
@@ -109,7 +112,7 @@ def test_states_are_told_apart(lr_grid: FakeSweep) -> None:
 
 def test_verdict_names_the_best_and_its_gain(lr_grid: FakeSweep) -> None:
     sentences = judged(lr_grid).sentences
-    assert sentences[0].startswith("lr = 1e-4 is recommended: of 2 settings it is the highest")
+    assert sentences[0].startswith("lr = 1e-4 is recommended: of 2 settings, its images")
     assert "DINO 0.601, 0.051 above the untaught base; CLIP-T 0.320, 0.020 above" in sentences[0]
     assert "the next, lr = 1e-3, has DINO 0.812 and CLIP-T 0.280" in sentences[1]
     assert "nothing beats lr = 1e-4 and lr = 1e-3 (the Pareto set)" in sentences[-1]
@@ -131,7 +134,7 @@ def test_what_failed_is_said_in_few_words(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, axes)
     for lr, steps in itertools.product(*axes.values()):
         sweep.add("diverged" if lr == 0.1 else "finished", lr=lr, train_steps=steps)
-    assert "3 of 6 cells finished (3 diverged: all with lr = 1e-1)" in judged(sweep).sentences[1]
+    assert "3 of 6 cells finished (3 diverged: all with lr = 1e-1)" in judged(sweep).rest
 
 
 def test_one_cell(tmp_path: Path) -> None:
@@ -159,9 +162,12 @@ def test_two_axes_with_seeds(tmp_path: Path) -> None:
     assert best.values == {"method": "lora", "train_steps": 40}
     assert found.sentences[0].startswith("lora · train_steps 40 is recommended: ")
     assert "DINO 0.800" in found.sentences[0]
-    assert "means over 2 training seeds, of which seed 1 is taken" in found.sentences[0]
+    assert (
+        "in the mean over 2 training seeds; the weights taken are those of seed 1"
+        in found.sentences[0]
+    )
     assert "0.750 to 0.850" in page
-    assert "Methods, each at its own best" in page
+    assert "Methods, each as recommended" in page
     record = sweep.record()
     plan = lines.plan_lines(record, "train_steps")
     assert [label for label, _, _ in plan.groups] == ["lora", "dreambooth_lora"]

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from fake_sweep import EVIL, METRICS, FakeSweep, dino
 
-from charsweep.report import advantages, compare, facts, tables
+from charsweep.report import advantages, compare, facts, table, tables
 from charsweep.report.labels import cost_text, level_text
+from charsweep.report.verdict import judge
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -97,7 +98,10 @@ def test_every_number_of_every_table_comes_from_the_cells(methods: FakeSweep) ->
         wanted |= {(s, read(s)) for s in cell["scores"].values() if s is not None}
         costs = ("size_mb", "train_seconds", "paid_seconds", "seconds_per_step", "energy_wh")
         wanted |= {(cell[n], cost_text(n, cell[n])) for n in costs if n in cell}
-    assert wanted <= shown
+    common = wanted - shown  # the same for all cells: said in a line above the table
+    (line,) = re.findall(r"The same for all: (.*time paid.*)\.</p>", page)
+    assert {value for value, _ in common} == {0.025, 12.5}
+    assert all(text in line for _, text in common)
     markdown, latex = text_of(methods, "cells.md"), text_of(methods, "cells.tex")
     for cell in methods.cells:
         for score in cell["scores"].values():
@@ -214,9 +218,8 @@ def test_latex_and_markdown_are_escaped(tmp_path: Path) -> None:
     assert {body.count("&") + 1 for body in bodies} == {len(columns[1])}
     markdown = text_of(sweep, "comparison.md")
     assert "<script" not in markdown
-    assert {len(re.findall(r"(?<!\\)\|", ln)) for ln in markdown.splitlines()} == {
-        len(columns[1]) + 1
-    }
+    rows = [ln for ln in markdown.splitlines() if ln.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", ln)) for ln in rows} == {len(columns[1]) + 1}
 
 
 def test_a_long_table_goes_over_several_pages_of_a_paper(tmp_path: Path) -> None:
@@ -299,3 +302,20 @@ def test_a_method_stands_at_what_is_recommended_of_its_own(tmp_path: Path) -> No
     sweep.report()
     rates = {row["method"]: float(row["lr"]) for row in rows_of(sweep, "comparison")[:2]}
     assert rates == {"lora": 0.001, "dreambooth": 0.01}
+
+
+def test_a_column_that_says_the_same_in_every_row_is_one_line_above(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {"lr": [0.01, 0.001]})
+    for lr in (0.01, 0.001):
+        sweep.add(lr=lr, scores=dino(lr * 50) | {"quality_ratio": 0.0})
+    sweep.sweep["references"]["truth"]["scores"] |= {"copy": 0.1}
+    made = table.cells_table(sweep.record(), judge(sweep.record()))
+    titles = [column.title for column in made.shown]
+    assert "weights, MB" not in titles  # 0.31 for both
+    assert "quality ratio" not in titles  # 0 for both, and no reference has one
+    assert "CLIP-I" in titles  # 0.700 for both, but the references differ
+    assert made.common.startswith("The same for all: quality ratio 0.000; visual quality low; ")
+    assert "weights, MB 0.31" in made.common
+    assert made.common in made.notes
+    costs = [column.title for column in made.without("score").shown]
+    assert costs == ["learning rate", "state"]

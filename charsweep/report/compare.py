@@ -22,7 +22,7 @@ from charsweep.report.table import (
     score_columns,
     score_entries,
 )
-from charsweep.report.tables import Column, Entry, Table, TableRow, text_entry
+from charsweep.report.tables import Column, Entry, Table, TableRow, condensed, text_entry
 from charsweep.report.verdict import objectives_of
 from charsweep.results import CellResult
 
@@ -70,7 +70,7 @@ def comparison_table(record: Record) -> Table | None:
     columns = (
         Column(METHOD, "method", number=False),
         Column("base", "base", number=False),
-        Column("best_at", "best at", number=False, shown=says_where),
+        Column("best_at", "recommended at", number=False, shown=says_where),
         *(Column(axis, axis, shown=False) for axis in axes),
         Column("seeds", "seeds", shown=False),
         *(Column(name, TITLES.get(name) or cost_label(name)) for name in FIRST_COSTS),
@@ -82,14 +82,16 @@ def comparison_table(record: Record) -> Table | None:
     rows = tuple(
         contender_row(record, one, axes, rest, top, order) for order, one in enumerate(known)
     )
-    title = "Methods, each at its own best" if len(known) > 1 else "The method at its best"
-    return Table(
-        "comparison",
-        title,
-        columns,
-        (*rows, *reference_rows(record, columns)),
-        notes(record, axes),
-        lead=3 if says_where else 2,
+    title = "Methods, each as recommended" if len(known) > 1 else "The method as recommended"
+    return condensed(
+        Table(
+            "comparison",
+            title,
+            columns,
+            (*rows, *reference_rows(record, columns)),
+            notes(record, axes),
+            lead=3 if says_where else 2,
+        )
     )
 
 

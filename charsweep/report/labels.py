@@ -46,7 +46,7 @@ AXES = {
     "inference_steps": "inference steps",
     "seed": "training seed",
 }
-COSTS = {
+COST_LABELS = {
     "size_mb": "weights, MB",
     "train_seconds": "time alone, s",
     "paid_seconds": "time paid, s",
@@ -84,7 +84,7 @@ def metric_label(metric: str) -> MetricLabel:
 
 def cost_label(name: str) -> str:
     """The heading of a size, a time or an energy, with its unit."""
-    return COSTS.get(name) or name.replace("_", " ")
+    return COST_LABELS.get(name) or name.replace("_", " ")
 
 
 def axis_label(axis: str) -> str:

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from charsweep.recommendation import setting_text
 from charsweep.report import facts, table
 from charsweep.report.content import CellSheet, Content
-from charsweep.report.data import Record
+from charsweep.report.data import Record, Value
+from charsweep.report.groups import SEED
 from charsweep.report.labels import LEVELS, metric_label
-from charsweep.report.sheets import Sheet, Thumbnails, file_uri
+from charsweep.report.sheets import Sheet, Thumbnails, file_uri, image_files_cached
 from charsweep.report.verdict import objectives_of
+from charsweep.results import CellResult
 from charsweep.templates import fill
 
+MOST_DRAWN, MOST_DRAWINGS = 4, 8  # images on the first screen
 MOST_INLINE = 24  # sheets of cells inside index.html; the others are files beside it
 MOST_INLINE_PIXELS = 30e6
 
@@ -36,8 +40,8 @@ class ShownSheet:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """One of the drawings that teach the character."""
+class ShownImage:
+    """An image with what stands below it."""
 
     uri: str | None
     name: str
@@ -55,15 +59,19 @@ def build_page(content: Content, final: Path) -> str:
             "record": record,
             "sweep": record.sweep,
             "verdict": content.verdict,
+            "best": content.verdict.recommendation,
+            "rest": setting_text(held(record)),
+            "drawn_images": drawn_images(record, content.verdict.recommendation.cell, thumbnails),
+            "training_images": training_images(record, thumbnails),
+            "most_drawings": MOST_DRAWINGS,
             "state": facts.state_line(record),
             "asked": facts.asked,
             "commands": record.sweep.command.splitlines(),
-            "drawings": drawings(record, thumbnails),
             "meanings": [metric_label(one) for one in record.metrics],
             "is_sorted": len(record.cells) > table.IN_GRID_ORDER,
             "sorted_by": metric_label(objectives_of(record)[0].metric).short,
             "levels": LEVELS,
-            "picture_rows": lambda sheet: picture_rows(sheet, thumbnails),
+            "image_rows": lambda sheet: image_rows(sheet, thumbnails),
             "cell_sheets": shown,
             "linked": sum(not one.is_inside for one in shown),
             "store_link": quote(Path(os.path.relpath(record.store, final)).as_posix()),
@@ -80,20 +88,45 @@ def render(context: Mapping[str, Any]) -> str:
     return fill(Path(__file__).with_name("template.html"), dict(context))
 
 
-def drawings(record: Record, thumbnails: Thumbnails) -> list[Drawing]:
-    """The strip of training images; a file that is gone keeps its caption."""
+def held(record: Record) -> dict[str, Value]:
+    """What of a setting is the same in all cells."""
+    fixed = {axis: value for axis, value in record.sweep.fixed.items() if axis != SEED}
+    return {axis: value for axis, value in fixed.items() if axis not in record.axes}
+
+
+def drawn_images(
+    record: Record, cell: CellResult | None, thumbnails: Thumbnails
+) -> list[ShownImage]:
+    """What the recommended cell drew: the exam's first prompts, of few prompts several seeds."""
+    if cell is None:
+        return []
+    sweep = next((part.sweep for part in record.parts if cell in part.cells), record.sweep)
+    files, seeds = image_files_cached(record.store, cell.images)
+    each = -(-MOST_DRAWN // max(1, len(sweep.prompts)))  # seeds of a prompt
+    shown = [
+        (path, prompt)
+        for number, prompt in enumerate(sweep.prompts)
+        for path in files[number * seeds : (number + 1) * seeds][:each]
+    ]
+    return [
+        ShownImage(thumbnails.uri(path), path.name, prompt) for path, prompt in shown[:MOST_DRAWN]
+    ]
+
+
+def training_images(record: Record, thumbnails: Thumbnails) -> list[ShownImage]:
+    """The training images; a file that is gone keeps its caption."""
     character = record.sweep.character
     captions = [*character.captions, *[""] * len(character.images)]
     return [
-        Drawing(thumbnails.uri(path), path.name, caption)
+        ShownImage(thumbnails.uri(path), path.name, caption)
         for path, caption in zip(character.images, captions, strict=False)
     ]
 
 
-def picture_rows(
+def image_rows(
     sheet: Sheet, thumbnails: Thumbnails
 ) -> list[tuple[str, list[tuple[str | None, str, str]]]]:
-    """The sheet for the page: per row, each picture's URI, its note, its column."""
+    """The sheet for the page: per row, each image's URI, its note, its column."""
     return [
         (
             label,

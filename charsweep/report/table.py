@@ -16,11 +16,20 @@ from charsweep.report.labels import (
     score_text,
     value_text,
 )
-from charsweep.report.tables import REFERENCE, Column, Entry, Table, TableRow, text_entry
+from charsweep.report.tables import (
+    REFERENCE,
+    Column,
+    Entry,
+    Table,
+    TableRow,
+    condensed,
+    text_entry,
+)
 from charsweep.report.verdict import RECOMMENDED, Verdict, objectives_of
 from charsweep.results import CellResult
 
-IN_GRID_ORDER = 40  # a longer table is sorted, best first
+IN_GRID_ORDER = 40  # a longer table is sorted, the recommended one first
+SCORE, COST = "score", "cost"
 
 
 def cells_table(record: Record, verdict: Verdict) -> Table:
@@ -35,8 +44,8 @@ def cells_table(record: Record, verdict: Verdict) -> Table:
         Column("state", "state", number=False),
         *(Column(n, n, shown=False) for n in ("diverged_at", "error", "mark")),
         *score_columns(record),
-        Column("visual_quality", "visual quality", number=False),
-        *(Column(name, cost_label(name)) for name in record.costs),
+        Column("visual_quality", "visual quality", number=False, kind=SCORE),
+        *(Column(name, cost_label(name), kind=COST) for name in record.costs),
     )
     top = best_scores(record)
     order = {id(cell): index for index, cell in enumerate(record.cells)}
@@ -44,19 +53,21 @@ def cells_table(record: Record, verdict: Verdict) -> Table:
         cell_row(record, verdict, cell, hidden, top, order[id(cell)])
         for cell in shown_order(record)
     )
-    return Table(
-        name="cells",
-        title="All cells",
-        columns=columns,
-        rows=(*reference_rows(record, columns), *cells),
-        lead=len(record.axes) + 1,
+    return condensed(
+        Table(
+            name="cells",
+            title="All cells",
+            columns=columns,
+            rows=(*reference_rows(record, columns), *cells),
+            lead=len(record.axes) + 1,
+        )
     )
 
 
 def score_columns(record: Record) -> tuple[Column, ...]:
     """A column per metric, and its difference from the untaught base for spreadsheets."""
     return (
-        *(Column(metric, metric_label(metric).short) for metric in record.metrics),
+        *(Column(metric, metric_label(metric).short, kind=SCORE) for metric in record.metrics),
         *(Column(f"{metric}_gain", f"{metric} gain", shown=False) for metric in record.metrics),
     )
 
@@ -189,7 +200,7 @@ def seeds_table(record: Record) -> Table | None:
     )
     rows = tuple(seed_row(record, axes, point, at) for at, point in enumerate(points_of(record)))
     title = "Over training seeds: mean and its 95 % interval (bootstrap)"
-    return Table("seeds", title, columns, rows, lead=len(axes) + 1)
+    return condensed(Table("seeds", title, columns, rows, lead=len(axes) + 1))
 
 
 def seed_row(record: Record, axes: Sequence[str], point: Point, order: int) -> TableRow:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from charsweep.report.data import Value
@@ -19,12 +19,13 @@ LONG = 40  # rows; a longer table goes over several pages of a paper
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name in the CSV, its heading, whether readers see it."""
+    """One column: its name in the CSV, its heading, whether readers see it, what it is of."""
 
     key: str
     title: str
     number: bool = True
     shown: bool = True
+    kind: str = ""  # score, cost or neither
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Table:
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
     lead: int = 1
+    common: str = ""  # what is the same in every row, and so in no column; the first of the notes
 
     @property
     def shown(self) -> tuple[Column, ...]:
@@ -74,6 +76,37 @@ class Table:
         """A row's entries in those columns."""
         pairs = zip(row.entries, self.columns, strict=True)
         return tuple(entry for entry, column in pairs if column.shown)
+
+    def without(self, kind: str) -> Table:
+        """The table without the columns of one kind, as readers see it."""
+        columns = (
+            replace(column, shown=column.shown and column.kind != kind) for column in self.columns
+        )
+        return replace(self, columns=tuple(columns))
+
+
+def condensed(table: Table) -> Table:
+    """The table with each column that says the same in all its rows hidden, and said in a line.
+
+    The first column stays, which names the references, and so does one in which a reference
+    differs.
+    """
+    rows = [row for row in table.rows if row.kind != REFERENCE]
+    if len(rows) < 2:
+        return table
+    first = table.columns.index(table.shown[0])
+    columns, said, lead = list(table.columns), [], table.lead
+    for at, column in enumerate(table.columns):
+        own = {row.entries[at].words for row in rows}
+        references = {row.entries[at].words for row in table.rows if row.kind == REFERENCE}
+        if at == first or not column.shown or len(own) > 1 or references - own - {""}:
+            continue
+        columns[at] = replace(column, shown=False)
+        lead -= sum(earlier.shown for earlier in table.columns[:at]) < table.lead
+        said += [f"{column.title} {text}" for text in own if text]
+    common = f"The same for all: {'; '.join(said)}." if said else ""
+    notes = (common, *table.notes) if common else table.notes
+    return replace(table, columns=tuple(columns), notes=notes, lead=lead, common=common)
 
 
 def text_entry(text: str) -> Entry:
@@ -86,7 +119,9 @@ def write_tables(tables: Sequence[Table], folder: Path) -> None:
     folder.mkdir(parents=True)
     for one in tables:
         write_csv(one, folder / f"{one.name}.csv")
-        (folder / f"{one.name}.md").write_text(markdown(one) + "\n", encoding="utf-8")
+        common = f"\n\n{escape_markdown(one.common)}" if one.common else ""
+        text = f"{markdown(one)}{common}\n"
+        (folder / f"{one.name}.md").write_text(text, encoding="utf-8")
         (folder / f"{one.name}.tex").write_text(latex(one) + "\n", encoding="utf-8")
 
 

@@ -46,7 +46,8 @@ class Verdict:
     """What is said first, and what the tables mark."""
 
     recommendation: Recommendation
-    sentences: tuple[str, ...]
+    sentences: tuple[str, ...]  # the recommendation, its doubts, the rest
+    rest: str  # the Pareto set, and how many cells ended badly
     remarks: tuple[str, ...]
     leaders: tuple[Leader, ...]  # one per objective that has a score
     front: tuple[Point, ...]  # the Pareto set
@@ -84,10 +85,9 @@ def judge(record: Record) -> Verdict:
         if (order := ranked(judged, objective))
     )
     front = pareto(points, objectives) if len(objectives) > 1 else ()
-    sentences = [found.sentence, *found.doubts]
-    if leaders:
-        sentences.append(rest_sentence(record, front, len(objectives)))
-    return Verdict(found, tuple(sentences), remarks(record, points, leaders), leaders, front)
+    rest = rest_sentence(record, front, len(objectives)) if leaders else ""
+    sentences = (found.sentence, *found.doubts, *([rest] if rest else []))
+    return Verdict(found, sentences, rest, remarks(record, points, leaders), leaders, front)
 
 
 def rest_sentence(record: Record, front: Sequence[Point], objectives: int) -> str:
