@@ -315,7 +315,7 @@ def test_a_column_that_says_the_same_in_every_row_is_one_line_above(tmp_path: Pa
     assert "quality ratio" not in titles  # 0 for both, and no reference has one
     assert "CLIP-I" in titles  # 0.700 for both, but the references differ
     assert made.common.startswith("The same for all: quality ratio 0.000; visual quality low; ")
-    assert "weights, MB 0.31" in made.common
+    assert "weights 0.31 MB" in made.common
     assert made.common in made.notes
     costs = [column.title for column in made.without("score").shown]
     assert costs == ["learning rate", "state"]

@@ -22,7 +22,16 @@ from charsweep.report.table import (
     score_columns,
     score_entries,
 )
-from charsweep.report.tables import Column, Entry, Table, TableRow, condensed, text_entry
+from charsweep.report.tables import (
+    COST,
+    SCORE,
+    Column,
+    Entry,
+    Table,
+    TableRow,
+    condensed,
+    text_entry,
+)
 from charsweep.report.verdict import objectives_of
 from charsweep.results import CellResult
 
@@ -73,10 +82,10 @@ def comparison_table(record: Record) -> Table | None:
         Column("best_at", "recommended at", number=False, shown=says_where),
         *(Column(axis, axis, shown=False) for axis in axes),
         Column("seeds", "seeds", shown=False),
-        *(Column(name, TITLES.get(name) or cost_label(name)) for name in FIRST_COSTS),
+        *(Column(name, TITLES.get(name) or cost_label(name), kind=COST) for name in FIRST_COSTS),
         *score_columns(record),
-        Column("visual_quality", "visual quality", number=False),
-        *(Column(name, cost_label(name)) for name in rest),
+        Column("visual_quality", "visual quality", number=False, kind=SCORE),
+        *(Column(name, cost_label(name), kind=COST) for name in rest),
     )
     top = best_scores(record, known)
     rows = tuple(

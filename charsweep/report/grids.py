@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from charsweep.report.data import Record, Value
 from charsweep.report.labels import as_file_name, axis_label, point_text
-from charsweep.report.sheets import Sheet, Tile, centre_cell, heading, missing, tile_of
+from charsweep.report.sheets import Sheet, Tile, centre_cell, heading, missing, place_of, tile_of
 from charsweep.report.verdict import Verdict
 from charsweep.results import CellResult
 
@@ -29,7 +29,7 @@ def picture_grids(record: Record, verdict: Verdict) -> tuple[Sheet, ...]:
         return ()
     axes = [axis for axis in record.axes if record.is_listed(axis) and axis in centre.values]
     if len(axes) == 1 and len(record.axes[axes[0]]) > 1 and len(record.sweep.seeds) > 1:
-        return (seeds_grid(record, centre, axes[0]),)
+        return (seeds_grid(record, verdict, centre, axes[0]),)
     made = [pair_grid(record, centre, *pair) for pair in ordered_pairs(axes)]
     return tuple(one for one in made if one is not None)[:MOST_GRIDS]
 
@@ -116,7 +116,7 @@ def picture(record: Record, cell: CellResult | None) -> Tile:
     return tile_of(record.store, cell.images, 0, 0, missing(cell))
 
 
-def seeds_grid(record: Record, centre: CellResult, axis: str) -> Sheet:
+def seeds_grid(record: Record, verdict: Verdict, centre: CellResult, axis: str) -> Sheet:
     """The exam's seeds × the values of the one axis."""
     along = {
         cell.values[axis]: cell
@@ -137,6 +137,7 @@ def seeds_grid(record: Record, centre: CellResult, axis: str) -> Sheet:
     return Sheet(
         name=f"grid-exam_seed-{as_file_name(axis)}",
         title=f"seed of the exam × {axis_label(axis)}",
+        chosen=place_of(verdict.recommendation.cell, [along[value] for value in across]),
         columns=tuple(heading(axis, value) for value in across),
         rows=tuple(f"exam seed {seed}" for seed in seeds),
         tiles=tiles,

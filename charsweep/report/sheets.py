@@ -52,6 +52,7 @@ class Sheet:
     references: int = 0  # how many columns in front are no cells
     caption: str = ""
     is_grid: bool = False  # short labels on both sides, not prompts
+    chosen: int | None = None  # the column of the recommended cell
 
 
 class Thumbnails:
@@ -158,6 +159,7 @@ def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...
                 tiles=tiles,
                 references=len(references),
                 caption="First seed of the exam.",
+                chosen=place_of(verdict.recommendation.cell, [cell for _, _, cell in folders]),
             )
         )
     return tuple(sheets)
@@ -189,10 +191,16 @@ def front_sheet(record: Record, verdict: Verdict) -> Sheet | None:
         rows=record.sweep.prompts,
         tiles=tiles,
         references=len(references),
+        chosen=place_of(verdict.recommendation.cell, [cell for _, _, cell in folders]),
         caption="First seed of the exam; the recommended one, the highest on each score, then the "
         "Pareto set. "
         f"Headings: {' · '.join(axis_label(axis) for axis in record.axes)}.",
     )
+
+
+def place_of(chosen: CellResult | None, cells: Sequence[CellResult | None]) -> int | None:
+    """Where the recommended cell stands, if it is there."""
+    return cells.index(chosen) if chosen is not None and chosen in cells else None
 
 
 def trial_label(record: Record, cell: CellResult) -> str:

@@ -17,7 +17,9 @@ from charsweep.report.labels import (
     value_text,
 )
 from charsweep.report.tables import (
+    COST,
     REFERENCE,
+    SCORE,
     Column,
     Entry,
     Table,
@@ -29,7 +31,6 @@ from charsweep.report.verdict import RECOMMENDED, Verdict, objectives_of
 from charsweep.results import CellResult
 
 IN_GRID_ORDER = 40  # a longer table is sorted, the recommended one first
-SCORE, COST = "score", "cost"
 
 
 def cells_table(record: Record, verdict: Verdict) -> Table:

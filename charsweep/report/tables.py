@@ -15,6 +15,8 @@ from charsweep.report.data import Value
 
 REFERENCE = "reference"  # the kind of a row that no cell stands behind
 LONG = 40  # rows; a longer table goes over several pages of a paper
+MOST_COLUMNS = 13  # side by side on a page 1,200 pixels wide
+SCORE, COST = "score", "cost"  # kinds of columns
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,16 @@ class Table:
         pairs = zip(row.entries, self.columns, strict=True)
         return tuple(entry for entry, column in pairs if column.shown)
 
+    @property
+    def blocks(self) -> tuple[Table, ...]:
+        """The table; one too wide for a page as two, its scores and its costs."""
+        kinds = {column.kind for column in self.shown}
+        if len(self.shown) <= MOST_COLUMNS or not {SCORE, COST} <= kinds:
+            return (self,)
+        costs = self.without(SCORE)
+        cells = tuple(row for row in costs.rows if row.kind != REFERENCE)  # which took nothing
+        return self.without(COST), replace(costs, rows=cells)
+
     def without(self, kind: str) -> Table:
         """The table without the columns of one kind, as readers see it."""
         columns = (
@@ -103,7 +115,8 @@ def condensed(table: Table) -> Table:
             continue
         columns[at] = replace(column, shown=False)
         lead -= sum(earlier.shown for earlier in table.columns[:at]) < table.lead
-        said += [f"{column.title} {text}" for text in own if text]
+        name, _, unit = column.title.partition(", ")  # "weights, MB"
+        said += [" ".join(filter(None, (name, text, unit))) for text in own if text]
     common = f"The same for all: {'; '.join(said)}." if said else ""
     notes = (common, *table.notes) if common else table.notes
     return replace(table, columns=tuple(columns), notes=notes, lead=lead, common=common)
