@@ -105,16 +105,16 @@ def recommendation_of(sweep_folder: Path) -> Recommendation:
 
 
 def recommended_cell(
-    sweep_folder: Path, results: Mapping[str, CellResult], instead: str
+    sweep_folder: Path, results: Mapping[str, CellResult], remedy: str
 ) -> tuple[CellResult, str]:
     """The cell whose weights are taken, and why in words that follow its name.
 
-    StoreError if none is recommended; `instead` is the setting that names one.
+    StoreError if none is recommended; `remedy` is what to do where cells have finished.
     """
     found = recommendation_of(sweep_folder)
     if found.cell is None:
-        remedy = f" Give {instead}." if any(cell.finished for cell in results.values()) else ""
-        raise StoreError(f"sweep {sweep_folder.name}: {found.reason}{remedy}")
+        texts = [found.reason, *([remedy] if any(c.finished for c in results.values()) else [])]
+        raise StoreError(f"sweep {sweep_folder.name}: {' '.join(texts)}")
     return results[found.cell.cell], f"the recommended one: {found.reason}"
 
 
@@ -309,8 +309,7 @@ def nothing_to_recommend(cells: Sequence[CellResult]) -> str:
         )
     return (
         f"There is no finished cell with both {IDENTITY} (identity) and {PROMPT} (prompt), the "
-        "scores of a method that follows prompts, so nothing is recommended. Look at the images "
-        "and choose a cell yourself; cells.csv lists their keys."
+        "scores of a method that follows prompts, so nothing is recommended; look at the images."
     )
 
 

@@ -325,7 +325,7 @@ def test_whole_weights_are_a_pipeline(tmp_path: Path) -> None:
 def test_networks_from_nothing(method: str, settings: list[str], tmp_path: Path) -> None:
     run(tmp_path, f"method={method}", *settings, "train_steps=1", "batch_size=2", "metric=[dino]",
         "objectives=[dino]")  # fmt: skip
-    with pytest.raises(StoreError, match=r"name a cell with export\.cell=KEY"):
+    with pytest.raises(StoreError, match=r"Name a cell with export\.cell=KEY"):
         exported(tmp_path)
     (key,) = cells(tmp_path)
     folder = exported(tmp_path, f"export.cell={key}")

@@ -107,8 +107,8 @@ def test_why_there_is_none(tmp_path: Path, states: list[str], reason: str) -> No
     assert (found.point, found.cell, found.command) == (None, None, "")
     results = read_results(sweep.folder / "cells.jsonl")
     with pytest.raises(StoreError, match=reason) as caught:
-        recommended_cell(sweep.folder, results, "export.cell=KEY")
-    assert str(caught.value).endswith("Give export.cell=KEY.") is ("finished" in states)
+        recommended_cell(sweep.folder, results, "Name one.")
+    assert str(caught.value).endswith("Name one.") is ("finished" in states)
 
 
 def test_the_command_says_where_and_which(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_every_outlet_names_the_same_cell(
     assert read_json(folder / "story/story.json")["drawn_by"]["cell"] == best.cell
 
 
-SCENES = ["story.scenes=[{prompt: a picture of {subject} jumping, caption: jump}]"]
+SCENES = ["story.scenes=[{prompt: 'a picture of {subject} jumping', caption: 'She jumps.'}]"]
 
 
 def mlflow_tags(root: Path) -> dict[str, Any]:

@@ -358,7 +358,7 @@ def test_a_sweep_without_a_finished_cell_is_refused(
     folder.mkdir(parents=True)
     shutil.copyfile(swept / "sweeps/small/sweep.json", folder / "sweep.json")
     assert told(tmp_path) == 2
-    assert capsys.readouterr().err.startswith("StoreError: sweep small has no finished cell")
+    assert capsys.readouterr().err.startswith("StoreError: sweep small: No cell has ended yet")
 
 
 def test_a_method_without_prompts_tells_no_story(
@@ -368,7 +368,7 @@ def test_a_method_without_prompts_tells_no_story(
     assert main(words) == 0
     (made,) = read_json_lines(tmp_path / "sweeps/small/cells.jsonl")
     for chosen, error in {
-        "story.cell=null": "StoreError: sweep small has no finished cell with dino and clip_t",
+        "story.cell=null": "StoreError: sweep small: There is no finished cell with both dino",
         f"story.cell='{made['cell']}'": f"ConfigError: story.cell={made['cell']}: its method, gan,",
     }.items():
         capsys.readouterr()

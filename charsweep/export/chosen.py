@@ -24,6 +24,7 @@ from charsweep.story.teller import AGAIN, base_as_it_was, stored_images
 from charsweep.weights import BaseWeights
 
 EMBEDDED = "embedded:"
+REMEDY = "Name a cell with export.cell=KEY; cells.csv lists their keys."
 LICENCES = {  # of published bases, by hub id, in the hub's words
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
     "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
@@ -113,7 +114,7 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
     if wanted is not None:
         cell, why = named_cell(results, wanted, sweep.name, "export.cell"), "named by export.cell"
     else:
-        cell, why = recommended_cell(sweep.folder, results, "export.cell=KEY")
+        cell, why = recommended_cell(sweep.folder, results, REMEDY)
     images = stored_images(cell, store)
     return Chosen(
         sweep.name, record, cell, same_point(cell, results), images, why,

@@ -68,7 +68,7 @@ def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> Teller:
     if wanted is not None:
         cell, why = named_cell(results, wanted, sweep.name, "story.cell"), "named by story.cell"
     else:
-        cell, why = recommended_cell(sweep.folder, results, "story.cell=KEY or story.adapter=PATH")
+        cell, why = recommended_cell(sweep.folder, results, "Give story.adapter=PATH.")
     images = stored_images(cell, store)
     if not any(images.prompts):
         raise ConfigError(
