@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import zlib
 from html import escape
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_sweep import EVIL, FakeSweep
+from fake_sweep import EVIL, FakeSweep, result
 from PIL import Image
 from small import command
 
@@ -28,6 +29,7 @@ from charsweep.plugins import PLACES, refused, resolve
 from charsweep.record import new_record
 from charsweep.redact import redacted
 from charsweep.report.sheets import image_files, read_picture
+from charsweep.results import json_line, result_from
 from charsweep.specs import SnapshotSpec, TruthSpec
 from charsweep.store import Store, inside
 from charsweep.story.page import Scene, Story, write_page
@@ -251,7 +253,7 @@ def test_scripts_in_captions_and_names_are_text_in_the_report(tmp_path: Path) ->
     assert "<img src=x" not in page
     assert escape(EVIL) in page
     verdicts = (sweep.folder / "report" / "verdicts.md").read_text()
-    assert "<script" not in verdicts.replace(f"```\n{EVIL}\n```", "")  # a code block is text
+    assert "<script" not in re.sub("```.*?```", "", verdicts, flags=re.DOTALL)  # code is text
 
 
 def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
@@ -282,7 +284,7 @@ def test_scripts_in_mlflows_notes_are_text(tmp_path: Path) -> None:
     notes = [
         note_while_running(sweep.sweep),
         note_with_verdict(sweep.sweep, judge(sweep.record()), None),
-        links(sweep.add("failed", lr=0.01))["mlflow.note.content"],
+        links(result_from(sweep.add("failed", lr=0.01)))["mlflow.note.content"],
     ]
     for note in notes:
         assert "<script" not in note.replace(f"`' {EVIL} '`", "")  # a code span is text
@@ -345,7 +347,8 @@ def test_a_server_writes_nowhere_else(tmp_path: Path) -> None:
 
         def download_artifacts(self, run: str, path: str, place: str) -> str:
             made = Path(place) / "cell.json"
-            made.write_text(json.dumps({"trajectory": "../../evil", "images": "../../evil"}))
+            evil = result(cell="1", trajectory="../../evil", images="../../evil", scores={})
+            made.write_text(json_line(evil))
             return str(made)
 
     scratch = tmp_path / "scratch"

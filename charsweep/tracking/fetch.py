@@ -159,7 +159,13 @@ def fetch_cell(source: Source, run: Run, store: Path) -> CellResult:
             "does not hold its cell; run the sweep's command again where its store is: MLflow is "
             "brought up to date then"
         )
-    result = result_from(read_json(source.file(run, "cell.json")))
+    try:
+        result = result_from(read_json(source.file(run, "cell.json")))
+    except (TypeError, ValueError) as error:
+        raise TrackingError(
+            f"the run {run.info.run_name} ({run.info.run_id}) does not hold its cell: {error}; run "
+            "the sweep's command again where its store is: MLflow is brought up to date then"
+        ) from error
     trajectory = inside(store, result.trajectory)
     trajectory.mkdir(exist_ok=True)
     for name in ("spec.json", "provenance.json"):
