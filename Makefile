@@ -36,7 +36,7 @@ soak: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(PYTHON) tests/faults/soak.py $(ARGS)
 
 screenshots: $(DEV_STAMP)
-	$(PYTHON) tests/browser.py --name lr_grid --screenshots sweeps $(ARGS)
+	PYTHONPATH=tests $(PYTHON) -m helpers.browser --name lr_grid --screenshots sweeps $(ARGS)
 
 checks: $(DEV_STAMP)
 	$(PYTHON) -m ruff check

@@ -21,10 +21,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
-from charsweep.errors import CharsweepError, ConfigError, shown
-from charsweep.redact import redacted
-from charsweep.stopping import Stopped, listening
-from charsweep.team import is_launched, is_leader
+from charsweep.core.errors import CharsweepError, ConfigError, shown
+from charsweep.core.system.distributed import is_launched, is_leader
+from charsweep.core.system.redact import redacted
+from charsweep.core.system.signals import Stopped, listening
 
 ALONE = ("ui", "caption", "check", "gc", "show", "why")  # actions that need no cell of any sweep
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # where nobody could say it better
@@ -79,10 +79,10 @@ def act(words: Sequence[str]) -> None:
 
 def work(words: Sequence[str]) -> None:
     """Whatever is done with the cells of a sweep."""
-    from charsweep.config import load_sweep
+    from charsweep.config.sweep import load_sweep
 
     sweep = load_sweep(words)
-    from charsweep import export, run, story
+    from charsweep.actions import export, plan, report, run, story
 
     if sweep.settings.action in ALONE:  # as a file of the sweep says
         return act_alone(words)
@@ -93,7 +93,7 @@ def work(words: Sequence[str]) -> None:
         sweep = load_sweep(words)
 
     actions = {
-        "run": run.run, "plan": run.show_plan, "report": run.rebuild_report,
+        "run": run.run, "plan": plan.show_plan, "report": report.rebuild_report,
         "story": story.tell_story, "export": export.export_cell,
     }  # fmt: skip
     actions[sweep.settings.action](sweep)
@@ -102,20 +102,20 @@ def work(words: Sequence[str]) -> None:
 
 def act_alone(words: Sequence[str]) -> None:
     """Do what asks for no cell of any sweep, so that none is composed."""
-    from charsweep.compose import load_settings
+    from charsweep.config.compose import load_settings
 
     settings = load_settings(words)
     if settings.action == "caption":
-        from charsweep.caption import caption_images
+        from charsweep.actions.caption import caption_images
 
         caption_images(words)
         return
     if settings.action == "ui":
-        from charsweep.ui import show
+        from charsweep.actions.ui import show
 
         show(settings)
         return
-    from charsweep.keeping import keep
+    from charsweep.actions.store_tools import keep
 
     try:
         keep(settings)
@@ -144,13 +144,13 @@ def ask_hydra(words: Sequence[str]) -> int:
                 f"{words[0]}: with a conf folder of your own there is only --cfg job, which shows "
                 "the whole configuration, as in --cfg job --config-dir FOLDER"
             )
-        from charsweep.compose import as_yaml
+        from charsweep.config.compose import as_yaml
 
         sys.stdout.write(as_yaml(words[2:]))
         return 0
     import hydra
 
-    from charsweep.plugins import CONF
+    from charsweep.core.plugins import CONF
 
     sys.argv = ["charsweep", *words]
     said = io.StringIO()

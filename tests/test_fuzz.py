@@ -12,12 +12,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import fuzzing
 import pytest
+from helpers import fuzzing
+from helpers.small import command
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from small import command
 
 from charsweep import embedded
 
@@ -258,8 +258,8 @@ def test_whatever_is_given_as_weights(times: int, place: Path) -> None:
         st.sampled_from(["mine.safetensors", "mine.ckpt", "mine", "folder", "folder/unet", "none"]),
     )
     def check(given_files: dict[str, bytes], setting: str, name: str) -> None:
-        from charsweep.tensorfile import tensor_shapes
-        from charsweep.weights import _digest_of_file, weights_digest
+        from charsweep.models.safetensors_file import tensor_shapes
+        from charsweep.models.weights import _digest_of_file, weights_digest
 
         for cached in (tensor_shapes, weights_digest, _digest_of_file):
             cached.cache_clear()  # a process that a person starts has seen no file yet

@@ -15,26 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_sweep import EVIL, FakeSweep, result
+from helpers.fake_sweep import EVIL, FakeSweep, result
+from helpers.small import command
 from PIL import Image
-from small import command
 
 from charsweep import embedded
 from charsweep.__main__ import main
-from charsweep.character import load_character
-from charsweep.compose import GUARDED, load_settings
-from charsweep.config import load_sweep
-from charsweep.errors import CharacterError, ConfigError, ModelsError, StoreError
-from charsweep.plugins import PLACES, refused, resolve
-from charsweep.record import new_record
-from charsweep.redact import redacted
-from charsweep.report.sheets import image_files, read_picture
-from charsweep.results import json_line, result_from
-from charsweep.specs import SnapshotSpec, TruthSpec
-from charsweep.store import Store, inside
-from charsweep.story.page import Scene, Story, write_page
-from charsweep.tensorfile import read_pieces, tensor_shapes
-from charsweep.weights import find_folder
+from charsweep.actions.story.page import Scene, Story, write_page
+from charsweep.actions.sweep_record import new_record
+from charsweep.character.load import load_character
+from charsweep.config.compose import GUARDED, load_settings
+from charsweep.config.sweep import load_sweep
+from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
+from charsweep.core.plugins import PLACES, refused, resolve
+from charsweep.core.specs import SnapshotSpec, TruthSpec
+from charsweep.core.store.files import inside
+from charsweep.core.store.store import Store
+from charsweep.core.system.redact import redacted
+from charsweep.models.safetensors_file import read_pieces, tensor_shapes
+from charsweep.models.weights import find_folder
+from charsweep.report.figures.contact_sheets import image_files, read_picture
+from charsweep.results.cells import json_line, result_from
 
 SECRET = "correct-horse-battery-staple"
 
@@ -58,15 +59,16 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 TARGETS = ["os.system", "subprocess.Popen", "builtins.exec", "builtins.eval", "evil_module.Evil",
            "evil_module.version", "importlib.import_module", "torch.hub.load", "torch.load",
-           "pickle.loads", "charsweep.methods.finetune.resolve", "charsweep.plugins.importlib",
-           "charsweep.methods.finetune.dataclass", "charsweep.run.run", "runpy.run_path",
+           "pickle.loads", "charsweep.train.methods.finetune.resolve",
+           "charsweep.core.plugins.importlib", "charsweep.train.methods.finetune.dataclass",
+           "charsweep.actions.run.run", "runpy.run_path",
            "diffusers.ConfigMixin", "optuna.samplers.os", "torch.optim.lr_scheduler.LambdaLR",
            "torch.optim..os.system", "torch.optim.AdamW.__init__.__globals__", ""]  # fmt: skip
 GROUPS = ("method", "schedule", "optimizer", "sampler", "search.sampler", "search.pruner",
           "metric.dino")  # fmt: skip
 
 
-@pytest.mark.parametrize("target", ["os.system", "evil_module.Evil", "charsweep.methods.x.y"])
+@pytest.mark.parametrize("target", ["os.system", "evil_module.Evil", "charsweep.train.methods.x.y"])
 def test_no_file_names_code_to_run(target: str, stranger: Path) -> None:
     """One file asks for it in every place that takes the name of a class."""
     marker, wish = stranger.parent / "marker", {}
@@ -111,10 +113,10 @@ HOSTILE = {
     "root": "root: {folder}/elsewhere",
     "tracking": "runtime: {{tracking_uri: 'http://collector.example/'}}",
     "push": "export: {{push: mallory/loot}}",
-    "removal": "action: gc\nremove: true",
+    "removal": "action: gc\nstore: {{remove: true}}",
     "name of a folder": "method: {{name: ../../../evil}}",
     "name of a base": "models: {{bases: {{'../../evil': {{path: x, resolution: 64}}}}}}",
-    "name of a metric": "metric: {{'../evil': {{_target_: charsweep.metrics.dino.Dino}}}}",
+    "name of a metric": "metric: {{'../evil': {{_target_: charsweep.evaluate.metrics.dino.Dino}}}}",
     "embedded": "character: {{images: 'embedded:../../../../etc'}}",
 }
 
@@ -181,11 +183,13 @@ def test_a_person_vouches_for_a_package_in_the_environment(
 
 def test_every_place_of_plugins_gives_what_it_is_for() -> None:
     """The list of places is not only narrow: what is named there for good can be reached."""
-    good = ["charsweep.methods.gan.Gan", "charsweep.metrics.dino.Dino", "torch.optim.SGD",
-            "charsweep.schedules.cosine.Cosine", "diffusers.EulerDiscreteScheduler",
-            "optuna.samplers.TPESampler", "optuna.pruners.MedianPruner", "charsweep.search.Halving",
-            "charsweep.caption.zero_shot.ZeroShot",
-            "charsweep.bases.stable_diffusion.StableDiffusionXL",
+    good = ["charsweep.train.methods.gan.Gan", "charsweep.evaluate.metrics.dino.Dino",
+            "torch.optim.SGD",
+            "charsweep.train.schedules.Cosine", "diffusers.EulerDiscreteScheduler",
+            "optuna.samplers.TPESampler", "optuna.pruners.MedianPruner",
+            "charsweep.study.halving.Halving",
+            "charsweep.actions.caption.zero_shot.ZeroShot",
+            "charsweep.models.families.stable_diffusion.StableDiffusionXL",
             "bitsandbytes.optim.AdamW8bit", "prodigyopt.Prodigy"]  # fmt: skip
     assert {next(p for p in PLACES if one.startswith(f"{p}.")) for one in good} == set(PLACES)
     for target in good:
@@ -257,7 +261,7 @@ def test_scripts_in_captions_and_names_are_text_in_the_report(tmp_path: Path) ->
 
 
 def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
-    from charsweep.story.choose import Candidate, Choice
+    from charsweep.actions.story.choose_pictures import Candidate, Choice
 
     picture = tmp_path / QUOTED
     Image.new("RGB", (16, 16)).save(picture)
@@ -272,9 +276,9 @@ def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
 
 
 def test_scripts_in_mlflows_notes_are_text(tmp_path: Path) -> None:
-    from charsweep.report.verdict import judge
-    from charsweep.tracking.values import links
-    from charsweep.tracking.view import note_while_running, note_with_verdict
+    from charsweep.results.verdict import judge
+    from charsweep.track.ui_view import note_while_running, note_with_verdict
+    from charsweep.track.values import links
 
     sweep = FakeSweep(tmp_path, {"lr": [0.01, 0.001]})
     sweep.sweep["question"] = f"{EVIL} [here](javascript:alert(1))"
@@ -325,8 +329,8 @@ def test_a_manifest_shows_no_picture_from_elsewhere(tmp_path: Path) -> None:
 
 def test_a_server_writes_nowhere_else(tmp_path: Path) -> None:
     """What MLflow's server says of names is not believed when a sweep is fetched from it."""
-    from charsweep.tracking.fetch import Source, fetch_cell
-    from charsweep.tracking.pictures import contact_sheet, cut
+    from charsweep.track.fetch import Source, fetch_cell
+    from charsweep.track.pictures import contact_sheet, cut
 
     folder = tmp_path / "store" / "set"
     folder.mkdir(parents=True)
@@ -469,7 +473,7 @@ PICTURES = {
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_are_decoded_within_limits(name: str, tmp_path: Path) -> None:
-    from charsweep.tracking.pictures import contact_sheet
+    from charsweep.track.pictures import contact_sheet
 
     folder = drawings(tmp_path / "drawings")
     (folder / "000.png").write_bytes(PICTURES[name])
@@ -542,7 +546,7 @@ def test_a_bad_word_is_not_repeated_with_its_password(
 def test_the_ui_is_on_loopback_with_host_checks_whatever_the_environment_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from charsweep import ui
+    from charsweep.actions import ui
 
     started: dict[str, Any] = {}
 
@@ -554,7 +558,7 @@ def test_the_ui_is_on_loopback_with_host_checks_whatever_the_environment_says(
         raise Started
 
     monkeypatch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
-    monkeypatch.setattr("charsweep.ui.subprocess.Popen", popen)
+    monkeypatch.setattr("charsweep.actions.ui.subprocess.Popen", popen)
     with pytest.raises(Started), ui.served(URI, "http://127.0.0.1:5999", tmp_path):
         pass
     assert "127.0.0.1" in started["command"]

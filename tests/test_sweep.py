@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from small import command, runs, small, trials
+from helpers.small import command, runs, small, trials
 
 from charsweep.__main__ import main
-from charsweep.store import read_losses
+from charsweep.core.store.losses import read_losses
 
 RATES = ["+axes.lr=[1e-2,1e-4]"]
 

@@ -1,19 +1,17 @@
-"""What a plan is executed on: the device, its memory, the versions of everything."""
+"""What a plan is executed on: the device, the versions of everything."""
 
 from __future__ import annotations
 
 import gc
 import platform
-import resource
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from charsweep.errors import ConfigError
+from charsweep.core.errors import ConfigError
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "timm",
              "torchmetrics", "numpy", "pillow", "optuna", "mlflow", "hydra-core")  # fmt: skip
@@ -47,14 +45,6 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Highest memory so far: allocated on the card, or resident in this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def environment(device: torch.device) -> dict[str, Any]:

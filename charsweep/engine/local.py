@@ -13,45 +13,45 @@ from typing import Any
 import torch
 from PIL import Image
 
-from charsweep.character import open_drawings
-from charsweep.config import Sweep
-from charsweep.cost import Speeds, count
-from charsweep.encoders import LOADERS
-from charsweep.engine.entrance import Book, Entrance
+from charsweep.character.load import open_drawings
+from charsweep.character.masks import Drawing
+from charsweep.config.pack_width import name_of
+from charsweep.config.sweep import Sweep
+from charsweep.core.errors import TrainingError
+from charsweep.core.specs import (
+    Cell,
+    ImageSetSpec,
+    TrajectorySpec,
+)
+from charsweep.core.store.files import read_json, write_json
+from charsweep.core.store.store import Store
+from charsweep.core.system.distributed import ALONE, Team, device_of, told
+from charsweep.core.system.hardware import find_card
+from charsweep.core.system.images import open_picture
+from charsweep.core.system.signals import Stopped, held
 from charsweep.engine.environment import (
     environment,
     find_device,
     free_memory,
     is_out_of_memory,
-    peak_memory_mb,
 )
-from charsweep.engine.imagesets import Bases, ImageSets, base_of
-from charsweep.engine.probe import seconds_per_trial
-from charsweep.errors import TrainingError
-from charsweep.fits import needs_checkpointing
-from charsweep.hardware import find_card
-from charsweep.masks import Drawing
-from charsweep.measured import Known
-from charsweep.methods import Execution, Materials
-from charsweep.pictures import open_picture
-from charsweep.plan import Pack, Plan, Scoring, Training
-from charsweep.plugins import resolve
-from charsweep.precision import set_products
-from charsweep.progress import View
-from charsweep.resident import Base
-from charsweep.results import CellResult, result_of
-from charsweep.samplers import check_fits, make_scheduler
-from charsweep.score import Scorer, reference_features
-from charsweep.specs import (
-    Cell,
-    ImageSetSpec,
-    TrajectorySpec,
-)
-from charsweep.stopping import Stopped, held
-from charsweep.store import Store, read_json, write_json
-from charsweep.team import ALONE, Team, device_of, told
-from charsweep.train import Trained, make_optimizer, train
-from charsweep.widths import name_of
+from charsweep.engine.image_sets import Bases, ImageSets, base_of
+from charsweep.engine.measure_memory import Peak, peak_memory_mb
+from charsweep.engine.measure_pack_width import seconds_per_trial
+from charsweep.engine.progress import View
+from charsweep.engine.queue import Book, Entrance
+from charsweep.evaluate.encoders import LOADERS
+from charsweep.evaluate.score import Scorer, reference_features
+from charsweep.models.pipeline import Base
+from charsweep.models.precision import set_products
+from charsweep.models.samplers import check_fits, make_scheduler
+from charsweep.plan import memory
+from charsweep.plan.cost import Speeds, count
+from charsweep.plan.work import Pack, Plan, Scoring, Training
+from charsweep.results.cells import CellResult, result_of
+from charsweep.train.checkpoint import make_optimizer
+from charsweep.train.loop import Trained, train
+from charsweep.train.methods import Execution, Materials
 
 
 class LocalEngine:
@@ -69,9 +69,9 @@ class LocalEngine:
             compile=runtime.compile,
             team=team,
         )
-        self.card = find_card(runtime.device)
         self.environment = environment(self.device)
         self.speeds = Speeds(store)
+        self.place = memory.Place(sweep.bases, self.speeds, find_card(runtime.device))
         self.bases = Bases(sweep, self.device, view)
         self.image_sets = ImageSets(sweep, store, view, self.bases, self.speeds)
         self._drawings: dict[bool, list[Drawing]] = {}
@@ -152,6 +152,8 @@ class LocalEngine:
         team = self.team if spec.base else ALONE
         team.hear(pack)
         try:
+            base = self._taught_base(spec)
+            peak: Peak | None = Peak(self.device, base.modules.values() if base else ())
             with (
                 contextlib.closing(self._students(spec, team)) as students,
                 contextlib.closing(
@@ -161,7 +163,11 @@ class LocalEngine:
                 while done := self._block(blocks, books, alone):
                     for book in books.values():
                         book.warm_up = students.warm_up_seconds
-                    yield [one.training for one in done if one.is_last], students
+                    left = [one.training for one in done if one.is_last]
+                    if peak and team.size == 1:
+                        self._remember_peak(spec, peak)
+                    yield left, students
+                    peak = None if left else peak  # what draws them then stays on a card
         except TrainingError as error:
             entrance.error = str(error).splitlines()[0]
         except RuntimeError as error:
@@ -180,7 +186,7 @@ class LocalEngine:
                     pass
 
     def _students(self, spec: TrajectorySpec, team: Team) -> Any:
-        method = resolve(spec.method.target)(**spec.method.settings)
+        method = spec.method.make()
         base = self._taught_base(spec)
         set_products(spec.precision)
         execution = replace(self.execution, team=team, checkpointing=self._checkpoints(spec))
@@ -200,8 +206,14 @@ class LocalEngine:
             or not spec.base
         ):
             return now.checkpointing
-        base, known = self.sweep.bases[spec.base.name], Known(self.store)
-        return needs_checkpointing(spec, base, known, self.card, now.micro_batch)
+        work = memory.Work(spec, micro_batch=now.micro_batch, compile=now.compile)
+        return memory.needs_checkpointing(work, self.place)
+
+    def _remember_peak(self, spec: TrajectorySpec, peak: Peak) -> None:
+        how = self.execution
+        work = memory.Work(spec, self._checkpoints(spec), how.micro_batch, how.compile)
+        if found := peak.bytes():
+            self.speeds.remember_peak(memory.name_of(work, self.device.type), found)
 
     def _training(
         self, students: Any, trainings: Iterator[Training | None], team: Team
@@ -355,7 +367,7 @@ class LocalEngine:
     def _taught_base(self, spec: TrajectorySpec) -> Base | None:
         if spec.base is None:
             return None
-        method = resolve(spec.method.target)(**spec.method.settings)
+        method = spec.method.make()
         return self.bases(spec.base, method.base_precision(spec.precision))
 
     @property
@@ -373,12 +385,14 @@ class LocalEngine:
 
     def _check(self, plan: Plan) -> None:
         """Everything that can be refused before anything is spent."""
-        for spec in {t.trajectory.optimizer.target: t.trajectory for t in plan.trainings}.values():
+        for spec in {
+            t.trajectory.optimizer.identity: t.trajectory for t in plan.trainings
+        }.values():
             make_optimizer(spec, [torch.nn.Parameter(torch.zeros(1))])
         for scoring in plan.scorings:
             base = base_of(scoring.images.snapshot.source)
             if scoring.draw and base is not None:
-                check_fits(scoring.images.sampler, self.sweep.bases[base.name].kind)
-            elif scoring.draw and scoring.images.sampler.target:
+                check_fits(scoring.images.sampler, self.sweep.bases[base.name].family)
+            elif scoring.draw and scoring.images.sampler.identity:
                 config = {"num_train_timesteps": 1000}
                 make_scheduler(scoring.images.sampler, config, None)

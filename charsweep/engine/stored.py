@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from charsweep.plan import Plan
-from charsweep.results import CellResult, result_of
-from charsweep.store import Store
+from charsweep.core.store.store import Store
+from charsweep.plan.work import Plan
+from charsweep.results.cells import CellResult, result_of
 
 
 class StoredEngine:

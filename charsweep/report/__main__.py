@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from charsweep.errors import CharsweepError
+from charsweep.core.errors import CharsweepError
 from charsweep.report import write_report, write_report_together
 
 

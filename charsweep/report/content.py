@@ -11,21 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from charsweep.pictures import opened
-from charsweep.report import table
-from charsweep.report.advantages import advantages, advantages_table
-from charsweep.report.compare import comparison_table
-from charsweep.report.data import Record
-from charsweep.report.figures import Plot, style
-from charsweep.report.grids import picture_grids
-from charsweep.report.groups import SEED
-from charsweep.report.heat import draw_heat_maps
-from charsweep.report.history import draw_history
-from charsweep.report.importance import draw_importance
-from charsweep.report.labels import as_file_name
-from charsweep.report.losses import LossPlots, draw_losses
-from charsweep.report.sheetpng import draw_sheet
-from charsweep.report.sheets import (
+from charsweep.core.system.images import opened
+from charsweep.report.figures.contact_sheets import (
     SMALL_TILE,
     TILE,
     Sheet,
@@ -34,12 +21,25 @@ from charsweep.report.sheets import (
     front_sheet,
     image_files_cached,
 )
-from charsweep.report.tables import Table
-from charsweep.report.tradeoff import Front, draw_fronts
-from charsweep.report.training import training_sheets
-from charsweep.report.tuning import TuningPlots, draw_tuning
-from charsweep.report.verdict import Verdict, judge
-from charsweep.results import CellResult
+from charsweep.report.figures.heatmap import draw_heat_maps
+from charsweep.report.figures.importance import draw_importance
+from charsweep.report.figures.losses import LossPlots, draw_losses
+from charsweep.report.figures.pareto import Front, draw_fronts
+from charsweep.report.figures.picture_grids import picture_grids
+from charsweep.report.figures.search_trials import draw_history
+from charsweep.report.figures.sheet_png import draw_sheet
+from charsweep.report.figures.style import Plot, style
+from charsweep.report.figures.training_images import training_sheets
+from charsweep.report.figures.tuning import TuningPlots, draw_tuning
+from charsweep.results import cells_table as table
+from charsweep.results.advantages import advantages, advantages_table
+from charsweep.results.cells import CellResult
+from charsweep.results.compare_methods import comparison_table
+from charsweep.results.labels import as_file_name
+from charsweep.results.points import SEED
+from charsweep.results.records import Record
+from charsweep.results.table import Table
+from charsweep.results.verdict import Verdict, judge
 
 # A core decodes about 30 million pixels of PNG a second, and a report should take under a minute.
 MOST_PIXELS = 700e6

@@ -9,17 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from charsweep.errors import StoreError
-from charsweep.report.content import build_content
-from charsweep.report.data import Record
-from charsweep.report.markdown import build_markdown
-from charsweep.report.page import build_page
-from charsweep.report.parts import together
-from charsweep.report.pdf import write_pdf
-from charsweep.report.reading import load_record
-from charsweep.report.sheets import forget
-from charsweep.report.tables import write_tables
-from charsweep.store import is_alive
+from charsweep.core.errors import StoreError
+from charsweep.core.store.files import is_alive
+from charsweep.core.system.console import out
+from charsweep.report.content import Content, build_content
+from charsweep.report.figures.contact_sheets import forget
+from charsweep.report.pages.html import build_page
+from charsweep.report.pages.markdown import build_markdown
+from charsweep.report.pages.report_pdf import write_pdf
+from charsweep.results.parts import together
+from charsweep.results.read import load_record
+from charsweep.results.records import Record
+from charsweep.results.table import write_tables
 
 
 def write(sweep_folder: Path, store_folder: Path) -> Path:
@@ -47,11 +48,24 @@ def write_record(record: Record, final: Path) -> Path:
     with swapped_in(final) as folder:
         content = build_content(record, folder)
         write_tables(content.tables, folder / "tables")
-        write_pdf(content, folder / "report.pdf")
+        if note := print_content(content, folder / "report.pdf"):
+            out(f"report.pdf: {note}")
         (folder / "verdicts.md").write_text(build_markdown(content), encoding="utf-8")
-        (folder / "index.html").write_text(build_page(content, final), encoding="utf-8")
+        (folder / "index.html").write_text(build_page(content, final, note), encoding="utf-8")
     forget()
     return final / "index.html"
+
+
+def print_content(content: Content, path: Path) -> str:
+    """Write the PDF; returns what is wrong with it in a sentence: the page matters more."""
+    try:
+        missing = write_pdf(content, path)
+    except StoreError as error:
+        path.unlink(missing_ok=True)
+        return f"{error}."
+    if not missing:
+        return ""
+    return f"No font here has {missing}: install one that does, or print this page instead."
 
 
 @contextmanager

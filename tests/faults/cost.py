@@ -19,14 +19,14 @@ from collections.abc import Callable
 from typing import Any
 
 GUARDS = {
-    "charsweep.store": ("write_text", "_sizes_on_disk", "_matches", "clear_half_written",
+    "charsweep.core.store.store": ("write_text", "_sizes_on_disk", "_matches", "clear_half_written",
                         "clear_abandoned", "Store.check_losses", "Store.resume_step"),
     "charsweep.train": ("save_state",),
-    "charsweep.database": ("wait_until_free", "check_whole"),
-    "charsweep.locks": ("_try", "_owner"),
-    "charsweep.stopping": ("check", "pause"),
-    "charsweep.run": ("append_result",),
-    "charsweep.trials": ("Trials.note_unfinished",),
+    "charsweep.core.system.sqlite": ("wait_until_free", "check_whole"),
+    "charsweep.core.system.locks": ("_try", "_owner"),
+    "charsweep.core.system.signals": ("check", "pause"),
+    "charsweep.actions.run": ("append_result",),
+    "charsweep.study.trials": ("Trials.note_unfinished",),
 }  # fmt: skip
 
 spent, calls, depth = Counter[str](), Counter[str](), [0]
@@ -50,7 +50,7 @@ def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def watch() -> None:
     """Put a clock around each guard, wherever it has been imported to."""
-    for module in ("charsweep.run", "charsweep.engine.local"):
+    for module in ("charsweep.actions.run", "charsweep.engine.local"):
         importlib.import_module(module)
     ours = [module for name, module in sys.modules.items() if name.startswith("charsweep")]
     for place, names in GUARDS.items():

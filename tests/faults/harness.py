@@ -13,9 +13,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the scripts beside are run without pytest
 
 import psutil
-from small import cells_without_times, runs, trials
+from helpers.small import cells_without_times, runs, trials
 
-from charsweep.store import read_losses
+from charsweep.core.store.losses import read_losses
 
 QUICK = [
     "exam.prompts=['a picture of {subject} jumping','a picture of {subject} on the beach']",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from harness import bits, ended, finished_stages, quick, start, steps, until
-from small import command
+from helpers.small import command
 
 from charsweep.__main__ import main
 

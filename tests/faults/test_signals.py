@@ -18,9 +18,9 @@ from harness import (
     steps,
     until,
 )
-from small import runs
+from helpers.small import runs
 
-from charsweep.store import read_losses
+from charsweep.core.store.losses import read_losses
 
 STEPS = 300  # some seconds, of which a block takes half a one
 LONG = ["+axes.lr=[1e-2,1e-3]", f"train_steps={STEPS}", "pack=2", "runtime.resume_seconds=0.01"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness import bits, finished_stages, quick
-from small import cells_without_times
+from helpers.small import cells_without_times
 
 from charsweep.__main__ import main
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_track import STEPS, append, make_cell, make_sweep, peek, until
+from helpers.tracked_sweep import STEPS, append, make_cell, make_sweep, peek, until
 
-from charsweep import track
+from charsweep.track import process as track
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness import bits
-from small import runs
+from helpers.small import runs
 from two import KINDS, one_after_the_other, together
 
 

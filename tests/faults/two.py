@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import assert_equal, bits, ended, kill, quick, start
-from small import cells_without_times, runs
+from helpers.small import cells_without_times, runs
 
 from charsweep.__main__ import main
 

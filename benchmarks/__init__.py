@@ -1,0 +1,1 @@
+"""What charsweep is measured with."""

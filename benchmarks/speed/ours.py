@@ -1,0 +1,105 @@
+"""A task in, charsweep's own loop out: real students, a real store in a temporary folder."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.clock import Timed, synchronize
+from benchmarks.speed.task import Task
+from charsweep.core.specs import SnapshotSpec
+from charsweep.core.store.store import Store
+from charsweep.core.system.images import open_picture
+from charsweep.evaluate.sample import draw, paint_with
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
+from charsweep.models.precision import dtype_of, set_products
+from charsweep.plan.work import Piece, Training
+from charsweep.train.loop import train
+from charsweep.train.methods import Materials
+
+RESUME_SECONDS = 60.0  # as conf/runtime/auto.yaml
+
+
+class Ours:
+    """`width` learning rates at once, through `charsweep.train.loop`, with everything it writes.
+
+    The loop yields where it has fetched losses, and that is at a snapshot: only from one to another
+    can it be timed.
+    """
+
+    rest = "logging"
+
+    def __init__(self, task: Task, width: int, snapshots: tuple[int, ...], root: Path) -> None:
+        self.task, self.width, self.store = task, width, Store(root)
+        self.specs = [task.spec(width, number) for number in range(width)]
+        pieces = (Piece(0, snapshots),)
+        trainings = [Training(spec, pieces, None, (), ()) for spec in self.specs]
+        self.last = SnapshotSpec(self.specs[0], snapshots[-1])
+        set_products(task.precision)
+        self.base = self._load(task.learner.base_precision(task.precision))
+        pictures = [open_picture(path) for path in task.character.paths]
+        count = task.method.settings["class_images"] if task.has_prior else 0
+        priors = list(islice(cycle(pictures), count))  # what they show changes no time
+        materials = Materials(task.device, self.base, task.character, pictures, lambda _: priors)
+        self.students = task.learner.students(self.specs[0], materials)
+        self.loop: Any = train(self.students, iter(trainings), self.store, RESUME_SECONDS)
+        self.step = 0
+
+    def advance(self, steps: int) -> float:
+        """Train so many steps more, up to a snapshot; seconds of one."""
+        synchronize(self.task.device)
+        started, goal = time.perf_counter(), self.step + steps
+        while self.step < goal:
+            self.step = next(self.loop)[-1].row.step
+        synchronize(self.task.device)
+        assert self.step == goal
+        return (time.perf_counter() - started) / steps
+
+    @property
+    def functions(self) -> list[Timed]:
+        """Where the parts of a step are spent."""
+        return [
+            (self.students, "losses", "data"),
+            (self.students, "zero_grad", "optimizer"),
+            (self.base.denoiser, "forward", "forward"),
+            *encoders(self.base.pipeline),
+        ]
+
+    def draw(self, seeds: range, inference_steps: int) -> float:
+        """Draw images of the first trial's last snapshot; seconds of one. Training has ended.
+
+        As an image set that fills its batches is drawn.
+        """
+        self.students.close()
+        base, whole = self.base, dtype_of(self.task.precision)
+        if base.dtype != whole:  # of all weights that train, none is in half precision
+            base = self.base = self._load(self.task.precision)
+        learner, spec = self.task.learner, self.task.images(self.last, seeds, inference_steps)
+        folder = self.store.snapshot(self.last)
+        with contextlib.ExitStack() as stack:
+            if learner.company is None:
+                stack.enter_context(base.wearing(folder))
+            else:
+                stack.enter_context(learner.fused(base, folder))
+            drawn = list(draw([spec], paint_with(base), self.store))
+        return sum(one.seconds for one in drawn) / len(seeds)
+
+    def _load(self, precision: str) -> Base:
+        task = self.task
+        return load_base(task.weights.spec, task.weights, task.device, dtype_of(precision))
+
+    def close(self) -> None:
+        self.loop.close()
+        self.students.close()
+
+
+def encoders(pipeline: Any) -> list[Timed]:
+    """What turns pictures and prompts into latents and embeddings."""
+    names = ("text_encoder", "text_encoder_2")
+    modules = [getattr(pipeline, name, None) for name in names]
+    found: list[Timed] = [(module, "forward", "encoding") for module in modules if module]
+    return [*found, (pipeline.vae, "encode", "encoding")]

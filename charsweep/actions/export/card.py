@@ -1,0 +1,193 @@
+"""A chosen cell and its exported files in; out, README.md: a model card as the hub reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+import charsweep
+from charsweep.actions.export.chosen import Chosen
+from charsweep.actions.export.formats import Weights
+from charsweep.core.keys import short_number
+from charsweep.core.store.files import write_text
+from charsweep.core.system.templates import fill
+from charsweep.results.labels import METRICS
+from charsweep.results.points import interval, mean
+from charsweep.results.records import METRIC_ORDER
+
+SHEET = "contact_sheet.png"
+
+
+def write_card(
+    chosen: Chosen, weights: Weights, code: str | None, licence: str | None,
+    samples: Sequence[tuple[str, str]], folder: Path,
+) -> None:  # fmt: skip
+    """Fill card_template.md; `samples` are names of sample images in the folder, and prompts."""
+    words = {
+        **what_it_is(chosen),
+        **how_it_draws(chosen),
+        "header": header(chosen, weights, licence, samples),
+        "files": sizes(folder),
+        "kohya": weights.kohya,
+        "kohya_name": Path(weights.kohya or "").stem,
+        "refusal": weights.refusal,
+        "code": fenced(code) if code else None,
+        "training": [(name, cell_text(value)) for name, value in training(chosen)],
+        "scores": list(scores(chosen)),
+        "training_seeds": len(chosen.seeds),
+        "licence_note": licence_note(chosen, licence),
+    }
+    text = fill(Path(__file__).with_name("card_template.md"), words)
+    write_text(folder / "README.md", "\n".join(without_gaps(text.splitlines())) + "\n")
+
+
+def header(
+    chosen: Chosen, weights: Weights, licence: str | None, samples: Sequence[tuple[str, str]]
+) -> str:
+    """The hub's metadata, as YAML."""
+    fields: dict[str, Any] = {"tags": tags(chosen, weights)}
+    if licence:
+        fields["license"] = licence
+    elif chosen.ground is not None:
+        fields |= {"license": "other", "license_name": "that-of-the-base"}
+    if chosen.ground and chosen.ground.hub_id:
+        fields["base_model"] = chosen.ground.hub_id
+    if chosen.is_prompted:
+        fields["pipeline_tag"] = "text-to-image"
+        fields["instance_prompt"] = chosen.trajectory.character.instance_prompt
+        fields["widget"] = [{"text": text, "output": {"url": name}} for name, text in samples]
+    if weights.kind != "own":
+        fields["library_name"] = "diffusers"
+    return str(ModelCardData(**fields).to_yaml(line_break="\n")).rstrip()
+
+
+def tags(chosen: Chosen, weights: Weights) -> list[str]:
+    """Words by which the hub finds and shows such models."""
+    found = ["charsweep", "character"]
+    if chosen.is_prompted:
+        found += ["text-to-image"]
+    if chosen.ground is not None:
+        found += chosen.ground.weights.family.tags
+        found += ["dreambooth"] * (chosen.trajectory.method.settings.get("prompts") == "instance")
+    if weights.kind == "lora":
+        found += ["lora", "template:sd-lora"]  # the template shows the widget's pictures
+    if weights.kind == "factored":
+        found += ["lycoris", str(chosen.trajectory.method.settings["adapter"])]
+    return found
+
+
+def what_it_is(chosen: Chosen) -> dict[str, Any]:
+    character, ground = chosen.trajectory.character, chosen.ground
+    on = f" on {ground.title}" if ground else ""
+    cells = chosen.record.get("plan", {}).get("cells")
+    return {
+        "title": cell_text(f"{character.identifier}{on}, {chosen.trajectory.method.name}"),
+        "identifier": cell_text(character.identifier),
+        "class_noun": cell_text(character.class_noun),
+        "one_of_class": cell_text(character.one_of_class),
+        "instance_prompt": cell_text(character.instance_prompt).replace("`", "'"),
+        "drawings": len(character.digests),
+        "base_title": ground.title if ground else "a network that knew nothing",
+        "is_embedded": bool(ground and ground.is_embedded),
+        "cells": f"{cells} cells" if cells else "cells",
+        "sweep": chosen.sweep,
+        "question": cell_text(chosen.record.get("question", "")),
+        "cell": chosen.cell.cell,
+        "why": chosen.why,
+        "sheet": SHEET,
+        "version": charsweep.__version__,
+    }
+
+
+def how_it_draws(chosen: Chosen) -> dict[str, Any]:
+    images = chosen.images
+    prompts, seeds = len(images.prompts), len(images.seeds)
+    return {
+        "is_prompted": chosen.is_prompted,
+        "sampler": images.sampler.name,
+        "inference_steps": images.inference_steps,
+        "guidance": f"{images.guidance_scale:g}",
+        "resolution": images.resolution,
+        "exam": f"{prompts} prompts × {seeds} seeds"
+        if chosen.is_prompted
+        else f"{prompts * seeds} images",
+    }
+
+
+def training(chosen: Chosen) -> Iterator[tuple[str, str]]:
+    """What shaped the weights, and what it cost."""
+    taught, cell = chosen.trajectory, chosen.cell
+    settings = taught.method.settings
+    yield "method", taught.method.name
+    yield "learning rate", short_number(taught.learning_rate)
+    yield "training steps", str(chosen.images.snapshot.step)
+    yield "batch, resolution", f"{taught.batch_size}, {taught.resolution} pixels"
+    yield "optimizer, schedule", f"{taught.optimizer.name}, {taught.schedule.name}"
+    yield "training seed, precision", f"{taught.seed}, {taught.precision}"
+    left_out = {"base", "prior_weight", "class_images"} if not taught.class_images else {"base"}
+    for name, value in settings.items():
+        if name not in left_out and value is not None:
+            yield name.replace("_", " "), listed(value)
+    if cell.train_seconds is not None:
+        yield "time of training alone", f"{cell.train_seconds:,.1f} s"
+    if cell.energy_wh is not None:
+        yield "energy paid here", f"{cell.energy_wh:.3g} Wh"
+
+
+def listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def scores(chosen: Chosen) -> Iterator[dict[str, str]]:
+    """One row per metric that applies: this cell's, the mean over training seeds, the base's."""
+    bases = chosen.record.get("references", {}).get("base", {})
+    untaught = bases.get(chosen.cell.base, {}).get("scores", {})
+    known = {name: value for name, value in chosen.cell.scores.items() if value is not None}
+    for name in sorted(known, key=[*METRIC_ORDER, *known].index):
+        value = known[name]
+        seeds = tuple(s for one in chosen.seeds if (s := one.scores.get(name)) is not None)
+        low, high = interval(seeds)
+        label = METRICS.get(name)
+        yield {
+            "name": label.short if label else name,
+            "value": f"{value:.3f}",
+            "mean": f"{mean(seeds):.3f}",
+            "interval": f"{low:.3f} to {high:.3f}",
+            "base": "" if untaught.get(name) is None else f"{untaught[name]:.3f}",
+            "meaning": label.meaning if label else "",
+        }
+
+
+def licence_note(chosen: Chosen, licence: str | None) -> str:
+    ground = chosen.ground
+    if licence:
+        also = ", as their base is" if ground and ground.licence == licence else ""
+        return f"The weights are given under {licence}{also}."
+    if ground is None:
+        return "No licence has been chosen for these weights."
+    return "The weights come under the licence of their base; look it up before you share them."
+
+
+def fenced(code: str) -> str:
+    return f'```python\n{code}\nimage.save("picture.png")\n```'
+
+
+def sizes(folder: Path) -> list[tuple[str, int]]:
+    """The files of weights and their settings, by name."""
+    files = (path for path in sorted(folder.rglob("*")) if path.suffix in (".safetensors", ".json"))
+    return [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]
+
+
+def cell_text(text: str) -> str:
+    """Text that cannot break a table or a heading, and holds no HTML."""
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace("|", r"\|").split())
+
+
+def without_gaps(lines: Sequence[str]) -> Iterator[str]:
+    """The lines with no more than one empty one at a time."""
+    for number, line in enumerate(lines):
+        if line.strip() or (number and lines[number - 1].strip()):
+            yield line.rstrip()

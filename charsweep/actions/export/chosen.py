@@ -1,0 +1,148 @@
+"""A sweep's folder in; out, the cell that is exported with all that its card says of it.
+
+The cell is the recommended one, or the one that is named. It is
+taken as it is stored, so `name=lr_grid` alone is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
+from charsweep.config.settings import ModelsSettings
+from charsweep.config.sweep import Sweep
+from charsweep.core.errors import StoreError
+from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+from charsweep.core.store.files import read_json
+from charsweep.core.store.store import Store
+from charsweep.models.weights import BaseWeights
+from charsweep.results.cells import CellResult, named_cell, read_results
+from charsweep.results.recommendation import recommended_cell
+
+EMBEDDED = "embedded:"
+REMEDY = "Name a cell with export.cell=KEY; cells.csv lists their keys."
+LICENCES = {  # of published bases, by hub id, in the hub's words
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
+    "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
+}
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The base that a cell teaches: its name among the models, and its weights."""
+
+    name: str
+    weights: BaseWeights
+
+    @property
+    def path(self) -> str:
+        """Where it comes from, as it was typed."""
+        return self.weights.pipeline.name
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.path.startswith(EMBEDDED)
+
+    @property
+    def hub_id(self) -> str | None:
+        """OWNER/NAME, unless it is embedded or somebody's own folder or file."""
+        return self.path.partition("@")[0] if self.weights.pipeline.source == "hub" else None
+
+    @property
+    def revision(self) -> str:
+        """The commit, tag or branch that was asked for; "" for whatever is newest."""
+        return self.path.partition("@")[2] if self.hub_id else ""
+
+    @property
+    def is_file(self) -> bool:
+        return self.weights.path.is_file()
+
+    @property
+    def title(self) -> str:
+        """What a reader calls it; of somebody's folder or file only its name."""
+        if self.is_embedded:
+            return f"charsweep's embedded {self.name}"
+        return self.hub_id or Path(self.path).name
+
+    @property
+    def licence(self) -> str | None:
+        return "apache-2.0" if self.is_embedded else LICENCES.get(self.hub_id or "")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The cell, its image set, the same point with other training seeds, the sweep's record."""
+
+    sweep: str
+    record: Mapping[str, Any]
+    cell: CellResult
+    seeds: tuple[CellResult, ...]  # the cell itself among them
+    images: ImageSetSpec
+    why: str
+    ground: Ground | None  # None: it starts from nothing
+
+    @property
+    def trajectory(self) -> TrajectorySpec:
+        source = self.images.snapshot.source
+        assert isinstance(source, TrajectorySpec)
+        return source
+
+    @property
+    def slug(self) -> str:
+        return f"{self.trajectory.slug}-step{self.images.snapshot.step}--{self.cell.cell}"
+
+    @property
+    def is_prompted(self) -> bool:
+        return any(self.images.prompts)
+
+
+def find_chosen(sweep: Sweep, store: Store) -> Chosen:
+    """The cell that `export.cell` names, else the recommended one."""
+    path = sweep.folder / "sweep.json"
+    if not path.exists():
+        raise StoreError(
+            f"there is no sweep {sweep.name} in {sweep.folder}; run it first, or give another "
+            "name= or root="
+        )
+    record = read_json(path)
+    results = read_results(sweep.folder / "cells.jsonl")
+    wanted = sweep.settings.export.cell
+    if wanted is not None:
+        cell, why = named_cell(results, wanted, sweep.name, "export.cell"), "named by export.cell"
+    else:
+        cell, why = recommended_cell(sweep.folder, results, REMEDY)
+    images = stored_images(cell, store)
+    return Chosen(
+        sweep.name, record, cell, same_point(cell, results), images, why,
+        ground_of(images, sweep, path),
+    )  # fmt: skip
+
+
+def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[CellResult, ...]:
+    """The finished cells that differ from this one in nothing but their training seed."""
+
+    def point(one: CellResult) -> dict[str, Any]:
+        return {name: value for name, value in one.values.items() if name != "seed"}
+
+    return tuple(
+        one for one in results.values() if one.state == "finished" and point(one) == point(cell)
+    )
+
+
+def ground_of(images: ImageSetSpec, sweep: Sweep, path: Path) -> Ground | None:
+    """The base as the sweep was made with it; `ModelsError` if its weights are others now."""
+    source = images.snapshot.source
+    assert isinstance(source, TrajectorySpec)
+    if source.base is None:
+        return None
+    try:
+        models = ModelsSettings.model_validate(read_json(path)["settings"]["models"])
+    except (KeyError, pydantic.ValidationError) as error:
+        raise StoreError(f"{path} was written by another version; {AGAIN}") from error
+    settings = sweep.settings.model_copy(update={"models": models})
+    return Ground(source.base.name, base_as_it_was(settings, source.base))

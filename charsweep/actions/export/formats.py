@@ -1,0 +1,78 @@
+"""A chosen cell and an empty folder in; its weights in every format that can hold them out."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from charsweep.actions.export.chosen import Chosen
+from charsweep.actions.export.metadata import kohya_metadata, prediction
+from charsweep.core.errors import ModelsError
+from charsweep.core.store.files import read_json
+from charsweep.core.store.store import Store
+from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_FILE
+from charsweep.models.kohya import write_kohya
+
+PIPELINE_INDEX = "model_index.json"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What lies in the folder: which kind, kohya's file or why there is none."""
+
+    kind: str  # lora | factored | pipeline | own: see `kind_of`
+    kohya: str | None
+    refusal: str | None  # None where there is a kohya file, or nobody would look for one
+
+
+def write_weights(chosen: Chosen, store: Store, folder: Path, licence: str | None) -> Weights:
+    """Copy the snapshot's own files and, of an adapter, add one in kohya's keys."""
+    snapshot = store.snapshot(chosen.images.snapshot)
+    for path in own_files(snapshot):
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name)
+        else:
+            shutil.copyfile(path, folder / path.name)
+    kind = kind_of(folder)
+    if kind not in ("lora", "factored") or chosen.ground is None:
+        return Weights(kind, None, None)
+    title = f"{file_name(chosen.trajectory.character.identifier)}-kohya"
+    file = folder / f"{title}.safetensors"
+    base = chosen.ground.weights
+    try:
+        naming = base.family.kohya(base.configs, prediction(base))
+        metadata = kohya_metadata(chosen, naming, title, licence, ended(chosen, store))
+        write_kohya(snapshot, naming, file, metadata)
+    except ModelsError as error:
+        return Weights(kind, None, str(error))
+    return Weights(kind, file.name, None)
+
+
+def own_files(snapshot: Path) -> Iterator[Path]:
+    """The weights, without the store's manifest and the image sets that lie with them."""
+    for path in sorted(snapshot.iterdir()):
+        manifest = path.name == "snapshot.json" or path.name.startswith(".")
+        if not manifest and not (path / "images.json").exists():
+            yield path
+
+
+def kind_of(folder: Path) -> str:
+    """A LoRA file, peft's own kind of adapter, a diffusers pipeline, or what its method knows."""
+    files = {ADAPTER_FILE: "lora", FACTORED_FILE: "factored", PIPELINE_INDEX: "pipeline"}
+    return next((kind for name, kind in files.items() if (folder / name).exists()), "own")
+
+
+def file_name(identifier: str) -> str:
+    """An identifier as part of a file's name, also where prompts name files by it."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", identifier).strip("_-") or "character"
+
+
+def ended(chosen: Chosen, store: Store) -> str | None:
+    """When the run that trained these weights ended; None if that was not recorded."""
+    path = store.source(chosen.trajectory) / "provenance.json"
+    runs = read_json(path)["runs"] if path.exists() else []
+    step = chosen.images.snapshot.step
+    return next((str(run["ended"]) for run in runs if run["steps"][1] >= step), None)

@@ -1,0 +1,148 @@
+"""A chosen cell in; out, what a kohya file says of itself, in sd-scripts' and ModelSpec's words.
+
+`ss_*` as sd-scripts writes them when it trains a LoRA (its `train_network.py`), as far as they
+apply: programs show them and tell the base and the trigger word by them. `modelspec.*` is Stability
+AI's model metadata standard 1.0.1. All values are text, "None" where sd-scripts writes that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import charsweep
+from charsweep.actions.export.chosen import Chosen, Ground
+from charsweep.core.specs import Plugin, TrajectorySpec
+from charsweep.core.store.files import read_json
+from charsweep.models.adapter_file import layers_in, targets_in
+from charsweep.models.identify import marks_of
+from charsweep.models.kohya import Naming
+from charsweep.models.weights import BaseWeights
+
+ALGORITHMS = {"loha": "loha", "lokr": "lokr"}  # LyCORIS' names; a LoRA is sd-scripts' own
+
+
+def kohya_metadata(
+    chosen: Chosen, naming: Naming, title: str, licence: str | None, ended: str | None
+) -> dict[str, str]:
+    """All of it; `ended` is when the training ended, ISO 8601, if that is known."""
+    assert chosen.ground is not None
+    taught = chosen.trajectory
+    own = {
+        **network(taught, chosen.ground),
+        **training(taught, chosen.images.snapshot.step),
+        **pictures(taught),
+        "ss_base_model_version": naming.version,
+        "ss_v2": naming.version.startswith("sd_v2"),
+        "ss_sd_model_name": chosen.ground.title,
+        "ss_output_name": title,
+        "ss_training_comment": f"charsweep {charsweep.__version__}: sweep {chosen.sweep}, cell "
+        f"{chosen.cell.cell}",
+        **modelspec(chosen, naming, title, licence, ended),
+    }
+    return {name: str(value) for name, value in own.items()}
+
+
+def network(taught: TrajectorySpec, ground: Ground) -> dict[str, Any]:
+    """Kind, rank and alpha; convolutions larger than 1 × 1 have theirs as arguments."""
+    settings = taught.method.settings
+    kind, rank, alpha = settings["adapter"], settings["rank"], settings["alpha"]
+    denoiser = ground.weights.family.denoiser
+    targets = targets_in(denoiser, settings["target_modules"])
+    kernels = [weight[-1] for _, weight in layers_in(ground.weights.shapes[denoiser], targets)
+               if len(weight) == 4]  # fmt: skip
+    arguments = {"algo": ALGORITHMS[kind]} if kind in ALGORITHMS else {}
+    if any(kernel > 1 for kernel in kernels):
+        arguments |= {"conv_dim": str(rank), "conv_alpha": f"{alpha:g}"}
+    return {
+        "ss_network_module": "lycoris.kohya" if kind in ALGORITHMS else "networks.lora",
+        "ss_network_dim": rank,
+        "ss_network_alpha": f"{alpha:g}",
+        **({"ss_network_args": json.dumps(arguments)} if arguments else {}),
+    }
+
+
+def training(taught: TrajectorySpec, steps: int) -> dict[str, Any]:
+    settings, rate = taught.method.settings, f"{taught.learning_rate:g}"
+    per_epoch = max(1, math.ceil(len(taught.character.digests) / taught.batch_size))
+    return {
+        "ss_learning_rate": rate,
+        "ss_unet_lr": rate,
+        "ss_text_encoder_lr": rate if settings.get("text_encoder") else None,
+        "ss_max_train_steps": steps,
+        "ss_steps": steps,
+        "ss_num_batches_per_epoch": per_epoch,
+        "ss_num_epochs": math.ceil(steps / per_epoch),
+        "ss_batch_size_per_device": taught.batch_size,
+        "ss_total_batch_size": taught.batch_size,
+        "ss_gradient_accumulation_steps": 1,
+        "ss_lr_scheduler": taught.schedule.name,
+        "ss_lr_warmup_steps": taught.schedule.settings.get("warmup_steps", 0),
+        "ss_optimizer": optimizer(taught.optimizer),
+        "ss_max_grad_norm": f"{taught.max_grad_norm:g}",
+        "ss_mixed_precision": {"fp32": "no"}.get(taught.precision, taught.precision),
+        "ss_seed": taught.seed,
+        "ss_noise_offset": settings.get("noise_offset") or None,
+        "ss_min_snr_gamma": settings.get("min_snr_gamma"),
+        "ss_prior_loss_weight": settings.get("prior_weight"),
+    }
+
+
+def optimizer(plugin: Plugin) -> str:
+    """`torch.optim.AdamW(eps=1e-08, …)`."""
+    settings = ",".join(f"{name}={value}" for name, value in sorted(plugin.settings.items()))
+    return f"{plugin.identity}({settings})"
+
+
+def pictures(taught: TrajectorySpec) -> dict[str, Any]:
+    """The drawings as one folder of sd-scripts': repeats, how many, and how often each tag."""
+    character, settings = taught.character, taught.method.settings
+    count = len(character.digests)
+    captions: Sequence[str] = character.captions
+    if settings.get("prompts") == "instance":
+        captions = [character.instance_prompt] * count
+    tags = Counter(tag.strip() for caption in captions for tag in caption.split(","))
+    folder = f"1_{character.identifier}"
+    class_images = settings.get("class_images", 0) if taught.class_images else 0
+    return {
+        "ss_num_train_images": count,
+        "ss_num_reg_images": class_images,
+        "ss_resolution": (taught.resolution, taught.resolution),
+        "ss_dataset_dirs": json.dumps({folder: {"n_repeats": 1, "img_count": count}}),
+        "ss_tag_frequency": json.dumps({folder: dict(tags)}),
+    }
+
+
+def prediction(weights: BaseWeights) -> str:
+    """What the base was made to predict: "epsilon" or "v"."""
+    if weights.path.is_file():
+        return "v" if "v_pred" in marks_of(weights.path) else "epsilon"
+    config = read_json(weights.configs / "scheduler" / "scheduler_config.json")
+    return "v" if config.get("prediction_type") == "v_prediction" else "epsilon"
+
+
+def modelspec(
+    chosen: Chosen, naming: Naming, title: str, licence: str | None, ended: str | None
+) -> dict[str, str]:  # fmt: skip
+    assert chosen.ground is not None
+    ground, character = chosen.ground, chosen.trajectory.character
+    size = chosen.trajectory.resolution
+    fields = {
+        "sai_model_spec": "1.0.1",
+        "architecture": f"{naming.architecture}/lora",
+        "implementation": naming.implementation,
+        "title": title,
+        "resolution": f"{size}x{size}",
+        "description": f"{character.identifier}, a {character.class_noun}, taught with "
+        f"{len(character.digests)} drawings on {ground.title}",
+        "date": ended,
+        "license": licence,
+        "usage_hint": f"prompt: {character.instance_prompt}",
+        "tags": f"{character.class_noun}, character",
+        "trigger_phrase": character.identifier,
+        "prediction_type": prediction(ground.weights),
+    }
+    return {f"modelspec.{name}": value for name, value in fields.items() if value is not None}

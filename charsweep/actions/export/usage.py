@@ -1,0 +1,128 @@
+"""A chosen cell and its exported files in; out, the Python that draws with them and nothing else.
+
+The tests run what is written here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from charsweep.actions.export.chosen import Chosen, Ground
+from charsweep.actions.export.formats import PIPELINE_INDEX, Weights
+from charsweep.core.store.files import read_json
+from charsweep.core.store.store import Store
+from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.identify import marks_of
+from charsweep.models.weights import Weights as Source
+
+HERE = "."
+FACTORED = """\
+tensors = load_file("adapter.safetensors")
+for name, settings in json.loads(Path("adapter_config.json").read_text()).items():
+    module = getattr(pipeline, name)
+    module.add_adapter(PeftConfig.from_peft_type(**settings))
+    own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+    set_peft_model_state_dict(module, own)"""
+
+
+FETCHED = """\
+import os
+from huggingface_hub import snapshot_download
+
+os.chdir(snapshot_download("{place}"))
+"""
+
+
+def python_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> str | None:
+    """Lines that end with `image`, a picture; None where the method offers none.
+
+    `place` is what the exported folder is called: ".", or its name on the hub.
+    """
+    code = loading_code(chosen, weights, store, place)
+    by_path = weights.kind in ("factored", "own")  # files that the hub's own loaders do not know
+    return FETCHED.format(place=place) + code if code and by_path and place != HERE else code
+
+
+def loading_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> str | None:
+    if weights.kind == "pipeline":
+        index = read_json(store.snapshot(chosen.images.snapshot) / PIPELINE_INDEX)
+        name = index["_class_name"]
+        assert str(name).isidentifier()  # it becomes code
+        words = [f'"{place}"', *(without(chosen.ground) if chosen.ground else ())]
+        made = f"pipeline = {name}.from_pretrained({', '.join(words)})"
+        return "\n".join([f"from diffusers import {name}", "", made, drawn(chosen)])
+    if chosen.ground is None:
+        method = chosen.trajectory.method
+        loading = getattr(method.find(), "loading", None)
+        return None if loading is None else str(loading)
+    first, base = base_lines(chosen.ground)
+    put_on = f'pipeline.load_lora_weights("{place}", weight_name="{ADAPTER_FILE}")'
+    if weights.kind == "factored":
+        put_on = FACTORED
+        first = [
+            "import json", "from pathlib import Path", "", *first,
+            "from peft import PeftConfig, set_peft_model_state_dict",
+            "from safetensors.torch import load_file",
+        ]  # fmt: skip
+    return "\n".join([*first, "", *base, put_on, drawn(chosen)])
+
+
+def base_lines(ground: Ground) -> tuple[list[str], list[str]]:
+    """Imports, and lines that make `pipeline`, the untaught base as it was trained on."""
+    name, vae = ground.weights.family.pipeline, ground.weights.vae
+    names = f"AutoencoderKL, {name}" if vae else name
+    imports = ["import torch", f"from diffusers import {names}"]
+    own = [f"vae = AutoencoderKL.{loaded(vae, part='vae')}"] if vae else []
+    more = ", ".join(["vae=vae"] * bool(vae) + without(ground))
+    if ground.is_embedded:
+        path = ground.path.partition(":")[2]
+        words = ", ".join(filter(None, [f'FOLDER / "{path}"', "dtype=torch.float32", more]))
+        return (
+            [*imports, "from charsweep.embedded import FOLDER"],
+            [*own, f"pipeline = {name}.from_pretrained({words})"],
+        )
+    made = f'pipeline = {name}.{loaded(ground.weights.pipeline, more)}.to("cuda")'
+    return imports, [*own, made, *scheduler(ground)]
+
+
+def without(ground: Ground) -> list[str]:
+    """Words that tell a pipeline's class that it has no such text encoder."""
+    left = ground.weights.family.left_out(ground.weights.configs)
+    return [f"{part}=None" for part in left if part.startswith(("text_encoder", "tokenizer"))]
+
+
+def loaded(weights: Source, more: str = "", part: str = "") -> str:
+    """The call that loads weights from the hub, or from a folder or file whose place is private."""
+    named, _, revision = weights.name.partition("@")
+    if weights.source != "hub":
+        named, revision = f"PATH/{Path(weights.name).name}", ""
+    way = "from_single_file" if weights.path.is_file() else "from_pretrained"
+    words = [
+        json.dumps(named, ensure_ascii=False),  # a file's name may hold quotes
+        f'revision="{revision}"' if revision else "",
+        f'subfolder="{part}"' if part and (weights.path / part / "config.json").exists() else "",
+        "dtype=torch.float16",
+        more,
+    ]
+    return f"{way}({', '.join(filter(None, words))})"
+
+
+def scheduler(ground: Ground) -> list[str]:
+    """What a single file says of its training and diffusers does not read."""
+    marks = marks_of(ground.weights.path) if ground.is_file else set()
+    if "v_pred" not in marks:
+        return []
+    words = ['    pipeline.scheduler.config, prediction_type="v_prediction",']
+    if "ztsnr" in marks:
+        words.append('    rescale_betas_zero_snr=True, timestep_spacing="trailing",')
+    return ["pipeline.scheduler = type(pipeline.scheduler).from_config(", *words, ")"]
+
+
+def drawn(chosen: Chosen) -> str:
+    """The call that draws the first prompt of the exam as the sweep did, but for the sampler."""
+    words = [f"num_inference_steps={chosen.images.inference_steps}"]
+    if chosen.is_prompted:
+        prompt = chosen.images.prompts[0]
+        words = [repr(prompt), *words, f"guidance_scale={chosen.images.guidance_scale:g}"]
+    return f"image = pipeline({', '.join(words)}).images[0]"

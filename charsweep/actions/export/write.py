@@ -1,0 +1,87 @@
+"""A sweep in, `sweeps/<name>/export/<slug>/` out: weights, card, sample images; written whole."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from charsweep.actions.export.card import SHEET, write_card
+from charsweep.actions.export.chosen import Chosen, find_chosen
+from charsweep.actions.export.formats import Weights, write_weights
+from charsweep.actions.export.push import Hub, open_hub, push
+from charsweep.actions.export.usage import HERE, python_code
+from charsweep.config.sweep import Sweep
+from charsweep.core.store.files import new_folder
+from charsweep.core.store.store import Store, image_manifest
+from charsweep.core.system.console import out
+from charsweep.report.figures.contact_sheets import Sheet, Tile
+from charsweep.report.figures.sheet_png import draw_sheet
+
+MOST_SAMPLES = 8
+MOST_ROWS, MOST_COLUMNS = 12, 6  # of the contact sheet
+TILE = 160  # pixels
+
+
+def export(sweep: Sweep, hub: Hub | None = None) -> Path:
+    """See `charsweep.actions.export`; `hub` stands in for the Hugging Face hub in tests."""
+    settings, store = sweep.settings.export, Store(sweep.root)
+    if settings.push and hub is None:
+        hub = open_hub(settings.push)  # before anything is written
+    chosen = find_chosen(sweep, store)
+    licence = settings.license or (chosen.ground.licence if chosen.ground else None)
+    final = sweep.folder / "export" / chosen.slug
+    record = record_of(chosen)
+    with new_folder(final, "export.json", record) as folder:
+        weights = write_weights(chosen, store, folder, licence)
+        record |= {"kohya": weights.kohya, "kohya_refused": weights.refusal}
+        samples = write_pictures(chosen, store, folder)
+        code = python_code(chosen, weights, store, settings.push or HERE)
+        write_card(chosen, weights, code, licence, samples, folder)
+    tell(chosen, weights, final)
+    if settings.push and hub is not None:
+        message = f"{chosen.trajectory.character.identifier}: {chosen.slug}"
+        out(f"pushed   {push(final, settings.push, settings.private, message, hub)}")
+    return final
+
+
+def write_pictures(chosen: Chosen, store: Store, folder: Path) -> list[tuple[str, str]]:
+    """Each prompt's first picture, and a contact sheet; returns names and prompts of the former."""
+    images, source = chosen.images, store.images(chosen.images)
+    files = [entry["file"] for entry in image_manifest(images, 0.0)["files"]]
+    width = len(images.seeds)
+    (folder / "images").mkdir()
+    samples = []
+    for number, prompt in enumerate(images.prompts[:MOST_SAMPLES]):
+        name = f"images/{number + 1:02d}.png"
+        shutil.copyfile(source / files[number * width], folder / name)
+        samples.append((name, prompt))
+    sheet = Sheet(
+        name="contact", title="", columns=tuple(f"seed {s}" for s in images.seeds[:MOST_COLUMNS]),
+        rows=images.prompts[:MOST_ROWS],
+        tiles=tuple(
+            tuple(Tile(source / name) for name in files[first : first + width][:MOST_COLUMNS])
+            for first in range(0, len(files), width)
+        ),
+    )  # fmt: skip
+    draw_sheet(sheet, TILE, title=False).save(folder / SHEET)
+    return samples
+
+
+def record_of(chosen: Chosen) -> dict[str, Any]:
+    """What export.json says."""
+    return {
+        "sweep": chosen.sweep,
+        "cell": chosen.cell.cell,
+        "why": chosen.why,
+        "values": dict(chosen.cell.values),
+        "scores": dict(chosen.cell.scores),
+        "base": chosen.ground.title if chosen.ground else None,
+    }
+
+
+def tell(chosen: Chosen, weights: Weights, final: Path) -> None:
+    out(f"cell     {chosen.cell.cell}, {chosen.why}")
+    if weights.refusal:
+        out(f"kohya    none: {weights.refusal}")
+    out(f"export   {final}")

@@ -1,0 +1,301 @@
+"""A sweep in, its results on disk, in Optuna and in MLflow, and its report out: the main loop."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence, Set
+from contextlib import closing, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from charsweep.actions.sweep_record import in_order, known_record, new_record, now, references
+from charsweep.config.sweep import Sweep
+from charsweep.core.errors import TrainingError
+from charsweep.core.specs import Cell
+from charsweep.core.store.files import clear_abandoned, unwritable, write_json
+from charsweep.core.store.store import Store
+from charsweep.core.system.console import out
+from charsweep.core.system.distributed import Team, join_team
+from charsweep.core.system.energy import Energy, Meter
+from charsweep.core.system.locks import locked
+from charsweep.core.system.signals import Stopped, held
+from charsweep.core.system.signals import check as check_stop
+from charsweep.engine.progress import View
+from charsweep.engine.stored import StoredEngine
+from charsweep.plan import cost
+from charsweep.plan.describe import describe_plan, reckon, refuse_too_much
+from charsweep.plan.work import Plan, plan_work
+from charsweep.report import write_report
+from charsweep.results.cells import (
+    CellResult,
+    append_result,
+    read_results,
+    write_results,
+)
+from charsweep.results.energy import energy_alone, energy_record
+from charsweep.results.recommendation import Recommendation, recommendation_of
+from charsweep.study.adaptive import check
+from charsweep.study.grid import Study, open_study
+from charsweep.study.trials import explained, hold
+from charsweep.track.process import Tracker, is_delivered, read_runs, start
+
+
+class Engine(Protocol):
+    """Who executes a plan, yielding each cell as it is finished."""
+
+    @property
+    def environment(self) -> Mapping[str, Any]: ...
+    def execute(self, plan: Plan) -> Generator[CellResult, None, None]: ...
+    def among_references(self) -> Mapping[str, float]: ...
+
+
+def run(sweep: Sweep) -> Path:
+    """Do what is missing of a sweep; returns the report's page.
+
+    TrainingError, after the report, if cells failed (a diverged one has not: it is a result).
+    """
+    check(sweep)
+    store = Store(sweep.root)
+    team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
+    try:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        clear_abandoned(store.folder)
+    except OSError as error:
+        raise unwritable(store.folder, error) from error
+    with hold(sweep), explained(sweep):
+        work = Run(sweep, store, team)
+        page = work.run()
+    team.hear(None)  # to those who train along: that was all
+    team.part_ways()
+    say_where(sweep, page)
+    if work.failed:
+        raise TrainingError(
+            f"{len(work.failed)} of {len(work.asked)} cells failed, as said above and in the "
+            "report; what is finished stays, and the same command tries them again"
+        )
+    return page
+
+
+def follow(sweep: Sweep) -> None:
+    """Train along with the process that leads."""
+    from charsweep.engine.local import LocalEngine
+
+    team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
+    with View() as view:
+        try:
+            with held():  # a signal reaches all; the one that leads says when to stop
+                LocalEngine(sweep, Store(sweep.root), view, team).follow()
+        except RuntimeError:  # it has left us
+            check_stop()
+            raise
+    team.part_ways()
+
+
+class Run:
+    """One command's work on a sweep, and the books it keeps."""
+
+    def __init__(self, sweep: Sweep, store: Store, team: Team) -> None:
+        self.sweep, self.store, self.team = sweep, store, team
+        self.study: Study = open_study(sweep)  # first: it may refuse
+        self.plan = plan_work(sweep.cells, store, sweep.truth)  # of a search: none, as yet
+        asked = self.plan if sweep.cells else plan_work(sweep.examples, store, sweep.truth)
+        refuse_too_much(sweep, store, asked)
+        self.record = new_record(sweep, store, reckon(sweep, store, self.plan))
+        out(describe_plan(sweep, self.record["plan"]))
+        self.known = known_record(sweep)
+        self.earlier = read_results(sweep.folder / "cells.jsonl")
+        self.results = dict(self.earlier)
+        self.engine: Engine | None = None  # the one that works; none while nothing needs work
+        self.plans: list[dict[str, Any]] = []
+
+    def run(self) -> Path:
+        """The main loop."""
+        was_finished = self._is_finished()
+        runtime = self.sweep.settings.runtime
+        if not was_finished:  # before tracking starts, which reads it
+            self.record |= {n: self.known[n] for n in ("environment", "energy") if n in self.known}
+            write_json(self.sweep.folder / "sweep.json", self.record)
+            self._write_results()  # whole lines to append to
+        tracker = None if was_finished else start_tracking(self.sweep, self.store)
+        with View() as view, Meter(runtime.country) if runtime.energy else nullcontext() as meter:
+            try:
+                for cells in self.study.batches():
+                    plan = self._plan(cells)
+                    expect(view, plan)
+                    with closing(self._engine(plan, view).execute(plan)) as results:
+                        for result in results:
+                            done = self._add(result, meter.read() if meter else None)
+                            self.study.tell(done)
+                            view.cell(done, list(self.sweep.axes))
+                self._finish(meter.read() if meter else None)
+                page = self.sweep.folder / "report" / "index.html"
+                if not (was_finished and self.results == self.earlier and page.exists()):
+                    page = write_report(self.sweep.folder, self.store.folder)
+                    self._note_report()
+                if tracker:  # which logs the report too
+                    wait_for_tracking(tracker, view, self.study, self.sweep)
+            except BaseException as error:
+                if isinstance(error, Stopped):
+                    view.say(self._leave(meter.read() if meter else None))
+                if tracker:
+                    tracker.close()
+                raise
+        return page
+
+    def _plan(self, cells: Sequence[Cell]) -> Plan:
+        """What is missing of these cells: of a grid, as it was planned at the start."""
+        if cells is self.sweep.cells:
+            return self.plan
+        return plan_work(cells, self.store, self.sweep.truth, self.study.kept)
+
+    @property
+    def asked(self) -> Set[str]:
+        """Keys of the cells that were asked for; of a search, those that it has tried."""
+        return {cell.key for cell in self.sweep.cells} or self.results.keys()
+
+    @property
+    def failed(self) -> Set[str]:
+        known = self.asked & self.results.keys()
+        return {key for key in known if self.results[key].state == "failed"}
+
+    def _leave(self, energy: Energy | None) -> str:
+        """Write down what a stopped command leaves undone, for the study and MLflow to show."""
+        asked = len(self.sweep.cells) or self.sweep.settings.search.trials
+        done = len((self.asked & self.results.keys()) - self.failed)
+        if not (self._is_finished() or self.record["finished"]):
+            self.record["stopped"] = {"at": now(), "finished": done, "asked": asked}
+            if energy:
+                self.record["energy"] = energy_record(
+                    energy, self.results, self.earlier, self.known
+                )
+            write_json(self.sweep.folder / "sweep.json", self.record)
+        self.study.trials.note_unfinished()
+        return f"{done} of {asked} cells are finished; what is begun goes on from here"
+
+    def _engine(self, plan: Plan, view: View) -> Engine:
+        """This process; or, with nothing left to do, one that only looks (and needs no torch)."""
+        if plan.is_done:
+            return self.engine or StoredEngine(self.store)
+        self.plans.append(reckon(self.sweep, self.store, plan))
+        if self.engine is None:
+            from charsweep.engine.local import LocalEngine
+
+            self.engine = LocalEngine(self.sweep, self.store, view, self.team)
+        self.record["environment"] = dict(self.engine.environment)
+        self.record["plan"] = cost.total(self.plans)
+        write_json(self.sweep.folder / "plan.json", self.record["plan"])
+        write_json(self.sweep.folder / "sweep.json", self.record)
+        self._write_results()
+        return self.engine
+
+    def _note_report(self) -> None:
+        """From now on, an earlier report is not taken for this one."""
+        self.record["reported"] = self.record["finished"]
+        write_json(self.sweep.folder / "sweep.json", self.record)
+
+    def _write_results(self) -> None:
+        write_results(self.sweep.folder / "cells.jsonl", in_order(self.sweep, self.results))
+
+    def _add(self, result: CellResult, energy: Energy | None) -> CellResult:
+        """Put a result into the books: its trial, and what it cost here over all commands."""
+        earlier = self.results.get(result.cell)
+        watt_hours, grams = energy_alone(result, earlier, energy)
+        done = replace(
+            result,
+            trial=self.study.number(result),
+            paid_seconds=round(result.paid_seconds + (earlier.paid_seconds if earlier else 0.0), 3),
+            energy_wh=watt_hours,
+            co2_g=grams,
+        )
+        self.results[result.cell] = done
+        append_result(self.sweep.folder / "cells.jsonl", done)
+        return done
+
+    def _is_finished(self) -> bool:
+        """Whether an earlier command ended with just these cells, tracked where that is wanted."""
+        known = self.known
+        if self.failed or not self.plan.is_done:
+            return False
+        same = all(known.get(name) == self.record[name] for name in ("axes", "fixed", "settings"))
+        tracking = self.sweep.settings.runtime.tracking
+        tracked = not tracking or is_delivered(self.sweep.folder, self.asked)
+        return bool(same and tracked and known.get("finished") and known.get("reported"))
+
+    def _finish(self, energy: Energy | None) -> None:
+        """Write the whole record, and the cells in order."""
+        known, record = self.known, self.record
+        among = dict(self.engine.among_references()) if self.engine else {}
+        real = among or record["references"]["real"]
+        record |= {
+            "references": references(self.sweep, self.store, real),
+            "importance": self.study.trials.importances(),
+            "finished": now(),
+        }
+        if self.engine is None:  # nothing was left to do: how it was done stands in the old one
+            record |= {
+                name: known[name]
+                for name in ("environment", "plan", "started", "energy", "reported")
+                if name in known
+            }
+        elif energy:
+            cost.Speeds(self.store).remember_watts(energy.watts)
+            record["energy"] = energy_record(energy, self.results, self.earlier, known)
+        write_json(self.sweep.folder / "sweep.json", record)
+        self._write_results()
+        self.study.trials.note_unfinished()
+
+
+# -- tracking --------------------------------------------------------------------------------------
+
+
+def start_tracking(sweep: Sweep, store: Store) -> Tracker | None:
+    if not sweep.settings.runtime.tracking:
+        return None
+    return start(sweep.folder, store.folder, sweep.settings.runtime.tracking_uri)
+
+
+def wait_for_tracking(tracker: Tracker, view: View, study: Study, sweep: Sweep) -> None:
+    """Let MLflow catch up; a tracking failure is said and stops nothing."""
+    view.doing("waiting for MLflow to catch up")
+    problem = tracker.wait()
+    if problem:
+        view.say(f"tracking: {problem}")
+    study.trials.link_runs(read_runs(sweep.folder))
+
+
+# -- words -----------------------------------------------------------------------------------------
+
+
+def expect(view: View, plan: Plan) -> None:
+    images = sum(cost.count(scoring.images) for scoring in plan.scorings if scoring.draw)
+    view.expect(
+        steps=plan.steps_needed, images=images, cells=len(plan.cells),
+        trajectories=len(plan.trainings),
+    )  # fmt: skip
+
+
+def say(found: Recommendation) -> None:
+    """The recommendation, as the last thing but where to look."""
+    for label, text in found.lines():
+        out(f"{label:<9}{text}")
+
+
+def say_where(sweep: Sweep, page: Path) -> None:
+    say(recommendation_of(sweep.folder))
+    out(f"report   {page}")
+    out(f"cells    {sweep.folder / 'cells.csv'}")
+    if sweep.settings.runtime.tracking:
+        out(f"MLflow   python -m charsweep action=ui name={sweep.name} root={sweep.root}")
+
+
+def measure_widths(sweep: Sweep) -> None:
+    """Find out how wide packs should be, where that is left to measurement."""
+    from charsweep.engine import measure_pack_width as probe
+
+    folder = Store(sweep.root).folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".widths.lock", "the width of packs"):
+            probe.measure_widths(sweep, out)
+    except OSError as error:
+        raise unwritable(folder, error) from error

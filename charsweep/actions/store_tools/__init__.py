@@ -1,0 +1,24 @@
+"""The store, looked after: is it whole, what in it is still needed, what is one thing made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from charsweep.config.settings import Settings
+from charsweep.core.errors import StoreError
+from charsweep.core.store.store import Store
+
+
+def keep(settings: Settings) -> None:
+    """Do what `action=check`, `gc`, `show` or `why` asks for; StoreError without a store."""
+    from charsweep.actions.store_tools import check, gc, show, why
+
+    store = Store(Path(settings.root).expanduser().resolve())
+    if not store.folder.is_dir():
+        raise StoreError(
+            f"there is no store in {store.root}: {store.folder} is missing; set root= to the "
+            "folder that a sweep was run in"
+        )
+    {"check": check.act, "gc": gc.act, "show": show.act, "why": why.act}[settings.action](
+        settings, store
+    )

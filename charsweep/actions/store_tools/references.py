@@ -1,0 +1,158 @@
+"""The sweeps' folders in; out, what of the store each of them refers to, and needs to go on."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from charsweep.actions.store_tools.inventory import KEYED, Item
+from charsweep.core.errors import StoreError
+from charsweep.core.specs import image_set_key
+from charsweep.core.store.files import read_json, unwritable
+from charsweep.core.store.store import Store
+from charsweep.core.system.locks import locked
+from charsweep.results.cells import read_results
+
+
+@dataclass(frozen=True)
+class Use:
+    """What one sweep refers to, by keys."""
+
+    name: str
+    is_finished: bool
+    sources: set[str] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)
+    steps: set[tuple[str, int]] = field(default_factory=set)  # snapshots: source and step
+    recipes: set[str] = field(default_factory=set)  # of random weights
+    missing: dict[str, str] = field(default_factory=dict)  # image sets of its cells: key -> path
+
+
+def uses_of(store: Store, items: Sequence[Item]) -> list[Use]:
+    """What every sweep beside the store refers to; StoreError for one that cannot be read."""
+    found = {item.key: item for item in items if item.kind in ("image set", "trajectory")}
+    return [_followed(_use(folder), found, items) for folder in sweep_folders(store)]
+
+
+def sweep_folders(store: Store) -> list[Path]:
+    """Folders beside the store that a sweep, or a story, was written to."""
+    marks = ("sweep.json", "cells.jsonl", "study.db", "story/story.json")
+    return [
+        folder
+        for folder in sorted(store.folder.parent.iterdir())
+        if folder != store.folder and any((folder / mark).exists() for mark in marks)
+    ]
+
+
+def _use(folder: Path) -> Use:
+    path = folder / "sweep.json"
+    record: dict[str, Any] = read_json(path) if path.exists() else {}
+    use = Use(folder.name, bool(record.get("finished")))
+    needs = record.get("needs") or {}
+    use.sources.update(needs.get("sources") or ())
+    use.images.update(needs.get("images") or ())
+    known = record.get("references") or {}
+    for one in (*(known.get("base") or {}).values(), known.get("truth")):
+        if one and one.get("images"):
+            _add(use, str(one["images"]))
+    for cell in read_results(folder / "cells.jsonl").values():
+        use.sources.add(_key(cell.trajectory))
+        if cell.images:
+            use.steps.add((_key(cell.trajectory), cell.step))
+            use.missing[_add(use, cell.images)] = cell.images
+    story = folder / "story" / "story.json"
+    if story.exists():
+        _add(use, str(read_json(story).get("images", "")))
+    if not use.is_finished:
+        use.sources.update(_of_study(folder / "study.db"))
+        models = json.dumps((record.get("settings") or {}).get("models", {}))
+        use.recipes.update(
+            one for one in ("sd15", "sdxl", "clip", "dino") if f"random:{one}" in models
+        )
+    return use
+
+
+def _add(use: Use, relative: str) -> str:
+    """Note an image set by its place in the store, and the source that it is drawn from."""
+    parts = Path(relative).parts
+    if parts:
+        use.sources.add(_key(parts[0]))
+        use.images.add(_key(parts[-1]))
+    return _key(parts[-1]) if parts else ""
+
+
+def _key(name: str) -> str:
+    found = KEYED.fullmatch(name)
+    return found[1] if found else ""
+
+
+def _of_study(path: Path) -> Iterator[str]:
+    """Trajectories of the trials of a study, which a search may have begun and not yet told."""
+    if not path.exists():
+        return
+    query = "select value_json from trial_user_attributes where key = 'trajectory'"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            rows = database.execute(query).fetchall()
+        yield from (str(json.loads(value)) for (value,) in rows)
+    except (sqlite3.Error, ValueError) as error:
+        raise StoreError(
+            f"{path} cannot be read ({error}), so what its sweep still needs is not known; run the "
+            "sweep's command once more, or move its folder away"
+        ) from error
+
+
+def _followed(use: Use, found: Mapping[str, Item], items: Sequence[Item]) -> Use:
+    """Add what its image sets and trajectories themselves refer to, by their manifests."""
+    for key in list(use.images):
+        if key in found:
+            use.missing.pop(key, None)
+            use.images.update(_beside(found[key]))
+    for key in use.sources & found.keys():
+        use.images.add(str(found[key].spec.get("class_images") or ""))
+    for item in items:
+        if item.kind == "image set" and item.key in use.images:
+            use.sources.add(item.source.key)
+            use.steps.add((item.source.key, item.step))
+    return use
+
+
+def _beside(images: Item) -> Iterator[str]:
+    """The untaught base's sets that a cell's image set is compared with."""
+    spec = images.spec
+    base = spec.get("snapshot", {}).get("source", {}).get("base")
+    if base and images.source.kind == "trajectory":
+        yield image_set_key({**spec, "snapshot": {"source": base, "step": 0}})
+    for path in sorted((images.path / "scores").glob("*.json"))[:1]:  # the same in all of them
+        yield str(Item("score", path, images).spec.get("untaught") or "")
+
+
+@contextmanager
+def nothing_running(store: Store, why: str) -> Iterator[None]:
+    """Hold all sweeps; StoreError, which says `why`, while one of them runs."""
+    with ExitStack() as held:
+        for folder in sweep_folders(store):
+            try:
+                ours = held.enter_context(locked(folder / ".lock", folder.name, wait=False))
+            except OSError as error:
+                raise unwritable(folder / ".lock", error) from error
+            if not ours:
+                raise StoreError(
+                    f"sweep {folder.name} is running, so nothing is {why}; wait for it"
+                )
+        yield
+
+
+@contextmanager
+def left_alone(item: Item) -> Iterator[bool]:
+    """Hold what an item lies in; False where another process works on it, as a story's does."""
+    folder = item.path.parent if item.kind == "made weights" else item.source.path
+    if not folder.is_dir():
+        yield True
+        return
+    with locked(folder / ".lock", folder.name, wait=False) as ours:
+        yield ours

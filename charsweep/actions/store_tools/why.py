@@ -1,0 +1,36 @@
+"""Two keys in; the fields in which what they name differs out.
+
+    python -m charsweep action=why 3f9ac1 b04d77
+
+What they are made from is compared too: two cells may differ in their training or in their drawing.
+"""
+
+from __future__ import annotations
+
+from charsweep.actions.store_tools.inventory import items_of
+from charsweep.actions.store_tools.lookup import find, spec_of
+from charsweep.config.settings import Settings
+from charsweep.core.errors import ConfigError
+from charsweep.core.keys import differences
+from charsweep.core.store.store import Store
+from charsweep.core.system.console import out
+
+
+def act(settings: Settings, store: Store) -> None:
+    if len(settings.store.keys) != 2:
+        raise ConfigError(
+            "action=why takes two keys, or their beginnings: action=why 3f9ac1 b04d77"
+        )
+    items = list(items_of(store))
+    one, other = (find(key, items, store) for key in settings.store.keys)
+    if one.kind != other.kind:
+        raise ConfigError(
+            f"store.keys={settings.store.keys}: the first is a {one.kind}, the second a "
+            f"{other.kind}; give two of one kind"
+        )
+    found = list(differences(spec_of(one, items), spec_of(other, items)))
+    out(f"{one.kind} {one.key} and {other.key}")
+    for difference in found:
+        out(f"  {difference}")
+    if not found:
+        out("  the same")

@@ -1,0 +1,47 @@
+"""A stored cell, to draw or export from again: its image set, and its base as it was then."""
+
+from __future__ import annotations
+
+from charsweep.config.cells import base_weights
+from charsweep.config.settings import Settings
+from charsweep.core.errors import ModelsError, StoreError
+from charsweep.core.specs import (
+    BaseSpec,
+    ImageSetSpec,
+    revived,
+)
+from charsweep.core.store.files import inside, read_json
+from charsweep.core.store.store import Store
+from charsweep.models.weights import BaseWeights
+from charsweep.results.cells import CellResult
+
+AGAIN = "run the sweep's own command once more, then this one"
+
+
+def stored_images(cell: CellResult, store: Store) -> ImageSetSpec:
+    """The spec of a cell's image set, read back from its manifest."""
+    assert cell.images is not None
+    path = inside(store.folder, cell.images) / "images.json"
+    if not path.exists():
+        raise StoreError(f"cell {cell.cell}: {path} is gone; {AGAIN}")
+    manifest = read_json(path)
+    try:
+        images: ImageSetSpec = revived(ImageSetSpec, manifest["spec"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path} was written by another version ({error}); {AGAIN}") from error
+    if images.key != cell.cell or not store.has_images(images):
+        raise StoreError(f"{path} was written by another version; {AGAIN}")
+    if not store.has_snapshot(images.snapshot):
+        raise StoreError(f"cell {cell.cell}: its weights are gone from the store; {AGAIN}")
+    return images
+
+
+def base_as_it_was(settings: Settings, base: BaseSpec) -> BaseWeights:
+    """The base of that name; `ModelsError` if its weights are others than the spec says."""
+    weights = base_weights(settings, base.name)
+    if weights.spec.key != base.key:
+        raise ModelsError(
+            f"the weights of {base.name} in {weights.pipeline.name} are not those that the sweep "
+            f"was made with; put them back, or {AGAIN}"
+        )
+    return weights

@@ -1,0 +1,82 @@
+"""Which image shows each scene of a story. Pure.
+
+Identity (DINO) and prompt (CLIP-T) weigh alike: each score's distance from its scene's mean, in
+standard deviations within scenes, the two added. The spread is pooled over the story, so that
+chance does not decide a scene whose images hardly differ in one of the scores. Ties go to the
+first. Which cell draws the story is not chosen here: see `charsweep.results.recommendation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from charsweep.core.errors import ConfigError
+from charsweep.results.recommendation import standings
+
+RULE = (
+    "DINO (identity) and CLIP-T (prompt), each as its distance from the scene's mean in standard "
+    "deviations within scenes, added; the highest sum is kept"
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One picture of a scene: its seed, its place in the image set, its scores, their sum."""
+
+    seed: int
+    file: str
+    dino: float
+    clip_t: float
+    standing: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A scene's candidates, the one that is shown, and whether a person named it."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+    by_person: bool
+
+
+def check_keep(keep: Mapping[int, int], scenes: int, seeds: Sequence[int]) -> None:
+    """Raise `ConfigError` for a scene (counted from 1) or a seed that is not there."""
+    for scene, seed in keep.items():
+        if not 1 <= scene <= scenes:
+            raise ConfigError(
+                f"story.keep={{{scene}: {seed}}}: there is no scene {scene}; the story has scenes "
+                f"1 to {scenes}"
+            )
+        if seed not in seeds:
+            raise ConfigError(
+                f"story.keep={{{scene}: {seed}}}: seed {seed} is not drawn; choose one of "
+                f"{', '.join(map(str, seeds))}, or add it to story.seeds"
+            )
+
+
+def choose_pictures(
+    files: Sequence[str],
+    seeds: Sequence[int],
+    dino: Sequence[float],
+    clip_t: Sequence[float],
+    keep: Mapping[int, int],
+) -> tuple[Choice, ...]:
+    """One choice per scene from pictures in scene-major order; `keep` maps scenes to seeds."""
+    width = len(seeds)
+    groups = [index // width for index in range(len(files))]
+    sums = standings([dino, clip_t], groups)
+    everything = [
+        Candidate(seeds[i % width], files[i], dino[i], clip_t[i], round(sums[i], 6))
+        for i in range(len(files))
+    ]
+    scenes = [everything[first : first + width] for first in range(0, len(files), width)]
+    return tuple(_choice(scene, keep.get(number)) for number, scene in enumerate(scenes, 1))
+
+
+def _choice(candidates: Sequence[Candidate], seed: int | None) -> Choice:
+    if seed is None:
+        best = max(candidates, key=lambda one: one.standing)  # the first of those that tie
+        return Choice(tuple(candidates), best, by_person=False)
+    named = next(one for one in candidates if one.seed == seed)
+    return Choice(tuple(candidates), named, by_person=True)

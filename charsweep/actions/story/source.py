@@ -1,0 +1,157 @@
+"""A sweep's folder, or an adapter file, in; out, what draws the story: weights, sampler, character.
+
+A cell is taken as it is stored, whatever the command line says of models, method and character, so
+`name=lr_grid` alone is enough to tell a story with it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
+from charsweep.character.load import Character
+from charsweep.config.cells import base_weights, character_of, encoders_of
+from charsweep.config.settings import CharacterSettings, ModelsSettings
+from charsweep.config.sweep import Sweep
+from charsweep.core.errors import CharacterError, ConfigError, StoreError
+from charsweep.core.keys import digest_of
+from charsweep.core.specs import AdapterSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
+from charsweep.core.store.files import new_folder, read_json
+from charsweep.core.store.store import Store
+from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.results.cells import named_cell, read_results
+from charsweep.results.recommendation import recommended_cell
+
+
+@dataclass(frozen=True)
+class Teller:
+    """What draws: the sweep with the right models in it, an image set to fill in, words on it."""
+
+    sweep: Sweep
+    images: ImageSetSpec
+    about: Mapping[str, Any]
+
+    @property
+    def character(self) -> Character:
+        return self.sweep.character
+
+
+def find_teller(sweep: Sweep, store: Store) -> Teller:
+    """The adapter that the story names, else the cell, else the recommended cell."""
+    if sweep.settings.story.adapter is not None:
+        return _from_adapter(sweep, store)
+    record = sweep.folder / "sweep.json"
+    if not record.exists():
+        raise StoreError(
+            f"there is no sweep {sweep.name} in {sweep.folder}; run it first, give another name= "
+            "or root=, or tell the story with story.adapter=PATH"
+        )
+    return _from_cell(sweep, store, read_json(record).get("settings", {}))
+
+
+# -- a cell of a sweep -----------------------------------------------------------------------------
+
+
+def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> Teller:
+    results = read_results(sweep.folder / "cells.jsonl")
+    wanted = sweep.settings.story.cell
+    if wanted is not None:
+        cell, why = named_cell(results, wanted, sweep.name, "story.cell"), "named by story.cell"
+    else:
+        cell, why = recommended_cell(sweep.folder, results, "Give story.adapter=PATH.")
+    images = stored_images(cell, store)
+    if not any(images.prompts):
+        raise ConfigError(
+            f"story.cell={wanted}: its method, {cell.values['method']}, follows no prompts; choose "
+            "a cell whose method does"
+        )
+    about = {"cell": cell.cell, "values": dict(cell.values), "scores": dict(cell.scores)}
+    return Teller(_as_it_was(sweep, saved, images), images, {**about, "why": why})
+
+
+def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> Sweep:
+    """The sweep with the models and the character that the image set was drawn with."""
+    try:
+        models = ModelsSettings.model_validate(saved["models"])
+        character = CharacterSettings.model_validate(saved["character"])
+        was = {"models": models, "character": character, "references": saved["references"]}
+    except (KeyError, pydantic.ValidationError) as error:
+        raise StoreError(
+            f"{sweep.folder / 'sweep.json'} was written by another version; {AGAIN}"
+        ) from error
+    settings = sweep.settings.model_copy(update=was)
+    source = images.snapshot.source
+    assert isinstance(source, TrajectorySpec)
+    assert source.base is not None  # without one it follows no prompts
+    drawn = replace(
+        sweep, settings=settings, character=character_of(settings),
+        encoders=encoders_of(settings),
+        bases={source.base.name: base_as_it_was(settings, source.base)},
+    )  # fmt: skip
+    if drawn.character.spec.digests != source.character.digests:
+        raise CharacterError(
+            f"the drawings in {character.images} are not those that taught {character.identifier} "
+            f"in sweep {sweep.name}; put them back, or {AGAIN}"
+        )
+    return drawn
+
+
+# -- an adapter from elsewhere ---------------------------------------------------------------------
+
+
+def _from_adapter(sweep: Sweep, store: Store) -> Teller:
+    story, models = sweep.settings.story, sweep.settings.models
+    template, own = sweep.examples[0].images, sweep.examples[0].trajectory.base
+    name = story.base or (own.name if own else "")
+    if name not in models.bases or not any(template.prompts):
+        raise ConfigError(
+            f"story.base={name}: story.adapter needs a base of models={models.name} "
+            f"({', '.join(models.bases)}) and a method= that follows prompts"
+        )
+    assert story.adapter is not None
+    file = _adapter_file(Path(story.adapter).expanduser())
+    weights = base_weights(sweep.settings, name)
+    spec = AdapterSpec(
+        file.parent.name if file.name == ADAPTER_FILE else file.stem,
+        digest_of(file.read_bytes()),
+        weights.spec,
+    )
+    _keep(file, spec, store)
+    images = replace(
+        template, snapshot=SnapshotSpec(spec, 0),
+        resolution=sweep.settings.resolution or models.bases[name].resolution,
+    )  # fmt: skip
+    about = {"adapter": story.adapter, "base": name, "why": "named by story.adapter"}
+    return Teller(replace(sweep, bases={name: weights}), images, about)
+
+
+def _adapter_file(path: Path) -> Path:
+    file = path / ADAPTER_FILE if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".safetensors":
+        raise ConfigError(
+            f"story.adapter={path}: there is no {ADAPTER_FILE} in that folder, or no such "
+            ".safetensors file; give a LoRA adapter as diffusers and kohya-ss write it"
+        )
+    tensor_shapes(file)
+    return file
+
+
+def _keep(file: Path, spec: AdapterSpec, store: Store) -> None:
+    """Copy an adapter into the store, where the pictures that it draws will lie."""
+    snapshot = SnapshotSpec(spec, 0)
+    with store.lock(spec):
+        folder = store.snapshot(snapshot)
+        if not (folder / "snapshot.json").exists():
+            content = {"spec": {"step": 0}, "bytes": file.stat().st_size}
+            with new_folder(folder, "snapshot.json", content) as new:
+                shutil.copyfile(file, new / ADAPTER_FILE)
+
+
+# -- specs read back -------------------------------------------------------------------------------

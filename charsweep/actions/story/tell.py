@@ -1,0 +1,217 @@
+"""A checked story and the store in; out, `sweeps/<name>/story/` with page, PDF, pictures, scores.
+
+The scenes are an image set like any other: every scene drawn with every seed, from the teller's
+weights, with the sampler of its cell. So a picture depends on its prompt, seed and weights alone,
+what is stored is not drawn again, and a second command only lays out (without loading torch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from charsweep.actions.story.choose_pictures import RULE, Choice, check_keep, choose_pictures
+from charsweep.actions.story.page import Scene, Story, write_page
+from charsweep.actions.story.source import Teller, find_teller
+from charsweep.actions.story.story_pdf import write_pdf
+from charsweep.config.cells import references_of
+from charsweep.config.settings import PluginSettings, StorySettings
+from charsweep.config.sweep import Sweep
+from charsweep.core.errors import CharsweepError, ConfigError, ModelsError
+from charsweep.core.specs import AdapterSpec, ImageSetSpec, ScoreSpec
+from charsweep.core.store.files import new_folder
+from charsweep.core.store.store import Store, image_manifest
+from charsweep.core.system.console import out
+from charsweep.plan.work import Plan, Scoring
+from charsweep.results.recommendation import IDENTITY, PROMPT
+from charsweep.track.story import log_story
+
+
+def tell(sweep: Sweep) -> Path:
+    """See `charsweep.actions.story.tell_story`."""
+    story, store = sweep.settings.story, Store(sweep.root)
+    teller = find_teller(sweep, store)
+    images = scenes_of(story, teller)
+    scores = scores_of(story, teller, images)
+    check_keep(story.keep or {}, len(story.scenes), story.seeds)
+    draw_missing(teller, images, scores, store)
+    dino, clip_t = (store.read_score(scores[name])["per_image"] for name in (IDENTITY, PROMPT))
+    choices = choose_pictures(_files(images), images.seeds, dino, clip_t, story.keep or {})
+    page = write(teller, images, choices, store)
+    track(sweep)
+    out(f"story    {page}")
+    out(f"to print {page.with_name('story.pdf')}")
+    return page
+
+
+def scenes_of(story: StorySettings, teller: Teller) -> ImageSetSpec:
+    """The story as an image set: its prompts with the character in them, its seeds."""
+    identifier = teller.character.identifier
+    prompts = tuple(scene.prompt.replace("{subject}", identifier) for scene in story.scenes)
+    return replace(teller.images, prompts=prompts, seeds=tuple(story.seeds))
+
+
+def scores_of(story: StorySettings, teller: Teller, images: ImageSetSpec) -> dict[str, ScoreSpec]:
+    """How the pictures are scored: by name, against the training images and with the class noun."""
+    metrics = teller.sweep.settings.metric
+    encoders = {name: spec for name, (spec, _) in teller.sweep.encoders.items()}
+    if not {IDENTITY, PROMPT} <= metrics.keys() or not {"dino", "clip"} <= encoders.keys():
+        raise ConfigError(
+            f"metric=[{','.join(metrics)}]: a story is chosen by {IDENTITY} and {PROMPT}; add them "
+            "to metric=[...], and the encoders dino and clip to the models"
+        )
+    spec = teller.character.spec
+    prompts = tuple(s.prompt.replace("{subject}", spec.one_of_class) for s in story.scenes)
+    return {
+        name: ScoreSpec(
+            images=images,
+            metric=PluginSettings.model_validate({"name": name, **metrics[name]}).plugin(),
+            encoders=tuple(encoders.values()),
+            references=references_of(teller.sweep.settings, teller.character),
+            prompts=prompts,
+            untaught=None,
+        )
+        for name in (IDENTITY, PROMPT)
+    }
+
+
+def draw_missing(
+    teller: Teller, images: ImageSetSpec, scores: Mapping[str, ScoreSpec], store: Store
+) -> None:
+    """Have the engine draw and score what the store lacks."""
+    missing = tuple(spec for spec in scores.values() if not store.has_score(spec))
+    drawn = store.has_images(images)
+    if drawn and not missing:
+        return
+    # Imported here: torch takes seconds, and a story that is drawn needs none.
+    from charsweep.engine.local import LocalEngine
+    from charsweep.engine.progress import View
+
+    scoring = Scoring(images, draw=not drawn, scores=missing, noun=None)
+    with View() as view:
+        if not drawn:
+            view.expect(images=len(_files(images)))
+        engine = LocalEngine(teller.sweep, store, view)
+        try:
+            assert not list(engine.execute(Plan(cells=(), references=(scoring,), trainings=())))
+        except CharsweepError:
+            raise
+        except Exception as error:
+            source = images.snapshot.source
+            if not isinstance(source, AdapterSpec):
+                raise
+            # diffusers, peft and torch each have their own kinds of refusal
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelsError(
+                f"story.adapter={teller.about['adapter']}: it cannot be put on {source.base.name} "
+                f"({reason}); give story.base= the base that it was trained on"
+            ) from error
+
+
+def track(sweep: Sweep) -> None:
+    """Log the story to MLflow; a tracking failure is said and stops nothing."""
+    runtime = sweep.settings.runtime
+    if runtime.tracking and (problem := log_story(sweep.folder, runtime.tracking_uri)):
+        out(f"tracking: {problem}")
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def write(
+    teller: Teller, images: ImageSetSpec, choices: Sequence[Choice], store: Store
+) -> Path:  # fmt: skip
+    """Replace the story's folder whole; `story.json`, which tells all, comes last."""
+    told = told_of(teller, images, choices, store)
+    final, source = teller.sweep.folder / "story", store.images(images)
+    record = record_of(teller, images, choices, store)
+    with new_folder(final, "story.json", record) as folder:
+        (folder / "scenes").mkdir()
+        for number, choice in enumerate(choices, 1):
+            data = (source / choice.chosen.file).read_bytes()
+            (folder / "scenes" / f"{number:02d}.png").write_bytes(data)
+        if missing := write_pdf(told, folder / "story.pdf"):
+            out(
+                f"story.pdf: no font here has {missing}; install one that does, or print "
+                "index.html from a browser"
+            )
+        write_page(told, folder / "index.html")
+    return final / "index.html"
+
+
+def told_of(teller: Teller, images: ImageSetSpec, choices: Sequence[Choice], store: Store) -> Story:
+    """What is laid out."""
+    story, identifier = teller.sweep.settings.story, teller.character.identifier
+    folder = store.images(images)
+    scenes = tuple(
+        Scene(
+            number=number,
+            caption=scene.caption.replace("{subject}", identifier),
+            prompt=prompt,
+            picture=folder / choice.chosen.file,
+            choice=choice,
+            others=tuple((one, folder / one.file) for one in choice.candidates),
+        )
+        for number, (scene, prompt, choice) in enumerate(
+            zip(story.scenes, images.prompts, choices, strict=True), 1
+        )
+    )
+    return Story(
+        title=story.title.replace("{subject}", identifier),
+        identifier=identifier,
+        scenes=scenes,
+        drawn_by=drawn_by(teller, images),
+        rule=RULE,
+        sweep=teller.sweep.name,
+        has_report=(teller.sweep.folder / "report" / "index.html").exists(),
+    )
+
+
+def drawn_by(teller: Teller, images: ImageSetSpec) -> str:
+    """One line on the weights, and how they were picked."""
+    about = teller.about
+    if "cell" not in about:
+        return f"the adapter {Path(about['adapter']).name} on {about['base']}, {about['why']}"
+    values = ", ".join(f"{name} {value}" for name, value in about["values"].items())
+    return f"{values} (cell {about['cell']} of sweep {teller.sweep.name}, {about['why']})"
+
+
+def record_of(
+    teller: Teller, images: ImageSetSpec, choices: Sequence[Choice], store: Store
+) -> dict[str, Any]:
+    """What story.json says: who drew, by which rule, every candidate's scores, what was kept."""
+    story = teller.sweep.settings.story
+    drawn: Mapping[str, Any] = image_manifest(images, 0.0)
+    return {
+        "story": story.name,
+        "title": story.title.replace("{subject}", teller.character.identifier),
+        "sweep": teller.sweep.name,
+        "drawn_by": dict(teller.about),
+        "character": {
+            "name": teller.character.name, "identifier": teller.character.identifier,
+            "class_noun": teller.character.class_noun,
+        },
+        "images": store.relative(store.images(images)),
+        "sampler": images.sampler.name,
+        "inference_steps": images.inference_steps,
+        "guidance_scale": images.guidance_scale,
+        "rule": RULE,
+        "scenes": [
+            {
+                "number": number,
+                "prompt": drawn["prompts"][number - 1],
+                "caption": scene.caption.replace("{subject}", teller.character.identifier),
+                "picture": f"scenes/{number:02d}.png",
+                "seed": choice.chosen.seed,
+                "chosen_by": "story.keep" if choice.by_person else "scores",
+                "candidates": [asdict(one) for one in choice.candidates],
+            }
+            for number, (scene, choice) in enumerate(zip(story.scenes, choices, strict=True), 1)
+        ],
+    }  # fmt: skip
+
+
+def _files(images: ImageSetSpec) -> list[str]:
+    return [entry["file"] for entry in image_manifest(images, 0.0)["files"]]

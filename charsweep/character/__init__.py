@@ -1,0 +1,1 @@
+"""The character: its training images, captions, masks, and how images are framed."""

@@ -1,0 +1,173 @@
+"""A folder of drawings in; checked paths, captions, masks and content digests out.
+
+Everything is looked at before anything is said: one `CharacterError` lists every drawing, caption
+and mask that cannot be used, so a folder is mended in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from charsweep.character.captions import captions_in
+from charsweep.character.framing import framed
+from charsweep.character.masks import Drawing, Masks, masks_of, open_masked, without_masks
+from charsweep.core.errors import CharacterError
+from charsweep.core.keys import digest_of
+from charsweep.core.specs import CharacterSpec
+from charsweep.core.system.images import (
+    UnusableError,
+    decoded,
+    message_of,
+    open_picture,
+    pictures_in,
+    read_bytes,
+)
+
+
+@dataclass(frozen=True)
+class Character:
+    """The training images in their order, one caption each, and the words that stand for them."""
+
+    name: str
+    paths: tuple[Path, ...]
+    captions: tuple[str, ...]
+    identifier: str
+    class_noun: str
+    instance_prompt: str
+    class_prompt: str
+    spec: CharacterSpec
+    masks: Masks | None
+
+
+def load_character(
+    name: str,
+    folder: Path,
+    identifier: str,
+    class_noun: str,
+    instance_prompt: str,
+    class_prompt: str,
+    masks: str | None = None,
+    min_size: int = 32,
+) -> Character:
+    """Find, decode and caption the drawings in `folder`; `min_size` is the shorter side in pixels.
+
+    An image without a caption gets the instance prompt. `masks` says where masks are read from:
+    "file", NAME-mask.png beside NAME.png, or "alpha". Raises `CharacterError`.
+    """
+    problems = list(_wrong_words(identifier, class_noun, instance_prompt, class_prompt))
+    paths, mask_paths = without_masks(pictures_in(folder))
+    digests = _checked_digests(paths, min_size, problems)
+    texts = captions_in(folder, paths, problems)
+    known = masks_of(masks, paths, mask_paths, problems) if masks else None
+    if not paths:
+        problems.append("it holds no PNG, JPEG or WebP: put one drawing or more right into it")
+    if problems:
+        raise CharacterError(message_of(f"character {name}, folder {folder}", problems))
+    captions = tuple(texts.get(path.name, instance_prompt) for path in paths)
+    spec = CharacterSpec(
+        name=name,
+        digests=digests,
+        captions=captions,
+        identifier=identifier,
+        class_noun=class_noun,
+        instance_prompt=instance_prompt,
+        class_prompt=class_prompt,
+    )
+    return Character(
+        name=name,
+        paths=tuple(paths),
+        captions=captions,
+        identifier=identifier,
+        class_noun=class_noun,
+        instance_prompt=instance_prompt,
+        class_prompt=class_prompt,
+        spec=spec,
+        masks=known,
+    )
+
+
+def load_truth(folder: Path, count: int) -> tuple[str, ...]:
+    """Content digests of the true pictures `00.png`, `01.png`, …: exactly one per exam prompt.
+
+    Raises `CharacterError`.
+    """
+    names = [f"{index:02d}.png" for index in range(count)]
+    found = {path.name: path for path in pictures_in(folder)}
+    problems = [f"{name} is missing: draw it" for name in names if name not in found]
+    problems += [
+        f"{name} belongs to none of the {count} exam prompts: rename it or move it away"
+        for name in found
+        if name not in names
+    ]
+    digests = _checked_digests([found[name] for name in names if name in found], 1, problems)
+    if problems:
+        raise CharacterError(message_of(f"true pictures of the exam, folder {folder}", problems))
+    return digests
+
+
+def open_drawings(character: Character, masked: bool) -> list[Drawing]:
+    """The training images, with their masks if wanted (and if the character has them)."""
+    if not masked or character.masks is None:
+        return [Drawing(open_picture(path), None) for path in character.paths]
+    pairs = zip(character.paths, character.masks.paths, strict=True)
+    return [open_masked(path, mask) for path, mask in pairs]
+
+
+@lru_cache(maxsize=64)  # asked for every trajectory of a sweep, most of which look alike
+def check_framed(character: Character, crop: str, resolution: int) -> None:
+    """Raise `CharacterError` if the subject of a masked image lies outside what is shown of it."""
+    problems = [
+        f"{path.name}: nothing of its mask is within what framing={crop} shows at {resolution} "
+        "pixels: use framing=buckets, or mend the mask"
+        for path, one in zip(character.paths, open_drawings(character, True), strict=True)
+        if one.mask is not None and framed(one.mask, crop, resolution).getbbox() is None
+    ]
+    if problems:
+        raise CharacterError(message_of(f"masks of character {character.name}", problems))
+
+
+def _checked_digests(paths: Iterable[Path], min_size: int, problems: list[str]) -> tuple[str, ...]:
+    """Content digests of files that decode and are large enough; the others go to `problems`."""
+    digests = []
+    for path in paths:
+        try:
+            data = read_bytes(path)
+            width, height = decoded(data).size
+            if min(width, height) < min_size:
+                raise UnusableError(
+                    f"{width} × {height} pixels is too small: at least {min_size} × {min_size} "
+                    "are needed, so draw or scan it larger"
+                )
+            digests.append(digest_of(data))
+        except UnusableError as error:
+            problems.append(f"{path.name}: {error}")
+    return tuple(digests)
+
+
+def _wrong_words(
+    identifier: str, class_noun: str, instance_prompt: str, class_prompt: str
+) -> Iterator[str]:
+    """What would make the prompts meaningless: the identifier is what training ties to her."""
+    words = {
+        "identifier": identifier,
+        "class_noun": class_noun,
+        "instance_prompt": instance_prompt,
+        "class_prompt": class_prompt,
+    }
+    empty = [field for field, text in words.items() if not text.strip()]
+    yield from (f"{field} is empty: write it" for field in empty)
+    if empty:
+        return
+    if identifier not in instance_prompt:
+        yield (
+            f'instance_prompt "{instance_prompt}" does not contain the identifier "{identifier}": '
+            f'write, for instance, "a picture of {identifier}"'
+        )
+    if identifier in class_prompt:
+        yield (
+            f'class_prompt "{class_prompt}" contains the identifier "{identifier}": name the '
+            f'class only, for instance "a picture of {class_noun}"'
+        )

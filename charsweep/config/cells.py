@@ -1,0 +1,342 @@
+"""Checked settings in, the cells of a sweep out, with everything that their keys hash."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from charsweep.character.load import Character, check_framed, load_character, load_truth
+from charsweep.config.pack_width import with_width
+from charsweep.config.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
+from charsweep.core.errors import ConfigError, ModelsError
+from charsweep.core.plugins import identity_of, resolve
+from charsweep.core.specs import (
+    BaseSpec,
+    Cell,
+    EncoderSpec,
+    Framing,
+    ImageSetSpec,
+    Plugin,
+    SnapshotSpec,
+    TrajectorySpec,
+    TruthSpec,
+)
+from charsweep.core.store.store import Store
+from charsweep.core.system.hardware import find_card, usable_precision
+from charsweep.models.weights import BaseWeights, Weights, find_base, find_folder, find_weights
+
+FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
+
+
+def cells_of(
+    axes: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    settings: Settings,
+    character: Character,
+) -> Iterator[Cell]:
+    """The cells of one combination: every product of the four plain axes."""
+    spans = [_plain_values(name, axes, settings) for name in PLAIN_AXES]
+    store = Store(Path(settings.root).expanduser().resolve())
+    trajectory = with_width(_trajectory(settings, character), settings, store)
+    class_images = _class_images(settings, trajectory)
+    if class_images is not None:
+        trajectory = replace(trajectory, class_images=class_images.key)
+    needs_horizon = resolve(settings.schedule.target).needs_horizon
+    template = _cell(settings, character, trajectory)
+    kind = resolve(settings.method.target)
+    chosen = {k: v for k, v in chosen.items() if k not in ALWAYS and _applies(k, kind)}
+    if not kind.iterative:
+        spans[list(PLAIN_AXES).index("inference_steps")] = (1,)
+    trajectories: dict[tuple[float, int, int], TrajectorySpec] = {}
+    for lr, steps, inference, seed in itertools.product(*spans):
+        horizon = steps if needs_horizon else None
+        taught = trajectories.setdefault(
+            (lr, seed, horizon or 0),
+            replace(trajectory, learning_rate=lr, seed=seed, horizon=horizon),
+        )
+        drawn = {"inference_steps": inference} if kind.iterative else {}
+        typed = {"method": settings.method.name, "lr": lr, "train_steps": steps, **drawn}
+        images = replace(
+            template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference
+        )
+        reference = noun = None
+        if taught.base:
+            reference = replace(images, snapshot=SnapshotSpec(taught.base, 0))
+            noun = replace(reference, prompts=template.exam_prompts)
+        yield replace(
+            template,
+            class_images=class_images,
+            values={**typed, "seed": seed, **chosen},
+            images=images,
+            reference=reference,
+            noun=noun,
+        )
+
+
+def _applies(axis: str, kind: Any) -> bool:
+    """Whether a setting makes any difference to a method's images."""
+    if axis.startswith(("sampler.guidance_scale", "sampler.negative_prompt")):
+        return bool(kind.prompted)
+    if axis in FRAMING:
+        return any(field.name == "base" for field in fields(kind))
+    return bool(kind.iterative) or axis.partition(".")[0] != "sampler"
+
+
+def _plain_values(name: str, axes: Mapping[str, Any], settings: Settings) -> tuple[Any, ...]:
+    if name not in axes:
+        return (getattr(settings, name),)
+    try:
+        values = PLAIN_AXES[name].validate_python(axes[name])
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(mistakes(error, f"axes.{name}"))) from error
+    if len(set(values)) < len(values):
+        raise ConfigError(f"axes.{name}={list(values)}: a value stands there twice; take one out")
+    return tuple(values)
+
+
+def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
+    method = settings.method.plugin()
+    base, own = _base(method.settings.get("base"), settings)
+    resolution = settings.resolution or own
+    if resolution is None:
+        raise ConfigError(
+            f"resolution=null: {method.name} starts from nothing, so no base says how large its "
+            "images are; set resolution=64"
+        )
+    return TrajectorySpec(
+        base=base,
+        character=character.spec,
+        method=method,
+        optimizer=settings.optimizer.plugin(),
+        schedule=settings.schedule.plugin(),
+        learning_rate=settings.lr,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        resolution=resolution,
+        framing=_framing(settings, character, resolution) if base else Framing(),
+        precision=precision_of(settings) if base else "fp32",
+        max_grad_norm=settings.max_grad_norm,
+        pack=1,
+        class_images=None,
+        horizon=None,
+    )
+
+
+def _framing(settings: Settings, character: Character, resolution: int) -> Framing:
+    """What the steps show; where the background counts as much as the rest, masks say nothing."""
+    if character.masks is None or settings.mask_background == 1:
+        return Framing(settings.framing, settings.flip)
+    check_framed(character, settings.framing, resolution)
+    masks = character.masks.digests
+    return Framing(settings.framing, settings.flip, masks, settings.mask_background)
+
+
+def precision_of(settings: Settings) -> str:
+    """As set, or as the models say; `auto` is what the card that it would run on is good at."""
+    wanted = settings.precision or settings.models.precision
+    card = find_card(settings.runtime.device) if wanted == "auto" else None
+    return usable_precision(wanted, card)
+
+
+def _base(name: str | None, settings: Settings) -> tuple[BaseSpec | None, int | None]:
+    """The base of that name and its resolution; neither for a method that starts from nothing."""
+    if name is None:
+        return None, None
+    weights = base_weights(settings, name)
+    settings.method.plugin().make().check(weights.family)
+    return weights.spec, settings.models.bases[name].resolution
+
+
+def base_weights(settings: Settings, name: str) -> BaseWeights:
+    """Where the base of that name lies, or will."""
+    bases = settings.models.bases
+    plugins = {one: base.plugin(one) for one, base in bases.items()}
+    base, plugin = bases[name], plugins[name]
+    return find_base(base.path, made_in(settings), plugin, base.vae, base.variant, plugins)
+
+
+def made_in(settings: Settings) -> Path:
+    return Store(Path(settings.root).expanduser().resolve()).made_weights
+
+
+def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
+    sampler, exam = settings.sampler, settings.exam
+    kind = resolve(settings.method.target)
+    prompts = [p.replace("{subject}", character.identifier) for p in exam.prompts]
+    way = Plugin(sampler.name, identity_of(sampler.target or ""), 1, sampler.settings)
+    images = ImageSetSpec(
+        snapshot=SnapshotSpec(trajectory, settings.train_steps),
+        sampler=way if kind.iterative else Plugin("once", "", 1, {}),
+        inference_steps=settings.inference_steps,
+        guidance_scale=sampler.guidance_scale if kind.prompted else 1.0,
+        negative_prompt=sampler.negative_prompt if kind.prompted else "",
+        prompts=tuple(prompts) if kind.prompted else ("",) * len(prompts),
+        seeds=tuple(exam.seeds),
+        resolution=trajectory.resolution,
+        batch_width=sampler.batch_width or settings.models.batch_width,
+        precision=trajectory.precision,
+    )
+    encoders = encoders_of(settings)
+    return Cell(
+        values={},
+        images=images,
+        reference=images,
+        noun=None,
+        class_images=None,
+        metrics=tuple(
+            PluginSettings.model_validate({"name": name, **plugin}).plugin()
+            for name, plugin in settings.metric.items()
+        ),
+        encoders=tuple(spec for spec, _ in encoders.values()),
+        references=references_of(settings, character),
+        exam_prompts=tuple(
+            p.replace("{subject}", character.spec.one_of_class)
+            for p in exam.prompts
+            if kind.prompted
+        ),
+    )
+
+
+def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpec | None:
+    """The class pictures of prior preservation: an image set of the untaught base.
+
+    Drawn in one way whatever the sweep varies, so that all its trajectories share them.
+    """
+    method = trajectory.method.settings
+    if not method.get("prior_weight") or trajectory.base is None:
+        return None
+    return ImageSetSpec(
+        snapshot=SnapshotSpec(trajectory.base, 0),
+        sampler=Plugin("base", "", 1, {}),
+        inference_steps=50,
+        guidance_scale=5.0,
+        negative_prompt="",
+        prompts=(settings.character.class_prompt,),
+        seeds=tuple(range(method["class_images"])),
+        resolution=trajectory.resolution,
+        batch_width=settings.models.batch_width,
+        precision=trajectory.precision,
+    )
+
+
+def encoders_of(settings: Settings) -> dict[str, tuple[EncoderSpec, Weights]]:
+    """By name; ModelsError names all that cannot be used."""
+    found, problems = {}, []
+    for name, encoder in settings.models.encoders.items():
+        try:
+            weights = find_weights(encoder.path, name, made_in(settings))
+        except ModelsError as error:
+            problems.append(str(error))
+            continue
+        spec = EncoderSpec(name, weights.digest, encoder.resize, encoder.crop)
+        found[str(name)] = (spec, weights)
+    if problems:
+        raise ModelsError("\n".join(problems))
+    return found
+
+
+def references_of(settings: Settings, character: Character) -> tuple[str, ...]:
+    """What images are scored against: training images, or what their masks keep of them."""
+    if settings.references == "whole":
+        return character.spec.digests
+    assert character.masks is not None
+    pairs = zip(character.spec.digests, character.masks.digests, strict=True)
+    return tuple(f"{image}/{mask}" for image, mask in pairs)
+
+
+def character_of(settings: Settings) -> Character:
+    one = settings.character
+    folder = find_folder(one.images) if one.images.startswith("embedded:") else Path(one.images)
+    return load_character(
+        one.name, folder.expanduser(), one.identifier, one.class_noun, one.instance_prompt,
+        one.class_prompt, one.masks,
+    )  # fmt: skip
+
+
+def truth_of(
+    settings: Settings, cell: Cell, character: Character
+) -> tuple[ImageSetSpec | None, Path | None]:
+    """The true pictures as an image set, so that they are scored like any other."""
+    if settings.character.truth is None:
+        return None, None
+    folder = find_folder(settings.character.truth)
+    try:
+        asked = (folder / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"character.truth={settings.character.truth}: cannot read its prompts.txt ({error}); "
+            "write there the exam's prompts, one per line, or set character.truth=null"
+        ) from error
+    if asked != settings.exam.prompts:  # pictures of another exam
+        return None, None
+    digests = load_truth(folder, len(asked))
+    spec = TruthSpec(character.name, tuple(digests), cell.images.resolution)
+    drawn = Plugin("drawn", "", 1, {})
+    return (
+        replace(
+            cell.images, snapshot=SnapshotSpec(spec, 0), sampler=drawn, inference_steps=1,
+            guidance_scale=1.0, negative_prompt="", seeds=(0,),
+        ),
+        folder,
+    )  # fmt: skip
+
+
+def base_names(cells: Sequence[Cell]) -> list[str]:
+    return sorted({cell.trajectory.base.name for cell in cells if cell.trajectory.base})
+
+
+def meaning_of(
+    settings: Settings, cells: Sequence[Cell], axes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything that a study does not vary: it must stay the same for the study to go on."""
+    cell = cells[0]
+    meaning: dict[str, Any] = {
+        "character": asdict(cell.trajectory.character),
+        "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
+        "encoders": {spec.name: asdict(spec) for spec in cell.encoders},
+        "objectives": settings.objectives,
+        "references": cell.references,
+    }
+    if masks := max(one.trajectory.framing.masks for one in cells):
+        meaning["masks"] = masks
+    for one in cells:
+        meaning |= {name: value for name, axis, value in _fields(one) if axis not in axes}
+    return meaning
+
+
+def _fields(cell: Cell) -> Iterator[tuple[str, str, Any]]:
+    """Name, name as an axis, and value of each field, by method: each may have its own."""
+    for name, axis, value in _own_fields(cell.trajectory, cell.images):
+        yield f"{cell.trajectory.method.name}.{name}", axis, value
+
+
+def _own_fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str, str, Any]]:
+    if taught.base:
+        family = taught.base.family
+        yield f"base.{family.name}", "", taught.base.digest
+        yield f"base.{family.name}.family", "", family.identity
+        for name, value in family.settings.items():
+            yield f"base.{family.name}.{name}", f"models.bases.{family.name}.{name}", value
+    for name in ("batch_size", "resolution", "precision", "max_grad_norm", "pack"):
+        yield name, name, getattr(taught, name)
+    yield "framing", "framing", taught.framing.crop
+    yield "flip", "flip", taught.framing.flip
+    yield "mask_background", "mask_background", taught.framing.background
+    for name, value in taught.method.settings.items():
+        yield name, f"method.{name}", value
+    for group in ("optimizer", "schedule"):
+        plugin: Plugin = getattr(taught, group)
+        yield group, group, plugin.name
+        for name, value in plugin.settings.items():
+            yield f"{plugin.name}.{name}", f"{group}.{name}", value
+    sampler = images.sampler
+    yield "sampler", "sampler", sampler.name
+    for name in ("guidance_scale", "negative_prompt", "batch_width"):
+        yield f"{sampler.name}.{name}", f"sampler.{name}", getattr(images, name)
+    for name, value in sampler.settings.items():
+        yield f"{sampler.name}.{name}", f"sampler.settings.{name}", value

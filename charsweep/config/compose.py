@@ -1,0 +1,336 @@
+"""Words of the command line in, checked settings and axes out; the only file that knows Hydra.
+
+YAML is composed by Hydra and checked by pydantic; all mistakes are collected and shown together.
+
+A folder of `--config-dir` may be somebody else's. YAML is loaded as plain data, what Hydra itself
+could be made to run (`hydra.callbacks`, launchers, logging factories) is composed and thrown away,
+no file reads the environment, and none says where results go: `GUARDED`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from omegaconf.resolvers.oc import env
+
+from charsweep.config.mistyped import check_words, explain
+from charsweep.config.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
+from charsweep.core.errors import CharsweepError, ConfigError, shown
+from charsweep.core.plugins import CONF
+
+NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
+            "character", "exam", "metric", "seeds", "parts", "search", "story",
+            "export", "caption", "references", "report", "store")  # fmt: skip
+# What is taken from the command line alone when a folder of YAML files is given, and what it is
+# otherwise: what is done, where is written, what is removed, and what leaves the machine.
+GUARDED = {"action": "run", "root": ".", "runtime.tracking_uri": None, "export.push": None,
+           "store.remove": False, "store.repair": False}  # fmt: skip
+KEYS = ("story.cell", "export.cell")
+
+BARE_KEY = re.compile(r"[0-9a-f]{1,12}")
+
+Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them
+
+
+def load_settings(words: Sequence[str]) -> Settings:
+    """Compose and check the settings alone: enough where no cell is asked for."""
+    with Composing():
+        return check_raw(compose_words(with_search_path(words)))
+
+
+def as_yaml(words: Sequence[str]) -> str:
+    """The composed configuration, unchecked, as `--cfg job` shows it."""
+    with Composing():
+        return OmegaConf.to_yaml(OmegaConf.create(compose_words(with_search_path(words))))
+
+
+# -- composing -------------------------------------------------------------------------------------
+
+
+def with_search_path(words: Sequence[str]) -> list[str]:
+    """Turn `--config-dir FOLDER`, a person's own conf folder, into Hydra's search path."""
+    left, folders = [], []
+    rest = iter(words)
+    for word in rest:
+        if word.startswith("--config-dir"):
+            folder = word.partition("=")[2] or next(rest, "")
+            if not Path(folder).is_dir():
+                raise ConfigError(
+                    f"--config-dir {folder}: no such folder; give one with YAML files"
+                )
+            folders.append(spell(f"file://{Path(folder).resolve()}"))
+        else:
+            left.append(word)
+    left = with_keys(left)
+    check_words(left)
+    return [f"hydra.searchpath=[{','.join(folders)}]", *left] if folders else left
+
+
+def with_keys(words: Sequence[str]) -> list[str]:
+    """Keys as text, which Hydra would read as numbers: `123e4`; bare ones go to `store.keys`."""
+    left, bare = [], []
+    for word in words:
+        name, _, value = word.partition("=")
+        if BARE_KEY.fullmatch(word):
+            bare.append(spell(word))
+        else:
+            left.append(f"{name}={spell(value)}" if name in KEYS and is_key(value) else word)
+    return [*left, f"store.keys=[{','.join(bare)}]"] if bare else left
+
+
+def is_key(text: str) -> bool:
+    return BARE_KEY.fullmatch(text) is not None
+
+
+class Composing:
+    """Hydra's global state, entered and left clean; meanwhile no file reads the environment."""
+
+    def __enter__(self) -> None:
+        GlobalHydra.instance().clear()
+        OmegaConf.register_new_resolver("oc.env", refuse_environment, replace=True)
+        initialize_config_dir(str(CONF), version_base="1.3", job_name="charsweep").__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        GlobalHydra.instance().clear()
+        OmegaConf.register_new_resolver("oc.env", env, replace=True)
+
+
+def refuse_environment(name: str, *_: object) -> None:
+    raise ConfigError(
+        f"${{oc.env:{name}}}: a setting does not read the environment, whose secrets would end in "
+        "records and reports; give the value itself"
+    )
+
+
+def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration of these words as plain data; within `Composing`."""
+    try:
+        composed = compose("config", overrides=list(overrides))
+        missing = sorted(OmegaConf.missing_keys(composed))
+        if missing:
+            raise ConfigError(
+                "\n".join(f"{name} is not set; give it as {name}=VALUE" for name in missing)
+            )
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except CharsweepError:
+        raise
+    except Exception as error:  # Hydra's, OmegaConf's and YAML's, and Python's within them
+        raise ConfigError(explain(error, overrides)) from error
+    assert isinstance(plain, dict)
+    named = {str(name): value for name, value in plain.items()}
+    if any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides):
+        refuse_guarded(named, overrides)
+    return named
+
+
+def refuse_guarded(plain: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """ConfigError for what a file of `--config-dir` may not say; typed, it may be said."""
+    typed = {word.lstrip("+~").partition("=")[0] for word in overrides}
+    for name, usual in GUARDED.items():
+        value: Any = plain
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if name not in typed and value != usual:
+            raise ConfigError(
+                f"{name}={value}: a file of --config-dir says so, which is for the command line "
+                f"alone; if you want it, type {name}={value}"
+            )
+
+
+# -- checking --------------------------------------------------------------------------------------
+
+
+def check_raw(raw: Mapping[str, Any]) -> Settings:
+    """Composed data as settings; ConfigError names all that is wrong with them."""
+    problems: list[str] = []
+    settings = None
+    try:
+        settings = Settings.model_validate(raw)
+    except pydantic.ValidationError as error:
+        problems += mistakes(error)
+    for group in ("method", "schedule"):
+        if isinstance(raw.get(group), dict):
+            problems += _plugin_mistakes(group, raw[group])
+    for name, base in (settings.models.bases if settings else {}).items():
+        kind = {"name": name, "_target_": base.target, **(base.model_extra or {})}
+        problems += _plugin_mistakes(f"models.bases.{name}", kind)
+    metrics = raw.get("metric")
+    for name, plugin in (metrics if isinstance(metrics, dict) else {}).items():
+        if not isinstance(plugin, dict):  # which the settings have said
+            continue
+        problems += _plugin_mistakes(f"metric.{name}", {"name": name, **plugin})
+    if settings is not None and not problems:
+        problems += _sense(settings)
+    if problems or settings is None:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    return settings
+
+
+def _plugin_mistakes(where: str, raw: Mapping[str, Any]) -> list[str]:
+    try:
+        PluginSettings.model_validate(raw).plugin()
+    except pydantic.ValidationError as error:
+        return mistakes(error, where)
+    except CharsweepError as error:
+        return [f"{where}: {error}"]
+    except (TypeError, ValueError, AttributeError) as error:
+        return [f"{where}: {error}; see the file in conf/{where.partition('.')[0]}/"]
+    return []
+
+
+def _sense(settings: Settings) -> list[str]:
+    """What each field alone cannot say."""
+    problems = []
+    base = settings.method.plugin().settings.get("base")
+    if base is not None and base not in settings.models.bases:
+        ways = " or ".join(f"method.base={name}" for name in settings.models.bases)
+        problems.append(
+            f"method.base={base}: models={settings.models.name} has no such base; use {ways}"
+        )
+    for metric in settings.objectives:
+        if metric not in settings.metric:
+            problems.append(
+                f"objectives.{metric}: not among the metrics ({', '.join(settings.metric)}); "
+                "add it to metric=[...] or choose another objective"
+            )
+    for prompt in settings.exam.prompts:
+        if "{subject}" not in prompt:
+            problems.append(
+                f"exam.prompts: '{shown(prompt)}' lacks {{subject}}; write it where the character "
+                "stands"
+            )
+    for name, actions in {
+        "keys": ("show", "why"), "repair": ("check",), "remove": ("gc",)
+    }.items():  # fmt: skip
+        if getattr(settings.store, name) and settings.action not in actions:
+            problems.append(f"store.{name}: is for action={' and '.join(actions)}; take it out")
+    search = settings.search
+    if search.pruner is not None and len(settings.objectives) > 1:
+        problems.append(
+            f"objectives={', '.join(settings.objectives)}: search={search.name} prunes by one "
+            "objective; name one, as in objectives=[dino]"
+        )
+    if (
+        search.rungs
+        and "train_steps" not in settings.axes
+        and min(search.rungs) >= settings.train_steps
+    ):
+        problems.append(
+            f"search.rungs={search.rungs}: none is below train_steps={settings.train_steps}"
+        )
+    if settings.character.masks is None:
+        named = {"references=subject": settings.references == "subject",
+                 "axes.mask_background": "mask_background" in settings.axes}  # fmt: skip
+        problems += [
+            f"{name}: character.masks=null; set character.masks=file or alpha"
+            for name, is_set in named.items()
+            if is_set
+        ]
+    for name in ("seeds", "prompts"):
+        values = getattr(settings.exam, name)
+        if len(set(values)) < len(values):
+            problems.append(f"exam.{name}: a value stands there twice; take one out")
+    if settings.character.identifier not in settings.character.instance_prompt:
+        problems.append(
+            f"character.instance_prompt='{settings.character.instance_prompt}': should contain "
+            f"the identifier {settings.character.identifier}"
+        )
+    return problems
+
+
+def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[Any, ...] | Range]:
+    """Flatten `axes` to dotted names; each value a non-empty list without repeats, or a range."""
+    axes: dict[str, tuple[Any, ...] | Range] = {}
+    problems = []
+    for name, values in leaves(settings.axes):
+        top = name.partition(".")[0]
+        if isinstance(values, dict):
+            try:
+                axes[name] = span = Range.model_validate(values)
+                if name in PLAIN_AXES:
+                    PLAIN_AXES[name].validate_python((span.low, span.high))
+            except pydantic.ValidationError as error:
+                problems += mistakes(error, f"axes.{name}")
+            if settings.search.is_grid:
+                problems.append(
+                    f"axes.{name}: a grid has no ranges; list its values, or choose search=tpe"
+                )
+        elif not isinstance(values, list):
+            problems.append(
+                f"axes.{name}={shown(values)}: should be a list, as in axes.{name}=[1,2]"
+            )
+        elif not values:
+            problems.append(f"axes.{name}=[]: is empty; give values or take the axis out (~axes)")
+        elif any(isinstance(value, dict | list) for value in values):
+            problems.append(f"axes.{name}={shown(values)}: should list numbers or words")
+        elif len({str(value) for value in values}) < len(values):
+            problems.append(
+                f"axes.{name}={shown(values)}: a value stands there twice; take one out"
+            )
+        elif top not in config or top in NOT_AXES:
+            possible = ", ".join(axis for axis in config if axis not in NOT_AXES)
+            problems.append(f"axes.{name}: nothing of that name can vary; there is {possible}")
+        else:
+            axes[name] = tuple(values)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return axes
+
+
+def with_seeds(
+    axes: dict[str, tuple[Any, ...] | Range], settings: Settings
+) -> dict[str, tuple[Any, ...] | Range]:
+    """`seeds=5` is the axis seed=[0,1,2,3,4], varied innermost."""
+    if settings.seeds is None:
+        return axes
+    if not settings.search.is_grid:
+        raise ConfigError(
+            f"seeds={settings.seeds}: a trial of search={settings.search.name} has one seed; leave "
+            "it out, and run the best cell again with seeds"
+        )
+    if "seed" in axes:
+        raise ConfigError(f"seeds={settings.seeds}: axes.seed is given too; leave one out")
+    return {**axes, "seed": tuple(range(settings.seeds))}
+
+
+def leaves(raw: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested mappings; a range stays whole."""
+    for name, value in raw.items():
+        if isinstance(value, dict) and not value.keys() & {"low", "high"}:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def combinations_of(
+    overrides: Sequence[str], axes: Axes, first: Settings
+) -> Iterator[tuple[dict[str, Any], Settings]]:
+    """Each combination of the axes that need composing, with its settings."""
+    names = [name for name in axes if name not in PLAIN_AXES]
+    names.sort(key=lambda name: "." in name)  # a group is chosen before its fields are set
+    for values in itertools.product(*(axes[name] for name in names)):
+        chosen = dict(zip(names, values, strict=True))
+        if not chosen:
+            yield chosen, first
+            continue
+        typed = [f"{name}={spell(value)}" for name, value in chosen.items()]
+        yield chosen, check_raw(compose_words([*overrides, *typed]))
+
+
+def spell(value: Any) -> str:
+    """A value as Hydra's override grammar reads it back."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool | int | float):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ",".join(map(spell, value)) + "]"
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"

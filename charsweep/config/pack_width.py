@@ -1,0 +1,76 @@
+"""How many trials share a forward pass: as set, or, for `auto`, as measured here once.
+
+A width belongs to a trajectory's spec, so a measured one is remembered in the store and kept: that
+a later measurement might choose otherwise must not change keys. No torch: planning asks this too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from charsweep.config.settings import Settings
+from charsweep.core.errors import StoreError
+from charsweep.core.specs import Cell, TrajectorySpec
+from charsweep.core.store.files import read_json, write_json
+from charsweep.core.store.store import Store
+
+UNMEASURED = 1  # what `action=plan` reckons with until a run has measured
+
+
+def with_width(spec: TrajectorySpec, settings: Settings, store: Store) -> TrajectorySpec:
+    """The trajectory with its `pack` filled in; 1 for a method whose trials train alone."""
+    if company_of(spec) is None:
+        return replace(spec, pack=1)
+    wanted = settings.pack or settings.models.pack
+    width = known_widths(store).get(name_of(spec), UNMEASURED) if wanted == "auto" else wanted
+    return replace(spec, pack=width)
+
+
+def unmeasured(
+    cells: Sequence[Cell], settings: Settings, store: Store
+) -> tuple[TrajectorySpec, ...]:
+    """One trajectory of every kind whose width must be measured before it can train."""
+    if (settings.pack or settings.models.pack) != "auto":
+        return ()
+    known = known_widths(store)
+    kinds = {
+        name_of(cell.trajectory): cell.trajectory
+        for cell in cells
+        if company_of(cell.trajectory) is not None
+    }
+    return tuple(spec for name, spec in kinds.items() if name not in known)
+
+
+def company_of(spec: TrajectorySpec) -> tuple[Any, ...] | None:
+    """What trials of this method must share to share a forward pass; None: they train alone."""
+    method = spec.method.make()
+    company: tuple[Any, ...] | None = method.company
+    return company
+
+
+def name_of(spec: TrajectorySpec) -> str:
+    """All that the time and memory of a pass depend on, but the machine."""
+    shape = f"{spec.resolution}px batch {spec.batch_size} {spec.precision}"
+    base = f"{spec.base.name} {spec.base.digest}" if spec.base else "no base"
+    return f"{base} {shape} {company_of(spec)}"
+
+
+def known_widths(store: Store) -> dict[str, int]:
+    path = store.folder / "widths.json"
+    entries = read_json(path) if path.exists() else {}
+    try:
+        return {name: int(entry["width"]) for name, entry in entries.items()}
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
+        raise StoreError(
+            f"{path} holds no widths; delete that file: they are measured anew"
+        ) from error
+
+
+def remember_width(spec: TrajectorySpec, entry: dict[str, Any], store: Store) -> None:
+    """Add a measurement: `width` and whatever else explains it."""
+    path = store.folder / "widths.json"
+    known = read_json(path) if path.exists() else {}
+    store.folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**known, name_of(spec): entry})

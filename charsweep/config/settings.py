@@ -1,0 +1,401 @@
+"""Plain data in, checked and frozen settings out: what every choice may be.
+
+pydantic collects all mistakes, so that they are shown together; `mistakes` words them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from charsweep.core.errors import ConfigError, shown
+from charsweep.core.plugins import identity_of, refused, resolve
+from charsweep.core.specs import Plugin
+from charsweep.core.system.energy import checked_country
+
+STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Rate = Annotated[float, Field(gt=0, le=100)]
+Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
+FOLDER_NAME, NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", r"^[^\x00-\x1f/\\.][^\x00-\x1f/\\]{0,99}$"
+KEY, COUNTRY, REPOSITORY = r"^[0-9a-f]{1,12}$", r"^[A-Z]{3}$", r"^[\w.-]+/[\w.-]+$"
+FolderName = Annotated[str, StringConstraints(pattern=FOLDER_NAME)]
+# Part of a folder's name in the store: in any language, but it leads nowhere else.
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, pattern=NAME),
+]
+CellKey = Annotated[str, StringConstraints(strip_whitespace=True, pattern=KEY)]
+Country = Annotated[str, StringConstraints(pattern=COUNTRY), AfterValidator(checked_country)]
+
+_FINITE = ConfigDict(allow_inf_nan=False)
+PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
+    "lr": pydantic.TypeAdapter(tuple[Rate, ...], config=_FINITE),
+    "train_steps": pydantic.TypeAdapter(tuple[Steps, ...]),
+    "inference_steps": pydantic.TypeAdapter(tuple[InferenceSteps, ...]),
+    "seed": pydantic.TypeAdapter(tuple[Seed, ...]),
+}
+ALWAYS = ("method", *PLAIN_AXES)
+
+
+# Powers of two: at other widths a trial's bits were seen to depend on its slot.
+Pack = Literal["auto", 1, 2, 4, 8, 16, 32, 64]
+
+
+BatchWidth = Annotated[int, Field(ge=1, le=256)]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+
+
+def with_subject(prompt: str) -> str:
+    """A prompt as it is; ValueError if it has no place for the character."""
+    if "{subject}" not in prompt:
+        raise ValueError("lacks {subject}, the character's place")
+    return prompt
+
+
+def without_repeats(values: list[int]) -> list[int]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value stands there twice; take one out")
+    return values
+
+
+def as_target(target: str) -> str:
+    """A dotted name as it is; ValueError where plug-ins are not taken from."""
+    if problem := refused(target):
+        raise ValueError(problem)
+    return target
+
+
+def with_target(settings: dict[str, Any]) -> dict[str, Any]:
+    as_target(str(settings.get("_target_")))
+    return settings
+
+
+Target = Annotated[Text, AfterValidator(as_target)]
+Targeted = Annotated[dict[str, Any], AfterValidator(with_target)]
+
+
+class BaseSettings(pydantic.BaseModel):
+    """Where a base's weights lie, and its family, whose own settings its class checks."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    target: Annotated[Target, Field(alias="_target_")]
+    path: Text
+    resolution: Pixels
+    vae: Text | None = None  # one that stands in for the pipeline's own
+    variant: Literal["fp16"] | None = None  # None: full precision where it is there
+
+    def plugin(self, name: str) -> Plugin:
+        """Its family, under the name that the base has among the models."""
+        extra = self.model_extra or {}
+        return PluginSettings.model_validate(
+            {"name": name, "_target_": self.target, **extra}
+        ).plugin()
+
+
+class EncoderSettings(pydantic.BaseModel):
+    model_config = STRICT
+    path: Text
+    resize: Annotated[int, Field(ge=16, le=1024)]
+    crop: Annotated[int, Field(ge=16, le=1024)]
+
+
+class ModelsSettings(pydantic.BaseModel):
+    model_config = STRICT
+    name: Text
+    pack: Pack
+    precision: Precision
+    batch_width: BatchWidth
+    bases: Annotated[dict[Name, BaseSettings], Field(min_length=1)]
+    encoders: dict[Literal["clip", "dino"], EncoderSettings]
+
+
+class CharacterSettings(pydantic.BaseModel):
+    model_config = STRICT
+    name: Name
+    images: Text
+    identifier: Text
+    class_noun: Text
+    instance_prompt: Text
+    class_prompt: Text
+    masks: Literal["file", "alpha"] | None = None
+    truth: Text | None
+
+
+class SamplerSettings(pydantic.BaseModel):
+    model_config = STRICT
+    name: Name
+    target: Annotated[Target | None, Field(alias="_target_")]
+    settings: dict[str, Any]
+    guidance_scale: Annotated[float, Field(ge=1, le=100)]
+    negative_prompt: str
+    batch_width: BatchWidth | None
+
+
+Bound = Annotated[int | float, Field(ge=-1e15, le=1e15)]  # whole numbers that floats still hold
+MOST_VALUES = 10_000  # of a range with a step: each is a possible category
+
+
+class Range(pydantic.BaseModel):
+    """An axis that an adaptive search samples: every whole number, every step, or any number."""
+
+    model_config = STRICT
+    low: Bound
+    high: Bound
+    log: bool = False
+    step: Annotated[int | float, Field(gt=0)] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low={self.low} should be below high={self.high}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log=true needs low above 0 and takes no step")
+        if self.step is not None and not 1 <= (self.high - self.low) / self.step < MOST_VALUES:
+            raise ValueError(
+                f"step={self.step} should part it into 1 to {MOST_VALUES:,} steps; choose another, "
+                "or leave it out"
+            )
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds whole numbers only."""
+        return all(isinstance(one, int) for one in (self.low, self.high, self.step or 1))
+
+    @property
+    def values(self) -> tuple[int | float, ...]:
+        """Its values where a step sets them apart, else its ends."""
+        if self.step is None:
+            return (self.low, self.high)
+        count = int((self.high - self.low) / self.step + 1e-9)
+        return tuple(self.low + self.step * index for index in range(count + 1))
+
+
+class SearchSettings(pydantic.BaseModel):
+    """How the next cells are chosen; `sampler` and `pruner` name classes of Optuna's, or alike."""
+
+    model_config = STRICT
+    name: Text
+    sampler: Targeted | None
+    pruner: Targeted | None
+    trials: Annotated[int, Field(ge=1, le=100_000)] | None
+    at_once: Annotated[int, Field(ge=1, le=1024)] | None
+    rungs: list[Steps]
+
+    @property
+    def is_grid(self) -> bool:
+        return self.sampler is None
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> SearchSettings:
+        if not self.is_grid and (self.trials is None or self.at_once is None):
+            raise ValueError("an adaptive search needs trials and at_once")
+        if (self.pruner is None) == bool(self.rungs):
+            raise ValueError("a pruner and rungs, the steps at which it looks, need each other")
+        return self
+
+
+class ExamSettings(pydantic.BaseModel):
+    model_config = STRICT
+    name: Text
+    prompts: Annotated[list[Text], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class SceneSettings(pydantic.BaseModel):
+    model_config = STRICT
+    prompt: Annotated[Text, AfterValidator(with_subject)]
+    caption: Text
+
+
+class StorySettings(pydantic.BaseModel):
+    """A picture story: what is drawn, with which seeds, by what, and which pictures are kept."""
+
+    model_config = STRICT
+    name: Text
+    title: Text
+    scenes: Annotated[list[SceneSettings], Field(min_length=1, max_length=999)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(without_repeats)]
+    keep: dict[int, Seed] | None
+    cell: CellKey | None
+    adapter: Text | None
+    base: Text | None
+
+
+class ExportSettings(pydantic.BaseModel):
+    """Which cell is given to other programs, under which licence, and where it is pushed."""
+
+    model_config = STRICT
+    name: Text
+    cell: CellKey | None
+    license: Text | None
+    push: Annotated[Text, StringConstraints(pattern=REPOSITORY)] | None
+    private: bool
+
+
+class PluginSettings(pydantic.BaseModel):
+    """A plug-in's own settings are checked by its own class."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    name: Name
+    target: Annotated[Target, Field(alias="_target_")]
+
+    def plugin(self) -> Plugin:
+        """Settings as the plug-in's class reads them, so that 4 and 4.0 are one key."""
+        kind = resolve(self.target)
+        if not isinstance(kind, type) or not hasattr(kind, "version"):  # before anything is called
+            raise ConfigError(
+                f"_target_={self.target} is no plug-in; name a dataclass with a version"
+            )
+        return Plugin(
+            self.name,
+            identity_of(self.target),
+            kind.version,
+            asdict(kind(**(self.model_extra or {}))),
+        )
+
+
+class OptimizerSettings(PluginSettings):
+    """A class of torch's or somebody else's: not even imported while planning."""
+
+    def plugin(self) -> Plugin:
+        return Plugin(self.name, identity_of(self.target), 1, dict(self.model_extra or {}))
+
+
+class CaptionSettings(PluginSettings):
+    """A captioner, whose own settings its class checks, and whether captions are written."""
+
+    write: bool
+
+
+class Runtime(pydantic.BaseModel):
+    """Where and how the work is done; nothing of it is in a key."""
+
+    model_config = STRICT
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
+    checkpointing: Literal["auto", True, False]
+    micro_batch: Annotated[int, Field(ge=1, le=4096)] | None
+    adapt: bool
+    compile: bool
+    energy: bool
+    country: Country
+    tracking: bool
+    tracking_uri: Text | None
+    port: Annotated[int, Field(ge=1, le=65535)] | None
+    resume_seconds: Annotated[float, Field(gt=0)]
+
+
+def directed(objectives: Any) -> Any:
+    """[dino, -copy] -> {dino: maximize, copy: minimize}: a list, so that it can be replaced."""
+    if not isinstance(objectives, list) or not all(isinstance(one, str) for one in objectives):
+        raise ValueError("should list metrics, as in [dino,-copy]; - minimises")
+    ways = {True: "minimize", False: "maximize"}
+    return {one.removeprefix("-"): ways[one.startswith("-")] for one in objectives}
+
+
+class ReportSettings(pydantic.BaseModel):
+    """Of `action=report`: which sweeps one report is on, and where they are read from."""
+
+    model_config = STRICT
+    together: list[FolderName]
+    source: Literal["store", "mlflow"]
+
+
+class StoreSettings(pydantic.BaseModel):
+    """Of `action=check`, `gc`, `show` and `why`: which results, and whether to change anything."""
+
+    model_config = STRICT
+    keys: list[CellKey]
+    repair: bool
+    remove: bool
+
+
+class Settings(pydantic.BaseModel):
+    """The whole configuration of one combination of axis values."""
+
+    model_config = STRICT
+    action: Literal[
+        "run", "plan", "report", "story", "export", "caption", "ui", "check", "gc", "show", "why"
+    ]
+    name: FolderName
+    question: str
+    root: Text
+    lr: Rate
+    train_steps: Steps
+    inference_steps: InferenceSteps
+    seed: Seed
+    seeds: Annotated[int, Field(ge=1, le=1000)] | None
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+    resolution: Pixels | None
+    framing: Literal["center", "random", "buckets"]
+    flip: bool
+    mask_background: Annotated[float, Field(ge=0, le=1)]
+    references: Literal["whole", "subject"]
+    precision: Precision | None
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    pack: Pack | None
+    axes: dict[str, Any]
+    parts: dict[FolderName, dict[str, Any]]
+    search: SearchSettings
+    objectives: Annotated[
+        dict[Text, Literal["maximize", "minimize"]], Field(min_length=1), BeforeValidator(directed)
+    ]
+    models: ModelsSettings
+    character: CharacterSettings
+    method: PluginSettings
+    schedule: PluginSettings
+    optimizer: OptimizerSettings
+    sampler: SamplerSettings
+    exam: ExamSettings
+    metric: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    runtime: Runtime
+    story: StorySettings
+    export: ExportSettings
+    caption: CaptionSettings
+    report: ReportSettings
+    store: StoreSettings
+
+
+NUMBER, WHOLE = "should be a number, as in 0.0001 or 1e-4", "should be a whole number"
+# pydantic's kinds of mistakes, and its patterns, in plainer words than its own.
+SAID = {
+    "float_parsing": NUMBER, "float_type": NUMBER,
+    "int_parsing": WHOLE, "int_from_float": WHOLE, "int_type": WHOLE,
+    "bool_parsing": "should be true or false", "bool_type": "should be true or false",
+    "string_type": "should be a text",
+    "list_type": "should be a list, as in [1,2]", "tuple_type": "should be a list, as in [1,2]",
+    "dict_type": "should be settings by name, as in {NAME: VALUE}",
+    "model_type": "should be settings by name, as in {NAME: VALUE}",
+    "string_too_short": "is empty; give a text",
+    FOLDER_NAME: "should be letters, digits, dots, - and _, at most 100, as in my_sweep",
+    NAME: "should be a name without / and \\, at most 100 characters",
+    KEY: "should be the beginning of a key, at most 12 of 0-9 and a-f",
+    REPOSITORY: "should be OWNER/NAME on the hub",
+    COUNTRY: "should be three capital letters, as in FRA",
+}  # fmt: skip
+
+
+def mistakes(error: pydantic.ValidationError, prefix: str = "") -> list[str]:
+    """One line per mistake: where, the value, what is wanted."""
+    lines = []
+    for one in error.errors(include_url=False):
+        where = ".".join(shown(part) for part in (prefix, *one["loc"]) if str(part))
+        if one["type"] == "extra_forbidden" or one["type"] == "unexpected_keyword_argument":
+            lines.append(f"{where}: there is no such setting; take it out or mend its name")
+        elif one["type"] in ("missing", "missing_argument"):
+            lines.append(f"{where}: is missing; set it with {where}=VALUE")
+        else:
+            known = SAID.get(one.get("ctx", {}).get("pattern", one["type"]))
+            message = one["msg"].replace("Input should", "should").removeprefix("Value error, ")
+            message = known or shown(message, 400)
+            lines.append(f"{where}={shown(one['input'])}: {message}")
+    return lines

@@ -1,0 +1,270 @@
+"""Overrides in, a checked and frozen `Sweep` out.
+
+What `compose` has composed and checked is turned into specs. A cell whose axes name another file
+of a config group (`method=lora`) or a field inside one (`method.rank=8`) is composed anew with that
+override, once per combination; the four plain numbers (lr, train_steps, inference_steps, seed) are
+filled in directly. A part of a sweep is composed as if its words had
+been typed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from charsweep.character.load import Character
+from charsweep.config.cells import (
+    base_names,
+    base_weights,
+    cells_of,
+    character_of,
+    encoders_of,
+    meaning_of,
+    truth_of,
+)
+from charsweep.config.compose import (
+    Axes,
+    Composing,
+    axes_of,
+    check_raw,
+    combinations_of,
+    compose_words,
+    leaves,
+    spell,
+    with_search_path,
+    with_seeds,
+)
+from charsweep.config.pack_width import unmeasured
+from charsweep.config.settings import PLAIN_AXES, Range, Settings
+from charsweep.core.errors import ConfigError, ModelsError
+from charsweep.core.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
+from charsweep.core.store.store import Store
+from charsweep.core.system.redact import redacted
+from charsweep.models.weights import BaseWeights, Weights
+
+MOST_CELLS = 20_000  # of a grid: planned in about 5 s; at a minute each, two weeks
+SETTING = re.compile(r"[a-z]\w*(\.[\w-]+)*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One question of a sweep: what varies in it, and the cells that answer it."""
+
+    name: str
+    question: str
+    axes: Axes
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What was asked: the settings, the axes and the cells they span."""
+
+    typed: tuple[str, ...]  # the words of the command line
+    settings: Settings
+    resolved: Mapping[str, Any]  # the composed configuration as plain data, for the record
+    axes: Axes
+    parts: tuple[Part, ...]  # () unless it is made of several
+    character: Character
+    cells: tuple[Cell, ...]  # (): an adaptive search chooses them
+    examples: tuple[Cell, ...]  # the cells, or what those of a search will be like
+    truth: ImageSetSpec | None
+    truth_folder: Path | None
+    bases: Mapping[str, BaseWeights]
+    encoders: Mapping[str, tuple[EncoderSpec, Weights]]
+    unmeasured: tuple[TrajectorySpec, ...]  # kinds whose width of packs is left to measurement
+    meaning: Mapping[str, Any]  # what must stay the same for the study to go on
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @cached_property
+    def root(self) -> Path:
+        return Path(self.settings.root).expanduser().resolve()
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "sweeps" / self.name
+
+    @property
+    def command(self) -> str:
+        return redacted(" ".join(["python -m charsweep", *self.typed]))
+
+    def cell_at(self, values: Mapping[str, Any]) -> Cell:
+        """The one cell with these values of the axes."""
+        with Composing():
+            return _cell_at(with_search_path(self.typed), values, self.settings, self.character)
+
+
+def load_sweep(overrides: Sequence[str]) -> Sweep:
+    """Compose and check; ConfigError names everything that is wrong at once."""
+    typed, words = tuple(overrides), with_search_path(overrides)
+    with Composing():
+        raw = compose_words(words)
+        first = check_raw(raw)
+        character = character_of(first)
+        try:
+            parts = _parts(words, raw, first, character)
+            whole = _union(first, parts)
+            examples = whole.cells or tuple(
+                _cell_at(words, values, first, character) for values in _kinds(whole.axes)
+            )
+        except ModelsError as error:
+            raise _with_encoders(error, first) from error
+    truth, truth_folder = truth_of(first, examined(examples), character)
+    return Sweep(
+        typed=typed,
+        settings=first,
+        resolved=raw,
+        axes=whole.axes,
+        parts=parts if first.parts else (),
+        character=character,
+        cells=whole.cells,
+        examples=examples,
+        truth=truth,
+        truth_folder=truth_folder,
+        bases={name: base_weights(first, name) for name in base_names(examples)},
+        encoders=encoders_of(first),
+        unmeasured=unmeasured(examples, first, Store(Path(first.root).expanduser().resolve())),
+        meaning=meaning_of(first, examples, whole.axes),
+    )
+
+
+def _with_encoders(error: ModelsError, settings: Settings) -> ModelsError:
+    """The error and what is wrong with the encoders too, so that all is fetched at one go."""
+    try:
+        encoders_of(settings)
+    except ModelsError as other:
+        problems = dict.fromkeys((*str(error).splitlines(), *str(other).splitlines()))
+        return ModelsError("\n".join(problems))
+    return error
+
+
+# -- parts -----------------------------------------------------------------------------------------
+
+
+def _parts(
+    words: Sequence[str], raw: Mapping[str, Any], settings: Settings, character: Character
+) -> tuple[Part, ...]:
+    """The parts of a composed sweep; an ordinary one is its own only part."""
+    if not settings.parts:
+        axes = with_seeds(axes_of(settings, raw), settings)
+        _check_size(axes, settings)
+        cells: tuple[Cell, ...] = ()
+        if settings.search.is_grid:
+            combinations = combinations_of(words, axes, settings)
+            cells = tuple(itertools.chain(*(cells_of(axes, *c, character) for c in combinations)))
+        return (Part(settings.name, settings.question, axes, _distinct(cells)),)
+    parts = []
+    for name, own in settings.parts.items():
+        # a part that is a sweep of its own takes the place of this one; any other adds to it
+        alone = "sweep" in own
+        left = [word for word in words if not _is_for_whole(word, alone)]
+        inner = [*_words_of(own), *left]
+        composed = compose_words(inner)
+        part = check_raw(composed)
+        if not alone:
+            part = part.model_copy(update={"parts": {}})
+        _agree(name, part, settings)
+        whole = _union(part, _parts(inner, composed, part, character))
+        parts.append(replace(whole, name=name))
+    return tuple(parts)
+
+
+def _check_size(axes: Axes, settings: Settings) -> None:
+    """ConfigError for a grid that nobody can pay for, and for a search of nothing."""
+    if not settings.search.is_grid:
+        if not axes:
+            raise ConfigError(
+                f"search={settings.search.name}: there are no axes to search; give some, as in "
+                "+axes='{lr:{low:1e-5,high:1e-2,log:true}}'"
+            )
+        return
+    count = math.prod(len(axis) for axis in axes.values() if not isinstance(axis, Range))
+    if count > MOST_CELLS:
+        sizes = ", ".join(
+            f"{name} {len(axis)}" for name, axis in axes.items() if not isinstance(axis, Range)
+        )
+        raise ConfigError(
+            f"axes: {count:,} cells ({sizes}) are more than {MOST_CELLS:,}; take values out, or "
+            "choose an adaptive search, as in search=tpe"
+        )
+
+
+def _is_for_whole(word: str, alone: bool) -> bool:
+    """Whether a typed word is not for the parts of a sweep."""
+    name = word.lstrip("+~").partition("=")[0]
+    return name.partition(".")[0] in ("parts", "question") or (alone and name == "sweep")
+
+
+def _union(settings: Settings, parts: Sequence[Part]) -> Part:
+    """Parts as one: the cells of all, each once; its axes are whatever varies among them."""
+    if len(parts) == 1:
+        return parts[0]
+    cells = _distinct([cell for part in parts for cell in part.cells])
+    names = dict.fromkeys(name for cell in cells for name in cell.values)
+    values = {
+        name: tuple(dict.fromkeys(cell.values[name] for cell in cells if name in cell.values))
+        for name in names
+    }
+    axes = {name: found for name, found in values.items() if len(found) > 1}
+    return Part(settings.name, settings.question, axes, cells)
+
+
+def _distinct(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        found.setdefault(cell.key, cell)
+    return tuple(found.values())
+
+
+def _words_of(part: Mapping[str, Any]) -> list[str]:
+    """A part as it would be typed: {sweep: lr_grid, axes: {lr: [1]}} -> +sweep=lr_grid …"""
+    words = []
+    for name, value in leaves(part):
+        if not SETTING.fullmatch(name) or name.startswith("hydra"):  # no settings of ours
+            raise ConfigError(f"parts: {name}: there is no such setting; take it out")
+        plus = "+" if name == "sweep" else "++" if name.startswith("axes.") else ""
+        words.append(f"{plus}{name}={spell(value)}")
+    return words
+
+
+def _agree(name: str, part: Settings, whole: Settings) -> None:
+    """Parts are judged alike, or they could not be compared; and each is a grid."""
+    alike = ("models", "character", "exam", "metric", "references", "objectives", "runtime", "root")
+    for group in alike:
+        if getattr(part, group) != getattr(whole, group):
+            raise ConfigError(
+                f"parts.{name}: sets another {group} than the sweep; set it for the whole sweep"
+            )
+    if not part.search.is_grid or not whole.search.is_grid:
+        raise ConfigError(
+            f"parts.{name}: search={part.search.name} in a sweep of parts; run it by itself"
+        )
+
+
+def _kinds(axes: Axes) -> Iterator[dict[str, Any]]:
+    """Values that stand for all that a search may choose: each file of a group, else the first."""
+    spans = {name: axis.values if isinstance(axis, Range) else axis for name, axis in axes.items()}
+    firsts = {
+        name: span if "." not in name and name not in PLAIN_AXES else span[:1]
+        for name, span in spans.items()
+    }
+    for values in itertools.product(*firsts.values()):
+        yield dict(zip(firsts, values, strict=True))
+
+
+def _cell_at(
+    words: Sequence[str], values: Mapping[str, Any], first: Settings, character: Character
+) -> Cell:
+    axes = {name: (value,) for name, value in values.items()}
+    ((chosen, settings),) = combinations_of(words, axes, first)
+    (cell,) = cells_of(axes, chosen, settings, character)
+    return cell

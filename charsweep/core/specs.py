@@ -1,0 +1,307 @@
+"""The values that stages exchange: what a cell, trajectory, snapshot, image set and score *are*.
+
+Frozen, free of torch and of paths. A field belongs to exactly one stage: everything that shapes
+the weights is in `TrajectorySpec`, everything that shapes the pixels in `ImageSetSpec`, everything
+that shapes a number in `ScoreSpec`. What shapes none of them (device, workers, folders, logging)
+is in no spec, so it can change without doing work again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from charsweep.core.keys import canonical, key_of, short_number
+from charsweep.core.plugins import resolve
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in as a key knows it: its file in conf/, its class, version of its numbers, settings.
+
+    `identity` is the class's bare name for charsweep's own, so that no key depends on where its
+    code lies, the dotted path for anybody else's, and "" for none.
+    """
+
+    name: str
+    identity: str
+    version: int
+    settings: Mapping[str, Any]
+
+    def make(self) -> Any:
+        """The plug-in itself, with its settings."""
+        return self.find()(**self.settings)
+
+    def find(self) -> Any:
+        """Its class."""
+        return resolve(self.identity)
+
+
+@dataclass(frozen=True)
+class BaseSpec:
+    """An untaught base: its name among the models, the digest of its weights, and its family."""
+
+    name: str
+    digest: str
+    family: Plugin
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self)
+
+    @property
+    def slug(self) -> str:
+        return f"base-{self.name}"
+
+
+@dataclass(frozen=True)
+class TruthSpec:
+    """Pictures that show what the exam asks for: one per exam prompt, by content digest."""
+
+    name: str
+    digests: tuple[str, ...]
+    resolution: int
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self)
+
+    @property
+    def slug(self) -> str:
+        return f"truth-{self.name}"
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """A low-rank adapter from elsewhere, by content digest, and the base that it belongs on."""
+
+    name: str
+    digest: str
+    base: BaseSpec
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self)
+
+    @property
+    def slug(self) -> str:
+        return f"adapter-{self.base.name}"
+
+
+@dataclass(frozen=True)
+class CharacterSpec:
+    """The training images by content digest, their captions, and the character's words."""
+
+    name: str
+    digests: tuple[str, ...]
+    captions: tuple[str, ...]
+    identifier: str
+    class_noun: str
+    instance_prompt: str
+    class_prompt: str
+
+    @property
+    def one_of_class(self) -> str:
+        """The class noun with its article, as prompts have it: "a girl", "an owl"."""
+        article = "an" if self.class_noun[:1].lower() in "aeiou" else "a"
+        return f"{article} {self.class_noun}"
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What of the training images the steps show, and how much of that counts in the loss."""
+
+    crop: str = "center"  # center, random or buckets: see charsweep.character.framing
+    flip: bool = False  # whether a step mirrors its picture as often as not
+    masks: tuple[str, ...] = ()  # their content digests, or "alpha"; (): all counts alike
+    background: float = 1.0  # what a place outside the mask counts for one within
+
+
+@dataclass(frozen=True)
+class TrajectorySpec:
+    """One training run: all that shapes its weights, except how long it runs."""
+
+    base: BaseSpec | None  # None: it starts from nothing
+    character: CharacterSpec
+    method: Plugin
+    optimizer: Plugin
+    schedule: Plugin
+    learning_rate: float
+    seed: int
+    batch_size: int
+    resolution: int
+    framing: Framing
+    precision: str
+    max_grad_norm: float
+    pack: int  # slots of the forward pass it trains in; free ones are padded
+    class_images: str | None  # key of the image set used for prior preservation
+    horizon: int | None  # only for a schedule whose value depends on the last step
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self)
+
+    @property
+    def base_name(self) -> str:
+        return self.base.name if self.base else ""
+
+    @property
+    def slug(self) -> str:
+        rank = self.method.settings.get("rank") if self.method.settings.get("adapter") else None
+        parts = [self.method.name, self.base_name, f"r{rank}" if rank else ""]
+        parts += [f"lr{short_number(self.learning_rate)}", f"seed{self.seed}"]
+        return "-".join(part for part in parts if part)
+
+
+Source = TrajectorySpec | BaseSpec | TruthSpec | AdapterSpec
+
+
+@dataclass(frozen=True)
+class SnapshotSpec:
+    """The weights of a source at one step; step 0 of a base or an adapter is that itself."""
+
+    source: Source
+    step: int
+
+
+@dataclass(frozen=True)
+class ImageSetSpec:
+    """The exam drawn from one snapshot: prompts × seeds, prompt by prompt."""
+
+    snapshot: SnapshotSpec
+    sampler: Plugin
+    inference_steps: int
+    guidance_scale: float
+    negative_prompt: str
+    prompts: tuple[str, ...]  # as the base reads them, subject filled in; "" where none is read
+    seeds: tuple[int, ...]
+    resolution: int
+    batch_width: int  # images are always drawn in batches of this width, the last one padded
+    precision: str
+
+    @cached_property
+    def key(self) -> str:
+        return image_set_key(canonical(self))
+
+    @property
+    def slug(self) -> str:
+        exam = f"exam{len(self.prompts)}x{len(self.seeds)}"
+        return f"{self.sampler.name}{self.inference_steps}-cfg{self.guidance_scale:g}-{exam}"
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """A network that turns images (and texts) into features, with its preprocessing."""
+
+    name: str
+    digest: str
+    resize: int
+    crop: int
+
+
+@dataclass(frozen=True)
+class ScoreSpec:
+    """One metric of one image set: against which references, read by which encoders."""
+
+    images: ImageSetSpec
+    metric: Plugin
+    encoders: tuple[EncoderSpec, ...]
+    references: tuple[str, ...]  # digests of the training images; with "/" that of the mask used
+    prompts: tuple[str, ...]  # the exam's, identifier replaced by the class noun
+    untaught: str | None  # key of the base's image set drawn with the class noun
+
+    @cached_property
+    def key(self) -> str:
+        return score_key(canonical(self))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid: a trajectory, a step count and an image set to score.
+
+    `values` are the axis values as a person typed them; they always hold method, lr, train_steps
+    and seed, and inference_steps where it draws in steps. `reference` is the untaught base on the
+    same exam with the same prompts, `noun` the same base with the class noun in place of the
+    identifier, `class_images` what the base draws for prior preservation; each None without a base.
+    """
+
+    values: Mapping[str, Any]
+    images: ImageSetSpec
+    reference: ImageSetSpec | None
+    noun: ImageSetSpec | None
+    class_images: ImageSetSpec | None
+    metrics: tuple[Plugin, ...]
+    encoders: tuple[EncoderSpec, ...]
+    references: tuple[str, ...]  # what images are scored against, as ScoreSpec has it
+    exam_prompts: tuple[str, ...]  # identifier replaced by the class noun; () where none is read
+    key: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.images.key)
+
+    @property
+    def trajectory(self) -> TrajectorySpec:
+        source = self.images.snapshot.source
+        assert isinstance(source, TrajectorySpec)
+        return source
+
+    @property
+    def step(self) -> int:
+        return self.images.snapshot.step
+
+    def score_spec(self, metric: Plugin, images: ImageSetSpec) -> ScoreSpec:
+        """The spec of `metric` on this cell's image set or on one of its reference sets."""
+        return ScoreSpec(
+            images=images,
+            metric=metric,
+            encoders=self.encoders,
+            references=self.references,
+            prompts=self.exam_prompts,
+            untaught=self.noun.key if self.noun else None,
+        )
+
+
+def image_set_key(spec: Mapping[str, Any]) -> str:
+    """The key of an `ImageSetSpec` in plain values: its source enters by the key of that."""
+    own = {name: value for name, value in spec.items() if name != "snapshot"}
+    snapshot = spec["snapshot"]
+    return key_of({"source": key_of(snapshot["source"]), "step": snapshot["step"], **own})
+
+
+def score_key(spec: Mapping[str, Any]) -> str:
+    """The key of a `ScoreSpec` in plain values: its images enter by their key."""
+    own = {name: value for name, value in spec.items() if name != "images"}
+    return key_of({"images": image_set_key(spec["images"]), **own})
+
+
+def examined(cells: Sequence[Cell]) -> Cell:
+    """The cell whose exam the true pictures sit too: the first that has prompts, else the first."""
+    return next((cell for cell in cells if cell.exam_prompts), cells[0])
+
+
+def revived(kind: Any, value: Any) -> Any:
+    """A spec from the plain values of its manifest; KeyError where they do not fit."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        fields = [field.name for field in dataclasses.fields(kind) if field.init]
+        if set(value) != set(fields):
+            raise KeyError(f"{kind.__name__}: {', '.join(sorted(set(value) ^ set(fields)))}")
+        return kind(**{name: revived(hints[name], value[name]) for name in fields})
+    if get_origin(kind) in (Union, types.UnionType) and isinstance(value, Mapping):
+        return revived(_one_of(get_args(kind), value), value)
+    if get_origin(kind) is tuple:
+        return tuple(revived(get_args(kind)[0], item) for item in value)
+    return value
+
+
+def _one_of(kinds: tuple[Any, ...], value: Mapping[str, Any]) -> type:
+    """The spec whose fields a manifest's values are."""
+    specs = [kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    for kind in specs:
+        if {field.name for field in dataclasses.fields(kind)} == set(value):
+            return kind
+    raise KeyError(f"none of {', '.join(kind.__name__ for kind in specs)}: {', '.join(value)}")

@@ -1,0 +1,193 @@
+"""Files of the store: temporary name, rename, manifest last; a reader sees the old or the new."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from charsweep.core.errors import StoreError
+from charsweep.core.store.checksums import with_checksums
+
+
+def one_name(name: str) -> str:
+    """The name of a file or folder as it is; StoreError where it would lead elsewhere."""
+    if "/" in name or "\\" in name or "\0" in name or name in ("", ".", ".."):
+        raise StoreError(
+            f"{name!r} would lead out of its folder; give the method, sampler, metric or model in "
+            "it a plain name, without / and \\"
+        )
+    return name
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`, for a name that a file gave; StoreError where that lies outside."""
+    path = folder / name
+    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+        raise StoreError(
+            f"{name!r} leads out of {folder}; what names it was not written by charsweep: delete "
+            "that, or have it written anew by the sweep's own command"
+        )
+    return path
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Drop what killed processes left half-written in a folder that others may write to."""
+    for path in folder.glob(".*.tmp*"):
+        if is_abandoned(path):
+            path.unlink(missing_ok=True)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether the process that a temporary name (`.name.PID.tmp`) belongs to has ended."""
+    pid = path.name.split(".")[-2]
+    return pid.isdigit() and not is_alive(int(pid))
+
+
+def clear_half_written(folder: Path) -> None:
+    """Drop what killed processes left half-written in a folder that nobody else works in."""
+    for path in sorted(folder.rglob(".*.tmp"), reverse=True):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, manifest: str, content: Mapping[str, Any]) -> Iterator[Path]:
+    """Fill a temporary folder; it becomes `path`, manifest last, when the block ends well.
+
+    The manifest gets the files' sizes in bytes, so that a file that was cut short is noticed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():  # left behind without a manifest by an interrupted run
+            shutil.rmtree(path)
+        whole = {**content, "sizes": _sizes_on_disk(temporary)}
+        write_json(temporary / manifest, with_checksums(whole, temporary))
+        temporary.rename(path)
+    except (OSError, SafetensorError) as error:
+        raise unwritable(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sizes_on_disk(folder: Path) -> dict[str, int]:
+    """Sizes of a folder's files, once those that take long to make would outlast a power failure.
+
+    Images are drawn again within seconds, and a sync of each would cost as much as a step.
+    """
+    sizes = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path.suffix == ".safetensors":
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return sizes
+
+
+def cut_short(path: Path, manifest: Mapping[str, Any]) -> str | None:
+    """The first file beside the manifest at `path` that has not the size it was written with."""
+    for name, size in manifest.get("sizes", {}).items():
+        file = path.parent / name
+        found = file.stat().st_size if file.is_file() else 0
+        if found != size:
+            return f"{file} has {found:,} bytes and was written with {size:,}"
+    return None
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_out(path: Path, text: str) -> None:
+    """Write a file, and wait until the disk has it."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def temporary_name(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write under; whatever is left there goes when the block ends."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write under, which becomes `path` when the block ends well: all of it, or none."""
+    with temporary_name(path) as temporary:
+        yield temporary
+        temporary.rename(path)
+
+
+def claim(temporary: Path, path: Path) -> bool:
+    """Let a written file have its name, unless another has taken it meanwhile; whether it has.
+
+    A hard link fails where the name exists, and where a file system has none, so does creating it.
+    """
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except OSError:
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        temporary.replace(path)
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole: a reader sees the old text or the new one."""
+    try:
+        with replacing(path) as temporary:
+            write_out(temporary, text)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError | SafetensorError) -> StoreError:
+    reason = getattr(error, "strerror", None) or error
+    return StoreError(
+        f"cannot write {path}: {reason}; free space or set root= to a folder "
+        "that can be written, then run the same command again"
+    )
+
+
+def read_json(path: Path, *fields: str) -> Any:
+    """What a JSON file says; StoreError where it cannot be read, or lacks one of the fields."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if lacking := [name for name in fields if name not in content]:
+            raise ValueError(f"it says nothing of {', '.join(lacking)}")
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(
+            f"cannot read {path}: {error}; delete that file and run the same command again"
+        ) from error
+    return content

@@ -1,0 +1,1 @@
+"""The machine: hardware, locks, signals, processes, images, energy; knows nothing of sweeps."""

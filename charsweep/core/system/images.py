@@ -1,0 +1,169 @@
+"""A folder in, its picture files out; a file in, RGB out.
+
+Every picture is decoded in full where it is first looked at, because a file that is cut short
+would otherwise be noticed only in the middle of a sweep.
+
+Only Pillow, no torch: `action=plan` reads the character too.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from charsweep.core.errors import CharacterError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp")
+# Pictures in formats that are not read: named in the error, so that none is left out in silence.
+FOREIGN_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".svg", ".psd")
+MAX_PIXELS = 100_000_000  # about 300 MB decoded; a scan of A4 at 600 dpi has 35 million
+
+
+class UnusableError(Exception):
+    """What is wrong with one file, and what to do, without its name."""
+
+
+def open_picture(path: Path) -> Image.Image:
+    """An image file as RGB: turned as its EXIF says, transparency on white, 8 bits a channel.
+
+    Colour profiles are not applied. Raises `CharacterError`.
+    """
+    return flat(open_whole(path))
+
+
+def open_whole(path: Path) -> Image.Image:
+    """An image file as `open_picture` gives it, but RGBA where it has transparency."""
+    try:
+        return decoded(read_bytes(path))
+    except UnusableError as error:
+        raise CharacterError(f"{path}: {error}") from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Like `Image.open`, of few formats and of at most `MAX_PIXELS`: for what is read back.
+
+    A store may have come from somebody else, and of the forty formats that Pillow reads, one runs
+    another program. Raises what Pillow raises: OSError, ValueError, SyntaxError,
+    `DecompressionBombError`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow's own, lower limit, and of odd metadata
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError(
+                    f"{path} has {image.width} × {image.height} pixels, more than {MAX_PIXELS:,}"
+                )
+            yield image
+
+
+def flat(image: Image.Image, ground: str = "white") -> Image.Image:
+    """RGBA over a colour, RGB as it is."""
+    if image.mode == "RGB":
+        return image
+    under = Image.new("RGBA", image.size, ground)
+    return Image.alpha_composite(under, image).convert("RGB")
+
+
+def natural_order(name: str) -> tuple[list[str | int], str]:
+    """Sort key under which `2.png` comes before `10.png`, whatever the case."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Files right inside `folder` that are pictures by content, or say so by their ending."""
+    try:
+        names = sorted(folder.iterdir(), key=lambda path: natural_order(path.name))
+    except FileNotFoundError as error:
+        raise CharacterError(f"{folder} does not exist: give the folder of the images") from error
+    except NotADirectoryError as error:
+        raise CharacterError(f"{folder} is a file: give the folder that holds it") from error
+    except OSError as error:
+        raise CharacterError(
+            f"{folder} cannot be read ({error.strerror}): check its permissions"
+        ) from error
+    return [path for path in names if not path.name.startswith(".") and _is_picture(path)]
+
+
+def _is_picture(path: Path) -> bool:
+    if path.suffix.lower() in ENDINGS + FOREIGN_ENDINGS:
+        return not path.is_dir()  # a broken file or link must be reported, not skipped
+    try:
+        return path.is_file() and _has_known_start(_head(path))
+    except OSError:
+        return False
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(12)
+
+
+def _has_known_start(data: bytes) -> bool:
+    """The magic numbers of PNG, JPEG and WebP."""
+    if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+        return True
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnusableError(
+            f"cannot be read ({error.strerror}): check the file and its permissions"
+        ) from error
+
+
+def decoded(data: bytes) -> Image.Image:
+    """Bytes of an image file -> upright RGB or RGBA, every pixel. Raises `UnusableError`."""
+    if not data:
+        raise UnusableError("is empty (0 bytes): copy it again")
+    if not _has_known_start(data[:12]):
+        raise UnusableError("its content is not PNG, JPEG or WebP: convert it to PNG")
+    try:
+        # Pillow warns of odd metadata and of its own, movable, size limit; neither matters here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(BytesIO(data), formats=FORMATS) as image:
+                _refuse_bomb(*image.size)
+                image.load()
+                return in_colour(ImageOps.exif_transpose(image))
+    except UnusableError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnusableError(f"is too large ({error}): reduce it") from error
+    except UnidentifiedImageError as error:
+        raise UnusableError("its header is broken: export it again") from error
+    except Exception as error:  # Pillow's decoders raise a dozen kinds for broken content
+        raise UnusableError(f"cannot be decoded ({error}): export or copy it again") from error
+
+
+def _refuse_bomb(width: int, height: int) -> None:
+    """Known from the header, before a small file unfolds into gigabytes."""
+    if width * height > MAX_PIXELS:
+        raise UnusableError(
+            f"{width} × {height} pixels is too large: at most {MAX_PIXELS // 10**6} million are "
+            "read, reduce it"
+        )
+
+
+def in_colour(image: Image.Image) -> Image.Image:
+    """Any mode that PNG, JPEG or WebP decode to -> RGB, or RGBA where it has transparency."""
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips instead of scaling
+        image = image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def message_of(where: str, problems: Sequence[str]) -> str:
+    if len(problems) == 1:
+        return f"{where}: {problems[0]}"
+    return "\n".join([f"{where}: {len(problems)} things to mend", *(f"  {p}" for p in problems)])

@@ -1,0 +1,156 @@
+"""Image sets in, their pictures in the store out: drawn by a base, taught or not, or a method."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from charsweep.character.framing import picture_at
+from charsweep.config.sweep import Sweep
+from charsweep.core.errors import ModelsError
+from charsweep.core.keys import canonical_json
+from charsweep.core.specs import (
+    AdapterSpec,
+    BaseSpec,
+    ImageSetSpec,
+    SnapshotSpec,
+    Source,
+    TrajectorySpec,
+    TruthSpec,
+)
+from charsweep.core.store.files import new_folder
+from charsweep.core.store.store import Store, image_manifest
+from charsweep.core.system.images import open_picture
+from charsweep.engine.measure_memory import Peak
+from charsweep.engine.progress import View
+from charsweep.evaluate.sample import Paint, Wear, draw, paint_with
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
+from charsweep.models.precision import dtype_of, set_products
+from charsweep.plan.cost import Speeds, calls, fills_batches
+from charsweep.plan.memory import Work, name_of
+from charsweep.plan.work import shared_pass
+
+
+class Bases:
+    """Bases by spec and precision, each loaded once and kept while this lives."""
+
+    def __init__(self, sweep: Sweep, device: torch.device, view: View) -> None:
+        self.sweep, self.device, self.view = sweep, device, view
+        self.loaded: dict[tuple[str, torch.dtype], Base] = {}
+
+    def __call__(self, spec: BaseSpec, precision: str) -> Base:
+        dtype = dtype_of(precision)
+        if (spec.key, dtype) not in self.loaded:
+            self.view.doing(f"loading {spec.name}")
+            weights = self.sweep.bases[spec.name]
+            self.loaded[spec.key, dtype] = load_base(spec, weights, self.device, dtype)
+        return self.loaded[spec.key, dtype]
+
+
+class ImageSets:
+    """Draws image sets into the store."""
+
+    def __init__(
+        self, sweep: Sweep, store: Store, view: View, bases: Bases, speeds: Speeds
+    ) -> None:
+        self.sweep, self.store, self.view = sweep, store, view
+        self.bases, self.speeds = bases, speeds
+
+    def draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
+        """Draw image sets, those that can share batches together; seconds by the set's key."""
+        groups: dict[Any, list[ImageSetSpec]] = {}
+        for images in sets:
+            groups.setdefault(drawn_together(images), []).append(images)
+        spent: dict[str, float] = {}
+        for group in groups.values():
+            source = group[0].snapshot.source
+            if isinstance(source, TruthSpec):
+                self._copy_truth(group[0])
+                continue
+            many = f" and {len(group) - 1} others" if len(group) > 1 else ""
+            set_products(group[0].precision)
+            base, device = base_of(source), self.bases.device
+            with self._painter(group[0]) as (paint, wear):
+                own = self.bases(base, group[0].precision).modules if base else {}
+                peak = Peak(device, own.values())
+                self.view.doing(
+                    f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
+                )
+                for drawn in draw(group, paint, self.store, wear):
+                    self.view.advance("images", drawn.images, drawn.seconds)
+                    for one in drawn.completed:
+                        spent[one.spec.key] = one.seconds
+                        self.speeds.remember_call(one.spec, one.seconds / calls(one.spec))
+                        if one.is_broken:
+                            self._mark_broken(one.spec.snapshot)
+                if found := peak.bytes():
+                    self.speeds.remember_peak(name_of(Work(group[0]), device.type), found)
+        return spent
+
+    def _mark_broken(self, snapshot: SnapshotSpec) -> None:
+        """A trajectory whose images are no numbers has diverged; a base's weights are spoilt."""
+        if not isinstance(snapshot.source, TrajectorySpec):
+            raise ModelsError(
+                f"{snapshot.source.slug}: its images are not finite; fetch its weights again"
+            )
+        self.store.mark_diverged(snapshot.source, snapshot.step)
+
+    @contextlib.contextmanager
+    def _painter(self, images: ImageSetSpec) -> Iterator[tuple[Paint, Wear | None]]:
+        """What draws an image set: the base as it is, as the snapshot left it, or with a slot for
+        each image of a batch; or, without a base, what the method makes of the snapshot."""
+        source, folder = images.snapshot.source, self.store.snapshot(images.snapshot)
+        if isinstance(source, BaseSpec):
+            yield paint_with(self.bases(source, images.precision)), None
+            return
+        if isinstance(source, AdapterSpec):
+            base = self.bases(source.base, images.precision)
+            with base.wearing(folder):
+                yield paint_with(base), None
+            return
+        assert isinstance(source, TrajectorySpec)
+        method = source.method.make()
+        if source.base is None:
+            yield method.painter(folder, self.bases.device), None
+            return
+        base = self.bases(source.base, images.precision)
+        if shared_pass(source) is None:
+            with base.wearing(folder):
+                yield paint_with(base), None
+        elif fills_batches(images):
+            with method.fused(base, folder):
+                yield paint_with(base), None
+        else:
+            with method.wardrobe(base, images.batch_width, self.store.snapshot) as wear:
+                yield paint_with(base), wear
+
+    def _copy_truth(self, images: ImageSetSpec) -> None:
+        """The true pictures become an image set, so that they are scored like any other."""
+        assert self.sweep.truth_folder is not None
+        manifest = image_manifest(images, 0.0)
+        with new_folder(self.store.images(images), "images.json", manifest) as folder:
+            for i, entry in enumerate(manifest["files"]):
+                picture = open_picture(self.sweep.truth_folder / f"{i:02d}.png")
+                picture_at(picture, images.resolution).save(folder / entry["file"])
+                self.view.advance("images")
+
+
+def base_of(source: Source) -> BaseSpec | None:
+    """The base that draws for a source, if one does."""
+    return source if isinstance(source, BaseSpec) else getattr(source, "base", None)
+
+
+def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
+    """What image sets must have in common to share batches; what draws alone differs from all."""
+    source = images.snapshot.source
+    shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
+    if shared is None or fills_batches(images):
+        return (images.key,)
+    way = (images.sampler.identity, canonical_json(images.sampler.settings), images.inference_steps,
+           images.guidance_scale, images.negative_prompt, images.resolution, images.batch_width,
+           images.precision)  # fmt: skip
+    return (shared, way)

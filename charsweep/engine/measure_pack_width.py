@@ -1,0 +1,93 @@
+"""A kind of trajectory in, the width of its packs out: measured on this device by a few steps.
+
+Widths are doubled as long as a trial's share of a step falls by a tenth and the memory holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+
+import torch
+
+from charsweep.character.load import open_drawings
+from charsweep.config.pack_width import known_widths, name_of, remember_width, unmeasured
+from charsweep.config.sweep import Sweep
+from charsweep.core.specs import TrajectorySpec
+from charsweep.core.store.store import Store
+from charsweep.engine.environment import find_device
+from charsweep.models.load import load_base
+from charsweep.models.pipeline import Base
+from charsweep.models.precision import dtype_of
+from charsweep.train.checkpoint import make_optimizer
+from charsweep.train.methods import Materials
+
+WIDTHS = (1, 2, 4, 8, 16, 32, 64)
+STEPS = 3
+LEAST_GAIN = 0.9  # a trial's share of a step must fall to this or below for a pack to widen
+MEMORY_SHARE = 0.8  # of the card; drawing, optimizers and fragmentation need the rest
+
+
+def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
+    """Measure and remember the width of each kind of trajectory that has none yet."""
+    store = Store(sweep.root)
+    device = find_device(sweep.settings.runtime.device)
+    for spec in unmeasured(sweep.examples, sweep.settings, store):
+        if name_of(spec) in known_widths(store):  # another process was faster
+            continue
+        say(f"measuring how many trials like {spec.slug} share a pass best; this is done once")
+        assert spec.base is not None
+        dtype = dtype_of(spec.precision)  # packs are of adapters, on a base that is frozen
+        base = load_base(spec.base, sweep.bases[spec.base.name], device, dtype)
+        seconds: dict[int, float] = {}
+        for width in WIDTHS:
+            measured = seconds_per_trial(sweep, replace(spec, pack=width), base)
+            if measured is None or (seconds and measured > LEAST_GAIN * min(seconds.values())):
+                break
+            seconds[width] = measured
+        chosen = max(seconds, default=1)
+        shares = ", ".join(f"{width}: {1000 * s:.0f} ms" for width, s in seconds.items())
+        say(f"  {chosen} at once (ms of a step for each trial, by width: {shares})")
+        entry = {"width": chosen, "device": str(device), "seconds_per_trial_step": seconds}
+        remember_width(spec, entry, store)
+
+
+def seconds_per_trial(
+    sweep: Sweep, spec: TrajectorySpec, base: Base, steps: int = STEPS
+) -> float | None:
+    """Median share of a step for one trial of a full pack; None if the memory does not hold it."""
+    device = base.device
+    method = spec.method.make()
+    drawings = open_drawings(sweep.character, masked=bool(spec.framing.masks))
+    pictures, masks = [one.picture for one in drawings], [one.mask for one in drawings]
+    priors = pictures[:1] if spec.class_images else []
+    materials = Materials(device, base, sweep.character, pictures, lambda _: priors, masks=masks)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    taken = []
+    try:
+        with contextlib.closing(method.students(spec, materials)) as students:
+            optimizers = []
+            for slot in range(spec.pack):
+                students.enter(slot, replace(spec, seed=slot))
+                optimizers.append(make_optimizer(spec, list(students.named(slot).values())))
+            for step in range(steps + 1):
+                started = time.perf_counter()
+                students.zero_grad()
+                for share in students.losses([step] * spec.pack):
+                    share.sum().backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                taken.append(time.perf_counter() - started)
+    except torch.OutOfMemoryError:
+        return None
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        if torch.cuda.max_memory_allocated(device) > MEMORY_SHARE * total:
+            return None
+    return median(taken[1:]) / spec.pack

@@ -1,0 +1,1 @@
+"""Draws the exam, encodes images, and scores them."""

@@ -1,0 +1,130 @@
+"""Weights of CLIP or DINO in, an encoder out: made or fetched first if they are not there.
+
+Both come as a folder (open_clip's or timm's, with its config) or as a single .safetensors file,
+which is read with the config beside it, or as the published ViT-B/32 or ViT-S/16. Mean and standard
+deviation of the pixels come from that config, which is part of the digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from charsweep.core.errors import ModelsError
+from charsweep.core.specs import EncoderSpec
+from charsweep.evaluate.metrics import (
+    Features,
+)
+from charsweep.models.load import ready, unreadable
+from charsweep.models.pipeline import pixels_of, quiet
+from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.models.weights import CONFIGS, Weights, config_beside
+
+FILES = {"clip": "open_clip_model.safetensors", "dino": "model.safetensors"}
+FIRST_LAYERS = {"clip": ("visual.conv1.", "visual.trunk."), "dino": ("patch_embed.",)}
+WORDS = {"clip": "CLIP in open_clip's naming", "dino": "vision transformer in timm's naming"}
+
+
+def load_clip(spec: EncoderSpec, weights: Weights) -> Encoder:
+    """An open_clip model with its tokenizer."""
+    import open_clip
+
+    with _folder(weights) as folder:
+        try:
+            with quiet():
+                network = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True)
+                tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        except Exception as error:
+            raise unreadable(weights.path, error) from error
+    config = open_clip.get_model_preprocess_cfg(network)
+    return Encoder(spec, network.float().eval(), config["mean"], config["std"], tokenizer)
+
+
+def load_dino(spec: EncoderSpec, weights: Weights) -> Encoder:
+    """A timm vision transformer without a head."""
+    import timm
+
+    with _folder(weights) as folder:
+        try:
+            with quiet():
+                network: Any = timm.create_model(
+                    f"local-dir:{folder}", pretrained=True, num_classes=0
+                )
+        except Exception as error:
+            raise unreadable(weights.path, error) from error
+    config: dict[str, Any] = network.pretrained_cfg
+    return Encoder(spec, network.float().eval(), config["mean"], config["std"], None)
+
+
+LOADERS = {"clip": load_clip, "dino": load_dino}
+
+
+@contextlib.contextmanager
+def _folder(weights: Weights) -> Iterator[Path]:
+    """The weights as a folder of the library's own layout: a file is linked into one."""
+    path = ready(weights)
+    if path.is_dir():
+        yield path
+        return
+    what = weights.what
+    if not any(name.startswith(FIRST_LAYERS[what]) for name in tensor_shapes(path)):
+        raise ModelsError(
+            f"{path} holds no {WORDS[what]}; give one, or its folder with {CONFIGS[what]}"
+        )
+    config = config_beside(path, what)
+    beside = config.parent.glob("*.json") if config.parent == path.parent else [config]
+    with tempfile.TemporaryDirectory() as made:
+        for one in beside:  # the config, and what a tokenizer of its own needs
+            (Path(made) / one.name).symlink_to(one.resolve())
+        (Path(made) / FILES[what]).symlink_to(path.resolve())
+        yield Path(made)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network with its preprocessing; `tokenizer` only where it reads texts too."""
+
+    spec: EncoderSpec
+    network: Any
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    tokenizer: Any | None
+
+    def pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """NCHW float, normalised."""
+        size, crop = self.spec.resize, self.spec.crop
+        cropped = []
+        for picture in pictures:
+            scale = size / min(picture.size)
+            shape = tuple(max(size, round(side * scale)) for side in picture.size)
+            resized = picture.resize((shape[0], shape[1]), Image.Resampling.BICUBIC)
+            left, top = (shape[0] - crop) // 2, (shape[1] - crop) // 2
+            cropped.append(resized.crop((left, top, left + crop, top + crop)))
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return ((pixels_of(cropped) + 1.0) / 2.0 - mean) / std
+
+    def images(self, pictures: Sequence[Image.Image]) -> Features:
+        """Features (N, D) of length 1."""
+        encode = self.network.encode_image if self.tokenizer else self.network
+        with torch.inference_mode():
+            parts = [encode(self.pixels(pictures[i : i + 64])) for i in range(0, len(pictures), 64)]
+        return _unit(torch.cat(parts))
+
+    def texts(self, prompts: Sequence[str]) -> Features:
+        """Features (P, D) of length 1."""
+        assert self.tokenizer is not None
+        with torch.inference_mode():
+            return _unit(self.network.encode_text(self.tokenizer(list(prompts))))
+
+
+def _unit(features: Tensor) -> Features:
+    rows: Features = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
+    return rows

@@ -1,0 +1,103 @@
+"""Metrics: a number for an image set, from features. Reached through conf/metric/.
+
+A metric is a frozen dataclass whose fields are the settings of its YAML file. It is handed an
+`Exam`: features of the images and of what they are judged against.
+
+All features are float32 rows of length 1, so a product of two is a cosine. numpy only, so that
+planning, which asks a metric for its version, needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """An image set: by encoder name (N, D), and which prompt each image was drawn for.
+
+    Beside the encoders stands `colour`, the pictures' histograms.
+    """
+
+    by_encoder: Mapping[str, Features]
+    prompt_of: tuple[int, ...]
+
+    def of_prompt(self, encoder: str, prompt: int) -> Features:
+        chosen = [i for i, p in enumerate(self.prompt_of) if p == prompt]
+        return self.by_encoder[encoder][chosen]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """An image set with the training images, the prompts and the untaught base beside it."""
+
+    images: ImageFeatures
+    references: Mapping[str, Features]  # training images by encoder name: (M, D)
+    prompts: Features | None  # CLIP text features, class noun for the identifier: (P, D)
+    untaught: ImageFeatures | None  # the base's images for the prompts with the class noun
+    wholes: Mapping[str, Features] | None = None  # training images as they are, if not as above
+
+    def among(self, encoder: str) -> NDArray[np.float64]:
+        """The training images scored as if drawn, leave one out: cosines (M, M - 1)."""
+        wholes = self.wholes or self.references
+        return among(self.references[encoder], wholes[encoder])
+
+
+class Metric(Protocol):
+    """What a metric answers."""
+
+    version: ClassVar[int]  # goes up when its numbers change; part of every key
+
+    def __call__(self, exam: Exam) -> Score:
+        """The score of the exam's images; a value of None where the metric does not apply."""
+        ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number for the image set, None where it does not apply; and one per image, if any."""
+
+    value: float | None
+    per_image: tuple[float, ...] | None = None
+
+
+def colour_features(pictures: Sequence[Image.Image]) -> Features:
+    """Square roots (N, 512) of the pictures' RGB histograms, 8 bins a channel: of length 1.
+
+    Their product is the Bhattacharyya coefficient of two histograms.
+    """
+    rows = []
+    for picture in pictures:
+        bins = np.asarray(picture.convert("RGB"), dtype=np.int64).reshape(-1, 3) // 32
+        counts = np.bincount(bins @ np.array([64, 8, 1]), minlength=512)
+        rows.append(np.sqrt(counts / counts.sum()))
+    return np.stack(rows).astype(np.float32)
+
+
+def mean_score(per_image: NDArray[np.floating]) -> Score:
+    return Score(float(per_image.mean()), tuple(float(one) for one in per_image))
+
+
+def similarity(images: Features, others: Features) -> NDArray[np.float64]:
+    """Cosines (N, M) of two sets of features."""
+    return images.astype(np.float64) @ others.astype(np.float64).T
+
+
+def among(references: Features, wholes: Features | None = None) -> NDArray[np.float64]:
+    """Cosines (M, M - 1) of each image, or of what it is as a whole, with the others' features."""
+    full = similarity(references if wholes is None else wholes, references)
+    return full[~np.eye(len(full), dtype=bool)].reshape(len(full), -1)
+
+
+def prompt_similarity(images: ImageFeatures, prompts: Features) -> NDArray[np.float64]:
+    """Cosine (N,) of each image with its own prompt, by CLIP."""
+    cosines = similarity(images.by_encoder["clip"], prompts)
+    return cosines[np.arange(len(cosines)), list(images.prompt_of)]

@@ -1,0 +1,19 @@
+"""CLIP features of an exam and of the training images in, their mean cosine out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from charsweep.evaluate.metrics import Exam, Score, mean_score, similarity
+
+
+@dataclass(frozen=True)
+class ClipI:
+    """CLIP-I of DreamBooth (Ruiz et al. 2022, section 4.2): mean over all pairs, in [-1, 1]."""
+
+    version: ClassVar[int] = 1
+
+    def __call__(self, exam: Exam) -> Score:
+        pairs = similarity(exam.images.by_encoder["clip"], exam.references["clip"])
+        return mean_score(pairs.mean(axis=1))

@@ -1,0 +1,25 @@
+"""CLIP features of an exam and of its prompts in, the mean cosine of image and prompt out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from charsweep.evaluate.metrics import Exam, Score, mean_score, prompt_similarity
+
+
+@dataclass(frozen=True)
+class ClipT:
+    """CLIPScore (Hessel et al. 2021, equation 1 with w = 1): max(cosine, 0), in [0, 1].
+
+    The prompt has the class noun in place of the identifier, a word that CLIP cannot know.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __call__(self, exam: Exam) -> Score:
+        if exam.prompts is None:
+            return Score(None)
+        return mean_score(np.maximum(prompt_similarity(exam.images, exam.prompts), 0.0))

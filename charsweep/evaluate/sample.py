@@ -1,0 +1,144 @@
+"""Snapshots in, the exam's images out.
+
+Each image has a generator of its own, and images are drawn in batches of a fixed width, the last
+one padded, so that an image depends, not by a bit, on what is drawn beside it. Image sets that
+differ in nothing but their low-rank adapters share batches: each image wears its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from charsweep.core.seeding import generator
+from charsweep.core.specs import ImageSetSpec, SnapshotSpec
+from charsweep.core.store.files import new_folder
+from charsweep.core.store.store import Store, image_manifest
+from charsweep.models.pipeline import Base
+from charsweep.models.samplers import make_scheduler
+
+Wear = Callable[[int, SnapshotSpec], None]  # puts a snapshot's adapter into a slot of the batch
+
+
+class Asked(NamedTuple):
+    """One image of an exam: its prompt, the prompt's place among the others, its seed."""
+
+    prompt: str
+    place: int
+    seed: int
+
+
+class Paint(Protocol):
+    """What draws `batch_width` images, NHWC float in [0, 1], in the way that the spec says."""
+
+    def __call__(self, spec: ImageSetSpec, asked: Sequence[Asked]) -> NDArray[np.float32]: ...
+
+
+@dataclass(eq=False)
+class Drawing:
+    """An image set while it is drawn: its images so far (None: not finite), its share of time.
+
+    It is broken when an image is no number: its weights are so far off that the trajectory has
+    diverged. It is not stored then.
+    """
+
+    spec: ImageSetSpec
+    images: list[Image.Image | None] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.images) == len(self.spec.prompts) * len(self.spec.seeds)
+
+    @property
+    def is_broken(self) -> bool:
+        return None in self.images
+
+    def store(self, store: Store) -> None:
+        manifest = image_manifest(self.spec, round(self.seconds, 3))
+        with new_folder(store.images(self.spec), "images.json", manifest) as folder:
+            for entry, image in zip(manifest["files"], self.images, strict=True):
+                assert image is not None
+                image.save(folder / entry["file"])
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One batch: its images, its seconds, and the sets that it completed."""
+
+    images: int
+    seconds: float
+    completed: tuple[Drawing, ...]
+
+
+def draw(
+    specs: Sequence[ImageSetSpec], paint: Paint, store: Store, wear: Wear | None = None
+) -> Iterator[Drawn]:
+    """Draw image sets that share a way of drawing, and store each when it is whole.
+
+    Without `wear`, there is one set.
+    """
+    assert wear or len(specs) == 1
+    way, width = specs[0], specs[0].batch_width
+    jobs = [
+        (drawing, Asked(prompt, place, seed))
+        for drawing in map(Drawing, specs)
+        for place, prompt in enumerate(drawing.spec.prompts)
+        for seed in drawing.spec.seeds
+    ]
+    for first in range(0, len(jobs), width):
+        started = time.perf_counter()
+        batch = jobs[first : first + width]
+        padded = batch + batch[-1:] * (width - len(batch))
+        if wear:
+            for slot, (drawing, _) in enumerate(padded):
+                wear(slot, drawing.spec.snapshot)
+        images = paint(way, [asked for _, asked in padded])
+        seconds = time.perf_counter() - started
+        for (drawing, _), image in zip(batch, images, strict=False):  # the padding is dropped
+            drawing.images.append(picture_of(image))
+            drawing.seconds += seconds / len(batch)
+        completed = [one for one in dict.fromkeys(job[0] for job in batch) if one.is_whole]
+        for drawing in completed:
+            if not drawing.is_broken:
+                drawing.store(store)
+        yield Drawn(len(batch), seconds, tuple(completed))
+
+
+def picture_of(image: NDArray[np.float32]) -> Image.Image | None:
+    """An HWC float image in [0, 1] as 8-bit RGB; None where it is not finite."""
+    if not np.isfinite(image).all():
+        return None
+    return Image.fromarray((image.clip(0.0, 1.0) * 255).round().astype("uint8"))
+
+
+def paint_with(base: Base) -> Paint:
+    """The base as it is now, as a `Paint`: its pipeline, which follows the prompts.
+
+    An image depends on its prompt and seed alone, so that one seed compares prompts.
+    """
+
+    def paint(spec: ImageSetSpec, asked: Sequence[Asked]) -> NDArray[np.float32]:
+        assert len(asked) == spec.batch_width
+        pipeline = base.pipeline
+        own = pipeline.scheduler
+        base.bring()
+        pipeline.scheduler = make_scheduler(spec.sampler, own.config, type(own))
+        try:
+            with torch.inference_mode():
+                return base.family.draw(
+                    pipeline, spec,
+                    [one.prompt for one in asked],
+                    [generator(one.seed, "image") for one in asked],
+                )  # fmt: skip
+        finally:
+            pipeline.scheduler = own
+
+    return paint

@@ -1,1 +1,0 @@
-"""Metrics: features of an exam in, a number out. Reached through conf/metric/."""

@@ -1,0 +1,231 @@
+"""Families of bases: pictures and prompts in, latents, embeddings, predictions and images out.
+
+Reached through conf/models/. A family is a frozen dataclass that an entry of `bases:` names by its
+`_target_`; what else the entry sets, beside where the weights lie, are the family's fields and part
+of every key. `Family` says what one has. Adding one is one .py and one entry in a .yaml.
+
+Planning reads families, so they import torch and diffusers only inside their functions. A family
+holds no weights: the pipeline that it is handed is `charsweep.models.pipeline.Base`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Generator, Tensor
+
+    from charsweep.core.specs import ImageSetSpec
+    from charsweep.models.architectures import Shapes
+    from charsweep.models.kohya import Naming
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the denoiser is told: `hidden` (N, tokens, width); `pooled` (N, width), if it is."""
+
+    hidden: Tensor
+    pooled: Tensor | None
+
+    def __getitem__(self, index: Any) -> Conditioning:
+        return Conditioning(self.hidden[index], None if self.pooled is None else self.pooled[index])
+
+    def to(self, dtype: torch.dtype) -> Conditioning:
+        return Conditioning(
+            self.hidden.to(dtype), None if self.pooled is None else self.pooled.to(dtype)
+        )
+
+
+class Noising(Protocol):
+    """How latents are noised for training, and what is to be predicted from them then."""
+
+    def timesteps(self, count: int, source: Generator) -> Tensor:
+        """As many as asked, drawn on the CPU: (N,), in the numbers that the denoiser reads."""
+        ...
+
+    def weights(self, timesteps: Tensor, min_snr_gamma: float | None) -> Tensor:
+        """What each one's loss counts, (N,), on the CPU; a gamma is for families without a flow."""
+        ...
+
+    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor: ...
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor: ...
+
+
+class Family(Protocol):
+    """What pipelines of one class have in common."""
+
+    @property
+    def version(self) -> int:
+        """Goes up when the numbers change that a base of this family is taught or drawn with."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What a person calls such a pipeline, with its article."""
+        ...
+
+    @property
+    def pipeline(self) -> str:
+        """Name of its class in diffusers."""
+        ...
+
+    @property
+    def denoiser(self) -> str:
+        """Name of the part that predicts."""
+        ...
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Names of the parts that read prompts; some may be absent."""
+        ...
+
+    @property
+    def published(self) -> str | None:
+        """Name in `models.architectures` of what single files are read as; None: only folders
+        are read."""
+        ...
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether it was trained by flow matching: it has no alphas, and flow schedulers draw."""
+        ...
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Words by which the hub finds what is made for such a base."""
+        ...
+
+    # -- of folders and files, for planning --------------------------------------------------------
+
+    def recognises(self, path: Path) -> bool:
+        """Whether a folder (perhaps of configs alone) or single file is a pipeline of this family.
+
+        Raises `ModelsError` for one that is, in a form that cannot be taught.
+        """
+        ...
+
+    def left_out(self, configs: Path) -> tuple[str, ...]:
+        """Names of parts of the class that are not loaded, or that this folder lacks."""
+        ...
+
+    def shapes(self, configs: Path) -> Shapes:
+        """Shapes of the tensors by part, where weights are not here to say; as far as is known."""
+        ...
+
+    def taught(self, text_encoder: bool) -> tuple[str, ...]:
+        """Names of the parts that a method teaches, the denoiser first."""
+        ...
+
+    def kohya(self, configs: Path, prediction: str) -> Naming:
+        """What sd-scripts calls such a base, which predicts "epsilon" or "v", and its layers.
+
+        Raises `ModelsError` where no such file is written.
+        """
+        ...
+
+    # -- of a loaded pipeline ----------------------------------------------------------------------
+
+    def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation, each (N, C, h, w), of pictures NCHW in [-1, 1], as it sees them."""
+        ...
+
+    def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        """Embeddings of prompts by the text encoders as they are now, with gradients if wanted."""
+        ...
+
+    def noising(self, pipeline: Any) -> Noising: ...
+
+    def predict(
+        self,
+        pipeline: Any,
+        noisy: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        sizes: Tensor,
+    ) -> Tensor:
+        """The denoiser's output for latents (N, C, h, w) and timesteps (N,).
+
+        `sizes` (N, 6), in pixels: height and width of the picture before it was cropped, top and
+        left of the crop, height and width of the crop.
+        """
+        ...
+
+    def draw(
+        self,
+        pipeline: Any,
+        spec: ImageSetSpec,
+        prompts: Sequence[str],
+        generators: Sequence[Generator],
+    ) -> NDArray[np.float32]:
+        """Images NHWC in [0, 1] by the pipeline's scheduler, in the way that the spec says."""
+        ...
+
+
+def tokenizer_of(encoder: str) -> str:
+    """Name of the tokenizer that belongs to a text encoder."""
+    return encoder.replace("text_encoder", "tokenizer")
+
+
+def parts_of(family: Family) -> tuple[str, ...]:
+    """Names of all parts that a pipeline of this family is made of, as folders."""
+    tokenizers = map(tokenizer_of, family.encoders)
+    return (family.denoiser, "vae", *family.encoders, *tokenizers, "scheduler")
+
+
+# -- what families share ---------------------------------------------------------------------------
+
+# An autoencoder like SDXL's holds about 4 KB for each pixel that it decodes in float32.
+DECODED_AT_ONCE = 1024 * 1024  # pixels
+UNTILED = 1536  # pixels a side; larger pictures are decoded in overlapping tiles
+
+
+def posterior(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of an `AutoencoderKL`'s latents, scaled as denoisers are shown them."""
+    found = vae.encode(pixels).latent_dist
+    scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+    return (found.mean - shift) * scale, found.std * scale
+
+
+def call(
+    pipeline: Any, spec: ImageSetSpec, prompts: Sequence[str], generators: Sequence[Generator],
+    **more: Any,
+) -> NDArray[np.float32]:  # fmt: skip
+    """What every text-to-image pipeline of diffusers is asked with."""
+    words: Mapping[str, Any] = {
+        "prompt": list(prompts),
+        "negative_prompt": [spec.negative_prompt] * len(prompts),
+        "generator": list(generators),
+        "num_inference_steps": spec.inference_steps,
+        "guidance_scale": spec.guidance_scale,
+        "height": spec.resolution,
+        "width": spec.resolution,
+        "output_type": "latent",
+        **more,
+    }
+    return decoded(pipeline, pipeline(**words).images, spec.resolution)
+
+
+def decoded_at_once(resolution: int) -> int:
+    """How many images of that many pixels a side are decoded together."""
+    return max(1, DECODED_AT_ONCE // resolution**2)
+
+
+def decoded(pipeline: Any, latents: Tensor, resolution: int) -> NDArray[np.float32]:
+    """Images NHWC in [0, 1], by the autoencoder in its own precision, as few at once as need be."""
+    import numpy as np
+
+    vae, processor = pipeline.vae, pipeline.image_processor
+    scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+    vae.enable_tiling() if resolution > UNTILED else vae.disable_tiling()
+    parts = [
+        vae.decode(part.to(vae.dtype) / scale + shift, return_dict=False)[0]
+        for part in latents.split(decoded_at_once(resolution))
+    ]
+    return np.concatenate([processor.postprocess(part, output_type="np") for part in parts])

@@ -1,0 +1,259 @@
+"""Stable Diffusion 1.5 and XL: a U-Net that predicts noise or velocity (Rombach et al. 2022,
+Podell et al. 2023)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from charsweep.core.errors import ModelsError
+from charsweep.core.store.files import read_json
+from charsweep.models import architectures
+from charsweep.models.families import Conditioning, call, posterior
+from charsweep.models.identify import class_of, holds
+from charsweep.models.kohya import Naming, original_name
+from charsweep.models.safetensors_file import tensor_shapes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from diffusers import DDPMScheduler
+    from numpy.typing import NDArray
+    from torch import Generator, Tensor
+
+    from charsweep.core.specs import ImageSetSpec
+    from charsweep.models.architectures import Shapes
+
+UNET = "model.diffusion_model."
+FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
+ORIGINAL_CODE = "https://github.com/Stability-AI/generative-models"
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class StableDiffusion:
+    """Stable Diffusion 1.5 and its relatives: one text encoder."""
+
+    version: ClassVar[int] = 1
+    title: ClassVar[str] = "an SD 1.5-type pipeline"
+    pipeline: ClassVar[str] = "StableDiffusionPipeline"
+    denoiser: ClassVar[str] = "unet"
+    encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    published: ClassVar[str] = "sd15"
+    is_flow: ClassVar[bool] = False
+    tags: ClassVar[tuple[str, ...]] = ("stable-diffusion",)
+
+    def recognises(self, path: Path) -> bool:
+        return is_checkpoint(path, self.pipeline, self.published, "cond_stage_model.transformer.")
+
+    def left_out(self, configs: Path) -> tuple[str, ...]:
+        return ("safety_checker", "feature_extractor")
+
+    def shapes(self, configs: Path) -> Shapes:
+        return architectures.shapes_of(self.published)
+
+    def taught(self, text_encoder: bool) -> tuple[str, ...]:
+        return (self.denoiser, *(self.encoders if text_encoder else ()))
+
+    def kohya(self, configs: Path, prediction: str) -> Naming:
+        """U-Net layers go by diffusers' names, as sd-scripts has them."""
+        config = read_json(configs / "unet" / "config.json")
+        is_second = config.get("cross_attention_dim") == 1024  # Stable Diffusion 2's encoder
+        version = "sd_v2" if is_second else "sd_v1"
+        second = "stable-diffusion-v2-768-v" if prediction == "v" else "stable-diffusion-v2-512"
+        return Naming(
+            modules={"unet": "lora_unet", "text_encoder": "lora_te"},
+            layer=str,
+            version=f"{version}_v" if prediction == "v" else version,
+            architecture=second if is_second else "stable-diffusion-v1",
+            implementation="diffusers",
+        )
+
+    def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return posterior(pipeline.vae, pixels)
+
+    def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        """The last hidden state."""
+        ids = tokens(pipeline.tokenizer, prompts).to(pipeline.text_encoder.device)
+        return Conditioning(pipeline.text_encoder(ids)[0], None)
+
+    def noising(self, pipeline: Any) -> Alphas:
+        return alphas(pipeline)
+
+    def predict(
+        self, pipeline: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning,
+        sizes: Tensor,
+    ) -> Tensor:  # fmt: skip
+        return ask(pipeline.unet, noisy, timesteps, conditioning, None)
+
+    def draw(
+        self, pipeline: Any, spec: ImageSetSpec, prompts: Sequence[str],
+        generators: Sequence[Generator],
+    ) -> NDArray[np.float32]:  # fmt: skip
+        return call(pipeline, spec, prompts, generators)
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class StableDiffusionXL:
+    """Stable Diffusion XL and its relatives: two text encoders; told the pictures' sizes."""
+
+    version: ClassVar[int] = 1
+    title: ClassVar[str] = "an SDXL-type pipeline"
+    pipeline: ClassVar[str] = "StableDiffusionXLPipeline"
+    denoiser: ClassVar[str] = "unet"
+    encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2")
+    published: ClassVar[str] = "sdxl"
+    is_flow: ClassVar[bool] = False
+    tags: ClassVar[tuple[str, ...]] = ("stable-diffusion-xl",)
+
+    def recognises(self, path: Path) -> bool:
+        return is_checkpoint(path, self.pipeline, self.published, "conditioner.embedders.1.model.")
+
+    def left_out(self, configs: Path) -> tuple[str, ...]:
+        return ()
+
+    def shapes(self, configs: Path) -> Shapes:
+        return architectures.shapes_of(self.published)
+
+    def taught(self, text_encoder: bool) -> tuple[str, ...]:
+        return (self.denoiser, *(self.encoders if text_encoder else ()))
+
+    def kohya(self, configs: Path, prediction: str) -> Naming:
+        """U-Net layers go by the original code's names, as sd-scripts has them."""
+        per_block = read_json(configs / "unet" / "config.json")["layers_per_block"]
+        return Naming(
+            modules={
+                "unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"
+            },
+            layer=lambda layer: original_name(layer, per_block),
+            version="sdxl_base_v1-0",
+            architecture="stable-diffusion-xl-v1-base",
+            implementation=ORIGINAL_CODE,
+        )  # fmt: skip
+
+    def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return posterior(pipeline.vae, pixels)
+
+    def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        """The last hidden states but one, side by side, and the second encoder's projected pooled
+        embedding (Podell et al. 2023, section 2.1)."""
+        import torch
+
+        first, second = pipeline.text_encoder, pipeline.text_encoder_2
+        ids = tokens(pipeline.tokenizer, prompts).to(first.device)
+        one = first(ids, output_hidden_states=True)
+        ids = tokens(pipeline.tokenizer_2, prompts).to(second.device)
+        two = second(ids, output_hidden_states=True)
+        hidden = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
+        return Conditioning(hidden, two[0])
+
+    def noising(self, pipeline: Any) -> Alphas:
+        return alphas(pipeline)
+
+    def predict(
+        self, pipeline: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning,
+        sizes: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Told the sizes as well (Podell et al. 2023, section 2.2)."""
+        ids = sizes.to(noisy.device).float()  # half precision would round them
+        added = {"text_embeds": conditioning.pooled, "time_ids": ids}
+        return ask(pipeline.unet, noisy, timesteps, conditioning, added)
+
+    def draw(
+        self, pipeline: Any, spec: ImageSetSpec, prompts: Sequence[str],
+        generators: Sequence[Generator],
+    ) -> NDArray[np.float32]:  # fmt: skip
+        return call(pipeline, spec, prompts, generators)
+
+
+# -- what both share -------------------------------------------------------------------------------
+
+
+def is_checkpoint(path: Path, pipeline: str, published: str, text: str) -> bool:
+    """Whether a folder is a `pipeline`, or a file holds U-Net and a text encoder named so."""
+    if path.is_dir():
+        return class_of(path) == pipeline
+    shapes = tensor_shapes(path)
+    if not holds(shapes, text) or not holds(shapes, UNET):
+        return False
+    if holds(shapes, "edm_"):
+        raise ModelsError(
+            f"{path} was trained on EDM's noise levels, which charsweep's methods do not teach; "
+            "give a checkpoint that predicts noise or velocity"
+        )
+    config = architectures.folder_of(published) / "unet" / "config.json"
+    own = int(json.loads(config.read_text(encoding="utf-8"))["in_channels"])
+    channels = [*shapes.get(FIRST_LAYER, []), 0, 0][1]
+    if channels != own:
+        raise ModelsError(
+            f"{path} takes {channels} channels, not {own}: it is made for inpainting or editing; "
+            "give the plain text-to-image checkpoint"
+        )
+    return True
+
+
+def tokens(tokenizer: Any, prompts: Sequence[str]) -> Tensor:
+    """Numbers of the tokens, (N, length), cut and filled up to the encoder's length."""
+    numbers: Tensor = tokenizer(
+        list(prompts), padding="max_length", max_length=tokenizer.model_max_length,
+        truncation=True, return_tensors="pt",
+    ).input_ids  # fmt: skip
+    return numbers
+
+
+def ask(
+    unet: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning,
+    added: Mapping[str, Any] | None,
+) -> Tensor:  # fmt: skip
+    output = unet(
+        noisy, timesteps, encoder_hidden_states=conditioning.hidden, added_cond_kwargs=added,
+        return_dict=False,
+    )  # fmt: skip
+    predicted: Tensor = output[0]
+    return predicted
+
+
+def alphas(pipeline: Any) -> Alphas:
+    """The noise levels that the pipeline's scheduler was made with."""
+    from diffusers import DDPMScheduler
+
+    return Alphas(DDPMScheduler.from_config(pipeline.scheduler.config))
+
+
+class Alphas:
+    """Noise by cumulative products of alphas (Ho et al. 2020, equation 4), each step as likely."""
+
+    def __init__(self, scheduler: DDPMScheduler) -> None:
+        self.scheduler = scheduler  # whose own copy goes where the latents are
+        self.alphas = scheduler.alphas_cumprod.clone()
+        self.is_velocity = scheduler.config.prediction_type == "v_prediction"
+
+    def timesteps(self, count: int, source: Generator) -> Tensor:
+        import torch
+
+        return torch.randint(self.scheduler.config.num_train_timesteps, (count,), generator=source)
+
+    def weights(self, timesteps: Tensor, min_snr_gamma: float | None) -> Tensor:
+        """All 1, or those of Hang et al. 2023 (arXiv 2303.09556), equation 5 and its v form."""
+        import torch
+
+        if min_snr_gamma is None:
+            return torch.ones(len(timesteps))
+        kept = self.alphas[timesteps]
+        snr = kept / (1 - kept)
+        divisor = snr + 1 if self.is_velocity else snr
+        weights: Tensor = snr.clamp(max=min_snr_gamma) / divisor
+        return weights
+
+    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        noisy: Tensor = self.scheduler.add_noise(latents, noise, timesteps)
+        return noisy
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The noise, or the velocity (Salimans and Ho 2022, appendix D)."""
+        if not self.is_velocity:
+            return noise
+        velocity: Tensor = self.scheduler.get_velocity(latents, noise, timesteps)
+        return velocity

@@ -1,0 +1,92 @@
+"""Folder or single file of a pipeline in, what it says of itself out; no torch.
+
+A folder says what it is in `model_index.json`; a single file, the format in which checkpoints are
+passed around, only by the names of its tensors (those of Rombach et al.'s and Podell et al.'s
+code). Which of them is of which kind, `charsweep.models.families` says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from charsweep.core.errors import ModelsError
+from charsweep.models.safetensors_file import tensor_shapes
+
+VAE = "first_stage_model."
+# What is passed around as one file and is no base that was asked for: part of a tensor's name.
+LIBRARIES = (None, "diffusers", "transformers", "stable_diffusion")  # of a pipeline's parts
+OTHERS = {
+    "conditioner.embedders.0.model.": "the SDXL refiner",
+    "cond_stage_model.model.": "of SD 2 type",
+    "joint_blocks.": "of SD 3 type",
+    "double_blocks.": "of Flux type",
+    "lora_": "an adapter, not a base (action=story draws with one: story.adapter=FILE)",
+    "down_blocks.": "one part of a pipeline; give the pipeline's folder instead",
+    "control_model.": "a ControlNet, not a base",
+}
+
+
+def class_of(folder: Path) -> str:
+    """The class of a pipeline's folder, by its index."""
+    index = folder / "model_index.json"
+    if not index.exists():
+        files = sorted(folder.glob("*.safetensors"))
+        instead = f", as in {files[0]}" if files else ""
+        raise ModelsError(
+            f"{folder} has no model_index.json: it is not a diffusers pipeline folder; give the "
+            "folder that holds it beside vae/, text_encoder/ and the others, or a single "
+            f".safetensors checkpoint{instead}"
+        )
+    check_indices(folder)
+    try:
+        return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ModelsError(f"{index} cannot be read ({error}); fetch the folder again") from error
+
+
+def check_indices(folder: Path) -> None:
+    """Raise ModelsError where a pipeline's index, or one within it, names a library of its own.
+
+    diffusers imports whatever module an index names for a part.
+    """
+    for index in sorted(folder.rglob("model_index.json")):
+        try:
+            parts = json.loads(index.read_text(encoding="utf-8")).items()
+        except (ValueError, AttributeError, OSError, RecursionError) as error:
+            raise ModelsError(
+                f"{index} cannot be read ({error}); fetch the folder again"
+            ) from error
+        for name, entry in parts:
+            if isinstance(entry, list) and (not entry or entry[0] not in LIBRARIES):
+                raise ModelsError(
+                    f"{index} takes {name} from {entry[:1]}, which is none of the libraries that "
+                    "models are read with; give a folder as diffusers writes it"
+                )
+
+
+def what_is(path: Path) -> str:
+    """A folder or file in words, whatever it is."""
+    if path.is_dir():
+        return f"a {class_of(path)}"
+    shapes = tensor_shapes(path)
+    found = (what for part, what in OTHERS.items() if holds(shapes, part, within=True))
+    return next(found, "no whole pipeline")
+
+
+def marks_of(file: Path) -> set[str]:
+    """What a single file may say of its training: `v_pred`, and `ztsnr` for noise at the end."""
+    return {"v_pred", "ztsnr"} & tensor_shapes(file).keys()
+
+
+def has_vae(path: Path) -> bool:
+    """Whether a pipeline has its own autoencoder; some single files leave it out."""
+    return path.is_dir() or holds(tensor_shapes(path), VAE)
+
+
+def holds(
+    names: Mapping[str, object] | Collection[str], part: str, *, within: bool = False
+) -> bool:
+    """Whether a tensor's name begins with something, or has it anywhere in it."""
+    return any(part in name if within else name.startswith(part) for name in names)

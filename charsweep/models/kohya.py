@@ -1,0 +1,170 @@
+"""A snapshot's adapter in, the same tensors under sd-scripts' (kohya's) names out; no torch.
+
+ComfyUI, A1111 and their relatives read them: `lora_unet_*`, then `lora_te_*` for Stable Diffusion,
+`lora_te1_*` and `lora_te2_*` for XL, each layer with its alpha. As sd-scripts itself does, U-Net
+layers of Stable Diffusion go by diffusers' names, those of XL by the original code's.
+
+The bytes of every tensor stay. LoHa and LoKr go by LyCORIS' names, which are peft's. Refused is
+what readers would not draw alike: DoRA, whose `dora_scale` diffusers drops and the others divide by
+norms of different axes, and a LoKr whose factors are whole, for which they read no alpha.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from charsweep.core.errors import ModelsError
+from charsweep.core.store.files import read_json
+from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
+from charsweep.models.safetensors_file import (
+    Entry,
+    Piece,
+    digest_of_tensors,
+    read_pieces,
+    write_tensors,
+)
+
+PARTS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
+SINGLE = {
+    "conv_in": "input_blocks.0.0", "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
+}  # fmt: skip
+RESNET = {
+    "conv1": "in_layers.2", "conv2": "out_layers.3", "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}  # fmt: skip
+IN_BLOCK = re.compile(r"(down_blocks|mid_block|up_blocks)\.(?:(\d+)\.)?([a-z]+)\.(\d+)\.(.+)")
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What sd-scripts calls a family of bases and its layers."""
+
+    modules: Mapping[str, str]  # part of the pipeline -> how names of its layers begin
+    layer: Callable[[str], str]  # the denoiser's layer in diffusers -> the same as they call it
+    version: str  # of the base, in sd-scripts' words
+    architecture: str  # the same in ModelSpec's
+    implementation: str  # whose names the denoiser's layers have, in ModelSpec's words
+
+    def __call__(self, module: str, layer: str) -> str:
+        if module.startswith("text_encoder"):
+            layer = f"text_model.{layer.removeprefix('text_model.')}"
+        else:
+            layer = self.layer(layer)
+        return f"{self.modules[module]}_{layer.replace('.', '_')}"
+
+
+def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the adapter in `snapshot` under the names of its family of bases.
+
+    Raises `ModelsError` where the format cannot hold it, or there is no adapter.
+    """
+    pieces = kohya_pieces(snapshot, naming)
+    digest = digest_of_tensors(pieces)
+    hashes = {"sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
+    write_tensors(path, pieces, {**metadata, **hashes})
+
+
+def kohya_pieces(snapshot: Path, naming: Naming) -> dict[str, Piece]:
+    """The tensors by their new names, an alpha for every layer among them."""
+    pieces, settings = adapter_in(snapshot)
+    refuse_unreadable(pieces, settings)
+    renamed: dict[str, Piece] = {}
+    for name, piece in pieces.items():
+        module, layer, part = split(name)
+        new = naming(module, layer)
+        renamed[f"{new}.{PARTS.get(part, part)}"] = piece
+        renamed[f"{new}.alpha"] = number(alpha_of(settings[module]))
+    return renamed
+
+
+def adapter_in(snapshot: Path) -> tuple[dict[str, Piece], dict[str, dict[str, Any]]]:
+    """The tensors of a snapshot's adapter, and peft's settings of each module."""
+    if (snapshot / FACTORED_FILE).exists():
+        settings = read_json(snapshot / FACTORED_CONFIG)
+        return read_pieces(snapshot / FACTORED_FILE)[0], settings
+    if not (snapshot / ADAPTER_FILE).exists():
+        raise ModelsError(
+            f"{snapshot} holds no low-rank adapter, and kohya's format holds nothing else; load "
+            "it as the program that it was written for does"
+        )
+    pieces, metadata = read_pieces(snapshot / ADAPTER_FILE)
+    settings = {}
+    for name, value in json.loads(metadata[METADATA]).items():
+        module, _, key = name.partition(".")
+        settings.setdefault(module, {})[key] = value
+    return pieces, settings
+
+
+def refuse_unreadable(
+    pieces: Mapping[str, Piece], settings: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Raise `ModelsError` for what other programs would read as something else."""
+    if any(name.endswith("lora_magnitude_vector") for name in pieces):
+        raise ModelsError(
+            "DoRA has no kohya file: diffusers drops its magnitudes from one, and other programs "
+            "disagree on what they scale; use the diffusers file, or method.adapter=lora"
+        )
+    for name in pieces:
+        module, layer, part = split(name)
+        own = settings[module]
+        if part == "lokr_w2" and alpha_of(own) != own["r"]:
+            raise ModelsError(
+                f"LoKr of rank {own['r']} and alpha {alpha_of(own):g} has no kohya file: the "
+                f"factors of {layer} are whole, and other programs read no alpha for such; use "
+                "adapter.safetensors with peft, or train with method.alpha equal to method.rank"
+            )
+
+
+def split(name: str) -> tuple[str, str, str]:
+    """Module, layer and part of a tensor's name."""
+    module, rest = name.split(".", 1)
+    for part in PARTS:
+        if rest.endswith(f".{part}"):
+            return module, rest.removesuffix(f".{part}"), part
+    layer, _, part = rest.rpartition(".")
+    return module, layer, part
+
+
+def alpha_of(settings: Mapping[str, Any]) -> float:
+    return float(settings.get("lora_alpha", settings.get("alpha", 0.0)))
+
+
+def number(value: float) -> Piece:
+    """A tensor of one number, in float32 as sd-scripts has it, or wider where that is not exact."""
+    data = struct.pack("<f", value)
+    if struct.unpack("<f", data)[0] == value:
+        return Piece(Entry("F32", ()), data)
+    return Piece(Entry("F64", ()), struct.pack("<d", value))
+
+
+# -- names of layers -------------------------------------------------------------------------------
+
+
+def original_name(layer: str, per_block: int) -> str:
+    """A U-Net layer of diffusers' as Stable Diffusion XL's original code calls it."""
+    if layer in SINGLE:
+        return SINGLE[layer]
+    match = IN_BLOCK.fullmatch(layer)
+    if match is None:
+        raise ModelsError(f"no kohya name is known for the layer {layer}; teach others")
+    side, block, what, index, rest = match[1], int(match[2] or 0), match[3], int(match[4]), match[5]
+    inner = int(what == "attentions")
+    if what == "resnets":
+        rest = RESNET.get(rest, rest)
+    if side == "mid_block":  # resnet, attention, resnet
+        return f"middle_block.{inner or 2 * index}.{rest}"
+    if what == "downsamplers":
+        return f"input_blocks.{(block + 1) * (per_block + 1)}.0.op"
+    if side == "down_blocks":
+        return f"input_blocks.{1 + block * (per_block + 1) + index}.{inner}.{rest}"
+    if what == "upsamplers":  # behind an attention: XL's only block without has no upsampler
+        return f"output_blocks.{block * (per_block + 1) + per_block}.2.{rest}"
+    return f"output_blocks.{block * (per_block + 1) + index}.{inner}.{rest}"

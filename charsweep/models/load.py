@@ -1,0 +1,174 @@
+"""Weights that planning found in, a resident base out, frozen and checked.
+
+A diffusers folder says itself how it is built. A single file does not, so it is read with the
+published configs of its family and CLIP's own tokenizer, which ship with charsweep and open_clip:
+nothing is fetched here, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL
+from diffusers.loaders.single_file_utils import SingleFileComponentError
+from safetensors import SafetensorError
+
+from charsweep.core.errors import ModelsError
+from charsweep.core.specs import BaseSpec
+from charsweep.models import hub
+from charsweep.models.clip_tokenizer import clip_tokenizer
+from charsweep.models.families import tokenizer_of
+from charsweep.models.identify import marks_of
+from charsweep.models.pipeline import Base, quiet
+from charsweep.models.random_weights import make
+from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.models.weights import BaseWeights, Weights, weight_files
+
+SPARE = 128  # embeddings are padded to a multiple of it: T5 has 28 more than its tokenizer tokens
+# What the libraries raise over a folder or file that is not what it should be.
+UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError,
+              SafetensorError, SingleFileComponentError)  # fmt: skip
+
+
+def load_base(
+    spec: BaseSpec,
+    weights: BaseWeights,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Base:
+    """Load a base, making or fetching what is not there yet; ModelsError if it is unusable.
+
+    Its autoencoder is float32 whatever `dtype` is: half precision breaks some, and it is not what
+    takes the time.
+    """
+    path, family, vae = ready(weights.pipeline), weights.family, None
+    if not family.recognises(path):
+        raise ModelsError(f"{path} is no longer what it was when the sweep was planned; run again")
+    for file in weight_files(path, weights.pipeline.variant):  # one file is checked already
+        tensor_shapes(file)
+    parts: dict[str, Any] = dict.fromkeys(family.left_out(path))
+    if weights.vae is not None:
+        vae = parts["vae"] = load_vae(weights.vae, weights.configs)
+    try:
+        with quiet():
+            pipeline = _pipeline(path, weights, parts)
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+    if vae is not None:
+        _check_vae(vae, weights, path)
+    pipeline.set_progress_bar_config(disable=True)
+    _check_whole(pipeline, path)
+    base = Base(spec, family, pipeline, device, dtype)
+    _check_tokenizers(base, path)
+    for name, module in base.modules.items():
+        module.requires_grad_(False)
+        module.eval()
+        if name != "vae" and dtype != torch.float32:
+            with (
+                quiet()
+            ):  # diffusers warns of layers to be kept in float32, of which there are none
+                module.to(dtype)
+    if device.type == "cuda":  # where convolutions are faster so
+        base.denoiser.to(memory_format=torch.channels_last)
+    base.bring()
+    return base
+
+
+def _pipeline(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> Any:
+    made = getattr(diffusers, weights.family.pipeline)
+    if path.is_dir():
+        return made.from_pretrained(
+            path, dtype=torch.float32, local_files_only=True, use_safetensors=True,
+            variant=weights.pipeline.variant or None, **parts,
+        )  # fmt: skip
+    names = [tokenizer_of(encoder) for encoder in weights.family.encoders]
+    tokenizers = {name: clip_tokenizer(name) for name in names}
+    pipeline = made.from_single_file(
+        str(path), config=str(weights.configs), dtype=torch.float32, local_files_only=True,
+        **parts, **tokenizers,
+    )  # fmt: skip
+    marks = marks_of(path)
+    if "v_pred" in marks:
+        zero_snr = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        pipeline.scheduler = type(pipeline.scheduler).from_config(
+            pipeline.scheduler.config, prediction_type="v_prediction",
+            **(zero_snr if "ztsnr" in marks else {}),
+        )  # fmt: skip
+    return pipeline
+
+
+def load_vae(weights: Weights, configs: Path) -> AutoencoderKL:
+    """An autoencoder from its own folder, a pipeline's folder, or a single file, which is read as
+    that of the base with these configs."""
+    path = ready(weights)
+    try:
+        with quiet():
+            if path.is_file():
+                return AutoencoderKL.from_single_file(
+                    str(path), config=str(configs), subfolder="vae",
+                    dtype=torch.float32, local_files_only=True,
+                )  # fmt: skip
+            folder = path / "vae" if (path / "vae" / "config.json").exists() else path
+            return AutoencoderKL.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True,
+                variant=weights.variant or None,
+            )  # fmt: skip
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+
+
+# -- checks: what the libraries pass over in silence -----------------------------------------------
+
+
+def _check_whole(pipeline: Any, path: Path) -> None:
+    """All tensors have values: what a file lacks is left empty without a word."""
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            empty = [key for key, tensor in part.state_dict().items() if tensor.is_meta]
+            if empty:
+                raise ModelsError(
+                    f"{path} lacks {len(empty)} tensors of its {name} ({empty[0]} for one); give a "
+                    "whole checkpoint, or a diffusers folder"
+                )
+
+
+def _check_tokenizers(base: Base, path: Path) -> None:
+    """transformers makes an empty tokenizer where it finds none; an encoder may have rows spare."""
+    for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True):
+        vocabulary = encoder.config.vocab_size
+        if not vocabulary - SPARE < len(tokenizer) <= vocabulary:
+            raise ModelsError(
+                f"{path}: its tokenizer knows {len(tokenizer)} tokens, its text encoder "
+                f"{vocabulary}; fetch the folder again, with the files in tokenizer/"
+            )
+
+
+def _check_vae(vae: AutoencoderKL, weights: BaseWeights, path: Path) -> None:
+    """Another base's autoencoder would make latents that this U-Net has never seen."""
+    own = AutoencoderKL.load_config(weights.configs / "vae")
+    name = weights.vae.name if weights.vae else ""
+    for field, usual in (("latent_channels", 4), ("scaling_factor", 0.18215)):
+        wanted, got = own.get(field, usual), vae.config[field]
+        if wanted != got:
+            raise ModelsError(
+                f"the VAE {name} has {field} {got}, the base in {path} was trained with {wanted}; "
+                "give a VAE that is made for this family of bases"
+            )
+
+
+def unreadable(path: Path, error: Exception) -> ModelsError:
+    text = str(error).strip().splitlines()
+    reason = text[0] if text else type(error).__name__
+    return ModelsError(f"cannot read the weights in {path}: {reason}; fetch them again")
+
+
+def ready(weights: Weights) -> Path:
+    """Where the weights lie, all of them; ModelsError says how to get what cannot be fetched."""
+    if weights.source == "random":
+        make(weights.recipe, weights.path)
+    elif weights.source == "hub":
+        return hub.find(weights.name, weights.what, weights.variant, weights.parts, weights=True)
+    return weights.path

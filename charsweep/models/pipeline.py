@@ -1,0 +1,287 @@
+"""A pretrained pipeline, resident: encodes, predicts, draws; `charsweep.models.load` makes one.
+
+A base is loaded once per process and is the same, bit for bit, between trajectories: whoever puts
+adapters on it or changes its weights puts it back (`Base.digest` shows it). Latents and text
+embeddings of the untouched base are computed once and kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.utils.logging import disable_progress_bar
+from PIL import Image
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from charsweep.core.errors import ModelsError
+from charsweep.core.specs import BaseSpec
+from charsweep.core.store.files import read_json
+from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED, FACTORED_CONFIG, FACTORED_FILE
+from charsweep.models.families import Conditioning, Family, Noising, tokenizer_of
+
+
+def join(parts: Sequence[Conditioning]) -> Conditioning:
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    return Conditioning(
+        torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None
+    )
+
+
+@dataclass
+class Base:
+    """A pretrained pipeline, resident in this process."""
+
+    spec: BaseSpec
+    family: Family
+    pipeline: Any
+    device: torch.device
+    dtype: torch.dtype = torch.float32  # of all but the autoencoder
+    _latents: dict[Hashable, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _texts: dict[str, Conditioning] = field(default_factory=dict)
+
+    @property
+    def denoiser(self) -> Any:
+        return self.modules[self.family.denoiser]
+
+    @property
+    def text_encoders(self) -> list[Any]:
+        return [self.modules[name] for name in self.family.encoders if name in self.modules]
+
+    @property
+    def tokenizers(self) -> list[Any]:
+        names = [tokenizer_of(name) for name in self.family.encoders if name in self.modules]
+        return [getattr(self.pipeline, name) for name in names]
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Everything with weights, by its name in the pipeline."""
+        parts = self.pipeline.components.items()
+        return {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
+
+    def digest(self) -> str:
+        """Digest of all weights as they are now, names and bytes."""
+        total = hashlib.sha256()
+        for name, module in self.modules.items():
+            for key, tensor in module.state_dict().items():
+                total.update(f"{name}.{key}".encode())
+                total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return total.hexdigest()[:16]
+
+    # -- images and texts ----------------------------------------------------------------------
+
+    def latents(self, key: Hashable, picture: Image.Image) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each (C, h, w), of the latent of a picture as it is.
+
+        Scaled as the denoiser expects them; computed once per process and `key`.
+        """
+        if key not in self._latents:
+            self.bring("vae")
+            pixels = pixels_of([picture]).to(self.device)
+            with torch.no_grad():
+                mean, deviation = self.family.latents(self.pipeline, pixels)
+            self._latents[key] = (mean[0], deviation[0])
+        return self._latents[key]
+
+    def texts(self, prompts: Sequence[str]) -> Conditioning:
+        """Embeddings of prompts by the untouched text encoders, each computed once per process."""
+        for prompt in prompts:
+            if prompt not in self._texts:
+                self.bring(*self.family.encoders)
+                with torch.no_grad():
+                    self._texts[prompt] = self.encode([prompt])
+        return join([self._texts[prompt] for prompt in prompts])
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Embeddings of prompts by the text encoders as they are now, with gradients if wanted."""
+        return self.family.embed(self.pipeline, prompts)
+
+    def noising(self) -> Noising:
+        """How this base is noised for training."""
+        return self.family.noising(self.pipeline)
+
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sizes: Tensor
+    ) -> Tensor:
+        """The denoiser's output for latents (N, C, h, w) and timesteps (N,).
+
+        `sizes` (N, 6), in pixels: height and width of the picture before it was cropped, top and
+        left of the crop, height and width of the crop (Podell et al. 2023, section 2.2).
+        """
+        told = conditioning.to(self.dtype)
+        predicted = self.family.predict(self.pipeline, noisy.to(self.dtype), timesteps, told, sizes)
+        return predicted.float()
+
+    # -- where it lies and how it works -------------------------------------------------------
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """A CPU tensor on its way to the device; nobody waits until it is there."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def bring(self, *names: str) -> None:
+        """Have parts, or all of them, on the device."""
+        for name, module in self.modules.items():
+            if not names or name in names:
+                module.to(self.device)
+
+    def put_away(self, *names: str) -> None:
+        """Let parts leave a card's memory until they are needed."""
+        if self.device.type == "cuda":
+            for name in names:
+                if name in self.modules:
+                    self.modules[name].to("cpu")
+
+    @contextlib.contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        """Until the block ends, activations are made anew, not kept (Chen et al. 2016)."""
+        self.denoiser.enable_gradient_checkpointing()
+        try:
+            yield
+        finally:
+            self.denoiser.disable_gradient_checkpointing()
+
+    @contextlib.contextmanager
+    def compiled(self) -> Iterator[None]:
+        """Until the block ends, the denoiser's repeated blocks run compiled, each as it is now."""
+        self.denoiser.compile_repeated_blocks()
+        try:
+            yield
+        finally:
+            for module in self.denoiser.modules():
+                module._compiled_call_impl = None  # no public way back
+
+    # -- snapshots -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def wearing(self, folder: Path | None) -> Iterator[None]:
+        """The base as the snapshot in `folder` left it (None: untaught); put back afterwards."""
+        if folder is None:
+            yield
+        elif (folder / ADAPTER_FILE).exists():
+            try:
+                with quiet():
+                    self.pipeline.load_lora_weights(folder, weight_name=ADAPTER_FILE)
+                yield
+            finally:
+                self.pipeline.unload_lora_weights()
+        elif (folder / FACTORED_FILE).exists():
+            try:
+                self._put_on(folder)
+                yield
+            finally:
+                self.pipeline.unload_lora_weights()
+        else:
+            with self.restored():
+                for name, module in self._teachable().items():
+                    module.load_state_dict(_weights(folder / name))
+                yield
+
+    @contextlib.contextmanager
+    def fused(self, adapter: Mapping[str, Tensor], scale: float) -> Iterator[None]:
+        """The base with a low-rank adapter added to its weights; put back, bit for bit, afterwards.
+
+        `adapter` has `MODULE.LAYER.lora_A.weight` and `….lora_B.weight` of each layer.
+        """
+        kept: dict[str, Tensor] = {}
+        try:
+            with torch.no_grad():
+                for name in (name for name in adapter if name.endswith(".lora_A.weight")):
+                    layer = name.removesuffix(".lora_A.weight")
+                    weight = self._weight(layer)
+                    kept[layer] = weight.clone()
+                    a, b = adapter[name], adapter[f"{layer}.lora_B.weight"]
+                    change = scale * (b.flatten(1).float() @ a.flatten(1).float())
+                    weight.copy_(weight.float() + change.view(weight.shape).to(weight.device))
+            yield
+        finally:
+            with torch.no_grad():
+                for layer, weight in kept.items():
+                    self._weight(layer).copy_(weight)
+
+    def _weight(self, layer: str) -> Tensor:
+        """The weight of `MODULE.LAYER`."""
+        module, _, path = layer.partition(".")
+        weight: Tensor = self.modules[module].get_submodule(path).weight  # type: ignore[assignment]
+        return weight
+
+    def _put_on(self, folder: Path) -> None:
+        """Put peft's own kind of adapter file on the modules that it names."""
+        from peft import PeftConfig, set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        tensors = load_file(folder / FACTORED_FILE)
+        for name, settings in read_json(folder / FACTORED_CONFIG).items():
+            module: Any = self.modules[name]
+            kind: Any = PeftConfig
+            if str(settings.get("peft_type")).lower() not in FACTORED:  # others import modules
+                raise ModelsError(
+                    f"{folder / FACTORED_CONFIG} is of no kind that is written there "
+                    f"({', '.join(FACTORED)}); delete {folder} and run the sweep's command again"
+                )
+            module.add_adapter(kind.from_peft_type(**settings))
+            prefix = f"{name}."
+            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            set_peft_model_state_dict(module, own)
+            module.requires_grad_(False)
+
+    @contextlib.contextmanager
+    def restored(self) -> Iterator[None]:
+        """Put all that can be taught back, bit for bit, when the block ends; kept off a card."""
+        kept = {
+            name: {key: tensor.to("cpu", copy=True) for key, tensor in module.state_dict().items()}
+            for name, module in self._teachable().items()
+        }
+        try:
+            yield
+        finally:
+            for name, state in kept.items():
+                self.modules[name].load_state_dict(state)
+
+    def _teachable(self) -> dict[str, torch.nn.Module]:
+        names = self.family.taught(text_encoder=True)
+        return {name: self.modules[name] for name in names if name in self.modules}
+
+
+def pixels_of(pictures: Sequence[Image.Image]) -> Tensor:
+    """Pictures as NCHW float in [-1, 1]."""
+    arrays = [np.asarray(picture, dtype=np.float32) / 127.5 - 1.0 for picture in pictures]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelsError(f"{folder} holds no safetensors; delete the snapshot and run again")
+    return {key: tensor for file in files for key, tensor in load_file(file).items()}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' notices about loading (harmless, and not ours) off the screen."""
+    names = ("diffusers", "transformers", "peft", "open_clip", "timm", "root")
+    loggers = [logging.getLogger(None if name == "root" else name) for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        disable_progress_bar()
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

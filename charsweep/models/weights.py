@@ -1,0 +1,285 @@
+"""Name of weights or pictures in; where they lie, or will, and their digest out; no torch.
+
+A name is `embedded:PATH` (shipped with the package), `random:NAME` (a published architecture with
+seeded random weights), a folder or a single .safetensors file on disk, or a hub repository
+`OWNER/NAME@REVISION`. The digest is of the content, so the same weights in another place give the
+same keys; of random weights it is that of their recipe, of a repository the commit, so that
+planning needs neither made nor fetched. `charsweep.models.load` does that when they are loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from charsweep import embedded
+from charsweep.core.errors import ModelsError
+from charsweep.core.keys import digest_of, digest_of_content, digest_of_files
+from charsweep.core.specs import BaseSpec, Plugin
+from charsweep.models import architectures, hub
+from charsweep.models.architectures import Shapes
+from charsweep.models.families import Family, parts_of
+from charsweep.models.identify import has_vae, what_is
+from charsweep.models.safetensors_file import tensor_shapes
+
+PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
+What = Literal["base", "vae", "clip", "dino", "captioner"]
+CONFIGS = {"clip": "open_clip_config.json", "dino": "config.json", "vae": "config.json"}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One network's or pipeline's weights: where, by which name, and by which digest."""
+
+    name: str  # as it was typed
+    what: What
+    path: Path  # a folder or a single file; of random ones, where they will be made
+    digest: str
+    variant: str = ""  # "fp16": the files with that in their names
+    source: Literal["disk", "hub", "random"] = "disk"
+    parts: tuple[str, ...] = ()  # of a base: the folders that it is made of
+
+    @property
+    def recipe(self) -> str:
+        """The architecture that random weights are made for."""
+        return self.name.removeprefix("random:")
+
+    @property
+    def small(self) -> Path:
+        """Where the configs lie, also while the weights are neither made nor fetched."""
+        return architectures.folder_of(self.recipe) if self.source == "random" else self.path
+
+
+@dataclass(frozen=True)
+class BaseWeights:
+    """A base: its pipeline, and the autoencoder that stands in for the pipeline's own, if any."""
+
+    pipeline: Weights
+    vae: Weights | None
+    plugin: Plugin  # its family, as the YAML names it
+
+    @cached_property
+    def family(self) -> Family:
+        family: Family = self.plugin.make()
+        return family
+
+    @property
+    def path(self) -> Path:
+        return self.pipeline.path
+
+    @property
+    def digest(self) -> str:
+        if self.vae is None:
+            return self.pipeline.digest
+        return digest_of(f"{self.pipeline.digest} vae {self.vae.digest}".encode())
+
+    @property
+    def spec(self) -> BaseSpec:
+        return BaseSpec(self.plugin.name, self.digest, self.plugin)
+
+    @property
+    def configs(self) -> Path:
+        """A folder laid out as diffusers does, with all configs and perhaps without weights."""
+        return read_as(self.family) if self.path.is_file() else self.pipeline.small
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Shapes of all tensors by part; the family's, where no folder is here to say."""
+        files = weight_files(self.path, self.pipeline.variant) if self.path.is_dir() else []
+        shapes: Shapes = {}
+        for file in files:
+            shapes.setdefault(file.parent.name, {}).update(tensor_shapes(file))
+        return shapes if self.family.denoiser in shapes else self.family.shapes(self.configs)
+
+    def numbers(self, parts: Iterable[str]) -> int:
+        """How many numbers parts hold; those that are absent, or not known before they are here,
+        none."""
+        tensors = (self.shapes.get(part, {}).values() for part in parts)
+        return sum(math.prod(shape) for part in tensors for shape in part)
+
+
+def read_as(family: Family) -> Path:
+    """The configs that a single file of this family is read with."""
+    assert family.published is not None
+    return architectures.folder_of(family.published)
+
+
+def find_base(
+    path: str, made: Path, plugin: Plugin, vae: str | None = None, variant: str | None = None,
+    others: Mapping[str, Plugin] = MappingProxyType({}),
+) -> BaseWeights:  # fmt: skip
+    """The base of this family at `path`; ModelsError if it is of another, perhaps of `others`.
+
+    The plug-ins' names are those of the bases among the models. `made` is the folder for random
+    weights.
+    """
+    family: Family = plugin.make()
+    where = find_folder(path)
+    if where.exists() and where.suffix.lower() not in PICKLES:  # before anything large is read
+        _check_family(where, path, plugin, others)
+    try:
+        pipeline = find_weights(path, "base", made, variant, family)
+        other = find_weights(vae, "vae", made) if vae is not None else None
+    except ModelsError as error:  # the hub does not know what a base is called here
+        raise ModelsError(str(error).replace("bases.NAME.", f"bases.{plugin.name}.")) from error
+    if pipeline.source == "hub":
+        _check_family(pipeline.small, path, plugin, others)
+    if other is None and pipeline.source == "disk" and not has_vae(pipeline.path):
+        raise ModelsError(
+            f"models.bases.{plugin.name}.path={path} holds no VAE; give one with "
+            f"models.bases.{plugin.name}.vae=FILE-OR-FOLDER"
+        )
+    return BaseWeights(pipeline, other, plugin)
+
+
+def _check_family(where: Path, path: str, plugin: Plugin, others: Mapping[str, Plugin]) -> None:
+    """Raise ModelsError, which says what it is, for a pipeline that is not of the family it should
+    be."""
+    family: Family = plugin.make()
+    if family.recognises(where):
+        return
+    given = f"models.bases.{plugin.name}.path={path}"
+    for name, other in others.items():
+        own: Family = other.make()
+        if name != plugin.name and own.recognises(where):
+            raise ModelsError(
+                f"{given} is {own.title}, but {plugin.name} stands for {family.title}: give it as "
+                f"models.bases.{name}.path=... with method.base={name}"
+            )
+    form = "a diffusers folder"
+    if family.published:
+        form += ", or a single .safetensors checkpoint that holds denoiser and text encoders"
+    raise ModelsError(
+        f"{given} is {what_is(where)}; {plugin.name} stands for {family.title}: give {form}"
+    )
+
+
+def find_weights(
+    name: str, what: What, made: Path, variant: str | None = None, family: Family | None = None
+) -> Weights:
+    """What `name` stands for; of a repository, only the small files are fetched.
+
+    A base is of a `family`.
+    """
+    if name.startswith("random:"):
+        return _random(name, what, made, family)
+    if name.startswith("embedded:"):
+        path = find_folder(name)
+        return Weights(name, what, path, weights_digest(path))
+    path = Path(name).expanduser()
+    if path.suffix.lower() in PICKLES:
+        raise ModelsError(
+            f"{name} may hold pickled code and is not read; give a .safetensors file, as which "
+            "most checkpoints are published too, or convert one that you trust, on a machine of "
+            "its own, by diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained"
+            "(FOLDER)"
+        )
+    if path.is_file() and what == "captioner":
+        raise ModelsError(f"{name} is a file: give its folder, with config.json and tokenizer.json")
+    if path.is_file():
+        return Weights(
+            name, what, path, _digest_of_file(path, what, read_as(family) if family else None)
+        )
+    if path.is_dir():
+        chosen = variant or _only_variant(path)
+        return Weights(name, what, path, weights_digest(path, chosen), chosen)
+    if path.suffix == ".safetensors" or not hub.is_repository(name):
+        raise ModelsError(
+            f"{name} is not there (looked from {Path.cwd()}); give a folder, a .safetensors file, "
+            "or a hub repository OWNER/NAME@REVISION"
+        )
+    parts = parts_of(family) if family else ()
+    folder = hub.find(name, what, variant or "", parts, weights=False)
+    digest = weights_digest(folder, variant or "")
+    return Weights(name, what, folder, digest, variant or "", "hub", parts)
+
+
+def _random(name: str, what: What, made: Path, family: Family | None) -> Weights:
+    recipe = name.removeprefix("random:")
+    fitting = family.published if family else None if what == "vae" else what
+    if recipe != fitting:
+        wanted = f"{what}, {family.title}" if family else what
+        raise ModelsError(
+            f"{name}: there are no such random weights for a {wanted}; there is "
+            f"{f'random:{fitting}' if fitting else 'none'}"
+        )
+    digest = architectures.recipe_digest(recipe)
+    return Weights(name, what, made / f"random-{recipe}--{digest}", digest, "", "random")
+
+
+def find_folder(name: str) -> Path:
+    """The folder that `embedded:PATH`, or a path, stands for."""
+    if not name.startswith("embedded:"):
+        return Path(name).expanduser()
+    folder = embedded.FOLDER / name.removeprefix("embedded:")
+    if not folder.resolve().is_relative_to(embedded.FOLDER.resolve()) or not folder.is_dir():
+        raise ModelsError(f"{name} is not part of this installation: {folder} is no folder of it")
+    return folder
+
+
+# -- files and their digests -----------------------------------------------------------------------
+
+
+def weight_files(folder: Path, variant: str = "") -> list[Path]:
+    """The safetensors below a folder that are of a variant; those of others are not read."""
+    return [
+        path for path in sorted(folder.rglob("*.safetensors")) if hub.variant_of(path) == variant
+    ]
+
+
+def _only_variant(folder: Path) -> str:
+    """`fp16` for a folder that holds nothing else; full precision is preferred."""
+    found = {hub.variant_of(path) for path in folder.rglob("*.safetensors")}
+    return "fp16" if "fp16" in found and "" not in found else ""
+
+
+@cache
+def weights_digest(folder: Path, variant: str = "") -> str:
+    """Digest of the safetensors of a variant and all JSON files below a folder."""
+    resolved = folder.resolve()
+    if resolved.parent.name == "snapshots":  # the hub's cache: the commit names the content
+        return digest_of(f"{resolved.name} {variant}".encode()) if variant else resolved.name[:16]
+    weights = weight_files(folder, variant)
+    if not weights:
+        wanted = f".{variant}.safetensors" if variant else ".safetensors"
+        raise ModelsError(
+            f"{folder} holds no {wanted} weights{_pickled(folder)}; give a folder that does"
+        )
+    for path in weights:
+        tensor_shapes(path)
+    try:
+        return digest_of_files([*weights, *folder.rglob("*.json")], folder)
+    except OSError as error:
+        raise ModelsError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _pickled(folder: Path) -> str:
+    found = sorted(path.name for path in folder.rglob("*") if path.suffix in PICKLES)
+    return f", only {found[0]} and the like, which may hold code and are not read" if found else ""
+
+
+@cache
+def _digest_of_file(path: Path, what: What, folder: Path | None) -> str:
+    """Digest of a single file's content, and of the configs that it is read with."""
+    tensor_shapes(path)
+    try:
+        content = digest_of_content(path)  # not the name, which people change
+        if folder is not None:
+            configs = [path for path in folder.rglob("*.json") if path.name != "shapes.json"]
+            return digest_of(f"{content} {digest_of_files(configs, folder)}".encode())
+    except OSError as error:
+        raise ModelsError(f"cannot read {error.filename}: {error.strerror}") from error
+    if what == "vae":
+        return content
+    return digest_of(f"{content} {digest_of_content(config_beside(path, what))}".encode())
+
+
+def config_beside(path: Path, what: What) -> Path:
+    """The config of an encoder's file: one that lies beside it, or the published one."""
+    beside = path.parent / CONFIGS[what]
+    return beside if beside.exists() else architectures.folder_of(what) / CONFIGS[what]

@@ -1,0 +1,229 @@
+"""Plan and past measurements in, seconds and bytes out; no torch.
+
+Step and drawing times are remembered per method and base in the store's `speeds.json`, and so are
+peaks of memory (`charsweep.plan.memory`); until there is a measurement, a guess stands in and is
+called one, with the machine that it is for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from charsweep.core.errors import StoreError
+from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+from charsweep.core.store.files import read_json, write_json
+from charsweep.core.store.store import Store
+from charsweep.models.adapter_file import adapter_bytes
+from charsweep.models.weights import BaseWeights
+from charsweep.plan.work import Plan, is_stored
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Seconds per training step and per image and U-Net call, at batch 1, before a measurement."""
+
+    step: float
+    call: float
+    machine: str
+
+
+# By resolution: of the embedded models as measured, of the published sizes from published figures.
+GUESSES = {
+    64: Guess(0.035, 0.003, "two CPU cores"),
+    512: Guess(0.18, 0.03, "one data-centre GPU"),
+    1024: Guess(0.6, 0.12, "one data-centre GPU"),
+}
+WATTS = "watts of this machine at work"
+
+
+def summary(plan: Plan, store: Store, bases: Mapping[str, BaseWeights]) -> dict[str, Any]:
+    """The plan in numbers, for plan.json, the console and the report."""
+    speeds = Speeds(store)
+    seconds = sum(p.passes * speeds.step(p.trainings[0].trajectory) for p in plan.packs)
+    drawn = [scoring.images for scoring in plan.scorings if scoring.draw]
+    seconds += sum(calls(images) * speeds.call(images) for images in drawn)
+    snapshots = sum(len(t.snapshots) * snapshot_bytes(t.trajectory, bases) for t in plan.trainings)
+    pixels = sum(count(images) * images.resolution**2 for images in drawn)
+    return {
+        "cells": len(plan.cells),
+        "trajectories": len(plan.trainings),
+        "steps_asked": plan.steps_asked,
+        "steps_needed": plan.steps_needed,
+        "packs": [
+            {"width": pack.width, "trajectories": len(pack.trainings), "passes": pack.passes}
+            for pack in plan.packs
+        ],
+        "idle": round(plan.idle, 4),
+        "images": sum(count(images) for images in drawn),
+        "scores": sum(len(scoring.scores) for scoring in plan.scorings),
+        "stored": {
+            "cells": plan.cells_stored,
+            "trajectories": sum(not training.steps for training in plan.trainings),
+            "image_sets": sum(not scoring.draw for scoring in plan.scorings),
+        },
+        "seconds": round(seconds, 1),
+        "kwh": speeds.kwh(seconds),
+        "kwh_alone": speeds.kwh(seconds_alone(plan, speeds)),
+        "guessed_for": speeds.guessed_for,
+        "bytes": snapshots + pixels,  # PNGs of drawings take about a byte per pixel
+    }
+
+
+def seconds_alone(plan: Plan, speeds: Speeds) -> float:
+    """What the cells that the store lacks would take one by one, each training for itself."""
+    return sum(
+        cell.step * speeds.step_alone(cell.trajectory)
+        + calls(cell.images) * speeds.call(cell.images)
+        for training in plan.trainings
+        for cell in training.cells
+        if not is_stored(training, cell)
+    )
+
+
+def total(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The plans of a search's batches as one; of a grid, there is one."""
+    first, *others = plans
+    whole = dict(first)
+    for plan in others:
+        for name in ("cells", "trajectories", "steps_asked", "steps_needed", "images", "scores",
+                     "seconds", "bytes"):  # fmt: skip
+            whole[name] += plan[name]
+        whole["packs"] = [*whole["packs"], *plan["packs"]]
+        whole["stored"] = {n: k + plan["stored"][n] for n, k in whole["stored"].items()}
+        memories = [one for one in (whole.get("memory"), plan.get("memory")) if one]
+        whole["memory"] = max(memories, key=lambda one: one["bytes"], default=None)
+        for name in ("kwh", "kwh_alone"):
+            known = (whole[name], plan[name])
+            whole[name] = None if None in known else sum(known)
+    slots = sum(pack["width"] * pack["passes"] for pack in whole["packs"])
+    return {**whole, "idle": round(1 - whole["steps_needed"] / slots, 4) if slots else 0.0}
+
+
+def count(images: ImageSetSpec) -> int:
+    return len(images.prompts) * len(images.seeds)
+
+
+def fills_batches(images: ImageSetSpec) -> bool:
+    """Whether it is drawn in full batches, so that company would save it nothing."""
+    return count(images) % images.batch_width == 0
+
+
+def calls(images: ImageSetSpec) -> int:
+    """U-Net calls, over all images: two per inference step with guidance."""
+    return count(images) * images.inference_steps * (2 if images.guidance_scale > 1 else 1)
+
+
+class Speeds:
+    """Seconds per step and per call, measured before or guessed."""
+
+    def __init__(self, store: Store) -> None:
+        self.path = store.folder / "speeds.json"
+        self.known = self._stored()
+        self.guessed_for: str | None = None  # the machine that a guess stands for, if one does
+
+    def step(self, spec: TrajectorySpec) -> float:
+        """Of one forward pass, whatever its width."""
+        name = _step_name(spec)
+        if name in self.known:
+            return self.known[name]
+        batch = spec.batch_size if spec.base else 1  # what begins from nothing is small
+        passes = batch * (2 if spec.class_images else 1) * _stretch(spec)
+        return self._guess(spec.resolution).step * passes
+
+    def step_alone(self, spec: TrajectorySpec) -> float:
+        """Of a trial by itself: measured in a pack of one, or reckoned from its pack's."""
+        alone = replace(spec, pack=1)
+        if _step_name(alone) in self.known:
+            return self.step(alone)
+        return self.step(spec) / _stretch(spec)
+
+    def call(self, spec: ImageSetSpec) -> float:
+        name = _call_name(spec)
+        return self.known[name] if name in self.known else self._guess(spec.resolution).call
+
+    def kwh(self, seconds: float) -> float | None:
+        """Energy of some seconds of work, at the power metered last; None before that."""
+        watts = self.known.get(WATTS)
+        return None if watts is None else seconds * watts / 3.6e6
+
+    def remember_watts(self, watts: float) -> None:
+        self._remember(WATTS, watts)
+
+    def peak(self, name: str) -> int | None:
+        """Bytes of memory that a kind of work was seen to take at most, if it was seen."""
+        return int(self.known[name]) if name in self.known else None
+
+    def remember_peak(self, name: str, found: int) -> None:
+        if found > self.known.get(name, 0):
+            self._remember(name, found)
+
+    def _guess(self, resolution: int) -> Guess:
+        """That of the nearest known resolution, for as many pixels."""
+        nearest = min(GUESSES, key=lambda size: abs(size - resolution))
+        guess, more = GUESSES[nearest], (resolution / nearest) ** 2
+        self.guessed_for = guess.machine
+        return Guess(guess.step * more, guess.call * more, guess.machine)
+
+    def remember_step(self, spec: TrajectorySpec, seconds: float) -> None:
+        self._remember(_step_name(spec), seconds)
+
+    def remember_call(self, spec: ImageSetSpec, seconds: float) -> None:
+        self._remember(_call_name(spec), seconds)
+
+    def _stored(self) -> dict[str, float]:
+        stored = read_json(self.path) if self.path.exists() else {}
+        try:
+            return {str(name): float(number) for name, number in stored.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"{self.path} holds no speeds; delete that file: they are measured anew"
+            ) from error
+
+    def _remember(self, name: str, seconds: float) -> None:
+        self.known = {**self._stored(), name: seconds}  # others may have measured meanwhile
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, dict(sorted(self.known.items())))
+
+
+def _stretch(spec: TrajectorySpec) -> float:
+    """How much longer a pass takes than a trial's own: 2.4 times for 8, measured on two cores."""
+    return 1 + 0.2 * (spec.pack - 1)
+
+
+def _step_name(spec: TrajectorySpec) -> str:
+    prior = "-prior" if spec.class_images else ""
+    size = f"{spec.resolution}px-batch{spec.batch_size}"
+    pack = f"-pack{spec.pack}" if spec.pack > 1 else ""
+    return f"step {spec.method.name}{prior} {spec.base_name} {size}{pack} {spec.precision}"
+
+
+def _call_name(spec: ImageSetSpec) -> str:
+    """By what draws: the base, or the method that has none."""
+    source = spec.snapshot.source
+    name = getattr(source, "name", "")
+    if isinstance(source, TrajectorySpec):
+        name = source.base_name or source.method.name
+    return f"call {name} {spec.resolution}px {spec.precision}"
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> int:
+    """What one snapshot takes: of an adapter to the byte, else about, in float32."""
+    settings = spec.method.settings
+    if spec.base is None:
+        return int(spec.method.find()(**settings).snapshot_bytes(spec.resolution))
+    base = bases[spec.base.name]
+    shapes = base.shapes
+    if settings.get("adapter"):
+        names = base.family.taught(bool(settings.get("text_encoder")))
+        taught = {name: shapes[name] for name in names if name in shapes}
+        return adapter_bytes(
+            settings["adapter"], settings["rank"], settings["alpha"], settings["target_modules"],
+            taught,
+        )  # fmt: skip
+    return 4 * sum(math.prod(shape) for part in shapes.values() for shape in part.values())

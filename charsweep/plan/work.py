@@ -1,0 +1,256 @@
+"""Cells and what is stored in, the least missing work out; pure, no torch.
+
+Cells that share a trajectory share its training: the plan trains each trajectory once, up to the
+largest step count asked, with a snapshot at each smaller one. Cells that share an image set share
+its drawing. What the store holds is not planned again. Trajectories that may train in one forward
+pass are packed: as many at once as their spec's `pack` says, the longest first, the next one
+entering when a slot falls free.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from charsweep.config.pack_width import company_of
+from charsweep.core.errors import StoreError
+from charsweep.core.keys import differences
+from charsweep.core.specs import (
+    Cell,
+    ImageSetSpec,
+    ScoreSpec,
+    SnapshotSpec,
+    TrajectorySpec,
+    examined,
+)
+from charsweep.core.store.files import read_json
+from charsweep.core.store.store import Store
+from charsweep.core.system.versions import numerical_versions
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """An image set to draw (unless it is stored) and the scores it lacks."""
+
+    images: ImageSetSpec
+    draw: bool
+    scores: tuple[ScoreSpec, ...]
+    noun: ImageSetSpec | None  # the untaught base's set that quality is judged against
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a trajectory to train, from a stored state or from nothing."""
+
+    start: int  # steps done before; 0, or the step of the stored resume state
+    snapshots: tuple[int, ...]  # ascending; training stops at the last one
+
+    @property
+    def stop(self) -> int:
+        return self.snapshots[-1]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One trajectory: the pieces it lacks, then what is drawn from it and scored."""
+
+    trajectory: TrajectorySpec
+    pieces: tuple[Piece, ...]
+    diverged_at: int | None
+    scorings: tuple[Scoring, ...]
+    cells: tuple[Cell, ...]
+    kept: tuple[int, ...] = ()  # steps at which it keeps a snapshot whoever asks
+
+    @property
+    def steps(self) -> int:
+        return sum(piece.stop - piece.start for piece in self.pieces)
+
+    @property
+    def snapshots(self) -> tuple[int, ...]:
+        """The snapshots that the store lacks."""
+        return tuple(step for piece in self.pieces for step in piece.snapshots)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Trainings that share a forward pass, in the order in which they enter its slots."""
+
+    width: int
+    trainings: tuple[Training, ...]
+
+    @property
+    def passes(self) -> int:
+        """Forward passes until the last training is done; each serves up to `width` trials."""
+        free = [0] * self.width  # at which pass each slot falls free
+        for training in self.trainings:
+            heapq.heapreplace(free, free[0] + training.steps)
+        return max(free)
+
+    @property
+    def steps(self) -> int:
+        return sum(training.steps for training in self.trainings)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Work in the order it is done: reference image sets first, then what is trained already."""
+
+    cells: tuple[Cell, ...]
+    references: tuple[Scoring, ...]
+    trainings: tuple[Training, ...]
+
+    @cached_property
+    def packs(self) -> tuple[Pack, ...]:
+        """The trainings that lack steps, grouped by what a forward pass can share."""
+        groups: dict[Any, list[Training]] = {}
+        for number, training in enumerate(self.trainings):
+            if training.steps:
+                shared = shared_pass(training.trajectory)
+                groups.setdefault(number if shared is None else shared, []).append(training)
+        return tuple(
+            Pack(group[0].trajectory.pack, tuple(sorted(group, key=lambda t: -t.steps)))
+            for group in groups.values()
+        )
+
+    @property
+    def idle(self) -> float:
+        """The share of slots that compute nothing of use."""
+        slots = sum(pack.passes * pack.width for pack in self.packs)
+        return 1 - self.steps_needed / slots if slots else 0.0
+
+    @property
+    def steps_needed(self) -> int:
+        return sum(training.steps for training in self.trainings)
+
+    @property
+    def steps_asked(self) -> int:
+        """Steps that the cells would take if each were trained alone."""
+        return sum(cell.step for cell in self.cells)
+
+    @property
+    def scorings(self) -> tuple[Scoring, ...]:
+        return self.references + tuple(s for t in self.trainings for s in t.scorings)
+
+    @property
+    def cells_stored(self) -> int:
+        """Cells whose result is already whole in the store."""
+        return sum(
+            is_stored(training, cell) for training in self.trainings for cell in training.cells
+        )
+
+    @property
+    def is_done(self) -> bool:
+        return not self.steps_needed and not any(s.draw or s.scores for s in self.scorings)
+
+
+def plan_work(
+    cells: Sequence[Cell],
+    store: Store,
+    truth: ImageSetSpec | None = None,
+    kept: tuple[int, ...] = (),
+) -> Plan:
+    """What is missing for every cell to have its result.
+
+    At the steps `kept`, a trajectory that trains past them keeps snapshots too.
+    """
+    by_trajectory: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_trajectory.setdefault(cell.trajectory.key, []).append(cell)
+    trainings = [plan_training(group, store, kept) for group in by_trajectory.values()]
+    return Plan(tuple(cells), tuple(_references(cells, store, truth)), tuple(trainings))
+
+
+def _references(cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None) -> list[Scoring]:
+    """What is drawn by the untaught base, and the true pictures."""
+    wanted: dict[str, Scoring] = {}
+    for cell in cells:
+        for images in (cell.class_images, cell.noun, cell.reference):
+            if images is not None and images.key not in wanted:
+                wanted[images.key] = _scoring(cell, images, store)
+                if images is cell.class_images:  # drawn to train on, never scored
+                    wanted[images.key] = replace(wanted[images.key], scores=())
+    if truth is not None and cells:
+        wanted[truth.key] = _scoring(examined(cells), truth, store)
+    return list(wanted.values())
+
+
+def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
+    """What trajectories must have in common to share a forward pass; None: this one cannot."""
+    company = company_of(spec)
+    if company is None:
+        return None
+    shared = (
+        spec.base.key if spec.base else None,
+        spec.character,
+        spec.batch_size,
+        spec.resolution,
+        spec.framing.crop,
+        spec.framing.masks,
+        spec.precision,
+    )
+    return (spec.method.identity, spec.pack, *shared, *company)
+
+
+def plan_training(cells: Sequence[Cell], store: Store, kept: tuple[int, ...] = ()) -> Training:
+    """What one trajectory's cells lack."""
+    trajectory = cells[0].trajectory
+    diverged_at = store.diverged_at(trajectory)
+    steps = sorted({cell.step for cell in cells})
+    alive = [step for step in steps if diverged_at is None or step < diverged_at]
+    there = [step for step in alive if store.has_snapshot(SnapshotSpec(trajectory, step))]
+    missing = [step for step in alive if step not in there]
+    stored = store.resume_step(trajectory)
+    store.check_losses(trajectory, max([stored, *there]))
+    # A snapshot cannot be trained on from, and the stored state is the trajectory's last: what lies
+    # before it is trained again from the start, what lies behind it goes on.
+    before = tuple(step for step in missing if step <= stored)
+    behind = tuple(step for step in missing if step > stored)
+    if behind and stored:
+        _check_versions(store, trajectory, stored)
+    if behind:
+        behind = tuple(sorted({*behind, *(step for step in kept if stored < step < behind[-1])}))
+    pieces = [Piece(start, steps) for start, steps in ((0, before), (stored, behind)) if steps]
+    scorings: dict[str, Scoring] = {}
+    for cell in cells:
+        if diverged_at is None or cell.step < diverged_at:
+            scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store))
+    return Training(
+        trajectory=trajectory,
+        pieces=tuple(pieces),
+        diverged_at=diverged_at,
+        scorings=tuple(scorings.values()),
+        cells=tuple(cells),
+        kept=kept,
+    )
+
+
+def _check_versions(store: Store, trajectory: TrajectorySpec, step: int) -> None:
+    """StoreError where a trajectory would go on under other versions than it was begun with."""
+    folder = store.resume(trajectory, step)
+    then = read_json(folder / "resume.json").get("versions", {})
+    if changed := "; ".join(differences(then, numerical_versions())):
+        raise StoreError(
+            f"{folder} was written with other versions than are installed now ({changed}), and a "
+            "trajectory of two could not be repeated; install the former ones again, or delete "
+            "that folder: the trajectory is trained anew then"
+        )
+
+
+def _scoring(cell: Cell, images: ImageSetSpec, store: Store) -> Scoring:
+    specs = [cell.score_spec(metric, images) for metric in cell.metrics]
+    lacks_images = not store.has_images(images)
+    # scores lie with their images: without these there are none to look for
+    missing = tuple(spec for spec in specs if lacks_images or not store.has_score(spec))
+    return Scoring(images, lacks_images, missing, cell.noun)
+
+
+def is_stored(training: Training, cell: Cell) -> bool:
+    """Whether the cell's result is whole in the store."""
+    if training.diverged_at is not None and cell.step >= training.diverged_at:
+        return True
+    return cell.step not in training.snapshots and not any(
+        s.draw or s.scores for s in training.scorings if s.images.key == cell.images.key
+    )

@@ -1,0 +1,1 @@
+"""Plots and contact sheets; the only folder that knows matplotlib."""

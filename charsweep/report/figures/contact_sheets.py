@@ -1,0 +1,292 @@
+"""Image sets in, contact sheets out: along an axis (prompts × values) and per cell.
+
+A `Sheet` only says which picture stands where; the page sets it as a table with real text, the PDF
+as pictures and text, and `sheetpng` as the PNG for a slide.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from charsweep.core.errors import StoreError
+from charsweep.core.store.files import inside
+from charsweep.core.system.images import flat, in_colour, opened
+from charsweep.results.cells import CellResult
+from charsweep.results.labels import as_file_name, axis_label, point_text, value_text
+from charsweep.results.points import SEED
+from charsweep.results.records import Record, Sweep, Value
+from charsweep.results.verdict import Verdict
+
+MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
+MOST_VALUES = 40  # of one axis; a denser one is thinned
+TILE, SMALL_TILE = 128, 96  # pixels of a picture in a sheet of an axis, of a cell
+INLINE_TILE = 192
+PAPER = "white"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One place of a sheet: a picture, or the word that stands where none is."""
+
+    path: Path | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Rows of pictures with their labels."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
+    tiles: tuple[tuple[Tile, ...], ...]  # by row
+    references: int = 0  # how many columns in front are no cells
+    caption: str = ""
+    is_grid: bool = False  # short labels on both sides, not prompts
+    chosen: int | None = None  # the column of the recommended cell
+
+
+class Thumbnails:
+    """Pictures as they are put in sheets, each read once per report."""
+
+    def __init__(self) -> None:
+        self._uris: dict[tuple[Path, int], str | None] = {}
+
+    def uri(self, path: Path | None, size: int = INLINE_TILE) -> str | None:
+        """A data URI of the picture at most `size` wide and high; None if it cannot be read."""
+        if path is None:
+            return None
+        if (path, size) not in self._uris:
+            picture = read_picture(path, size)
+            self._uris[path, size] = None if picture is None else picture_uri(picture)
+        return self._uris[path, size]
+
+
+def read_picture(path: Path, size: int) -> Image.Image | None:
+    """The picture in RGB, upright, on white, shrunk to fit `size`; None if it cannot be read."""
+    try:
+        with opened(path) as source:
+            source.draft("RGB", (size, size))
+            picture = flat(in_colour(ImageOps.exif_transpose(source)), PAPER)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return picture
+
+
+def picture_uri(picture: Image.Image) -> str:
+    """A picture as a WebP data URI; small pictures lose nothing by it that an eye can see."""
+    out = io.BytesIO()
+    picture.save(out, format="WEBP", quality=88, method=3)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def file_uri(path: Path) -> str:
+    """A sheet that was written, as a data URI."""
+    with opened(path) as picture:
+        return picture_uri(picture.convert("RGB"))
+
+
+def image_files(store: Path, folder: str | None) -> tuple[tuple[Path, ...], int]:
+    """An image set's pictures in their order, prompt by prompt, and how many seeds each has."""
+    if not folder:
+        return (), 1
+    try:
+        place = inside(store, folder)
+        manifest = json.loads((place / "images.json").read_text(encoding="utf-8"))
+        files = tuple(inside(place, str(entry["file"])) for entry in manifest["files"])
+        return files, max(1, len(manifest["seeds"]))
+    except (StoreError, OSError, ValueError, KeyError, TypeError):
+        return (), 1
+
+
+def tile_of(store: Path, folder: str | None, prompt: int, seed: int, note: str) -> Tile:
+    """The picture of one prompt and seed; the true pictures have one seed for all."""
+    files, seeds = image_files_cached(store, folder)
+    index = prompt * seeds + min(seed, seeds - 1)
+    return Tile(files[index]) if index < len(files) else Tile(None, note)
+
+
+@cache
+def image_files_cached(store: Path, folder: str | None) -> tuple[tuple[Path, ...], int]:
+    """`image_files`, remembered until `forget` is called at the end of a report."""
+    return image_files(store, folder)
+
+
+def forget() -> None:
+    """Let the next report of this process read the manifests anew."""
+    image_files_cached.cache_clear()
+
+
+def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...]:
+    """The exam's first seed along one axis, the others held at the recommended cell's values."""
+    chosen = column_cells(record, verdict, axis) if record.is_listed(axis) else []
+    if not chosen or not record.sweep.prompts:
+        return ()
+    held = {name: value for name, value in chosen[0].values.items() if name in record.axes}
+    held.pop(axis, None)
+    references = reference_columns(record, chosen)
+    room = MOST_COLUMNS - len(references)
+    chunks = [chosen[start : start + room] for start in range(0, len(chosen), room)]
+    sheets = []
+    for number, chunk in enumerate(chunks, start=1):
+        folders = [*references, *((cell_label(axis, cell), cell.images, cell) for cell in chunk)]
+        tiles = tuple(
+            tuple(
+                tile_of(record.store, folder, prompt, 0, missing(cell))
+                for _, folder, cell in folders
+            )
+            for prompt in range(len(record.sweep.prompts))
+        )
+        part = f" ({number} of {len(chunks)})" if len(chunks) > 1 else ""
+        at = f", {point_text(held, tuple(held))}" if held else ""
+        slug = as_file_name(axis)
+        sheets.append(
+            Sheet(
+                name=f"sheet-{slug}" + (f"-{number}" if len(chunks) > 1 else ""),
+                title=f"Along {axis_label(axis)}{at}{part}",
+                columns=tuple(label for label, _, _ in folders),
+                rows=record.sweep.prompts,
+                tiles=tiles,
+                references=len(references),
+                caption="First seed of the exam.",
+                chosen=place_of(verdict.recommendation.cell, [cell for _, _, cell in folders]),
+            )
+        )
+    return tuple(sheets)
+
+
+def front_sheet(record: Record, verdict: Verdict) -> Sheet | None:
+    """What a search found: the recommended cell, the leader on each objective, the Pareto set."""
+    ahead = [leader.point for leader in verdict.leaders[:2]]
+    best = verdict.recommendation.point
+    shown = (*([best] if best else []), *ahead, *verdict.front)
+    points = {frozenset(point.values.items()): point for point in shown}.values()
+    cells = [next(cell for cell in point.cells if cell.finished) for point in points]
+    references = reference_columns(record, cells)
+    cells = cells[: MOST_COLUMNS - len(references)]
+    if not cells or not record.sweep.prompts:
+        return None
+    folders = [*references, *((trial_label(record, cell), cell.images, cell) for cell in cells)]
+    tiles = tuple(
+        tuple(
+            tile_of(record.store, folder, prompt, 0, missing(cell)) for _, folder, cell in folders
+        )
+        for prompt in range(len(record.sweep.prompts))
+    )
+    columns = tuple(label for label, _, _ in folders)
+    return Sheet(
+        name="sheet-front",
+        title="What the search found",
+        columns=columns,
+        rows=record.sweep.prompts,
+        tiles=tiles,
+        references=len(references),
+        chosen=place_of(verdict.recommendation.cell, [cell for _, _, cell in folders]),
+        caption="First seed of the exam; the recommended one, the highest on each score, then the "
+        "Pareto set. "
+        f"Headings: {' · '.join(axis_label(axis) for axis in record.axes)}.",
+    )
+
+
+def place_of(chosen: CellResult | None, cells: Sequence[CellResult | None]) -> int | None:
+    """Where the recommended cell stands, if it is there."""
+    return cells.index(chosen) if chosen is not None and chosen in cells else None
+
+
+def trial_label(record: Record, cell: CellResult) -> str:
+    """A column's heading where every cell differs on every axis: "trial 8: 7.7e-4 · 16"."""
+    values = {axis: cell.values[axis] for axis in record.axes if axis in cell.values}
+    short = [
+        value_text(axis, float(f"{value:.2g}") if isinstance(value, float) else value)
+        for axis, value in values.items()
+    ]
+    text = " · ".join(short)
+    return text if cell.trial is None else f"trial {cell.trial}: {text}"
+
+
+def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellResult]:
+    """One cell per value of the axis: the recommended cell and its neighbours along the axis."""
+    centre = centre_cell(record, verdict)
+    if centre is None:
+        return []
+
+    def same(cell: CellResult) -> bool:
+        return all(
+            cell.values.get(name) == centre.values.get(name) for name in record.axes if name != axis
+        )
+
+    along = {cell.values[axis]: cell for cell in record.cells if axis in cell.values and same(cell)}
+    cells = [along[value] for value in record.axes[axis] if value in along]
+    if len(cells) <= MOST_VALUES:
+        return cells
+    kept = {round(i * (len(cells) - 1) / (MOST_VALUES - 1)) for i in range(MOST_VALUES)}
+    return [cell for index, cell in enumerate(cells) if index in kept or cell is centre]
+
+
+def centre_cell(record: Record, verdict: Verdict) -> CellResult | None:
+    """The cell whose values are held while others vary: the recommended one, or any."""
+    if verdict.recommendation.cell is not None:
+        return verdict.recommendation.cell
+    cells = verdict.leaders[0].point.cells if verdict.leaders else record.cells
+    return next((cell for cell in cells if cell.finished), cells[0] if cells else None)
+
+
+Column = tuple[str, str | None, CellResult | None]
+
+
+def reference_columns(record: Record, cells: Sequence[CellResult]) -> list[Column]:
+    """The true pictures and the untaught base of every base the cells start from."""
+    columns: list[Column] = []
+    if record.sweep.truth:
+        columns.append(("true picture", record.sweep.truth.images, None))
+    used = dict.fromkeys(cell.base for cell in cells)
+    for name in used:
+        if name in record.sweep.bases:
+            label = "untaught base" if len(used) == 1 else f"untaught {name}"
+            columns.append((label, record.sweep.bases[name].images, None))
+    return columns
+
+
+def cell_label(axis: str, cell: CellResult) -> str:
+    """A column's heading."""
+    return heading(axis, cell.values[axis])
+
+
+def heading(axis: str, value: Value) -> str:
+    """A value as a row or column is called; a bare rate or seed would say nothing."""
+    word = axis if axis in ("lr", SEED) else ""
+    return f"{word} {value_text(axis, value)}".strip()
+
+
+def missing(cell: CellResult | None) -> str:
+    """The word where a picture should be."""
+    return cell.state if cell is not None and not cell.finished else "not found"
+
+
+def cell_sheet(record: Record, cell: CellResult, sweep: Sweep) -> Sheet:
+    """Everything one cell drew: the prompts of its sweep's exam × that exam's seeds."""
+    seeds = sweep.seeds or (0,)
+    tiles = tuple(
+        tuple(
+            tile_of(record.store, cell.images, prompt, seed, missing(cell))
+            for seed in range(len(seeds))
+        )
+        for prompt in range(len(sweep.prompts))
+    )
+    return Sheet(
+        name=f"cell-{as_file_name(cell.cell)}",
+        title=point_text(cell.values, tuple(record.axes)),
+        columns=tuple(f"seed {seed}" for seed in seeds),
+        rows=sweep.prompts,
+        tiles=tiles,
+    )

@@ -1,0 +1,218 @@
+"""A record in; out, its training images as its trajectories looked at them, a sheet for each way.
+
+They are framed anew from the files, by the functions that training uses and as each trajectory's
+spec says; a file that is no longer what it was is not shown. Nothing of it needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageOps
+
+from charsweep.character.framing import framed, size_of
+from charsweep.character.masks import ALPHA, Drawing, mask_beside, open_masked
+from charsweep.core.errors import CharacterError, StoreError
+from charsweep.core.keys import digest_of_content
+from charsweep.core.store.files import read_json
+from charsweep.core.system.images import open_picture
+from charsweep.report.figures.contact_sheets import Sheet, Tile
+from charsweep.results.labels import as_file_name
+from charsweep.results.records import Record, of_trajectories
+
+MOST = 24  # training images of a sheet
+SMALL, LARGE = 192, 384  # pixels: smaller pictures are shown enlarged, larger ones reduced
+VEIL = (214, 0, 110)  # lies over what a mask leaves out
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, CharacterError, StoreError)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How training images were looked at, and with which captions; () where none is read."""
+
+    crop: str
+    flip: bool
+    masks: tuple[str, ...]
+    background: float
+    resolution: int
+    digests: tuple[str, ...]
+    captions: tuple[str, ...]
+
+
+def training_sheets(record: Record, folder: Path) -> tuple[Sheet, ...]:
+    """One sheet per way; its pictures are written into `folder`."""
+    files = known_files(record)
+    sheets: list[Sheet] = []
+    for way, methods in ways_of(record).items():
+        shown = [files[digest] for digest in way.digests if digest in files]
+        if shown:
+            folder.mkdir(exist_ok=True)
+            sheets.append(sheet_of(way, methods, files, folder, len(sheets) + 1))
+    return tuple(sheets)
+
+
+def known_files(record: Record) -> dict[str, Path]:
+    """The training images that are still there, by the digest of their content."""
+    paths = {path for one in (record, *record.parts) for path in one.sweep.character.images}
+    return {digest_of_content(path): path for path in sorted(paths) if path.is_file()}
+
+
+def ways_of(record: Record) -> dict[Way, list[str]]:
+    """The different ways among a record's trajectories, each with the methods that looked so."""
+    ways: dict[Way, list[str]] = {}
+    for trajectory in of_trajectories(record.cells):
+        path = record.store / trajectory / "spec.json"
+        try:
+            spec = read_json(path)["spec"]
+            way, name = way_of(spec), str(spec["method"]["name"])
+        except UNREADABLE:
+            continue  # from another version; its cells are shown all the same
+        methods = ways.setdefault(way, [])
+        if name not in methods:
+            methods.append(name)
+    return ways
+
+
+def way_of(spec: Mapping[str, Any]) -> Way:
+    framing, character = spec["framing"], spec["character"]
+    prompts = spec["method"]["settings"].get("prompts")
+    captions = {
+        "instance": [character["instance_prompt"]] * len(character["digests"]),
+        "captions": character["captions"],
+    }
+    return Way(
+        crop=framing["crop"],
+        flip=framing["flip"],
+        masks=tuple(framing["masks"]),
+        background=float(framing["background"]),
+        resolution=spec["resolution"],
+        digests=tuple(character["digests"]),
+        captions=tuple(captions.get(prompts, [])),
+    )
+
+
+def sheet_of(
+    way: Way, methods: Sequence[str], files: Mapping[str, Path], folder: Path, number: int
+) -> Sheet:
+    """One row per training image: the file, what was seen of it, and what of that counted."""
+    columns = ["training image", "as seen", *["mirrored"] * way.flip]
+    columns += ["what counts"] * bool(way.masks)
+    rows, tiles = [], []
+    for index, digest in enumerate(way.digests[:MOST]):
+        path = files.get(digest)
+        caption = way.captions[index] if way.captions else ""
+        rows.append(label_of(way, caption, path))
+        views = views_of(way, path, index)
+        stem = folder / f"{number}-{index + 1:02d}"
+        tiles.append((Tile(path), *(tile_of(view, f"{stem}-{n}.png") for n, view in views)))
+    return Sheet(
+        name=f"training-{number}-{as_file_name(' '.join(methods))}",
+        title=f"As {', '.join(methods)} saw them: {measure(way)}",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        tiles=tuple(tiles),
+        references=1,
+        caption=explain(way),
+    )
+
+
+def label_of(way: Way, caption: str, path: Path | None) -> str:
+    """The caption as it was read, and how large the picture was when it was seen."""
+    try:
+        assert path is not None
+        width, height = size_of(open_picture(path).size, way.crop, way.resolution)
+    except (AssertionError, CharacterError):
+        return caption
+    name = caption or path.name
+    return f"{name} ({width}\u00a0×\u00a0{height})" if way.crop != "center" else name
+
+
+def views_of(way: Way, path: Path | None, index: int) -> list[tuple[str, Image.Image | None]]:
+    """The pictures of a row by name; None where a file is gone."""
+    names = ["seen", *["mirrored"] * way.flip, *["counts"] * bool(way.masks)]
+    try:
+        drawing = opened(way, path, index)
+    except UNREADABLE:
+        return [(name, None) for name in names]
+    seen = framed(drawing.picture, way.crop, way.resolution)
+    mirror = framed(ImageOps.mirror(drawing.picture), way.crop, way.resolution)
+    views: dict[str, Image.Image | None] = {"seen": windowed(seen, way), "mirrored": sized(mirror)}
+    if drawing.mask is not None:
+        views["counts"] = sized(veiled(seen, framed(drawing.mask, way.crop, way.resolution)))
+    return [(name, views.get(name)) for name in names]
+
+
+def opened(way: Way, path: Path | None, index: int) -> Drawing:
+    """The picture with its mask, if that is still the one that was used."""
+    if path is None:
+        raise FileNotFoundError
+    if not way.masks:
+        return Drawing(open_picture(path), None)
+    if way.masks[index] == ALPHA:
+        return open_masked(path, None)
+    mask = mask_beside(path)
+    if mask is None or digest_of_content(mask) != way.masks[index]:
+        return Drawing(open_picture(path), None)
+    return open_masked(path, mask)
+
+
+def tile_of(view: Image.Image | None, file: str) -> Tile:
+    if view is None:
+        return Tile(None)
+    view.save(file)
+    return Tile(Path(file))
+
+
+def veiled(seen: Image.Image, mask: Image.Image) -> Image.Image:
+    """A picture with what its mask leaves out under a veil."""
+    veil = Image.blend(seen, Image.new("RGB", seen.size, VEIL), 0.6)
+    return Image.composite(seen, veil, mask)
+
+
+def windowed(seen: Image.Image, way: Way) -> Image.Image:
+    """For random windows, the one in the middle outlined; others lie anywhere beside it."""
+    picture = sized(seen)
+    if way.crop != "random" or seen.width == seen.height:
+        return picture
+    side = min(picture.size) - 1
+    left, top = (picture.width - 1 - side) // 2, (picture.height - 1 - side) // 2
+    ImageDraw.Draw(picture).rectangle((left, top, left + side, top + side), outline=VEIL, width=3)
+    return picture
+
+
+def sized(picture: Image.Image) -> Image.Image:
+    """A copy that can be looked at: small ones with each pixel as a square."""
+    times = SMALL // max(picture.size)
+    if times > 1:
+        size = (picture.width * times, picture.height * times)
+        return picture.resize(size, Image.Resampling.NEAREST)
+    copy = picture.copy()
+    copy.thumbnail((LARGE, LARGE), Image.Resampling.LANCZOS)
+    return copy
+
+
+def measure(way: Way) -> str:
+    """ "the middle 64 × 64 pixels"."""
+    square = f"{way.resolution} × {way.resolution} pixels"
+    return {
+        "center": f"the middle square, {square}",
+        "random": f"windows of {square}",
+        "buckets": f"buckets of about {square}",
+    }[way.crop]
+
+
+def explain(way: Way) -> str:
+    """What the pictures of a sheet do not say by themselves."""
+    parts = []
+    if way.crop == "random":
+        parts.append("A step shows a window as large as the outlined one, anywhere in the picture.")
+    if way.flip:
+        parts.append("Half the steps show it mirrored.")
+    if way.masks:
+        parts.append(f"What is veiled counts {way.background:g} times as much as the rest.")
+    if len(way.digests) > MOST:
+        parts.append(f"The first {MOST} of {len(way.digests)}.")
+    return " ".join(parts)

@@ -1,0 +1,204 @@
+"""The tuning plots: a record in, every metric against every varied axis out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
+
+from charsweep.report.figures.axes import crowded, set_scale
+from charsweep.report.figures.lines import LinePlan, ended_of, marks_of, plan_lines
+from charsweep.report.figures.marks import draw_ended, draw_references
+from charsweep.report.figures.scatter import draw_dots, trial_colours, trial_legend
+from charsweep.report.figures.style import (
+    MARKERS,
+    Colour,
+    Layout,
+    LegendEntry,
+    Margins,
+    Plot,
+    add_legend,
+    colours_for,
+    label_right,
+    legend_columns,
+    legend_height,
+    pt,
+    save,
+)
+from charsweep.results.labels import as_file_name, axis_label, metric_label
+from charsweep.results.records import Record
+
+MANY_MARKS = 12
+
+
+@dataclass(frozen=True)
+class TuningPlots:
+    """The panels of one axis, one per metric, with their common legend."""
+
+    axis: str
+    label: str
+    panels: tuple[Plot, ...]
+    together: Plot  # all panels in one figure, for Markdown and papers
+    legend_title: str
+    legend: tuple[LegendEntry, ...]
+    banded: bool  # whether a band shows several seeds
+    thin: bool  # whether thin lines show the single combinations
+    dots: bool  # whether every trial is a dot, because the axis was searched
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the panels of one axis share."""
+
+    record: Record
+    plan: LinePlan
+    colours: tuple[Colour, ...]
+    legend: tuple[LegendEntry, ...]
+    title: str
+    dots: bool
+
+    @property
+    def extra(self) -> float:
+        """Inches that slanted names below need."""
+        return 0.43 if crowded(self.plan) else 0.0
+
+    @property
+    def margins(self) -> Margins:
+        """Room for the references' names and for slanted names below."""
+        return Margins(right=1.12, bottom=0.52 + self.extra)
+
+
+def draw_tuning(record: Record, axis: str, folder: Path) -> TuningPlots | None:
+    """Write the plots of one axis: one file per metric and one with all of them."""
+    metrics = [one for one in record.metrics if has_scores(record, one)]
+    if not metrics:
+        return None
+    setting = setting_of(record, axis)
+    panels = tuple(draw_one(setting, metric, folder) for metric in metrics)
+    plan = setting.plan
+    return TuningPlots(
+        axis=axis,
+        label=axis_label(axis),
+        panels=panels,
+        together=draw_together(setting, metrics, folder),
+        legend_title=setting.title,
+        legend=setting.legend,
+        banded="seed" in record.axes and not plan.thin and axis != "seed" and not setting.dots,
+        thin=bool(plan.thin) and not setting.dots,
+        dots=setting.dots,
+    )
+
+
+def setting_of(record: Record, axis: str) -> Setting:
+    """Lines and their colours for an axis that was listed, dots and theirs for one searched."""
+    plan = plan_lines(record, axis)
+    if record.is_searched(axis):
+        legend = trial_legend(record)
+        return Setting(record, plan, trial_colours(record), legend, "trial", dots=True)
+    colours = colours_for(plan.colour_values)
+    return Setting(record, plan, colours, legend_of(plan, colours), plan.title, dots=False)
+
+
+def legend_of(plan: LinePlan, colours: Sequence[Colour]) -> tuple[LegendEntry, ...]:
+    """One entry per bold line; one line needs none."""
+    entries = tuple(
+        LegendEntry(label, colours[colour], MARKERS[colour % len(MARKERS)])
+        for label, colour, _ in plan.groups
+    )
+    return entries if len(entries) > 1 else ()
+
+
+def has_scores(record: Record, metric: str) -> bool:
+    """Whether anything can be drawn for a metric."""
+    return any(cell.score(metric) is not None for cell in record.cells)
+
+
+def draw_one(setting: Setting, metric: str, folder: Path) -> Plot:
+    """Write one metric against the axis."""
+    axis = setting.plan.axis
+    layout = Layout(4.7, 3.1 + setting.extra, setting.margins)
+
+    def paint(figure: FigureBase) -> None:
+        (axes,) = layout.axes_on(figure)
+        draw_panel(axes, setting, metric)
+
+    file = folder / f"tuning-{as_file_name(axis)}-{as_file_name(metric)}"
+    alt = f"{metric_label(metric).long} against {axis_label(axis)}"
+    return save(layout, paint, file, alt, setting.colours, png=False)
+
+
+def draw_together(setting: Setting, metrics: Sequence[str], folder: Path) -> Plot:
+    """Write all metrics as one figure with one legend."""
+    columns = min(3, len(metrics))
+    side_by_side = legend_columns(setting.legend, 4.3 * columns)
+    below = legend_height(len(setting.legend), side_by_side, setting.title)
+    height = 2.9 + setting.extra
+    layout = Layout(4.3, height, setting.margins, len(metrics), columns, below)
+
+    def paint(figure: FigureBase) -> None:
+        for axes, metric in zip(layout.axes_on(figure), metrics, strict=True):
+            draw_panel(axes, setting, metric)
+        if setting.legend:
+            add_legend(figure, setting.legend, setting.title, side_by_side)
+
+    axis = setting.plan.axis
+    file = folder / f"tuning-{as_file_name(axis)}"
+    return save(layout, paint, file, f"All metrics against {axis_label(axis)}", setting.colours)
+
+
+def draw_panel(axes: Axes, setting: Setting, metric: str) -> None:
+    """One metric against one axis, with its reference lines and the cells that gave no score."""
+    label = metric_label(metric)
+    better = "higher" if label.higher_is_better else "lower"
+    axes.set_title(label.long if label.meaning else metric)
+    axes.set_ylabel(f"{label.short} ({better} is better)")
+    set_scale(axes, setting.plan, setting.record.sweep.ranges.get(setting.plan.axis))
+    if setting.dots:
+        draw_dots(axes, setting.record, setting.plan, metric, setting.colours)
+    else:
+        draw_thin_lines(axes, setting, metric)
+        draw_lines(axes, setting, metric)
+    labels = draw_references(axes, setting.record, setting.plan, metric)
+    draw_ended(axes, ended_of(setting.plan))
+    label_right(axes, labels)
+
+
+def draw_thin_lines(axes: Axes, setting: Setting, metric: str) -> None:
+    """Single combinations of the other axes, faint behind the bold means."""
+    plan = setting.plan
+    for colour, cells in plan.thin:
+        marks = marks_of(plan, cells, metric)
+        axes.plot(
+            [mark.x for mark in marks],
+            [mark.mean for mark in marks],
+            color=setting.colours[colour].light,
+            alpha=max(0.06, min(0.28, 10 / len(plan.thin))),
+            lw=pt(0.8),
+            marker="." if len(marks) < 2 else "",
+        )
+
+
+def draw_lines(axes: Axes, setting: Setting, metric: str) -> None:
+    """Bold lines, and bands (or bars, between names) where there are several seeds."""
+    plan = setting.plan
+    for _, colour, cells in plan.groups:
+        marks = marks_of(plan, cells, metric)
+        xs = [mark.x for mark in marks]
+        shade = setting.colours[colour].light
+        if not plan.thin and any(mark.high > mark.low for mark in marks):
+            lows, highs = [mark.low for mark in marks], [mark.high for mark in marks]
+            if plan.numeric:
+                axes.fill_between(xs, lows, highs, color=shade, alpha=0.18, lw=0)
+            else:
+                axes.vlines(xs, lows, highs, color=shade, alpha=0.45, lw=pt(3))
+        axes.plot(
+            xs,
+            [mark.mean for mark in marks],
+            color=shade,
+            marker=MARKERS[colour % len(MARKERS)],
+            ms=pt(5.5 if len(marks) <= MANY_MARKS else 3.2),
+            ls="-" if plan.numeric else "",
+        )

@@ -1,0 +1,1 @@
+"""The same content set as a page, a PDF and Markdown."""

@@ -1,0 +1,304 @@
+"""report.pdf: the paper on a sweep, set by Typst from report.typ.
+
+Here is chosen what stands in the main text and what in the appendix, so that the main text stays
+short whatever the sweep holds; how it looks is the template's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from charsweep.report.content import Chapter, Content
+from charsweep.report.figures.contact_sheets import Sheet
+from charsweep.report.figures.style import Plot
+from charsweep.report.figures.tuning import TuningPlots, has_scores
+from charsweep.report.pages.typesetting import typeset
+from charsweep.results import facts
+from charsweep.results.labels import LEVELS, axis_label, listing, metric_label
+from charsweep.results.records import Record
+from charsweep.results.table import Table
+from charsweep.results.verdict import objectives_of
+
+TEMPLATE = Path(__file__).with_name("report.typ")
+MOST_FIGURES = 9  # in the main text, which is to stay under 12 pages
+MOST_PANELS = 8  # of one figure: a page
+MOST_DRAWINGS = 12
+MOST_PROMPTS = 12
+MOST_FAILURES = 8
+FEW_PROMPTS = 4  # rows of pictures in the main text
+MOST_ROWS = 400  # of a table; the rest is in tables/
+MOST_TILES = 700  # pictures, so that the file stays small enough to be sent by mail
+PIXELS = 160  # of a picture: 200 dots an inch at 2 cm
+
+# What the package's methods are, and where they, the metrics and the bases come from.
+METHODS = {
+    "dreambooth": "all weights of the denoising network are trained on an identifier prompt",
+    "lora": "low-rank adapters are trained beside frozen weights, with a caption for each image",
+    "dreambooth_lora": "low-rank adapters are trained beside frozen weights, on an identifier "
+    "prompt",
+    "gan": "a generative adversarial network is trained from nothing on the training images, with "
+    "differentiable augmentation",
+    "diffusion": "an unconditional diffusion model is trained from nothing on the training images",
+}
+SOURCES: Mapping[str, Sequence[str]] = {  # names of references.bib
+    "dreambooth": ["ruiz2023dreambooth"],
+    "lora": ["hu2022lora"],
+    "dreambooth_lora": ["ruiz2023dreambooth", "hu2022lora"],
+    "gan": ["goodfellow2014gan", "zhao2020diffaugment"],
+    "diffusion": ["ho2020ddpm"],
+    "dino": ["caron2021dino", "ruiz2023dreambooth"],
+    "clip_i": ["radford2021clip", "ruiz2023dreambooth"],
+    "clip_t": ["radford2021clip", "hessel2021clipscore"],
+    "diversity": ["ruiz2023dreambooth"],
+    "colour": ["bhattacharyya1943"],
+    "sd15": ["rombach2022ldm"],
+    "sdxl": ["podell2024sdxl"],
+    "sd3": ["esser2024sd3"],
+}
+TUNING = (
+    "Dashed: the untaught base on the same exam. Solid: the true pictures. Dotted: the training "
+    "images among themselves. A red cross at the bottom: the cell diverged; a circle: it failed."
+)
+
+
+def write_pdf(content: Content, path: Path) -> str:
+    """Write the PDF; the same content gives the same bytes. Returns the letters that no font has.
+
+    Raises StoreError.
+    """
+    return typeset(TEMPLATE, paper(content), path, PIXELS)
+
+
+def abstract(content: Content) -> list[str]:
+    """What was done, then what was found: the one place where the paper gets its finding from."""
+    record, sweep = content.record, content.record.sweep
+    about = facts.count(len(sweep.character.images), "training image", "training images")
+    axes = listing([axis_label(axis) for axis in record.axes] or ["nothing"], most=6)
+    prompts = facts.count(len(sweep.prompts), "prompt", "prompts")
+    seeds = facts.count(len(sweep.seeds), "seed", "seeds")
+    cells = facts.count(len(record.cells), "cell", "cells")
+    done = (
+        f"{named(record)} is taught to a text-to-image model from {about}. {cells}, which differ "
+        f"in {axes}, are judged on the images of {prompts} and {seeds} each."
+    )
+    return [done, *content.verdict.sentences]
+
+
+def named(record: Record) -> str:
+    """The character with its noun."""
+    character = record.sweep.character
+    name = character.identifier or character.name or "The character"
+    return f"{name} (“{character.class_noun}”)" if character.class_noun else name
+
+
+def paper(content: Content) -> dict[str, Any]:
+    """All words, tables and figures of the paper; report.typ says where they stand."""
+    record, sweep = content.record, content.record.sweep
+    chapters = [chapter(content, one, f"{at}") for at, one in enumerate(content.chapters)]
+    plots = [front.plot for front in content.fronts if front.plot]
+    beaten = "; no other equals or beats them on both counts and beats them on one."
+    fronts = [
+        figure(f"front-{at}", upper(one.alt) + beaten, [one], 4 * bool(at))
+        for at, one in enumerate(plots)
+    ]
+    figures = [*(figure for one in chapters for figure in one["figures"]), *fronts]
+    ranked = sorted(
+        (one for one in figures if one["rank"] is not None), key=lambda one: one["rank"]
+    )
+    for one in ranked[:MOST_FIGURES]:
+        one["main"] = True
+    failures = facts.failures(record)
+    methods = dict.fromkeys(str(cell.values.get("method") or "") for cell in record.cells)
+    bases = dict.fromkeys(cell.base for cell in record.cells if cell.base)
+    return {
+        "title": sweep.question or sweep.name,
+        "sweep": sweep.name,
+        "state": facts.state_line(record),
+        "version": str(sweep.environment.get("charsweep") or ""),
+        "abstract": abstract(content),
+        "asked": facts.asked(record),
+        "named": named(record),
+        "drawings": drawings(record),
+        "drawings_count": len(sweep.character.images),
+        "prompts": sweep.prompts,
+        "most_prompts": MOST_PROMPTS,
+        "seeds": [str(seed) for seed in sweep.seeds],
+        "methods": [(one, METHODS.get(one, ""), SOURCES.get(one, ())) for one in methods if one],
+        "bases": [(one, SOURCES.get(one, ())) for one in bases],
+        "search": facts.search_text(sweep.search) if sweep.search else "",
+        "metrics": [(metric_label(one), SOURCES.get(one, ())) for one in record.metrics],
+        "objectives": [metric_label(one.metric).short for one in objectives_of(record)],
+        "levels": LEVELS,
+        "comparison": shown(content.comparison),
+        "advantages": content.sentences,
+        "advantage_notes": content.advantages.notes if content.advantages else (),
+        "chapters": within(chapters, MOST_TILES),
+        "fronts": fronts,
+        "front_notes": [f"{upper(one.title)}: {one.note}" for one in content.fronts if one.note],
+        "remarks": content.verdict.remarks,
+        "notes": record.notes,
+        "failures": failures[:MOST_FAILURES],
+        "failures_count": len(failures),
+        "cells_count": len(record.cells),
+        "how": facts.how_it_ran(record),
+        "versions": [f"{name} {value}" for name, value in sweep.environment.items() if value],
+        "commands": sweep.command.splitlines(),
+        "cells": shown(content.cells) if content.cells.rows else None,
+        "seeds_table": shown(content.seeds),
+        "training": [pictures(f"training-{at}", one) for at, one in enumerate(content.training)],
+        "settings": sweep.settings,
+    }
+
+
+def upper(text: str) -> str:
+    """A text as it begins a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def drawings(record: Record) -> list[dict[str, Any]]:
+    """The first training images with their captions."""
+    character = record.sweep.character
+    captions = [*character.captions, *[""] * len(character.images)]
+    known = list(zip(character.images, captions, strict=False))[:MOST_DRAWINGS]
+    return [{"path": path, "note": "", "caption": text or path.name} for path, text in known]
+
+
+def shown(known: Table | None) -> Table | None:
+    """A table's first rows."""
+    if known is None or len(known.rows) <= MOST_ROWS:
+        return known
+    left = f"The first {MOST_ROWS} of {len(known.rows)} rows; all: tables/{known.name}.csv."
+    return replace(known, rows=known.rows[:MOST_ROWS], notes=(*known.notes, left))
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def chapter(content: Content, one: Chapter, slug: str) -> dict[str, Any]:
+    """One part of the results, or all: what was asked and found, plots, contact sheets."""
+    sweep, verdict = one.record.sweep, one.verdict
+    remarks = [text for text in verdict.remarks if text not in content.verdict.remarks]
+    seen = telling_sheet(one)
+    return {
+        "title": (sweep.question or sweep.name) if one.is_part else "",
+        "asked": facts.asked(one.record) if one.is_part else (),
+        "found": [*verdict.sentences, *remarks] if one.is_part else (),
+        "figures": [
+            *plot_figures(one, slug),
+            *([pictures(f"seen-{slug}", seen, 1)] if seen else ()),
+        ],
+        "sheets": [
+            pictures(f"sheet-{slug}-{at}", sheet)
+            for at, sheet in enumerate([*one.grids, *one.sheets])
+        ],
+    }
+
+
+def plot_figures(one: Chapter, slug: str) -> list[dict[str, Any]]:
+    """All plots of a chapter."""
+    made = []
+    if one.history:
+        text = f"The search, trial by trial. {one.history.alt}."
+        made.append(figure(f"history-{slug}", text, [one.history], 0))
+    for at, plots in enumerate(one.tuning):
+        made += tuning_figures(one, plots, f"{slug}-{at}", 4 * bool(at))
+    losses = one.losses.panels if one.losses else ()
+    for at, plot in enumerate(losses):
+        text = f"{plot.alt}" + (f", {at + 1} of {len(losses)}" if len(losses) > 1 else "")
+        text += ". Bold: mean over a twentieth of the curve"
+        text += "; faint: every step." if one.losses and one.losses.raw else "."
+        text += " A red cross: the loss stopped being finite there."
+        made.append(figure(f"loss-{slug}-{at}", text, [plot], 2 if len(losses) == 1 else None))
+    if one.heat_maps:
+        text = "Two axes at once. Framed: the highest. A red cross: nothing finished there."
+        made.append(figure(f"heat-{slug}", text, one.heat_maps, 3))
+    if one.importance:
+        text = "The share of each score’s variation that an axis explains."
+        made.append(figure(f"importance-{slug}", text, [one.importance], 3))
+    return made
+
+
+def tuning_figures(one: Chapter, plots: TuningPlots, slug: str, rank: int) -> list[dict[str, Any]]:
+    """One axis: the objectives, which the main text may show, and the other metrics."""
+    record = one.record
+    metrics = [metric for metric in record.metrics if has_scores(record, metric)]
+    asked = [objective.metric for objective in objectives_of(record)]
+    told = [*asked, *(() if one.is_part else ("quality_ratio", *metrics))]
+    first = [metric for metric in dict.fromkeys(told) if metric in metrics][:4] or metrics[:2]
+    rest = [metric for metric in metrics if metric not in first]
+    text = TUNING
+    text += " Every dot is a trial, early ones dark; a ring marks the highest." * plots.dots
+    text += " Means over training seeds; bands: their 95 % intervals (bootstrap)." * plots.banded
+    text += " Thin: single combinations of the other axes. Bold: their means." * plots.thin
+    panels = dict(zip(metrics, plots.panels, strict=True))
+    made = [
+        figure(f"tuning-{slug}", f"Scores along {plots.label}. {text}", [panels[m] for m in first],
+               rank, plots)
+    ]  # fmt: skip
+    for at in range(0, len(rest), MOST_PANELS):
+        own = [panels[metric] for metric in rest[at : at + MOST_PANELS]]
+        made.append(
+            figure(
+                f"other-{slug}-{at}", f"Other scores along {plots.label}. {text}", own, None, plots
+            )
+        )
+    return made
+
+
+def figure(
+    name: str,
+    caption: str,
+    plots: Sequence[Plot],
+    rank: int | None,
+    legend: TuningPlots | None = None,
+) -> dict[str, Any]:
+    """Plots side by side; `rank` says how soon the main text takes them in, None: never."""
+    files = [(one, one.file.with_name(f"{one.file.name}.svg")) for one in plots]
+    return {
+        "name": name,
+        "caption": caption,
+        "rank": rank,
+        "main": False,
+        "plots": [{"file": file, "width": one.size[0], "alt": one.alt} for one, file in files],
+        "legend_title": legend.legend_title if legend else "",
+        "legend": legend.legend if legend else (),
+    }
+
+
+# -- pictures --------------------------------------------------------------------------------------
+
+
+def telling_sheet(one: Chapter) -> Sheet | None:
+    """The pictures that tell most at a glance: a pair of axes, else the first prompts."""
+    for sheet in one.grids:
+        places = [tile.path for tiles in sheet.tiles for tile in tiles]
+        is_pair = not sheet.name.startswith("grid-exam_seed")
+        if is_pair and sum(path is not None for path in places) > max(5, len(places) / 2):
+            return sheet
+    if not one.sheets:
+        return next(iter(one.grids), None)
+    sheet, few = one.sheets[0], 2 if one.is_part else FEW_PROMPTS
+    return replace(sheet, rows=sheet.rows[:few], tiles=sheet.tiles[:few])
+
+
+def pictures(name: str, sheet: Sheet, rank: int | None = None) -> dict[str, Any]:
+    """A contact sheet as a figure."""
+    text = f"{upper(sheet.title)}. {sheet.caption}"
+    return {"name": name, "caption": text, "rank": rank, "main": False, "plots": (), "sheet": sheet}
+
+
+def within(chapters: Sequence[dict[str, Any]], budget: int) -> list[dict[str, Any]]:
+    """The chapters with so many pictures in the appendix, none of them twice in the paper."""
+    for one in chapters:
+        seen = [words["sheet"] for words in one["figures"] if words["main"] and "sheet" in words]
+        one["figures"] = [words for words in one["figures"] if words["main"] or words["plots"]]
+        rest = [words for words in one["sheets"] if words["sheet"] not in seen]
+        one["sheets"] = []
+        for words in rest:
+            budget -= sum(map(len, words["sheet"].tiles))
+            one["sheets"] += [words] if budget >= 0 else []
+        one["left_out"] = len(rest) - len(one["sheets"])
+    return list(chapters)

@@ -1,0 +1,164 @@
+"""What speaks for which method: fastest, lightest, highest on each score. Pure.
+
+Read off the comparison's own numbers, with ties said. With one method the points of its grid are
+compared instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from charsweep.results.compare_methods import contenders
+from charsweep.results.labels import COST_UNITS, cost_text, listing, metric_label, score_text
+from charsweep.results.points import Point, comparable, is_tie, points_of
+from charsweep.results.records import Objective, Record
+from charsweep.results.table import Column, Entry, Table, TableRow, text_entry
+from charsweep.results.verdict import ROLES, objectives_of
+
+COST_TIE = 0.05  # of the smallest: a repeated run's time moves by about as much. By hand.
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """One count on which contenders are compared."""
+
+    word: str
+    name: str  # of a metric or a cost
+    is_cost: bool
+    maximize: bool
+
+    def value(self, point: Point) -> float | None:
+        """What a point has on this count."""
+        return point.cost(self.name) if self.is_cost else point.mean(self.name)
+
+    def text(self, value: float) -> str:
+        """A figure with its unit."""
+        if self.is_cost:
+            return f"{cost_text(self.name, value)} {COST_UNITS[self.name]}"
+        return f"{metric_label(self.name).short} {score_text(value)}"
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """Who is ahead on one count, and who comes next."""
+
+    aspect: Aspect
+    ahead: tuple[tuple[str, float], ...]  # the best first, then its ties
+    behind: tuple[tuple[str, float], ...]
+
+    @property
+    def sentence(self) -> str:
+        """ "Fastest: lora, 25 s; next dreambooth, 60 s"."""
+        (best, value), *ties = self.ahead
+        shown = self.aspect.text(value)
+        if not self.behind and ties:
+            return f"{self.aspect.word}: no difference to speak of ({shown})."
+        tied = f", tied with {listing([label for label, _ in ties], most=3)}" if ties else ""
+        if not self.behind:
+            return f"{self.aspect.word}: {best}, {shown}."
+        label, other = self.behind[0]
+        return (
+            f"{self.aspect.word}: {best}, {shown}{tied}; next {label}, {self.aspect.text(other)}."
+        )
+
+
+def aspects(record: Record) -> tuple[Aspect, ...]:
+    """The counts on which the record has numbers."""
+    objectives = objectives_of(record)
+    roles = {ROLES[one.metric]: one for one in reversed(objectives) if one.metric in ROLES}
+    identity = roles.get("identity") or Objective("dino", True)
+    prompt = roles.get("prompt") or Objective("clip_t", True)
+    return (
+        Aspect("Highest identity", identity.metric, False, identity.maximize),
+        Aspect("Highest prompt score", prompt.metric, False, prompt.maximize),
+        Aspect("Highest quality ratio", "quality_ratio", False, True),
+        Aspect("Fastest to train", "train_seconds", True, False),
+        Aspect("Lightest", "size_mb", True, False),
+        Aspect("Least energy", "energy_wh", True, False),
+    )
+
+
+def advantages(record: Record) -> tuple[Advantage, ...]:
+    """Who is ahead on each count, among methods or among the points of one method."""
+    known = [(one.method, one.point) for one in contenders(record) if one.point is not None]
+    if len(known) < 2:
+        known = [(point.label, point) for point in points_of(record) if point.finished]
+    if len(known) < 2:
+        return ()
+    judged = comparable([point for _, point in known], objectives_of(record))
+    ranked_ones = [(label, point) for label, point in known if point in judged]
+    found = [advantage(known if one.is_cost else ranked_ones, one) for one in aspects(record)]
+    return tuple(one for one in found if one is not None)
+
+
+def advantage(known: Sequence[tuple[str, Point]], aspect: Aspect) -> Advantage | None:
+    """The best on one count with its ties; None when fewer than two have the number."""
+    valued = [
+        (label, point, value)
+        for label, point in known
+        if (value := aspect.value(point)) is not None
+    ]
+    if len(valued) < 2:
+        return None
+    valued.sort(key=lambda one: one[2], reverse=aspect.maximize)
+    best, top = valued[0][1], valued[0][2]
+    if aspect.name == "quality_ratio" and top <= 0:
+        return None
+    is_close = [
+        index == 0 or close(aspect, best, top, p, v) for index, (_, p, v) in enumerate(valued)
+    ]
+    pairs = [(label, value) for label, _, value in valued]
+    return Advantage(
+        aspect,
+        tuple(pair for pair, near in zip(pairs, is_close, strict=True) if near),
+        tuple(pair for pair, near in zip(pairs, is_close, strict=True) if not near),
+    )
+
+
+def close(aspect: Aspect, best: Point, top: float, point: Point, value: float) -> bool:
+    """Whether a point ties with the best."""
+    if aspect.is_cost:
+        return value - top <= COST_TIE * abs(top)
+    return is_tie(best, top, point, value, aspect.name)
+
+
+def advantages_table(record: Record) -> Table | None:
+    """The same as a table; None when nothing can be compared."""
+    known = advantages(record)
+    if not known:
+        return None
+    columns = (
+        Column("advantage", "advantage", number=False),
+        Column("who", "who", number=False),
+        Column("value", "figure"),
+        Column("measure", "measure", number=False, shown=False),
+        Column("next", "next", number=False),
+        Column("next_value", "its figure"),
+    )
+    rows = tuple(advantage_row(one, order) for order, one in enumerate(known))
+    note = (
+        f"Scores closer than their width of ties, and costs within {COST_TIE:.0%} of the smallest, "
+        "are ties."
+    )
+    return Table("advantages", "Advantages", columns, rows, (note,))
+
+
+def advantage_row(one: Advantage, order: int) -> TableRow:
+    """One count as a line."""
+    labels = [label for label, _ in one.ahead]
+    value = one.ahead[0][1]
+    alike = len(labels) > 1 and not one.behind
+    who = "no difference" if alike else listing(labels, most=3)
+    behind = one.behind[0] if one.behind else None
+    return TableRow(
+        (
+            text_entry(one.aspect.word),
+            Entry("; ".join(labels), who),
+            Entry(value, one.aspect.text(value)),
+            text_entry(one.aspect.name),
+            text_entry(behind[0] if behind else ""),
+            Entry(behind[1], one.aspect.text(behind[1])) if behind else Entry(),
+        ),
+        order=order,
+    )

@@ -1,0 +1,246 @@
+"""The result of a cell, and its files: cells.jsonl, one JSON object per line, and cells.csv.
+
+Whatever tracks, tells, tables, reports, exports or draws on it reads it from here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from charsweep.core.errors import ConfigError, StoreError
+from charsweep.core.specs import Cell, ImageSetSpec
+from charsweep.core.store.files import (
+    read_json,
+    unwritable,
+    write_text,
+)
+from charsweep.core.store.losses import LossRow
+from charsweep.core.store.store import Store
+
+State = Literal["finished", "diverged", "failed"]
+COSTS = (  # the fields that say what a cell took, in the order of tables
+    "size_mb",
+    "train_seconds",
+    "paid_seconds",
+    "seconds_per_step",
+    "sample_seconds",
+    "peak_memory_mb",
+    "energy_wh",
+    "co2_g",
+)
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One line of cells.jsonl; times in seconds, sizes in MB of 10^6 bytes.
+
+    A score, gain or cost that does not apply is None, or absent.
+    """
+
+    cell: str
+    state: State
+    trial: int | None
+    values: Mapping[str, Any]
+    base: str
+    trajectory: str
+    step: int
+    images: str | None
+    diverged_at: int | None
+    error: str | None
+    scores: Mapping[str, float | None]
+    gains: Mapping[str, float | None]
+    size_mb: float | None
+    train_seconds: float | None
+    paid_seconds: float
+    sample_seconds: float | None
+    seconds_per_step: float | None
+    peak_memory_mb: float | None
+    energy_wh: float | None = None  # of the cell by itself, like train_seconds; an estimate
+    co2_g: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained, drawn and scored."""
+        return self.state == "finished"
+
+    def score(self, metric: str) -> float | None:
+        """One metric of its image set; None where it does not apply."""
+        return self.scores.get(metric)
+
+    def gain(self, metric: str) -> float | None:
+        """Its difference from the untaught base's score on the same exam."""
+        return self.gains.get(metric)
+
+    def cost(self, name: str) -> float | None:
+        """One of `COSTS`."""
+        assert name in COSTS
+        value: float | None = getattr(self, name)
+        return value
+
+
+def scores_of(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, float | None]:
+    """Stored scores of one image set, by metric name; a metric that does not apply is None."""
+    specs = {metric.name: cell.score_spec(metric, images) for metric in cell.metrics}
+    return {
+        name: store.read_score(spec)["value"]
+        for name, spec in specs.items()
+        if store.has_score(spec)
+    }
+
+
+def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -> CellResult:
+    """Put a cell's result together from what is stored."""
+    trajectory = cell.trajectory
+    diverged_at = store.diverged_at(trajectory)
+    diverged = diverged_at is not None and cell.step >= diverged_at
+    state: State = "failed" if error else "diverged" if diverged else "finished"
+    rows = store.losses(trajectory, cell.step)
+    runs = _runs(store.source(trajectory))
+    seconds = _seconds_alone(rows, runs)
+    finished = state == "finished"
+    scores = scores_of(cell, cell.images, store) if finished else {}
+    untaught = {}
+    if finished and cell.reference is not None:
+        untaught = scores_of(cell, cell.reference, store)
+    folder = store.images(cell.images)
+    images = read_json(folder / "images.json", "seconds") if finished else {}
+    snapshot = store.snapshot(cell.images.snapshot)
+    return CellResult(
+        cell=cell.key,
+        state=state,
+        trial=None,
+        values=cell.values,
+        base=trajectory.base_name,
+        trajectory=store.source(trajectory).name,
+        step=cell.step,
+        images=store.relative(folder) if finished else None,
+        diverged_at=diverged_at if diverged else None,
+        error=error,
+        scores=scores,
+        gains={name: _minus(value, untaught.get(name)) for name, value in scores.items()},
+        size_mb=read_json(snapshot / "snapshot.json", "bytes")["bytes"] / 1e6 if finished else None,
+        train_seconds=round(seconds, 3) if rows else None,
+        paid_seconds=paid,
+        sample_seconds=images.get("seconds"),
+        seconds_per_step=round(seconds / len(rows), 5) if rows else None,
+        peak_memory_mb=max((run["peak_memory_mb"] for run in runs), default=None),
+    )
+
+
+def _minus(score: float | None, untaught: float | None) -> float | None:
+    return None if score is None or untaught is None else score - untaught
+
+
+def _runs(trajectory: Path) -> list[dict[str, Any]]:
+    """What provenance.json says of the commands that trained it."""
+    path = trajectory / "provenance.json"
+    runs: list[dict[str, Any]] = read_json(path, "runs")["runs"] if path.exists() else []
+    return runs
+
+
+def _seconds_alone(rows: Sequence[LossRow], runs: Sequence[Mapping[str, Any]]) -> float:
+    """What the steps would take by themselves: of a pack, as measured beside it."""
+    alone: dict[int, float] = {}
+    for run in runs:
+        if run.get("seconds_per_step_alone") is not None:
+            first, last = run["steps"]
+            alone |= dict.fromkeys(range(first, last + 1), run["seconds_per_step_alone"])
+    return sum(alone.get(row.step, row.seconds) for row in rows)
+
+
+# -- cells.jsonl and cells.csv ---------------------------------------------------------------------
+
+
+def read_results(path: Path) -> dict[str, CellResult]:
+    """Results by cell key, {} without a file; StoreError names a line that is no result.
+
+    A last line that a killed process has not ended is left out, as is what is still being written.
+    """
+    try:
+        whole = path.read_bytes().rpartition(b"\n")[0]
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error}); check its permissions") from error
+    results = {}
+    for number, line in enumerate(whole.splitlines(), 1):  # of bytes: at line ends only
+        try:
+            result = result_from(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"{path}, line {number}: {error}; delete the file and run the sweep's command "
+                "again, which makes it anew from the store"
+            ) from error
+        results[result.cell] = result
+    return results
+
+
+def named_cell(results: Mapping[str, CellResult], key: str, sweep: str, setting: str) -> CellResult:
+    """The finished cell whose key begins so. Raises `ConfigError`."""
+    found = [result for cell, result in results.items() if cell.startswith(key)]
+    if len(found) != 1:
+        what = "several cells begin so" if found else "there is no such cell"
+        raise ConfigError(
+            f"{setting}={key}: {what} in sweep {sweep}; its cells.csv lists them by key"
+        )
+    if not found[0].finished:
+        raise ConfigError(
+            f"{setting}={key}: that cell is {found[0].state} and has nothing to draw with; "
+            "choose a finished one"
+        )
+    return found[0]
+
+
+def result_from(record: Mapping[str, Any]) -> CellResult:
+    """A result from its plain values; what a later version added is left out.
+
+    ValueError where a field is missing.
+    """
+    known = {f.name: record[f.name] for f in fields(CellResult) if f.name in record}
+    missing = [f.name for f in fields(CellResult) if f.default is MISSING and f.name not in known]
+    if missing:
+        raise ValueError(f"it says nothing of {', '.join(missing)}")
+    return CellResult(**known)
+
+
+def json_line(result: CellResult) -> str:
+    return json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_results(path: Path, results: Sequence[CellResult]) -> None:
+    """Rewrite cells.jsonl and, beside it, cells.csv."""
+    write_text(path, "".join(json_line(result) for result in results))
+    flat = [flatten(result) for result in results]
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    write_text(path.with_suffix(".csv"), text.getvalue())
+
+
+def flatten(result: CellResult) -> dict[str, Any]:
+    """One row of cells.csv: axis values by their names, gains as `dino_gain`."""
+    row: dict[str, Any] = {}
+    for name, value in asdict(result).items():
+        if name in ("values", "scores"):
+            row |= value
+        elif name == "gains":
+            row |= {f"{metric}_gain": gain for metric, gain in value.items()}
+        else:
+            row[name] = value
+    return {name: "" if value is None else value for name, value in row.items()}
+
+
+def append_result(path: Path, result: CellResult) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json_line(result))
+    except OSError as error:
+        raise unwritable(path, error) from error

@@ -1,0 +1,218 @@
+"""A record in, the tables of all cells and of their means over training seeds out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from charsweep.results.cells import CellResult
+from charsweep.results.labels import (
+    axis_label,
+    cost_label,
+    cost_text,
+    gain_text,
+    level_text,
+    metric_label,
+    score_text,
+    value_text,
+)
+from charsweep.results.points import SEED, Point, known, points_of, ranked
+from charsweep.results.records import Objective, Record, Value
+from charsweep.results.table import (
+    COST,
+    REFERENCE,
+    SCORE,
+    Column,
+    Entry,
+    Table,
+    TableRow,
+    condensed,
+    text_entry,
+)
+from charsweep.results.verdict import RECOMMENDED, Verdict, objectives_of
+
+IN_GRID_ORDER = 40  # a longer table is sorted, the recommended one first
+
+
+def cells_table(record: Record, verdict: Verdict) -> Table:
+    """The references, then every cell in grid order, or best first when there are many."""
+    others = tuple(dict.fromkeys(name for cell in record.cells for name in cell.values))
+    hidden = tuple(axis for axis in others if axis not in record.axes)
+    columns = (
+        Column("cell", "cell", number=False, shown=False),
+        *(Column(axis, axis_label(axis), number=False) for axis in record.axes),
+        *(Column(axis, axis, number=False, shown=False) for axis in hidden),
+        Column("base", "base", number=False, shown=False),
+        Column("state", "state", number=False),
+        *(Column(n, n, shown=False) for n in ("diverged_at", "error", "mark")),
+        *score_columns(record),
+        Column("visual_quality", "visual quality", number=False, kind=SCORE),
+        *(Column(name, cost_label(name), kind=COST) for name in record.costs),
+    )
+    top = best_scores(record)
+    order = {id(cell): index for index, cell in enumerate(record.cells)}
+    cells = tuple(
+        cell_row(record, verdict, cell, hidden, top, order[id(cell)])
+        for cell in shown_order(record)
+    )
+    return condensed(
+        Table(
+            name="cells",
+            title="All cells",
+            columns=columns,
+            rows=(*reference_rows(record, columns), *cells),
+            lead=len(record.axes) + 1,
+        )
+    )
+
+
+def score_columns(record: Record) -> tuple[Column, ...]:
+    """A column per metric, and its difference from the untaught base for spreadsheets."""
+    return (
+        *(Column(metric, metric_label(metric).short, kind=SCORE) for metric in record.metrics),
+        *(Column(f"{metric}_gain", f"{metric} gain", shown=False) for metric in record.metrics),
+    )
+
+
+def score_entries(
+    record: Record,
+    scores: Mapping[str, float | None],
+    gains: Mapping[str, float | None],
+    top: Mapping[str, float] | None = None,
+) -> tuple[Entry, ...]:
+    """What `score_columns` head."""
+    top = top or {}
+    shown = [
+        Entry(
+            scores.get(metric),
+            score_text(scores.get(metric)),
+            gain_text(gains.get(metric)),
+            best=metric in top and scores.get(metric) == top[metric],
+        )
+        for metric in record.metrics
+    ]
+    return (*shown, *(Entry(gains.get(metric)) for metric in record.metrics))
+
+
+def shown_order(record: Record) -> Sequence[CellResult]:
+    """Grid order; of many cells, the best on the first objective in front."""
+    if len(record.cells) <= IN_GRID_ORDER:
+        return record.cells
+    first = objectives_of(record)[0]
+    order = [cell for point, _ in ranked(points_of(record), first) for cell in point.cells]
+    known = set(map(id, order))
+    return [*order, *(cell for cell in record.cells if id(cell) not in known)]
+
+
+def best_scores(record: Record) -> dict[str, float]:
+    """The best score of a single cell on each objective and on the quality ratio."""
+    top = {}
+    for one in (*objectives_of(record), Objective("quality_ratio", True)):
+        scores = known(cell.score(one.metric) for cell in record.cells)
+        if len(scores) > 1:
+            top[one.metric] = max(scores) if one.maximize else min(scores)
+    return top
+
+
+def cell_row(
+    record: Record,
+    verdict: Verdict,
+    cell: CellResult,
+    hidden: Sequence[str],
+    top: Mapping[str, float],
+    order: int,
+) -> TableRow:
+    """One cell as a line of the table."""
+    marks = verdict.marks(cell)
+    level = level_text(cell.score("quality_ratio"))
+    entries = (
+        Entry(cell.cell),
+        *(axis_entry(axis, cell.values) for axis in (*record.axes, *hidden)),
+        Entry(cell.base or None),
+        state_entry(cell, marks),
+        Entry(cell.diverged_at),
+        Entry(cell.error),
+        Entry("; ".join(marks) or None),
+        *score_entries(record, cell.scores, cell.gains, top),
+        text_entry(level),
+        *(cost_entry(name, cell.cost(name)) for name in record.costs),
+    )
+    return TableRow(entries, "best" if RECOMMENDED in marks else "", order)
+
+
+def axis_entry(axis: str, values: Mapping[str, Value]) -> Entry:
+    """The value a cell has on an axis; blank where it has none."""
+    return Entry(values[axis], value_text(axis, values[axis])) if axis in values else Entry()
+
+
+def cost_entry(name: str, value: float | None) -> Entry:
+    """A size, a time or an energy."""
+    return Entry(value, cost_text(name, value))
+
+
+def state_entry(cell: CellResult, marks: tuple[str, ...]) -> Entry:
+    """finished, with its marks; or what went wrong and when."""
+    if cell.finished:
+        return Entry(cell.state, "" if marks else cell.state, marks=marks)
+    detail = "" if cell.diverged_at is None else f"at step {cell.diverged_at}"
+    return Entry(cell.state, cell.state, detail, bad=True)
+
+
+def reference_rows(record: Record, columns: Sequence[Column]) -> tuple[TableRow, ...]:
+    """The drawings among themselves, the true pictures and the untaught bases, where known.
+
+    Their names stand in the first column that readers see, their scores under the metrics.
+    """
+    several = len(record.sweep.bases) > 1
+    known = [
+        ("drawings among themselves", record.sweep.real),
+        ("true pictures", record.sweep.truth.scores if record.sweep.truth else {}),
+        *(
+            (f"untaught {name}" if several else "untaught base", reference.scores)
+            for name, reference in record.sweep.bases.items()
+        ),
+    ]
+    first = next(column.key for column in columns if column.shown)
+    rows = []
+    for label, scores in known:
+        own = {
+            first: text_entry(label),
+            "visual_quality": text_entry(level_text(scores.get("quality_ratio"))),
+            **{m: Entry(scores.get(m), score_text(scores.get(m))) for m in record.metrics},
+        }
+        entries = tuple(own.get(column.key, Entry()) for column in columns)
+        rows += [TableRow(entries, REFERENCE)] if scores else []
+    return tuple(rows)
+
+
+def seeds_table(record: Record) -> Table | None:
+    """Every point with its mean and interval, when the seed is one of the axes."""
+    if SEED not in record.axes or len(record.axes[SEED]) < 2:
+        return None
+    axes = tuple(axis for axis in record.axes if axis != SEED)
+    columns = (
+        *(Column(axis, axis_label(axis), number=False) for axis in axes),
+        Column("finished", "seeds finished", number=False),
+        *(Column(metric, metric_label(metric).short) for metric in record.metrics),
+        *(
+            Column(f"{metric}_{end}", f"{metric} {end}", shown=False)
+            for metric in record.metrics
+            for end in ("low", "high")
+        ),
+    )
+    rows = tuple(seed_row(record, axes, point, at) for at, point in enumerate(points_of(record)))
+    title = "Over training seeds: mean and its 95 % interval (bootstrap)"
+    return condensed(Table("seeds", title, columns, rows, lead=len(axes) + 1))
+
+
+def seed_row(record: Record, axes: Sequence[str], point: Point, order: int) -> TableRow:
+    """A point of the grid with the mean over its seeds and where that mean may lie."""
+    spans = [point.interval(metric) for metric in record.metrics]
+    shown = []
+    for metric, span in zip(record.metrics, spans, strict=True):
+        score = point.mean(metric)
+        text = f"{score_text(span[0])} to {score_text(span[1])}" if span else ""
+        shown.append(Entry(score, score_text(score), text))
+    ends = [Entry(span[at] if span else None) for span in spans for at in (0, 1)]
+    count = f"{len(point.finished)} of {len(point.cells)}"
+    leading = [axis_entry(axis, point.values) for axis in axes]
+    return TableRow((*leading, text_entry(count), *shown, *ends), order=order)

@@ -1,0 +1,179 @@
+"""A record in, what is said about it in plain lines out: what was asked, what failed, how it ran.
+
+Pure, and the same lines for the page, the PDF and the Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from charsweep.results.labels import (
+    axis_label,
+    bytes_text,
+    duration_text,
+    metric_label,
+    point_text,
+    value_text,
+)
+from charsweep.results.records import Range, Record
+from charsweep.results.verdict import objectives_of
+
+Lines = list[tuple[str, str]]  # label, text
+
+
+def state_line(record: Record) -> str:
+    """How far the sweep has come."""
+    ended, planned = len(record.cells), record.sweep.plan.get("cells")
+    total = max(ended, planned) if isinstance(planned, int) else ended
+    if record.sweep.finished and ended == total:
+        return f"{total} cells, finished {when(record.sweep.finished)}"
+    return f"not finished: {ended} of {total} cells have ended; run the same command to go on"
+
+
+def when(stamp: str) -> str:
+    """2026-11-22T17:30:00+00:00 -> "2026-11-22 17:30 +00:00"."""
+    date, _, time = stamp.partition("T")
+    return f"{date} {time[:5]} {time[8:][-6:]}".strip() if time else stamp
+
+
+def asked(record: Record) -> Lines:
+    """What varies and what is held, each in a line."""
+    lines = []
+    for axis, values in record.axes.items():
+        searched = record.sweep.ranges.get(axis)
+        if searched:
+            lines.append((axis_label(axis), range_text(axis, searched)))
+            continue
+        texts = [value_text(axis, value) for value in values]
+        if len(texts) > 24:
+            texts = [*texts[:11], "…", *texts[-2:]]
+        lines.append((axis_label(axis), ", ".join(texts)))
+    if record.sweep.search:
+        lines.append(("search", search_text(record.sweep.search)))
+    held = {
+        axis: value
+        for axis, value in record.sweep.fixed.items()
+        if axis not in record.axes and isinstance(value, str | int | float | bool | None)
+    }
+    if held:
+        texts = [f"{axis} = {value_text(axis, value)}" for axis, value in held.items()]
+        lines.append(("held fixed", ", ".join(texts)))
+    objectives = [
+        f"{metric_label(one.metric).short} ({'maximised' if one.maximize else 'minimised'})"
+        for one in objectives_of(record)
+    ]
+    lines.append(("objectives", ", ".join(objectives)))
+    return lines
+
+
+def range_text(axis: str, searched: Range) -> str:
+    """ "1e-5 to 1e-1, on a log scale"."""
+    ends = [value_text(axis, plain(end)) for end in (searched.low, searched.high)]
+    return f"{ends[0]} to {ends[1]}" + (", on a log scale" if searched.log else "")
+
+
+def plain(number: float) -> float | int:
+    """A whole number without its point."""
+    return int(number) if number == int(number) and abs(number) >= 1 else number
+
+
+def search_text(search: Mapping[str, Any]) -> str:
+    """ "tpe, trials 30"."""
+    rest = [
+        f"{name} {value}"
+        for name, value in search.items()
+        if name != "sampler" and isinstance(value, str | int | float) and value is not True
+    ]
+    return ", ".join([str(search.get("sampler") or "adaptive"), *rest])
+
+
+def failures(record: Record) -> list[tuple[str, str, str]]:
+    """Label, state and reason of every cell without a result."""
+    found: list[tuple[str, str, str]] = []
+    for cell in record.cells:
+        if cell.finished:
+            continue
+        reason = cell.error or ""
+        if cell.state == "diverged":
+            at = f" at step {cell.diverged_at}" if cell.diverged_at is not None else ""
+            reason = f"the loss stopped being finite{at}" + (f": {reason}" if reason else "")
+        label = point_text(cell.values, tuple(record.axes))
+        found.append((label, cell.state, reason or "no reason was recorded"))
+    return found
+
+
+def how_it_ran(record: Record) -> Lines:
+    """The plan and its cost, each in a line."""
+    plan, cells = record.sweep.plan, record.cells
+    lines: Lines = []
+    if isinstance(plan.get("steps_asked"), int) and isinstance(plan.get("steps_needed"), int):
+        asked_for, needed = plan["steps_asked"], plan["steps_needed"]
+        saved = f", {asked_for / needed:.3g} times less" if asked_for > needed > 0 else ""
+        text = f"{asked_for:,} asked by the cells, {needed:,} needed{saved}"
+        if isinstance(plan.get("trajectories"), int):
+            text += f", on {count(plan['trajectories'], 'trajectory', 'trajectories')}"
+        lines.append(("training steps", text))
+    if isinstance(plan.get("images"), int):
+        lines.append(("pictures", f"{plan['images']:,} to draw"))
+    estimates = (duration_text(plan.get("seconds")), bytes_text(plan.get("bytes")))
+    if any(estimates):
+        lines.append(("planned cost", ", ".join(text for text in estimates if text)))
+    if isinstance(memory := plan.get("memory"), Mapping):
+        lines.append(("expected peak of memory", str(memory.get("text", ""))))
+    alone = sum(cell.train_seconds or 0.0 for cell in cells)
+    paid = sum(cell.paid_seconds for cell in cells)
+    if alone:
+        text = f"{duration_text(paid)} paid, {duration_text(alone)} if each cell ran alone"
+        lines.append(("training time", text))
+    lines += energy_lines(record.sweep.energy)
+    if record.sweep.started:
+        lines.append(("started", when(record.sweep.started)))
+    if record.sweep.finished:
+        lines.append(("finished", when(record.sweep.finished)))
+    lines.append(("machine", machine(record.sweep.environment)))
+    return [(label, text) for label, text in lines if text]
+
+
+def energy_lines(energy: Mapping[str, Any]) -> Lines:
+    """Energy and CO₂ of the whole sweep, an estimate called one; what sharing work saved."""
+    if not energy:
+        return []
+    how = "measured" if energy.get("measured") else "estimated"
+    parts = []
+    if isinstance(energy.get("kwh"), int | float):
+        parts.append(kwh_text(energy["kwh"]))
+    if isinstance(energy.get("co2_kg"), int | float):
+        where = f" (grid of {energy['country']})" if energy.get("country") else ""
+        parts.append(f"{co2_text(energy['co2_kg'])} CO₂{where}")
+    if isinstance(energy.get("watts"), int | float):
+        parts.append(f"at {energy['watts']:.3g} W")
+    source = f"; source: {energy['source']}" if energy.get("source") else ""
+    lines = [("energy", f"{how}: {', '.join(parts)}{source}")] if parts else []
+    saved = energy.get("saved_kwh")
+    if isinstance(saved, int | float) and saved > 0:
+        lines.append(("energy saved", f"{how}: {kwh_text(saved)} by sharing work between cells"))
+    return lines
+
+
+def kwh_text(kwh: float) -> str:
+    """0.0123 -> "12.3 Wh"."""
+    return f"{kwh * 1000:.3g} Wh" if kwh < 1 else f"{kwh:,.3g} kWh"
+
+
+def co2_text(kilograms: float) -> str:
+    """0.0123 -> "12.3 g"."""
+    return f"{kilograms * 1000:.3g} g" if kilograms < 1 else f"{kilograms:,.3g} kg"
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """Device, processor and threads in a line."""
+    parts = [environment.get("device"), environment.get("processor")]
+    if environment.get("threads"):
+        parts.append(count(environment["threads"], "thread", "threads"))
+    return ", ".join(str(part) for part in parts if part)
+
+
+def count(number: int, one: str, many: str) -> str:
+    """ "1 trajectory", "7 trajectories"."""
+    return f"{number:,} {one if number == 1 else many}"

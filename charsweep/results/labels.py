@@ -1,0 +1,181 @@
+"""Names and numbers in, the words a reader sees out: metrics, axes, values, units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charsweep.results.records import Value
+
+
+@dataclass(frozen=True)
+class MetricLabel:
+    """How a metric is called in a column, on a plot's axis, and what it says in one sentence."""
+
+    short: str
+    long: str
+    meaning: str
+    higher_is_better: bool = True
+
+
+METRICS = {
+    "dino": MetricLabel("DINO", "identity (DINO)", "looks like the drawings, self-supervised eye"),
+    "clip_i": MetricLabel("CLIP-I", "identity (CLIP-I)", "looks like the drawings, CLIP's eye"),
+    "clip_t": MetricLabel("CLIP-T", "prompt (CLIP-T)", "shows what the prompt asks for"),
+    "diversity": MetricLabel(
+        "diversity", "diversity between seeds", "how much pictures of one prompt differ"
+    ),
+    "copy": MetricLabel(
+        "copy", "copy (nearest drawing)", "similarity to the nearest single drawing", False
+    ),
+    "quality_ratio": MetricLabel(
+        "quality ratio",
+        "quality ratio",
+        "share of exam pictures that are the character, follow the prompt and are no copy",
+    ),
+    "colour": MetricLabel(
+        "colour",
+        "colour (histogram overlap)",
+        "how alike the colours of drawn and training images are (Bhattacharyya, 0 to 1)",
+    ),
+}
+AXES = {
+    "lr": "learning rate",
+    "train_steps": "training steps",
+    "inference_steps": "inference steps",
+    "seed": "training seed",
+}
+COST_LABELS = {
+    "size_mb": "weights, MB",
+    "train_seconds": "time alone, s",
+    "paid_seconds": "time paid, s",
+    "seconds_per_step": "s per step",
+    "sample_seconds": "drawing, s",
+    "peak_memory_mb": "peak memory, MB",
+    "energy_wh": "energy, Wh",
+    "co2_g": "CO₂, g",
+}
+COST_UNITS = {
+    "size_mb": "MB",
+    "train_seconds": "s",
+    "paid_seconds": "s",
+    "seconds_per_step": "s",
+    "sample_seconds": "s",
+    "peak_memory_mb": "MB",
+    "energy_wh": "Wh",
+    "co2_g": "g",
+}
+COST_WORDS = {  # on a plot's axis
+    "train_seconds": "training time of the cell alone, s",
+    "size_mb": "size of the taught weights, MB",
+    "energy_wh": "energy, Wh",
+}
+
+# The low / medium / high of the study's table, read off the quality ratio in thirds. By hand.
+MEDIUM_FROM, HIGH_FROM = 1 / 3, 2 / 3
+LEVELS = "low below 1/3, medium from 1/3, high from 2/3 of the exam pictures"
+
+
+def metric_label(metric: str) -> MetricLabel:
+    """The label of a metric; a plug-in this file does not know is called by its name."""
+    return METRICS.get(metric) or MetricLabel(metric, metric.replace("_", " "), "")
+
+
+def cost_label(name: str) -> str:
+    """The heading of a size, a time or an energy, with its unit."""
+    return COST_LABELS.get(name) or name.replace("_", " ")
+
+
+def axis_label(axis: str) -> str:
+    """`lr` -> "learning rate"; a dotted axis keeps its name."""
+    return AXES.get(axis, axis)
+
+
+def value_text(axis: str, value: Value) -> str:
+    """One value of an axis as a person types it: learning rates as 1e-3, none as "none"."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) or (axis == "lr" and isinstance(value, int)):
+        return scientific(value) if axis == "lr" or 0 < abs(value) < 1e-2 else f"{value:g}"
+    return str(value)
+
+
+def scientific(value: float) -> str:
+    """5e-05 -> "5e-5", 0.1 -> "1e-1", 0.0035 -> "3.5e-3"."""
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def point_text(values: Mapping[str, Value], axes: Sequence[str]) -> str:
+    """A point of the grid in words: "lr = 1e-3", or "lora · lr 1e-3 · seed 1"."""
+    known = {axis: value_text(axis, values[axis]) for axis in axes if axis in values}
+    if len(known) == 1:
+        return " = ".join(next(iter(known.items())))
+    parts = [text if axis == "method" else f"{axis} {text}" for axis, text in known.items()]
+    return " · ".join(parts) or "the one cell"
+
+
+def score_text(value: float | None) -> str:
+    """A score with three decimals; blank where it does not apply."""
+    if value is None:
+        return ""
+    return f"{value:.3f}".replace("-0.000", "0.000").replace("-", "\N{MINUS SIGN}")
+
+
+def gain_text(value: float | None) -> str:
+    """A difference with its sign and a true minus."""
+    if value is None:
+        return ""
+    return f"{value:+.3f}".replace("-0.000", "+0.000").replace("-", "\N{MINUS SIGN}")
+
+
+def cost_text(name: str, value: float | None) -> str:
+    """Megabytes and seconds with about three figures."""
+    if value is None:
+        return ""
+    if name == "seconds_per_step":
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def level_text(quality_ratio: float | None) -> str:
+    """low, medium or high visual quality; blank without a quality ratio."""
+    if quality_ratio is None:
+        return ""
+    if quality_ratio >= HIGH_FROM:
+        return "high"
+    return "medium" if quality_ratio >= MEDIUM_FROM else "low"
+
+
+def listing(items: Sequence[str], most: int = 4) -> str:
+    """ "a, b and c"; past `most`, "a, b, c, d and 9 more"."""
+    if len(items) > most:
+        items = [*items[:most], f"{len(items) - most} more"]
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def as_file_name(text: str) -> str:
+    """A name with nothing in it that a file system could mind."""
+    return "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in text)
+
+
+def duration_text(seconds: Any) -> str:
+    """Seconds as "25 s", "4 min 10 s" or "2 h 05 min"."""
+    if not isinstance(seconds, int | float):
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def bytes_text(size: Any) -> str:
+    """Bytes as MB or GB (powers of ten)."""
+    if not isinstance(size, int | float):
+        return ""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

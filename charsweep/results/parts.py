@@ -1,0 +1,217 @@
+"""A record in, the same record with its parts out; and several records in, one of all out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from charsweep.results.cells import CellResult
+from charsweep.results.labels import listing
+from charsweep.results.records import (
+    LossCurve,
+    PartSpec,
+    Record,
+    Sweep,
+    agreed_values,
+    has_diverged,
+    in_grid_order,
+    of_trajectories,
+    varied_axes,
+)
+
+
+def parts_of(whole: Record) -> Record:
+    """The record with a part for every sub-sweep that sweep.json names and that has cells."""
+    made = [restricted(whole, name, spec) for name, spec in whole.sweep.parts.items()]
+    return replace(whole, parts=tuple(part for part in made if part.cells))
+
+
+def restricted(whole: Record, name: str, spec: PartSpec) -> Record:
+    """One sub-sweep as a record of its own: its question, axes, cells and losses."""
+    own = tuple(cell for cell in whole.cells if cell.cell in spec.cells)
+    axes = varied_axes(spec.axes, own)
+    sweep = replace(
+        whole.sweep,
+        name=name,
+        question=spec.question,
+        axes=spec.axes,
+        ranges=spec.ranges,
+        fixed=spec.fixed,
+        importance=spec.importance,
+        parts={},
+        search=whole.sweep.search if spec.ranges else {},
+    )
+    curves = restricted_curves(whole.curves, own, tuple(axes))
+    return Record(sweep, in_grid_order(axes, own), axes, curves, whole.store)
+
+
+def restricted_curves(
+    curves: Sequence[LossCurve], cells: Sequence[CellResult], axes: Sequence[str]
+) -> tuple[LossCurve, ...]:
+    """The curves that these cells lie on, as far as they go."""
+    members = of_trajectories(cells)
+    return tuple(
+        cut(curve, members[curve.trajectory], axes)
+        for curve in curves
+        if curve.trajectory in members
+    )
+
+
+def cut(curve: LossCurve, cells: Sequence[CellResult], axes: Sequence[str]) -> LossCurve:
+    """A curve up to the last step that these cells ask for."""
+    last = max(cell.step for cell in cells)
+    end = sum(step <= last for step in curve.steps)
+    losses = curve.losses[:end]
+    return LossCurve(
+        trajectory=curve.trajectory,
+        values=agreed_values(cells, axes),
+        steps=curve.steps[:end],
+        losses=losses,
+        diverged=has_diverged(losses, cells),
+        shares={name: share[:end] for name, share in curve.shares.items()},
+    )
+
+
+# -- several sweeps --------------------------------------------------------------------------------
+
+
+def together(name: str, records: Sequence[Record], store: Path) -> Record:
+    """Several sweeps as one record whose parts they are; a cell that two share counts once."""
+    assert records
+    cells = tuple({cell.cell: cell for one in records for cell in one.cells}.values())
+    declared: dict[str, tuple[Any, ...]] = {}
+    for one in records:
+        for axis, values in one.sweep.axes.items():
+            declared[axis] = (*declared.get(axis, ()), *values)
+    axes = varied_axes(declared, cells)
+    # The longest of each wins: a longer sweep saw more of the same trajectory.
+    by_length = sorted((curve for one in records for curve in one.curves), key=length)
+    curves = {curve.trajectory: curve for curve in by_length}
+    members = of_trajectories(cells)
+    return Record(
+        sweep=joint_sweep(name, [one.sweep for one in records]),
+        cells=in_grid_order(axes, cells),
+        axes=axes,
+        curves=tuple(cut(curve, members[key], tuple(axes)) for key, curve in curves.items()),
+        store=store,
+        notes=(*differences([one.sweep for one in records]), *notes_of(records)),
+        parts=tuple(part for one in records for part in named_parts(one)),
+    )
+
+
+def length(curve: LossCurve) -> int:
+    """How many steps a curve has."""
+    return len(curve.steps)
+
+
+def named_parts(record: Record) -> tuple[Record, ...]:
+    """A sweep as a part; one that is itself a union brings its own parts, under its name."""
+    if not record.parts:
+        return (record,)
+    return tuple(
+        replace(part, sweep=replace(part.sweep, name=f"{record.sweep.name}/{part.sweep.name}"))
+        for part in record.parts
+    )
+
+
+def notes_of(records: Sequence[Record]) -> list[str]:
+    """What was missing in each."""
+    return [f"{one.sweep.name}: {note}" for one in records for note in one.notes]
+
+
+def joint_sweep(name: str, sweeps: Sequence[Sweep]) -> Sweep:
+    """What the sweeps have in common, and the first one's where only one can be shown."""
+    first = sweeps[0]
+    bases = {base: ref for one in reversed(sweeps) for base, ref in one.bases.items()}
+    ended = [one.finished for one in sweeps]
+    return replace(
+        first,
+        name=name,
+        question=" ".join(dict.fromkeys(one.question for one in sweeps if one.question)),
+        command="\n".join(dict.fromkeys(one.command for one in sweeps if one.command)),
+        started=min((one.started for one in sweeps if one.started), default=None),
+        finished=max(filter(None, ended)) if all(ended) else None,
+        axes={},
+        ranges={axis: range_ for one in sweeps for axis, range_ in one.ranges.items()},
+        fixed=shared([one.fixed for one in sweeps]),
+        settings={one.name: one.settings for one in sweeps},
+        metrics=tuple(dict.fromkeys(metric for one in sweeps for metric in one.metrics)),
+        bases=bases,
+        plan=joint_plan([one.plan for one in sweeps]),
+        parts={},
+        search={},
+        importance={},
+        energy=joint_energy([one.energy for one in sweeps]),
+        folder="",
+    )
+
+
+def shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all of them say alike."""
+    first, *others = settings
+    return {
+        name: value for name, value in first.items() if all(o.get(name) == value for o in others)
+    }
+
+
+def joint_plan(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Steps, pictures, seconds and bytes add up; cells do not, because sweeps may share some."""
+    names = ("steps_asked", "steps_needed", "images", "seconds", "bytes")
+    known = {n: [p[n] for p in plans if isinstance(p.get(n), int | float)] for n in names}
+    return {name: sum(own) for name, own in known.items() if len(own) == len(plans)}
+
+
+def joint_energy(energies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Energies add up; measured only if all were."""
+    known = [one for one in energies if one]
+    if not known:
+        return {}
+    sums = {
+        name: sum(float(one.get(name) or 0) for one in known)
+        for name in ("kwh", "co2_kg", "saved_kwh")
+        if any(isinstance(one.get(name), int | float) for one in known)
+    }
+    return {**known[0], **sums, "measured": all(one.get("measured") for one in known)}
+
+
+def differences(sweeps: Sequence[Sweep]) -> list[str]:
+    """In what the sweeps differ that makes their scores incomparable, said plainly."""
+    first = sweeps[0]
+    asked = {
+        "the exam's prompts and seeds": [(one.prompts, one.seeds) for one in sweeps],
+        "the character and its drawings": [drawn_from(one) for one in sweeps],
+        "the encoders that judge": [nested(one.settings, "models", "encoders") for one in sweeps],
+        "the settings of the metrics": [common_metrics(one, sweeps) for one in sweeps],
+    }
+    notes = []
+    for what, values in asked.items():
+        other = [one.name for one, own in zip(sweeps, values, strict=True) if own != values[0]]
+        if other:
+            notes.append(
+                f"Scores of {listing([first.name, *other])} are not comparable: {what} "
+                f"are not the same in {listing(other)} as in {first.name}."
+            )
+    return notes
+
+
+def drawn_from(sweep: Sweep) -> tuple[Any, ...]:
+    """What says which character was taught; where its files lie does not."""
+    one = sweep.character
+    return one.name, one.identifier, one.captions, tuple(path.name for path in one.images)
+
+
+def nested(settings: Mapping[str, Any], *names: str) -> Any:
+    """A setting inside settings, or None."""
+    found: Any = settings
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def common_metrics(sweep: Sweep, sweeps: Sequence[Sweep]) -> dict[str, Any]:
+    """The settings of the metrics that all sweeps have."""
+    own = nested(sweep.settings, "metric") or {}
+    names = [n for n in own if all(n in (nested(s.settings, "metric") or {}) for s in sweeps)]
+    return {name: own[name] for name in sorted(names)}

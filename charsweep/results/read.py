@@ -1,0 +1,210 @@
+"""A sweep's files in, its record out: what was asked, every cell, every loss curve.
+
+The report never looks at a raw dictionary past this file. Files that a run has not written yet
+count as empty; files that are there and cannot be read are a StoreError that names them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from charsweep.core.errors import StoreError
+from charsweep.core.store.files import inside
+from charsweep.core.store.losses import LossRow, read_losses
+from charsweep.results.cells import CellResult, read_results
+from charsweep.results.parts import parts_of
+from charsweep.results.records import (
+    Character,
+    LossCurve,
+    Objective,
+    PartSpec,
+    Range,
+    Record,
+    Reference,
+    Sweep,
+    Value,
+    agreed_values,
+    has_diverged,
+    hashable,
+    in_grid_order,
+    of_trajectories,
+    varied_axes,
+)
+
+REBUILD = "Run the sweep's command again to have it rewritten from the store."
+UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
+
+
+def load_record(sweep_folder: Path, store: Path) -> Record:
+    """Read everything a report shows except pixels."""
+    record = load_cells(sweep_folder, store)
+    curves, notes = read_curves(store, record.cells, tuple(record.axes))
+    return parts_of(replace(record, curves=curves, notes=tuple(notes)))
+
+
+def load_cells(sweep_folder: Path, store: Path) -> Record:
+    """The same without losses and parts: enough to compare cells by."""
+    sweep = read_sweep(sweep_folder / "sweep.json")
+    results = read_results(sweep_folder / "cells.jsonl").values()
+    plain = [replace(result, values=plain_values(result.values)) for result in results]
+    axes = varied_axes(sweep.axes, plain)
+    return Record(sweep, in_grid_order(axes, plain), axes, (), store)
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Parse sweep.json; only its name is required."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(
+            f"There is no sweep in {path.parent}: it holds no sweep.json. "
+            "Give the folder of a sweep that was started, such as sweeps/lr_grid."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read as JSON ({error}). {REBUILD}") from error
+    try:
+        return _parse_sweep(raw)
+    except UNREADABLE as error:
+        raise StoreError(
+            f"{path} is not what a sweep writes ({type(error).__name__}: {error}). {REBUILD}"
+        ) from error
+
+
+def _parse_sweep(raw: Mapping[str, Any]) -> Sweep:
+    references = raw.get("references") or {}
+    truth = references.get("truth")
+    bases = {name: ref for name, ref in (references.get("base") or {}).items() if ref}
+    exam = raw.get("exam") or {}
+    parts = dict(raw.get("parts") or {})
+    return Sweep(
+        name=str(raw["name"]),
+        question=str(raw.get("question") or ""),
+        command=str(raw.get("command") or ""),
+        started=raw.get("started"),
+        finished=raw.get("finished"),
+        axes=_parse_axes(raw),
+        ranges=_parse_ranges(raw),
+        fixed=dict(raw.get("fixed") or {}),
+        settings=dict(raw.get("settings") or {}),
+        objectives=tuple(
+            Objective(str(one["metric"]), one.get("direction", "maximize") != "minimize")
+            for one in raw.get("objectives") or []
+        ),
+        metrics=tuple(str(metric) for metric in raw.get("metrics") or []),
+        character=_parse_character(raw.get("character") or {}),
+        prompts=tuple(str(prompt) for prompt in exam.get("prompts") or []),
+        seeds=tuple(int(seed) for seed in exam.get("seeds") or []),
+        bases={str(name): _parse_reference(reference) for name, reference in bases.items()},
+        truth=_parse_reference(truth) if truth else None,
+        real=_numbers(references.get("real")),
+        plan=dict(raw.get("plan") or {}),
+        environment=dict(raw.get("environment") or {}),
+        parts={str(name): _parse_part(part) for name, part in parts.items()},
+        search=dict(raw.get("search") or {}),
+        importance=_parse_importance(raw),
+        energy=dict(raw.get("energy") or {}),
+        folder=str(raw["name"]),
+    )
+
+
+def _parse_axes(raw: Mapping[str, Any]) -> dict[str, tuple[Value, ...]]:
+    """Listed values; an axis that is a range lists none."""
+    axes = dict(raw.get("axes") or {})
+    return {str(n): tuple(v) if isinstance(v, list) else () for n, v in axes.items()}
+
+
+def _parse_ranges(raw: Mapping[str, Any]) -> dict[str, Range]:
+    return {
+        str(name): Range(float(range_["low"]), float(range_["high"]), bool(range_.get("log")))
+        for name, range_ in dict(raw.get("axes") or {}).items()
+        if isinstance(range_, dict) and "low" in range_ and "high" in range_
+    }
+
+
+def _parse_importance(raw: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    found = {str(m): _numbers(shares) for m, shares in (raw.get("importance") or {}).items()}
+    return {metric: shares for metric, shares in found.items() if shares}
+
+
+def _parse_part(raw: Mapping[str, Any]) -> PartSpec:
+    return PartSpec(
+        question=str(raw.get("question") or ""),
+        axes=_parse_axes(raw),
+        ranges=_parse_ranges(raw),
+        fixed=dict(raw.get("fixed") or {}),
+        cells=frozenset(str(cell) for cell in raw.get("cells") or []),
+        importance=_parse_importance(raw),
+    )
+
+
+def _parse_character(raw: Mapping[str, Any]) -> Character:
+    return Character(
+        name=str(raw.get("name") or ""),
+        identifier=str(raw.get("identifier") or ""),
+        class_noun=str(raw.get("class_noun") or ""),
+        images=tuple(Path(image) for image in raw.get("images") or []),
+        captions=tuple(str(caption) for caption in raw.get("captions") or []),
+    )
+
+
+def _parse_reference(raw: Mapping[str, Any]) -> Reference:
+    return Reference(scores=_numbers(raw.get("scores")), images=raw.get("images"))
+
+
+def _numbers(raw: Mapping[str, Any] | None) -> dict[str, float]:
+    """Only the entries that hold a finite number."""
+    return {
+        str(name): float(value)
+        for name, value in (raw or {}).items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def read_curves(
+    store: Path, cells: Sequence[CellResult], axes: Sequence[str]
+) -> tuple[tuple[LossCurve, ...], list[str]]:
+    """The loss.csv of every trajectory the cells lie on, cut at the last step they ask for."""
+    curves: list[LossCurve] = []
+    notes: list[str] = []
+    for trajectory, members in of_trajectories(cells).items():
+        path = inside(store, trajectory) / "loss.csv"
+        try:
+            rows = read_losses(path, max(cell.step for cell in members))
+        except StoreError as error:
+            notes.append(f"The loss curve of {trajectory} cannot be read: {error}.")
+            continue
+        if not path.exists():
+            if any(cell.state != "failed" for cell in members):
+                notes.append(f"No loss curve for {trajectory}: it has no loss.csv.")
+            continue
+        curves.append(curve_of(trajectory, agreed_values(members, axes), rows, members))
+    return tuple(curves), notes
+
+
+def curve_of(
+    trajectory: str,
+    values: Mapping[str, Value],
+    rows: Sequence[LossRow],
+    cells: Sequence[CellResult],
+) -> LossCurve:
+    """The losses of a trajectory, and of each network that has its own."""
+    losses = tuple(row.loss for row in rows)
+    names = rows[0].parts if rows else ()
+    shares = {share_name(name): tuple(row.parts[name] for row in rows) for name in names}
+    steps = tuple(row.step for row in rows)
+    return LossCurve(trajectory, values, steps, losses, has_diverged(losses, cells), shares)
+
+
+def share_name(column: str) -> str:
+    """loss_discriminator -> "discriminator"."""
+    return column.removeprefix("loss_").replace("_", " ") or column
+
+
+def plain_values(values: Mapping[str, Any]) -> dict[str, Value]:
+    """The values of a cell as they can be compared: a list as its text."""
+    return {axis: hashable(value) for axis, value in values.items()}

@@ -1,0 +1,237 @@
+"""What a report is made from, as frozen records: a sweep, its cells, its losses, its parts. Pure.
+
+A part is a record like the whole, restricted to its own cells; several sweeps reported together
+are a record whose parts are those sweeps. So everything drawn from a record can be drawn of a part.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from charsweep.results.cells import COSTS, CellResult
+
+Value = str | int | float | bool | None  # of an axis
+
+METRIC_ORDER = ("dino", "clip_i", "clip_t", "diversity", "copy", "quality_ratio", "colour")
+MOST_BESIDE = 12  # values of a searched axis; past it no picture per value is shown
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric the study optimises, and which way."""
+
+    metric: str
+    maximize: bool
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Pictures that no cell drew (untaught base, truth): their scores and their image set."""
+
+    scores: Mapping[str, float]
+    images: str | None  # folder below the store
+
+
+@dataclass(frozen=True)
+class Character:
+    """The drawings that teach the character."""
+
+    name: str
+    identifier: str
+    class_noun: str
+    images: tuple[Path, ...]
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Range:
+    """An axis that a sampler chooses from freely, instead of a list of values."""
+
+    low: float
+    high: float
+    log: bool
+
+
+@dataclass(frozen=True)
+class PartSpec:
+    """A sub-sweep as sweep.json names it: its question and which cells are its own."""
+
+    question: str
+    axes: Mapping[str, tuple[Value, ...]]
+    ranges: Mapping[str, Range]
+    fixed: Mapping[str, Any]
+    cells: frozenset[str]
+    importance: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """sweep.json: the question, the grid, the exam, the references, how it was run."""
+
+    name: str
+    question: str
+    command: str
+    started: str | None
+    finished: str | None
+    axes: Mapping[str, tuple[Value, ...]]
+    ranges: Mapping[str, Range]
+    fixed: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    objectives: tuple[Objective, ...]
+    metrics: tuple[str, ...]
+    character: Character
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    bases: Mapping[str, Reference]
+    truth: Reference | None
+    real: Mapping[str, float]  # the training images among themselves
+    plan: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    parts: Mapping[str, PartSpec] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)  # sampler, trials; empty for a grid
+    importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # metric -> axis
+    energy: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""  # the sweep that was run: of a part, the whole; of several together, none
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """The losses of one trajectory as far as this sweep asked for it; the last may be NaN."""
+
+    trajectory: str
+    values: Mapping[str, Value]  # of the axes on which all its cells agree
+    steps: tuple[int, ...]
+    losses: tuple[float, ...]
+    diverged: bool
+    shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # "discriminator": …
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that a report is made from."""
+
+    sweep: Sweep
+    cells: tuple[CellResult, ...]
+    axes: Mapping[str, tuple[Value, ...]]  # what truly varies, values in order
+    curves: tuple[LossCurve, ...]
+    store: Path
+    notes: tuple[str, ...] = field(default=())  # what was missing or skipped
+    parts: tuple[Record, ...] = field(default=())
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The sweep's metrics and any other that a cell has, identity first."""
+        seen = [m for cell in self.cells for m, score in cell.scores.items() if score is not None]
+        known = dict.fromkeys([*self.sweep.metrics, *seen])
+        return (
+            *(metric for metric in METRIC_ORDER if metric in known),
+            *(metric for metric in known if metric not in METRIC_ORDER),
+        )
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The sizes, times and energies that any cell has."""
+        return tuple(n for n in COSTS if any(cell.cost(n) is not None for cell in self.cells))
+
+    def is_searched(self, axis: str) -> bool:
+        """Whether the values of an axis are a sampler's picks from a range: dots, not lines."""
+        return axis in self.sweep.ranges
+
+    def is_listed(self, axis: str) -> bool:
+        """Whether the values can stand side by side: tried on purpose, or few enough."""
+        return not self.is_searched(axis) or len(self.axes[axis]) <= MOST_BESIDE
+
+
+def varied_axes(
+    declared: Mapping[str, Sequence[Value]], cells: Sequence[CellResult]
+) -> dict[str, tuple[Value, ...]]:
+    """The axes with more than one value, declared or seen; numbers in increasing order.
+
+    A grid that grew since has cells whose values sweep.json does not list, and an adaptive sampler
+    lists none at all. When nothing varies, the declared axes are kept, one value each.
+    """
+    names = dict.fromkeys([*declared, *(name for cell in cells for name in cell.values)])
+    seen = {
+        name: (*declared.get(name, ()), *(c.values[name] for c in cells if name in c.values))
+        for name in names
+    }
+    distinct = {name: in_order(values) for name, values in seen.items()}
+    varied = {name: values for name, values in distinct.items() if len(values) > 1}
+    return varied or {name: distinct[name] for name in declared if distinct[name]}
+
+
+def in_order(values: Sequence[Value]) -> tuple[Value, ...]:
+    """Each value once; numbers in increasing order, names as they came."""
+    distinct = tuple(dict.fromkeys(hashable(value) for value in values))
+    if is_numeric(distinct):
+        return tuple(sorted(distinct, key=lambda value: float(cast(float, value))))
+    return distinct
+
+
+def hashable(value: Any) -> Value:
+    """A list of target modules as its JSON, anything plain as it is."""
+    return value if isinstance(value, str | int | float | bool | None) else json.dumps(value)
+
+
+def is_numeric(values: Sequence[Value]) -> bool:
+    """Whether every value is a number (true and false are not)."""
+    return bool(values) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    )
+
+
+def axis_position(
+    axes: Mapping[str, Sequence[Value]], values: Mapping[str, Value]
+) -> tuple[int, ...]:
+    """Where a cell lies in the grid, one index per axis; -1 where it has no such value."""
+    return tuple(
+        known.index(values[axis]) if axis in values and values[axis] in known else -1
+        for axis, known in axes.items()
+    )
+
+
+def in_grid_order(
+    axes: Mapping[str, Sequence[Value]], cells: Sequence[CellResult]
+) -> tuple[CellResult, ...]:
+    """The cells as the grid lists them."""
+    places = {
+        axis: {value: index for index, value in enumerate(known)} for axis, known in axes.items()
+    }
+    return tuple(
+        sorted(
+            cells,
+            key=lambda cell: [
+                place.get(cell.values[axis], -1) if axis in cell.values else -1
+                for axis, place in places.items()
+            ],
+        )
+    )
+
+
+def agreed_values(cells: Sequence[CellResult], axes: Sequence[str]) -> dict[str, Value]:
+    """The values that all these cells share, of some axes."""
+    return {
+        axis: cells[0].values[axis]
+        for axis in axes
+        if axis in cells[0].values and len({hashable(cell.values.get(axis)) for cell in cells}) == 1
+    }
+
+
+def of_trajectories(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
+    """The cells by the trajectory that they lie on."""
+    together: dict[str, list[CellResult]] = {}
+    for cell in cells:
+        if cell.trajectory:
+            together.setdefault(cell.trajectory, []).append(cell)
+    return together
+
+
+def has_diverged(losses: Sequence[float], cells: Sequence[CellResult]) -> bool:
+    """Whether a trajectory ended in a loss that is not finite, or lost one of its cells to that."""
+    ended = bool(losses) and not math.isfinite(losses[-1])
+    return ended or any(cell.state == "diverged" for cell in cells)

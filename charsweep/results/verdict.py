@@ -1,0 +1,172 @@
+"""The verdict on a sweep: what is recommended, which points lead on each score, what remains.
+
+`charsweep.results.recommendation` says what is recommended; leaders on single scores explain it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from charsweep.results.cells import CellResult
+from charsweep.results.labels import (
+    level_text,
+    listing,
+    metric_label,
+    point_text,
+    score_text,
+    value_text,
+)
+from charsweep.results.points import SEED, Point, comparable, pareto, points_of, ranked
+from charsweep.results.recommendation import Recommendation, recommend
+from charsweep.results.records import Objective, Record
+
+DEFAULT_OBJECTIVES = (Objective("dino", True), Objective("clip_t", True))
+ROLES = {"dino": "identity", "clip_i": "identity", "clip_t": "prompt"}
+RECOMMENDED, ALIKE, PARETO = "recommended", "as good", "Pareto"
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The point that is ahead on one objective, by its mean score."""
+
+    objective: Objective
+    point: Point
+    score: float
+
+    @property
+    def mark(self) -> str:
+        """ "highest DINO"."""
+        word = "highest" if self.objective.maximize else "lowest"
+        return f"{word} {metric_label(self.objective.metric).short}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said first, and what the tables mark."""
+
+    recommendation: Recommendation
+    sentences: tuple[str, ...]  # the recommendation, its doubts, the rest
+    rest: str  # the Pareto set, and how many cells ended badly
+    remarks: tuple[str, ...]
+    leaders: tuple[Leader, ...]  # one per objective that has a score
+    front: tuple[Point, ...]  # the Pareto set
+
+    def marks(self, cell: CellResult) -> tuple[str, ...]:
+        """The labels of a table row."""
+        if not cell.finished:
+            return ()
+        marks = []
+        best = self.recommendation.point
+        if best is not None and cell in best.cells:
+            marks.append(RECOMMENDED)
+        elif any(cell in point.cells for point in self.recommendation.alike):
+            marks.append(ALIKE)
+        marks += [leader.mark for leader in self.leaders[:2] if cell in leader.point.cells]
+        if len(self.leaders) > 1 and any(cell in point.cells for point in self.front):
+            marks.append(PARETO)
+        return tuple(marks)
+
+
+def objectives_of(record: Record) -> tuple[Objective, ...]:
+    """The sweep's objectives, or identity and prompt."""
+    return record.sweep.objectives or DEFAULT_OBJECTIVES
+
+
+def judge(record: Record) -> Verdict:
+    """The verdict on whatever has finished so far."""
+    found = recommend(record)
+    points = points_of(record)
+    objectives = objectives_of(record)
+    judged = comparable(points, objectives)
+    leaders = tuple(
+        Leader(objective, *order[0])
+        for objective in objectives
+        if (order := ranked(judged, objective))
+    )
+    front = pareto(points, objectives) if len(objectives) > 1 else ()
+    rest = rest_sentence(record, front, len(objectives)) if leaders else ""
+    sentences = (found.sentence, *found.doubts, *([rest] if rest else []))
+    return Verdict(found, sentences, rest, remarks(record, points, leaders), leaders, front)
+
+
+def rest_sentence(record: Record, front: Sequence[Point], objectives: int) -> str:
+    """The Pareto set, and how many cells ended badly."""
+    finished = sum(cell.finished for cell in record.cells)
+    bad = ended_badly(record)
+    ended = f"{finished} of {len(record.cells)} cells finished" + (f" ({bad})" if bad else "")
+    if len(front) > 1:
+        weighed = "both" if objectives == 2 else f"all {objectives}"
+        labels = listing([point.label for point in front], most=4)
+        return f"Weighing {weighed} objectives, nothing beats {labels} (the Pareto set); {ended}."
+    if len(front) == 1 and finished > 1:
+        return f"Nothing else is better on any objective (it alone is the Pareto set); {ended}."
+    return f"{ended[0].upper()}{ended[1:]}."
+
+
+def ended_badly(record: Record) -> str:
+    """ "1 diverged: lr = 1e-1; 2 failed: …", or nothing."""
+    parts = []
+    for state in ("diverged", "failed"):
+        cells = [cell for cell in record.cells if cell.state == state]
+        if cells:
+            parts.append(f"{len(cells)} {state}: {which(record, cells)}")
+    return "; ".join(parts)
+
+
+def which(record: Record, cells: Sequence[CellResult]) -> str:
+    """Some cells in few words: "all with lr = 1e-1" where that says it, else their labels."""
+    for axis in record.axes:
+        values = dict.fromkeys(cell.values.get(axis) for cell in cells)
+        alike = [cell for cell in record.cells if cell.values.get(axis) in values]
+        if len(alike) == len(cells) > len(values):
+            texts = [f"{axis} = {value_text(axis, value)}" for value in values]
+            if len(alike) < len(record.cells):
+                return f"all with {listing(texts)}"
+    axes = tuple(axis for axis in record.axes if axis != SEED) or tuple(record.axes)
+    labels = dict.fromkeys(point_text(cell.values, axes) for cell in cells)
+    return listing(tuple(labels), most=3)
+
+
+def remarks(record: Record, points: Sequence[Point], leaders: Sequence[Leader]) -> tuple[str, ...]:
+    """What a careful reader should know besides."""
+    texts = []
+    if len(points) > 1 and leaders:
+        ahead = [f"{one.mark} has {one.point.label} ({score_text(one.score)})" for one in leaders]
+        texts.append(
+            f"By single scores: {listing(ahead, most=6)}. No single score says what is best: "
+            "identity rises with over-fitting, and the untaught base already follows prompts."
+        )
+    quality = ranked(points, Objective("quality_ratio", True))
+    if quality and quality[0][1] > 0:
+        top = [point.label for point, score in quality if score == quality[0][1]]
+        level = level_text(quality[0][1])
+        text = f"The quality ratio is highest, {quality[0][1]:.3f} ({level}), with "
+        texts.append(f"{text}{listing(top, most=2)}.")
+    elif quality:
+        texts.append(
+            "No cell has a quality ratio above 0: no image is at once the character, "
+            "the prompt and not a copy."
+        )
+    return (*texts, *unranked_remarks(record, points))
+
+
+def unranked_remarks(record: Record, points: Sequence[Point]) -> list[str]:
+    """What lacks an objective is not ranked; what it reaches on the first is said, by method."""
+    objectives = objectives_of(record)
+    judged = comparable(points, objectives)
+    others = [point for point in points if point not in judged]
+    texts = []
+    for method in dict.fromkeys(cell.values.get("method") for p in others for cell in p.cells):
+        own = [p for p in others if any(c.values.get("method") == method for c in p.cells)]
+        order = ranked(own, objectives[0])
+        if not order:
+            continue
+        point, score = order[0]
+        lacks = [o for o in objectives if point.mean(o.metric) is None]
+        spread = point.mean("diversity")
+        text = f"{method} is not ranked, because it has no {metric_label(lacks[0].metric).short}"
+        text += f": it reaches {metric_label(objectives[0].metric).short} {score_text(score)}"
+        text += f" with diversity {score_text(spread)}" if spread is not None else ""
+        texts.append(f"{text} ({point.label}).")
+    return texts

@@ -1,1 +1,0 @@
-"""Schedules: step and horizon in, factor on the rate out. Reached through conf/schedule/."""

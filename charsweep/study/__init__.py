@@ -1,0 +1,1 @@
+"""Which cells come next; the only room that knows Optuna."""

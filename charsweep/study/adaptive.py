@@ -1,0 +1,207 @@
+"""What earlier trials told in, the next cells out: adaptive search, in batches that share work.
+
+As many trials are asked at once as may share forward passes; each is a cell whose every parameter
+is what was suggested. Trials of one trajectory continue what is stored of it. With rungs, a trial
+passes through its trajectory's snapshots, and a pruner says at each whether it goes on.
+
+A killed process leaves trials RUNNING. They are gone on with: their parameters are in the study,
+and what they have told is there too. One that was killed while it was being asked is told as
+failed, and another takes its place.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from charsweep.config.settings import Range
+from charsweep.config.sweep import Sweep
+from charsweep.core.errors import ConfigError
+from charsweep.core.plugins import resolve
+from charsweep.core.specs import Cell
+from charsweep.results.cells import CellResult
+from charsweep.study.trials import Trials
+
+PASSED = "passed"  # user attribute: the rung up to which a trial has been let through
+
+
+class Search:
+    """An adaptive sweep: batches of trials, each chosen from what the ones before have told."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.search = sweep.settings.search
+        self.space = {name: distribution_of(axis) for name, axis in sweep.axes.items()}
+        self.trials = Trials(sweep, sampler_of(sweep, 0), pruner_of(sweep))
+        self._asked: dict[str, list[FrozenTrial]] = {}
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Where another trial may stop, if another may have the same trajectory at all."""
+        axes = self.sweep.axes
+        steps = axes.get("train_steps", ())
+        for name, axis in axes.items():
+            drawn = name == "inference_steps" or name.partition(".")[0] == "sampler"
+            if isinstance(axis, Range) and not axis.whole and axis.step is None and not drawn:
+                return ()
+        return tuple(int(step) for step in (steps.values if isinstance(steps, Range) else steps))
+
+    def batches(self) -> Iterator[tuple[Cell, ...]]:
+        """A batch of trials after the other, each rung by rung."""
+        self._give_up_torn()
+        while True:
+            self._fill()
+            running = self._running()
+            if not running:
+                return
+            while running:
+                yield from self._rung(running)
+                running = self._running()
+
+    def _rung(self, running: list[FrozenTrial]) -> Iterator[tuple[Cell, ...]]:
+        """Bring those that lag behind to their next rung, then judge them."""
+        stops = {trial.number: self._stop(trial) for trial in running}
+        lowest = min(stops.values())
+        due = [trial for trial in running if stops[trial.number] == lowest]
+        self._asked = {}
+        cells = {}
+        for trial in due:
+            if lowest not in trial.intermediate_values:
+                cell = self._cell(trial, lowest)
+                cells[cell.key] = cell
+                self._asked.setdefault(cell.key, []).append(trial)
+        if cells:
+            yield tuple(cells.values())
+        for trial in self._running():
+            if lowest in trial.intermediate_values and self._stop(trial) == lowest:
+                self._judge(trial, lowest)
+
+    def _judge(self, trial: FrozenTrial, rung: int) -> None:
+        running = self.trials.open(trial)
+        if running.should_prune():
+            running.set_user_attr("state", "pruned")
+            self.trials.study.tell(trial.number, state=TrialState.PRUNED)
+        else:
+            running.set_user_attr(PASSED, rung)
+
+    def number(self, result: CellResult) -> int:
+        return self._asked[result.cell][0].number
+
+    def tell(self, result: CellResult) -> None:
+        """Tell a cell's trials their result: for good at their last step, else as a report."""
+        for trial in self._asked[result.cell]:
+            goes_on = result.step < self._last(trial) and result.state == "finished"
+            if not goes_on:
+                self.trials.tell(trial, result)
+                continue
+            (objective,) = self.trials.objectives
+            value = result.scores.get(objective)
+            if value is None:
+                self.trials.study.tell(trial.number, state=TrialState.FAIL)
+            else:
+                self.trials.open(trial).report(value, result.step)
+
+    # -- trials --------------------------------------------------------------------------------
+
+    def _give_up_torn(self) -> None:
+        """Trials that were killed before all their parameters were suggested."""
+        for trial in self._running():
+            if set(trial.params) != set(self.space):
+                self.trials.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _fill(self) -> None:
+        """Ask until the batch is full, unless one that was begun is still running.
+
+        The sampler is seeded by how many came before, so that a study that was killed goes on as
+        it would have without.
+        """
+        assert self.search.trials is not None
+        assert self.search.at_once is not None
+        self.trials.wait_for_file()
+        asked = sum(set(trial.params) == set(self.space) for trial in self.trials.all())
+        begun = asked % self.search.at_once
+        if begun == 0 and self._running():
+            return
+        for number in range(asked, min(asked - begun + self.search.at_once, self.search.trials)):
+            self.trials.study.sampler = sampler_of(self.sweep, number)
+            self.trials.study.ask(self.space)
+
+    def _running(self) -> list[FrozenTrial]:
+        return [trial for trial in self.trials.all() if trial.state == TrialState.RUNNING]
+
+    def _cell(self, trial: FrozenTrial, step: int) -> Cell:
+        """The trial's cell at a step, noted on the trial."""
+        cell = self.sweep.cell_at({**trial.params, "train_steps": step})
+        running = self.trials.open(trial)
+        running.set_user_attr("cell", cell.key)
+        running.set_user_attr("trajectory", cell.trajectory.key)
+        return cell
+
+    def _stop(self, trial: FrozenTrial) -> int:
+        """The next step at which the trial is scored."""
+        passed = trial.user_attrs.get(PASSED, 0)
+        ahead = [rung for rung in self.search.rungs if passed < rung < self._last(trial)]
+        return min(ahead, default=self._last(trial))
+
+    def _last(self, trial: FrozenTrial) -> int:
+        return int(trial.params.get("train_steps", self.sweep.settings.train_steps))
+
+
+def check(sweep: Sweep) -> None:
+    """ConfigError for a sampler or pruner that is none, before anything is written."""
+    if not sweep.settings.search.is_grid:
+        sampler_of(sweep, 0)
+        pruner_of(sweep)
+
+
+def sampler_of(sweep: Sweep, number: int) -> BaseSampler:
+    """The sampler that asks for the trial of that number."""
+    settings = dict(sweep.settings.search.sampler or {})
+    if "seed" in inspect.signature(resolve(str(settings.get("_target_")))).parameters:
+        settings = {"seed": sweep.settings.seed + number, **settings}
+    sampler: BaseSampler = make(settings, "sampler", BaseSampler)
+    return sampler
+
+
+def pruner_of(sweep: Sweep) -> BasePruner:
+    settings = sweep.settings.search.pruner
+    pruner: BasePruner = make(settings, "pruner", BasePruner) if settings else NopPruner()
+    return pruner
+
+
+def make(settings: Mapping[str, Any], what: str, kind: type) -> Any:
+    """An Optuna sampler or pruner as the YAML names it; ConfigError where it is none."""
+    own = dict(settings)
+    target = str(own.pop("_target_", ""))
+    made = resolve(target)
+    if not isinstance(made, type) or not issubclass(made, kind):
+        raise ConfigError(
+            f"search.{what}._target_={target} is no {what} of Optuna's; see conf/search/"
+        )
+    try:
+        return made(**own)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"search.{what}: {target} does not take {own}: {error}; mend search.{what}"
+        ) from error
+
+
+def distribution_of(axis: tuple[Any, ...] | Range) -> BaseDistribution:
+    """What Optuna samples an axis from."""
+    if not isinstance(axis, Range):
+        return CategoricalDistribution(axis)
+    if axis.whole:
+        step = int(axis.step) if axis.step else 1
+        return IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=step)
+    return FloatDistribution(float(axis.low), float(axis.high), log=axis.log, step=axis.step)

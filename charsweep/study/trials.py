@@ -1,0 +1,203 @@
+"""An Optuna study on disk: its trials by number and by cell, told, noted and weighed.
+
+A trial is tied to its cell by the user attribute `cell`. One process at a time holds a study; the
+others wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from charsweep.config.sweep import Sweep
+from charsweep.core.errors import ConfigError
+from charsweep.core.keys import canonical, differences
+from charsweep.core.store.files import clear_abandoned, replacing, unwritable
+from charsweep.core.system.locks import locked
+from charsweep.core.system.sqlite import check_whole, unusable, wait_until_free
+from charsweep.results.cells import CellResult
+
+STATES = {
+    "finished": TrialState.COMPLETE,
+    "diverged": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+LEAST_FOR_IMPORTANCE = 4  # finished trials; fewer say nothing about parameters
+
+
+@contextlib.contextmanager
+def hold(sweep: Sweep) -> Iterator[None]:
+    """Keep other processes away from this sweep's folder; wait for one that is there already."""
+    with contextlib.ExitStack() as held:
+        try:
+            sweep.folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(sweep.folder / ".lock", f"sweep {sweep.name}"))
+            clear_abandoned(sweep.folder)
+        except OSError as error:
+            raise unwritable(sweep.folder, error) from error
+        yield
+
+
+@contextlib.contextmanager
+def explained(sweep: Sweep) -> Iterator[None]:
+    """TrackingError for what SQLite cannot do in the block: a full disk, a lock that stays."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        reason = error.__cause__ or error
+        raise unusable(sweep.folder / "study.db", str(reason)) from error
+
+
+def open_storage(path: Path) -> RDBStorage:
+    """Optuna's storage in a SQLite file; TrackingError for a torn one.
+
+    A new one is made under a temporary name: a process that is killed meanwhile would leave a file
+    that Optuna can neither use nor mend.
+    """
+    if not path.exists():
+        with replacing(path) as temporary:
+            RDBStorage(f"sqlite:///{temporary}").engine.dispose()
+    wait_until_free(path)
+    check_whole(path)
+    return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+
+
+class Trials:
+    """The trials of a sweep's study."""
+
+    def __init__(
+        self, sweep: Sweep, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.sweep = sweep
+        self.objectives = sweep.settings.objectives
+        self.path = sweep.folder / "study.db"
+        try:
+            self.study = optuna.create_study(
+                storage=open_storage(self.path),
+                study_name=sweep.name,
+                directions=list(self.objectives.values()),
+                sampler=sampler,
+                pruner=pruner,
+                load_if_exists=True,
+            )
+        except (RuntimeError, ValueError) as error:  # another Optuna's file, or another study's
+            raise unusable(self.path, str(error)) from error
+        self._check_meaning()
+
+    def wait_for_file(self) -> None:
+        """Wait for whoever else has locked the study's file; before much is asked or told."""
+        wait_until_free(self.path)
+
+    def _check_meaning(self) -> None:
+        """A study goes on only if what its numbers mean has not changed."""
+        meaning = canonical(self.sweep.meaning)
+        known = self.study.user_attrs.get("meaning", {})
+        shared = {name: value for name, value in known.items() if name in meaning}
+        now = {name: meaning[name] for name in shared}
+        if changed := list(differences(shared, now)):
+            raise ConfigError(
+                f"sweep {self.sweep.name} was begun with other settings, and its results would not "
+                "compare (" + "; ".join(changed) + "). Start a new one with name=NAME, or put the "
+                f"settings back. Finished work stays in {self.sweep.root / 'sweeps' / 'store'}"
+            )
+        self.study.set_user_attr("meaning", {**known, **meaning})
+
+    def all(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def by_cell(self) -> dict[str, FrozenTrial]:
+        """The latest trial of every cell."""
+        return {t.user_attrs["cell"]: t for t in self.all() if "cell" in t.user_attrs}
+
+    def open(self, trial: FrozenTrial) -> optuna.Trial:
+        """A trial that runs, to be noted on and reported to."""
+        return optuna.Trial(self.study, trial._trial_id)
+
+    def tell(self, trial: FrozenTrial, result: CellResult) -> None:
+        """End a trial with the result of its cell."""
+        self.wait_for_file()
+        state = STATES[result.state]
+        values = [result.scores.get(name) for name in self.objectives]
+        if state == TrialState.COMPLETE and None in values:
+            state = TrialState.FAIL  # an objective that does not apply to this method
+        running = self.open(trial)
+        running.set_user_attr("state", result.state)
+        if result.error:
+            running.set_user_attr("error", result.error)
+        if state == TrialState.COMPLETE:
+            self.study.tell(trial.number, [value for value in values if value is not None])
+        else:
+            self.study.tell(trial.number, state=state)
+
+    def note_unfinished(self) -> int:
+        """Write on the study which trials are begun and not ended; how many there are."""
+        open_ones = (TrialState.RUNNING, TrialState.WAITING)
+        unfinished = [trial.number for trial in self.all() if trial.state in open_ones]
+        if unfinished != self.study.user_attrs.get("unfinished", []):
+            self.study.set_user_attr("unfinished", unfinished)
+        return len(unfinished)
+
+    def link_runs(self, runs: Mapping[str, str]) -> None:
+        """Write each trial's MLflow run on the study: a trial that was told takes no more words."""
+        self.wait_for_file()
+        linked = {
+            str(trial.number): runs[key] for key, trial in self.by_cell().items() if key in runs
+        }
+        if linked != self.study.user_attrs.get("mlflow_runs"):
+            self.study.set_user_attr("mlflow_runs", linked)
+
+    def importances(self) -> dict[str, dict[str, float]]:
+        """By objective, the share of its variance that each parameter explains.
+
+        By Optuna's default, PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255); {} where there are
+        too few finished trials, or only one parameter varies.
+        """
+        done = [trial for trial in self.all() if trial.state == TrialState.COMPLETE]
+        names = {name for trial in done for name in trial.params}
+        varied = [n for n in sorted(names) if len({trial.params.get(n) for trial in done}) > 1]
+        if len(done) < LEAST_FOR_IMPORTANCE or len(varied) < 2:
+            return {}
+        found = {}
+        for index, (name, way) in enumerate(self.objectives.items()):
+            weights = self._weigh(index, -1.0 if way == "maximize" else 1.0, varied)
+            if weights and sum(weights.values()) > 0:
+                found[name] = weights
+        return found
+
+    def _weigh(self, index: int, sign: float, varied: list[str]) -> dict[str, float]:
+        """Of one objective, times `sign`: the evaluator asks what makes a low value."""
+
+        def target(trial: FrozenTrial) -> float:
+            return sign * float(trial.values[index])
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that it asks for a low one
+                weights = optuna.importance.get_param_importances(
+                    self.study, params=varied, target=target
+                )
+        except (ValueError, RuntimeError):  # no trial has all of them: the methods differ
+            return {}
+        return {name: float(w) for name, w in weights.items() if math.isfinite(w)}
+
+
+def spans_of(values: list[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    """All values of each parameter, in the order they come up."""
+    spans: dict[str, dict[Any, None]] = {}
+    for one in values:
+        for name, value in one.items():
+            spans.setdefault(name, {})[value] = None
+    return {name: tuple(found) for name, found in spans.items()}

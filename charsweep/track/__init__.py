@@ -1,0 +1,1 @@
+"""Finished cells to MLflow runs, and MLflow back to a sweep; the room that knows MLflow."""

@@ -1,0 +1,81 @@
+"""A sweep that has ended in; its tables, report and reference pictures on the parent run out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from PIL import Image
+
+from charsweep.core.store.files import inside
+from charsweep.core.system.images import opened
+from charsweep.track.pictures import exam_rows, picture_key, plain
+
+DRAWING_SIDE = 512  # px; a drawing that teaches may be a scan of any size
+FILES = ("cells.csv", "report/index.html", "report/report.pdf")
+SHOWN = "charsweep.pictures"
+
+
+def log_outcome(
+    client: MlflowClient,
+    experiment: str,
+    parent: str,
+    sweep: Mapping[str, Any],
+    folder: Path,
+    store: Path,
+) -> str | None:
+    """Log what there is to the parent run; returns the report's address within the UI."""
+    for name in FILES:
+        if (folder / name).exists():
+            place = Path(name).parent.as_posix()
+            client.log_artifact(parent, str(folder / name), None if place == "." else place)
+    log_references(client, parent, sweep, store)
+    if not (folder / "report" / "index.html").exists():
+        return None
+    return f"#/experiments/{experiment}/runs/{parent}/artifacts/report/index.html"
+
+
+def log_references(
+    client: MlflowClient, parent: str, sweep: Mapping[str, Any], store: Path
+) -> None:
+    """The drawings, and what the untaught bases and the truth show, unless they are there."""
+    sets = references(sweep)
+    drawings = (sweep.get("character") or {}).get("images") or []
+    shown = hashlib.sha256(json.dumps([sets, drawings]).encode()).hexdigest()[:12]
+    if client.get_run(parent).data.tags.get(SHOWN) == shown:
+        return
+    log_drawings(client, parent, drawings)
+    for label, relative in sets.items():
+        images = inside(store, relative)
+        if (images / "images.json").exists():
+            manifest = str(images / "images.json")
+            client.log_artifact(parent, manifest, f"references/{plain(label)}")
+            for key, row in exam_rows(images, label):
+                log_picture(client, parent, key, row)
+    client.set_tag(parent, SHOWN, shown)
+
+
+def log_drawings(client: MlflowClient, parent: str, drawings: Sequence[str]) -> None:
+    for index, path in enumerate(map(Path, drawings)):
+        if path.exists():
+            with opened(path) as image:
+                drawing = image.convert("RGB")
+            drawing.thumbnail((DRAWING_SIDE, DRAWING_SIDE))
+            log_picture(client, parent, picture_key("drawing", index), drawing)
+
+
+def log_picture(client: MlflowClient, run: str, key: str, picture: Image.Image) -> None:
+    # Step 0: the image grid shows one step at a time, and cells differ in their steps.
+    client.log_image(run, picture, key=key, step=0, synchronous=True)
+
+
+def references(sweep: Mapping[str, Any]) -> dict[str, str]:
+    """Label -> image set below the store: of each untaught base, and of the truth."""
+    known = sweep.get("references") or {}
+    bases = {f"untaught {name}": base for name, base in (known.get("base") or {}).items()}
+    named = {**bases, "truth": known.get("truth")}
+    return {label: str(one["images"]) for label, one in named.items() if one and one.get("images")}

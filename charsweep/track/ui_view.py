@@ -1,0 +1,151 @@
+"""A sweep's record in; the note and the saved view with which MLflow's UI opens it out.
+
+The UI by itself shows a collapsed parent run, no scores, and some twenty charts in the order of
+the alphabet. It keeps views as tags of the experiment; `action=ui` links to ours. The format is
+that of MLflow 3 (`mlflow.sharedViewState`), which is not documented: a UI that does not know it
+shows what it shows anyhow.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from charsweep.results.table import escape_markdown as plain
+from charsweep.results.verdict import Verdict
+from charsweep.track.server import VIEW
+
+SECTION = "charsweep"
+SMOOTHNESS = 70  # of 100, for the loss; by eye
+COLUMNS = ("train_seconds", "size_mb")
+
+
+def question(sweep: Mapping[str, Any]) -> str:
+    return str(sweep.get("question") or sweep["name"])
+
+
+def note_while_running(sweep: Mapping[str, Any]) -> str:
+    """The question and the command, as Markdown."""
+    return (
+        f"**{plain(question(sweep))}** The answer stands here when the sweep has ended.\n\n"
+        + _typed(sweep)
+    )
+
+
+def note_with_verdict(sweep: Mapping[str, Any], verdict: Verdict, report: str | None) -> str:
+    """The question, the report's verdict and remarks, and the command, as Markdown.
+
+    `report` is the address of the report within the UI.
+    """
+    first, *rest = map(plain, verdict.sentences)
+    blocks = [f"**{plain(question(sweep))}** {first}", *rest]
+    blocks += ["\n".join(f"- {plain(remark)}" for remark in verdict.remarks)]
+    taking = verdict.recommendation.command.replace("`", "'")
+    blocks += [f"To take it: `{taking}`"] if taking else []
+    blocks += [f"[The report, with images]({report})"] if report else []
+    return "\n\n".join(block for block in [*blocks, _typed(sweep)] if block)
+
+
+def unfinished(sweep: Mapping[str, Any]) -> str:
+    """What a stopped command has left undone, as a Markdown block; empty if nothing."""
+    stopped = sweep.get("stopped")
+    if not stopped or sweep.get("finished"):
+        return ""
+    done, asked = stopped["finished"], stopped["asked"]
+    return f"Stopped with {done} of {asked} cells finished; the same command goes on.\n\n"
+
+
+def _typed(sweep: Mapping[str, Any]) -> str:
+    command = str(sweep.get("command", "")).replace("`", "'")
+    return f"`{command}`"
+
+
+def saved_view(sweep: Mapping[str, Any]) -> str:
+    """The experiment's view, for `VIEW_TAG`: cells by the first objective; charts that answer."""
+    objectives = [one["metric"] for one in sweep.get("objectives") or []]
+    down = [one.get("direction") != "minimize" for one in sweep.get("objectives") or []]
+    scores = list(dict.fromkeys([*objectives, *(sweep.get("metrics") or [])]))
+    state = {
+        "searchFilter": "",
+        "orderByKey": f"metrics.`{objectives[0]}`" if objectives else "attributes.start_time",
+        "orderByAsc": bool(down) and not down[0],
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": [
+            *(f"params.`{axis}`" for axis in sweep.get("axes") or {}),
+            *(f"metrics.`{name}`" for name in (*scores, *COLUMNS)),
+        ],
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "compareRunCharts": charts(objectives, scores),
+        "isAccordionReordered": True,  # else the UI sorts sections by name, pictures first
+        "compareRunSections": [
+            {
+                "uuid": SECTION,
+                "name": "Losses, scores and pictures",
+                "display": True,
+                "isReordered": False,
+                "deleted": False,
+                "isGenerated": False,
+            }
+        ],
+    }
+    now = int(time.time() * 1000)
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    envelope = {"name": VIEW, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
+    return json.dumps(envelope)
+
+
+def charts(objectives: Sequence[str], scores: Sequence[str]) -> list[dict[str, Any]]:
+    """The loss curves, the objectives against each other, the pictures, a bar per score."""
+    found = [_chart("LINE", "loss", **_of("loss"), **_curve())]
+    if len(objectives) > 1:
+        across, up = objectives[1], objectives[0]
+        found.append(
+            _chart(
+                "SCATTER",
+                "objectives",
+                xaxis={"key": across, "type": "METRIC"},
+                yaxis={"key": up, "type": "METRIC"},
+            )
+        )
+    found.append(
+        _chart("IMAGE", "pictures", imageKeys=["contact_sheet"], step=0, showRunParams=False)
+    )
+    return found + [_chart("BAR", name, **_of(name)) for name in scores]
+
+
+def _chart(kind: str, name: str, **settings: Any) -> dict[str, Any]:
+    return {
+        "uuid": f"{SECTION}-{name}",
+        "type": kind,
+        "metricSectionId": SECTION,
+        "runsCountToCompare": 100,
+        "deleted": False,
+        "isGenerated": False,
+        **settings,
+    }
+
+
+def _of(metric: str) -> dict[str, Any]:
+    return {"metricKey": metric, "selectedMetricKeys": [metric]}
+
+
+def _curve() -> dict[str, Any]:
+    return {
+        "lineSmoothness": SMOOTHNESS,
+        "xAxisKey": "step",
+        "xAxisScaleType": "linear",
+        "scaleType": "log",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "useGlobalXaxisKey": False,
+        "useGlobalLineSmoothing": False,
+        "range": {},
+    }

@@ -1,0 +1,1 @@
+"""The training loop, what trains in it, and on which batches."""

@@ -1,0 +1,209 @@
+"""Pictures and captions in, what a trial learns from at each step out.
+
+Every draw is a function of (seed, purpose, step), so that a batch does not depend on what ran
+before it or on who else trains. Which bucket a step shows does not depend on the seed either, so
+that trials at the same step show pictures of one size.
+
+Latents are computed once, and batches made on the CPU, whose random numbers are the same anywhere.
+So a random window is cut out of the latent of the whole picture, at whole latent pixels: what lies
+close beside the window has a small part in it, and in return no step waits for the VAE.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from charsweep.character.framing import framed, sizes_of
+from charsweep.character.masks import ALPHA
+from charsweep.core.seeding import chosen, generator
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from charsweep.core.specs import Framing, TrajectorySpec
+    from charsweep.models.families import Noising
+    from charsweep.models.pipeline import Base
+    from charsweep.train.methods.finetune import FineTune
+
+
+class View(NamedTuple):
+    """A framed picture as the base meets it: its latent (C, h, w), weights (h, w), sizes (6,)."""
+
+    mean: Tensor
+    std: Tensor
+    weights: Tensor
+    sizes: Tensor
+
+
+class Shown(NamedTuple):
+    """The pictures of a batch; latents (B, C, h, w) drawn from the posterior, sizes (B, 6)."""
+
+    latents: Tensor
+    captions: list[str]
+    area: Tensor  # (B, h, w): what each latent pixel counts; 1 on average over a whole picture
+    sizes: Tensor
+
+
+class Lessons:
+    """Pictures and captions as latents and prompts; a batch is a function of (seed, step)."""
+
+    def __init__(
+        self,
+        base: Base,
+        spec: TrajectorySpec,
+        purpose: str,
+        keys: Sequence[str],
+        pictures: Sequence[Image.Image],
+        captions: list[str],
+        framing: Framing,
+        masks: Sequence[Image.Image | None] = (),
+    ) -> None:
+        self.captions, self.purpose, self.framing = captions, purpose, framing
+        self.seed, self.batch_size, self.resolution = spec.seed, spec.batch_size, spec.resolution
+        masks = masks or [None] * len(pictures)
+        self.views = [
+            [self._view(base, *drawing, mirrored) for mirrored in (False, True)[: 1 + framing.flip]]
+            for drawing in zip(keys, pictures, masks, strict=True)
+        ]
+
+    def _view(
+        self, base: Base, key: str, picture: Image.Image, mask: Image.Image | None, mirrored: bool
+    ) -> View:
+        import torch
+        from PIL import ImageOps
+
+        crop, size = self.framing.crop, self.resolution
+        sizes = torch.tensor(sizes_of(picture.size, crop, size))
+        if mirrored:  # before it is cropped, as diffusers' SDXL scripts do, and the mask with it
+            picture = ImageOps.mirror(picture)
+            mask = ImageOps.mirror(mask) if mask else None
+        mode = (crop, size, mirrored, ALPHA in self.framing.masks)  # which leaves other colours
+        mean, std = base.latents((key, *mode), framed(picture, crop, size))
+        weights = torch.ones(mean.shape[-2:])
+        if mask:
+            weights = weights_of(framed(mask, crop, size), weights, self.framing.background)
+        return View(mean.cpu(), std.cpu(), weights, sizes)
+
+    def batch(self, step: int) -> Shown:
+        import torch
+
+        indices = self._chosen(step)
+        views = [self._window(view, *at) for view, *at in self._looks(indices, step)]
+        mean, std, area, sizes = (torch.stack(parts) for parts in zip(*views, strict=True))
+        noise = torch.randn(mean.shape, generator=generator(self.seed, self.purpose, step))
+        latents = mean + std * noise
+        return Shown(latents, [self.captions[i] for i in indices], area, sizes)
+
+    def _chosen(self, step: int) -> list[int]:
+        """Which pictures a step shows: all of one size, and every picture equally often.
+
+        In as many steps as there are pictures each size comes as often as it has pictures, in an
+        order of its own; where all have one size, it is simply that of the step.
+        """
+        import torch
+
+        sizes = [views[0].mean.shape for views in self.views]
+        if self.framing.crop != "buckets":
+            sizes = sizes[:1] * len(sizes)
+        cycle, place = divmod(step, len(sizes))
+        order = torch.randperm(len(sizes), generator=generator(0, "bucket order", cycle)).tolist()
+        now = sizes[order[place]]
+        own = [index for index, size in enumerate(sizes) if size == now]
+        before = sum(sizes[index] == now for index in order[:place])
+        visit = cycle * len(own) + before
+        shown = chosen(self.seed, self.purpose, len(own), self.batch_size, visit)
+        return [own[index] for index in shown]
+
+    def _looks(self, indices: Sequence[int], step: int) -> list[tuple[View, float, float]]:
+        """Each picture, mirrored or not, and where its window lies, each from 0 to 1."""
+        import torch
+
+        source = generator(self.seed, f"{self.purpose} look", step)
+        looks = []
+        for index in indices:
+            mirror, top, left = torch.rand(3, generator=source).tolist()
+            views = self.views[index]
+            looks.append((views[int(mirror * len(views))], top, left))
+        return looks
+
+    def _window(self, view: View, top: float, left: float) -> View:
+        """A square of `resolution` pixels out of a larger view, its corner said in the sizes."""
+        if self.framing.crop != "random":
+            return view
+        import torch
+
+        side = min(view.weights.shape)
+        height, width = view.weights.shape
+        y, x = int(top * (height - side + 1)), int(left * (width - side + 1))
+        mean, std, weights = (part[..., y : y + side, x : x + side] for part in view[:3])
+        each = self.resolution // side  # pixels of a latent pixel
+        corner = torch.tensor([0, 0, y * each, x * each, 0, 0])
+        return View(mean, std, weights, view.sizes + corner)
+
+
+def weights_of(mask: Image.Image, like: Tensor, background: float) -> Tensor:
+    """What each latent pixel counts in the loss, (h, w) as `like`; 1 on average.
+
+    From `background` where the mask is black to 1 where it is white, divided by the mean: the loss
+    is the weighted mean of the squared errors, of one scale with a loss without mask whether the
+    subject is small or large (as MAE's, He et al. 2021, over its masked patches).
+    """
+    import numpy as np
+    import torch
+
+    greys = torch.from_numpy(np.asarray(mask, dtype=np.float32) / 255)
+    inside = torch.nn.functional.adaptive_avg_pool2d(greys[None], (like.shape[0], like.shape[1]))[0]
+    weights = background + (1 - background) * inside
+    return weights / weights.mean()
+
+
+class Batch(NamedTuple):
+    """One trial's part of a step: latents and noise (B, C, h, w), the others by picture."""
+
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor  # (B,)
+    weights: Tensor  # (B,): of the pictures
+    area: Tensor  # (B, h, w): of the latent pixels
+    sizes: Tensor  # (B, 6): see `Base.predict`
+    captions: list[str]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self[:-1]
+
+    def idle(self) -> Batch:
+        """What a slot without a part in this pass is given: as large, and of no consequence."""
+        zeros = [part.new_zeros(part.shape) for part in self.tensors]
+        return Batch._make([*zeros, [""] * len(self.captions)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Desk:
+    """What the trial in a slot learns from; every draw is a function of its seed and step."""
+
+    method: FineTune
+    lessons: Lessons
+    prior: Lessons | None
+
+    def batch(self, which: Literal["lessons", "prior"], step: int, noising: Noising) -> Batch:
+        import torch
+
+        lessons = self.lessons if which == "lessons" else self.prior
+        assert lessons is not None
+        shown = lessons.batch(step)
+        latents = shown.latents
+        seed, purpose = lessons.seed, lessons.purpose
+        source = generator(seed, f"{purpose} noise", step)
+        noise = torch.randn(latents.shape, generator=source)
+        if self.method.noise_offset:  # Guttenberg 2023: one more normal number per channel
+            offset = torch.randn(*latents.shape[:2], 1, 1, generator=source)
+            noise = noise + self.method.noise_offset * offset
+        timesteps = noising.timesteps(len(latents), generator(seed, f"{purpose} timestep", step))
+        weights = noising.weights(timesteps, self.method.min_snr_gamma)
+        if which == "prior":
+            weights = self.method.prior_weight * weights
+        return Batch(latents, noise, timesteps, weights, shown.area, shown.sizes, shown.captions)

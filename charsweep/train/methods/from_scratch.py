@@ -1,0 +1,92 @@
+"""A character's drawings and one network in, what methods that start from nothing share out.
+
+Such a method trains alone, in pixels, on the drawings and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from charsweep.core.seeding import chosen
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from charsweep.core.specs import TrajectorySpec
+    from charsweep.train.methods import Materials
+
+
+class Pictures:
+    """The drawings as pixels in [-1, 1]; a batch is a function of (seed, step)."""
+
+    def __init__(self, spec: TrajectorySpec, materials: Materials) -> None:
+        from charsweep.character.framing import picture_at
+        from charsweep.models.pipeline import pixels_of
+
+        sized = [picture_at(picture, spec.resolution) for picture in materials.pictures]
+        self.pixels = pixels_of(sized).to(materials.device)
+        self.seed, self.batch_size = spec.seed, spec.batch_size
+
+    def batch(self, step: int) -> Tensor:
+        """NCHW float in [-1, 1]."""
+        return self.pixels[chosen(self.seed, "image", len(self.pixels), self.batch_size, step)]
+
+
+class OneSlot:
+    """The part of `charsweep.train.loop.Students` that any networks trained alone have."""
+
+    width = 1
+    warm_up_seconds = 0.0
+
+    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
+        self.networks = networks
+
+    def enter(self, slot: int, spec: TrajectorySpec) -> None:
+        """The networks were made for this one trajectory, which may enter again for a piece."""
+
+    def leave(self, slot: int) -> None:
+        """Nothing is shared, so there is nothing to put back."""
+
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        return {
+            f"{name}.{key}": tensor
+            for name, network in self.networks.items()
+            for key, tensor in network.named_parameters()
+        }
+
+    def kept(self, slot: int) -> Mapping[str, Tensor]:
+        return self.named(slot)
+
+    def zero_grad(self) -> None:
+        for network in self.networks.values():
+            network.zero_grad(set_to_none=True)
+
+    def gradients(self) -> list[Tensor]:
+        return [one.grad for one in self.named(0).values() if one.grad is not None]
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def close(self) -> None:
+        """The networks go when nobody holds them."""
+
+
+@contextlib.contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Networks made inside start with weights that depend on the generator alone."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        yield
+
+
+def shown(pixels: Tensor) -> NDArray[np.float32]:
+    """NCHW in [-1, 1] as NHWC float in [0, 1]."""
+    images: NDArray[np.float32] = ((pixels + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    return images

@@ -1,0 +1,264 @@
+"""A base and what of it trains in; its trainable tensors by slot, and the files they become, out.
+
+Either low-rank adapters of several trials side by side, or what one trial alone can change: all
+weights, or an adapter of another kind put on by peft. torch is imported when one is made, because
+planning reads this module too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from charsweep.models.adapter_file import (
+    ADAPTER_FILE,
+    FACTORED,
+    FACTORED_CONFIG,
+    FACTORED_FILE,
+    factored_config,
+    padded_rank,
+    published,
+    settings_of,
+    targets_in,
+)
+from charsweep.models.safetensors_file import settle_header
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from peft import PeftConfig
+    from torch import Tensor, nn
+
+    from charsweep.models.pipeline import Base
+
+
+class LowRank(NamedTuple):
+    """A low-rank adapter: its kind, rank, alpha, and the ends of its layers' names."""
+
+    kind: str
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+    def config(self, name: str) -> PeftConfig:
+        """What peft calls it, for the module `name` of a pipeline."""
+        import peft
+
+        kinds: dict[str, Any] = {"loha": peft.LoHaConfig, "lokr": peft.LoKrConfig}
+        layers, factor = list(self.of(name)), self.alpha  # peft's types say int, and it multiplies
+        if kind := kinds.get(self.kind):  # Yeh et al. 2023 (arXiv 2309.14859)
+            made: PeftConfig = kind(r=self.rank, alpha=factor, target_modules=layers)
+            return made
+        return peft.LoraConfig(
+            r=self.rank,
+            lora_alpha=factor,  # type: ignore[arg-type]
+            init_lora_weights="gaussian",
+            use_dora=self.kind == "dora",
+            target_modules=layers,
+        )
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """What its file says of the module `name`, in peft's words."""
+        return settings_of(self.kind, self.rank, self.alpha, self.of(name))
+
+    def of(self, name: str) -> tuple[str, ...]:
+        return targets_in(name, self.targets)
+
+
+class Trainees(Protocol):
+    """Where the trainable tensors of each slot lie."""
+
+    def enter(self, slot: int, low: LowRank | None, seed: int) -> None: ...
+    def leave(self, slot: int) -> None: ...
+    def named(self, slot: int) -> Mapping[str, Tensor]: ...
+    def zero_grad(self) -> None: ...
+    def gradients(self) -> list[Tensor]: ...
+    def save(self, slot: int, folder: Path) -> None: ...
+    def aside(self) -> contextlib.AbstractContextManager[None]: ...
+    def close(self) -> None: ...
+
+
+def trainees(
+    low: LowRank | None, base: Base, taught: Mapping[str, nn.Module], width: int
+) -> Trainees:
+    """`width` slots for what trains; only plain low-rank adapters have more than one."""
+    if low and low.kind == "lora":
+        return StackedAdapters(low, base, taught, width)
+    assert width == 1
+    return OneTrial(base, taught)
+
+
+class StackedAdapters:
+    """Low-rank adapters of all slots side by side on the base's layers."""
+
+    def __init__(
+        self, low: LowRank, base: Base, taught: Mapping[str, nn.Module], width: int
+    ) -> None:
+        from charsweep.train.stacked_lora import Adapters
+
+        self.base, self.taught = base, taught
+        targets = {name: low.of(name) for name in taught}
+        self.adapters = Adapters(taught, targets, width, padded_rank(low.rank))
+        self.adapters.attach()
+        self.worn: dict[int, LowRank] = {}
+        self.zero_grad, self.aside = self.adapters.zero_grad, self.adapters.aside
+
+    def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
+        from charsweep.core.seeding import generator
+        from charsweep.train.stacked_lora import gaussian
+
+        assert low is not None
+        self.worn[slot] = low
+        shapes = self.adapters.weights(slot, low.rank)
+        first = gaussian(shapes, low.rank, generator(seed, "adapter"))
+        self.adapters.set(slot, first, low.scale)
+
+    def leave(self, slot: int) -> None:
+        self.adapters.clear(slot)
+
+    def gradients(self) -> list[Tensor]:
+        return [self.adapters.gradient]
+
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        return self.adapters.views(slot, self.worn[slot].rank)
+
+    def save(self, slot: int, folder: Path) -> None:
+        low = self.worn[slot]
+        settings = {name: low.settings(name) for name in self.taught}
+        save_adapter(self.base, self.adapters.weights(slot, low.rank), settings, folder)
+
+    def close(self) -> None:
+        self.adapters.detach()
+
+
+class OneTrial:
+    """What only one trial at a time can change: all weights, or an adapter that peft puts on."""
+
+    def __init__(self, base: Base, taught: Mapping[str, Any]) -> None:
+        self.base, self.taught = base, taught
+        self.low: LowRank | None = None
+        self._undo = contextlib.ExitStack()
+
+    def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
+        import torch
+
+        from charsweep.core.seeding import generator
+
+        self.low = low
+        if low is None:
+            self._undo.enter_context(self.base.restored())
+            for module in self.taught.values():
+                module.requires_grad_(True)
+            return
+        self._undo.callback(self.base.pipeline.unload_lora_weights)
+        for name, module in self.taught.items():
+            with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
+                torch.manual_seed(generator(seed, f"adapter {name}").initial_seed())
+                module.add_adapter(low.config(name))
+            for tensor in trainable({name: module}).values():
+                tensor.data = tensor.data.float()  # whatever the base's precision
+
+    def leave(self, slot: int) -> None:
+        self._undo.close()
+        self.zero_grad()
+        for module in self.taught.values():
+            module.requires_grad_(False)
+
+    def named(self, slot: int) -> Mapping[str, Tensor]:
+        return trainable(self.taught)
+
+    def zero_grad(self) -> None:
+        for module in self.taught.values():
+            module.zero_grad(set_to_none=True)
+
+    def gradients(self) -> list[Tensor]:
+        named = trainable(self.taught)
+        return [tensor.grad for tensor in named.values() if tensor.grad is not None]
+
+    def save(self, slot: int, folder: Path) -> None:
+        from peft import get_peft_model_state_dict
+
+        from charsweep.models.pipeline import quiet
+
+        if self.low is None:
+            with quiet():
+                self.base.pipeline.save_pretrained(folder, safe_serialization=True)
+            return
+        weights = {
+            f"{name}.{key}": tensor
+            for name, module in self.taught.items()
+            for key, tensor in get_peft_model_state_dict(module).items()
+        }
+        settings = {name: self.low.settings(name) for name in self.taught}
+        if self.low.kind in FACTORED:
+            save_factored(weights, settings, folder)
+        else:
+            save_adapter(self.base, weights, settings, folder)
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # who is drawn has left, and nobody else is here
+
+    def close(self) -> None:
+        """Nothing is left on the base once the trial has left."""
+
+
+def trainable(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": tensor
+        for name, module in modules.items()
+        for key, tensor in module.named_parameters()
+        if tensor.requires_grad
+    }
+
+
+def save_adapter(
+    base: Base,
+    weights: Mapping[str, Tensor],
+    settings: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+) -> None:
+    """Write `MODULE.LAYER.lora_A.weight` … as a LoRA file that plain diffusers loads."""
+    named = {published(name): tensor for name, tensor in weights.items()}
+    layers: dict[str, Any] = {}
+    for module, own in settings.items():
+        prefix = f"{module}."
+        layers[f"{module}_lora_layers"] = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in named.items()
+            if name.startswith(prefix)
+        }
+        layers[f"{module}_lora_adapter_metadata"] = dict(own)
+    base.pipeline.save_lora_weights(folder, **layers)
+    settle_header(folder / ADAPTER_FILE)
+
+
+def save_factored(
+    weights: Mapping[str, Tensor], settings: Mapping[str, Mapping[str, Any]], folder: Path
+) -> None:
+    """Write what LoRA files cannot hold: peft's own tensors, and its settings of each module."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        published(name, FACTORED[0]): tensor.detach().cpu().contiguous()
+        for name, tensor in weights.items()
+    }
+    save_file(tensors, folder / FACTORED_FILE)
+    settle_header(folder / FACTORED_FILE)
+    (folder / FACTORED_CONFIG).write_text(factored_config(settings), encoding="utf-8")
+
+
+def read_adapter(folder: Path, base: Base) -> dict[str, Tensor]:
+    """What `save_adapter` wrote of the base, by the names that its modules have now."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / ADAPTER_FILE)
+    if hasattr(base.modules.get("text_encoder"), "text_model"):
+        return tensors
+    return {
+        k.replace("text_encoder.text_model.", "text_encoder.", 1): v for k, v in tensors.items()
+    }

@@ -1,0 +1,1 @@
+"""How the embedded models were made: the drawn world, its captions, how each model learnt it."""

@@ -1,0 +1,96 @@
+"""The shipped weights and the seconds they took in; MODEL_CARD.md and its pictures out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from PIL import Image
+
+from charsweep.embedded import FOLDER
+from pretraining import data, measure
+
+CARD = FOLDER / "MODEL_CARD.md"
+PICTURES = FOLDER / "card"
+SAMPLES = 63  # nine poses times seven places
+ZOOM = 2
+
+
+def write_card(weights: Path, seconds: dict[str, float]) -> None:
+    """Measure everything, keep the figures as JSON and the pictures as PNG, and write the card."""
+    PICTURES.mkdir(exist_ok=True)
+    figures = all_figures(weights)
+    figures.update({f"{stage}_seconds": spent for stage, spent in seconds.items()})
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    (PICTURES / "figures.json").write_text(json.dumps(rounded, indent=2) + "\n")
+    CARD.write_text(text_of(rounded), encoding="utf-8")
+
+
+def all_figures(weights: Path) -> dict[str, float]:
+    """Every figure of the card; writes the contact sheets on the way."""
+    figures = {**measure.sizes(weights), **measure.reconstruction(weights)}
+    figures |= {**measure.retrieval(weights), **measure.identity(weights)}
+    asked = measure.asked_figures(SAMPLES)
+    clip = measure.Clip(weights)
+    truth = measure.recognised(clip, measure.drawn(asked), asked)
+    figures |= {f"truth_{name}": share for name, share in truth.items()}
+    for kind in ("sd15", "sdxl"):
+        pictures, found = measure.base_samples(weights, kind, asked)
+        figures |= found
+        save_sheet(pictures, 9, PICTURES / f"{kind}-samples.png")
+        named = measure.sample(measure.pipeline(weights, kind), named_prompts())
+        save_sheet(named, 8, PICTURES / f"{kind}-names.png")
+        figures |= measure.times(weights, kind)
+    save_sheet(restored_pairs(weights), 8, PICTURES / "vae.png")
+    return figures
+
+
+def named_prompts() -> list[str]:
+    """The exam with three invented names and with "a girl" in the place of the identifier."""
+    lines = (FOLDER / "unicorn_girl_exam" / "prompts.txt").read_text().splitlines()
+    subjects = ("a girl", "Morlu", "Zambi the bear", "UnicornGirl")
+    return [line.format(subject=subject) for subject in subjects for line in lines]
+
+
+@torch.no_grad()
+def restored_pairs(weights: Path, count: int = 32) -> NDArray[np.uint8]:
+    """Held-out pictures and their reconstructions in turn, NHWC uint8."""
+    vae: Any = AutoencoderKL.from_pretrained(weights / "sd15" / "vae", dtype=torch.float32)
+    pictures = measure.drawn(measure.held_out(count))
+    restored = vae.decode(vae.encode(pictures).latent_dist.mean).sample.clamp(-1, 1)
+    pairs = torch.stack([pictures, restored], dim=1).flatten(0, 1)
+    levels: NDArray[np.uint8] = ((pairs + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return levels
+
+
+def save_sheet(pictures: NDArray[np.uint8], columns: int, path: Path) -> None:
+    """Tile NHWC pictures row by row, enlarged without smoothing."""
+    side = data.SIDE * ZOOM
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * side, rows * side), "white")
+    for number, picture in enumerate(pictures):
+        tile = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
+        sheet.paste(tile, (number % columns * side, number // columns * side))
+    sheet.save(path, optimize=True)
+
+
+def text_of(f: dict[str, float]) -> str:
+    """The card; `f` holds the figures by name."""
+    return (FOLDER / "card_template.md").read_text(encoding="utf-8").format_map(_Shown(f))
+
+
+class _Shown(dict[str, float]):
+    """Figures for a template; one that was not measured reads "not measured"."""
+
+    def __missing__(self, name: str) -> Any:
+        return _NotMeasured()
+
+
+class _NotMeasured:
+    def __format__(self, spec: str) -> str:
+        return "not measured"

@@ -1,0 +1,172 @@
+"""The benchmark: what it trains, what it watches, what it says; alone and without Hydra's kin."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.small import sweep_of
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.speed import whole
+from benchmarks.speed.__main__ import main
+from benchmarks.speed.clock import PARTS
+from benchmarks.speed.measure import CACHED, PLAIN, make, ours, parts_of
+from benchmarks.speed.ours import Ours
+from benchmarks.speed.reference import Reference
+from benchmarks.speed.results import Measured, training_ratio
+from benchmarks.speed.task import METHODS, Task, find_task
+
+BARE = """
+import sys
+for name in ("hydra", "omegaconf", "mlflow", "optuna"):
+    sys.modules[name] = None  # an import of it fails
+from benchmarks.speed.__main__ import main
+raise SystemExit(main(sys.argv[1:]))
+"""
+SMALL = ["--steps=2", "--rounds=2", "--warm-up=1", "--images=1", "--inference-steps=1"]
+
+
+def task_of(method: str, widths: tuple[int, ...] | None = (1,)) -> Task:
+    return find_task("embedded", method, None, None, "fp32", "cpu", None, widths)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_trains_what_a_sweep_trains(method: str, tmp_path: Path) -> None:
+    cell = sweep_of(tmp_path, f"method={method}", "lr=1e-4", "sampler.batch_width=16").cells[0]
+    task = task_of(method, None)
+    spec = task.spec(task.widths[-1])
+    assert (spec.class_images is None) == (cell.trajectory.class_images is None)
+    assert replace(spec, class_images=cell.trajectory.class_images) == cell.trajectory
+    drawn = task.images(cell.images.snapshot, range(2), cell.images.inference_steps)
+    assert replace(drawn, prompts=cell.images.prompts) == cell.images
+
+
+def test_a_bare_machine_is_enough() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--rounds" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_bare_machine_gets_its_tables(tmp_path: Path) -> None:
+    out = tmp_path / "results.md"
+    out.write_text("# Results\n\n")
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, *SMALL, "--packs=1,2", "--no-memory", f"--out={out}"],
+        capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = out.read_text()
+    assert text.startswith("# Results\n\n## lora on embedded sdxl, 64 px, fp32, batch 1")
+    assert text.removeprefix("# Results\n\n") == done.stdout
+    for loop in ("charsweep, 1 at once", "charsweep, 2 at once", PLAIN, CACHED):
+        assert len([line for line in text.splitlines() if line.startswith(f"| {loop} |")]) == 2
+    assert text.count("| training, 2 learning rates |") == 2
+    assert text.count(f"| drawing | {PLAIN} |") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.md"]
+
+
+@pytest.mark.parametrize("method", METHODS[:1])
+def test_all_parts_of_a_step_are_seen(method: str, tmp_path: Path) -> None:
+    task = task_of(method)
+    before = torch.Tensor.backward
+    for name in (ours(1), PLAIN, CACHED):
+        with contextlib.closing(make(task, name, (1, 3), tmp_path)) as loop:
+            loop.advance(1)  # before the first step, charsweep fills its caches
+            parts = parts_of(task, loop, 2)
+            left = [vars(owner).get(function) for owner, function, _ in loop.functions]
+            assert not [one for one in left if "Clock" in getattr(one, "__qualname__", "")]
+        assert set(parts) <= set(PARTS)
+        assert sum(parts.values()) == pytest.approx(1.0)
+        encodes = name == PLAIN
+        seen = {part for part in parts if parts[part] > 0}
+        assert seen == set(PARTS) - (set() if encodes else {"encoding"}), name
+    assert torch.Tensor.backward is before
+
+
+def test_both_loops_do_the_same_work(tmp_path: Path) -> None:
+    task = task_of("lora", (1, 2))
+    plain = make(task, PLAIN, (), tmp_path)
+    assert isinstance(plain, Reference)
+    with contextlib.closing(plain):
+        expected = plain.flops()
+        plain.advance(2)
+        moved = [p for n, p in plain.unet.named_parameters() if "lora_B" in n and p.abs().sum() > 0]
+        assert len(moved) == len(plain.parameters) // 2
+    for width in task.widths:
+        with contextlib.closing(Ours(task, width, (2,), tmp_path / str(width))) as own:
+            for slot, spec in enumerate(own.specs):
+                own.students.enter(slot, spec)
+            with FlopCounterMode(display=False) as counter:
+                for share in own.students.losses([0] * width):
+                    share.sum().backward()
+        # ranks are padded from 4 to 8, which adds a little
+        assert counter.get_total_flops() / (width * expected) == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_pack_is_compared_with_runs_one_after_the_other() -> None:
+    eight = Measured("eight", 8, (2.0, 4.0), {}, None, ())
+    plain = Measured("plain", 1, (1.0, 1.0), {}, None, ())
+    assert training_ratio(eight, plain).by_round == (4.0, 2.0)
+
+
+def test_a_whole_run_is_read_off_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(whole, "find_spec", lambda name: None)
+    monkeypatch.setattr(whole, "SNAPSHOTS", 2)
+    found = whole.whole_run(task_of("lora"), 5)
+    assert (found.steps, found.snapshots, found.command_seconds) == (5, 3, None)
+    assert 0.1 < found.share < 1.0
+
+
+@pytest.mark.slow
+def test_a_whole_run_is_the_command_where_it_can_be() -> None:
+    found = whole.whole_run(task_of("lora"), 200)
+    assert found.snapshots == 2
+    assert found.command_seconds is not None
+    assert found.step_seconds < found.seconds < found.command_seconds
+
+
+@pytest.mark.gpu
+def test_true_sizes_on_a_card(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the random weights are made here
+    assert main([*SMALL, "--base=sd15", "--packs=1,2", "--resolution=256", "--no-memory"]) == 0
+    assert "lora on random sd15, 256 px, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method=dreambooth", "--packs=2"], "--packs 2: dreambooth trains alone"),
+        (["--out=nowhere/results.md"], "--out nowhere/results.md: its folder is not there"),
+        (["--device=mps"], "--device mps: this machine has none"),
+        (["--method=dreambooth", "--base=sd15", "--whole-run=0"], "0 should be a whole number"),
+        (["--packs=3"], "3 should list different powers of two up to 64"),
+        (["--resolution=70"], "70 should be a multiple of 8 from 16 to 4096"),
+        (["--images=-1"], "-1 should be a whole number"),
+        (["--method=gan"], "invalid choice: 'gan'"),
+    ],
+)
+def test_what_cannot_be_is_one_message(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(words)
+    except SystemExit as exit_:
+        code = exit_.code
+    said = capsys.readouterr()
+    assert code == 2
+    assert message in said.err
+    assert "Traceback" not in said.err
+    assert not list(tmp_path.iterdir())

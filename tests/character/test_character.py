@@ -1,0 +1,418 @@
+"""Drawings of every format are read alike, and every bad folder gives one message naming all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from helpers.small import loaded_after
+from PIL import Image, ImageDraw
+
+from charsweep.character.framing import picture_at
+from charsweep.character.load import Character, load_character, load_truth
+from charsweep.core.errors import CharacterError
+from charsweep.core.keys import digest_of
+from charsweep.core.system.images import natural_order, open_picture
+from charsweep.embedded import UNICORN_GIRL, UNICORN_GIRL_EXAM
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+WIDTH, HEIGHT = 80, 40
+UPSIDE_DOWN, QUARTER_TURN = 3, 6  # values of the EXIF tag "orientation"
+
+
+def load(folder: Path, **changed: str | int) -> Character:
+    settings = {
+        "name": "unicorn",
+        "identifier": "UnicornGirl",
+        "class_noun": "girl",
+        "instance_prompt": "a picture of UnicornGirl",
+        "class_prompt": "a picture of a girl",
+    } | changed
+    return load_character(folder=folder, **settings)  # type: ignore[arg-type]
+
+
+def message_of(folder: Path, **changed: str | int) -> str:
+    with pytest.raises(CharacterError) as caught:
+        load(folder, **changed)
+    return str(caught.value)
+
+
+def drawing(mode: str = "RGB") -> Image.Image:
+    """Left half red, right half blue, in `mode`."""
+    image = Image.new("RGB", (WIDTH, HEIGHT), RED)
+    ImageDraw.Draw(image).rectangle((WIDTH // 2, 0, WIDTH, HEIGHT), fill=BLUE)
+    return image.convert(mode)
+
+
+def half_transparent(mode: str) -> Image.Image:
+    """Left half opaque red (grey 76 in LA), right half fully transparent."""
+    image = drawing().convert("RGBA")
+    image.paste((0, 0, 255, 0), (WIDTH // 2, 0, WIDTH, HEIGHT))
+    return image.convert(mode)
+
+
+def palette_with_transparency() -> bytes:
+    image = drawing().quantize(2)
+    clear = image.getpixel((WIDTH - 1, 0))
+    return encoded(image, "PNG", transparency=clear)
+
+
+def sixteen_bit() -> bytes:
+    """Left half full white, right half the middle grey 0x8000."""
+    row = b"\xff\xff" * (WIDTH // 2) + b"\x00\x80" * (WIDTH // 2)
+    image = Image.frombytes("I;16", (WIDTH, HEIGHT), row * HEIGHT)
+    return encoded(image, "PNG")
+
+
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(drawing(), "JPEG", exif=exif.tobytes(), quality=95)
+
+
+def draw_into(folder: Path, *names: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(encoded(drawing(), "PNG"))
+
+
+def png_header_claiming(width: int, height: int) -> bytes:
+    """A valid PNG of a few bytes that says it is `width` × `height`."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 100)
+    start = b"\x89PNG\r\n\x1a\n"
+    return start + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+FORMATS: dict[str, tuple[Callable[[], bytes], tuple[int, ...], tuple[int, ...]]] = {
+    "RGB png": (lambda: encoded(drawing(), "PNG"), RED, BLUE),
+    "RGB jpeg": (lambda: encoded(drawing(), "JPEG", quality=95), RED, BLUE),
+    "lossy webp": (lambda: encoded(drawing(), "WEBP", quality=95), RED, BLUE),
+    "lossless webp": (lambda: encoded(drawing(), "WEBP", lossless=True), RED, BLUE),
+    "RGBA webp": (lambda: encoded(half_transparent("RGBA"), "WEBP", lossless=True), RED, WHITE),
+    "RGBA png": (lambda: encoded(half_transparent("RGBA"), "PNG"), RED, WHITE),
+    "L png": (lambda: encoded(drawing("L"), "PNG"), (76,) * 3, (29,) * 3),
+    "LA png": (lambda: encoded(half_transparent("LA"), "PNG"), (76,) * 3, WHITE),
+    "1-bit png": (lambda: encoded(Image.new("1", (WIDTH, HEIGHT), 1), "PNG"), WHITE, WHITE),
+    "P png": (lambda: encoded(drawing().quantize(2), "PNG"), RED, BLUE),
+    "P png with transparency": (palette_with_transparency, RED, WHITE),
+    "CMYK jpeg": (lambda: encoded(drawing("CMYK"), "JPEG", quality=95), RED, BLUE),
+    "L jpeg": (lambda: encoded(drawing("L"), "JPEG", quality=95), (76,) * 3, (29,) * 3),
+    "16-bit png": (sixteen_bit, WHITE, (128,) * 3),
+    "upside-down jpeg": (lambda: turned(UPSIDE_DOWN), BLUE, RED),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_read_as_upright_rgb_on_white(tmp_path: Path, name: str) -> None:
+    make, left, right = FORMATS[name]
+    path = tmp_path / "drawing"
+    path.write_bytes(make())
+    image = open_picture(path)
+    assert image.mode == "RGB"
+    assert image.size == (WIDTH, HEIGHT)
+    for x, expected in ((5, left), (WIDTH - 5, right)):
+        pixel = image.getpixel((x, HEIGHT // 2))
+        assert isinstance(pixel, tuple)
+        assert pixel == pytest.approx(expected, abs=8)
+
+
+def test_a_quarter_turn_in_exif_swaps_width_and_height(tmp_path: Path) -> None:
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(turned(QUARTER_TURN))
+    image = open_picture(path)
+    assert image.size == (HEIGHT, WIDTH)
+    assert image.getpixel((HEIGHT // 2, 5)) == pytest.approx(RED, abs=8)
+
+
+def test_open_picture_names_the_file_it_cannot_read(tmp_path: Path) -> None:
+    with pytest.raises(CharacterError, match=r"nowhere\.png: cannot be read"):
+        open_picture(tmp_path / "nowhere.png")
+
+
+def test_the_shipped_character_loads() -> None:
+    girl = load(UNICORN_GIRL)
+    assert [path.name for path in girl.paths] == [f"0{n}.png" for n in range(1, 7)]
+    assert len(set(girl.spec.digests)) == len(girl.captions) == 6
+    assert all("UnicornGirl" in caption for caption in girl.captions)
+    assert girl.captions == girl.spec.captions
+
+
+def test_images_are_found_by_content_in_natural_order(tmp_path: Path) -> None:
+    draw_into(tmp_path, "10.png", "2.png", "B1.png", "a3.PNG", "no-ending", ".hidden.png")
+    (tmp_path / "notes.md").write_text("not a picture")
+    (tmp_path / "empty-file").touch()
+    (tmp_path / "folder.png").mkdir()
+    names = [path.name for path in load(tmp_path).paths]
+    assert names == ["2.png", "10.png", "a3.PNG", "B1.png", "no-ending"]
+
+
+def test_natural_order_compares_any_two_names() -> None:
+    names = ["", "7", "a", "a01", "a1", "A1", "1a", "07", "²", "٣"]
+    backwards = names[::-1]
+    ordered = sorted(names, key=natural_order)
+    assert ordered == sorted(backwards, key=natural_order)
+    assert ordered.index("7") < ordered.index("a") < ordered.index("a1")
+
+
+def test_digests_are_of_the_bytes_alone(tmp_path: Path) -> None:
+    draw_into(tmp_path / "one", "a.png")
+    draw_into(tmp_path / "two", "b.png")
+    one, two = load(tmp_path / "one").spec, load(tmp_path / "two").spec
+    assert one == two
+    (tmp_path / "two" / "b.png").write_bytes(encoded(drawing(), "PNG", compress_level=1))
+    assert load(tmp_path / "two").spec.digests != one.digests
+
+
+def test_a_digest_is_sha_256_of_the_file(tmp_path: Path) -> None:
+    draw_into(tmp_path, "a.png")
+    expected = hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()[:16]
+    assert load(tmp_path).spec.digests == (expected,)
+
+
+# --- captions
+
+
+def test_captions_from_text_files_metadata_and_the_prompt(tmp_path: Path) -> None:
+    draw_into(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "1.txt").write_text("\ufeffa girl\n  who stands\n", encoding="utf-8")
+    row = {"file_name": "./2.png", "text": "she sits", "other": 1}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row) + "\n\n")
+    girl = load(tmp_path)
+    assert girl.captions == ("a girl who stands", "she sits", "a picture of UnicornGirl")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("9.txt", "hello", "9.txt: is a caption without an image: add 9.png"),
+        ("1.txt", " \n", "1.txt: the caption is empty"),
+        ("1.txt", b"\xff\xfe\xfa", "1.txt: is not UTF-8 text"),
+        ("2.txt", "whose?", "2.txt: is the caption of which image, 2.jpg or 2.png?"),
+        ("metadata.jsonl", "{file_name: 1}", "line 1: {file_name: 1} is not valid JSON"),
+        ("metadata.jsonl", "[" * 100_000, "is not valid JSON"),
+        ("metadata.jsonl", '\n"text"', 'line 2: "text" is no object'),
+        ("metadata.jsonl", '{"file_name": "1.png"}', '"text" is None: a text is needed'),
+        ("metadata.jsonl", '{"file_name": 1, "text": "x"}', '"file_name" is 1: a text'),
+        ("metadata.jsonl", '{"file_name": "7.png", "text": "x"}', "7.png is no image in"),
+        ("metadata.jsonl", '{"file_name": "", "text": "x"}', "is no image in the folder"),
+        ("metadata.jsonl", '{"file_name": "../1.png", "text": "x"}', "../1.png points outside"),
+        ("metadata.jsonl", '{"file_name": "/1.png", "text": "x"}', "/1.png points outside"),
+        ("metadata.jsonl", '{"file_name": "sub/1.png", "text": "x"}', "is in a subfolder: move"),
+        ("metadata.jsonl", '{"file_name": "1.png", "text": ""}', "the caption is empty"),
+        (
+            "metadata.jsonl",
+            '{"file_name": "1.png", "text": "x"}\n{"file_name": "1.png", "text": "y"}',
+            "line 2: gives 1.png a second caption",
+        ),
+        ("metadata.jsonl", b"\xff\xfe\xfa", "metadata.jsonl: is not UTF-8 text"),
+    ],
+)
+def test_bad_captions(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
+    draw_into(tmp_path, "1.png", "2.png", "2.jpg")
+    draw_into(tmp_path / "sub", "1.png")
+    data = content.encode() if isinstance(content, str) else content
+    (tmp_path / name).write_bytes(data)
+    message = message_of(tmp_path)
+    assert said in message
+    assert len(message.splitlines()) == 1
+
+
+def test_two_captions_for_one_image(tmp_path: Path) -> None:
+    draw_into(tmp_path, "1.png")
+    (tmp_path / "1.txt").write_text("one")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.png", "text": "two"}')
+    assert "1.png: has a caption in 1.txt and another in metadata.jsonl" in message_of(tmp_path)
+
+
+# --- bad images
+
+
+def broken_files(folder: Path) -> dict[str, str]:
+    """Write one file of every kind that cannot be used; name -> what must be said of it."""
+    png, jpeg, webp = (encoded(drawing(), form) for form in ("PNG", "JPEG", "WEBP"))
+    contents = {
+        "cut.png": png[: len(png) // 2],
+        "cut.jpg": jpeg[: len(jpeg) // 2],
+        "cut.webp": webp[: len(webp) // 2],
+        "header.png": png[:20],
+        "damaged.png": png[:50] + bytes(20) + png[70:],
+        "empty.png": b"",
+        "text.jpeg": b"this is not an image",
+        "old.gif": encoded(drawing(), "GIF"),
+        "liar.png": encoded(drawing(), "BMP"),
+        "tiny.png": encoded(Image.new("RGB", (31, 200)), "PNG"),
+        "huge.png": png_header_claiming(20_000, 5_001),
+        "bomb.png": png_header_claiming(100_000, 100_000),
+    }
+    folder.mkdir(exist_ok=True)
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    (folder / "link.png").symlink_to(folder / "gone.png")
+    return {
+        "cut.png": "cannot be decoded",
+        "cut.jpg": "cannot be decoded",
+        "cut.webp": "",
+        "header.png": "",
+        "damaged.png": "cannot be decoded",
+        "empty.png": "is empty (0 bytes): copy it again",
+        "text.jpeg": "its content is not PNG, JPEG or WebP: convert it",
+        "old.gif": "its content is not PNG, JPEG or WebP: convert it",
+        "liar.png": "its content is not PNG, JPEG or WebP: convert it",
+        "tiny.png": "31 × 200 pixels is too small: at least 32 × 32 are needed",
+        "huge.png": "20000 × 5001 pixels is too large: at most 100 million",
+        "bomb.png": "is too large",
+        "link.png": "cannot be read (No such file or directory)",
+    }
+
+
+def test_one_message_names_every_bad_image_and_no_good_one(tmp_path: Path) -> None:
+    expected = broken_files(tmp_path)
+    draw_into(tmp_path, "good.png")
+    first, *lines = message_of(tmp_path).splitlines()
+    assert first == f"character unicorn, folder {tmp_path}: {len(expected)} things to mend"
+    said = dict(line.strip().split(": ", 1) for line in lines)
+    assert said.keys() == expected.keys()
+    for name, part in expected.items():
+        assert part in said[name]
+        assert "BytesIO" not in said[name]
+
+
+def test_the_size_limit_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    (tmp_path / "bomb.png").write_bytes(png_header_claiming(100_000, 100_000))
+    assert "100000 × 100000 pixels is too large" in message_of(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # warns, then raises, without our limit
+    draw_into(tmp_path, "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT - 1)
+    assert len(load(tmp_path).paths) == 1
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_into(tmp_path, "locked.png")
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # chmod does not stop root
+    assert "locked.png: cannot be read (Permission denied)" in message_of(tmp_path)
+
+
+def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert message_of(tmp_path / "none").endswith("does not exist: give the folder of the images")
+    assert "holds no PNG, JPEG or WebP" in message_of(tmp_path)
+    draw_into(tmp_path, "a.png")
+    assert "a.png is a file: give the folder" in message_of(tmp_path / "a.png")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert "cannot be read (Permission denied)" in message_of(tmp_path)
+
+
+# --- words
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"instance_prompt": "a girl"}, 'instance_prompt "a girl" does not contain the identifier'),
+        ({"class_prompt": "a UnicornGirl"}, 'class_prompt "a UnicornGirl" contains the identifier'),
+        ({"identifier": " "}, "identifier is empty"),
+        ({"class_noun": ""}, "class_noun is empty"),
+    ],
+)
+def test_bad_words(tmp_path: Path, changed: dict[str, str], said: str) -> None:
+    draw_into(tmp_path, "a.png")
+    assert said in message_of(tmp_path, **changed)
+
+
+def test_words_images_and_captions_are_all_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.txt").write_text("b")
+    assert len(message_of(tmp_path, instance_prompt="a girl").splitlines()) == 4
+
+
+# --- true pictures
+
+
+def test_the_shipped_truth_loads() -> None:
+    digests = load_truth(UNICORN_GIRL_EXAM, 8)
+    files = [UNICORN_GIRL_EXAM / f"0{n}.png" for n in range(8)]
+    assert digests == tuple(digest_of(file.read_bytes()) for file in files)
+    assert len(set(digests)) == 8
+
+
+def test_truth_is_one_picture_per_prompt(tmp_path: Path) -> None:
+    draw_into(tmp_path, "00.png", "02.png", "02.jpg", "zebra.png")
+    with pytest.raises(CharacterError) as caught:
+        load_truth(tmp_path, 2)
+    lines = str(caught.value).splitlines()
+    assert lines[1] == "  01.png is missing: draw it"
+    assert [line.split()[0] for line in lines[2:]] == ["02.jpg", "02.png", "zebra.png"]
+
+
+def test_truth_counts_past_one_hundred(tmp_path: Path) -> None:
+    draw_into(tmp_path, *(f"{n:02d}.png" for n in range(101)))
+    assert len(load_truth(tmp_path, 101)) == 101
+
+
+def test_broken_truth_is_named(tmp_path: Path) -> None:
+    (tmp_path / "00.png").touch()
+    with pytest.raises(CharacterError, match=r"00\.png: is empty"):
+        load_truth(tmp_path, 1)
+
+
+# --- at the size of the models
+
+
+def test_picture_at_takes_the_middle_square() -> None:
+    small = picture_at(drawing(), 20)
+    assert small.size == (20, 20)
+    assert small.getpixel((4, 10)) == RED
+    assert small.getpixel((15, 10)) == BLUE
+
+
+def test_a_whole_factor_is_a_plain_mean() -> None:
+    image = Image.effect_noise((512, 512), 80).convert("RGB")
+    assert picture_at(image, 64).tobytes() == image.reduce(8).tobytes()
+    assert picture_at(image, 512).tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 64), (97, 300), (127, 129), (1000, 131), (33, 32)])
+def test_any_size_gives_the_resolution_and_keeps_flat_colour(size: tuple[int, int]) -> None:
+    small = picture_at(Image.new("RGB", size, (10, 200, 30)), 64)
+    assert small.size == (64, 64)
+    assert small.getcolors() == [(64 * 64, (10, 200, 30))]
+
+
+def test_fine_detail_is_averaged_not_picked() -> None:
+    stripes = Image.new("RGB", (1000, 1000))
+    for x in range(0, 1000, 2):
+        stripes.paste(WHITE, (x, 0, x + 1, 1000))
+    low, high = picture_at(stripes, 64).convert("L").getextrema()
+    assert 100 < low <= high < 155  # type: ignore[operator]
+
+
+def test_torch_is_not_imported() -> None:
+    loaded = loaded_after("import charsweep.character.load")
+    assert "charsweep" in loaded
+    assert "torch" not in loaded

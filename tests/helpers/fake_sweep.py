@@ -1,0 +1,188 @@
+"""A sweep's folder and store made of flat colours and sines, for tests of what reads them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from PIL import Image
+
+from charsweep.report import write_report
+from charsweep.results.cells import CellResult
+from charsweep.results.read import load_record
+from charsweep.results.records import Record
+
+METRICS = ["clip_i", "clip_t", "dino", "diversity", "copy", "quality_ratio"]
+BASE = {"clip_i": 0.62, "clip_t": 0.30, "dino": 0.55, "diversity": 0.3, "copy": 0.5}
+PROMPTS = ["a picture of UnicornGirl jumping", "a picture of UnicornGirl <b>sitting</b> & waving"]
+EVIL = "<script>alert(1)</script>"
+
+
+class FakeSweep:
+    """A sweep's folder and store as the contract describes them, of flat colours and sines."""
+
+    def __init__(
+        self, root: Path, axes: dict[str, list[Any]], name: str = "fake", **sweep: Any
+    ) -> None:
+        self.folder, self.store = root / "sweeps" / name, root / "sweeps" / "store"
+        self.folder.mkdir(parents=True)
+        self.store.mkdir(exist_ok=True)
+        self.axes = axes
+        self.cells: list[dict[str, Any]] = []
+        drawing = root / 'it\'s "quoted" <01>.png'
+        Image.new("RGBA", (40, 60), (255, 0, 128, 128)).save(drawing)
+        fixed = {"method": "dreambooth_lora", "lr": 1e-3, "train_steps": 40}
+        fixed |= {"inference_steps": 50, "seed": 0}
+        self.fixed = fixed
+        self.sweep: dict[str, Any] = {
+            "name": name,
+            "question": "Which learning rate teaches the character best?",
+            "command": "python -m charsweep +sweep=fake",
+            "started": "2026-11-22T17:30:00+00:00",
+            "finished": "2026-11-22T17:35:00+00:00",
+            "axes": axes,
+            "fixed": {name: value for name, value in fixed.items() if name not in axes},
+            "settings": {"models": {"name": "embedded"}},
+            "objectives": [
+                {"metric": "dino", "direction": "maximize"},
+                {"metric": "clip_t", "direction": "maximize"},
+            ],
+            "metrics": METRICS,
+            "character": {
+                "name": "unicorn_girl",
+                "identifier": "UnicornGirl",
+                "class_noun": "girl",
+                "images": [str(drawing), str(root / "gone.png")],
+                "captions": [EVIL, "a picture that is gone"],
+            },
+            "exam": {"prompts": PROMPTS, "seeds": [0, 1]},
+            "references": {
+                "base": {
+                    "sdxl": {
+                        "scores": BASE,
+                        "images": self.draw("base-sdxl--0/step-000000/exam", "gray"),
+                    }
+                },
+                "truth": {
+                    "scores": {"dino": 0.93, "clip_i": 0.92, "clip_t": 0.31},
+                    "images": self.draw("truth--0/step-000000/exam", "gold", seeds=1),
+                },
+                "real": {"dino": 0.9, "clip_i": 0.91},
+            },
+            "plan": {
+                "cells": len(list(itertools.product(*axes.values()))),
+                "trajectories": 1,
+                "steps_asked": 700,
+                "steps_needed": 100,
+                "images": 28,
+                "seconds": 250.0,
+                "bytes": 12345678,
+            },
+            "environment": {"charsweep": "0.1.0", "python": "3.11", "device": "cpu", "threads": 2},
+            **sweep,
+        }
+
+    def draw(self, folder: str, colour: Any, seeds: int = 2) -> str:
+        """An image set of one colour."""
+        place = self.store / folder
+        place.mkdir(parents=True, exist_ok=True)
+        files = []
+        for index in range(len(PROMPTS) * seeds):
+            Image.new("RGB", (16, 16), colour).save(place / f"{index:03d}.png")
+            files.append(
+                {"file": f"{index:03d}.png", "prompt": index // seeds, "seed": index % seeds}
+            )
+        manifest = {"prompts": PROMPTS, "seeds": list(range(seeds)), "files": files}
+        (place / "images.json").write_text(json.dumps(manifest))
+        return folder
+
+    def add(self, state: str = "finished", **values: Any) -> dict[str, Any]:
+        """One more cell; `scores` among the values overrides its scores."""
+        number = len(self.cells)
+        given = values.pop("scores", {})
+        point = {**self.fixed, **values}
+        sharing = {k: v for k, v in point.items() if k not in ("train_steps", "inference_steps")}
+        slug = "-".join(str(value) for value in sharing.values()).replace("/", "-")
+        trajectory = f"trajectory-{slug}--0"
+        chance = random.Random(number)
+        scores: dict[str, Any] = {}
+        if state == "finished":
+            scores = {name: round(chance.uniform(0.2, 0.9), 6) for name in METRICS} | given
+        known = {name: scores[name] for name in scores if scores[name] is not None}
+        self.losses(trajectory, point["train_steps"], state == "diverged", number)
+        folder = f"{trajectory}/step-{point['train_steps']:06d}/exam-{number}"
+        colour = tuple(chance.randrange(256) for _ in range(3))
+        cell = {
+            "cell": f"{number:012x}",
+            "state": state,
+            "trial": number,
+            "values": point,
+            "base": "sdxl",
+            "trajectory": trajectory,
+            "step": point["train_steps"],
+            "images": self.draw(folder, colour) if state == "finished" else None,
+            "diverged_at": 23 if state == "diverged" else None,
+            "error": f"out of memory {EVIL}" if state == "failed" else None,
+            "scores": scores,
+            "gains": {name: known[name] - BASE[name] for name in known if name in BASE},
+            "size_mb": 0.31,
+            "train_seconds": 25.125,
+            "paid_seconds": 12.5,
+            "sample_seconds": 6.0,
+            "seconds_per_step": 0.025,
+            "peak_memory_mb": 900.0,
+        }
+        self.cells.append(cell)
+        return cell
+
+    def losses(self, trajectory: str, steps: int, diverged: bool, number: int) -> None:
+        """A falling sine, or one that blows up at step 23."""
+        folder = self.store / trajectory
+        folder.mkdir(exist_ok=True)
+        rows = ["step,loss,lr,grad_norm,seconds"]
+        for step in range(1, (23 if diverged else steps) + 1):
+            loss = 0.1 + 0.02 * math.sin(step + number) + 1 / (step + 5)
+            if diverged:
+                loss = math.nan if step == 23 else 0.1 * 1.6**step
+            rows.append(f"{step},{loss},0.001,1.0,0.02")
+        (folder / "loss.csv").write_text("\n".join(rows) + "\n")
+
+    def write(self) -> None:
+        """Write the sweep's files as they stand."""
+        (self.folder / "sweep.json").write_text(json.dumps(self.sweep))
+        lines_ = [json.dumps(cell, ensure_ascii=False) for cell in self.cells]
+        (self.folder / "cells.jsonl").write_text("".join(line + "\n" for line in lines_), "utf-8")
+
+    def record(self) -> Record:
+        """Write the sweep's files and read them as the report does."""
+        self.write()
+        return load_record(self.folder, self.store)
+
+    def report(self, pdf: bool = False) -> str:
+        """Write the sweep's files and the report (its PDF only if asked: slow); return its HTML."""
+        self.write()
+        with nullcontext() if pdf else without_pdf():
+            index = write_report(self.folder, self.store)
+        assert index == self.folder / "report" / "index.html"
+        return index.read_text(encoding="utf-8")
+
+
+def result(**known: Any) -> CellResult:
+    """A cell's result of which only some fields matter."""
+    nothing: dict[str, Any] = dict.fromkeys(CellResult.__dataclass_fields__)
+    return CellResult(**{**nothing, "state": "finished", "values": {}, "gains": {}, **known})
+
+
+def without_pdf() -> AbstractContextManager[Any]:
+    """An empty file where the PDF would be."""
+    return patch("charsweep.report.write.write_pdf", lambda content, path: path.touch() or "")
+
+
+def dino(score: float, prompt: float = 0.3) -> dict[str, Any]:
+    return {"dino": score, "clip_t": prompt, "clip_i": 0.7, "quality_ratio": 0.5}

@@ -1,0 +1,170 @@
+"""The cartoon world: what it can draw, what it must never draw, and that drawing is exact."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from charsweep.embedded import UNICORN_GIRL as DRAWINGS_FOLDER
+from charsweep.embedded import UNICORN_GIRL_EXAM as EXAM_FOLDER
+from pretraining.captions import caption, full_caption
+from pretraining.drawing import draw
+from pretraining.figure import (
+    ARMS,
+    EMBLEMS,
+    EYES,
+    HEADGEAR,
+    HERS_ALONE,
+    IDENTIFIER,
+    LEGS,
+    MOUTHS,
+    PLACES,
+    SPECIES,
+    UNICORN_GIRL,
+    Figure,
+    random_figure,
+)
+from pretraining.world import DRAWINGS, EXAM, write_shipped
+
+
+def figures(count: int) -> list[Figure]:
+    return [random_figure(Random(index)) for index in range(count)]
+
+
+def pixels(figure: Figure, size: int = 64) -> bytes:
+    return draw(figure, size).tobytes()
+
+
+def test_unicorn_girl_is_never_drawn_at_random():
+    for shown in figures(5_000):
+        assert shown.pattern != "rainbow"
+        assert "rainbow" not in shown.colours
+        assert len(shown.colours) <= 3
+        assert shown.headgear != "horn"
+        assert shown.emblem != "star"
+        purple_dress = shown.clothes == "dress" and shown.clothes_colour == "purple"
+        assert not (shown.species == "girl" and purple_dress)
+
+
+def test_captions_never_say_what_is_hers_alone():
+    rng = Random(0)
+    for shown in figures(5_000):
+        for text in (caption(shown, rng), full_caption(shown)):
+            words = text.lower().replace(",", " ").split()
+            assert not set(words) & {*HERS_ALONE, IDENTIFIER.lower(), "unicorn"}
+
+
+def test_captions_vary_and_some_use_names():
+    texts = {caption(UNICORN_GIRL_LIKE, Random(index)) for index in range(200)}
+    assert len(texts) > 100
+    named = [text for text in texts if "girl" not in text]
+    assert 10 < len(named) < 80
+
+
+UNICORN_GIRL_LIKE = Figure(colours=("pink",), clothes_colour="blue", legs="sitting", place="beach")
+
+
+def test_full_captions_tell_what_is_shown():
+    shown = replace(UNICORN_GIRL_LIKE, arms="left up", eyes="closed")
+    assert full_caption(shown) == (
+        "a picture of a girl with long pink hair wearing a blue dress sitting with the left arm "
+        "raised with closed eyes on the beach"
+    )
+
+
+def test_the_same_figure_draws_the_same_bytes():
+    for shown in figures(20):
+        assert pixels(shown) == pixels(replace(shown))
+
+
+@pytest.mark.parametrize("species", SPECIES)
+def test_every_position_mood_and_place_draws_another_picture(species):
+    hair = "long" if species in ("girl", "boy") else ""
+    who = Figure(species=species, hair=hair, colours=("brown",))
+    drawn = {
+        pixels(replace(who, legs=legs, arms=arms, place=place), 32)
+        for legs, arms, place in itertools.product(LEGS, ARMS, PLACES)
+    }
+    assert len(drawn) == len(LEGS) * len(ARMS) * len(PLACES)
+    faces = {
+        pixels(replace(who, eyes=eyes, mouth=mouth))
+        for eyes, mouth in itertools.product(EYES, MOUTHS)
+    }
+    assert len(faces) == len(EYES) * len(MOUTHS)
+
+
+def test_every_emblem_and_headgear_draws_another_picture():
+    emblems = {pixels(Figure(emblem=emblem)) for emblem in (*EMBLEMS, "star")}
+    assert len(emblems) == len(EMBLEMS) + 1
+    headgear = {pixels(Figure(headgear=worn)) for worn in (*HEADGEAR, "horn")}
+    assert len(headgear) == len(HEADGEAR) + 1
+
+
+def test_left_and_right_are_the_figures_own():
+    """Her left arm, raised, is at the right-hand side of the picture."""
+    down = np.asarray(draw(UNICORN_GIRL)).astype(int)
+    left = np.asarray(draw(replace(UNICORN_GIRL, arms="left up"))).astype(int)
+    changed = np.abs(left - down).sum(axis=(0, 2))
+    assert changed[:30].sum() == 0
+    assert changed[34:].sum() > 0
+
+
+@pytest.mark.parametrize("size", [32, 64, 512])
+def test_any_size_shows_the_same_picture(size):
+    picture = draw(UNICORN_GIRL, size)
+    assert picture.size == (size, size)
+    assert picture.mode == "RGB"
+    small = np.asarray(picture.resize((32, 32), Image.Resampling.BOX)).astype(int)
+    expected = np.asarray(draw(UNICORN_GIRL, 32)).astype(int)
+    assert np.abs(small - expected).mean() < 4
+
+
+def test_her_hair_horn_and_star_are_visible_at_64_px():
+    bare = replace(UNICORN_GIRL, colours=("brown",), pattern="plain")
+    for part in (
+        bare,
+        replace(UNICORN_GIRL, headgear="none"),
+        replace(UNICORN_GIRL, emblem="none"),
+    ):
+        different = np.asarray(draw(UNICORN_GIRL)) != np.asarray(draw(part))
+        assert different.any(axis=2).sum() > 40
+
+
+def test_the_exam_shows_what_the_drawings_do_not():
+    shown = {(f.legs, f.arms, f.eyes, f.place) for _, f in DRAWINGS}
+    asked = [(f.legs, f.arms, f.eyes, f.place) for _, f in EXAM]
+    assert len(DRAWINGS) == 6
+    assert len(set(asked)) == len(EXAM) == 8
+    assert not shown & set(asked)
+
+
+def test_shipped_pictures_and_texts_are_what_the_world_draws(tmp_path: Path):
+    write_shipped(tmp_path / "drawings", tmp_path / "exam")
+    for made, shipped in (
+        (tmp_path / "drawings", DRAWINGS_FOLDER),
+        (tmp_path / "exam", EXAM_FOLDER),
+    ):
+        names = sorted(path.name for path in made.iterdir())
+        assert names == sorted(path.name for path in shipped.iterdir())
+        for name in names:
+            if name.endswith(".txt"):
+                assert (made / name).read_text() == (shipped / name).read_text()
+                continue
+            with Image.open(made / name) as ours, Image.open(shipped / name) as theirs:
+                assert ours.size == (512, 512)
+                assert ours.tobytes() == theirs.tobytes()
+
+
+def test_shipped_texts_name_her_and_not_her_looks():
+    prompts = (EXAM_FOLDER / "prompts.txt").read_text().splitlines()
+    assert len(prompts) == 8
+    assert all(prompt.startswith("a picture of {subject} ") for prompt in prompts)
+    captions = [path.read_text().strip() for path in sorted(DRAWINGS_FOLDER.glob("*.txt"))]
+    assert all(text.startswith(f"a picture of {IDENTIFIER} ") for text in captions)
+    for text in (*prompts, *captions):
+        looks = {"hair", "dress", "purple", "girl", *HERS_ALONE}
+        assert not set(text.lower().split()) & looks
