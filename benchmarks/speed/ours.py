@@ -1,8 +1,7 @@
-"""A task in, charsweep's own loop out: real students, a real store in a temporary folder."""
+"""A task in, charsweep's own loop out: real weights, a real store in a temporary folder."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from itertools import cycle, islice
 from pathlib import Path
@@ -13,9 +12,9 @@ from benchmarks.speed.task import Task
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
-from charsweep.evaluate.sample import draw, paint_with
+from charsweep.evaluate.sample import draw
 from charsweep.models.load import load_base
-from charsweep.models.pipeline import Base
+from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
 from charsweep.plan.work import Piece, Training
 from charsweep.train.loop import train
@@ -40,13 +39,12 @@ class Ours:
         trainings = [Training(spec, pieces, None, (), ()) for spec in self.specs]
         self.last = SnapshotSpec(self.specs[0], snapshots[-1])
         set_products(task.precision)
-        self.base = self._load(task.learner.base_precision(task.precision))
-        pictures = [open_picture(path) for path in task.character.paths]
-        count = task.method.settings["class_images"] if task.has_prior else 0
-        priors = list(islice(cycle(pictures), count))  # what they show changes no time
-        materials = Materials(task.device, self.base, task.character, pictures, lambda _: priors)
-        self.students = task.learner.students(self.specs[0], materials)
-        self.loop: Any = train(self.students, iter(trainings), self.store, RESUME_SECONDS)
+        self.base = self._load("fp32" if task.learner.trains_base else task.precision)
+        images = [open_picture(path) for path in task.character.paths]
+        priors = list(islice(cycle(images), task.learner.prior_images))  # which changes no time
+        materials = Materials(task.device, self.base, images, lambda _: priors)
+        self.trainable = task.learner.trainable(self.specs[0], materials)
+        self.loop: Any = train(self.trainable, iter(trainings), self.store, RESUME_SECONDS)
         self.step = 0
 
     def advance(self, steps: int) -> float:
@@ -63,8 +61,8 @@ class Ours:
     def functions(self) -> list[Timed]:
         """Where the parts of a step are spent."""
         return [
-            (self.students, "losses", "data"),
-            (self.students, "zero_grad", "optimizer"),
+            (self.trainable, "losses", "data"),
+            (self.trainable, "zero_grad", "optimizer"),
             (self.base.denoiser, "forward", "forward"),
             *encoders(self.base.pipeline),
         ]
@@ -74,27 +72,23 @@ class Ours:
 
         As an image set that fills its batches is drawn.
         """
-        self.students.close()
+        self.trainable.close()
         base, whole = self.base, dtype_of(self.task.precision)
         if base.dtype != whole:  # of all weights that train, none is in half precision
             base = self.base = self._load(self.task.precision)
         learner, spec = self.task.learner, self.task.images(self.last, seeds, inference_steps)
         folder = self.store.snapshot(self.last)
-        with contextlib.ExitStack() as stack:
-            if learner.company is None:
-                stack.enter_context(base.wearing(folder))
-            else:
-                stack.enter_context(learner.fused(base, folder))
-            drawn = list(draw([spec], paint_with(base), self.store))
+        with learner.painter(self.last, folder, base, self.task.device) as paint:
+            drawn = list(draw([spec], paint, self.store))
         return sum(one.seconds for one in drawn) / len(seeds)
 
-    def _load(self, precision: str) -> Base:
+    def _load(self, precision: str) -> LoadedPipeline:
         task = self.task
         return load_base(task.weights.spec, task.weights, task.device, dtype_of(precision))
 
     def close(self) -> None:
         self.loop.close()
-        self.students.close()
+        self.trainable.close()
 
 
 def encoders(pipeline: Any) -> list[Timed]:

@@ -178,7 +178,7 @@ class Reference:
         target, target_prior = torch.chunk(target, 2, dim=0)
         prior = F.mse_loss(predicted_prior.float(), target_prior.float(), reduction="mean")
         loss = F.mse_loss(predicted.float(), target.float(), reduction="mean")
-        weight: float = self.task.method.settings["prior_weight"]
+        weight: float = self.task.learner.loss.prior_weight
         return loss + weight * prior
 
     def _prompts(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:

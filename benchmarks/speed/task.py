@@ -16,6 +16,7 @@ import yaml
 
 from charsweep.character.load import Character, load_character
 from charsweep.core.errors import ConfigError
+from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import CONF, identity_of, resolve
 from charsweep.core.specs import Framing, ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
 from charsweep.core.store.store import Store
@@ -47,13 +48,13 @@ class Task:
     batch_width: int  # images that are drawn at once
 
     @property
-    def learner(self) -> Any:
+    def learner(self) -> Method:
         """The method itself."""
-        return self.method.make()
+        return method_of(self.method)
 
     @property
     def has_prior(self) -> bool:
-        return bool(self.method.settings["prior_weight"])
+        return bool(self.learner.prior_images)
 
     def spec(self, width: int, number: int = 0) -> TrajectorySpec:
         """The trajectory of a pack's trial; trials differ in their learning rates."""
@@ -104,7 +105,7 @@ def find_task(
     plugin = _plugin({**settings, "base": name})
     chosen = known["bases"][name]
     kind = _plugin({"name": name, **{k: v for k, v in chosen.items() if k not in WHERE}})
-    alone = plugin.make().company is None
+    alone = method_of(plugin).pack_key is None
     if alone and widths not in (None, (1,)):
         given = ",".join(map(str, widths))
         raise ConfigError(f"--packs {given}: {method} trains alone; leave --packs out")

@@ -146,7 +146,7 @@ class Run:
         """What is missing of these cells: of a grid, as it was planned at the start."""
         if cells is self.sweep.cells:
             return self.plan
-        return plan_work(cells, self.store, self.sweep.truth, self.study.kept)
+        return plan_work(cells, self.store, self.sweep.truth, self.study.snapshot_steps)
 
     @property
     def asked(self) -> Set[str]:

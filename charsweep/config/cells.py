@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from charsweep.character.load import Character, check_framed, load_character, lo
 from charsweep.config.pack_width import with_width
 from charsweep.config.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
 from charsweep.core.errors import ConfigError, ModelsError
+from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import identity_of, resolve
 from charsweep.core.specs import (
-    BaseSpec,
     Cell,
     EncoderSpec,
     Framing,
@@ -48,9 +48,9 @@ def cells_of(
         trajectory = replace(trajectory, class_images=class_images.key)
     needs_horizon = resolve(settings.schedule.target).needs_horizon
     template = _cell(settings, character, trajectory)
-    kind = resolve(settings.method.target)
-    chosen = {k: v for k, v in chosen.items() if k not in ALWAYS and _applies(k, kind)}
-    if not kind.iterative:
+    method = method_of(trajectory.method)
+    chosen = {k: v for k, v in chosen.items() if k not in ALWAYS and _applies(k, method)}
+    if not method.iterative:
         spans[list(PLAIN_AXES).index("inference_steps")] = (1,)
     trajectories: dict[tuple[float, int, int], TrajectorySpec] = {}
     for lr, steps, inference, seed in itertools.product(*spans):
@@ -59,7 +59,7 @@ def cells_of(
             (lr, seed, horizon or 0),
             replace(trajectory, learning_rate=lr, seed=seed, horizon=horizon),
         )
-        drawn = {"inference_steps": inference} if kind.iterative else {}
+        drawn = {"inference_steps": inference} if method.iterative else {}
         typed = {"method": settings.method.name, "lr": lr, "train_steps": steps, **drawn}
         images = replace(
             template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference
@@ -78,13 +78,13 @@ def cells_of(
         )
 
 
-def _applies(axis: str, kind: Any) -> bool:
+def _applies(axis: str, method: Method) -> bool:
     """Whether a setting makes any difference to a method's images."""
     if axis.startswith(("sampler.guidance_scale", "sampler.negative_prompt")):
-        return bool(kind.prompted)
+        return method.prompted
     if axis in FRAMING:
-        return any(field.name == "base" for field in fields(kind))
-    return bool(kind.iterative) or axis.partition(".")[0] != "sampler"
+        return method.base is not None
+    return method.iterative or axis.partition(".")[0] != "sampler"
 
 
 def _plain_values(name: str, axes: Mapping[str, Any], settings: Settings) -> tuple[Any, ...]:
@@ -100,18 +100,20 @@ def _plain_values(name: str, axes: Mapping[str, Any], settings: Settings) -> tup
 
 
 def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
-    method = settings.method.plugin()
-    base, own = _base(method.settings.get("base"), settings)
+    plugin = settings.method.plugin()
+    method = method_of(plugin)
+    base = base_weights(settings, method.base) if method.base else None
+    own = settings.models.bases[method.base].resolution if method.base else None
     resolution = settings.resolution or own
     if resolution is None:
         raise ConfigError(
-            f"resolution=null: {method.name} starts from nothing, so no base says how large its "
+            f"resolution=null: {plugin.name} starts from nothing, so no base says how large its "
             "images are; set resolution=64"
         )
-    return TrajectorySpec(
-        base=base,
+    spec = TrajectorySpec(
+        base=base.spec if base else None,
         character=character.spec,
-        method=method,
+        method=plugin,
         optimizer=settings.optimizer.plugin(),
         schedule=settings.schedule.plugin(),
         learning_rate=settings.lr,
@@ -125,6 +127,8 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         class_images=None,
         horizon=None,
     )
+    method.check(spec, base.family if base else None)
+    return spec
 
 
 def _framing(settings: Settings, character: Character, resolution: int) -> Framing:
@@ -143,15 +147,6 @@ def precision_of(settings: Settings) -> str:
     return usable_precision(wanted, card)
 
 
-def _base(name: str | None, settings: Settings) -> tuple[BaseSpec | None, int | None]:
-    """The base of that name and its resolution; neither for a method that starts from nothing."""
-    if name is None:
-        return None, None
-    weights = base_weights(settings, name)
-    settings.method.plugin().make().check(weights.family)
-    return weights.spec, settings.models.bases[name].resolution
-
-
 def base_weights(settings: Settings, name: str) -> BaseWeights:
     """Where the base of that name lies, or will."""
     bases = settings.models.bases
@@ -166,16 +161,16 @@ def made_in(settings: Settings) -> Path:
 
 def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
     sampler, exam = settings.sampler, settings.exam
-    kind = resolve(settings.method.target)
+    method = method_of(trajectory.method)
     prompts = [p.replace("{subject}", character.identifier) for p in exam.prompts]
     way = Plugin(sampler.name, identity_of(sampler.target or ""), 1, sampler.settings)
     images = ImageSetSpec(
         snapshot=SnapshotSpec(trajectory, settings.train_steps),
-        sampler=way if kind.iterative else Plugin("once", "", 1, {}),
+        sampler=way if method.iterative else Plugin("once", "", 1, {}),
         inference_steps=settings.inference_steps,
-        guidance_scale=sampler.guidance_scale if kind.prompted else 1.0,
-        negative_prompt=sampler.negative_prompt if kind.prompted else "",
-        prompts=tuple(prompts) if kind.prompted else ("",) * len(prompts),
+        guidance_scale=sampler.guidance_scale if method.prompted else 1.0,
+        negative_prompt=sampler.negative_prompt if method.prompted else "",
+        prompts=tuple(prompts) if method.prompted else ("",) * len(prompts),
         seeds=tuple(exam.seeds),
         resolution=trajectory.resolution,
         batch_width=sampler.batch_width or settings.models.batch_width,
@@ -197,7 +192,7 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         exam_prompts=tuple(
             p.replace("{subject}", character.spec.one_of_class)
             for p in exam.prompts
-            if kind.prompted
+            if method.prompted
         ),
     )
 
@@ -207,8 +202,8 @@ def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpe
 
     Drawn in one way whatever the sweep varies, so that all its trajectories share them.
     """
-    method = trajectory.method.settings
-    if not method.get("prior_weight") or trajectory.base is None:
+    count = method_of(trajectory.method).prior_images
+    if not count or trajectory.base is None:
         return None
     return ImageSetSpec(
         snapshot=SnapshotSpec(trajectory.base, 0),
@@ -217,7 +212,7 @@ def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpe
         guidance_scale=5.0,
         negative_prompt="",
         prompts=(settings.character.class_prompt,),
-        seeds=tuple(range(method["class_images"])),
+        seeds=tuple(range(count)),
         resolution=trajectory.resolution,
         batch_width=settings.models.batch_width,
         precision=trajectory.precision,

@@ -24,6 +24,7 @@ from omegaconf.resolvers.oc import env
 from charsweep.config.mistyped import check_words, explain
 from charsweep.config.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
 from charsweep.core.errors import CharsweepError, ConfigError, shown
+from charsweep.core.methods import method_of
 from charsweep.core.plugins import CONF
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
@@ -189,7 +190,7 @@ def _plugin_mistakes(where: str, raw: Mapping[str, Any]) -> list[str]:
 def _sense(settings: Settings) -> list[str]:
     """What each field alone cannot say."""
     problems = []
-    base = settings.method.plugin().settings.get("base")
+    base = method_of(settings.method.plugin()).base
     if base is not None and base not in settings.models.bases:
         ways = " or ".join(f"method.base={name}" for name in settings.models.bases)
         problems.append(

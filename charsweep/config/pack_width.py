@@ -12,6 +12,7 @@ from typing import Any
 
 from charsweep.config.settings import Settings
 from charsweep.core.errors import StoreError
+from charsweep.core.methods import method_of
 from charsweep.core.specs import Cell, TrajectorySpec
 from charsweep.core.store.files import read_json, write_json
 from charsweep.core.store.store import Store
@@ -21,7 +22,7 @@ UNMEASURED = 1  # what `action=plan` reckons with until a run has measured
 
 def with_width(spec: TrajectorySpec, settings: Settings, store: Store) -> TrajectorySpec:
     """The trajectory with its `pack` filled in; 1 for a method whose trials train alone."""
-    if company_of(spec) is None:
+    if method_of(spec.method).pack_key is None:
         return replace(spec, pack=1)
     wanted = settings.pack or settings.models.pack
     width = known_widths(store).get(name_of(spec), UNMEASURED) if wanted == "auto" else wanted
@@ -38,23 +39,16 @@ def unmeasured(
     kinds = {
         name_of(cell.trajectory): cell.trajectory
         for cell in cells
-        if company_of(cell.trajectory) is not None
+        if method_of(cell.trajectory.method).pack_key is not None
     }
     return tuple(spec for name, spec in kinds.items() if name not in known)
-
-
-def company_of(spec: TrajectorySpec) -> tuple[Any, ...] | None:
-    """What trials of this method must share to share a forward pass; None: they train alone."""
-    method = spec.method.make()
-    company: tuple[Any, ...] | None = method.company
-    return company
 
 
 def name_of(spec: TrajectorySpec) -> str:
     """All that the time and memory of a pass depend on, but the machine."""
     shape = f"{spec.resolution}px batch {spec.batch_size} {spec.precision}"
     base = f"{spec.base.name} {spec.base.digest}" if spec.base else "no base"
-    return f"{base} {shape} {company_of(spec)}"
+    return f"{base} {shape} {method_of(spec.method).pack_key}"
 
 
 def known_widths(store: Store) -> dict[str, int]:

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from charsweep.core.keys import canonical, key_of, short_number
+from charsweep.core.methods import method_of
 from charsweep.core.plugins import resolve
 
 
@@ -149,10 +150,9 @@ class TrajectorySpec:
     def base_name(self) -> str:
         return self.base.name if self.base else ""
 
-    @property
+    @cached_property
     def slug(self) -> str:
-        rank = self.method.settings.get("rank") if self.method.settings.get("adapter") else None
-        parts = [self.method.name, self.base_name, f"r{rank}" if rank else ""]
+        parts = [self.method.name, self.base_name, method_of(self.method).label]
         parts += [f"lr{short_number(self.learning_rate)}", f"seed{self.seed}"]
         return "-".join(part for part in parts if part)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -12,6 +12,7 @@ from charsweep.character.framing import picture_at
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import canonical_json
+from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     AdapterSpec,
     BaseSpec,
@@ -26,13 +27,16 @@ from charsweep.core.store.store import Store, image_manifest
 from charsweep.core.system.images import open_picture
 from charsweep.engine.measure_memory import Peak
 from charsweep.engine.progress import View
-from charsweep.evaluate.sample import Paint, Wear, draw, paint_with
+from charsweep.evaluate.sample import LoadSlot, Paint, draw, paint_with
 from charsweep.models.load import load_base
-from charsweep.models.pipeline import Base
+from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
 from charsweep.plan.cost import Speeds, calls, fills_batches
 from charsweep.plan.memory import Work, name_of
 from charsweep.plan.work import shared_pass
+
+if TYPE_CHECKING:
+    from charsweep.core.methods import PackedMethod
 
 
 class Bases:
@@ -40,9 +44,9 @@ class Bases:
 
     def __init__(self, sweep: Sweep, device: torch.device, view: View) -> None:
         self.sweep, self.device, self.view = sweep, device, view
-        self.loaded: dict[tuple[str, torch.dtype], Base] = {}
+        self.loaded: dict[tuple[str, torch.dtype], LoadedPipeline] = {}
 
-    def __call__(self, spec: BaseSpec, precision: str) -> Base:
+    def __call__(self, spec: BaseSpec, precision: str) -> LoadedPipeline:
         dtype = dtype_of(precision)
         if (spec.key, dtype) not in self.loaded:
             self.view.doing(f"loading {spec.name}")
@@ -74,13 +78,13 @@ class ImageSets:
             many = f" and {len(group) - 1} others" if len(group) > 1 else ""
             set_products(group[0].precision)
             base, device = base_of(source), self.bases.device
-            with self._painter(group[0]) as (paint, wear):
+            with self._painter(group[0]) as (paint, load_slot):
                 own = self.bases(base, group[0].precision).modules if base else {}
                 peak = Peak(device, own.values())
                 self.view.doing(
                     f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
                 )
-                for drawn in draw(group, paint, self.store, wear):
+                for drawn in draw(group, paint, self.store, load_slot):
                     self.view.advance("images", drawn.images, drawn.seconds)
                     for one in drawn.completed:
                         spent[one.spec.key] = one.seconds
@@ -100,33 +104,30 @@ class ImageSets:
         self.store.mark_diverged(snapshot.source, snapshot.step)
 
     @contextlib.contextmanager
-    def _painter(self, images: ImageSetSpec) -> Iterator[tuple[Paint, Wear | None]]:
-        """What draws an image set: the base as it is, as the snapshot left it, or with a slot for
-        each image of a batch; or, without a base, what the method makes of the snapshot."""
+    def _painter(self, images: ImageSetSpec) -> Iterator[tuple[Paint, LoadSlot | None]]:
+        """What draws an image set: the base as it is, with an adapter from elsewhere, or what the
+        method makes of the snapshot, alone or with a slot for each image of a batch."""
         source, folder = images.snapshot.source, self.store.snapshot(images.snapshot)
         if isinstance(source, BaseSpec):
             yield paint_with(self.bases(source, images.precision)), None
             return
         if isinstance(source, AdapterSpec):
             base = self.bases(source.base, images.precision)
-            with base.wearing(folder):
+            with base.with_snapshot(folder):
                 yield paint_with(base), None
             return
         assert isinstance(source, TrajectorySpec)
-        method = source.method.make()
-        if source.base is None:
-            yield method.painter(folder, self.bases.device), None
+        method = method_of(source.method)
+        taught = self.bases(source.base, images.precision) if source.base else None
+        if method.pack_key is None or fills_batches(images):
+            with method.painter(images.snapshot, folder, taught, self.bases.device) as paint:
+                yield paint, None
             return
-        base = self.bases(source.base, images.precision)
-        if shared_pass(source) is None:
-            with base.wearing(folder):
-                yield paint_with(base), None
-        elif fills_batches(images):
-            with method.fused(base, folder):
-                yield paint_with(base), None
-        else:
-            with method.wardrobe(base, images.batch_width, self.store.snapshot) as wear:
-                yield paint_with(base), wear
+        assert taught is not None
+        packed = cast("PackedMethod", method)
+        width = images.batch_width
+        with packed.adapter_slots(images.snapshot, taught, width, self.store.snapshot) as slots:
+            yield slots
 
     def _copy_truth(self, images: ImageSetSpec) -> None:
         """The true pictures become an image set, so that they are scored like any other."""

@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any
 
 import torch
 from PIL import Image
@@ -18,6 +17,7 @@ from charsweep.character.masks import Drawing
 from charsweep.config.pack_width import name_of
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import TrainingError
+from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     Cell,
     ImageSetSpec,
@@ -42,7 +42,7 @@ from charsweep.engine.progress import View
 from charsweep.engine.queue import Book, Entrance
 from charsweep.evaluate.encoders import LOADERS
 from charsweep.evaluate.score import Scorer, reference_features
-from charsweep.models.pipeline import Base
+from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import set_products
 from charsweep.models.samplers import check_fits, make_scheduler
 from charsweep.plan import memory
@@ -51,7 +51,7 @@ from charsweep.plan.work import Pack, Plan, Scoring, Training
 from charsweep.results.cells import CellResult, result_of
 from charsweep.train.checkpoint import make_optimizer
 from charsweep.train.loop import Trained, train
-from charsweep.train.methods import Execution, Materials
+from charsweep.train.methods import Execution, Materials, Trainable
 
 
 class LocalEngine:
@@ -121,9 +121,9 @@ class LocalEngine:
         with contextlib.closing(Entrance(pack, self.store)) as entrance:
             try:
                 with contextlib.closing(self._train(pack, entrance, books)) as trained:
-                    for left, students in trained:
+                    for left, trainable in trained:
                         if left:
-                            with students.aside():
+                            with trainable.aside():
                                 yield from self._finish(left, books)
                             for training in left:
                                 entrance.release(training)
@@ -143,8 +143,8 @@ class LocalEngine:
 
     def _train(
         self, pack: Pack, entrance: Entrance, books: dict[str, Book]
-    ) -> Generator[tuple[list[Training], Any], None, None]:
-        """Train, keeping book; after each block, what has left its slot, and the students."""
+    ) -> Generator[tuple[list[Training], Trainable], None, None]:
+        """Train, keeping book; after each block, what has left its slot, and what trains."""
         spec, count = pack.trainings[0].trajectory, len(pack.trainings)
         many = f" and {count - 1} others, {pack.width} at once" if count > 1 else ""
         self.view.doing(f"training {spec.slug}{many}")
@@ -155,18 +155,18 @@ class LocalEngine:
             base = self._taught_base(spec)
             peak: Peak | None = Peak(self.device, base.modules.values() if base else ())
             with (
-                contextlib.closing(self._students(spec, team)) as students,
+                contextlib.closing(self._trainable(spec, team)) as trainable,
                 contextlib.closing(
-                    self._training(students, told(entrance.trainings(), team), team)
+                    self._training(trainable, told(entrance.trainings(), team), team)
                 ) as blocks,
             ):
                 while done := self._block(blocks, books, alone):
                     for book in books.values():
-                        book.warm_up = students.warm_up_seconds
+                        book.warm_up = trainable.warm_up_seconds
                     left = [one.training for one in done if one.is_last]
                     if peak and team.size == 1:
                         self._remember_peak(spec, peak)
-                    yield left, students
+                    yield left, trainable
                     peak = None if left else peak  # what draws them then stays on a card
         except TrainingError as error:
             entrance.error = str(error).splitlines()[0]
@@ -181,21 +181,21 @@ class LocalEngine:
         while (pack := self.team.hear()) is not None:
             self._priors = {t.trajectory.key: t.cells[0].class_images for t in pack.trainings}
             spec = pack.trainings[0].trajectory
-            with contextlib.closing(self._students(spec, self.team)) as students:
-                for _ in self._training(students, told(iter(()), self.team), self.team):
+            with contextlib.closing(self._trainable(spec, self.team)) as trainable:
+                for _ in self._training(trainable, told(iter(()), self.team), self.team):
                     pass
 
-    def _students(self, spec: TrajectorySpec, team: Team) -> Any:
-        method = spec.method.make()
+    def _trainable(self, spec: TrajectorySpec, team: Team) -> Trainable:
+        """What trains: all slots free."""
         base = self._taught_base(spec)
         set_products(spec.precision)
         execution = replace(self.execution, team=team, checkpointing=self._checkpoints(spec))
         drawings = self.drawings(masked=bool(spec.framing.masks))
         materials = Materials(
-            self.device, base, self.sweep.character, [one.picture for one in drawings],
-            self._class_pictures, execution, [one.mask for one in drawings],
+            self.device, base, [one.picture for one in drawings], self._class_images, execution,
+            [one.mask for one in drawings],
         )  # fmt: skip
-        return method.students(spec, materials)
+        return method_of(spec.method).trainable(spec, materials)
 
     def _checkpoints(self, spec: TrajectorySpec) -> bool:
         """Whether activations are made again: as set, or, for `auto`, where they do not fit."""
@@ -216,10 +216,10 @@ class LocalEngine:
             self.speeds.remember_peak(memory.name_of(work, self.device.type), found)
 
     def _training(
-        self, students: Any, trainings: Iterator[Training | None], team: Team
+        self, trainable: Trainable, trainings: Iterator[Training | None], team: Team
     ) -> Generator[list[Trained], None, None]:
         resume_seconds = self.sweep.settings.runtime.resume_seconds
-        return train(students, trainings, self.store, resume_seconds, team)
+        return train(trainable, trainings, self.store, resume_seconds, team)
 
     def _adapt(self, pack: Pack) -> bool:
         """Make do with less memory, if the user allows it and there is a way."""
@@ -304,7 +304,7 @@ class LocalEngine:
         self._remember_run(book)
         self.view.expect(steps=len(book.seconds) - book.training.steps)  # a diverged one ends early
 
-    def _class_pictures(self, spec: TrajectorySpec) -> list[Image.Image]:
+    def _class_images(self, spec: TrajectorySpec) -> list[Image.Image]:
         images = self._priors[spec.key]
         if images is None:
             return []
@@ -364,11 +364,11 @@ class LocalEngine:
             self._drawings[masked] = open_drawings(self.sweep.character, masked)
         return self._drawings[masked]
 
-    def _taught_base(self, spec: TrajectorySpec) -> Base | None:
+    def _taught_base(self, spec: TrajectorySpec) -> LoadedPipeline | None:
         if spec.base is None:
             return None
-        method = spec.method.make()
-        return self.bases(spec.base, method.base_precision(spec.precision))
+        whole = method_of(spec.method).trains_base
+        return self.bases(spec.base, "fp32" if whole else spec.precision)
 
     @property
     def scorer(self) -> Scorer:

@@ -16,11 +16,12 @@ import torch
 from charsweep.character.load import open_drawings
 from charsweep.config.pack_width import known_widths, name_of, remember_width, unmeasured
 from charsweep.config.sweep import Sweep
+from charsweep.core.methods import method_of
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.engine.environment import find_device
 from charsweep.models.load import load_base
-from charsweep.models.pipeline import Base
+from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of
 from charsweep.train.checkpoint import make_optimizer
 from charsweep.train.methods import Materials
@@ -56,28 +57,28 @@ def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
 
 
 def seconds_per_trial(
-    sweep: Sweep, spec: TrajectorySpec, base: Base, steps: int = STEPS
+    sweep: Sweep, spec: TrajectorySpec, base: LoadedPipeline, steps: int = STEPS
 ) -> float | None:
     """Median share of a step for one trial of a full pack; None if the memory does not hold it."""
     device = base.device
-    method = spec.method.make()
+    method = method_of(spec.method)
     drawings = open_drawings(sweep.character, masked=bool(spec.framing.masks))
-    pictures, masks = [one.picture for one in drawings], [one.mask for one in drawings]
-    priors = pictures[:1] if spec.class_images else []
-    materials = Materials(device, base, sweep.character, pictures, lambda _: priors, masks=masks)
+    images, masks = [one.picture for one in drawings], [one.mask for one in drawings]
+    priors = images[:1] if spec.class_images else []
+    materials = Materials(device, base, images, lambda _: priors, masks=masks)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     taken = []
     try:
-        with contextlib.closing(method.students(spec, materials)) as students:
+        with contextlib.closing(method.trainable(spec, materials)) as trainable:
             optimizers = []
             for slot in range(spec.pack):
-                students.enter(slot, replace(spec, seed=slot))
-                optimizers.append(make_optimizer(spec, list(students.named(slot).values())))
+                trainable.enter(slot, replace(spec, seed=slot))
+                optimizers.append(make_optimizer(spec, list(trainable.named(slot).values())))
             for step in range(steps + 1):
                 started = time.perf_counter()
-                students.zero_grad()
-                for share in students.losses([step] * spec.pack):
+                trainable.zero_grad()
+                for share in trainable.losses([step] * spec.pack):
                     share.sum().backward()
                 for optimizer in optimizers:
                     optimizer.step()

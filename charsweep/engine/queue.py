@@ -59,7 +59,7 @@ class Entrance:
                 free = self.waiting[0]
                 self._lock(free, wait=True)
             self.waiting.remove(free)
-            fresh = plan_training(free.cells, self.store, free.kept)
+            fresh = plan_training(free.cells, self.store, free.snapshot_steps)
             self.inside[fresh.trajectory.key] = fresh
             if fresh.steps:
                 yield fresh

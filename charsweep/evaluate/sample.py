@@ -2,7 +2,7 @@
 
 Each image has a generator of its own, and images are drawn in batches of a fixed width, the last
 one padded, so that an image depends, not by a bit, on what is drawn beside it. Image sets that
-differ in nothing but their low-rank adapters share batches: each image wears its own.
+differ in nothing but their low-rank adapters share batches: each image has its own.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from charsweep.core.seeding import generator
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import Store, image_manifest
-from charsweep.models.pipeline import Base
+from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.samplers import make_scheduler
 
-Wear = Callable[[int, SnapshotSpec], None]  # puts a snapshot's adapter into a slot of the batch
+LoadSlot = Callable[[int, SnapshotSpec], None]  # puts a snapshot's adapter into a slot of the batch
 
 
 class Asked(NamedTuple):
@@ -79,13 +79,13 @@ class Drawn:
 
 
 def draw(
-    specs: Sequence[ImageSetSpec], paint: Paint, store: Store, wear: Wear | None = None
+    specs: Sequence[ImageSetSpec], paint: Paint, store: Store, load_slot: LoadSlot | None = None
 ) -> Iterator[Drawn]:
     """Draw image sets that share a way of drawing, and store each when it is whole.
 
-    Without `wear`, there is one set.
+    Without `load_slot`, there is one set.
     """
-    assert wear or len(specs) == 1
+    assert load_slot or len(specs) == 1
     way, width = specs[0], specs[0].batch_width
     jobs = [
         (drawing, Asked(prompt, place, seed))
@@ -97,9 +97,9 @@ def draw(
         started = time.perf_counter()
         batch = jobs[first : first + width]
         padded = batch + batch[-1:] * (width - len(batch))
-        if wear:
+        if load_slot:
             for slot, (drawing, _) in enumerate(padded):
-                wear(slot, drawing.spec.snapshot)
+                load_slot(slot, drawing.spec.snapshot)
         images = paint(way, [asked for _, asked in padded])
         seconds = time.perf_counter() - started
         for (drawing, _), image in zip(batch, images, strict=False):  # the padding is dropped
@@ -119,7 +119,7 @@ def picture_of(image: NDArray[np.float32]) -> Image.Image | None:
     return Image.fromarray((image.clip(0.0, 1.0) * 255).round().astype("uint8"))
 
 
-def paint_with(base: Base) -> Paint:
+def paint_with(base: LoadedPipeline) -> Paint:
     """The base as it is now, as a `Paint`: its pipeline, which follows the prompts.
 
     An image depends on its prompt and seed alone, so that one seed compares prompts.

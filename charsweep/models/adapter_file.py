@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charsweep.models.architectures import Shapes
 from charsweep.models.safetensors_file import Entry, file_size
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # as diffusers names it in a folder
 FACTORED_FILE, FACTORED_CONFIG = "adapter.safetensors", "adapter_config.json"
@@ -20,6 +23,79 @@ FACTORED = ("loha", "lokr")  # kinds for which LoRA files have no names
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 SMALLEST_PADDED_RANK = 8
 METADATA = "lora_adapter_metadata"  # where diffusers keeps peft's settings in a LoRA file
+
+
+class LowRank(NamedTuple):
+    """A low-rank adapter: its kind, rank, alpha, and the ends of its layers' names."""
+
+    kind: str
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+    def config(self, name: str) -> PeftConfig:
+        """What peft calls it, for the module `name` of a pipeline."""
+        import peft
+
+        kinds: dict[str, Any] = {"loha": peft.LoHaConfig, "lokr": peft.LoKrConfig}
+        layers, factor = list(self.of(name)), self.alpha  # peft's types say int, and it multiplies
+        if kind := kinds.get(self.kind):  # Yeh et al. 2023 (arXiv 2309.14859)
+            made: PeftConfig = kind(r=self.rank, alpha=factor, target_modules=layers)
+            return made
+        return peft.LoraConfig(
+            r=self.rank,
+            lora_alpha=factor,  # type: ignore[arg-type]
+            init_lora_weights="gaussian",
+            use_dora=self.kind == "dora",
+            target_modules=layers,
+        )
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """What peft needs to put it on the module `name`; peft's defaults stay its own.
+
+        Written out in full, all of them would be unknown words to an earlier peft, and change with
+        a later.
+        """
+        common = {"r": self.rank, "target_modules": sorted(self.of(name))}
+        if self.kind in FACTORED:
+            return {"peft_type": self.kind.upper(), "alpha": self.alpha, **common}
+        is_dora = self.kind == "dora"
+        return {"peft_type": "LORA", "lora_alpha": self.alpha, "use_dora": is_dora, **common}
+
+    def of(self, name: str) -> tuple[str, ...]:
+        """Its targets in the module `name`."""
+        return targets_in(name, self.targets)
+
+    @property
+    def held_rank(self) -> int:
+        """As it is held in memory: plain adapters are padded."""
+        return padded_rank(self.rank) if self.kind == "lora" else self.rank
+
+    def numbers(self, taught: Shapes) -> int:
+        """How many numbers it holds on the parts with these tensors; those that pad count too."""
+        return sum(
+            math.prod(part)
+            for name, shapes in taught.items()
+            for _, weight in layers_in(shapes, self.of(name))
+            for part in parts_of(self.kind, self.held_rank, weight).values()
+        )
+
+    def file_bytes(self, taught: Shapes) -> int:
+        """Bytes of its file or files on the parts with these tensors."""
+        entries = {
+            published(f"{name}.{layer}.{part}", self.kind): Entry("F32", shape)
+            for name, shapes in taught.items()
+            for layer, weight in layers_in(shapes, self.of(name))
+            for part, shape in parts_of(self.kind, self.rank, weight).items()
+        }
+        settings = {name: self.settings(name) for name in taught}
+        if self.kind in FACTORED:
+            return file_size(entries, {}) + len(factored_config(settings).encode())
+        return file_size(entries, {"format": "pt", METADATA: lora_metadata(settings)})
 
 
 def targets_in(module: str, targets: Sequence[str]) -> tuple[str, ...]:
@@ -30,35 +106,6 @@ def targets_in(module: str, targets: Sequence[str]) -> tuple[str, ...]:
 def is_target(path: str, targets: Sequence[str]) -> bool:
     """Whether a layer's name is one of those, or ends in one as a whole part."""
     return any(path == target or path.endswith(f".{target}") for target in targets)
-
-
-def settings_of(kind: str, rank: int, alpha: float, targets: Sequence[str]) -> dict[str, Any]:
-    """What peft needs to put such an adapter on; its defaults, which are many, stay its own.
-
-    Written out in full, they would be unknown words to an earlier peft, and change with a later.
-    """
-    common = {"r": rank, "target_modules": sorted(targets)}
-    if kind in FACTORED:
-        return {"peft_type": kind.upper(), "alpha": alpha, **common}
-    return {"peft_type": "LORA", "lora_alpha": alpha, "use_dora": kind == "dora", **common}
-
-
-def adapter_bytes(
-    kind: str, rank: int, alpha: float, targets: Sequence[str], taught: Shapes
-) -> int:
-    """Bytes of the file or files of such an adapter on the parts with these tensors."""
-    entries = {
-        published(f"{name}.{layer}.{part}", kind): Entry("F32", shape)
-        for name, shapes in taught.items()
-        for layer, weight in layers_in(shapes, targets_in(name, targets))
-        for part, shape in parts_of(kind, rank, weight).items()
-    }
-    settings = {
-        name: settings_of(kind, rank, alpha, targets_in(name, targets)) for name in taught
-    }  # fmt: skip
-    if kind in FACTORED:
-        return file_size(entries, {}) + len(factored_config(settings).encode())
-    return file_size(entries, {"format": "pt", METADATA: lora_metadata(settings)})
 
 
 def layers_in(
@@ -120,7 +167,7 @@ def near_root(dimension: int) -> tuple[int, int]:
 def padded_rank(rank: int) -> int:
     """The next power of two, at least 8: trials of one padded rank may share a pack.
 
-    Not the largest rank that happens to be in the pack: bits must not depend on company.
+    Not the largest rank that happens to be in the pack: bits must not depend on what else is in it.
     """
     return max(SMALLEST_PADDED_RANK, 1 << (rank - 1).bit_length())
 

@@ -22,7 +22,7 @@ from charsweep.models import hub
 from charsweep.models.clip_tokenizer import clip_tokenizer
 from charsweep.models.families import tokenizer_of
 from charsweep.models.identify import marks_of
-from charsweep.models.pipeline import Base, quiet
+from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.models.random_weights import make
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.weights import BaseWeights, Weights, weight_files
@@ -38,7 +38,7 @@ def load_base(
     weights: BaseWeights,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
-) -> Base:
+) -> LoadedPipeline:
     """Load a base, making or fetching what is not there yet; ModelsError if it is unusable.
 
     Its autoencoder is float32 whatever `dtype` is: half precision breaks some, and it is not what
@@ -61,7 +61,7 @@ def load_base(
         _check_vae(vae, weights, path)
     pipeline.set_progress_bar_config(disable=True)
     _check_whole(pipeline, path)
-    base = Base(spec, family, pipeline, device, dtype)
+    base = LoadedPipeline(spec, family, pipeline, device, dtype)
     _check_tokenizers(base, path)
     for name, module in base.modules.items():
         module.requires_grad_(False)
@@ -135,7 +135,7 @@ def _check_whole(pipeline: Any, path: Path) -> None:
                 )
 
 
-def _check_tokenizers(base: Base, path: Path) -> None:
+def _check_tokenizers(base: LoadedPipeline, path: Path) -> None:
     """transformers makes an empty tokenizer where it finds none; an encoder may have rows spare."""
     for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True):
         vocabulary = encoder.config.vocab_size

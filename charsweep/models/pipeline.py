@@ -1,8 +1,10 @@
-"""A pretrained pipeline, resident: encodes, predicts, draws; `charsweep.models.load` makes one.
+"""A loaded diffusers pipeline with cached latents and text embeddings.
+
+`charsweep.models.load` makes one.
 
 A base is loaded once per process and is the same, bit for bit, between trajectories: whoever puts
-adapters on it or changes its weights puts it back (`Base.digest` shows it). Latents and text
-embeddings of the untouched base are computed once and kept.
+adapters on it or changes its weights puts it back (`LoadedPipeline.digest` shows it). Latents and
+text embeddings of the untouched base are computed once and kept.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import contextlib
 import hashlib
 import logging
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,8 @@ def join(parts: Sequence[Conditioning]) -> Conditioning:
 
 
 @dataclass
-class Base:
-    """A pretrained pipeline, resident in this process."""
+class LoadedPipeline:
+    """A pretrained pipeline, loaded in this process: encodes, predicts, draws."""
 
     spec: BaseSpec
     family: Family
@@ -67,6 +69,10 @@ class Base:
         """Everything with weights, by its name in the pipeline."""
         parts = self.pipeline.components.items()
         return {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
+
+    def parts(self, names: Iterable[str]) -> dict[str, torch.nn.Module]:
+        """Those of these parts that it has."""
+        return {name: self.modules[name] for name in names if name in self.modules}
 
     def digest(self) -> str:
         """Digest of all weights as they are now, names and bytes."""
@@ -164,11 +170,9 @@ class Base:
     # -- snapshots -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def wearing(self, folder: Path | None) -> Iterator[None]:
-        """The base as the snapshot in `folder` left it (None: untaught); put back afterwards."""
-        if folder is None:
-            yield
-        elif (folder / ADAPTER_FILE).exists():
+    def with_snapshot(self, folder: Path) -> Iterator[None]:
+        """The base with the adapter, or the weights, in `folder`; put back afterwards."""
+        if (folder / ADAPTER_FILE).exists():
             try:
                 with quiet():
                     self.pipeline.load_lora_weights(folder, weight_name=ADAPTER_FILE)
@@ -249,8 +253,7 @@ class Base:
                 self.modules[name].load_state_dict(state)
 
     def _teachable(self) -> dict[str, torch.nn.Module]:
-        names = self.family.taught(text_encoder=True)
-        return {name: self.modules[name] for name in names if name in self.modules}
+        return self.parts(self.family.taught(text_encoder=True))
 
 
 def pixels_of(pictures: Sequence[Image.Image]) -> Tensor:

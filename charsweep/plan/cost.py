@@ -7,16 +7,15 @@ called one, with the machine that it is for.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from charsweep.core.errors import StoreError
+from charsweep.core.methods import method_of
 from charsweep.core.specs import ImageSetSpec, TrajectorySpec
 from charsweep.core.store.files import read_json, write_json
 from charsweep.core.store.store import Store
-from charsweep.models.adapter_file import adapter_bytes
 from charsweep.models.weights import BaseWeights
 from charsweep.plan.work import Plan, is_stored
 
@@ -102,12 +101,17 @@ def total(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**whole, "idle": round(1 - whole["steps_needed"] / slots, 4) if slots else 0.0}
 
 
+def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> int:
+    """What the files of one snapshot take."""
+    return method_of(spec.method).snapshot_bytes(spec, bases.get(spec.base_name))
+
+
 def count(images: ImageSetSpec) -> int:
     return len(images.prompts) * len(images.seeds)
 
 
 def fills_batches(images: ImageSetSpec) -> bool:
-    """Whether it is drawn in full batches, so that company would save it nothing."""
+    """Whether it is drawn in full batches, so that sharing them would save it nothing."""
     return count(images) % images.batch_width == 0
 
 
@@ -207,23 +211,3 @@ def _call_name(spec: ImageSetSpec) -> str:
     if isinstance(source, TrajectorySpec):
         name = source.base_name or source.method.name
     return f"call {name} {spec.resolution}px {spec.precision}"
-
-
-# -- sizes -----------------------------------------------------------------------------------------
-
-
-def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> int:
-    """What one snapshot takes: of an adapter to the byte, else about, in float32."""
-    settings = spec.method.settings
-    if spec.base is None:
-        return int(spec.method.find()(**settings).snapshot_bytes(spec.resolution))
-    base = bases[spec.base.name]
-    shapes = base.shapes
-    if settings.get("adapter"):
-        names = base.family.taught(bool(settings.get("text_encoder")))
-        taught = {name: shapes[name] for name in names if name in shapes}
-        return adapter_bytes(
-            settings["adapter"], settings["rank"], settings["alpha"], settings["target_modules"],
-            taught,
-        )  # fmt: skip
-    return 4 * sum(math.prod(shape) for part in shapes.values() for shape in part.values())

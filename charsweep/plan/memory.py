@@ -14,10 +14,10 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from charsweep.config.pack_width import company_of
 from charsweep.config.settings import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical_json
+from charsweep.core.methods import Held, method_of
 from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec, TruthSpec
 from charsweep.core.system.hardware import Card, usable_precision
 from charsweep.models.families import DECODED_AT_ONCE
@@ -47,16 +47,6 @@ SETTINGS = ("runtime.checkpointing", "runtime.micro_batch", "pack", "sampler.bat
 SMALL_OPTIMIZERS = {
     "adamw8bit": "bitsandbytes.optim.AdamW8bit", "adafactor": "torch.optim.Adafactor",
 }  # fmt: skip
-
-
-class Held(NamedTuple):
-    """How many numbers one trial of a method holds in float32 while it trains."""
-
-    trained: int  # each has a gradient, and a state in the optimizer
-    of_base: bool = False  # whether these are the base's own weights, or lie beside them
-    mean: int = 0  # of a running mean of the weights
-    aside: int = 0  # of a copy of weights to put back, in the machine's memory
-    parts: tuple[str, ...] = ()  # of the base, beside its denoiser, that every pass goes through
 
 
 class Place(NamedTuple):
@@ -177,7 +167,8 @@ def name_of(work: Work, device: str) -> str:
     spec, trajectory, base = work.spec, work.trajectory, work.base
     names = [work.doing, base.digest if base else "", f"{spec.resolution}px", spec.precision]
     if trajectory:
-        names.append(str(company_of(trajectory) or canonical_json(trajectory.method.settings)))
+        pack_key = method_of(trajectory.method).pack_key
+        names.append(str(pack_key or canonical_json(trajectory.method.settings)))
     if isinstance(spec, ImageSetSpec):
         names.append(f"{work.samples} samples in {spec.batch_width}")
     else:
@@ -193,12 +184,7 @@ def _loaded(work: Work) -> tuple[str, int]:
 
 
 def _held(spec: TrajectorySpec, place: Place) -> Held:
-    """What the method says; of one that says nothing, what it writes, or nothing beside a base."""
-    method, base = spec.method.make(), spec.base
-    if hasattr(method, "held"):
-        held: Held = method.held(spec.resolution, place.bases[base.name] if base else None)
-        return held
-    return Held(0 if base else method.snapshot_bytes(spec.resolution) // FULL)
+    return method_of(spec.method).held(spec.resolution, place.bases.get(spec.base_name))
 
 
 def _parts(work: Work, place: Place) -> dict[str, int]:
@@ -217,7 +203,7 @@ def _parts(work: Work, place: Place) -> dict[str, int]:
     copy = "copy that restores the weights"
     if isinstance(spec, ImageSetSpec):
         if not base:
-            parts["weights"] = work.source.method.make().snapshot_bytes(spec.resolution)
+            parts["weights"] = method_of(work.source.method).snapshot_bytes(work.source, None)
         return {**parts, copy: 0 if on_card else VALUE[spec.precision] * held.aside}
     trained = spec.pack * held.trained
     parts["weights"] += 0 if held.of_base else FULL * trained
@@ -380,7 +366,7 @@ def _values(setting: str, works: Sequence[Work], place: Place) -> Iterable[Any]:
     drawings = [work.spec for work in works if isinstance(work.spec, ImageSetSpec)]
     have_bases = all(spec.base for spec in trainings)
     batch = max((spec.batch_size for spec in trainings), default=1)
-    ranks = [work.trajectory.method.settings.get("rank") or 0 for work in works if work.trajectory]
+    ranks = [_rank(work.trajectory) for work in works if work.trajectory]
     match setting:
         case "runtime.checkpointing":
             return ["true"]
@@ -424,10 +410,16 @@ def _with(work: Work, setting: str, value: Any) -> Work:
         case "optimizer":
             optimizer = replace(spec.optimizer, identity=SMALL_OPTIMIZERS[value])
             spec = replace(spec, optimizer=optimizer)
-        case "method.rank" if value < spec.method.settings["rank"]:
+        case "method.rank" if value < _rank(spec):
             settings = {**spec.method.settings, "rank": value}
             spec = replace(spec, method=replace(spec.method, settings=settings))
     return work._replace(spec=spec)
+
+
+def _rank(spec: TrajectorySpec) -> int:
+    """Of its adapter; 0 where it has none."""
+    low = method_of(spec.method).low_rank
+    return low.rank if low else 0
 
 
 def halves(number: int) -> Iterator[int]:

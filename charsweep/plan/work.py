@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from charsweep.config.pack_width import company_of
 from charsweep.core.errors import StoreError
 from charsweep.core.keys import differences
+from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     Cell,
     ImageSetSpec,
@@ -62,7 +62,7 @@ class Training:
     diverged_at: int | None
     scorings: tuple[Scoring, ...]
     cells: tuple[Cell, ...]
-    kept: tuple[int, ...] = ()  # steps at which it keeps a snapshot whoever asks
+    snapshot_steps: tuple[int, ...] = ()  # steps at which it keeps a snapshot whoever asks
 
     @property
     def steps(self) -> int:
@@ -150,16 +150,16 @@ def plan_work(
     cells: Sequence[Cell],
     store: Store,
     truth: ImageSetSpec | None = None,
-    kept: tuple[int, ...] = (),
+    snapshot_steps: tuple[int, ...] = (),
 ) -> Plan:
     """What is missing for every cell to have its result.
 
-    At the steps `kept`, a trajectory that trains past them keeps snapshots too.
+    At the `snapshot_steps`, a trajectory that trains past them keeps snapshots too.
     """
     by_trajectory: dict[str, list[Cell]] = {}
     for cell in cells:
         by_trajectory.setdefault(cell.trajectory.key, []).append(cell)
-    trainings = [plan_training(group, store, kept) for group in by_trajectory.values()]
+    trainings = [plan_training(group, store, snapshot_steps) for group in by_trajectory.values()]
     return Plan(tuple(cells), tuple(_references(cells, store, truth)), tuple(trainings))
 
 
@@ -179,8 +179,8 @@ def _references(cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None)
 
 def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
     """What trajectories must have in common to share a forward pass; None: this one cannot."""
-    company = company_of(spec)
-    if company is None:
+    pack_key = method_of(spec.method).pack_key
+    if pack_key is None:
         return None
     shared = (
         spec.base.key if spec.base else None,
@@ -191,10 +191,12 @@ def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
         spec.framing.masks,
         spec.precision,
     )
-    return (spec.method.identity, spec.pack, *shared, *company)
+    return (spec.method.identity, spec.pack, *shared, *pack_key)
 
 
-def plan_training(cells: Sequence[Cell], store: Store, kept: tuple[int, ...] = ()) -> Training:
+def plan_training(
+    cells: Sequence[Cell], store: Store, snapshot_steps: tuple[int, ...] = ()
+) -> Training:
     """What one trajectory's cells lack."""
     trajectory = cells[0].trajectory
     diverged_at = store.diverged_at(trajectory)
@@ -211,7 +213,9 @@ def plan_training(cells: Sequence[Cell], store: Store, kept: tuple[int, ...] = (
     if behind and stored:
         _check_versions(store, trajectory, stored)
     if behind:
-        behind = tuple(sorted({*behind, *(step for step in kept if stored < step < behind[-1])}))
+        behind = tuple(
+            sorted({*behind, *(step for step in snapshot_steps if stored < step < behind[-1])})
+        )
     pieces = [Piece(start, steps) for start, steps in ((0, before), (stored, behind)) if steps]
     scorings: dict[str, Scoring] = {}
     for cell in cells:
@@ -223,7 +227,7 @@ def plan_training(cells: Sequence[Cell], store: Store, kept: tuple[int, ...] = (
         diverged_at=diverged_at,
         scorings=tuple(scorings.values()),
         cells=tuple(cells),
-        kept=kept,
+        snapshot_steps=snapshot_steps,
     )
 
 

@@ -47,7 +47,7 @@ class Search:
         self._asked: dict[str, list[FrozenTrial]] = {}
 
     @property
-    def kept(self) -> tuple[int, ...]:
+    def snapshot_steps(self) -> tuple[int, ...]:
         """Where another trial may stop, if another may have the same trajectory at all."""
         axes = self.sweep.axes
         steps = axes.get("train_steps", ())

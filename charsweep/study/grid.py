@@ -26,7 +26,7 @@ class Study(Protocol):
     trials: Trials
 
     @property
-    def kept(self) -> tuple[int, ...]:
+    def snapshot_steps(self) -> tuple[int, ...]:
         """Steps at which a trajectory keeps a snapshot although no cell has asked for it yet."""
         ...
 
@@ -48,7 +48,7 @@ def open_study(sweep: Sweep) -> Study:
 class Grid:
     """All cells of a grid at once."""
 
-    kept = ()
+    snapshot_steps = ()
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep

@@ -1,8 +1,8 @@
-"""Pictures and captions in, what a trial learns from at each step out.
+"""Batches of one trial: latents, noise, timesteps, loss weights; a function of (seed, step).
 
 Every draw is a function of (seed, purpose, step), so that a batch does not depend on what ran
 before it or on who else trains. Which bucket a step shows does not depend on the seed either, so
-that trials at the same step show pictures of one size.
+that trials at the same step show images of one size.
 
 Latents are computed once, and batches made on the CPU, whose random numbers are the same anywhere.
 So a random window is cut out of the latent of the whole picture, at whole latent pixels: what lies
@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from charsweep.core.methods import LossSettings
     from charsweep.core.specs import Framing, TrajectorySpec
     from charsweep.models.families import Noising
-    from charsweep.models.pipeline import Base
-    from charsweep.train.methods.finetune import FineTune
+    from charsweep.models.pipeline import LoadedPipeline
 
 
-class View(NamedTuple):
-    """A framed picture as the base meets it: its latent (C, h, w), weights (h, w), sizes (6,)."""
+Images = Literal["images", "prior"]  # the training images, or those of the class
+
+
+class FramedImage(NamedTuple):
+    """A framed image as the base meets it: its latent (C, h, w), weights (h, w), sizes (6,)."""
 
     mean: Tensor
     std: Tensor
@@ -38,74 +41,79 @@ class View(NamedTuple):
     sizes: Tensor
 
 
-class Shown(NamedTuple):
-    """The pictures of a batch; latents (B, C, h, w) drawn from the posterior, sizes (B, 6)."""
+class ImageBatch(NamedTuple):
+    """The images of a batch; latents (B, C, h, w) drawn from the posterior, sizes (B, 6)."""
 
     latents: Tensor
     captions: list[str]
-    area: Tensor  # (B, h, w): what each latent pixel counts; 1 on average over a whole picture
+    area: Tensor  # (B, h, w): what each latent pixel counts; 1 on average over a whole image
     sizes: Tensor
 
 
-class Lessons:
-    """Pictures and captions as latents and prompts; a batch is a function of (seed, step)."""
+class TrainingImages:
+    """Images and captions as latents and prompts; a batch is a function of (seed, step)."""
 
     def __init__(
         self,
-        base: Base,
+        base: LoadedPipeline,
         spec: TrajectorySpec,
         purpose: str,
         keys: Sequence[str],
-        pictures: Sequence[Image.Image],
+        images: Sequence[Image.Image],
         captions: list[str],
         framing: Framing,
         masks: Sequence[Image.Image | None] = (),
     ) -> None:
         self.captions, self.purpose, self.framing = captions, purpose, framing
         self.seed, self.batch_size, self.resolution = spec.seed, spec.batch_size, spec.resolution
-        masks = masks or [None] * len(pictures)
-        self.views = [
-            [self._view(base, *drawing, mirrored) for mirrored in (False, True)[: 1 + framing.flip]]
-            for drawing in zip(keys, pictures, masks, strict=True)
+        masks = masks or [None] * len(images)
+        self.framed = [  # as it is and, perhaps, mirrored
+            [self._framed(base, *one, mirrored) for mirrored in (False, True)[: 1 + framing.flip]]
+            for one in zip(keys, images, masks, strict=True)
         ]
 
-    def _view(
-        self, base: Base, key: str, picture: Image.Image, mask: Image.Image | None, mirrored: bool
-    ) -> View:
+    def _framed(
+        self,
+        base: LoadedPipeline,
+        key: str,
+        image: Image.Image,
+        mask: Image.Image | None,
+        mirrored: bool,
+    ) -> FramedImage:
         import torch
         from PIL import ImageOps
 
         crop, size = self.framing.crop, self.resolution
-        sizes = torch.tensor(sizes_of(picture.size, crop, size))
+        sizes = torch.tensor(sizes_of(image.size, crop, size))
         if mirrored:  # before it is cropped, as diffusers' SDXL scripts do, and the mask with it
-            picture = ImageOps.mirror(picture)
+            image = ImageOps.mirror(image)
             mask = ImageOps.mirror(mask) if mask else None
         mode = (crop, size, mirrored, ALPHA in self.framing.masks)  # which leaves other colours
-        mean, std = base.latents((key, *mode), framed(picture, crop, size))
+        mean, std = base.latents((key, *mode), framed(image, crop, size))
         weights = torch.ones(mean.shape[-2:])
         if mask:
             weights = weights_of(framed(mask, crop, size), weights, self.framing.background)
-        return View(mean.cpu(), std.cpu(), weights, sizes)
+        return FramedImage(mean.cpu(), std.cpu(), weights, sizes)
 
-    def batch(self, step: int) -> Shown:
+    def batch(self, step: int) -> ImageBatch:
         import torch
 
         indices = self._chosen(step)
-        views = [self._window(view, *at) for view, *at in self._looks(indices, step)]
-        mean, std, area, sizes = (torch.stack(parts) for parts in zip(*views, strict=True))
+        images = [self._window(image, *at) for image, *at in self._looks(indices, step)]
+        mean, std, area, sizes = (torch.stack(parts) for parts in zip(*images, strict=True))
         noise = torch.randn(mean.shape, generator=generator(self.seed, self.purpose, step))
         latents = mean + std * noise
-        return Shown(latents, [self.captions[i] for i in indices], area, sizes)
+        return ImageBatch(latents, [self.captions[i] for i in indices], area, sizes)
 
     def _chosen(self, step: int) -> list[int]:
-        """Which pictures a step shows: all of one size, and every picture equally often.
+        """Which images a step shows: all of one size, and every image equally often.
 
-        In as many steps as there are pictures each size comes as often as it has pictures, in an
+        In as many steps as there are images each size comes as often as it has images, in an
         order of its own; where all have one size, it is simply that of the step.
         """
         import torch
 
-        sizes = [views[0].mean.shape for views in self.views]
+        sizes = [framed[0].mean.shape for framed in self.framed]
         if self.framing.crop != "buckets":
             sizes = sizes[:1] * len(sizes)
         cycle, place = divmod(step, len(sizes))
@@ -117,31 +125,31 @@ class Lessons:
         shown = chosen(self.seed, self.purpose, len(own), self.batch_size, visit)
         return [own[index] for index in shown]
 
-    def _looks(self, indices: Sequence[int], step: int) -> list[tuple[View, float, float]]:
-        """Each picture, mirrored or not, and where its window lies, each from 0 to 1."""
+    def _looks(self, indices: Sequence[int], step: int) -> list[tuple[FramedImage, float, float]]:
+        """Each image, mirrored or not, and where its window lies, each from 0 to 1."""
         import torch
 
         source = generator(self.seed, f"{self.purpose} look", step)
         looks = []
         for index in indices:
             mirror, top, left = torch.rand(3, generator=source).tolist()
-            views = self.views[index]
-            looks.append((views[int(mirror * len(views))], top, left))
+            framed = self.framed[index]
+            looks.append((framed[int(mirror * len(framed))], top, left))
         return looks
 
-    def _window(self, view: View, top: float, left: float) -> View:
-        """A square of `resolution` pixels out of a larger view, its corner said in the sizes."""
+    def _window(self, image: FramedImage, top: float, left: float) -> FramedImage:
+        """A square of `resolution` pixels out of a larger image, its corner said in the sizes."""
         if self.framing.crop != "random":
-            return view
+            return image
         import torch
 
-        side = min(view.weights.shape)
-        height, width = view.weights.shape
+        side = min(image.weights.shape)
+        height, width = image.weights.shape
         y, x = int(top * (height - side + 1)), int(left * (width - side + 1))
-        mean, std, weights = (part[..., y : y + side, x : x + side] for part in view[:3])
+        mean, std, weights = (part[..., y : y + side, x : x + side] for part in image[:3])
         each = self.resolution // side  # pixels of a latent pixel
         corner = torch.tensor([0, 0, y * each, x * each, 0, 0])
-        return View(mean, std, weights, view.sizes + corner)
+        return FramedImage(mean, std, weights, image.sizes + corner)
 
 
 def weights_of(mask: Image.Image, like: Tensor, background: float) -> Tensor:
@@ -161,14 +169,14 @@ def weights_of(mask: Image.Image, like: Tensor, background: float) -> Tensor:
 
 
 class Batch(NamedTuple):
-    """One trial's part of a step: latents and noise (B, C, h, w), the others by picture."""
+    """One trial's part of a step: latents and noise (B, C, h, w), the others by image."""
 
     latents: Tensor
     noise: Tensor
     timesteps: Tensor  # (B,)
-    weights: Tensor  # (B,): of the pictures
+    weights: Tensor  # (B,): of the images
     area: Tensor  # (B, h, w): of the latent pixels
-    sizes: Tensor  # (B, 6): see `Base.predict`
+    sizes: Tensor  # (B, 6): see `LoadedPipeline.predict`
     captions: list[str]
 
     @property
@@ -182,28 +190,28 @@ class Batch(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Desk:
+class TrialBatches:
     """What the trial in a slot learns from; every draw is a function of its seed and step."""
 
-    method: FineTune
-    lessons: Lessons
-    prior: Lessons | None
+    loss: LossSettings
+    images: TrainingImages
+    prior: TrainingImages | None
 
-    def batch(self, which: Literal["lessons", "prior"], step: int, noising: Noising) -> Batch:
+    def batch(self, which: Images, step: int, noising: Noising) -> Batch:
         import torch
 
-        lessons = self.lessons if which == "lessons" else self.prior
-        assert lessons is not None
-        shown = lessons.batch(step)
+        images = self.images if which == "images" else self.prior
+        assert images is not None
+        shown = images.batch(step)
         latents = shown.latents
-        seed, purpose = lessons.seed, lessons.purpose
+        seed, purpose = images.seed, images.purpose
         source = generator(seed, f"{purpose} noise", step)
         noise = torch.randn(latents.shape, generator=source)
-        if self.method.noise_offset:  # Guttenberg 2023: one more normal number per channel
+        if self.loss.noise_offset:  # Guttenberg 2023: one more normal number per channel
             offset = torch.randn(*latents.shape[:2], 1, 1, generator=source)
-            noise = noise + self.method.noise_offset * offset
+            noise = noise + self.loss.noise_offset * offset
         timesteps = noising.timesteps(len(latents), generator(seed, f"{purpose} timestep", step))
-        weights = noising.weights(timesteps, self.method.min_snr_gamma)
+        weights = noising.weights(timesteps, self.loss.min_snr_gamma)
         if which == "prior":
-            weights = self.method.prior_weight * weights
+            weights = self.loss.prior_weight * weights
         return Batch(latents, noise, timesteps, weights, shown.area, shown.sizes, shown.captions)

@@ -16,7 +16,7 @@ from charsweep.core.specs import SnapshotSpec, TrajectorySpec
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import Store
 from charsweep.core.system.versions import numerical_versions
-from charsweep.train.methods import Students
+from charsweep.train.methods import Trainable
 
 
 def make_optimizer(spec: TrajectorySpec, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -41,11 +41,11 @@ def make_scaler(spec: TrajectorySpec, device: torch.device) -> torch.amp.GradSca
     return torch.amp.GradScaler(device.type) if spec.precision == "fp16" else None
 
 
-def save_snapshot(spec: SnapshotSpec, students: Students, slot: int, store: Store) -> None:
+def save_snapshot(spec: SnapshotSpec, trainable: Trainable, slot: int, store: Store) -> None:
     """Write the weights of one step as other programs read them; the manifest comes last."""
     manifest: dict[str, Any] = {"spec": {"step": spec.step}}
     with new_folder(store.snapshot(spec), "snapshot.json", manifest) as folder:
-        students.save(slot, folder)
+        trainable.save(slot, folder)
         files = [path for path in folder.rglob("*") if path.is_file()]
         manifest["bytes"] = sum(path.stat().st_size for path in files)
 

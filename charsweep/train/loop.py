@@ -1,6 +1,6 @@
 """Trajectories in, snapshots, loss.csv and resume states out: the training loop.
 
-The loop trains as many trials at once as the method's students have slots: one, or a pack that
+The loop trains as many trials at once as the method's `Trainable` has slots: one, or a pack that
 shares the frozen base's forward and backward pass. Each trial is as if alone: its own draws, loss,
 clipping, optimizer, rate, files. Idle slots compute nothing of use, so that the width of a pack,
 and with it every bit of a trial, does not depend on who trains beside it.
@@ -36,7 +36,7 @@ from charsweep.train.checkpoint import (
     save_snapshot,
     save_state,
 )
-from charsweep.train.methods import Students
+from charsweep.train.methods import Trainable
 
 FETCH_SECONDS = 0.5  # how long steps are queued before their losses are fetched
 FETCH_STEPS = 10  # the same for several processes, whose blocks must end at the same step
@@ -53,7 +53,7 @@ class Trained:
 
 
 def train(
-    students: Students,
+    trainable: Trainable,
     trainings: Iterator[Training | None],
     store: Store,
     resume_seconds: float,
@@ -67,12 +67,12 @@ def train(
     states are written after the last step of a piece, about every `resume_seconds`, and when the
     generator is closed while trials are running.
     """
-    trials: list[Trial | None] = [None] * students.width
+    trials: list[Trial | None] = [None] * trainable.width
     try:
         while True:
-            for slot in range(students.width):
+            for slot in range(trainable.width):
                 if trials[slot] is None and (training := next(trainings, None)):
-                    trials[slot] = Trial(training, students, slot, store, team)
+                    trials[slot] = Trial(training, trainable, slot, store, team)
             running = [trial for trial in trials if trial]
             if not running:
                 return
@@ -84,11 +84,11 @@ def train(
                 any(trial.is_due for trial in running)
                 or is_full(len(losses), time.perf_counter() - started, fetch_seconds, team)
             ):
-                students.zero_grad()
+                trainable.zero_grad()
                 steps = [trial.step if trial else None for trial in trials]
-                shares = [differentiated(share, running) for share in students.losses(steps)]
-                team.add_up(students.gradients())
-                losses.append(torch.stack(shares).sum(0).view(-1, students.width))
+                shares = [differentiated(share, running) for share in trainable.losses(steps)]
+                team.add_up(trainable.gradients())
+                losses.append(torch.stack(shares).sum(0).view(-1, trainable.width))
                 norms.append(torch.stack([trial.update() for trial in running]))
             team.add_up([whole := torch.stack(losses)])  # each process has those of its samples
             columns = whole.permute(2, 0, 1).tolist()  # here the host waits for the device
@@ -142,7 +142,7 @@ class Trial:
     def __init__(
         self,
         training: Training,
-        students: Students,
+        trainable: Trainable,
         slot: int,
         store: Store,
         team: Team,
@@ -151,23 +151,23 @@ class Trial:
         self.training, self.spec = training, training.trajectory
         self.piece: Piece = training.pieces[piece]
         self._number = piece
-        self.students, self.slot, self.store, self.team = students, slot, store, team
-        students.enter(slot, self.spec)
-        self.parameters = list(students.named(slot).values())
+        self.trainable, self.slot, self.store, self.team = trainable, slot, store, team
+        trainable.enter(slot, self.spec)
+        self.parameters = list(trainable.named(slot).values())
         self.optimizer = make_optimizer(self.spec, self.parameters)
         self.scaler = make_scaler(self.spec, self.parameters[0].device)
         self.schedule = self.spec.schedule.make()
         self.stored = store.resume_step(self.spec)
         if self.piece.start:
             folder = store.resume(self.spec, self.piece.start)
-            load_state(folder, students.kept(slot), self.optimizer, self.scaler)
+            load_state(folder, trainable.resume_tensors(slot), self.optimizer, self.scaler)
         self.file, self.recorded = None, 0  # up to where loss.csv has its rows
         if team.leads:
             known = self.stored or store.last_snapshot(self.spec)
             rows = [row for row in store.losses(self.spec) if row.step <= known]
             self.recorded = len(rows)
             path = store.open_trajectory(self.spec) / "loss.csv"
-            write_losses(path, rows, students.part_names)
+            write_losses(path, rows, trainable.part_names)
             self.file = path.open("a", encoding="utf-8", newline="")
         self.step = self.piece.start
         self.rates: list[float] = []  # of the steps since the last block
@@ -215,7 +215,7 @@ class Trial:
         for number, (parts, norm, rate) in enumerate(
             zip(losses, norms, self.rates, strict=True), 1
         ):
-            named = dict(zip(self.students.part_names, parts, strict=False))  # one has no name
+            named = dict(zip(self.trainable.part_names, parts, strict=False))  # one has no name
             row = LossRow(first + number, sum(parts), rate, norm, seconds, named)
             rows.append(row)
             self.diverged = not math.isfinite(row.loss) or self._is_lost(norm)
@@ -241,7 +241,7 @@ class Trial:
             self.store.mark_diverged(self.spec, self.step)
             return
         if self.is_due:
-            save_snapshot(SnapshotSpec(self.spec, self.step), self.students, self.slot, self.store)
+            save_snapshot(SnapshotSpec(self.spec, self.step), self.trainable, self.slot, self.store)
         if self.is_done or time.monotonic() - self.saved > resume_seconds:
             self.save()
 
@@ -249,18 +249,18 @@ class Trial:
         """Write the resume state of the step at hand, unless one of a later step is there."""
         if self.file and self.step > self.stored:
             self.file.flush()
-            kept = self.students.kept(self.slot)
-            save_state(self.store, self.spec, self.step, kept, self.optimizer, self.scaler)
+            tensors = self.trainable.resume_tensors(self.slot)
+            save_state(self.store, self.spec, self.step, tensors, self.optimizer, self.scaler)
             self.saved = time.monotonic()
 
     def next_piece(self) -> Trial | None:
         if self.diverged or self._number + 1 == len(self.training.pieces):
             return None
         return Trial(
-            self.training, self.students, self.slot, self.store, self.team, self._number + 1
+            self.training, self.trainable, self.slot, self.store, self.team, self._number + 1
         )
 
     def close(self) -> None:
         if self.file:
             self.file.close()
-        self.students.leave(self.slot)
+        self.trainable.leave(self.slot)

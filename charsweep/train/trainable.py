@@ -1,79 +1,45 @@
-"""A base and what of it trains in; its trainable tensors by slot, and the files they become, out.
+"""Trainable weights of a pack: K stacked LoRAs, or one full, DoRA, LoHa or LoKr trial; and saving
+them.
 
-Either low-rank adapters of several trials side by side, or what one trial alone can change: all
-weights, or an adapter of another kind put on by peft. torch is imported when one is made, because
-planning reads this module too.
+torch is imported when one is made, because planning reads this module too.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
+from charsweep.core.methods import method_of
 from charsweep.models.adapter_file import (
     ADAPTER_FILE,
     FACTORED,
     FACTORED_CONFIG,
     FACTORED_FILE,
+    LowRank,
     factored_config,
     padded_rank,
     published,
-    settings_of,
-    targets_in,
 )
 from charsweep.models.safetensors_file import settle_header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from peft import PeftConfig
     from torch import Tensor, nn
 
-    from charsweep.models.pipeline import Base
+    from charsweep.core.specs import TrajectorySpec
+    from charsweep.models.pipeline import LoadedPipeline
 
 
-class LowRank(NamedTuple):
-    """A low-rank adapter: its kind, rank, alpha, and the ends of its layers' names."""
-
-    kind: str
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.rank
-
-    def config(self, name: str) -> PeftConfig:
-        """What peft calls it, for the module `name` of a pipeline."""
-        import peft
-
-        kinds: dict[str, Any] = {"loha": peft.LoHaConfig, "lokr": peft.LoKrConfig}
-        layers, factor = list(self.of(name)), self.alpha  # peft's types say int, and it multiplies
-        if kind := kinds.get(self.kind):  # Yeh et al. 2023 (arXiv 2309.14859)
-            made: PeftConfig = kind(r=self.rank, alpha=factor, target_modules=layers)
-            return made
-        return peft.LoraConfig(
-            r=self.rank,
-            lora_alpha=factor,  # type: ignore[arg-type]
-            init_lora_weights="gaussian",
-            use_dora=self.kind == "dora",
-            target_modules=layers,
-        )
-
-    def settings(self, name: str) -> dict[str, Any]:
-        """What its file says of the module `name`, in peft's words."""
-        return settings_of(self.kind, self.rank, self.alpha, self.of(name))
-
-    def of(self, name: str) -> tuple[str, ...]:
-        return targets_in(name, self.targets)
-
-
-class Trainees(Protocol):
+class SlotWeights(Protocol):
     """Where the trainable tensors of each slot lie."""
 
-    def enter(self, slot: int, low: LowRank | None, seed: int) -> None: ...
+    def enter(self, slot: int, spec: TrajectorySpec) -> None: ...
+    def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
+        """Captions as the base must read them for the slot's weights to have a part in them."""
+        ...
+
     def leave(self, slot: int) -> None: ...
     def named(self, slot: int) -> Mapping[str, Tensor]: ...
     def zero_grad(self) -> None: ...
@@ -83,21 +49,21 @@ class Trainees(Protocol):
     def close(self) -> None: ...
 
 
-def trainees(
-    low: LowRank | None, base: Base, taught: Mapping[str, nn.Module], width: int
-) -> Trainees:
-    """`width` slots for what trains; only plain low-rank adapters have more than one."""
+def slot_weights(
+    low: LowRank | None, base: LoadedPipeline, taught: Mapping[str, nn.Module], width: int
+) -> SlotWeights:
+    """`width` slots for adapters or all weights; only plain low-rank adapters have several."""
     if low and low.kind == "lora":
         return StackedAdapters(low, base, taught, width)
     assert width == 1
-    return OneTrial(base, taught)
+    return SingleTrial(base, taught)
 
 
 class StackedAdapters:
     """Low-rank adapters of all slots side by side on the base's layers."""
 
     def __init__(
-        self, low: LowRank, base: Base, taught: Mapping[str, nn.Module], width: int
+        self, low: LowRank, base: LoadedPipeline, taught: Mapping[str, nn.Module], width: int
     ) -> None:
         from charsweep.train.stacked_lora import Adapters
 
@@ -105,18 +71,22 @@ class StackedAdapters:
         targets = {name: low.of(name) for name in taught}
         self.adapters = Adapters(taught, targets, width, padded_rank(low.rank))
         self.adapters.attach()
-        self.worn: dict[int, LowRank] = {}
+        self.low: dict[int, LowRank] = {}
         self.zero_grad, self.aside = self.adapters.zero_grad, self.adapters.aside
 
-    def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
+    def enter(self, slot: int, spec: TrajectorySpec) -> None:
         from charsweep.core.seeding import generator
         from charsweep.train.stacked_lora import gaussian
 
+        low = method_of(spec.method).low_rank
         assert low is not None
-        self.worn[slot] = low
+        self.low[slot] = low
         shapes = self.adapters.weights(slot, low.rank)
-        first = gaussian(shapes, low.rank, generator(seed, "adapter"))
+        first = gaussian(shapes, low.rank, generator(spec.seed, "adapter"))
         self.adapters.set(slot, first, low.scale)
+
+    def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
+        return list(captions)
 
     def leave(self, slot: int) -> None:
         self.adapters.clear(slot)
@@ -125,10 +95,10 @@ class StackedAdapters:
         return [self.adapters.gradient]
 
     def named(self, slot: int) -> Mapping[str, Tensor]:
-        return self.adapters.views(slot, self.worn[slot].rank)
+        return self.adapters.views(slot, self.low[slot].rank)
 
     def save(self, slot: int, folder: Path) -> None:
-        low = self.worn[slot]
+        low = self.low[slot]
         settings = {name: low.settings(name) for name in self.taught}
         save_adapter(self.base, self.adapters.weights(slot, low.rank), settings, folder)
 
@@ -136,20 +106,20 @@ class StackedAdapters:
         self.adapters.detach()
 
 
-class OneTrial:
+class SingleTrial:
     """What only one trial at a time can change: all weights, or an adapter that peft puts on."""
 
-    def __init__(self, base: Base, taught: Mapping[str, Any]) -> None:
+    def __init__(self, base: LoadedPipeline, taught: Mapping[str, Any]) -> None:
         self.base, self.taught = base, taught
         self.low: LowRank | None = None
         self._undo = contextlib.ExitStack()
 
-    def enter(self, slot: int, low: LowRank | None, seed: int) -> None:
+    def enter(self, slot: int, spec: TrajectorySpec) -> None:
         import torch
 
         from charsweep.core.seeding import generator
 
-        self.low = low
+        self.low = low = method_of(spec.method).low_rank
         if low is None:
             self._undo.enter_context(self.base.restored())
             for module in self.taught.values():
@@ -158,10 +128,13 @@ class OneTrial:
         self._undo.callback(self.base.pipeline.unload_lora_weights)
         for name, module in self.taught.items():
             with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
-                torch.manual_seed(generator(seed, f"adapter {name}").initial_seed())
+                torch.manual_seed(generator(spec.seed, f"adapter {name}").initial_seed())
                 module.add_adapter(low.config(name))
-            for tensor in trainable({name: module}).values():
+            for tensor in trained_parameters({name: module}).values():
                 tensor.data = tensor.data.float()  # whatever the base's precision
+
+    def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
+        return list(captions)
 
     def leave(self, slot: int) -> None:
         self._undo.close()
@@ -170,14 +143,14 @@ class OneTrial:
             module.requires_grad_(False)
 
     def named(self, slot: int) -> Mapping[str, Tensor]:
-        return trainable(self.taught)
+        return trained_parameters(self.taught)
 
     def zero_grad(self) -> None:
         for module in self.taught.values():
             module.zero_grad(set_to_none=True)
 
     def gradients(self) -> list[Tensor]:
-        named = trainable(self.taught)
+        named = trained_parameters(self.taught)
         return [tensor.grad for tensor in named.values() if tensor.grad is not None]
 
     def save(self, slot: int, folder: Path) -> None:
@@ -207,7 +180,7 @@ class OneTrial:
         """Nothing is left on the base once the trial has left."""
 
 
-def trainable(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def trained_parameters(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {
         f"{name}.{key}": tensor
         for name, module in modules.items()
@@ -217,7 +190,7 @@ def trainable(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def save_adapter(
-    base: Base,
+    base: LoadedPipeline,
     weights: Mapping[str, Tensor],
     settings: Mapping[str, Mapping[str, Any]],
     folder: Path,
@@ -252,7 +225,7 @@ def save_factored(
     (folder / FACTORED_CONFIG).write_text(factored_config(settings), encoding="utf-8")
 
 
-def read_adapter(folder: Path, base: Base) -> dict[str, Tensor]:
+def read_adapter(folder: Path, base: LoadedPipeline) -> dict[str, Tensor]:
     """What `save_adapter` wrote of the base, by the names that its modules have now."""
     from safetensors.torch import load_file
 

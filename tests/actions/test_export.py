@@ -227,7 +227,7 @@ def card_on(swept: Path, folder: Path, path: str, vae: Source | None = None) -> 
     taught = replace(weights, pipeline=pipeline, vae=vae)
     ground = replace(chosen.ground, weights=taught)
     chosen = replace(chosen, ground=ground)
-    written = Weights("lora", "UnicornGirl-kohya.safetensors", None)
+    written = Weights(False, "UnicornGirl-kohya.safetensors", None)
     code = python_code(chosen, written, store, ".")
     folder.mkdir()
     write_card(chosen, written, code, ground.licence, [], folder)

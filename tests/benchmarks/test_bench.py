@@ -104,9 +104,9 @@ def test_both_loops_do_the_same_work(tmp_path: Path) -> None:
     for width in task.widths:
         with contextlib.closing(Ours(task, width, (2,), tmp_path / str(width))) as own:
             for slot, spec in enumerate(own.specs):
-                own.students.enter(slot, spec)
+                own.trainable.enter(slot, spec)
             with FlopCounterMode(display=False) as counter:
-                for share in own.students.losses([0] * width):
+                for share in own.trainable.losses([0] * width):
                     share.sum().backward()
         # ranks are padded from 4 to 8, which adds a little
         assert counter.get_total_flops() / (width * expected) == pytest.approx(1.0, abs=0.05)

@@ -30,8 +30,8 @@ from charsweep.core.specs import Framing, TrajectorySpec
 from charsweep.core.store.losses import LossRow
 from charsweep.core.store.store import Store
 from charsweep.models.load import load_base
-from charsweep.models.pipeline import Base
-from charsweep.train.batches import Lessons
+from charsweep.models.pipeline import LoadedPipeline
+from charsweep.train.batches import TrainingImages
 
 # -- geometry --------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ def test_the_six_numbers_of_sdxl() -> None:
     assert sizes_of((2000, 3000), "random", 1024) == (3000, 2000, 0, 0, 1024, 1024)
 
 
-# -- lessons ---------------------------------------------------------------------------------------
+# -- training images -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -118,25 +118,25 @@ def sweep(photos: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 
 @pytest.fixture(scope="module")
-def base(sweep: Sweep) -> Base:
+def base(sweep: Sweep) -> LoadedPipeline:
     spec = sweep.cells[0].trajectory.base
     return load_base(spec, sweep.bases[spec.name], torch.device("cpu"))
 
 
-def lessons(
-    base: Base, sweep: Sweep, crop: str, flip: bool = False, seed: int = 0, batch: int = 1
-) -> Lessons:
+def seen(
+    base: LoadedPipeline, sweep: Sweep, crop: str, flip: bool = False, seed: int = 0, batch: int = 1
+) -> TrainingImages:
     spec: TrajectorySpec = replace(sweep.cells[0].trajectory, seed=seed, batch_size=batch)
     pictures = [one.picture for one in open_drawings(sweep.character, False)]
     names = [path.name for path in sweep.character.paths]
-    return Lessons(base, spec, "image", names, pictures, names, Framing(crop, flip))
+    return TrainingImages(base, spec, "image", names, pictures, names, Framing(crop, flip))
 
 
 def test_a_step_s_bucket_depends_on_the_step_alone_and_pictures_come_equally_often(
-    base: Base, sweep: Sweep
+    base: LoadedPipeline, sweep: Sweep
 ) -> None:
     count = len(sweep.character.paths)
-    one, other = (lessons(base, sweep, "buckets", seed=seed, batch=2) for seed in (0, 1))
+    one, other = (seen(base, sweep, "buckets", seed=seed, batch=2) for seed in (0, 1))
     seen: Counter[str] = Counter()
     orders = []
     for step in range(2 * count):
@@ -151,9 +151,9 @@ def test_a_step_s_bucket_depends_on_the_step_alone_and_pictures_come_equally_oft
 
 
 def test_windows_are_parts_of_the_whole_at_the_corner_that_is_told(
-    base: Base, sweep: Sweep
+    base: LoadedPipeline, sweep: Sweep
 ) -> None:
-    plain = lessons(base, sweep, "random")
+    plain = seen(base, sweep, "random")
     where: dict[str, set[tuple[int, ...]]] = {}
     for step in range(70):
         shown = plain.batch(step)
@@ -166,16 +166,16 @@ def test_windows_are_parts_of_the_whole_at_the_corner_that_is_told(
     assert len(wide) > 5
     assert {top for top, _ in wide} == {0}
     assert all(left % 8 == 1 and left <= 1 + 168 - 64 for _, left in wide)  # of 171, 168 are kept
-    again = lessons(base, sweep, "random")
+    again = seen(base, sweep, "random")
     assert torch.equal(again.batch(33).latents, plain.batch(33).latents)
     assert any(
-        not torch.equal(lessons(base, sweep, "random", seed=7).batch(s).sizes, plain.batch(s).sizes)
+        not torch.equal(seen(base, sweep, "random", seed=7).batch(s).sizes, plain.batch(s).sizes)
         for s in range(8)
     )
 
 
 def test_a_window_of_the_latent_is_nearly_the_latent_of_the_window(
-    base: Base, sweep: Sweep
+    base: LoadedPipeline, sweep: Sweep
 ) -> None:
     """Far nearer than one window is to the next: so no step needs the VAE."""
     whole = framed(scene((320, 120)), "random", 64)
@@ -187,10 +187,15 @@ def test_a_window_of_the_latent_is_nearly_the_latent_of_the_window(
     assert away < 0.25 * other
 
 
-def test_half_of_the_pictures_are_mirrored_and_encoded_so(base: Base, sweep: Sweep) -> None:
-    flipping, plain = lessons(base, sweep, "center", flip=True), lessons(base, sweep, "center")
-    for index, (upright, mirrored) in enumerate(flipping.views):
-        assert torch.equal(upright.mean, plain.views[index][0].mean)
+def test_half_of_the_pictures_are_mirrored_and_encoded_so(
+    base: LoadedPipeline, sweep: Sweep
+) -> None:
+    flipping, plain = (
+        seen(base, sweep, "center", flip=True),
+        seen(base, sweep, "center"),
+    )
+    for index, (upright, mirrored) in enumerate(flipping.framed):
+        assert torch.equal(upright.mean, plain.framed[index][0].mean)
         picture = open_drawings(sweep.character, False)[index].picture
         expected, _ = base.latents(f"own {index}", picture_at(ImageOps.mirror(picture), 64))
         assert torch.equal(mirrored.mean, expected)
@@ -208,7 +213,7 @@ def losses_of(rows: list[LossRow]) -> list[tuple[float, ...]]:
 
 
 @pytest.mark.parametrize("framing", ["random", "buckets"])
-def test_a_trial_does_not_depend_on_company_at_other_steps(
+def test_a_trial_does_not_depend_on_its_pack_at_other_steps(
     photos: list[str], framing: str, tmp_path: Path
 ) -> None:
     """Two steps of one rate first; then it goes on beside another that starts from nothing."""
@@ -249,13 +254,13 @@ def test_the_base_is_told_the_true_sizes(
     photos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = []
-    plain = Base.predict
+    plain = LoadedPipeline.predict
 
-    def listening(base: Base, noisy: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+    def listening(base: LoadedPipeline, noisy: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         told.append((tuple(noisy.shape[-2:]), *rest[-1][0].tolist()))
         return plain(base, noisy, *rest)
 
-    monkeypatch.setattr(Base, "predict", listening)
+    monkeypatch.setattr(LoadedPipeline, "predict", listening)
     execute(tmp_path, *photos, "framing=buckets", "train_steps=7", "pack=1")
     assert ((6, 10), 160, 240, 2, 0, 48, 80) in told
     assert ((10, 6), 240, 160, 0, 2, 80, 48) in told  # as it is upright

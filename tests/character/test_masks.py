@@ -20,9 +20,9 @@ from charsweep.core.errors import CharacterError, ConfigError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.store.store import Store
 from charsweep.models.load import load_base
-from charsweep.models.pipeline import Base
+from charsweep.models.pipeline import LoadedPipeline
 from charsweep.plan.work import plan_work
-from charsweep.train.batches import Lessons, weights_of
+from charsweep.train.batches import TrainingImages, weights_of
 
 SOME = ("1-landscape.jpg", "2-portrait.png", "3-turned.jpg")
 
@@ -139,18 +139,18 @@ def test_transparency_is_white_unless_it_is_the_mask(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def base(folder: Path) -> Base:
+def base(folder: Path) -> LoadedPipeline:
     sweep = sweep_of(folder.parent, *words_of(folder))
     spec = sweep.cells[0].trajectory.base
     return load_base(spec, sweep.bases[spec.name], torch.device("cpu"))
 
 
-def lessons_of(base: Base, sweep: Sweep) -> Lessons:
+def images_of(base: LoadedPipeline, sweep: Sweep) -> TrainingImages:
     spec = sweep.cells[0].trajectory
     drawings = open_drawings(sweep.character, True)
     pictures, masks = [one.picture for one in drawings], [one.mask for one in drawings]
     keys = [path.name for path in sweep.character.paths]
-    return Lessons(base, spec, "image", keys, pictures, keys, spec.framing, masks)
+    return TrainingImages(base, spec, "image", keys, pictures, keys, spec.framing, masks)
 
 
 def test_weights_are_one_on_average_and_the_background_s_share_is_as_set() -> None:
@@ -165,7 +165,7 @@ def test_weights_are_one_on_average_and_the_background_s_share_is_as_set() -> No
 
 @pytest.mark.parametrize("framing", ["center", "random", "buckets"])
 def test_masks_are_cut_and_mirrored_exactly_like_their_pictures(
-    framing: str, folder: Path, base: Base
+    framing: str, folder: Path, base: LoadedPipeline
 ) -> None:
     """The face is the only pale thing: a latent's weights lie where its decoded pixels are pale."""
     for path in folder.glob("*-mask.png"):  # off the middle, or a mirror would show nothing
@@ -180,7 +180,7 @@ def test_masks_are_cut_and_mirrored_exactly_like_their_pictures(
         image.save(folder / f"{Path(name).stem}.png")
         (folder / name).unlink() if name.endswith(".jpg") else None
     more = [f"framing={framing}", "flip=true", "mask_background=0"]
-    plain = lessons_of(base, sweep_of(folder.parent, *words_of(folder, *more)))
+    plain = images_of(base, sweep_of(folder.parent, *words_of(folder, *more)))
     for step in range(12):
         shown = plain.batch(step)
         scale = base.pipeline.vae.config.scaling_factor

@@ -38,13 +38,13 @@ class Louder(FineTune):
 
     version: ClassVar[int] = 1
 
-    company = None  # trains alone
+    pack_key = None  # trains alone
 
-    def students(self, *args):
-        students = super().students(*args)
-        quiet = students.losses
-        students.losses = lambda steps: (2 * share for share in quiet(steps))
-        return students
+    def trainable(self, *args):
+        trainable = super().trainable(*args)
+        quiet = trainable.losses
+        trainable.losses = lambda steps: (2 * share for share in quiet(steps))
+        return trainable
 '''
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,14 +24,15 @@ from torch import nn
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.seeding import generator
+from charsweep.core.specs import Plugin
 from charsweep.embedded import FOLDER
 from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.kohya import Naming, original_name, write_kohya
 from charsweep.models.load import load_base
-from charsweep.models.pipeline import Base, quiet
+from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.models.safetensors_file import read_pieces
 from charsweep.train.methods.finetune import FineTune
-from charsweep.train.trainable import OneTrial, save_adapter, save_factored
+from charsweep.train.trainable import SingleTrial, save_adapter, save_factored
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 EVERYWHERE = (
@@ -39,7 +42,7 @@ EVERYWHERE = (
 
 
 @cache
-def base_of(name: str) -> Base:
+def base_of(name: str) -> LoadedPipeline:
     weights = weights_at(FOLDER / "weights" / name)
     return load_base(weights.spec, weights, torch.device("cpu"))
 
@@ -50,7 +53,7 @@ def naming(name: str) -> Naming:
 
 
 def write_adapter(
-    base: Base, folder: Path, kind: str = "lora", rank: int = 3, alpha: float = 7.0,
+    base: LoadedPipeline, folder: Path, kind: str = "lora", rank: int = 3, alpha: float = 7.0,
     targets: tuple[str, ...] = EVERYWHERE, text_encoder: bool = True,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """A snapshot with an adapter of random numbers; returns what it adds to each weight."""
@@ -58,9 +61,10 @@ def write_adapter(
         base="", trains="adapters", prompts="instance", adapter=kind, rank=rank, alpha=alpha,
         target_modules=targets, text_encoder=text_encoder,
     )  # fmt: skip
-    low, taught = method.low_rank, method.taught(base)
-    made = OneTrial(base, taught)
-    made.enter(0, low, 0)
+    low, taught = method.low_rank, base.parts(method.taught(base.family))
+    made = SingleTrial(base, taught)
+    plugin = Plugin("lora", "FineTune", FineTune.version, asdict(method))
+    made.enter(0, SimpleNamespace(method=plugin, seed=0))
     with torch.no_grad():
         for name, tensor in made.named(0).items():
             tensor.copy_(0.2 * torch.randn(tensor.shape, generator=generator(0, name)))
@@ -85,7 +89,7 @@ def write_adapter(
     return deltas
 
 
-def picture(base: Base, file: Path | None) -> bytes:
+def picture(base: LoadedPipeline, file: Path | None) -> bytes:
     """Drawn by diffusers alone with the adapter of a file."""
     pipeline = base.pipeline
     try:

@@ -24,7 +24,7 @@ from charsweep.evaluate.encoders import load_clip, load_dino
 from charsweep.models import architectures
 from charsweep.models.clip_tokenizer import clip_tokenizer
 from charsweep.models.load import load_base
-from charsweep.models.pipeline import Base
+from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.random_weights import numbers, write_random
 from charsweep.models.weights import find_base, find_weights
 
@@ -46,7 +46,7 @@ def shrunk(
     forget()
 
 
-def load(path: str | Path, made: Path, name: str = "sdxl", **more: Any) -> Base:
+def load(path: str | Path, made: Path, name: str = "sdxl", **more: Any) -> LoadedPipeline:
     weights = find_base(str(path), made, family(name), **more)
     return load_base(weights.spec, weights, CPU)
 

@@ -174,7 +174,7 @@ def test_all_weights_train_and_the_base_is_put_back(
     spec = sweep.cells[0].trajectory.base
     base = load_base(spec, sweep.bases["sd3"], torch.device("cpu"))
     before = base.digest()
-    with base.wearing(store.snapshot(sweep.cells[0].images.snapshot)):
+    with base.with_snapshot(store.snapshot(sweep.cells[0].images.snapshot)):
         taught = base.digest()
         prompt, pose = base.pipeline.text_encoder_2, base.denoiser
         assert not prompt.training

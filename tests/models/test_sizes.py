@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -14,18 +14,18 @@ from helpers.true_shapes import modules
 from charsweep.core.specs import TrajectorySpec
 from charsweep.embedded import FOLDER
 from charsweep.models.load import load_base
-from charsweep.models.pipeline import Base
+from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.weights import find_base
 from charsweep.plan import cost
 from charsweep.train.methods.finetune import FineTune
-from charsweep.train.trainable import trainees
+from charsweep.train.trainable import slot_weights
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj", "proj_in", "ff.net.2", "conv"]
 
 
 @cache
-def base_of(name: str) -> Base:
+def base_of(name: str) -> LoadedPipeline:
     weights = weights_at(FOLDER / "weights" / name)
     return load_base(weights.spec, weights, torch.device("cpu"))
 
@@ -57,9 +57,10 @@ def test_an_adapter_is_as_large_as_planned_to_the_byte(
         "adapter": adapter, "rank": rank, "alpha": 2.5, "target_modules": tuple(targets),
         "text_encoder": text_encoder,
     }  # fmt: skip
-    method = FineTune(**{**template.method.settings, **settings})
-    made = trainees(method.low_rank, base_of(base), method.taught(base_of(base)), 1)
-    made.enter(0, method.low_rank, 0)
+    method, loaded = FineTune(**{**template.method.settings, **settings}), base_of(base)
+    taught = loaded.parts(method.taught(loaded.family))
+    made = slot_weights(method.low_rank, loaded, taught, 1)
+    made.enter(0, replace(template, method=replace(template.method, settings=asdict(method))))
     made.save(0, tmp_path)
     made.leave(0)
     made.close()

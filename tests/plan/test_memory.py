@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -15,13 +13,13 @@ from helpers.tiny_sd3 import write_sd3
 
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError
+from charsweep.core.methods import method_of
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.hardware import Card
 from charsweep.engine.local import LocalEngine
 from charsweep.engine.measure_memory import Peak, peak_memory_mb
 from charsweep.engine.progress import View
-from charsweep.models.adapter_file import padded_rank
 from charsweep.plan.cost import Speeds
 from charsweep.plan.memory import (
     Need,
@@ -87,20 +85,19 @@ def test_weights_gradients_and_optimizer_are_what_is_there(
         base = engine._taught_base(spec)
         modules = base.modules.values() if base else ()
         frozen = sum(weight.nbytes for module in modules for weight in module.parameters())
-        students = engine._students(spec, engine.team)
+        trainable = engine._trainable(spec, engine.team)
     engine._priors = {spec.key: None}
     trained = 0
     for slot in range(spec.pack):
-        students.enter(slot, spec)
-        trained += sum(tensor.nbytes for tensor in students.named(slot).values())
-    settings = spec.method.settings
-    if settings.get("adapter") == "lora":  # slots hold ranks padded to a power of two
-        trained = trained * padded_rank(settings["rank"]) // settings["rank"]
+        trainable.enter(slot, spec)
+        trained += sum(tensor.nbytes for tensor in trainable.named(slot).values())
+    if low := method_of(spec.method).low_rank:  # slots hold ranks padded to a power of two
+        trained = trained * low.held_rank // low.rank
     assert need.parts["gradients"] == pytest.approx(trained, rel=0.02)  # a GAN's biases
     assert need.parts["optimizer"] == pytest.approx(2 * trained, rel=0.02)
     own = 0 if words == [*WEIGHTS] else trained
     assert need.parts["weights"] == pytest.approx(frozen + own, rel=0.02)
-    students.close()
+    trainable.close()
 
 
 def test_precision_and_a_card_decide_where_weights_lie(tmp_path: Path) -> None:
@@ -127,33 +124,6 @@ def test_sd3_is_planned_like_any_other_base(tmp_path: Path) -> None:
     assert need.parts["weights"] == pytest.approx(sum(p.stat().st_size for p in written), rel=0.1)
     assert need.passing > 0
     assert not need.measured
-
-
-@dataclass(frozen=True)
-class Unforeseen:
-    """A method that says nothing of its memory."""
-
-    version: ClassVar[int] = 1
-    company: ClassVar[None] = None
-    base: str = "sdxl"
-
-    def base_precision(self, precision: str) -> str:
-        return precision
-
-
-def test_a_method_that_says_nothing_is_known_when_it_has_been_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    works, place, _ = planned(L4, tmp_path, *ADAPTERS)
-    spec = works[0].spec
-    assert isinstance(spec, TrajectorySpec)
-    monkeypatch.setattr(type(spec.method), "make", lambda self: Unforeseen())
-    (need,) = needs_of([Work(spec)], place)
-    assert need.parts.keys() == {"weights"}
-    assert need.passing > 0
-    measured_as(need, place, GIB)
-    (need,) = needs_of([Work(spec)], place)
-    assert need.bytes == need.least == GIB
 
 
 # -- measured --------------------------------------------------------------------------------------
@@ -323,7 +293,7 @@ def test_the_engine_does_as_the_plan_says(tmp_path: Path) -> None:
     assert not engine._checkpoints(spec)
     engine.place = engine.place._replace(card=Card("small", GIB, device="cpu"))
     assert engine._checkpoints(spec)
-    assert engine._students(spec, engine.team).base.denoiser.is_gradient_checkpointing
+    assert engine._trainable(spec, engine.team).base.denoiser.is_gradient_checkpointing
 
 
 # -- on the command line ---------------------------------------------------------------------------

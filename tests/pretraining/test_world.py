@@ -100,7 +100,7 @@ def test_every_position_mood_and_place_draws_another_picture(species):
 def test_every_emblem_and_headgear_draws_another_picture():
     emblems = {pixels(Figure(emblem=emblem)) for emblem in (*EMBLEMS, "star")}
     assert len(emblems) == len(EMBLEMS) + 1
-    headgear = {pixels(Figure(headgear=worn)) for worn in (*HEADGEAR, "horn")}
+    headgear = {pixels(Figure(headgear=loaded)) for loaded in (*HEADGEAR, "horn")}
     assert len(headgear) == len(HEADGEAR) + 1
 
 

@@ -205,11 +205,11 @@ def test_snapshots_are_kept_only_where_a_trajectory_can_come_again(tmp_path: Pat
     from charsweep.study.adaptive import Search
 
     steps = "train_steps: {low: 2, high: 8, step: 2}"
-    for axes, kept in [
+    for axes, snapshot_steps in [
         (f"+axes={{lr: [1e-3], {steps}}}", (2, 4, 6, 8)),
         (f"+axes={{lr: {{low: 1e-4, high: 1e-2}}, {steps}}}", ()),
     ]:
         sweep = sweep_of(tmp_path, "search=tpe", axes)
         sweep.folder.mkdir(parents=True, exist_ok=True)
-        assert Search(sweep).kept == kept
+        assert Search(sweep).snapshot_steps == snapshot_steps
         (sweep.folder / "study.db").unlink()

@@ -1,4 +1,4 @@
-"""What charsweep promises bit for bit on the CPU: prefixes, resumption, company, an intact base."""
+"""What charsweep promises bit for bit on the CPU: prefixes, resumption, packs, an intact base."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from charsweep.core.store.losses import LossRow
 from charsweep.core.store.store import Store
 from charsweep.evaluate.sample import Asked, paint_with
 from charsweep.models.load import load_base
-from charsweep.models.pipeline import Base
+from charsweep.models.pipeline import LoadedPipeline
 from charsweep.plan.work import Piece, plan_work
 from charsweep.train.loop import train
 from charsweep.train.methods import Materials
@@ -93,12 +93,12 @@ def test_another_seed_and_another_rate_train_something_else(tmp_path: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Base:
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> LoadedPipeline:
     sweep = sweep_of(tmp_path_factory.mktemp("base"))
     return load_base(sweep.cells[0].trajectory.base, sweep.bases["sdxl"], torch.device("cpu"))
 
 
-def test_an_image_does_not_depend_on_its_company(sdxl: Base, tmp_path: Path) -> None:
+def test_an_image_does_not_depend_on_its_batch(sdxl: LoadedPipeline, tmp_path: Path) -> None:
     spec = sweep_of(tmp_path).cells[0].images
     paint = paint_with(sdxl)
     one, two = Asked(spec.prompts[0], 0, 0), Asked(spec.prompts[1], 1, 1)
@@ -122,16 +122,14 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     chosen = spec.method.make()
     priors = images[:2] if spec.class_images else []
     (training,) = plan_work(sweep.cells, store).trainings
-    students = chosen.students(
-        spec, Materials(base.device, base, sweep.character, images, lambda _: priors)
-    )
-    blocks = list(train(students, iter([training]), store, 60))
-    students.close()
+    trainable = chosen.trainable(spec, Materials(base.device, base, images, lambda _: priors))
+    blocks = list(train(trainable, iter([training]), store, 60))
+    trainable.close()
     assert [one.row.step for done in blocks for one in done] == [1, 2]
     assert base.digest() == before
     assert [name for name, _ in base.denoiser.named_modules()] == names
     assert not any(p.requires_grad for m in base.modules.values() for p in m.parameters())
-    with base.wearing(store.snapshot(SnapshotSpec(spec, 2))):
+    with base.with_snapshot(store.snapshot(SnapshotSpec(spec, 2))):
         assert base.digest() != before
     assert base.digest() == before
 

@@ -28,7 +28,7 @@ from charsweep.models.load import load_base
 from charsweep.plan.work import plan_work
 from charsweep.train.loop import train
 from charsweep.train.methods import Execution, Materials
-from charsweep.train.methods.finetune import Students
+from charsweep.train.methods.denoising import DenoisingTrainable
 
 WHOLE = Execution()
 ADAPTER = "step-000003/pytorch_lora_weights.safetensors"
@@ -39,24 +39,22 @@ def trained(root: Path, *words: str, execution: Execution = WHOLE) -> tuple[list
     sweep, store = sweep_of(root, "train_steps=3", *words), Store(root)
     (training,) = plan_work(sweep.cells, store).trainings
     spec = training.trajectory
-    students = students_of(root, *words, execution=execution)
-    for _ in train(students, iter([training]), store, 60):
+    trainable = trainable_of(root, *words, execution=execution)
+    for _ in train(trainable, iter([training]), store, 60):
         pass
-    students.close()
+    trainable.close()
     losses = [row.loss for row in store.losses(spec)]
     return losses, (store.source(spec) / ADAPTER).read_bytes()
 
 
-def students_of(root: Path, *words: str, execution: Execution = WHOLE) -> Any:
+def trainable_of(root: Path, *words: str, execution: Execution = WHOLE) -> Any:
     sweep = sweep_of(root, "train_steps=3", *words)
     spec = sweep.cells[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     images = [open_picture(path) for path in sweep.character.paths]
     method = spec.method.make()
-    materials = Materials(
-        base.device, base, sweep.character, images, lambda _: images[:2], execution
-    )
-    return method.students(spec, materials)
+    materials = Materials(base.device, base, images, lambda _: images[:2], execution)
+    return method.trainable(spec, materials)
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +83,17 @@ def test_a_part_of_the_batch_is_each_process_s(tmp_path: Path) -> None:
     for teams in ([Team()], [Team(0, 2), Team(1, 2)]):
         losses = torch.zeros(1)
         for team in teams:
-            students = students_of(tmp_path, *words, execution=Execution(team=team))
-            students.enter(0, sweep_of(tmp_path, *words).cells[0].trajectory)
-            losses += sum(share.detach() for share in students.losses([0]))
-            students.close()
+            trainable = trainable_of(tmp_path, *words, execution=Execution(team=team))
+            trainable.enter(0, sweep_of(tmp_path, *words).cells[0].trajectory)
+            losses += sum(share.detach() for share in trainable.losses([0]))
+            trainable.close()
         sums.append(losses.item())
     assert sums[1] == pytest.approx(sums[0], rel=1e-6)
 
 
 def test_a_batch_must_reach_for_all_processes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size=1: 2 processes share a batch"):
-        students_of(tmp_path, execution=Execution(team=Team(0, 2)))
+        trainable_of(tmp_path, execution=Execution(team=Team(0, 2)))
 
 
 # -- the device is not waited for ------------------------------------------------------------------
@@ -120,17 +118,17 @@ def test_no_step_asks_for_a_value(method: str, tmp_path: Path) -> None:
     words = (f"method={method}", "train_steps=3", "optimizer.fused=true")
     sweep, store = sweep_of(tmp_path, *words), Store(tmp_path)
     (training,) = plan_work(sweep.cells, store).trainings
-    students = students_of(tmp_path, *words)
-    students.enter(0, training.trajectory)  # latents and embeddings are made
-    students.leave(0)
-    steps = train(students, iter([training]), store, 60, fetch_seconds=600)
+    trainable = trainable_of(tmp_path, *words)
+    trainable.enter(0, training.trajectory)  # latents and embeddings are made
+    trainable.leave(0)
+    steps = train(trainable, iter([training]), store, 60, fetch_seconds=600)
     with Asked() as asked:
         assert torch.ones(1).item() == 1
         assert asked.count == 1  # it would be seen
         assert [one.row.step for one in next(steps)] == [1, 2, 3]
         assert asked.count == 1
     steps.close()
-    students.close()
+    trainable.close()
 
 
 @pytest.mark.gpu
@@ -140,22 +138,22 @@ def test_no_step_waits_for_the_card(tmp_path: Path) -> None:
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cuda"))
     images = [open_picture(path) for path in sweep.character.paths]
     method = spec.method.make()
-    materials = Materials(base.device, base, sweep.character, images, lambda _: [])
-    students = method.students(spec, materials)
-    students.enter(0, spec)
+    materials = Materials(base.device, base, images, lambda _: [])
+    trainable = method.trainable(spec, materials)
+    trainable.enter(0, spec)
     idle = [None] * (spec.pack - 1)
-    for share in students.losses([0, *idle]):  # kernels are chosen
+    for share in trainable.losses([0, *idle]):  # kernels are chosen
         share.sum().backward()
     torch.cuda.set_sync_debug_mode("error")  # whatever waits raises
     shares = []
     try:
         for step in range(1, 4):
-            for share in students.losses([step, *idle]):
+            for share in trainable.losses([step, *idle]):
                 share.sum().backward()
                 shares.append(share.detach()[0])
     finally:
         torch.cuda.set_sync_debug_mode("default")
-        students.close()
+        trainable.close()
     assert len(shares) == 3
     assert torch.stack(shares).isfinite().all()
 
@@ -196,17 +194,17 @@ def test_out_of_memory_is_adapted_to_only_where_that_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From its last state on, checkpointed, then in half batches; the result is the same."""
-    plain = Students.losses
+    plain = DenoisingTrainable.losses
 
-    def greedy(students: Students, steps: Sequence[int | None]) -> Iterator[Tensor]:
-        how = students.execution
+    def greedy(trainable: DenoisingTrainable, steps: Sequence[int | None]) -> Iterator[Tensor]:
+        how = trainable.execution
         if (steps[0] or 0) >= 2 and not (how.checkpointing and how.micro_batch):
             raise torch.OutOfMemoryError("no room for 1 GiB")
-        return plain(students, steps)
+        return plain(trainable, steps)
 
     words = ("batch_size=2", "+axes.train_steps=[2,4]")
     sweep, calm, _ = execute(tmp_path / "calm", *words)
-    monkeypatch.setattr(Students, "losses", greedy)
+    monkeypatch.setattr(DenoisingTrainable, "losses", greedy)
     _, _, refused = execute(tmp_path / "refused", *words)
     assert [r.state for r in refused] == ["finished", "failed"]
     assert "runtime.adapt=true" in refused[1].error

@@ -98,15 +98,17 @@ def test_the_diffusion_snapshot_is_a_plain_pipeline_that_draws_the_same(tmp_path
     assert np.abs(ours - (drawn * 255).round().astype(int)).max() <= 1
 
 
-def test_an_image_of_the_gan_does_not_depend_on_its_company(tmp_path: Path) -> None:
+def test_an_image_of_the_gan_does_not_depend_on_its_batch(tmp_path: Path) -> None:
     sweep, store, _ = execute(tmp_path, *TINY["gan"], "train_steps=2")
     images = sweep.cells[0].images
     plugin = sweep.cells[0].trajectory.method
     method = plugin.make()
-    paint = method.painter(store.snapshot(images.snapshot), torch.device("cpu"))
+    folder, device = store.snapshot(images.snapshot), torch.device("cpu")
     one, two = Asked("", 0, 0), Asked("", 1, 1)
-    assert paint(images, [one] * 4)[0].tobytes() == paint(images, [two, two, one, two])[2].tobytes()
-    assert paint(images, [one] * 4)[0].tobytes() != paint(images, [two] * 4)[0].tobytes()
+    with method.painter(images.snapshot, folder, None, device) as paint:
+        alone = paint(images, [one] * 4)[0].tobytes()
+        assert alone == paint(images, [two, two, one, two])[2].tobytes()
+        assert alone != paint(images, [two] * 4)[0].tobytes()
 
 
 def test_augmentation_keeps_shape_and_gradient_and_is_a_function_of_its_seed() -> None:

@@ -27,12 +27,12 @@ from charsweep.engine.local import LocalEngine
 from charsweep.engine.progress import View
 from charsweep.evaluate.sample import Asked, Paint
 from charsweep.models.load import load_base
-from charsweep.models.pipeline import Base
+from charsweep.models.pipeline import LoadedPipeline
 from charsweep.plan.work import plan_work
-from charsweep.train.batches import Batch, Desk
+from charsweep.train.batches import Batch, TrialBatches
 from charsweep.train.loop import train
 from charsweep.train.methods import Materials
-from charsweep.train.methods.finetune import Students
+from charsweep.train.methods.denoising import DenoisingTrainable
 from charsweep.train.stacked_lora import Adapters
 
 RATE = 1e-3
@@ -53,7 +53,7 @@ def trajectory_of(root: Path, *words: str, lr: float = RATE) -> tuple[bytes, lis
     return adapter, without_times(store.losses(cell.trajectory))
 
 
-# -- company and slot ------------------------------------------------------------------------------
+# -- pack and slot ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def trajectory_of(root: Path, *words: str, lr: float = RATE) -> tuple[bytes, lis
     ],
     ids=["attention", "text and batch of 2", "convolutions", "prior"],
 )
-def test_a_trial_does_not_depend_on_company_or_slot(chosen: list[str], tmp_path: Path) -> None:
+def test_a_trial_does_not_depend_on_pack_or_slot(chosen: list[str], tmp_path: Path) -> None:
     words = [*chosen, "train_steps=4", "method.rank=3", "method.alpha=6"]
     alone = trajectory_of(tmp_path / "alone", f"lr={RATE}", *words)
     others = f"+axes.lr=[1e-2,1e-4,{RATE},1e-5]"  # a third slot, and others before and behind it
@@ -113,15 +113,15 @@ def test_a_member_that_diverges_changes_nothing_for_the_others(
     """Its numbers turn into NaN in the third step and go through the shared pass so."""
     words = ["train_steps=5", "+axes.seed=[0,1]"]
     calm = trajectory_of(tmp_path / "calm", f"lr={RATE}", *words)
-    plain = Desk.batch
+    plain = TrialBatches.batch
 
-    def poisoned(desk: Desk, which: str, step: int, noising: object) -> Batch:
-        batch = plain(desk, which, step, noising)
-        if desk.lessons.seed == 1 and step == 2:
+    def poisoned(batches: TrialBatches, which: str, step: int, noising: object) -> Batch:
+        batch = plain(batches, which, step, noising)
+        if batches.images.seed == 1 and step == 2:
             batch = batch._replace(latents=batch.latents * float("nan"))
         return batch
 
-    monkeypatch.setattr(Desk, "batch", poisoned)
+    monkeypatch.setattr(TrialBatches, "batch", poisoned)
     sweep, store, results = execute(tmp_path / "loud", f"lr={RATE}", *words)
     states = {result.values["seed"]: result.state for result in results}
     assert states == {0: "finished", 1: "diverged"}
@@ -165,14 +165,14 @@ def test_stopped_in_a_pack_and_resumed_is_as_uninterrupted(tmp_path: Path) -> No
 def test_a_pack_that_runs_out_of_memory_fails_its_cells_and_keeps_what_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = Students.losses
+    plain = DenoisingTrainable.losses
 
-    def greedy(students: Students, steps: list[int | None]) -> Tensor:
+    def greedy(trainable: DenoisingTrainable, steps: list[int | None]) -> Tensor:
         if any(step is not None and step >= 3 for step in steps):
             raise torch.OutOfMemoryError("no room for 1 GiB")
-        return plain(students, steps)
+        return plain(trainable, steps)
 
-    monkeypatch.setattr(Students, "losses", greedy)
+    monkeypatch.setattr(DenoisingTrainable, "losses", greedy)
     words = ["+axes.lr=[1e-3,1e-4]", "+axes.train_steps=[2,5]"]
     _, _, results = execute(tmp_path, *words)
     assert [(r.step, r.state) for r in results] == 2 * [(2, "finished"), (5, "failed")]
@@ -211,19 +211,20 @@ def test_image_sets_of_several_adapters_share_batches_and_are_as_if_drawn_alone(
 
 @pytest.mark.parametrize("targets", ["[to_q,to_k,to_v,to_out.0]", "[conv1,conv_shortcut]"])
 def test_an_adapter_that_fills_batches_is_fused_and_taken_off_exactly(
-    targets: str, tmp_path: Path, sdxl: Base
+    targets: str, tmp_path: Path, sdxl: LoadedPipeline
 ) -> None:
     words = ["train_steps=2", "lr=1e-1", f"method.target_modules={targets}"]
     sweep, store, (fused,) = execute(tmp_path, *words)  # four images in a batch of four
-    _, _, (worn,) = execute(tmp_path, *words, "sampler.batch_width=8")
+    _, _, (loaded,) = execute(tmp_path, *words, "sampler.batch_width=8")
     shown = pictures(store.folder / str(fused.images))
-    for name, data in pictures(store.folder / str(worn.images)).items():
+    for name, data in pictures(store.folder / str(loaded.images)).items():
         first, second = (np.asarray(Image.open(BytesIO(one)), int) for one in (data, shown[name]))
         assert np.abs(first - second).max() <= 1
     spec = sweep.cells[0].trajectory
     method = spec.method.make()
     before = sdxl.digest()
-    with method.fused(sdxl, store.snapshot(SnapshotSpec(spec, 2))):
+    last = SnapshotSpec(spec, 2)
+    with method.painter(last, store.snapshot(last), sdxl, sdxl.device):
         assert sdxl.digest() != before
     assert sdxl.digest() == before
 
@@ -236,7 +237,7 @@ def test_images_that_are_no_numbers_are_a_divergence_of_their_own_set(
 
     plain, calls = imagesets.paint_with, []
 
-    def spoiling(base: Base) -> Paint:
+    def spoiling(base: LoadedPipeline) -> Paint:
         paint = plain(base)
 
         def one_spoilt(spec: ImageSetSpec, asked: list[Asked]) -> NDArray[np.float32]:
@@ -261,7 +262,7 @@ def test_images_that_are_no_numbers_are_a_divergence_of_their_own_set(
 
 
 @pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Base:
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> LoadedPipeline:
     sweep = sweep_of(tmp_path_factory.mktemp("base"))
     return load_base(sweep.cells[0].trajectory.base, sweep.bases["sdxl"], torch.device("cpu"))
 
@@ -274,7 +275,7 @@ TEXT = ("q_proj", "v_proj")
 @pytest.mark.parametrize("with_text", [False, True], ids=["unet", "text"])
 @pytest.mark.parametrize("targets", [LINEAR, ALSO_CONVOLUTIONS], ids=["linear", "convolution"])
 def test_gradients_equal_separate_training(
-    sdxl: Base, targets: str, with_text: bool, checkpointing: bool
+    sdxl: LoadedPipeline, targets: str, with_text: bool, checkpointing: bool
 ) -> None:
     """Four trials of unequal ranks, against one adapter of peft's after the other."""
     modules = {"unet": sdxl.denoiser}
@@ -320,7 +321,7 @@ def random_weights(adapters: Adapters, rank: int, seed: int) -> dict[str, Tensor
     }
 
 
-def losses(base: Base, slots: list[int], with_text: bool) -> Tensor:
+def losses(base: LoadedPipeline, slots: list[int], with_text: bool) -> Tensor:
     """A loss for each slot, from inputs that depend on the slot."""
     sources = [torch.Generator().manual_seed(100 + slot) for slot in slots]
     latents = torch.stack([torch.randn(32, 8, 8, generator=source) for source in sources])
@@ -336,7 +337,7 @@ def losses(base: Base, slots: list[int], with_text: bool) -> Tensor:
 
 
 def separate(
-    base: Base, modules: dict, names: dict, slot: int, weights: dict[str, Tensor]
+    base: LoadedPipeline, modules: dict, names: dict, slot: int, weights: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Gradients of one adapter that peft put on the base alone, by our names."""
     for name, module in modules.items():
@@ -404,13 +405,11 @@ def train_only(
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     images = [open_picture(path) for path in sweep.character.paths]
     method = spec.method.make()
-    students = method.students(
-        spec, Materials(base.device, base, sweep.character, images, lambda _: [])
-    )
-    passes = train(students, iter(pack.trainings), store, resume_seconds, fetch_seconds=0)
+    trainable = method.trainable(spec, Materials(base.device, base, images, lambda _: []))
+    passes = train(trainable, iter(pack.trainings), store, resume_seconds, fetch_seconds=0)
     shared = [len(done) for done in itertools.islice(passes, steps)]
     passes.close()
-    students.close()
+    trainable.close()
     return shared
 
 

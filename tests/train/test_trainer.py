@@ -26,7 +26,8 @@ from charsweep.core.system.images import open_picture
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import quiet
 from charsweep.train.methods import Materials
-from charsweep.train.methods.finetune import FineTune, Students
+from charsweep.train.methods.denoising import DenoisingTrainable
+from charsweep.train.methods.finetune import FineTune
 
 STEPS = 20
 
@@ -136,7 +137,7 @@ def test_other_kinds_of_adapters_train_alone_and_draw_from_their_files(
     spec = sweep.cells[0].trajectory.base
     whole = load_base(spec, sweep.bases[spec.name], torch.device("cpu"))
     before = whole.digest()
-    with whole.wearing(store.snapshot(sweep.cells[0].images.snapshot)):
+    with whole.with_snapshot(store.snapshot(sweep.cells[0].images.snapshot)):
         assert whole.digest() != before
     assert whole.digest() == before
 
@@ -169,11 +170,13 @@ def _draw(pipeline: StableDiffusionPipeline, sweep: Sweep) -> Image.Image:
 
 
 @pytest.fixture
-def students(tmp_path: Path) -> Students:
-    return make_students(tmp_path)
+def trainable(tmp_path: Path) -> DenoisingTrainable:
+    return make_trainable(tmp_path)
 
 
-def make_students(root: Path, prediction: str = "epsilon", **settings: object) -> Students:
+def make_trainable(
+    root: Path, prediction: str = "epsilon", **settings: object
+) -> DenoisingTrainable:
     """One trial in the first slot."""
     sweep = sweep_of(root)
     spec = sweep.cells[0].trajectory
@@ -184,56 +187,54 @@ def make_students(root: Path, prediction: str = "epsilon", **settings: object) -
     )
     images = [open_picture(path) for path in sweep.character.paths]
     method = FineTune(**spec.method.settings)
-    made = method.students(
-        spec, Materials(base.device, base, sweep.character, images, lambda _: [])
-    )
+    made = method.trainable(spec, Materials(base.device, base, images, lambda _: []))
     made.enter(0, spec)
     return made
 
 
-def first_loss(students: Students) -> float:
-    return sum(students.losses([0] + [None] * (students.width - 1)))[0].item()
+def first_loss(trainable: DenoisingTrainable) -> float:
+    return sum(trainable.losses([0] + [None] * (trainable.width - 1)))[0].item()
 
 
 def test_v_prediction_has_another_target(tmp_path: Path) -> None:
     losses = {
-        kind: first_loss(make_students(tmp_path, kind)) for kind in ("epsilon", "v_prediction")
+        kind: first_loss(make_trainable(tmp_path, kind)) for kind in ("epsilon", "v_prediction")
     }
     assert losses["epsilon"] != losses["v_prediction"]
 
 
 def test_min_snr_weights_are_those_of_the_paper(tmp_path: Path) -> None:
-    epsilon = make_students(tmp_path, min_snr_gamma=5.0)
-    velocity = make_students(tmp_path, "v_prediction", min_snr_gamma=5.0)
+    epsilon = make_trainable(tmp_path, min_snr_gamma=5.0)
+    velocity = make_trainable(tmp_path, "v_prediction", min_snr_gamma=5.0)
     steps = torch.tensor([0, 500, 999])
     kept = epsilon.noising.scheduler.alphas_cumprod[steps]
     snr = kept / (1 - kept)
     five = torch.minimum(snr, torch.tensor(5.0))
     torch.testing.assert_close(epsilon.noising.weights(steps, 5.0), five / snr)
     torch.testing.assert_close(velocity.noising.weights(steps, 5.0), five / (snr + 1))
-    plain = make_students(tmp_path)
-    timestep = plain.desks[0].batch("lessons", 0, plain.noising).timesteps
+    plain = make_trainable(tmp_path)
+    timestep = plain.batches[0].batch("images", 0, plain.noising).timesteps
     factor = plain.noising.weights(timestep, 5.0).item()
     assert first_loss(epsilon) == pytest.approx(factor * first_loss(plain), rel=1e-5)
 
 
-def test_every_picture_is_seen_once_an_epoch(students: Students) -> None:
-    lessons = students.desks[0].lessons
-    lessons.captions = [str(i) for i in range(6)]
+def test_every_picture_is_seen_once_an_epoch(trainable: DenoisingTrainable) -> None:
+    training_images = trainable.batches[0].images
+    training_images.captions = [str(i) for i in range(6)]
     for epoch in range(3):
-        seen = [lessons.batch(step)[1][0] for step in range(6 * epoch, 6 * epoch + 6)]
-        assert sorted(seen) == lessons.captions
+        seen = [training_images.batch(step)[1][0] for step in range(6 * epoch, 6 * epoch + 6)]
+        assert sorted(seen) == training_images.captions
 
 
 def test_noise_offset_changes_the_loss(tmp_path: Path) -> None:
-    plain, offset = make_students(tmp_path), make_students(tmp_path, noise_offset=0.1)
+    plain, offset = make_trainable(tmp_path), make_trainable(tmp_path, noise_offset=0.1)
     assert first_loss(plain) != first_loss(offset)
 
 
-def test_own_text_encoding_equals_the_pipeline_s(students: Students) -> None:
+def test_own_text_encoding_equals_the_pipeline_s(trainable: DenoisingTrainable) -> None:
     prompt = "a picture of UnicornGirl on the beach"
-    ours = students.base.texts([prompt])
-    embeds, _, pooled, _ = students.base.pipeline.encode_prompt(
+    ours = trainable.base.texts([prompt])
+    embeds, _, pooled, _ = trainable.base.pipeline.encode_prompt(
         prompt, do_classifier_free_guidance=False
     )
     torch.testing.assert_close(ours.hidden, embeds, rtol=0, atol=0)

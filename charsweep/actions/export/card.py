@@ -34,6 +34,7 @@ def write_card(
         "kohya": weights.kohya,
         "kohya_name": Path(weights.kohya or "").stem,
         "refusal": weights.refusal,
+        "elsewhere": chosen.method.elsewhere(chosen.trajectory.character),
         "code": fenced(code) if code else None,
         "training": [(name, cell_text(value)) for name, value in training(chosen)],
         "scores": list(scores(chosen)),
@@ -48,7 +49,7 @@ def header(
     chosen: Chosen, weights: Weights, licence: str | None, samples: Sequence[tuple[str, str]]
 ) -> str:
     """The hub's metadata, as YAML."""
-    fields: dict[str, Any] = {"tags": tags(chosen, weights)}
+    fields: dict[str, Any] = {"tags": tags(chosen)}
     if licence:
         fields["license"] = licence
     elif chosen.ground is not None:
@@ -59,24 +60,19 @@ def header(
         fields["pipeline_tag"] = "text-to-image"
         fields["instance_prompt"] = chosen.trajectory.character.instance_prompt
         fields["widget"] = [{"text": text, "output": {"url": name}} for name, text in samples]
-    if weights.kind != "own":
+    if weights.is_pipeline or chosen.ground is not None:
         fields["library_name"] = "diffusers"
     return str(ModelCardData(**fields).to_yaml(line_break="\n")).rstrip()
 
 
-def tags(chosen: Chosen, weights: Weights) -> list[str]:
+def tags(chosen: Chosen) -> list[str]:
     """Words by which the hub finds and shows such models."""
     found = ["charsweep", "character"]
     if chosen.is_prompted:
         found += ["text-to-image"]
     if chosen.ground is not None:
         found += chosen.ground.weights.family.tags
-        found += ["dreambooth"] * (chosen.trajectory.method.settings.get("prompts") == "instance")
-    if weights.kind == "lora":
-        found += ["lora", "template:sd-lora"]  # the template shows the widget's pictures
-    if weights.kind == "factored":
-        found += ["lycoris", str(chosen.trajectory.method.settings["adapter"])]
-    return found
+    return [*found, *chosen.method.tags]
 
 
 def what_it_is(chosen: Chosen) -> dict[str, Any]:
@@ -120,15 +116,14 @@ def how_it_draws(chosen: Chosen) -> dict[str, Any]:
 def training(chosen: Chosen) -> Iterator[tuple[str, str]]:
     """What shaped the weights, and what it cost."""
     taught, cell = chosen.trajectory, chosen.cell
-    settings = taught.method.settings
     yield "method", taught.method.name
     yield "learning rate", short_number(taught.learning_rate)
     yield "training steps", str(chosen.images.snapshot.step)
     yield "batch, resolution", f"{taught.batch_size}, {taught.resolution} pixels"
     yield "optimizer, schedule", f"{taught.optimizer.name}, {taught.schedule.name}"
     yield "training seed, precision", f"{taught.seed}, {taught.precision}"
-    left_out = {"base", "prior_weight", "class_images"} if not taught.class_images else {"base"}
-    for name, value in settings.items():
+    left_out = {"base", *chosen.method.unused}
+    for name, value in taught.method.settings.items():
         if name not in left_out and value is not None:
             yield name.replace("_", " "), listed(value)
     if cell.train_seconds is not None:

@@ -17,6 +17,7 @@ from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
 from charsweep.config.settings import ModelsSettings
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import StoreError
+from charsweep.core.methods import Method, method_of
 from charsweep.core.specs import ImageSetSpec, TrajectorySpec
 from charsweep.core.store.files import read_json
 from charsweep.core.store.store import Store
@@ -91,6 +92,10 @@ class Chosen:
         source = self.images.snapshot.source
         assert isinstance(source, TrajectorySpec)
         return source
+
+    @property
+    def method(self) -> Method:
+        return method_of(self.trajectory.method)
 
     @property
     def slug(self) -> str:

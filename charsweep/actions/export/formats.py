@@ -13,7 +13,6 @@ from charsweep.actions.export.metadata import kohya_metadata, prediction
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
 from charsweep.core.store.store import Store
-from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_FILE
 from charsweep.models.kohya import write_kohya
 
 PIPELINE_INDEX = "model_index.json"
@@ -21,9 +20,9 @@ PIPELINE_INDEX = "model_index.json"
 
 @dataclass(frozen=True)
 class Weights:
-    """What lies in the folder: which kind, kohya's file or why there is none."""
+    """What lies in the folder: kohya's file, or why there is none."""
 
-    kind: str  # lora | factored | pipeline | own: see `kind_of`
+    is_pipeline: bool  # a whole one, in diffusers' folders
     kohya: str | None
     refusal: str | None  # None where there is a kohya file, or nobody would look for one
 
@@ -36,9 +35,9 @@ def write_weights(chosen: Chosen, store: Store, folder: Path, licence: str | Non
             shutil.copytree(path, folder / path.name)
         else:
             shutil.copyfile(path, folder / path.name)
-    kind = kind_of(folder)
-    if kind not in ("lora", "factored") or chosen.ground is None:
-        return Weights(kind, None, None)
+    is_pipeline = (folder / PIPELINE_INDEX).exists()
+    if chosen.method.low_rank is None or chosen.ground is None:
+        return Weights(is_pipeline, None, None)
     title = f"{file_name(chosen.trajectory.character.identifier)}-kohya"
     file = folder / f"{title}.safetensors"
     base = chosen.ground.weights
@@ -47,8 +46,8 @@ def write_weights(chosen: Chosen, store: Store, folder: Path, licence: str | Non
         metadata = kohya_metadata(chosen, naming, title, licence, ended(chosen, store))
         write_kohya(snapshot, naming, file, metadata)
     except ModelsError as error:
-        return Weights(kind, None, str(error))
-    return Weights(kind, file.name, None)
+        return Weights(is_pipeline, None, str(error))
+    return Weights(is_pipeline, file.name, None)
 
 
 def own_files(snapshot: Path) -> Iterator[Path]:
@@ -57,12 +56,6 @@ def own_files(snapshot: Path) -> Iterator[Path]:
         manifest = path.name == "snapshot.json" or path.name.startswith(".")
         if not manifest and not (path / "images.json").exists():
             yield path
-
-
-def kind_of(folder: Path) -> str:
-    """A LoRA file, peft's own kind of adapter, a diffusers pipeline, or what its method knows."""
-    files = {ADAPTER_FILE: "lora", FACTORED_FILE: "factored", PIPELINE_INDEX: "pipeline"}
-    return next((kind for name, kind in files.items() if (folder / name).exists()), "own")
 
 
 def file_name(identifier: str) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import charsweep
 from charsweep.actions.export.chosen import Chosen, Ground
+from charsweep.core.methods import method_of
 from charsweep.core.specs import Plugin, TrajectorySpec
 from charsweep.core.store.files import read_json
-from charsweep.models.adapter_file import layers_in, targets_in
+from charsweep.models.adapter_file import layers_in
 from charsweep.models.identify import marks_of
 from charsweep.models.kohya import Naming
 from charsweep.models.weights import BaseWeights
@@ -33,7 +33,7 @@ def kohya_metadata(
     taught = chosen.trajectory
     own = {
         **network(taught, chosen.ground),
-        **training(taught, chosen.images.snapshot.step),
+        **training(taught, chosen.ground, chosen.images.snapshot.step),
         **pictures(taught),
         "ss_base_model_version": naming.version,
         "ss_v2": naming.version.startswith("sd_v2"),
@@ -48,30 +48,30 @@ def kohya_metadata(
 
 def network(taught: TrajectorySpec, ground: Ground) -> dict[str, Any]:
     """Kind, rank and alpha; convolutions larger than 1 × 1 have theirs as arguments."""
-    settings = taught.method.settings
-    kind, rank, alpha = settings["adapter"], settings["rank"], settings["alpha"]
-    denoiser = ground.weights.family.denoiser
-    targets = targets_in(denoiser, settings["target_modules"])
-    kernels = [weight[-1] for _, weight in layers_in(ground.weights.shapes[denoiser], targets)
-               if len(weight) == 4]  # fmt: skip
-    arguments = {"algo": ALGORITHMS[kind]} if kind in ALGORITHMS else {}
+    low, denoiser = method_of(taught.method).low_rank, ground.weights.family.denoiser
+    assert low is not None
+    layers = layers_in(ground.weights.shapes[denoiser], low.of(denoiser))
+    kernels = [weight[-1] for _, weight in layers if len(weight) == 4]
+    arguments = {"algo": ALGORITHMS[low.kind]} if low.kind in ALGORITHMS else {}
     if any(kernel > 1 for kernel in kernels):
-        arguments |= {"conv_dim": str(rank), "conv_alpha": f"{alpha:g}"}
+        arguments |= {"conv_dim": str(low.rank), "conv_alpha": f"{low.alpha:g}"}
     return {
-        "ss_network_module": "lycoris.kohya" if kind in ALGORITHMS else "networks.lora",
-        "ss_network_dim": rank,
-        "ss_network_alpha": f"{alpha:g}",
+        "ss_network_module": "lycoris.kohya" if low.kind in ALGORITHMS else "networks.lora",
+        "ss_network_dim": low.rank,
+        "ss_network_alpha": f"{low.alpha:g}",
         **({"ss_network_args": json.dumps(arguments)} if arguments else {}),
     }
 
 
-def training(taught: TrajectorySpec, steps: int) -> dict[str, Any]:
-    settings, rate = taught.method.settings, f"{taught.learning_rate:g}"
+def training(taught: TrajectorySpec, ground: Ground, steps: int) -> dict[str, Any]:
+    method, rate = method_of(taught.method), f"{taught.learning_rate:g}"
+    family, loss = ground.weights.family, method.loss
+    has_text = not set(family.encoders).isdisjoint(method.taught(family))
     per_epoch = max(1, math.ceil(len(taught.character.digests) / taught.batch_size))
     return {
         "ss_learning_rate": rate,
         "ss_unet_lr": rate,
-        "ss_text_encoder_lr": rate if settings.get("text_encoder") else None,
+        "ss_text_encoder_lr": rate if has_text else None,
         "ss_max_train_steps": steps,
         "ss_steps": steps,
         "ss_num_batches_per_epoch": per_epoch,
@@ -85,9 +85,9 @@ def training(taught: TrajectorySpec, steps: int) -> dict[str, Any]:
         "ss_max_grad_norm": f"{taught.max_grad_norm:g}",
         "ss_mixed_precision": {"fp32": "no"}.get(taught.precision, taught.precision),
         "ss_seed": taught.seed,
-        "ss_noise_offset": settings.get("noise_offset") or None,
-        "ss_min_snr_gamma": settings.get("min_snr_gamma"),
-        "ss_prior_loss_weight": settings.get("prior_weight"),
+        "ss_noise_offset": loss.noise_offset or None,
+        "ss_min_snr_gamma": loss.min_snr_gamma,
+        "ss_prior_loss_weight": loss.prior_weight,
     }
 
 
@@ -99,17 +99,13 @@ def optimizer(plugin: Plugin) -> str:
 
 def pictures(taught: TrajectorySpec) -> dict[str, Any]:
     """The drawings as one folder of sd-scripts': repeats, how many, and how often each tag."""
-    character, settings = taught.character, taught.method.settings
-    count = len(character.digests)
-    captions: Sequence[str] = character.captions
-    if settings.get("prompts") == "instance":
-        captions = [character.instance_prompt] * count
+    character, method = taught.character, method_of(taught.method)
+    count, captions = len(character.digests), method.captions(character)
     tags = Counter(tag.strip() for caption in captions for tag in caption.split(","))
     folder = f"1_{character.identifier}"
-    class_images = settings.get("class_images", 0) if taught.class_images else 0
     return {
         "ss_num_train_images": count,
-        "ss_num_reg_images": class_images,
+        "ss_num_reg_images": method.prior_images,
         "ss_resolution": (taught.resolution, taught.resolution),
         "ss_dataset_dirs": json.dumps({folder: {"n_repeats": 1, "img_count": count}}),
         "ss_tag_frequency": json.dumps({folder: dict(tags)}),

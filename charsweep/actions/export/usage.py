@@ -6,26 +6,18 @@ The tests run what is written here.
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from charsweep.actions.export.chosen import Chosen, Ground
 from charsweep.actions.export.formats import PIPELINE_INDEX, Weights
 from charsweep.core.store.files import read_json
 from charsweep.core.store.store import Store
-from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.identify import marks_of
 from charsweep.models.weights import Weights as Source
 
 HERE = "."
-FACTORED = """\
-tensors = load_file("adapter.safetensors")
-for name, settings in json.loads(Path("adapter_config.json").read_text()).items():
-    module = getattr(pipeline, name)
-    module.add_adapter(PeftConfig.from_peft_type(**settings))
-    own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-    set_peft_model_state_dict(module, own)"""
-
-
 FETCHED = """\
 import os
 from huggingface_hub import snapshot_download
@@ -39,33 +31,38 @@ def python_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> s
 
     `place` is what the exported folder is called: ".", or its name on the hub.
     """
-    code = loading_code(chosen, weights, store, place)
-    by_path = weights.kind in ("factored", "own")  # files that the hub's own loaders do not know
-    return FETCHED.format(place=place) + code if code and by_path and place != HERE else code
-
-
-def loading_code(chosen: Chosen, weights: Weights, store: Store, place: str) -> str | None:
-    if weights.kind == "pipeline":
-        index = read_json(store.snapshot(chosen.images.snapshot) / PIPELINE_INDEX)
-        name = index["_class_name"]
-        assert str(name).isidentifier()  # it becomes code
-        words = [f'"{place}"', *(without(chosen.ground) if chosen.ground else ())]
-        made = f"pipeline = {name}.from_pretrained({', '.join(words)})"
-        return "\n".join([f"from diffusers import {name}", "", made, drawn(chosen)])
+    if weights.is_pipeline:
+        return pipeline_code(chosen, store, place)
+    character, prompt = chosen.trajectory.character, chosen.images.prompts[0]
+    loading = chosen.method.loading(character, prompt, place)
+    if loading is None:
+        return None
+    lines = "\n".join(loading.lines)
     if chosen.ground is None:
-        method = chosen.trajectory.method
-        loading = getattr(method.find(), "loading", None)
-        return None if loading is None else str(loading)
-    first, base = base_lines(chosen.ground)
-    put_on = f'pipeline.load_lora_weights("{place}", weight_name="{ADAPTER_FILE}")'
-    if weights.kind == "factored":
-        put_on = FACTORED
-        first = [
-            "import json", "from pathlib import Path", "", *first,
-            "from peft import PeftConfig, set_peft_model_state_dict",
-            "from safetensors.torch import load_file",
-        ]  # fmt: skip
-    return "\n".join([*first, "", *base, put_on, drawn(chosen)])
+        code = lines
+    else:
+        imports, base = base_lines(chosen.ground)
+        first = in_order([*imports, *loading.imports])
+        code = "\n".join([*first, "", *base, lines, drawn(chosen, loading.prompt)])
+    by_path = place != HERE and place not in lines  # the hub's own loaders do not know the files
+    return FETCHED.format(place=place) + code if by_path else code
+
+
+def pipeline_code(chosen: Chosen, store: Store, place: str) -> str:
+    index = read_json(store.snapshot(chosen.images.snapshot) / PIPELINE_INDEX)
+    name = index["_class_name"]
+    assert str(name).isidentifier()  # it becomes code
+    words = [f'"{place}"', *(without(chosen.ground) if chosen.ground else ())]
+    made = f"pipeline = {name}.from_pretrained({', '.join(words)})"
+    prompt = chosen.images.prompts[0]
+    return "\n".join([f"from diffusers import {name}", "", made, drawn(chosen, prompt)])
+
+
+def in_order(imports: Sequence[str]) -> list[str]:
+    """Imports of Python's own modules first, then, after a gap, the others."""
+    own = [line for line in imports if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
+    others = sorted(set(imports) - set(own), key=lambda line: (line.startswith("from"), line))
+    return [*own, *[""] * bool(own), *others]
 
 
 def base_lines(ground: Ground) -> tuple[list[str], list[str]]:
@@ -119,10 +116,9 @@ def scheduler(ground: Ground) -> list[str]:
     return ["pipeline.scheduler = type(pipeline.scheduler).from_config(", *words, ")"]
 
 
-def drawn(chosen: Chosen) -> str:
-    """The call that draws the first prompt of the exam as the sweep did, but for the sampler."""
+def drawn(chosen: Chosen, prompt: str) -> str:
+    """The call that draws a prompt as the sweep did, but for the sampler."""
     words = [f"num_inference_steps={chosen.images.inference_steps}"]
     if chosen.is_prompted:
-        prompt = chosen.images.prompts[0]
         words = [repr(prompt), *words, f"guidance_scale={chosen.images.guidance_scale:g}"]
     return f"image = pipeline({', '.join(words)}).images[0]"

@@ -5,7 +5,7 @@ Reached through conf/models/. A family is a frozen dataclass that an entry of `b
 of every key. `Family` says what one has. Adding one is one .py and one entry in a .yaml.
 
 Planning reads families, so they import torch and diffusers only inside their functions. A family
-holds no weights: the pipeline that it is handed is `charsweep.models.pipeline.Base`'s.
+holds no weights: the pipeline that it is handed is `charsweep.models.pipeline.LoadedPipeline`'s.
 """
 
 from __future__ import annotations

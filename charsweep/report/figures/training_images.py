@@ -15,8 +15,10 @@ from PIL import Image, ImageDraw, ImageOps
 
 from charsweep.character.framing import framed, size_of
 from charsweep.character.masks import ALPHA, Drawing, mask_beside, open_masked
-from charsweep.core.errors import CharacterError, StoreError
+from charsweep.core.errors import CharacterError, ConfigError, StoreError
 from charsweep.core.keys import digest_of_content
+from charsweep.core.methods import method_of
+from charsweep.core.specs import CharacterSpec, Plugin, revived
 from charsweep.core.store.files import read_json
 from charsweep.core.system.images import open_picture
 from charsweep.report.figures.contact_sheets import Sheet, Tile
@@ -26,7 +28,7 @@ from charsweep.results.records import Record, of_trajectories
 MOST = 24  # training images of a sheet
 SMALL, LARGE = 192, 384  # pixels: smaller pictures are shown enlarged, larger ones reduced
 VEIL = (214, 0, 110)  # lies over what a mask leaves out
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, CharacterError, StoreError)
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, CharacterError, ConfigError, StoreError)
 
 
 @dataclass(frozen=True)
@@ -77,20 +79,16 @@ def ways_of(record: Record) -> dict[Way, list[str]]:
 
 
 def way_of(spec: Mapping[str, Any]) -> Way:
-    framing, character = spec["framing"], spec["character"]
-    prompts = spec["method"]["settings"].get("prompts")
-    captions = {
-        "instance": [character["instance_prompt"]] * len(character["digests"]),
-        "captions": character["captions"],
-    }
+    framing, character = spec["framing"], revived(CharacterSpec, spec["character"])
+    method = method_of(revived(Plugin, spec["method"]))
     return Way(
         crop=framing["crop"],
         flip=framing["flip"],
         masks=tuple(framing["masks"]),
         background=float(framing["background"]),
         resolution=spec["resolution"],
-        digests=tuple(character["digests"]),
-        captions=tuple(captions.get(prompts, [])),
+        digests=character.digests,
+        captions=method.captions(character),
     )
 
 

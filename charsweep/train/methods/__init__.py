@@ -1,40 +1,13 @@
-"""Methods: drawings and perhaps a base in, something that trains out. Reached through conf/method/.
+"""Methods: the Protocol is `charsweep.core.methods.Method`; here is what one is given and makes.
 
-A method is a frozen dataclass whose fields are the settings of its YAML file. It has
-
-    version     a number that changes when the method's numbers do; part of every key
-    prompted    whether its images follow prompts
-    iterative   whether it draws in inference steps, by a sampler
-    company     what trials must share to train, and to be drawn, in one forward pass (any values
-                that compare), or None: each trains and is drawn alone
-    students    makes the slots that `charsweep.train.loop` trains (its `Students`)
-    fused       for methods with a company: a base that one snapshot has been added to
-    wardrobe    for methods with a company: a base whose images each wear their own snapshot
-
-One with a field `base` teaches that base, and its snapshots are drawn through it; it looks at the
-training images as `TrajectorySpec.framing` says. It has also
-
-    base_precision  in which the base lies in memory while it is taught
-    check       raises ConfigError for a family of bases (`models.families`) that it cannot teach
-
-One without starts from nothing, looks at their middle squares, and has also
-
-    painter     for a snapshot's folder, draws its images (a `charsweep.evaluate.sample.Paint`)
-    snapshot_bytes  about what a snapshot takes on disk
-    loading     optional: Python that makes `image` of a snapshot in the current folder
-
-Either may say what planning knows of its memory; without, it is known when it has been measured:
-
-    held        for a resolution and the base's weights (or None), the numbers that a trial holds
-                (`charsweep.plan.memory.Held`)
-
-A method imports torch only inside its functions, because planning reads it too. `FineTune` is one
-with a base, `Gan` and `Diffusion` are without.
+`FineTune` and `TextualInversion` teach a base, by the loss in `denoising`; `Gan` and `Diffusion`
+start from nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -46,9 +19,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from charsweep.character.load import Character
     from charsweep.core.specs import TrajectorySpec
-    from charsweep.models.pipeline import Base
+    from charsweep.models.pipeline import LoadedPipeline
 
 
 @dataclass(frozen=True)
@@ -63,18 +35,17 @@ class Execution:
 
 @dataclass(frozen=True)
 class Materials:
-    """What students learn from, and where."""
+    """What a trial learns from, and where."""
 
     device: torch.device
-    base: Base | None
-    character: Character
-    pictures: list[Image.Image]
-    class_pictures: Callable[[TrajectorySpec], list[Image.Image]]
+    base: LoadedPipeline | None
+    images: list[Image.Image]  # the training images
+    class_images: Callable[[TrajectorySpec], list[Image.Image]]
     execution: Execution = Execution()
-    masks: Sequence[Image.Image | None] = ()  # one per picture, or none at all
+    masks: Sequence[Image.Image | None] = ()  # one per training image, or none at all
 
 
-class Students(Protocol):
+class Trainable(Protocol):
     """What a method trains: `width` slots, each free or taken by one trajectory."""
 
     @property
@@ -89,13 +60,16 @@ class Students(Protocol):
         """What was spent on compiling, in no step's time."""
         ...
 
-    def enter(self, slot: int, spec: TrajectorySpec) -> None: ...
+    def enter(self, slot: int, spec: TrajectorySpec) -> None:
+        """Give a slot to a trajectory: its first weights, its images and prompts."""
+        ...
+
     def leave(self, slot: int) -> None: ...
     def named(self, slot: int) -> Mapping[str, Tensor]:
         """The slot's trainable tensors by name."""
         ...
 
-    def kept(self, slot: int) -> Mapping[str, Tensor]:
+    def resume_tensors(self, slot: int) -> Mapping[str, Tensor]:
         """What the slot's trial goes on from: its trainable tensors, and others if need be."""
         ...
 
@@ -113,4 +87,14 @@ class Students(Protocol):
         """All gradients, to be added up over processes that share the batch."""
         ...
 
-    def save(self, slot: int, folder: Path) -> None: ...
+    def save(self, slot: int, folder: Path) -> None:
+        """Write a snapshot's files, as other programs read them."""
+        ...
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Until the block ends, the base is as it was before, so that others can draw with it."""
+        ...
+
+    def close(self) -> None:
+        """Put the base back as it was, bit for bit."""
+        ...

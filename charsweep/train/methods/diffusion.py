@@ -1,4 +1,4 @@
-"""Drawings in, an unconditional diffusion model that was trained on nothing else out.
+"""An unconditional diffusion model, trained on the training images and nothing else.
 
 The baseline that shows what a pretrained base is worth: denoising diffusion (Ho et al. 2020,
 arXiv 2006.11239) in pixels, with the cosine schedule (Nichol and Dhariwal 2021, arXiv 2102.09672)
@@ -9,6 +9,7 @@ diffusers' plain `DDPMPipeline`.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +18,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from charsweep.core.methods import Held
 from charsweep.core.seeding import generator
 from charsweep.models.identify import check_indices
 from charsweep.models.samplers import make_scheduler
-from charsweep.plan.memory import Held
-from charsweep.train.methods.from_scratch import OneSlot, Pictures, seeded, shown
+from charsweep.train.methods.from_scratch import (
+    FromScratch,
+    PixelBatches,
+    UnpackedTrainable,
+    seeded,
+    shown,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +39,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+    from charsweep.core.methods import Method
+    from charsweep.core.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
     from charsweep.evaluate.sample import Asked, Paint
+    from charsweep.models.pipeline import LoadedPipeline
     from charsweep.models.weights import BaseWeights
     from charsweep.train.methods import Materials
 
@@ -43,13 +52,11 @@ Channels = Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
-class Diffusion:
+class Diffusion(FromScratch):
     """A U-Net of `channels` per level, each level half as large as the one before."""
 
     version: ClassVar[int] = 1
-    prompted: ClassVar[bool] = False
     iterative: ClassVar[bool] = True
-    company: ClassVar[None] = None
 
     channels: Annotated[tuple[Channels, ...], Field(min_length=2, max_length=8)]
     layers: Annotated[int, Field(ge=1, le=8)] = 1
@@ -69,11 +76,15 @@ class Diffusion:
             up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
         )
 
-    def students(self, spec: TrajectorySpec, materials: Materials) -> Students:
-        return Students(self, spec, materials)
+    def trainable(self, spec: TrajectorySpec, materials: Materials) -> DiffusionTrainable:
+        return DiffusionTrainable(self, spec, materials)
 
-    def painter(self, folder: Path, device: torch.device) -> Paint:
-        """Draws from the snapshot in `folder`; an image depends on its seed and its place."""
+    @contextlib.contextmanager
+    def painter(
+        self, snapshot: SnapshotSpec, folder: Path, base: LoadedPipeline | None,
+        device: torch.device,
+    ) -> Iterator[Paint]:  # fmt: skip
+        """An image depends on its seed and its place."""
         from diffusers import DDPMPipeline
 
         from charsweep.models.pipeline import quiet
@@ -88,15 +99,17 @@ class Diffusion:
             scheduler = make_scheduler(spec.sampler, own.config, type(own))
             return denoise(pipeline.unet, scheduler, spec, asked)
 
-        return paint
+        yield paint
+
+    def snapshot_bytes(self, spec: TrajectorySpec, base: BaseWeights | None) -> int:
+        return 4 * self._numbers()
 
     def held(self, resolution: int, base: BaseWeights | None) -> Held:
-        """The weights, and their running mean."""
-        numbers = self.snapshot_bytes(resolution) // 4
-        return Held(numbers, mean=numbers)
+        """With a running mean of the weights."""
+        return Held(self._numbers(), mean=self._numbers())
 
-    def snapshot_bytes(self, resolution: int) -> int:
-        """Of float32 weights, counted block by block as diffusers builds them; biases left out."""
+    def _numbers(self) -> int:
+        """Its weights, counted block by block as diffusers builds them; biases left out."""
         first, last, deepest = self.channels[0], self.channels[-1], len(self.channels) - 1
         embedding = 4 * first
 
@@ -119,10 +132,14 @@ class Diffusion:
                 total += block(wide + skips.pop(), channels)
                 wide = channels
             total += 9 * channels**2 if level < deepest else 0
-        return 4 * total
+        return total
 
 
-class Students(OneSlot):
+if TYPE_CHECKING:
+    _: type[Method] = Diffusion
+
+
+class DiffusionTrainable(UnpackedTrainable):
     """The denoising loss of one trial, and the running mean of its weights, which is what draws.
 
     Without the mean, one step's noise in the weights tints whole images (Song and Ermon 2020, arXiv
@@ -135,7 +152,7 @@ class Students(OneSlot):
         import torch
         from diffusers import DDPMScheduler
 
-        self.pictures = Pictures(spec, materials)
+        self.images = PixelBatches(spec, materials)
         self.noising = DDPMScheduler(
             beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"
         )
@@ -156,7 +173,7 @@ class Students(OneSlot):
         self.done = step
         self._average()
         self.done = step + 1  # when the optimizer has taken it
-        pixels, seed = self.pictures.batch(step), self.pictures.seed
+        pixels, seed = self.images.batch(step), self.images.seed
         noise = torch.randn(pixels.shape, generator=generator(seed, "image noise", step))
         source = generator(seed, "image timestep", step)
         timesteps = torch.randint(len(self.noising), (len(pixels),), generator=source)
@@ -165,7 +182,7 @@ class Students(OneSlot):
         velocity = self.noising.get_velocity(pixels, noise, timesteps)
         yield F.mse_loss(predicted, velocity)[None]
 
-    def kept(self, slot: int) -> Mapping[str, Tensor]:
+    def resume_tensors(self, slot: int) -> Mapping[str, Tensor]:
         self._average()
         mean = {f"mean.{name}": tensor for name, tensor in self.mean.named_parameters()}
         return {**self.named(slot), **mean, "averaged": self.averaged}

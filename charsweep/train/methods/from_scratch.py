@@ -1,14 +1,13 @@
-"""A character's drawings and one network in, what methods that start from nothing share out.
-
-Such a method trains alone, in pixels, on the drawings and nothing else.
-"""
+"""What methods that start from nothing share: they train alone, in pixels, on the training images
+and nothing else."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from charsweep.core.methods import Loading, LossSettings
 from charsweep.core.seeding import chosen
 
 if TYPE_CHECKING:
@@ -17,18 +16,49 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from charsweep.core.specs import TrajectorySpec
+    from charsweep.core.specs import CharacterSpec, TrajectorySpec
+    from charsweep.models.families import Family
     from charsweep.train.methods import Materials
 
 
-class Pictures:
-    """The drawings as pixels in [-1, 1]; a batch is a function of (seed, step)."""
+class FromScratch:
+    """What such methods answer alike (`charsweep.core.methods.Method`)."""
+
+    base: ClassVar[None] = None
+    prompted: ClassVar[bool] = False
+    trains_base: ClassVar[bool] = False
+    label: ClassVar[str] = ""
+    tags: ClassVar[tuple[str, ...]] = ()
+    unused: ClassVar[tuple[str, ...]] = ()
+    pack_key: ClassVar[None] = None
+    low_rank: ClassVar[None] = None
+    loss: ClassVar[LossSettings] = LossSettings()
+    prior_images: ClassVar[int] = 0
+
+    def check(self, spec: TrajectorySpec, family: Family | None) -> None:
+        """Any size and any character."""
+
+    def captions(self, character: CharacterSpec) -> tuple[str, ...]:
+        return ()
+
+    def taught(self, family: Family) -> tuple[str, ...]:
+        return ()
+
+    def loading(self, character: CharacterSpec, prompt: str, place: str) -> Loading | None:
+        return None
+
+    def elsewhere(self, character: CharacterSpec) -> str:
+        return ""
+
+
+class PixelBatches:
+    """The training images as pixels in [-1, 1]; a batch is a function of (seed, step)."""
 
     def __init__(self, spec: TrajectorySpec, materials: Materials) -> None:
         from charsweep.character.framing import picture_at
         from charsweep.models.pipeline import pixels_of
 
-        sized = [picture_at(picture, spec.resolution) for picture in materials.pictures]
+        sized = [picture_at(image, spec.resolution) for image in materials.images]
         self.pixels = pixels_of(sized).to(materials.device)
         self.seed, self.batch_size = spec.seed, spec.batch_size
 
@@ -37,8 +67,8 @@ class Pictures:
         return self.pixels[chosen(self.seed, "image", len(self.pixels), self.batch_size, step)]
 
 
-class OneSlot:
-    """The part of `charsweep.train.loop.Students` that any networks trained alone have."""
+class UnpackedTrainable:
+    """The part of `charsweep.train.methods.Trainable` that any networks trained alone have."""
 
     width = 1
     warm_up_seconds = 0.0
@@ -59,7 +89,7 @@ class OneSlot:
             for key, tensor in network.named_parameters()
         }
 
-    def kept(self, slot: int) -> Mapping[str, Tensor]:
+    def resume_tensors(self, slot: int) -> Mapping[str, Tensor]:
         return self.named(slot)
 
     def zero_grad(self) -> None:

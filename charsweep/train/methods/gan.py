@@ -1,4 +1,4 @@
-"""Drawings in, a generator of images that a discriminator taught, on nothing else, out.
+"""A generator of images, taught by a discriminator on the training images and nothing else.
 
 The second baseline from nothing: a DCGAN (Radford et al. 2015, arXiv 1511.06434) with the
 non-saturating loss (Goodfellow et al. 2014, arXiv 1406.2661), made trainable on a handful of
@@ -10,6 +10,7 @@ same weights. Its images follow no prompt and need no inference steps.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,15 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ConfigError
+from charsweep.core.methods import Held, Loading
 from charsweep.core.seeding import generator
-from charsweep.plan.memory import Held
-from charsweep.train.methods.from_scratch import OneSlot, Pictures, seeded, shown
+from charsweep.train.methods.from_scratch import (
+    FromScratch,
+    PixelBatches,
+    UnpackedTrainable,
+    seeded,
+    shown,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +38,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+    from charsweep.core.methods import Method
+    from charsweep.core.specs import CharacterSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
     from charsweep.evaluate.sample import Asked, Paint
+    from charsweep.models.families import Family
+    from charsweep.models.pipeline import LoadedPipeline
     from charsweep.models.weights import BaseWeights
     from charsweep.train.methods import Materials
 
@@ -56,25 +66,28 @@ WIDEST = 8  # times the channels of the finest level, at most
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
-class Gan:
+class Gan(FromScratch):
     """A generator and a discriminator with `channels` at the finest level, doubled per halving."""
 
     version: ClassVar[int] = 1
-    prompted: ClassVar[bool] = False
     iterative: ClassVar[bool] = False
-    company: ClassVar[None] = None
 
     channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
     latent: Annotated[int, Field(ge=1, le=4096)] = 64
     augment: bool = True
 
-    loading: ClassVar[str] = LOADING
+    def check(self, spec: TrajectorySpec, family: Family | None) -> None:
+        levels(self.channels, spec.resolution)
 
-    def students(self, spec: TrajectorySpec, materials: Materials) -> Students:
-        return Students(self, spec, materials)
+    def trainable(self, spec: TrajectorySpec, materials: Materials) -> GanTrainable:
+        return GanTrainable(self, spec, materials)
 
-    def painter(self, folder: Path, device: torch.device) -> Paint:
-        """Draws from the snapshot in `folder`; an image depends on its seed and its place."""
+    @contextlib.contextmanager
+    def painter(
+        self, snapshot: SnapshotSpec, folder: Path, base: LoadedPipeline | None,
+        device: torch.device,
+    ) -> Iterator[Paint]:  # fmt: skip
+        """An image depends on its seed and its place."""
         import torch
         from safetensors.torch import load_file
 
@@ -90,29 +103,39 @@ class Gan:
                 images = network(torch.stack(codes).to(device))
             return shown(images)
 
-        return paint
+        yield paint
 
-    def snapshot_bytes(self, resolution: int) -> int:
-        """Of the generator's float32 weights: a dense layer, then 4 x 4 convolutions."""
-        wide, coarsest = levels(self.channels, resolution)
-        dense = self.latent * wide[0] * coarsest**2
-        return 4 * (dense + 16 * sum(a * b for a, b in zip(wide, [*wide[1:], 3], strict=True)))
+    def snapshot_bytes(self, spec: TrajectorySpec, base: BaseWeights | None) -> int:
+        return 4 * self._numbers(spec.resolution)
 
     def held(self, resolution: int, base: BaseWeights | None) -> Held:
-        """Both players' weights: the same convolutions, the discriminator's for a single logit."""
+        """Both players': the same convolutions, and the discriminator's end in a single logit."""
         wide, coarsest = levels(self.channels, resolution)
-        generator = self.snapshot_bytes(resolution) // 4
-        return Held(2 * generator - (self.latent - 1) * wide[0] * coarsest**2)
+        one_code = wide[0] * coarsest**2
+        return Held(2 * self._numbers(resolution) - (self.latent - 1) * one_code)
+
+    def _numbers(self, resolution: int) -> int:
+        """The generator's weights, without biases: a dense layer, then 4 x 4 convolutions."""
+        wide, coarsest = levels(self.channels, resolution)
+        dense = self.latent * wide[0] * coarsest**2
+        return dense + 16 * sum(a * b for a, b in zip(wide, [*wide[1:], 3], strict=True))
+
+    def loading(self, character: CharacterSpec, prompt: str, place: str) -> Loading:
+        return Loading((), LOADING.splitlines(), prompt)
 
 
-class Students(OneSlot):
+if TYPE_CHECKING:
+    _: type[Method] = Gan
+
+
+class GanTrainable(UnpackedTrainable):
     """The losses of the two players of one trial."""
 
     part_names = ("loss_generator", "loss_discriminator")
 
     def __init__(self, method: Gan, spec: TrajectorySpec, materials: Materials) -> None:
         self.method, self.resolution = method, spec.resolution
-        self.pictures = Pictures(spec, materials)
+        self.images = PixelBatches(spec, materials)
         with seeded(generator(spec.seed, "gan")):
             self.generator = make_generator(method.latent, method.channels, spec.resolution)
             self.discriminator = make_discriminator(method.channels, spec.resolution)
@@ -127,7 +150,7 @@ class Students(OneSlot):
 
         (step,) = steps
         assert step is not None
-        real, seed = self.pictures.batch(step), self.pictures.seed
+        real, seed = self.images.batch(step), self.images.seed
         source = generator(seed, "latent", step)
         codes = torch.randn(len(real), self.method.latent, generator=source).to(real)
         fake = self.generator(codes)

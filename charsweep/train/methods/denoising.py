@@ -1,0 +1,169 @@
+"""The denoising loss of trials on one base (Ho et al. 2020, equation 14), several in one pass."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from charsweep.core.errors import ConfigError
+from charsweep.core.methods import method_of
+from charsweep.core.specs import Framing, TrajectorySpec
+from charsweep.train.batches import Batch, Images, TrainingImages, TrialBatches
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from charsweep.models.families import Conditioning
+    from charsweep.train.methods import Materials
+    from charsweep.train.trainable import SlotWeights
+
+
+class DenoisingTrainable:
+    """Slots of trials on one base, whose losses share one forward pass."""
+
+    part_names = ()
+
+    def __init__(self, spec: TrajectorySpec, materials: Materials, weights: SlotWeights) -> None:
+        base, method = materials.base, method_of(spec.method)
+        assert base is not None
+        self.width, self.base = spec.pack, base
+        self.images, self.class_images = materials.images, materials.class_images
+        self.masks, self.batch_size = materials.masks, spec.batch_size
+        self.noising = base.noising()
+        self.teaches_text = not set(base.family.encoders).isdisjoint(method.taught(base.family))
+        self.execution = materials.execution
+        self.autocast = spec.precision if method.trains_base else "fp32"
+        self._check_team()
+        self.weights = weights
+        self.batches: dict[int, TrialBatches] = {}
+        self.named = self.resume_tensors = weights.named
+        self.zero_grad, self.gradients = weights.zero_grad, weights.gradients
+        self.save, self.aside = weights.save, weights.aside
+        self.warm_up_seconds = 0.0
+        self._undo = contextlib.ExitStack()
+        if self.execution.checkpointing:
+            self._undo.enter_context(base.checkpointing())
+        if self.execution.compile:
+            self._undo.enter_context(base.compiled())
+
+    def enter(self, slot: int, spec: TrajectorySpec) -> None:
+        method = method_of(spec.method)
+        self.weights.enter(slot, spec)
+        captions = self.weights.prompts(slot, method.captions(spec.character))
+        images = TrainingImages(
+            self.base, spec, "image", spec.character.digests, self.images, captions, spec.framing,
+            self.masks,
+        )  # fmt: skip
+        prior = None
+        if classes := self.class_images(spec):
+            names = [f"{spec.class_images}/{i}" for i in range(len(classes))]
+            prompts = [spec.character.class_prompt] * len(classes)
+            prior = TrainingImages(
+                self.base, spec, "class image", names, classes, prompts, Framing()
+            )
+        self.batches[slot] = TrialBatches(method.loss, images, prior)
+        if not self.teaches_text:  # all that they are needed for is kept
+            self.base.texts(["", *captions, *(prior.captions if prior else ())])
+            self.base.put_away(*self.base.family.encoders)
+        self.base.put_away("vae")
+        if self.execution.compile and not self.warm_up_seconds:
+            self._warm_up(slot)
+
+    def _warm_up(self, slot: int) -> None:
+        """Compile by one pass that nothing is learnt from, so that no step pays for it."""
+        started = time.perf_counter()
+        self.zero_grad()
+        for share in self.losses([0 if one == slot else None for one in range(self.width)]):
+            share.sum().backward()
+        self.zero_grad()
+        self.warm_up_seconds = time.perf_counter() - started
+
+    def leave(self, slot: int) -> None:
+        self.weights.leave(slot)
+        del self.batches[slot]
+
+    def close(self) -> None:
+        for slot in list(self.batches):
+            self.leave(slot)
+        self._undo.close()
+        self.weights.close()
+
+    def _check_team(self) -> None:
+        size = self.execution.team.size
+        if self.batch_size < size:
+            raise ConfigError(
+                f"batch_size={self.batch_size}: {size} processes share a batch, so it must hold "
+                f"{size} samples at least; set batch_size={size} or start fewer processes"
+            )
+
+    def losses(self, steps: Sequence[int | None]) -> Iterator[Tensor]:
+        """The denoising loss of each slot at its step (from 0), shape (width,), in shares.
+
+        With class images, theirs is added, weighted. One step is one update, whatever they are.
+        """
+        yield from self._shares("images", steps)
+        if any(batches.prior for batches in self.batches.values()):
+            yield from self._shares("prior", steps)
+
+    def _shares(self, which: Images, steps: Sequence[int | None]) -> Iterator[Tensor]:
+        """This process's part of the batch's mean loss, a micro-batch at a time.
+
+        Trials at the same step see images of one size; those at others may need a pass of theirs.
+        """
+        batches = {
+            slot: self.batches[slot].batch(which, step, self.noising)
+            for slot, step in enumerate(steps)
+            if step is not None
+        }
+        for size in dict.fromkeys(batch.latents.shape for batch in batches.values()):
+            alike = {slot: b for slot, b in batches.items() if b.latents.shape == size}
+            idle = next(iter(alike.values())).idle()
+            yield from self._alike([alike.get(slot, idle) for slot in range(self.width)])
+
+    def _alike(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
+        """The same of batches whose images have one size."""
+        import torch
+
+        from charsweep.models.precision import autocast
+
+        # sample i belongs to slot i mod width: see charsweep.train.stacked_lora
+        mine = self.execution.team.part(self.batch_size)
+        tensors = [
+            self.base.send(torch.stack(parts, dim=1)[mine])
+            for parts in zip(*(batch.tensors for batch in batches), strict=True)
+        ]
+        captions = [batch.captions[row] for row in mine for batch in batches]
+        most = self.execution.micro_batch or self.batch_size
+        for first in range(0, len(mine), most):
+            rows = slice(first, first + most)
+            words = captions[first * self.width : (first + most) * self.width]
+            with autocast(self.autocast, self.base.device):
+                each = self._each(words, *(one[rows].flatten(0, 1) for one in tensors))
+            yield each.view(-1, self.width).sum(0) / self.batch_size
+
+    def _each(
+        self,
+        captions: list[str],
+        latents: Tensor,
+        noise: Tensor,
+        timesteps: Tensor,
+        weights: Tensor,
+        area: Tensor,
+        sizes: Tensor,
+    ) -> Tensor:
+        """Of each sample, the mean squared error of what the base was made to predict."""
+        import torch.nn.functional as F
+
+        noisy = self.noising.noised(latents, noise, timesteps)
+        predicted = self.base.predict(noisy, timesteps, self._conditioning(captions), sizes)
+        target = self.noising.target(latents, noise, timesteps)
+        errors = F.mse_loss(predicted, target, reduction="none")
+        each = (errors * area[:, None]).mean(dim=(1, 2, 3))
+        return each * weights
+
+    def _conditioning(self, captions: list[str]) -> Conditioning:
+        if self.teaches_text:
+            return self.base.encode(captions)
+        return self.base.texts(captions)
