@@ -1,6 +1,6 @@
 """The verdict on a sweep: what is recommended, which points lead on each score, what remains.
 
-What is recommended says `charsweep.recommendation`; the leaders of single scores only explain it.
+`charsweep.results.recommendation` says what is recommended; leaders on single scores explain it.
 """
 
 from __future__ import annotations

@@ -12,10 +12,11 @@ from helpers.fake_sweep import FakeSweep, dino
 from charsweep.core.store.losses import read_losses
 from charsweep.report.figures import heatmap as heat
 from charsweep.report.figures import label_placing as placing
-from charsweep.report.figures import lines, losses, style
+from charsweep.report.figures import lines, losses
 from charsweep.report.figures import pareto as tradeoff
 from charsweep.report.figures import picture_grids as grids
 from charsweep.report.figures.contact_sheets import Sheet
+from charsweep.report.figures.style import style
 from charsweep.results import verdict
 from charsweep.results.records import Objective, Record
 

@@ -136,7 +136,8 @@ def test_a_cell_is_named_by_the_beginning_of_its_key() -> None:
 
 
 def test_no_torch() -> None:
-    assert not {"torch", "matplotlib", "mlflow"} & loaded_after("import charsweep.recommendation")
+    loaded = loaded_after("import charsweep.results.recommendation")
+    assert not {"torch", "matplotlib", "mlflow"} & loaded
 
 
 # -- one answer everywhere -------------------------------------------------------------------------

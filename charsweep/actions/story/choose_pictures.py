@@ -3,7 +3,7 @@
 Identity (DINO) and prompt (CLIP-T) weigh alike: each score's distance from its scene's mean, in
 standard deviations within scenes, the two added. The spread is pooled over the story, so that
 chance does not decide a scene whose images hardly differ in one of the scores. Ties go to the
-first. Which cell draws the story is no choice of this module: see `charsweep.recommendation`.
+first. Which cell draws the story is not chosen here: see `charsweep.results.recommendation`.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ def plot_figures(one: Chapter, slug: str) -> list[dict[str, Any]]:
         text += " A red cross: the loss stopped being finite there."
         made.append(figure(f"loss-{slug}-{at}", text, [plot], 2 if len(losses) == 1 else None))
     if one.heat_maps:
-        text = "Two axes at once. Framed: the best. A red cross: nothing finished there."
+        text = "Two axes at once. Framed: the highest. A red cross: nothing finished there."
         made.append(figure(f"heat-{slug}", text, one.heat_maps, 3))
     if one.importance:
         text = "The share of each score’s variation that an axis explains."
@@ -230,7 +230,7 @@ def tuning_figures(one: Chapter, plots: TuningPlots, slug: str, rank: int) -> li
     first = [metric for metric in dict.fromkeys(told) if metric in metrics][:4] or metrics[:2]
     rest = [metric for metric in metrics if metric not in first]
     text = TUNING
-    text += " Every dot is a trial, early ones dark; a ring marks the best." * plots.dots
+    text += " Every dot is a trial, early ones dark; a ring marks the highest." * plots.dots
     text += " Means over training seeds; bands: their 95 % intervals (bootstrap)." * plots.banded
     text += " Thin: single combinations of the other axes. Bold: their means." * plots.thin
     panels = dict(zip(metrics, plots.panels, strict=True))
