@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.speed.clock import Timed, synchronize
 from benchmarks.speed.task import Task
+from charsweep.core.methods import base_precision
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
@@ -39,7 +40,7 @@ class Ours:
         trainings = [Training(spec, pieces, None, (), ()) for spec in self.specs]
         self.last = SnapshotSpec(self.specs[0], snapshots[-1])
         set_products(task.precision)
-        self.base = self._load("fp32" if task.learner.trains_base else task.precision)
+        self.base = self._load(base_precision(self.specs[0]))
         images = [open_picture(path) for path in task.character.paths]
         priors = list(islice(cycle(images), task.learner.prior_images))  # which changes no time
         materials = Materials(task.device, self.base, images, lambda _: priors)

@@ -152,7 +152,7 @@ class Method(Protocol):
         """What draws from the snapshot in `folder`; a base is put back, bit for bit, afterwards."""
         ...
 
-    def loading(self, character: CharacterSpec, prompt: str, place: str) -> Loading | None:
+    def loading(self, spec: TrajectorySpec, prompt: str, place: str) -> Loading | None:
         """Python that draws `prompt` with the files of a snapshot; None: nobody else could.
 
         Called in the folder with the files; `place` is what that is called: ".", or its name on the
@@ -160,7 +160,7 @@ class Method(Protocol):
         """
         ...
 
-    def elsewhere(self, character: CharacterSpec) -> str:
+    def elsewhere(self, spec: TrajectorySpec) -> str:
         """How other programs take its files as they are, in Markdown; "": they do not."""
         ...
 
@@ -177,6 +177,11 @@ class PackedMethod(Method, Protocol):
         `snapshot` is one of those that will be loaded: their methods have the same pack key.
         """
         ...
+
+
+def base_precision(spec: TrajectorySpec) -> str:
+    """How its base lies in memory while it is taught: weights that train are float32."""
+    return "fp32" if method_of(spec.method).trains_base else spec.precision
 
 
 def method_of(plugin: Plugin) -> Method:

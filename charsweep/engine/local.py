@@ -17,7 +17,7 @@ from charsweep.character.masks import Drawing
 from charsweep.config.pack_width import name_of
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import TrainingError
-from charsweep.core.methods import method_of
+from charsweep.core.methods import base_precision, method_of
 from charsweep.core.specs import (
     Cell,
     ImageSetSpec,
@@ -369,8 +369,7 @@ class LocalEngine:
     def _taught_base(self, spec: TrajectorySpec) -> LoadedPipeline | None:
         if spec.base is None:
             return None
-        whole = method_of(spec.method).trains_base
-        return self.bases(spec.base, "fp32" if whole else spec.precision)
+        return self.bases(spec.base, base_precision(spec))
 
     @property
     def scorer(self) -> Scorer:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from charsweep.config.settings import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical_json
-from charsweep.core.methods import Held, method_of
+from charsweep.core.methods import Held, base_precision, method_of
 from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec, TruthSpec
 from charsweep.core.system.hardware import Card, usable_precision
 from charsweep.models.families import DECODED_AT_ONCE
@@ -87,7 +87,7 @@ class Work(NamedTuple):
     def precision(self) -> str:
         """In which the base lies in memory."""
         if self.base and isinstance(self.spec, TrajectorySpec):
-            return str(self.spec.method.make().base_precision(self.spec.precision))
+            return base_precision(self.spec)
         return self.spec.precision
 
     @property

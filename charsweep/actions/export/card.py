@@ -34,7 +34,7 @@ def write_card(
         "kohya": weights.kohya,
         "kohya_name": Path(weights.kohya or "").stem,
         "refusal": weights.refusal,
-        "elsewhere": chosen.method.elsewhere(chosen.trajectory.character),
+        "elsewhere": chosen.method.elsewhere(chosen.trajectory),
         "code": fenced(code) if code else None,
         "training": [(name, cell_text(value)) for name, value in training(chosen)],
         "scores": list(scores(chosen)),

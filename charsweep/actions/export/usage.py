@@ -33,8 +33,7 @@ def python_code(chosen: Chosen, weights: WrittenWeights, store: Store, place: st
     """
     if weights.is_pipeline:
         return pipeline_code(chosen, store, place)
-    character, prompt = chosen.trajectory.character, chosen.images.prompts[0]
-    loading = chosen.method.loading(character, prompt, place)
+    loading = chosen.method.loading(chosen.trajectory, chosen.images.prompts[0], place)
     if loading is None:
         return None
     lines = "\n".join(loading.lines)

@@ -222,13 +222,13 @@ class FineTune:
 
     # -- what others do with its files -------------------------------------------------------------
 
-    def loading(self, character: CharacterSpec, prompt: str, place: str) -> Loading | None:
+    def loading(self, spec: TrajectorySpec, prompt: str, place: str) -> Loading | None:
         if self.adapter in FACTORED:
             return Loading(FACTORED_IMPORTS, LOAD_FACTORED.splitlines(), prompt)
         line = f'pipeline.load_lora_weights("{place}", weight_name="{ADAPTER_FILE}")'
         return Loading((), (line,), prompt)
 
-    def elsewhere(self, character: CharacterSpec) -> str:
+    def elsewhere(self, spec: TrajectorySpec) -> str:
         return ""  # adapters are written once more, in the keys that others read
 
 

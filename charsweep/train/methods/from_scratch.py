@@ -44,10 +44,10 @@ class FromScratch:
     def taught(self, family: Family) -> tuple[str, ...]:
         return ()
 
-    def loading(self, character: CharacterSpec, prompt: str, place: str) -> Loading | None:
+    def loading(self, spec: TrajectorySpec, prompt: str, place: str) -> Loading | None:
         return None
 
-    def elsewhere(self, character: CharacterSpec) -> str:
+    def elsewhere(self, spec: TrajectorySpec) -> str:
         return ""
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from charsweep.core.methods import Method
-    from charsweep.core.specs import CharacterSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
+    from charsweep.core.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
     from charsweep.evaluate.sample import Asked, Paint
     from charsweep.models.families import Family
     from charsweep.models.pipeline import LoadedPipeline
@@ -120,7 +120,7 @@ class Gan(FromScratch):
         dense = self.latent * wide[0] * coarsest**2
         return dense + 16 * sum(a * b for a, b in zip(wide, [*wide[1:], 3], strict=True))
 
-    def loading(self, character: CharacterSpec, prompt: str, place: str) -> Loading:
+    def loading(self, spec: TrajectorySpec, prompt: str, place: str) -> Loading:
         return Loading((), LOADING.splitlines(), prompt)
 
 
