@@ -1,1 +1,1 @@
-"""What charsweep is measured with."""
+"""Benchmarks of charsweep."""

@@ -1,1 +1,1 @@
-"""How the embedded models were made: the drawn world, its captions, how each model learnt it."""
+"""How the embedded models were made: the cartoon world, its captions, and each model's training."""

@@ -1,4 +1,4 @@
-"""A Figure and a random generator in; a plain English caption out.
+"""Captions of the cartoon world, in plain English.
 
 Captions leave things out, change the order, and about a quarter give the figure an invented name
 ("a picture of Morlu, a girl with red hair, on the beach"), often with no looks at all ("a picture

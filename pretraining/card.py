@@ -1,4 +1,4 @@
-"""The shipped weights and the seconds they took in; MODEL_CARD.md and its pictures out."""
+"""MODEL_CARD.md of the embedded models, and its images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules, their moving average and an optimizer in; one resumable safetensors file out, and back.
+"""Checkpoints: modules, their moving average and an optimizer in one resumable file.
 
 A checkpoint is one flat dictionary of tensors (no pickles), written under a temporary name and
 renamed, so that a killed recipe goes on from the last whole one.

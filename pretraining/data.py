@@ -1,4 +1,4 @@
-"""A seed and a count in; pictures of the world and the figures they show out, drawn once and kept.
+"""Images of the cartoon world and the figures they show, drawn once and kept.
 
 Figure number i is a function of (seed, i) alone, so pictures are stored and figures are made again.
 """

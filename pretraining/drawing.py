@@ -1,4 +1,4 @@
-"""A Figure in; its picture (PIL RGB, any size) out.
+"""The renderer of the cartoon world: a Figure as a Pillow RGB image of any size.
 
 Everything is drawn in relative coordinates (0 to 1, y downwards) on a canvas four times too large
 and reduced with antialiasing, so 64 px and 512 px show the same picture. Shapes are flat on

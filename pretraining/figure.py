@@ -1,9 +1,8 @@
-"""A random generator in; a Figure out: who can be drawn in the cartoon world, and in which scenes.
+"""Figures: who can be drawn in the cartoon world, and in which scenes.
 
-A figure is a handful of
-independent choices (who, which hair, which clothes, legs, arms, eyes, place); models that learn how
-the choices combine can be taught a new combination. *Left and right are the figure's own*: she
-faces us, so her left arm is on the right-hand side of the picture.
+A figure is a handful of independent choices (who, which hair, which clothes, legs, arms, eyes,
+place); models that learn how the choices combine can be taught a new combination. *Left and right
+are the figure's own*: she faces us, so her left arm is on the right-hand side of the picture.
 
 UnicornGirl is a Figure like the others, but `random_figure` cannot make her: rainbow hair, the horn
 and the star are outside its choices, and so is a girl in a purple dress.

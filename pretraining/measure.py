@@ -1,4 +1,4 @@
-"""The shipped weights in; the figures of the model card out, each a plain number.
+"""The figures of the model card, measured on the shipped weights; each a plain number.
 
 All figures are taken on figures and characters of a seed that pretraining never saw, through plain
 diffusers, open_clip and timm: what a user of the package gets.

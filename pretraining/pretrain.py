@@ -1,12 +1,11 @@
-"""Nothing in but a seed; the weights that ship with the package, and their model card, out.
+"""The recipe of the embedded weights: all training stages, from a seed, and their model card.
 
     python -m pretraining.pretrain                    # everything, on two cores about 2 h
     python -m pretraining.pretrain vae sd15 --work D  # some stages; the same again resumes
 
 Stages: sdxl, sd15 (which starts from it), vae, clip, dino, and card at the end. Those that do not
 wait for another may run at the same time, each in its own process with `--threads 1`; that is how
-the shipped weights were made. Checkpoints
-lie in the work folder and can be deleted afterwards.
+the shipped weights were made. Checkpoints lie in the work folder and can be deleted afterwards.
 """
 
 from __future__ import annotations

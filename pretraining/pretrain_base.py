@@ -1,4 +1,4 @@
-"""World latents and captions in; an SDXL-type and an SD 1.5-type pipeline out.
+"""Pretraining of the bases: an SDXL-type and an SD 1.5-type pipeline.
 
 Both learn epsilon under the published scaled-linear schedule, with text encoders trained jointly
 and a tenth of the captions dropped for classifier-free guidance (Ho & Salimans 2022). The loss is

@@ -1,4 +1,4 @@
-"""Portraits and captions in; an open_clip model (ResNet at 64 px; 1.3 M parameters) out.
+"""Pretraining of CLIP: an open_clip model (ResNet at 64 px; 1.3 M parameters).
 
 A batch holds 16 characters in 4 scenes each, so that a caption must name the position and the place
 as well as the looks to find its picture (Radford et al. 2021, with hard negatives). Left to chance,
@@ -174,15 +174,15 @@ def batch_figures(seed: int, step: int) -> list[Figure]:
 
 def alike_in(difference: str, scenes: list[Figure], rng: Random) -> list[Figure]:
     """The scenes, made the same in all but what is named; no two are then quite the same."""
-    count, one = len(scenes), scenes[0]
+    count, first = len(scenes), scenes[0]
     if difference == "position":
         pairs = rng.sample(list(itertools.product(LEGS, ARMS)), count)
-        return [replace(one, legs=legs, arms=arms) for legs, arms in pairs]
+        return [replace(first, legs=legs, arms=arms) for legs, arms in pairs]
     if difference == "arms":
-        return [replace(one, arms=arms) for arms in rng.sample(ARMS, count)]
+        return [replace(first, arms=arms) for arms in rng.sample(ARMS, count)]
     if difference == "face":
         pairs = rng.sample(list(itertools.product(EYES, MOUTHS)), count)
-        return [replace(one, eyes=eyes, mouth=mouth) for eyes, mouth in pairs]
+        return [replace(first, eyes=eyes, mouth=mouth) for eyes, mouth in pairs]
     return scenes
 
 

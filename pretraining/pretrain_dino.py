@@ -1,4 +1,4 @@
-"""Portraits in; a self-distilled timm ViT (an XCiT, patch 8, 64 px; 1.0 M parameters) out.
+"""Pretraining of DINO: a self-distilled timm ViT (an XCiT, patch 8, 64 px; 1.0 M parameters).
 
 DINO (Caron et al. 2021): a student matches a slowly moving teacher's centred, sharpened output
 across views. The two large views of a character are two *different drawings* of it, in another

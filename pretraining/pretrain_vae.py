@@ -1,4 +1,4 @@
-"""World pictures in; an AutoencoderKL (64 px <-> 32 x 8 x 8 latents of unit variance) out.
+"""Pretraining of the VAE: an AutoencoderKL (64 px <-> 32 x 8 x 8 latents of unit variance).
 
 Eight times down with 32 channels, not four times with 4: the U-Net then works on 64 places instead
 of 256, which halves its time per step (measured on two AVX2 cores: 2.3 instead of 4.6 to 8.5 ms per

@@ -1,4 +1,4 @@
-"""A range of steps in; the same steps out, one by one, with a live bar or now and then a line."""
+"""Progress of a training stage: a live bar, or now and then a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captions in; a CLIPTokenizer with its own byte-pair vocabulary of 1,024 entries out.
+"""The embedded models' CLIPTokenizer, with a byte-pair vocabulary of 1,024 entries of its own.
 
 The vocabulary has CLIP's order (256 bytes, 256 bytes that end a word, merges, start, end), so that
 the end-of-text token has the highest number and both transformers and open_clip find it there.

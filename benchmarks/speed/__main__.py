@@ -129,8 +129,8 @@ def pixels(text: str) -> int:
 
 def widths(text: str) -> tuple[int, ...]:
     """As in conf: powers of two up to 64."""
-    found = tuple(count(one) for one in text.split(","))
-    wrong = [one for one in found if one not in (1, 2, 4, 8, 16, 32, 64)]
+    found = tuple(count(number) for number in text.split(","))
+    wrong = [width for width in found if width not in (1, 2, 4, 8, 16, 32, 64)]
     if wrong or len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(
             f"{text} should list different powers of two up to 64, as in 1,8"

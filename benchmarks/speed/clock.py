@@ -1,4 +1,4 @@
-"""Functions in, the seconds that each part of a step spends in them out: measured from outside.
+"""A clock of the parts of a training step, which watches functions from outside.
 
 Functions of libraries and objects are exchanged for ones that look at the clock, and put back. On
 a card every look waits for the work that was handed out, so a step measured like this is slower

@@ -1,4 +1,4 @@
-"""What was measured on: its name, its versions, its fastest matrix product."""
+"""The machine that was measured on: its name, its versions, its fastest matrix product."""
 
 from __future__ import annotations
 

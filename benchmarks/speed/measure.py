@@ -1,4 +1,4 @@
-"""A task in, times of charsweep's loop and of the plain one out, measured turn and turn about.
+"""Timing charsweep's loop and the plain one, turn and turn about.
 
 In every round each loop trains the same number of steps, the order turning from round to round, so
 that whatever else the machine does falls on all of them. A ratio is taken within a round. Memory is
@@ -107,32 +107,39 @@ def compare(
             loops = {name: own, **plain}
             for loop in loops.values():
                 loop.advance(amount.warm_up)
-            seconds: dict[str, list[float]] = {one: [] for one in loops}
+            seconds: dict[str, list[float]] = {label: [] for label in loops}
             for number, order in enumerate(turns(list(loops), amount.rounds)):
-                for one in order:
-                    seconds[one].append(loops[one].advance(amount.steps))
-                told = ", ".join(f"{one} {1000 * taken[-1]:.1f}" for one, taken in seconds.items())
+                for label in order:
+                    seconds[label].append(loops[label].advance(amount.steps))
+                told = ", ".join(
+                    f"{label} {1000 * taken[-1]:.1f}" for label, taken in seconds.items()
+                )
                 say(f"  round {number + 1} of {amount.rounds}, ms a step: {told}")
-            parts = {one: parts_of(task, loop, amount.steps) for one, loop in loops.items()}
-            drawn: dict[str, list[float]] = {one: [] for one in loops}
+            parts = {label: parts_of(task, loop, amount.steps) for label, loop in loops.items()}
+            drawn: dict[str, list[float]] = {label: [] for label in loops}
             if amount.images and own.width == task.widths[0]:
-                drawn |= draw(amount, {one: loops[one] for one in (name, PLAIN)}, say)
+                drawn |= draw(amount, {label: loops[label] for label in (name, PLAIN)}, say)
     return {
-        one: Measured(
-            one, loop.width, tuple(seconds[one]), parts[one], peaks[one], tuple(drawn[one])
+        label: Measured(
+            label,
+            loop.width,
+            tuple(seconds[label]),
+            parts[label],
+            peaks[label],
+            tuple(drawn[label]),
         )
-        for one, loop in loops.items()
+        for label, loop in loops.items()
     }
 
 
 def draw(amount: Amount, loops: Mapping[str, Loop], say: Say) -> dict[str, list[float]]:
     """Seconds of an image by round."""
-    drawn: dict[str, list[float]] = {one: [] for one in loops}
+    drawn: dict[str, list[float]] = {label: [] for label in loops}
     for number, order in enumerate(turns(list(loops), DRAWINGS)):
         seeds = range(number * amount.images, (number + 1) * amount.images)
-        for one in order:
-            drawn[one].append(loops[one].draw(seeds, amount.inference_steps))
-        told = ", ".join(f"{one} {1000 * taken[-1]:.0f}" for one, taken in drawn.items())
+        for label in order:
+            drawn[label].append(loops[label].draw(seeds, amount.inference_steps))
+        told = ", ".join(f"{label} {1000 * taken[-1]:.0f}" for label, taken in drawn.items())
         say(f"  drawing {number + 1} of {DRAWINGS}, ms an image: {told}")
     return drawn
 

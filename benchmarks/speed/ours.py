@@ -1,4 +1,4 @@
-"""A task in, charsweep's own loop out: real weights, a real store in a temporary folder."""
+"""charsweep's own loop, to be timed: real weights, a real store in a temporary folder."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Ours:
         folder = self.store.snapshot(self.last)
         with learner.painter(self.last, folder, base, self.task.device) as paint:
             drawn = list(draw([spec], paint, self.store))
-        return sum(one.seconds for one in drawn) / len(seeds)
+        return sum(batch.seconds for batch in drawn) / len(seeds)
 
     def _load(self, precision: str) -> LoadedPipeline:
         task = self.task

@@ -1,4 +1,4 @@
-"""A task in, a plain training loop out, as diffusers' public example scripts write it.
+"""The plain training loop to compare with, as diffusers' public example scripts write it.
 
 The loop is theirs, call by call: `unet.add_adapter` with a Gaussian start, one `AdamW`,
 `get_scheduler`, `Accelerator.prepare`; then `accelerator.accumulate`, latents sampled from the VAE,
@@ -79,7 +79,7 @@ class Reference:
             )  # fmt: skip
             if task.precision == "fp16":
                 cast_training_params(unet, dtype=torch.float32)
-        parameters = [one for one in unet.parameters() if one.requires_grad]
+        parameters = [parameter for parameter in unet.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
             parameters, lr=FIRST_RATE, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8
         )
@@ -185,7 +185,7 @@ class Reference:
         if not self.embeddings:
             return self._encode(batch["ids"])
         found = [self.embeddings[prompt] for prompt in batch["prompts"]]
-        pooled = [one for _, one in found if one is not None]
+        pooled = [embedding for _, embedding in found if embedding is not None]
         return torch.cat([hidden for hidden, _ in found]), torch.cat(pooled) if pooled else None
 
     def _encode(self, ids: list[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -202,15 +202,15 @@ class Reference:
 
     @torch.no_grad()
     def _embeddings(self, drawings: Drawings) -> dict[str, tuple[Tensor, Tensor | None]]:
-        prompts = sorted({prompt for one in drawings.all() for prompt in one["prompts"]})
+        prompts = sorted({prompt for item in drawings.all() for prompt in item["prompts"]})
         return {prompt: self._encode(drawings.tokens([prompt])) for prompt in prompts}
 
     @torch.no_grad()
     def _latents(self, drawings: Drawings) -> dict[int, Any]:
         device = self.accelerator.device
         return {
-            one["index"]: self.vae.encode(one["pixels"].to(device, self.vae.dtype)).latent_dist
-            for one in drawings.all()
+            item["index"]: self.vae.encode(item["pixels"].to(device, self.vae.dtype)).latent_dist
+            for item in drawings.all()
         }
 
     # -- measured ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What diffusers' example scripts feed their loops with: drawings and prompts in, batches out.
+"""The batches of diffusers' example scripts: images as pixels, prompts as token ids.
 
 What a script does once or at every step is in `SCRIPTS`, its own defaults.
 """

@@ -1,4 +1,4 @@
-"""What was measured in, tables out: as Markdown, or as rich draws them on a terminal."""
+"""The tables of what was measured: as Markdown, or as rich draws them on a terminal."""
 
 from __future__ import annotations
 
@@ -134,12 +134,12 @@ def drawn(title: str, facts: Sequence[str], found: Sequence[Table]) -> Group:
     """The same for a terminal."""
     parts: list[str | RichTable] = [title, *(f"  {fact}" for fact in facts)]
     for table in found:
-        one = RichTable(title=table.title, title_justify="left")
+        shown = RichTable(title=table.title, title_justify="left")
         for number, column in enumerate(table.columns):
-            one.add_column(column, justify="right" if number else "left")
+            shown.add_column(column, justify="right" if number else "left")
         for row in table.rows:
-            one.add_row(*row)
-        parts.append(one)
+            shown.add_row(*row)
+        parts.append(shown)
     return Group(*parts)
 
 

@@ -1,4 +1,4 @@
-"""Names of models and method in; what both loops train, and where, out.
+"""The task that both loops train: method, base, character, and where.
 
 The settings are those of conf/, read without Hydra, so that what is measured is what a sweep would
 train.

@@ -1,4 +1,4 @@
-"""A task in, one whole run of it out: which share of its time is spent in the steps themselves.
+"""One whole run, timed: which share of it is spent in the steps themselves.
 
 Where Hydra, MLflow and Optuna are installed it is the command that a person types, with MLflow's
 process beside it; else the loop alone. Both are read off what they leave in the store: the seconds

@@ -1,1 +1,1 @@
-"""Engines: a plan in, finished cells out. Today: this process."""
+"""Engines: they execute a plan and yield its finished cells. Today: in this process."""

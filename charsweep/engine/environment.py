@@ -1,4 +1,4 @@
-"""What a plan is executed on: the device, the versions of everything."""
+"""The machine that a plan is executed on: its device, its memory, the versions of everything."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
+    """The CPU's model name, where the system tells it."""
     path = Path("/proc/cpuinfo")
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

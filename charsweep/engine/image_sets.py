@@ -1,4 +1,4 @@
-"""Image sets in, their pictures in the store out: drawn by a base, taught or not, or a method."""
+"""Drawing image sets into the store: by a base, taught or not, or by a method."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ class Bases:
         self.loaded: dict[tuple[str, torch.dtype], LoadedPipeline] = {}
 
     def __call__(self, spec: BaseSpec, precision: str) -> LoadedPipeline:
+        """The base in that precision; ModelsError if its weights are unusable."""
         dtype = dtype_of(precision)
         if (spec.key, dtype) not in self.loaded:
             self.view.doing(f"loading {spec.name}")
@@ -86,11 +87,11 @@ class ImageSets:
                 )
                 for drawn in draw(group, paint, self.store, load_slot):
                     self.view.advance("images", drawn.images, drawn.seconds)
-                    for one in drawn.completed:
-                        spent[one.spec.key] = one.seconds
-                        self.speeds.remember_call(one.spec, one.seconds / calls(one.spec))
-                        if one.is_broken:
-                            self._mark_broken(one.spec.snapshot)
+                    for made in drawn.completed:
+                        spent[made.spec.key] = made.seconds
+                        self.speeds.remember_call(made.spec, made.seconds / calls(made.spec))
+                        if made.is_broken:
+                            self._mark_broken(made.spec.snapshot)
                 if found := peak.bytes():
                     self.speeds.remember_peak(name_of(Work(group[0]), device.type), found)
         return spent

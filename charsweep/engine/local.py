@@ -1,4 +1,4 @@
-"""A plan in, finished cells out, one after the other in this process."""
+"""The engine of this process: trains, draws and scores a plan's cells, one after the other."""
 
 from __future__ import annotations
 
@@ -117,34 +117,34 @@ class LocalEngine:
 
     def _pack(self, pack: Pack) -> Iterator[CellResult]:
         """Train a pack; draw, score and yield each trajectory's cells when it has left its slot."""
-        books: dict[str, CostLedger] = {}
-        with contextlib.closing(TrainingQueue(pack, self.store)) as entrance:
+        ledgers: dict[str, CostLedger] = {}
+        with contextlib.closing(TrainingQueue(pack, self.store)) as queue:
             try:
-                with contextlib.closing(self._train(pack, entrance, books)) as trained:
+                with contextlib.closing(self._train(pack, queue, ledgers)) as trained:
                     for left, trainable in trained:
                         if left:
                             with trainable.aside():
-                                yield from self._finish(left, books)
+                                yield from self._finish(left, ledgers)
                             for training in left:
-                                entrance.release(training)
+                                queue.release(training)
             except (Stopped, GeneratorExit):  # their states are saved: what was done is, too
-                for key in entrance.inside.keys() & books.keys():
-                    self._remember_run(books[key])
+                for key in queue.inside.keys() & ledgers.keys():
+                    self._remember_run(ledgers[key])
                 raise
-            stopped = entrance.stopped()
-            if not (entrance.out_of_memory and self._adapt(pack)):
-                yield from self._finish(stopped, books, entrance.error)
+            stopped = queue.stopped()
+            if not (queue.out_of_memory and self._adapt(pack)):
+                yield from self._finish(stopped, ledgers, queue.error)
                 stopped = []
-            for training in entrance.trained_elsewhere:
+            for training in queue.trained_elsewhere:
                 with self.store.lock(training.trajectory):
                     yield from self._finish([training], {})
         if stopped:  # from where they were saved last, in less memory
             yield from self._pack(replace(pack, trainings=tuple(stopped)))
 
     def _train(
-        self, pack: Pack, entrance: TrainingQueue, books: dict[str, CostLedger]
+        self, pack: Pack, queue: TrainingQueue, ledgers: dict[str, CostLedger]
     ) -> Generator[tuple[list[Training], Trainable], None, None]:
-        """Train, keeping book; after each block, what has left its slot, and what trains."""
+        """Train and note costs; after each block, what has left its slot, and what trains."""
         spec, count = pack.trainings[0].trajectory, len(pack.trainings)
         many = f" and {count - 1} others, {pack.width} at once" if count > 1 else ""
         self.view.doing(f"training {spec.slug}{many}")
@@ -158,24 +158,24 @@ class LocalEngine:
             with (
                 contextlib.closing(self._trainable(spec, team)) as trainable,
                 contextlib.closing(
-                    self._training(trainable, broadcast_each(entrance.trainings(), team), team)
+                    self._training(trainable, broadcast_each(queue.trainings(), team), team)
                 ) as blocks,
             ):
-                while done := self._block(blocks, books, alone):
-                    for book in books.values():
-                        book.warm_up = trainable.warm_up_seconds
-                    left = [one.training for one in done if one.is_last]
+                while done := self._block(blocks, ledgers, alone):
+                    for ledger in ledgers.values():
+                        ledger.warm_up = trainable.warm_up_seconds
+                    left = [step.training for step in done if step.is_last]
                     if peak and team.size == 1 and (found := peak.bytes()):
                         self.speeds.remember_peak(kind, found)
                     yield left, trainable
                     peak = None if left else peak  # what draws them then stays on a card
         except TrainingError as error:
-            entrance.error = str(error).splitlines()[0]
+            queue.error = str(error).splitlines()[0]
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            entrance.out_of_memory = True
-            entrance.error = f"out of memory: {str(error).splitlines()[0]}; {self._remedy(spec)}"
+            queue.out_of_memory = True
+            queue.error = f"out of memory: {str(error).splitlines()[0]}; {self._remedy(spec)}"
 
     def follow(self) -> None:
         """Train along with the leader until it has nothing more to train."""
@@ -251,21 +251,21 @@ class LocalEngine:
         return f"try {', '.join([*ways, 'a lower resolution'])}, or let runtime.adapt=true choose"
 
     def _block(
-        self, blocks: Iterator[list[Trained]], books: dict[str, CostLedger], alone: float | None
+        self, blocks: Iterator[list[Trained]], ledgers: dict[str, CostLedger], alone: float | None
     ) -> list[Trained]:
         """What the loop does until it can be left: a signal waits that long."""
         with delay_signals():
             done = next(blocks, [])
-            for one in done:
-                key = one.training.trajectory.key
-                books.setdefault(key, CostLedger(one.training, alone)).enter(one)
-                self.view.step(one.row.seconds / one.shared, one.row.loss)
+            for step in done:
+                key = step.training.trajectory.key
+                ledgers.setdefault(key, CostLedger(step.training, alone)).add(step)
+                self.view.step(step.row.seconds / step.shared, step.row.loss)
         return done
 
     def _finish(
         self,
         trainings: Sequence[Training],
-        books: Mapping[str, CostLedger],
+        ledgers: Mapping[str, CostLedger],
         error: str | None = None,
     ) -> Iterator[CellResult]:
         """Draw together what lacks images, then score and yield each cell."""
@@ -279,13 +279,13 @@ class LocalEngine:
             [images for images in alive if not self.store.has_images(images)]
         )
         for training in trainings:
-            book = books.get(training.trajectory.key)
-            if book:
-                self._close_book(book)
+            ledger = ledgers.get(training.trajectory.key)
+            if ledger:
+                self._record_costs(ledger)
             scorings = {scoring.images.key: scoring for scoring in training.scorings}
             for cell in training.cells:
                 seconds = paid.pop(cell.images.key, 0.0)
-                seconds += book.spent.pop(cell.step, 0.0) if book else 0.0
+                seconds += ledger.spent.pop(cell.step, 0.0) if ledger else 0.0
                 if self._is_alive(cell) and self.store.has_images(cell.images):
                     seconds += self._score(scorings[cell.images.key])
                     yield result_of(cell, self.store, seconds)
@@ -299,12 +299,13 @@ class LocalEngine:
         diverged_at = self.store.diverged_at(cell.trajectory)
         return diverged_at is None or cell.step < diverged_at
 
-    def _close_book(self, book: CostLedger) -> None:
+    def _record_costs(self, ledger: CostLedger) -> None:
         """What is remembered of a trajectory that has just been trained."""
-        spec = book.training.trajectory
-        self.speeds.remember_step(spec, median(book.seconds))
-        self._remember_run(book)
-        self.view.expect(steps=len(book.seconds) - book.training.steps)  # a diverged one ends early
+        spec = ledger.training.trajectory
+        self.speeds.remember_step(spec, median(ledger.seconds))
+        self._remember_run(ledger)
+        missed = len(ledger.seconds) - ledger.training.steps  # a diverged one ends early
+        self.view.expect(steps=missed)
 
     def _class_images(self, spec: TrajectorySpec) -> list[Image.Image]:
         images = self._priors[spec.key]
@@ -327,16 +328,16 @@ class LocalEngine:
             self._alone[name] = seconds_per_trial(self.sweep, narrow, base, steps=5)
         return self._alone[name]
 
-    def _remember_run(self, book: CostLedger) -> None:
+    def _remember_run(self, ledger: CostLedger) -> None:
         """Add to provenance.json: recorded, never hashed."""
-        path = self.store.source(book.training.trajectory) / "provenance.json"
+        path = self.store.source(ledger.training.trajectory) / "provenance.json"
         runs = read_json(path, "runs")["runs"] if path.exists() else []
         run = {
-            "steps": [book.first, book.last],
-            "started": book.started.isoformat(timespec="seconds"),
+            "steps": [ledger.first, ledger.last],
+            "started": ledger.started.isoformat(timespec="seconds"),
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds_per_step_alone": book.alone,
-            "warm_up_seconds": round(book.warm_up, 3),
+            "seconds_per_step_alone": ledger.alone,
+            "warm_up_seconds": round(ledger.warm_up, 3),
             "checkpointing": self.execution.checkpointing,
             "micro_batch": self.execution.micro_batch,
             "processes": self.team.size,
@@ -373,6 +374,7 @@ class LocalEngine:
 
     @property
     def scorer(self) -> Scorer:
+        """The encoders and the training images' features, read once."""
         if self._scorer is None:
             encoders = {
                 name: LOADERS[name](spec, weights)

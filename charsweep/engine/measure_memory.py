@@ -1,4 +1,4 @@
-"""The highest memory of a stretch of work: of the tensors on a card, of the process on a CPU."""
+"""Peak memory of a stretch of work: of the tensors on a card, of the process on a CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A kind of trajectory in, the width of its packs out: measured on this device by a few steps.
+"""The best width of packs, measured on this device by a few training steps.
 
 Widths are doubled as long as a trial's share of a step falls by a tenth and the memory holds.
 """

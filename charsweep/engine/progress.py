@@ -1,4 +1,4 @@
-"""Work done in, one live view out: what is being done, how far, time left."""
+"""The live view of a command's progress: what is being done, how far, time left."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ class ProgressView:
             self.bars.update(self.tasks[name], total=total, visible=total > 0)
 
     def doing(self, what: str) -> None:
+        """Show what is being done now."""
         self.line.plain = what
         if not self.terminal:
             self.say(what)
@@ -75,10 +76,12 @@ class ProgressView:
         self._said = time.monotonic()
 
     def step(self, seconds: float, loss: float) -> None:
+        """Count one training step; the loss is shown as a moving average."""
         self.loss = 0.98 * self.loss + 0.02 * loss if self.loss == self.loss and self.loss else loss
         self.advance("steps", 1, seconds)
 
     def advance(self, name: str, count: int = 1, seconds: float = 0.0) -> None:
+        """Count steps, images, cells or trajectories as done, and the seconds that they took."""
         self.bars.advance(self.tasks[name], count)
         if name in self.spent:
             self.spent[name] += seconds

@@ -1,4 +1,4 @@
-"""A pack's trainings in, one after the other under its lock, and what each has cost."""
+"""The queue of a pack's trainings, each under its lock, and the ledger of what each has cost."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class CostLedger:
         self.warm_up = 0.0  # seconds of compiling, in no step's time
         self.started = datetime.now(UTC)
 
-    def enter(self, one: Trained) -> None:
-        """A step shared by several trials is paid by each in part."""
-        row = one.row
+    def add(self, trained: Trained) -> None:
+        """Add a step; one shared by several trials is paid by each in part."""
+        row = trained.row
         goal = next((step for step in self.training.snapshots if step >= row.step), row.step)
-        self.spent[goal] = self.spent.get(goal, 0.0) + row.seconds / one.shared
+        self.spent[goal] = self.spent.get(goal, 0.0) + row.seconds / trained.shared
         self.seconds.append(row.seconds)
         self.first, self.last = self.first or row.step, row.step
 
@@ -85,6 +85,7 @@ class TrainingQueue:
         return [*self.inside.values(), *self.waiting]
 
     def close(self) -> None:
+        """Release all locks."""
         for stack in self._locks.values():
             stack.close()
         self._locks.clear()

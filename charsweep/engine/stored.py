@@ -1,4 +1,4 @@
-"""A plan with nothing left to do in, its cells out, read from the store; no torch."""
+"""The engine of a plan with nothing left to do: its cells, read from the store; no torch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ class StoredEngine:
         self.store = store
 
     def execute(self, plan: Plan) -> Generator[CellResult, None, None]:
+        """Yield the plan's cells as they are stored."""
         assert plan.is_done
         for training in plan.trainings:
             for cell in training.cells:
                 yield result_of(cell, self.store, 0.0)
 
     def among_references(self) -> Mapping[str, float]:
+        """Empty: nothing is scored here."""
         return {}

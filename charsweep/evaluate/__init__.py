@@ -1,1 +1,1 @@
-"""Draws the exam, encodes images, and scores them."""
+"""Evaluation: drawing the exam's images, encoding and scoring them."""

@@ -1,4 +1,4 @@
-"""Weights of CLIP or DINO in, an encoder out: made or fetched first if they are not there.
+"""Image and text encoders, CLIP and DINO; made or fetched first if they are not there.
 
 Both come as a folder (open_clip's or timm's, with its config) or as a single .safetensors file,
 which is read with the config beside it, or as the published ViT-B/32 or ViT-S/16. Mean and standard
@@ -20,9 +20,7 @@ from torch import Tensor
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import EncoderSpec
-from charsweep.evaluate.metrics import (
-    Features,
-)
+from charsweep.evaluate.metrics import Features
 from charsweep.models.load import ready, unreadable
 from charsweep.models.pipeline import pixels_of, quiet
 from charsweep.models.safetensors_file import tensor_shapes
@@ -82,8 +80,8 @@ def _folder(weights: Weights) -> Iterator[Path]:
     config = config_beside(path, what)
     beside = config.parent.glob("*.json") if config.parent == path.parent else [config]
     with tempfile.TemporaryDirectory() as made:
-        for one in beside:  # the config, and what a tokenizer of its own needs
-            (Path(made) / one.name).symlink_to(one.resolve())
+        for file in beside:  # the config, and what a tokenizer of its own needs
+            (Path(made) / file.name).symlink_to(file.resolve())
         (Path(made) / FILES[what]).symlink_to(path.resolve())
         yield Path(made)
 
@@ -98,24 +96,24 @@ class Encoder:
     std: tuple[float, ...]
     tokenizer: Any | None
 
-    def pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """NCHW float, normalised."""
         size, crop = self.spec.resize, self.spec.crop
         cropped = []
-        for picture in pictures:
-            scale = size / min(picture.size)
-            shape = tuple(max(size, round(side * scale)) for side in picture.size)
-            resized = picture.resize((shape[0], shape[1]), Image.Resampling.BICUBIC)
+        for image in images:
+            scale = size / min(image.size)
+            shape = tuple(max(size, round(side * scale)) for side in image.size)
+            resized = image.resize((shape[0], shape[1]), Image.Resampling.BICUBIC)
             left, top = (shape[0] - crop) // 2, (shape[1] - crop) // 2
             cropped.append(resized.crop((left, top, left + crop, top + crop)))
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.std))
         return ((pixels_of(cropped) + 1.0) / 2.0 - mean) / std
 
-    def images(self, pictures: Sequence[Image.Image]) -> Features:
+    def images(self, images: Sequence[Image.Image]) -> Features:
         """Features (N, D) of length 1."""
         encode = self.network.encode_image if self.tokenizer else self.network
         with torch.inference_mode():
-            parts = [encode(self.pixels(pictures[i : i + 64])) for i in range(0, len(pictures), 64)]
+            parts = [encode(self.pixels(images[i : i + 64])) for i in range(0, len(images), 64)]
         return _unit(torch.cat(parts))
 
     def texts(self, prompts: Sequence[str]) -> Features:

@@ -1,4 +1,4 @@
-"""Snapshots in, the exam's images out.
+"""Drawing the exam's images from snapshots, in batches.
 
 Each image has a generator of its own, and images are drawn in batches of a fixed width, the last
 one padded, so that an image depends, not by a bit, on what is drawn beside it. Image sets that
@@ -38,11 +38,13 @@ class Asked(NamedTuple):
 class Paint(Protocol):
     """What draws `batch_width` images, NHWC float in [0, 1], in the way that the spec says."""
 
-    def __call__(self, spec: ImageSetSpec, asked: Sequence[Asked]) -> NDArray[np.float32]: ...
+    def __call__(self, spec: ImageSetSpec, asked: Sequence[Asked]) -> NDArray[np.float32]:
+        """The images asked for, in their order."""
+        ...
 
 
 @dataclass(eq=False)
-class Drawing:
+class PartialImageSet:
     """An image set while it is drawn: its images so far (None: not finite), its share of time.
 
     It is broken when an image is no number: its weights are so far off that the trajectory has
@@ -55,6 +57,7 @@ class Drawing:
 
     @property
     def is_whole(self) -> bool:
+        """Whether all its images are drawn."""
         return len(self.images) == len(self.spec.prompts) * len(self.spec.seeds)
 
     @property
@@ -62,6 +65,7 @@ class Drawing:
         return None in self.images
 
     def store(self, store: Store) -> None:
+        """Write its images and manifest; it is whole and not broken."""
         manifest = image_manifest(self.spec, round(self.seconds, 3))
         with new_folder(store.images(self.spec), "images.json", manifest) as folder:
             for entry, image in zip(manifest["files"], self.images, strict=True):
@@ -70,17 +74,17 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnBatch:
     """One batch: its images, its seconds, and the sets that it completed."""
 
     images: int
     seconds: float
-    completed: tuple[Drawing, ...]
+    completed: tuple[PartialImageSet, ...]
 
 
 def draw(
     specs: Sequence[ImageSetSpec], paint: Paint, store: Store, load_slot: LoadSlot | None = None
-) -> Iterator[Drawn]:
+) -> Iterator[DrawnBatch]:
     """Draw image sets that share a way of drawing, and store each when it is whole.
 
     Without `load_slot`, there is one set.
@@ -88,35 +92,35 @@ def draw(
     assert load_slot or len(specs) == 1
     way, width = specs[0], specs[0].batch_width
     jobs = [
-        (drawing, Asked(prompt, place, seed))
-        for drawing in map(Drawing, specs)
-        for place, prompt in enumerate(drawing.spec.prompts)
-        for seed in drawing.spec.seeds
+        (images, Asked(prompt, place, seed))
+        for images in map(PartialImageSet, specs)
+        for place, prompt in enumerate(images.spec.prompts)
+        for seed in images.spec.seeds
     ]
     for first in range(0, len(jobs), width):
         started = time.perf_counter()
         batch = jobs[first : first + width]
         padded = batch + batch[-1:] * (width - len(batch))
         if load_slot:
-            for slot, (drawing, _) in enumerate(padded):
-                load_slot(slot, drawing.spec.snapshot)
-        images = paint(way, [asked for _, asked in padded])
+            for slot, (images, _) in enumerate(padded):
+                load_slot(slot, images.spec.snapshot)
+        painted = paint(way, [asked for _, asked in padded])
         seconds = time.perf_counter() - started
-        for (drawing, _), image in zip(batch, images, strict=False):  # the padding is dropped
-            drawing.images.append(picture_of(image))
-            drawing.seconds += seconds / len(batch)
-        completed = [one for one in dict.fromkeys(job[0] for job in batch) if one.is_whole]
-        for drawing in completed:
-            if not drawing.is_broken:
-                drawing.store(store)
-        yield Drawn(len(batch), seconds, tuple(completed))
+        for (images, _), array in zip(batch, painted, strict=False):  # the padding is dropped
+            images.images.append(image_of(array))
+            images.seconds += seconds / len(batch)
+        completed = [images for images in dict.fromkeys(job[0] for job in batch) if images.is_whole]
+        for images in completed:
+            if not images.is_broken:
+                images.store(store)
+        yield DrawnBatch(len(batch), seconds, tuple(completed))
 
 
-def picture_of(image: NDArray[np.float32]) -> Image.Image | None:
+def image_of(array: NDArray[np.float32]) -> Image.Image | None:
     """An HWC float image in [0, 1] as 8-bit RGB; None where it is not finite."""
-    if not np.isfinite(image).all():
+    if not np.isfinite(array).all():
         return None
-    return Image.fromarray((image.clip(0.0, 1.0) * 255).round().astype("uint8"))
+    return Image.fromarray((array.clip(0.0, 1.0) * 255).round().astype("uint8"))
 
 
 def paint_with(base: LoadedPipeline) -> Paint:
@@ -135,8 +139,8 @@ def paint_with(base: LoadedPipeline) -> Paint:
             with torch.inference_mode():
                 return base.family.draw(
                     pipeline, spec,
-                    [one.prompt for one in asked],
-                    [generator(one.seed, "image") for one in asked],
+                    [image.prompt for image in asked],
+                    [generator(image.seed, "image") for image in asked],
                 )  # fmt: skip
         finally:
             pipeline.scheduler = own

@@ -1,4 +1,4 @@
-"""Image sets in, scores out.
+"""Scoring stored image sets by every metric.
 
 An encoder reads each image once and its features serve every metric. Preprocessing is part of the
 encoder's spec, because it alone moves DINO by .03: resize (bicubic, shorter side), centre crop,
@@ -20,19 +20,13 @@ from charsweep.core.specs import ImageSetSpec, ScoreSpec
 from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_picture
 from charsweep.evaluate.encoders import Encoder
-from charsweep.evaluate.metrics import (
-    Exam,
-    Features,
-    ImageFeatures,
-    among,
-    colour_features,
-)
+from charsweep.evaluate.metrics import Exam, Features, ImageFeatures, among, colour_features
 
 
 def all_features(
     encoders: Mapping[str, Encoder], pictures: Sequence[Image.Image]
 ) -> dict[str, Features]:
-    """What every encoder, and the plain histogram, sees in each picture."""
+    """What every encoder, and the plain histogram, sees in each image."""
     read = {name: encoder.images(pictures) for name, encoder in encoders.items()}
     return {**read, "colour": colour_features(pictures)}
 
@@ -56,10 +50,8 @@ class Scorer:
 
     encoders: Mapping[str, Encoder]
     store: Store
-    references: Mapping[str, Features]
-    unmasked_references: Mapping[
-        str, Features
-    ]  # training images as they are; `references` may be masked
+    references: Mapping[str, Features]  # training images, masked where only subjects count
+    unmasked_references: Mapping[str, Features]  # training images as they are
     _texts: dict[tuple[str, ...], Features] = field(default_factory=dict)
     _images: dict[str, ImageFeatures] = field(default_factory=dict)
 
@@ -81,6 +73,7 @@ class Scorer:
             self.store.write_score(spec, {"value": score.value, "per_image": score.per_image})
 
     def features(self, spec: ImageSetSpec) -> ImageFeatures:
+        """Features of a stored image set by every encoder; StoreError if it cannot be read."""
         folder = self.store.images(spec)
         count = len(spec.prompts) * len(spec.seeds)
         try:

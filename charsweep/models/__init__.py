@@ -1,1 +1,1 @@
-"""Pretrained pipelines: what kinds there are, where their weights lie, how they are loaded."""
+"""Pretrained pipelines: their families, where their weights lie, and how they are loaded."""

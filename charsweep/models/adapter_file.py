@@ -1,4 +1,4 @@
-"""A kind of low-rank adapter and the layers it goes on in; names and shapes of its file out.
+"""Files of low-rank adapters: the names, shapes and settings in them, by kind and layers.
 
 No torch: planning asks for sizes, and other programs' formats are written from the file alone. The
 shapes are those that peft makes with its defaults; tests hold them against the files it writes.
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charsweep.models.architectures import Shapes
-from charsweep.models.safetensors_file import Entry, file_size
+from charsweep.models.safetensors_file import TensorEntry, file_size
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -35,6 +35,7 @@ class LowRank(NamedTuple):
 
     @property
     def scale(self) -> float:
+        """What the product of its factors is multiplied by."""
         return self.alpha / self.rank
 
     def config(self, name: str) -> PeftConfig:
@@ -87,7 +88,7 @@ class LowRank(NamedTuple):
     def file_bytes(self, taught: Shapes) -> int:
         """Bytes of its file or files on the parts with these tensors."""
         entries = {
-            published(f"{name}.{layer}.{part}", self.kind): Entry("F32", shape)
+            published(f"{name}.{layer}.{part}", self.kind): TensorEntry("F32", shape)
             for name, shapes in taught.items()
             for layer, weight in layers_in(shapes, self.of(name))
             for part, shape in parts_of(self.kind, self.rank, weight).items()

@@ -1,4 +1,4 @@
-"""Name of a tokenizer's folder in, CLIP's byte-pair tokenizer as that pipeline uses it out.
+"""CLIP's byte-pair tokenizer, for pipelines that come without one.
 
 A single checkpoint file has no tokenizer. Its vocabulary is CLIP's (Radford et al. 2021), which
 open_clip ships, so nothing has to be fetched.

@@ -1,4 +1,4 @@
-"""`OWNER/NAME` or `OWNER/NAME@REVISION` in, a folder of the hub's cache out.
+"""Repositories of the Hugging Face hub, `OWNER/NAME` or `OWNER/NAME@REVISION`, in its cache.
 
 What is in the cache needs no network. Files are wanted in two turns: the small ones, which say what
 a repository is and pin its commit, when a sweep is planned, and the weights when they are loaded.
@@ -34,6 +34,7 @@ OTHER_VARIANTS = ["*.fp16*", "*.non_ema*", "*.bf16*", "*.ema_only*"]
 
 
 def is_repository(name: str) -> bool:
+    """Whether a name is spelled as a hub repository; it may not exist."""
     return REPOSITORY.fullmatch(name) is not None
 
 
@@ -161,7 +162,7 @@ def how_to_fetch(name: str, what: str, variant: str = "") -> str:
     files = ("model_index.json", "*/*.json", "*/*.txt", f"*/{ending}")
     texts = ("*.txt",) if what == "captioner" else ()
     chosen = files if what == "base" else ("*.json", *texts, ending)
-    wanted = " ".join(f"--include '{one}'" for one in chosen)
+    wanted = " ".join(f"--include '{pattern}'" for pattern in chosen)
     if what == "base" and not variant:
         wanted += " --exclude '*.fp16.*' --exclude '*.non_ema.*'"
     setting = {

@@ -1,4 +1,4 @@
-"""Folder or single file of a pipeline in, what it says of itself out; no torch.
+"""What a pipeline's folder or single file says of itself: its class, parts and marks; no torch.
 
 A folder says what it is in `model_index.json`; a single file, the format in which checkpoints are
 passed around, only by the names of its tensors (those of Rombach et al.'s and Podell et al.'s

@@ -1,4 +1,4 @@
-"""A snapshot's adapter in, the same tensors under sd-scripts' (kohya's) names out; no torch.
+"""Adapters in kohya's format: a snapshot's tensors under sd-scripts' names; no torch.
 
 ComfyUI, A1111 and their relatives read them: `lora_unet_*`, then `lora_te_*` for Stable Diffusion,
 `lora_te1_*` and `lora_te2_*` for XL, each layer with its alpha. As sd-scripts itself does, U-Net
@@ -23,8 +23,8 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
 from charsweep.models.safetensors_file import (
-    Entry,
-    Piece,
+    TensorEntry,
+    TensorPiece,
     digest_of_tensors,
     read_pieces,
     write_tensors,
@@ -72,11 +72,11 @@ def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[st
     write_tensors(path, pieces, {**metadata, **hashes})
 
 
-def kohya_pieces(snapshot: Path, naming: Naming) -> dict[str, Piece]:
+def kohya_pieces(snapshot: Path, naming: Naming) -> dict[str, TensorPiece]:
     """The tensors by their new names, an alpha for every layer among them."""
     pieces, settings = adapter_in(snapshot)
     refuse_unreadable(pieces, settings)
-    renamed: dict[str, Piece] = {}
+    renamed: dict[str, TensorPiece] = {}
     for name, piece in pieces.items():
         module, layer, part = split(name)
         new = naming(module, layer)
@@ -85,7 +85,7 @@ def kohya_pieces(snapshot: Path, naming: Naming) -> dict[str, Piece]:
     return renamed
 
 
-def adapter_in(snapshot: Path) -> tuple[dict[str, Piece], dict[str, dict[str, Any]]]:
+def adapter_in(snapshot: Path) -> tuple[dict[str, TensorPiece], dict[str, dict[str, Any]]]:
     """The tensors of a snapshot's adapter, and peft's settings of each module."""
     if (snapshot / FACTORED_FILE).exists():
         settings = read_json(snapshot / FACTORED_CONFIG)
@@ -104,7 +104,7 @@ def adapter_in(snapshot: Path) -> tuple[dict[str, Piece], dict[str, dict[str, An
 
 
 def refuse_unreadable(
-    pieces: Mapping[str, Piece], settings: Mapping[str, Mapping[str, Any]]
+    pieces: Mapping[str, TensorPiece], settings: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Raise `ModelsError` for what other programs would read as something else."""
     if any(name.endswith("lora_magnitude_vector") for name in pieces):
@@ -137,12 +137,12 @@ def alpha_of(settings: Mapping[str, Any]) -> float:
     return float(settings.get("lora_alpha", settings.get("alpha", 0.0)))
 
 
-def number(value: float) -> Piece:
+def number(value: float) -> TensorPiece:
     """A tensor of one number, in float32 as sd-scripts has it, or wider where that is not exact."""
     data = struct.pack("<f", value)
     if struct.unpack("<f", data)[0] == value:
-        return Piece(Entry("F32", ()), data)
-    return Piece(Entry("F64", ()), struct.pack("<d", value))
+        return TensorPiece(TensorEntry("F32", ()), data)
+    return TensorPiece(TensorEntry("F64", ()), struct.pack("<d", value))
 
 
 # -- names of layers -------------------------------------------------------------------------------

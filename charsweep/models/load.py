@@ -1,4 +1,4 @@
-"""Weights that planning found in, a resident base out, frozen and checked.
+"""Loading a base from the weights that planning found: frozen, and checked to be whole.
 
 A diffusers folder says itself how it is built. A single file does not, so it is read with the
 published configs of its family and CLIP's own tokenizer, which ship with charsweep and open_clip:
@@ -67,9 +67,7 @@ def load_base(
         module.requires_grad_(False)
         module.eval()
         if name != "vae" and dtype != torch.float32:
-            with (
-                quiet()
-            ):  # diffusers warns of layers to be kept in float32, of which there are none
+            with quiet():  # diffusers warns of layers to keep in float32; there are none
                 module.to(dtype)
     if device.type == "cuda":  # where convolutions are faster so
         base.denoiser.to(memory_format=torch.channels_last)
@@ -160,6 +158,7 @@ def _check_vae(vae: AutoencoderKL, weights: BaseWeights, path: Path) -> None:
 
 
 def unreadable(path: Path, error: Exception) -> ModelsError:
+    """A library's refusal to read weights, in one line with what to do."""
     text = str(error).strip().splitlines()
     reason = text[0] if text else type(error).__name__
     return ModelsError(f"cannot read the weights in {path}: {reason}; fetch them again")

@@ -33,6 +33,7 @@ from charsweep.models.families import Conditioning, Family, Noising, tokenizer_o
 
 
 def join(parts: Sequence[Conditioning]) -> Conditioning:
+    """Conditionings one after the other, as one batch."""
     pooled = [part.pooled for part in parts if part.pooled is not None]
     return Conditioning(
         torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None

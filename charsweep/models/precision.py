@@ -1,4 +1,4 @@
-"""A spec's precision in; what torch calls it, and how it is set up for it, out.
+"""Numerical precision: the dtype of frozen weights, matrix products, autocast.
 
 `fp32` is exact; `tf32` the same weights with products of fewer bits, on cards that have them; under
 `bf16` and `fp16` a frozen base lies in half the memory, while what trains stays in float32, and so

@@ -1,4 +1,4 @@
-"""An architecture in, a folder of seeded random weights in its published sizes out.
+"""Seeded random weights of a published architecture, in its true sizes.
 
 For measuring speed and memory and for trying a study's machinery where no weights can be had: the
 images are noise. Weights are stored in half precision, made once and kept. Every tensor is a
@@ -21,7 +21,7 @@ from charsweep.core.store.files import new_folder, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.models import architectures
 from charsweep.models.clip_tokenizer import TOKENIZERS, clip_tokenizer
-from charsweep.models.safetensors_file import Entry, header_of, in_order
+from charsweep.models.safetensors_file import TensorEntry, header_of, in_order
 
 MANIFEST = "recipe.json"
 CHUNK = 1 << 24  # numbers made at a time
@@ -65,7 +65,7 @@ def _fill(recipe: str, folder: Path) -> None:
 
 def write_random(path: Path, purpose: str, shapes: Mapping[str, list[int]]) -> None:
     """A safetensors file of half-precision tensors, written piece by piece."""
-    entries = {name: Entry("F16", tuple(shape)) for name, shape in shapes.items()}
+    entries = {name: TensorEntry("F16", tuple(shape)) for name, shape in shapes.items()}
     with path.open("wb") as file:
         file.write(header_of(entries, {"format": "pt"}))
         for name in in_order(entries):

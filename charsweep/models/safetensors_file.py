@@ -1,4 +1,4 @@
-"""Names, shapes and bytes of tensors in, safetensors files out, and the way back; no torch.
+"""Reading and writing safetensors files: headers, shapes and bytes of tensors; no torch.
 
 A header is written in one order and one spelling, so the same tensors are the same file, byte for
 byte, and the size of a file is known before there is one.
@@ -23,36 +23,35 @@ WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I8": 1, 
 MORE_WIDTHS = {"C64": 8, "U64": 8, "U32": 4, "I16": 2, "U16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 MOST_DIMENSIONS = 64  # torch's own limit
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
-
-
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
 
-class Entry(NamedTuple):
-    """One tensor's kind of number and its shape."""
+class TensorEntry(NamedTuple):
+    """A tensor's kind of number, in safetensors' words, and its shape."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def size(self) -> int:
+        """Bytes in a file."""
         return WIDTHS[self.dtype] * math.prod(self.shape)
 
 
-class Piece(NamedTuple):
+class TensorPiece(NamedTuple):
     """A tensor to write: where its bytes lie in a file, or the bytes themselves."""
 
-    entry: Entry
+    entry: TensorEntry
     source: Path | bytes
     start: int = 0
 
 
-def in_order(entries: Mapping[str, Entry]) -> list[str]:
+def in_order(entries: Mapping[str, TensorEntry]) -> list[str]:
     """As safetensors lays them out: wide numbers first, so that all are aligned, then by name."""
     return sorted(entries, key=lambda name: (-WIDTHS[entries[name].dtype], name))
 
 
-def header_of(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
+def header_of(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> bytes:
     """The first bytes of a file: a length, and names, shapes and places as JSON."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
@@ -65,12 +64,14 @@ def header_of(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> byte
     return _spelled(header)
 
 
-def file_size(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> int:
+def file_size(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> int:
     """Bytes of the file with these tensors."""
     return len(header_of(entries, metadata)) + sum(entry.size for entry in entries.values())
 
 
-def write_tensors(path: Path, pieces: Mapping[str, Piece], metadata: Mapping[str, str]) -> None:
+def write_tensors(
+    path: Path, pieces: Mapping[str, TensorPiece], metadata: Mapping[str, str]
+) -> None:
     """Write tensors under new names; their bytes are copied as they are."""
     entries = {name: piece.entry for name, piece in pieces.items()}
     with path.open("wb") as file:
@@ -79,7 +80,7 @@ def write_tensors(path: Path, pieces: Mapping[str, Piece], metadata: Mapping[str
             file.write(data)
 
 
-def bytes_of(pieces: Mapping[str, Piece]) -> Iterable[bytes]:
+def bytes_of(pieces: Mapping[str, TensorPiece]) -> Iterable[bytes]:
     """The tensors' bytes, in the order in which they are written."""
     for name in in_order({name: piece.entry for name, piece in pieces.items()}):
         entry, source, start = pieces[name]
@@ -91,7 +92,7 @@ def bytes_of(pieces: Mapping[str, Piece]) -> Iterable[bytes]:
             yield file.read(entry.size)
 
 
-def digest_of_tensors(pieces: Mapping[str, Piece]) -> str:
+def digest_of_tensors(pieces: Mapping[str, TensorPiece]) -> str:
     """SHA-256 of all that follows the header: it stays when only the metadata change."""
     total = hashlib.sha256()
     for data in bytes_of(pieces):
@@ -99,14 +100,16 @@ def digest_of_tensors(pieces: Mapping[str, Piece]) -> str:
     return total.hexdigest()
 
 
-def read_pieces(path: Path) -> tuple[dict[str, Piece], dict[str, str]]:
+def read_pieces(path: Path) -> tuple[dict[str, TensorPiece], dict[str, str]]:
     """Where each tensor of a file lies, and the file's metadata; ModelsError as `tensor_shapes`."""
     tensor_shapes(path)
     header, first = _header(path)
     metadata = header.pop("__metadata__", {})
     pieces = {
-        name: Piece(
-            Entry(known["dtype"], tuple(known["shape"])), path, first + known["data_offsets"][0]
+        name: TensorPiece(
+            TensorEntry(known["dtype"], tuple(known["shape"])),
+            path,
+            first + known["data_offsets"][0],
         )
         for name, known in header.items()
     }
@@ -124,7 +127,7 @@ def check_layout(header: Mapping[str, Any]) -> int:
     for start, stop, name in places:
         shape, dtype = header[name]["shape"], header[name]["dtype"]
         if len(shape) > MOST_DIMENSIONS or not all(
-            type(one) is int and one >= 0 for one in (start, stop, *shape)
+            type(number) is int and number >= 0 for number in (start, stop, *shape)
         ):
             raise ValueError(f"{name} has no shape, or no place")
         if start != end or stop < start:

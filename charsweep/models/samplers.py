@@ -1,4 +1,4 @@
-"""A sampler as the YAML names it and a noise schedule in, a diffusers scheduler out; no torch."""
+"""Samplers: the diffusers schedulers that the YAML names, and which fit a family; no torch."""
 
 from __future__ import annotations
 

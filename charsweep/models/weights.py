@@ -1,4 +1,4 @@
-"""Name of weights or pictures in; where they lie, or will, and their digest out; no torch.
+"""Weights on disk, in the hub or to be made: where they lie, and their digest; no torch.
 
 A name is `embedded:PATH` (shipped with the package), `random:NAME` (a published architecture with
 seeded random weights), a folder or a single .safetensors file on disk, or a hub repository
@@ -65,21 +65,25 @@ class BaseWeights:
 
     @cached_property
     def family(self) -> Family:
+        """What pipelines of its class have in common."""
         family: Family = self.plugin.make()
         return family
 
     @property
     def path(self) -> Path:
+        """The pipeline's folder or single file."""
         return self.pipeline.path
 
     @property
     def digest(self) -> str:
+        """Digest of the pipeline's weights and of the autoencoder's that stands in."""
         if self.vae is None:
             return self.pipeline.digest
         return digest_of(f"{self.pipeline.digest} vae {self.vae.digest}".encode())
 
     @property
     def spec(self) -> BaseSpec:
+        """What it is, as part of keys."""
         return BaseSpec(self.plugin.name, self.digest, self.plugin)
 
     @property

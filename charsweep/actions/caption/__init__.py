@@ -1,4 +1,4 @@
-"""A folder of drawings in, proposed captions out: `NAME.txt` beside each image that has none."""
+"""`action=caption`: proposed captions, `NAME.txt` beside each training image that has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A captioner of the hub's in, a caption out: any image-to-text model of transformers' own classes.
+"""The captioner by an image-to-text model of the hub, of transformers' own classes.
 
 Safetensors only, and no code from the repository: a model that needs its own is refused.
 """
@@ -57,7 +57,7 @@ def load_captioner(folder: Path) -> tuple[Any, Any]:
     try:
         with quiet():
             processor = library.AutoProcessor.from_pretrained(folder, **own)
-            network, told = library.AutoModelForImageTextToText.from_pretrained(
+            network, loading = library.AutoModelForImageTextToText.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **own
             )
     except (*UNREADABLE, ImportError) as error:
@@ -66,7 +66,7 @@ def load_captioner(folder: Path) -> tuple[Any, Any]:
             f"{folder} cannot be loaded as a captioner: {reason}; give an image-to-text model of "
             "transformers' own classes as caption.path, or choose caption=zero_shot"
         ) from error
-    if missing := sorted(told["missing_keys"]):
+    if missing := sorted(loading["missing_keys"]):
         raise ModelsError(
             f"{folder} lacks {len(missing)} tensors of a {type(network).__name__} ({missing[0]} "
             "for one); give a captioner, as in caption.path=Salesforce/blip-image-captioning-large"
@@ -90,17 +90,17 @@ class _Reading:
     processor: Any
     network: Any
 
-    def propose(self, picture: Image.Image) -> Proposal:
-        told = self.read(picture)
+    def propose(self, image: Image.Image) -> Proposal:
+        text = self.read(image)
         looks = () if self.asked.describe_character else self.asked.looks
-        return Proposal(about_character(told, self.character, looks), told)
+        return Proposal(about_character(text, self.character, looks), text)
 
-    def read(self, picture: Image.Image) -> str:
-        """What the captioner itself says; no sampling, so the same picture gives the same words."""
+    def read(self, image: Image.Image) -> str:
+        """What the captioner itself says; no sampling, so the same image gives the same words."""
         import torch
 
         prompt = self.asked.prompt.replace("{class_prompt}", self.character.class_prompt)
-        inputs = self.processor(images=picture, text=prompt or None, return_tensors="pt")
+        inputs = self.processor(images=image, text=prompt or None, return_tensors="pt")
         with torch.inference_mode():
             tokens = self.network.generate(
                 **inputs.to(self.network.device), do_sample=False, num_beams=self.asked.beams,

@@ -1,4 +1,4 @@
-"""What a captioner is: settings that open a reader; a picture in, a proposed caption out."""
+"""The protocol of captioners: settings that open a function from an image to a caption."""
 
 from __future__ import annotations
 

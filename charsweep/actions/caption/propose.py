@@ -1,4 +1,4 @@
-"""The words of the command line in; a table of proposed captions, and their files, out.
+"""Proposing captions for a folder of training images: the table, and the files written.
 
 Files that were written here are a person's from then on: anything that exists is left as it is, and
 to have a caption proposed anew one deletes its file. Rejected: marking files as ours (a line that
@@ -112,14 +112,15 @@ def settle(path: Path, proposal: Proposal, given: Mapping[str, str], write: bool
 def tell(outcomes: Sequence[Outcome], folder: Path, asked_to_write: bool) -> None:
     """The table, and what to do next, on standard output."""
     table = Table("image", "proposed caption", "because", "what became of it", show_lines=True)
-    for one in outcomes:
-        cells = (one.image, one.proposal.caption or "–", one.proposal.because, one.state)
+    for outcome in outcomes:
+        proposal = outcome.proposal
+        cells = (outcome.image, proposal.caption or "–", proposal.because, outcome.state)
         table.add_row(*map(Text, cells))  # Text: brackets in a caption are no markup
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = 160
     console.print(table)
-    written = sum(one.state == "written" for one in outcomes)
+    written = sum(outcome.state == "written" for outcome in outcomes)
     if written:
         out(
             f"captions written to {folder}: {written}. Read and mend them: what is there is never "

@@ -1,4 +1,4 @@
-"""A captioner's own sentence in, one about the character out: the identifier, and not her looks.
+"""Rewriting a captioner's sentence about the character: the identifier, and not her looks.
 
 A caption says what the identifier shall *not* mean: what is left unsaid is learned as part of it.
 So people who train characters keep position and place and take out, or "prune", the words for hair,

@@ -1,4 +1,4 @@
-"""A caption in, `NAME.txt` beside the image out; what is there already is never touched."""
+"""Caption files, `NAME.txt` beside the image; what is there already is never touched."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from charsweep.core.store.files import claim, temporary_name, write_out
 
 
 def caption_file(image: Path) -> Path:
+    """Where an image's caption lies: `NAME.txt` beside it."""
     return image.with_suffix(".txt")
 
 
 def is_shipped(folder: Path) -> bool:
-    """Whether the drawings came with the package, where nothing is written."""
+    """Whether the training images came with the package, where nothing is written."""
     return folder.resolve().is_relative_to(embedded.FOLDER.resolve())
 
 

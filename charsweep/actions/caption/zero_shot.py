@@ -1,4 +1,4 @@
-"""CLIP and a vocabulary in, a caption out: zero-shot classification, one attribute after the other.
+"""The captioner by zero-shot classification: CLIP and a vocabulary, one attribute after another.
 
 As in Radford et al. 2021 (section 3.1.4): each word is put into every template, the text features
 are averaged, and the softmax of cosine times CLIP's learned scale is its probability. An attribute
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -40,7 +41,7 @@ Probability = Annotated[float, Field(ge=0.5, le=1)]
 
 
 class Attribute(pydantic.BaseModel):
-    """What is asked of a picture, and the answers there are."""
+    """What is asked of an image, and the answers there are."""
 
     model_config = STRICT
     words: Annotated[list[Text], Field(min_length=2)]
@@ -92,22 +93,22 @@ class ZeroShot(pydantic.BaseModel):
 
 @dataclass
 class _Reading:
-    """A vocabulary and a CLIP; text features are kept, since pictures ask for the same ones."""
+    """A vocabulary and a CLIP; text features are kept, since images ask for the same ones."""
 
     words: ZeroShot
     character: CharacterSpec
     clip: Encoder
     _kept: dict[tuple[str, ...], Features] = field(default_factory=dict)
 
-    def propose(self, picture: Image.Image) -> Proposal:
-        image = self.clip.images([picture])[0]
+    def propose(self, image: Image.Image) -> Proposal:
+        features = self.clip.images([image])[0]
         said: list[str] = []
         because = []
         for name, attribute in self.words.attributes.items():
             if attribute.of_character and not self.words.describe_character:
                 continue
-            answers = self.probabilities(image, said, attribute.words)
-            word, probability = max(answers.items(), key=lambda one: one[1])
+            answers = self.probabilities(features, said, attribute.words)
+            word, probability = max(answers.items(), key=itemgetter(1))
             sure = probability >= (attribute.sure or self.words.sure)
             because.append(f"{name}: {word} {probability:.2f}{'' if sure else ' (unsure)'}")
             if sure and word not in attribute.unsaid:
@@ -116,11 +117,11 @@ class _Reading:
         return Proposal(caption, ", ".join(because))
 
     def probabilities(
-        self, image: Features, said: Sequence[str], words: Sequence[str]
+        self, features: Features, said: Sequence[str], words: Sequence[str]
     ) -> Mapping[str, float]:
         """How likely each word is to come next in the caption; together 1."""
         scale = float(self.clip.network.logit_scale.detach().exp())
-        cosines = self._texts([" ".join([*said, word]) for word in words]) @ image
+        cosines = self._texts([" ".join([*said, word]) for word in words]) @ features
         likely = np.exp(scale * (cosines - cosines.max()).astype(np.float64))
         return dict(zip(words, (likely / likely.sum()).tolist(), strict=True))
 

@@ -1,4 +1,4 @@
-"""A sweep's folder in; out, one cell's weights as other programs read them, with a model card."""
+"""`action=export`: one cell's weights as other programs read them, with a model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chosen cell and its exported files in; out, README.md: a model card as the hub reads it."""
+"""The model card of an export: README.md, with the metadata that the hub reads."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ def tags(chosen: Chosen) -> list[str]:
 
 
 def what_it_is(chosen: Chosen) -> dict[str, Any]:
+    """The card's words on the character, the base and the sweep."""
     character, base_model = chosen.trajectory.character, chosen.base_model
     on = f" on {base_model.title}" if base_model else ""
     cells = chosen.record.get("plan", {}).get("cells")
@@ -99,6 +100,7 @@ def what_it_is(chosen: Chosen) -> dict[str, Any]:
 
 
 def how_it_draws(chosen: Chosen) -> dict[str, Any]:
+    """The card's words on the sampler and the exam."""
     images = chosen.images
     prompts, seeds = len(images.prompts), len(images.seeds)
     return {
@@ -143,7 +145,7 @@ def scores(chosen: Chosen) -> Iterator[dict[str, str]]:
     known = {name: value for name, value in chosen.cell.scores.items() if value is not None}
     for name in sorted(known, key=[*METRIC_ORDER, *known].index):
         value = known[name]
-        seeds = tuple(s for one in chosen.seeds if (s := one.scores.get(name)) is not None)
+        seeds = tuple(s for cell in chosen.seeds if (s := cell.scores.get(name)) is not None)
         low, high = interval(seeds)
         label = METRICS.get(name)
         yield {

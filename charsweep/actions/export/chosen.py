@@ -1,7 +1,7 @@
-"""A sweep's folder in; out, the cell that is exported with all that its card says of it.
+"""The cell that is exported, with all that its card says of it.
 
-The cell is the recommended one, or the one that is named. It is
-taken as it is stored, so `name=lr_grid` alone is enough.
+It is the recommended cell, or the one that is named, taken as it is stored, so `name=lr_grid` alone
+is enough.
 """
 
 from __future__ import annotations
@@ -131,12 +131,11 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
 def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[CellResult, ...]:
     """The finished cells that differ from this one in nothing but their training seed."""
 
-    def point(one: CellResult) -> dict[str, Any]:
-        return {name: value for name, value in one.values.items() if name != "seed"}
+    def point(result: CellResult) -> dict[str, Any]:
+        return {name: value for name, value in result.values.items() if name != "seed"}
 
-    return tuple(
-        one for one in results.values() if one.state == "finished" and point(one) == point(cell)
-    )
+    finished = (result for result in results.values() if result.state == "finished")
+    return tuple(result for result in finished if point(result) == point(cell))
 
 
 def base_model_of(images: ImageSetSpec, sweep: Sweep, path: Path) -> BaseModel | None:

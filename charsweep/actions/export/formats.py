@@ -1,4 +1,4 @@
-"""A chosen cell and an empty folder in; its weights in every format that can hold them out."""
+"""The weights of an exported cell, in every format that can hold them."""
 
 from __future__ import annotations
 

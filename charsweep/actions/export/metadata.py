@@ -1,4 +1,4 @@
-"""A chosen cell in; out, what a kohya file says of itself, in sd-scripts' and ModelSpec's words.
+"""The metadata of a kohya file, in sd-scripts' and ModelSpec's words.
 
 `ss_*` as sd-scripts writes them when it trains a LoRA (its `train_network.py`), as far as they
 apply: programs show them and tell the base and the trigger word by them. `modelspec.*` is Stability
@@ -34,7 +34,7 @@ def kohya_metadata(
     own = {
         **network(taught, chosen.base_model),
         **training(taught, chosen.base_model, chosen.images.snapshot.step),
-        **pictures(taught),
+        **dataset(taught),
         "ss_base_model_version": naming.version,
         "ss_v2": naming.version.startswith("sd_v2"),
         "ss_sd_model_name": chosen.base_model.title,
@@ -64,14 +64,14 @@ def network(taught: TrajectorySpec, base_model: BaseModel) -> dict[str, Any]:
 
 
 def training(taught: TrajectorySpec, base_model: BaseModel, steps: int) -> dict[str, Any]:
-    method, rate = method_of(taught.method), f"{taught.learning_rate:g}"
+    method, learning_rate = method_of(taught.method), f"{taught.learning_rate:g}"
     family, loss = base_model.weights.family, method.loss
     has_text = not set(family.encoders).isdisjoint(method.taught(family))
     per_epoch = max(1, math.ceil(len(taught.character.digests) / taught.batch_size))
     return {
-        "ss_learning_rate": rate,
-        "ss_unet_lr": rate,
-        "ss_text_encoder_lr": rate if has_text else None,
+        "ss_learning_rate": learning_rate,
+        "ss_unet_lr": learning_rate,
+        "ss_text_encoder_lr": learning_rate if has_text else None,
         "ss_max_train_steps": steps,
         "ss_steps": steps,
         "ss_num_batches_per_epoch": per_epoch,
@@ -97,8 +97,8 @@ def optimizer(plugin: Plugin) -> str:
     return f"{plugin.identity}({settings})"
 
 
-def pictures(taught: TrajectorySpec) -> dict[str, Any]:
-    """The drawings as one folder of sd-scripts': repeats, how many, and how often each tag."""
+def dataset(taught: TrajectorySpec) -> dict[str, Any]:
+    """The training images as a folder of sd-scripts': repeats, how many, how often each tag."""
     character, method = taught.character, method_of(taught.method)
     count, captions = len(character.digests), method.captions(character)
     tags = Counter(tag.strip() for caption in captions for tag in caption.split(","))

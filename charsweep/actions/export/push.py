@@ -1,4 +1,4 @@
-"""A folder in, a repository on the Hugging Face hub out; only when asked, never by default."""
+"""Uploading an exported folder to the Hugging Face hub; only when asked, never by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chosen cell and its exported files in; out, the Python that draws with them and nothing else.
+"""The Python code in a model card: lines that draw with the exported files and nothing else.
 
 The tests run what is written here.
 """
@@ -27,7 +27,7 @@ os.chdir(snapshot_download("{place}"))
 
 
 def python_code(chosen: Chosen, weights: WrittenWeights, store: Store, place: str) -> str | None:
-    """Lines that end with `image`, a picture; None where the method offers none.
+    """Lines whose last assigns the drawn `image`; None where the method offers none.
 
     `place` is what the exported folder is called: ".", or its name on the hub.
     """

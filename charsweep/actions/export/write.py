@@ -1,4 +1,4 @@
-"""A sweep in, `sweeps/<name>/export/<slug>/` out: weights, card, sample images; written whole."""
+"""Writing `sweeps/<name>/export/<slug>/`: weights, card and sample images; whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def export(sweep: Sweep, hub: Hub | None = None) -> Path:
     with new_folder(final, "export.json", record) as folder:
         weights = write_weights(chosen, store, folder, licence)
         record |= {"kohya": weights.kohya, "kohya_refused": weights.refusal}
-        samples = write_pictures(chosen, store, folder)
+        samples = write_samples(chosen, store, folder)
         code = python_code(chosen, weights, store, settings.push or HERE)
         write_card(chosen, weights, code, licence, samples, folder)
     tell(chosen, weights, final)
@@ -45,8 +45,8 @@ def export(sweep: Sweep, hub: Hub | None = None) -> Path:
     return final
 
 
-def write_pictures(chosen: Chosen, store: Store, folder: Path) -> list[tuple[str, str]]:
-    """Each prompt's first picture, and a contact sheet; returns names and prompts of the former."""
+def write_samples(chosen: Chosen, store: Store, folder: Path) -> list[tuple[str, str]]:
+    """Each prompt's first image, and a contact sheet; returns names and prompts of the former."""
     images, source = chosen.images, store.images(chosen.images)
     files = [entry["file"] for entry in image_manifest(images, 0.0)["files"]]
     width = len(images.seeds)

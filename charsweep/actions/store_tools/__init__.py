@@ -1,4 +1,4 @@
-"""The store, looked after: is it whole, what in it is still needed, what is one thing made from."""
+"""The tools that look after the store: check it, clean it, show one thing in it, compare two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store in; what of it is damaged, missing or foreign out, and what would be done again for it.
+"""`action=check`: what in the store is damaged, missing or foreign, and what must be done again.
 
     python -m charsweep action=check
     python -m charsweep action=check store.repair=true
@@ -49,19 +49,19 @@ def act(settings: Settings, store: Store) -> None:
     uses = uses_of(store, items)
     found = list(findings(store, items, uses))
     report(store, items, found)
-    broken = [one for one in found if one.state == "damaged"]
+    broken = [finding for finding in found if finding.state == "damaged"]
     if settings.store.repair:
         with nothing_running(store, "repaired"):
-            for one in found:
-                with left_alone(one.item) as free:
+            for finding in found:
+                with left_alone(finding.item) as free:
                     if free:
-                        mend(one, items)
+                        mend(finding, items)
                     else:
-                        out(f"in use, and left: {one.path.relative_to(store.folder)}")
+                        out(f"in use, and left: {finding.path.relative_to(store.folder)}")
         if broken:
             out("removed; run the sweep's command again: what it lacks is made then")
         return
-    gone = [one for one in found if one.state == "missing"]
+    gone = [finding for finding in found if finding.state == "missing"]
     if broken or gone:
         raise StoreError(
             f"{len(broken)} damaged and {len(gone)} missing in {store.folder}; "
@@ -71,15 +71,15 @@ def act(settings: Settings, store: Store) -> None:
 
 
 def report(store: Store, items: Sequence[Item], found: Sequence[Finding]) -> None:
-    """Print the findings, the gravest first, and how much was looked at."""
+    """Print the findings, the gravest state first, and how much was looked at."""
     for state in ORDER:
-        some = [one for one in found if one.state == state]
-        if some:
+        alike = [finding for finding in found if finding.state == state]
+        if alike:
             out(state)
-        for one in some:
-            out(f"  {one.path.relative_to(store.folder)}: {one.wrong}")
-            if one.redo:
-                out(f"    {one.redo}")
+        for finding in alike:
+            out(f"  {finding.path.relative_to(store.folder)}: {finding.wrong}")
+            if finding.redo:
+                out(f"    {finding.redo}")
     count = sum(item.manifest is not None for item in items)
     out(f"{count} manifests and their files looked at, {sum(s.state == 'damaged' for s in found)} "
         f"damaged: {store.folder}")  # fmt: skip
@@ -168,7 +168,7 @@ def _step(path: Path, _: int) -> None:
 
 def _last(trajectory: Item, items: Sequence[Item]) -> int:
     """The last step that a snapshot or a state of it stands for."""
-    steps = (one.step for one in items if one.source == trajectory and one.is_whole)
+    steps = (item.step for item in items if item.source == trajectory and item.is_whole)
     return max(steps, default=0)
 
 
@@ -188,9 +188,9 @@ def consequence(item: Item, items: Sequence[Item], uses: Sequence[Use]) -> str:
 
 
 def _again(item: Item, items: Sequence[Item]) -> str:
-    inside = [one for one in items if one.path.is_relative_to(item.path)]
-    pictures = sum(_pictures(one) for one in inside if one.kind == "image set")
-    drawn = f"{pictures} pictures drawn and scored again" if pictures else ""
+    inside = [other for other in items if other.path.is_relative_to(item.path)]
+    count = sum(_image_count(other) for other in inside if other.kind == "image set")
+    drawn = f"{count} pictures drawn and scored again" if count else ""
     if item.kind == "score":
         return "scored again"
     if item.kind == "snapshot":
@@ -201,26 +201,26 @@ def _again(item: Item, items: Sequence[Item]) -> str:
     if item.kind == "trajectory":
         if what_is_wrong(item) and _spec_elsewhere(item, items):
             return "written again from a picture set's manifest"
-        last = max((one.step for one in inside if one.kind == "snapshot"), default=0)
+        last = max((other.step for other in inside if other.kind == "snapshot"), default=0)
         return f"steps 1 to {last} trained again, {drawn or 'no pictures'}"
     return drawn or "drawn and scored again"
 
 
-def _pictures(images: Item) -> int:
+def _image_count(images: Item) -> int:
     spec = images.spec
     return len(spec.get("prompts") or ()) * len(spec.get("seeds") or ())
 
 
 def _states(source: Item, items: Sequence[Item]) -> list[int]:
-    states = [one for one in items if one.kind == "resume state" and one.source == source]
-    return [one.step for one in states if not what_is_wrong(one)]
+    states = [state for state in items if state.kind == "resume state" and state.source == source]
+    return [state.step for state in states if not what_is_wrong(state)]
 
 
 def _spec_elsewhere(trajectory: Item, items: Sequence[Item]) -> dict[str, Any] | None:
     """The trajectory's spec as one of its image sets holds it; its key proves it right."""
-    for one in items:
-        if one.kind == "image set" and one.source == trajectory:
-            spec = one.spec.get("snapshot", {}).get("source")
+    for item in items:
+        if item.kind == "image set" and item.source == trajectory:
+            spec = item.spec.get("snapshot", {}).get("source")
             if spec and key_of(spec) == trajectory.key:
                 return dict(spec)
     return None
@@ -229,21 +229,21 @@ def _spec_elsewhere(trajectory: Item, items: Sequence[Item]) -> dict[str, Any] |
 # -- mending ---------------------------------------------------------------------------------------
 
 
-def mend(one: Finding, items: Sequence[Item]) -> None:
+def mend(finding: Finding, items: Sequence[Item]) -> None:
     """Remove what is damaged, or write it anew where all is known; nothing foreign is touched."""
-    if one.state not in ("damaged", "left half-written") or not one.path.exists():
+    if finding.state not in ("damaged", "left half-written") or not finding.path.exists():
         return
-    if one.path.name == "loss.csv":
-        drop(one.item.path)
-    elif one.item.kind == "trajectory" and one.path.is_dir():
-        spec = _spec_elsewhere(one.item, items)
+    if finding.path.name == "loss.csv":
+        drop(finding.item.path)
+    elif finding.item.kind == "trajectory" and finding.path.is_dir():
+        spec = _spec_elsewhere(finding.item, items)
         if spec is None:
-            drop(one.path)
+            drop(finding.path)
         else:
-            manifest = with_checksums({"key": one.item.key, "spec": spec})
-            write_json(one.path / "spec.json", manifest)
+            manifest = with_checksums({"key": finding.item.key, "spec": spec})
+            write_json(finding.path / "spec.json", manifest)
     else:
-        drop(one.path)
+        drop(finding.path)
 
 
 def drop(path: Path) -> None:

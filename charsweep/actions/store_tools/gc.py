@@ -1,10 +1,10 @@
-"""The store in; what no sweep refers to out, with sizes, and away with it when asked.
+"""`action=gc`: what no sweep refers to, with sizes; removed when asked.
 
     python -m charsweep action=gc
     python -m charsweep action=gc store.remove=true
 
-A sweep refers to its cells' weights and pictures, to what these are compared with, and to the
-pictures that they were trained on; a story to its scenes. One that has not ended keeps all that it
+A sweep refers to its cells' weights and images, to what these are compared with, and to the class
+images that they were trained on; a story to its scenes. One that has not ended keeps all that it
 has begun. What only serves to go on (resume states, made weights) is listed apart.
 """
 
@@ -39,7 +39,7 @@ def act(settings: Settings, store: Store) -> None:
         tell(store, list(wastes(store)))
         return
     with nothing_running(store, "removed"):
-        tell(store, [one for one in list(wastes(store)) if removed(one, store)], "removed")
+        tell(store, [waste for waste in list(wastes(store)) if removed(waste, store)], "removed")
 
 
 def removed(waste: Waste, store: Store) -> bool:
@@ -58,13 +58,13 @@ def removed(waste: Waste, store: Store) -> bool:
 def tell(store: Store, found: Sequence[Waste], done: str = "") -> None:
     """Print the list by its reasons, the largest first."""
     for why in (UNUSED, SPENT):
-        some = sorted((one for one in found if one.why == why), key=lambda one: -one.size)
-        if some:
+        alike = sorted((waste for waste in found if waste.why == why), key=lambda w: -w.size)
+        if alike:
             out(why)
-        for one in some:
-            where = one.item.path.relative_to(store.folder)
-            out(f"  {megabytes(one.size):>12}  {one.item.kind:<17}  {where}")
-    total = sum(one.size for one in found)
+        for waste in alike:
+            where = waste.item.path.relative_to(store.folder)
+            out(f"  {megabytes(waste.size):>12}  {waste.item.kind:<17}  {where}")
+    total = sum(waste.size for waste in found)
     if not found:
         out(f"nothing to remove: sweeps refer to all that is in {store.folder}")
     elif done:

@@ -1,4 +1,4 @@
-"""A store in, everything in it out, by what its place and name say; nothing is opened here.
+"""The items of a store, by what their places and names say; nothing is opened to list them.
 
     <trajectory>--KEY/ resume/step-000400/ step-000400/ <image set>--KEY/ scores/<metric>--KEY.json
     base-…--KEY/  truth-…--KEY/  adapter-…--KEY/  weights/random-…
@@ -49,15 +49,18 @@ class Item:
 
     @property
     def step(self) -> int:
+        """The training step that it belongs to; 0 for a source."""
         found = STEP.fullmatch(self.path.name)
         return int(found[1]) if found else self.parent.step if self.parent else 0
 
     @property
     def source(self) -> Item:
+        """The trajectory, base, truth or adapter that it lies in."""
         return self.parent.source if self.parent else self
 
     @property
     def manifest(self) -> Path | None:
+        """The file that makes it count as written; None for what has none."""
         if self.kind == "score":
             return self.path
         # a base is its own snapshot, the true pictures have none
@@ -85,7 +88,7 @@ class Item:
         """Bytes of all its files."""
         if not self.path.is_dir():
             return self.path.lstat().st_size
-        return sum(one.lstat().st_size for one in self.path.rglob("*") if not one.is_dir())
+        return sum(path.lstat().st_size for path in self.path.rglob("*") if not path.is_dir())
 
 
 def items_of(store: Store) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""The first digits of a key in; the one thing in the store that has it out, and its whole spec."""
+"""Items by the first digits of their keys, and their whole specs."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def find(key: str, items: Sequence[Item], store: Store) -> Item:
 def spec_of(item: Item, items: Sequence[Item]) -> dict[str, Any]:
     """The spec of what has a key; that of a base, a truth or an adapter by its image sets."""
     if item.kind in ("base", "truth", "adapter"):
-        sets = (one for one in items if one.kind == "image set" and one.source == item)
-        specs = (one.spec.get("snapshot", {}).get("source") for one in sets)
-        spec: dict[str, Any] | None = next((one for one in specs if one), None)
+        sets = (other for other in items if other.kind == "image set" and other.source == item)
+        specs = (images.spec.get("snapshot", {}).get("source") for images in sets)
+        spec: dict[str, Any] | None = next((found for found in specs if found), None)
     else:
         spec = item.spec
     if not spec:

@@ -1,4 +1,4 @@
-"""The sweeps' folders in; out, what of the store each of them refers to, and needs to go on."""
+"""What of the store each sweep refers to, and needs to go on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from charsweep.core.specs import image_set_key
 from charsweep.core.store.files import read_json, unwritable
 from charsweep.core.store.store import Store
 from charsweep.core.system.locks import locked
+from charsweep.models import architectures
 from charsweep.results.cells import read_results
 
 
@@ -56,9 +57,9 @@ def _use(folder: Path) -> Use:
     use.sources.update(needs.get("sources") or ())
     use.images.update(needs.get("images") or ())
     known = record.get("references") or {}
-    for one in (*(known.get("base") or {}).values(), known.get("truth")):
-        if one and one.get("images"):
-            _add(use, str(one["images"]))
+    for reference in (*(known.get("base") or {}).values(), known.get("truth")):
+        if reference and reference.get("images"):
+            _add(use, str(reference["images"]))
     for cell in read_results(folder / "cells.jsonl").values():
         use.sources.add(_key(cell.trajectory))
         if cell.images:
@@ -70,9 +71,7 @@ def _use(folder: Path) -> Use:
     if not use.is_finished:
         use.sources.update(_of_study(folder / "study.db"))
         models = json.dumps((record.get("settings") or {}).get("models", {}))
-        use.recipes.update(
-            one for one in ("sd15", "sdxl", "clip", "dino") if f"random:{one}" in models
-        )
+        use.recipes.update(recipe for recipe in architectures.NAMES if f"random:{recipe}" in models)
     return use
 
 

@@ -1,4 +1,4 @@
-"""A key in; what it names out: spec, what it was made from, what was made from it, its scores.
+"""`action=show`: one item's spec, what it was made from, what was made from it, its scores.
 
     python -m charsweep action=show 3f9ac1
 
@@ -27,6 +27,7 @@ OF_RUN = ("started", "ended", "steps", "device", "charsweep", "torch", "diffuser
 
 
 def act(settings: Settings, store: Store) -> None:
+    """Print what the key names; ConfigError where that is not one thing."""
     if len(settings.store.keys) != 1:
         raise ConfigError("action=show takes one key, or the beginning of one: action=show 3f9ac1")
     items = list(items_of(store))
@@ -44,17 +45,18 @@ def act(settings: Settings, store: Store) -> None:
         ("scores", scores(item, items)), ("made by", provenance(item)),
         ("spec", own_spec(item, items)),
     ):  # fmt: skip
-        some = list(lines)
-        if some:
+        rows = list(lines)
+        if rows:
             out(title)
-        for name, value in some:
+        for name, value in rows:
             line(name, value)
 
 
 def line(name: str, value: Any) -> None:
+    """Print a name and its value, cut to LONGEST and without control characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     shown = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
-    printable = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in shown)
+    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
     out(f"  {name:<{WIDTH}}  {printable}")
 
 
@@ -80,28 +82,28 @@ def made_from(item: Item, items: Sequence[Item]) -> Iterator[tuple[str, str]]:
 
 def made_of(item: Item, items: Sequence[Item]) -> Iterator[tuple[str, str]]:
     """Its children."""
-    for one in items:
-        if one != item and one.parent is not None and _lies_under(one, item):
-            if one.kind in ("snapshot", "resume state"):
-                yield one.kind, f"step {one.step}, {megabytes(one.size)}"
-            elif one.kind == "image set":
-                yield one.kind, f"{one.key}  step {one.step}, {one.path.name}"
+    for other in items:
+        if other != item and other.parent is not None and _lies_under(other, item):
+            if other.kind in ("snapshot", "resume state"):
+                yield other.kind, f"step {other.step}, {megabytes(other.size)}"
+            elif other.kind == "image set":
+                yield other.kind, f"{other.key}  step {other.step}, {other.path.name}"
 
 
-def _lies_under(one: Item, item: Item) -> bool:
-    return one.path.is_relative_to(item.path)
+def _lies_under(other: Item, item: Item) -> bool:
+    return other.path.is_relative_to(item.path)
 
 
 def scores(item: Item, items: Sequence[Item]) -> Iterator[tuple[str, str]]:
     """Every score of an image set, or the one."""
-    for one in items:
-        if one.kind == "score" and (one == item or one.parent == item):
-            stored = read_json(one.path)
+    for score in items:
+        if score.kind == "score" and (score == item or score.parent == item):
+            stored = read_json(score.path)
             if not isinstance(stored, dict) or "value" not in stored:
-                raise StoreError(f"{one.path} is no score; see action=check")
+                raise StoreError(f"{score.path} is no score; see action=check")
             value = stored["value"]
             shown = "does not apply" if value is None else f"{value:.4f}"
-            yield one.path.name.partition("--")[0], f"{shown}  {one.key}"
+            yield score.path.name.partition("--")[0], f"{shown}  {score.key}"
 
 
 def provenance(item: Item) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Two keys in; the fields in which what they name differs out.
+"""`action=why`: the fields of their specs in which two items differ.
 
     python -m charsweep action=why 3f9ac1 b04d77
 
@@ -17,19 +17,20 @@ from charsweep.core.system.console import out
 
 
 def act(settings: Settings, store: Store) -> None:
+    """Print the differences; ConfigError unless the keys name two items of one kind."""
     if len(settings.store.keys) != 2:
         raise ConfigError(
             "action=why takes two keys, or their beginnings: action=why 3f9ac1 b04d77"
         )
     items = list(items_of(store))
-    one, other = (find(key, items, store) for key in settings.store.keys)
-    if one.kind != other.kind:
+    first, second = (find(key, items, store) for key in settings.store.keys)
+    if first.kind != second.kind:
         raise ConfigError(
-            f"store.keys={settings.store.keys}: the first is a {one.kind}, the second a "
-            f"{other.kind}; give two of one kind"
+            f"store.keys={settings.store.keys}: the first is a {first.kind}, the second a "
+            f"{second.kind}; give two of one kind"
         )
-    found = list(differences(spec_of(one, items), spec_of(other, items)))
-    out(f"{one.kind} {one.key} and {other.key}")
+    found = list(differences(spec_of(first, items), spec_of(second, items)))
+    out(f"{first.kind} {first.key} and {second.key}")
     for difference in found:
         out(f"  {difference}")
     if not found:

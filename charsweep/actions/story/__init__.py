@@ -1,4 +1,4 @@
-"""A taught character and a list of scenes in, an illustrated page and PDF out."""
+"""`action=story`: a character's illustrated story, as a page of HTML and a PDF."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which image shows each scene of a story. Pure.
+"""The choice of the image that shows each scene of a story. Pure.
 
 Identity (DINO) and prompt (CLIP-T) weigh alike: each score's distance from its scene's mean, in
 standard deviations within scenes, the two added. The spread is pooled over the story, so that
@@ -22,7 +22,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """One picture of a scene: its seed, its place in the image set, its scores, their sum."""
+    """One image of a scene: its seed, its place in the image set, its scores, their sum."""
 
     seed: int
     file: str
@@ -62,7 +62,7 @@ def choose_pictures(
     clip_t: Sequence[float],
     keep: Mapping[int, int],
 ) -> tuple[Choice, ...]:
-    """One choice per scene from pictures in scene-major order; `keep` maps scenes to seeds."""
+    """One choice per scene from images in scene-major order; `keep` maps scenes to seeds."""
     width = len(seeds)
     groups = [index // width for index in range(len(files))]
     sums = standings([dino, clip_t], groups)
@@ -76,7 +76,7 @@ def choose_pictures(
 
 def _choice(candidates: Sequence[Candidate], seed: int | None) -> Choice:
     if seed is None:
-        best = max(candidates, key=lambda one: one.standing)  # the first of those that tie
+        best = max(candidates, key=lambda each: each.standing)  # the first of those that tie
         return Choice(tuple(candidates), best, by_person=False)
-    named = next(one for one in candidates if one.seed == seed)
+    named = next(candidate for candidate in candidates if candidate.seed == seed)
     return Choice(tuple(candidates), named, by_person=True)

@@ -1,4 +1,4 @@
-"""A chosen story in, one page of HTML out: pictures inside it, to be read, printed or sent."""
+"""The story as one page of HTML, with its images inside it, to be read, printed or sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PICTURE, THUMBNAIL = 640, 128  # pixels; small pictures are enlarged, large ones
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene as it is laid out: its picture, and all candidates with theirs."""
+    """A scene as it is laid out: its image, and all candidates with theirs."""
 
     number: int
     caption: str
@@ -55,15 +55,18 @@ def _laid_out(scene: Scene) -> dict[str, Any]:
         "scene": scene,
         "uri": data_uri(scaled(scene.picture, PICTURE)),
         "others": [
-            {"one": one, "uri": data_uri(scaled(file, THUMBNAIL)), "is_chosen": one == kept}
-            for kept in [scene.choice.chosen]
-            for one, file in scene.others
+            {
+                "candidate": candidate,
+                "uri": data_uri(scaled(file, THUMBNAIL)),
+                "is_chosen": candidate == scene.choice.chosen,
+            }
+            for candidate, file in scene.others
         ],
     }
 
 
 def scaled(path: Path, side: int) -> Image.Image:
-    """A square picture at `side` × `side` pixels."""
+    """A square image at `side` × `side` pixels."""
     with opened(path) as image:
         return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
 

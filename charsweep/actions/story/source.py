@@ -1,4 +1,4 @@
-"""A sweep's folder, or an adapter file, in; out, what draws the story: weights, sampler, character.
+"""What draws a story: weights, sampler and character, of a stored cell or an adapter file.
 
 A cell is taken as it is stored, whatever the command line says of models, method and character, so
 `name=lr_grid` alone is enough to tell a story with it.
@@ -144,7 +144,7 @@ def _adapter_file(path: Path) -> Path:
 
 
 def _keep(file: Path, spec: AdapterSpec, store: Store) -> None:
-    """Copy an adapter into the store, where the pictures that it draws will lie."""
+    """Copy an adapter into the store, where the images that it draws will lie."""
     snapshot = SnapshotSpec(spec, 0)
     with store.lock(spec):
         folder = store.snapshot(snapshot)
@@ -152,6 +152,3 @@ def _keep(file: Path, spec: AdapterSpec, store: Store) -> None:
             content = {"spec": {"step": 0}, "bytes": file.stat().st_size}
             with new_folder(folder, "snapshot.json", content) as new:
                 shutil.copyfile(file, new / ADAPTER_FILE)
-
-
-# -- specs read back -------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ def write_pdf(story: Story, path: Path) -> str:
     Raises StoreError.
     """
     scenes = [
-        {"number": one.number, "caption": one.caption, "image": one.picture} for one in story.scenes
+        {"number": scene.number, "caption": scene.caption, "image": scene.picture}
+        for scene in story.scenes
     ]
     foot = f"{story.identifier}, drawn by {story.drawn_by}"
     words = {"title": story.title, "foot": foot, "scenes": scenes}

@@ -1,7 +1,7 @@
-"""A checked story and the store in; out, `sweeps/<name>/story/` with page, PDF, pictures, scores.
+"""Making a story: draw what is missing, choose, and write `sweeps/<name>/story/`.
 
 The scenes are an image set like any other: every scene drawn with every seed, from the source's
-weights, with the sampler of its cell. So a picture depends on its prompt, seed and weights alone,
+weights, with the sampler of its cell. So an image depends on its prompt, seed and weights alone,
 what is stored is not drawn again, and a second command only lays out (without loading torch).
 """
 
@@ -56,7 +56,7 @@ def scenes_of(story: StorySettings, source: StorySource) -> ImageSetSpec:
 def scores_of(
     story: StorySettings, source: StorySource, images: ImageSetSpec
 ) -> dict[str, ScoreSpec]:
-    """How the pictures are scored: by name, against the training images and with the class noun."""
+    """How the images are scored: by name, against the training images and with the class noun."""
     metrics = source.sweep.settings.metric
     encoders = {name: spec for name, (spec, _) in source.sweep.encoders.items()}
     if not {IDENTITY, PROMPT} <= metrics.keys() or not {"dino", "clip"} <= encoders.keys():
@@ -126,7 +126,7 @@ def write(
     source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
 ) -> Path:  # fmt: skip
     """Replace the story's folder whole; `story.json`, which tells all, comes last."""
-    told = told_of(source, images, choices, store)
+    story = layout_of(source, images, choices, store)
     final, drawn = source.sweep.folder / "story", store.images(images)
     record = record_of(source, images, choices, store)
     with new_folder(final, "story.json", record) as folder:
@@ -134,16 +134,16 @@ def write(
         for number, choice in enumerate(choices, 1):
             data = (drawn / choice.chosen.file).read_bytes()
             (folder / "scenes" / f"{number:02d}.png").write_bytes(data)
-        if missing := write_pdf(told, folder / "story.pdf"):
+        if missing := write_pdf(story, folder / "story.pdf"):
             out(
                 f"story.pdf: no font here has {missing}; install one that does, or print "
                 "index.html from a browser"
             )
-        write_page(told, folder / "index.html")
+        write_page(story, folder / "index.html")
     return final / "index.html"
 
 
-def told_of(
+def layout_of(
     source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
 ) -> Story:
     """What is laid out."""
@@ -156,7 +156,7 @@ def told_of(
             prompt=prompt,
             picture=folder / choice.chosen.file,
             choice=choice,
-            others=tuple((one, folder / one.file) for one in choice.candidates),
+            others=tuple((image, folder / image.file) for image in choice.candidates),
         )
         for number, (scene, prompt, choice) in enumerate(
             zip(story.scenes, images.prompts, choices, strict=True), 1
@@ -210,7 +210,7 @@ def record_of(
                 "picture": f"scenes/{number:02d}.png",
                 "seed": choice.chosen.seed,
                 "chosen_by": "story.keep" if choice.by_person else "scores",
-                "candidates": [asdict(one) for one in choice.candidates],
+                "candidates": [asdict(candidate) for candidate in choice.candidates],
             }
             for number, (scene, choice) in enumerate(zip(story.scenes, choices, strict=True), 1)
         ],

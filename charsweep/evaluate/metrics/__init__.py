@@ -24,13 +24,14 @@ Features = NDArray[np.float32]
 class ImageFeatures:
     """An image set: by encoder name (N, D), and which prompt each image was drawn for.
 
-    Beside the encoders stands `colour`, the pictures' histograms.
+    Beside the encoders stands `colour`, the images' histograms.
     """
 
     by_encoder: Mapping[str, Features]
     prompt_of: tuple[int, ...]
 
     def of_prompt(self, encoder: str, prompt: int) -> Features:
+        """Features (seeds, D) of the images drawn for one prompt."""
         chosen = [i for i, p in enumerate(self.prompt_of) if p == prompt]
         return self.by_encoder[encoder][chosen]
 
@@ -43,9 +44,8 @@ class Exam:
     references: Mapping[str, Features]  # training images by encoder name: (M, D)
     prompts: Features | None  # CLIP text features, class noun for the identifier: (P, D)
     untaught: ImageFeatures | None  # the base's images for the prompts with the class noun
-    unmasked_references: Mapping[str, Features] | None = (
-        None  # training images as they are, if not as above
-    )
+    # Training images with their backgrounds, where `references` are masked.
+    unmasked_references: Mapping[str, Features] | None = None
 
     def among(self, encoder: str) -> NDArray[np.float64]:
         """The training images scored as if drawn, leave one out: cosines (M, M - 1)."""
@@ -71,21 +71,22 @@ class Score:
     per_image: tuple[float, ...] | None = None
 
 
-def colour_features(pictures: Sequence[Image.Image]) -> Features:
-    """Square roots (N, 512) of the pictures' RGB histograms, 8 bins a channel: of length 1.
+def colour_features(images: Sequence[Image.Image]) -> Features:
+    """Square roots (N, 512) of the images' RGB histograms, 8 bins a channel: of length 1.
 
     Their product is the Bhattacharyya coefficient of two histograms.
     """
     rows = []
-    for picture in pictures:
-        bins = np.asarray(picture.convert("RGB"), dtype=np.int64).reshape(-1, 3) // 32
+    for image in images:
+        bins = np.asarray(image.convert("RGB"), dtype=np.int64).reshape(-1, 3) // 32
         counts = np.bincount(bins @ np.array([64, 8, 1]), minlength=512)
         rows.append(np.sqrt(counts / counts.sum()))
     return np.stack(rows).astype(np.float32)
 
 
 def mean_score(per_image: NDArray[np.floating]) -> Score:
-    return Score(float(per_image.mean()), tuple(float(one) for one in per_image))
+    """The mean of the images' scores (N,), and these."""
+    return Score(float(per_image.mean()), tuple(map(float, per_image)))
 
 
 def similarity(images: Features, others: Features) -> NDArray[np.float64]:

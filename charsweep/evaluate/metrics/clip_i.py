@@ -1,4 +1,4 @@
-"""CLIP features of an exam and of the training images in, their mean cosine out."""
+"""CLIP-I: likeness to the training images, by CLIP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLIP features of an exam and of its prompts in, the mean cosine of image and prompt out."""
+"""CLIP-T: likeness of images to their prompts, by CLIP."""
 
 from __future__ import annotations
 

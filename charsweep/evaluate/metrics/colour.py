@@ -1,4 +1,4 @@
-"""Colour histograms of an exam and of the training images in, how much they overlap out."""
+"""Colour: how much the colours of images and training images overlap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DINO features of an exam and of the training images in, how near it comes to copying out."""
+"""Copy: how near images come to copying a training image, by DINO."""
 
 from __future__ import annotations
 

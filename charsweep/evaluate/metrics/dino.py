@@ -1,4 +1,4 @@
-"""DINO features of an exam and of the training images in, their mean cosine out."""
+"""DINO: likeness to the training images, by DINO."""
 
 from __future__ import annotations
 

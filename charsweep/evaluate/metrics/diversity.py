@@ -1,4 +1,4 @@
-"""DINO features of an exam in, how much the images of one prompt differ between seeds out."""
+"""Diversity: how much the images of one prompt differ between seeds, by DINO."""
 
 from __future__ import annotations
 

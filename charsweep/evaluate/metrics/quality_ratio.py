@@ -1,4 +1,4 @@
-"""Features of an exam in; out, the share of images that are right in all respects."""
+"""Quality ratio: the share of images that are right in all respects."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep.evaluate.metrics import (
-    Exam,
-    Score,
-    mean_score,
-    prompt_similarity,
-    similarity,
-)
+from charsweep.evaluate.metrics import Exam, Score, mean_score, prompt_similarity, similarity
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Name of a published architecture in; its configs, and names and shapes of its tensors, out.
+"""Published architectures: their configs, and the names and shapes of their tensors.
 
 The configs are those of Stable Diffusion 1.5, SDXL, CLIP ViT-B/32 and DINO ViT-S/16: what a single
 checkpoint file leaves out, and what `random:NAME` makes weights from. No torch: planning asks

@@ -1,4 +1,4 @@
-"""Families of bases: pictures and prompts in, latents, embeddings, predictions and images out.
+"""Families of bases: what pipelines of one class have in common, as Protocols.
 
 Reached through conf/models/. A family is a frozen dataclass that an entry of `bases:` names by its
 `_target_`; what else the entry sets, beside where the weights lie, are the family's fields and part
@@ -34,6 +34,7 @@ class Conditioning:
     pooled: Tensor | None
 
     def __getitem__(self, index: Any) -> Conditioning:
+        """That of the prompts at `index`."""
         return Conditioning(self.hidden[index], None if self.pooled is None else self.pooled[index])
 
     def to(self, dtype: torch.dtype) -> Conditioning:
@@ -53,9 +54,13 @@ class Noising(Protocol):
         """What each one's loss counts, (N,), on the CPU; a gamma is for families without a flow."""
         ...
 
-    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor: ...
+    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Latents (N, C, h, w) with as much noise as their timesteps (N,) say."""
+        ...
 
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor: ...
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the denoiser should predict from the noised latents: (N, C, h, w)."""
+        ...
 
 
 class Family(Protocol):
@@ -133,14 +138,19 @@ class Family(Protocol):
     # -- of a loaded pipeline ----------------------------------------------------------------------
 
     def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation, each (N, C, h, w), of pictures NCHW in [-1, 1], as it sees them."""
+        """Mean and deviation, each (N, C, h, w), of images NCHW in [-1, 1].
+
+        Scaled as the denoiser sees them.
+        """
         ...
 
     def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
         """Embeddings of prompts by the text encoders as they are now, with gradients if wanted."""
         ...
 
-    def noising(self, pipeline: Any) -> Noising: ...
+    def noising(self, pipeline: Any) -> Noising:
+        """How latents are noised when this pipeline trains."""
+        ...
 
     def predict(
         self,
@@ -152,7 +162,7 @@ class Family(Protocol):
     ) -> Tensor:
         """The denoiser's output for latents (N, C, h, w) and timesteps (N,).
 
-        `sizes` (N, 6), in pixels: height and width of the picture before it was cropped, top and
+        `sizes` (N, 6), in pixels: height and width of the image before it was cropped, top and
         left of the crop, height and width of the crop.
         """
         ...
@@ -183,7 +193,7 @@ def parts_of(family: Family) -> tuple[str, ...]:
 
 # An autoencoder like SDXL's holds about 4 KB for each pixel that it decodes in float32.
 DECODED_AT_ONCE = 1024 * 1024  # pixels
-UNTILED = 1536  # pixels a side; larger pictures are decoded in overlapping tiles
+UNTILED = 1536  # pixels a side; larger images are decoded in overlapping tiles
 
 
 def posterior(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:

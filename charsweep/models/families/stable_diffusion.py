@@ -143,11 +143,11 @@ class StableDiffusionXL:
 
         first, second = pipeline.text_encoder, pipeline.text_encoder_2
         ids = tokens(pipeline.tokenizer, prompts).to(first.device)
-        one = first(ids, output_hidden_states=True)
+        first_output = first(ids, output_hidden_states=True)
         ids = tokens(pipeline.tokenizer_2, prompts).to(second.device)
-        two = second(ids, output_hidden_states=True)
-        hidden = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
-        return Conditioning(hidden, two[0])
+        second_output = second(ids, output_hidden_states=True)
+        states = [output.hidden_states[-2] for output in (first_output, second_output)]
+        return Conditioning(torch.cat(states, dim=-1), second_output[0])
 
     def noising(self, pipeline: Any) -> Alphas:
         return alphas(pipeline)
@@ -207,6 +207,7 @@ def ask(
     unet: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning,
     added: Mapping[str, Any] | None,
 ) -> Tensor:  # fmt: skip
+    """The U-Net's output (N, C, h, w); `added` is what only XL's is told."""
     output = unet(
         noisy, timesteps, encoder_hidden_states=conditioning.hidden, added_cond_kwargs=added,
         return_dict=False,
