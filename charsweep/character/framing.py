@@ -28,7 +28,7 @@ Size = tuple[int, int]  # width, height
 def framed(image: Image.Image, crop: str, resolution: int) -> Image.Image:
     """What is encoded of an image in RGB or greys; for "random", all that windows are taken of."""
     if crop == "center":
-        return picture_at(image, resolution)
+        return middle_square(image, resolution)
     return covered(image, size_of(image.size, crop, resolution))
 
 
@@ -59,7 +59,7 @@ def sizes_of(size: Size, crop: str, resolution: int) -> tuple[int, ...]:
     return (size[1], size[0], top, left, target[1], target[0])
 
 
-def picture_at(image: Image.Image, resolution: int) -> Image.Image:
+def middle_square(image: Image.Image, resolution: int) -> Image.Image:
     """The middle square of an image at `resolution` × `resolution` pixels.
 
     Training images, references and true pictures are all seen through this one function. The
@@ -79,7 +79,7 @@ def picture_at(image: Image.Image, resolution: int) -> Image.Image:
 def covered(image: Image.Image, size: Size) -> Image.Image:
     """The image scaled until it just covers `size`, cut in the middle.
 
-    As in `picture_at`, the whole part of the factor is a mean over blocks, the rest Lanczos.
+    As in `middle_square`, the whole part of the factor is a mean over blocks, the rest Lanczos.
     """
     scaled = scaled_to(image.size, size)
     left, top = corner_of(scaled, size)

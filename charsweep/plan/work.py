@@ -42,10 +42,10 @@ class Scoring:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A stretch of a trajectory to train, from a stored state or from nothing."""
+class TrainingSpan:
+    """A range of training steps, from a stored resume state or from nothing."""
 
-    start: int  # steps done before; 0, or the step of the stored resume state
+    start: int  # steps trained before: 0, or the step of the stored resume state
     snapshots: tuple[int, ...]  # ascending; training stops at the last one
 
     @property
@@ -55,10 +55,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Training:
-    """One trajectory: the pieces it lacks, then what is drawn from it and scored."""
+    """One trajectory: the spans it lacks, then what is drawn from it and scored."""
 
     trajectory: TrajectorySpec
-    pieces: tuple[Piece, ...]
+    spans: tuple[TrainingSpan, ...]
     diverged_at: int | None
     scorings: tuple[Scoring, ...]
     cells: tuple[Cell, ...]
@@ -66,12 +66,12 @@ class Training:
 
     @property
     def steps(self) -> int:
-        return sum(piece.stop - piece.start for piece in self.pieces)
+        return sum(span.stop - span.start for span in self.spans)
 
     @property
     def snapshots(self) -> tuple[int, ...]:
         """The snapshots that the store lacks."""
-        return tuple(step for piece in self.pieces for step in piece.snapshots)
+        return tuple(step for span in self.spans for step in span.snapshots)
 
 
 @dataclass(frozen=True)
@@ -216,14 +216,16 @@ def plan_training(
         behind = tuple(
             sorted({*behind, *(step for step in snapshot_steps if stored < step < behind[-1])})
         )
-    pieces = [Piece(start, steps) for start, steps in ((0, before), (stored, behind)) if steps]
+    spans = [
+        TrainingSpan(start, steps) for start, steps in ((0, before), (stored, behind)) if steps
+    ]
     scorings: dict[str, Scoring] = {}
     for cell in cells:
         if diverged_at is None or cell.step < diverged_at:
             scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store))
     return Training(
         trajectory=trajectory,
-        pieces=tuple(pieces),
+        spans=tuple(spans),
         diverged_at=diverged_at,
         scorings=tuple(scorings.values()),
         cells=tuple(cells),

@@ -30,7 +30,7 @@ class UnusableError(Exception):
     """What is wrong with one file, and what to do, without its name."""
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """An image file as RGB: turned as its EXIF says, transparency on white, 8 bits a channel.
 
     Colour profiles are not applied. Raises `CharacterError`.
@@ -39,7 +39,7 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def open_whole(path: Path) -> Image.Image:
-    """An image file as `open_picture` gives it, but RGBA where it has transparency."""
+    """An image file as `open_image` gives it, but RGBA where it has transparency."""
     try:
         return decoded(read_bytes(path))
     except UnusableError as error:
@@ -78,7 +78,7 @@ def natural_order(name: str) -> tuple[list[str | int], str]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """Files right inside `folder` that are pictures by content, or say so by their ending."""
     try:
         names = sorted(folder.iterdir(), key=lambda path: natural_order(path.name))
