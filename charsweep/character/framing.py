@@ -1,9 +1,9 @@
-"""A training image in, what a step may show of it out: the middle square, a window, or a bucket.
+"""Framing of training images: what a step may show of one.
 
     center   the middle square, `resolution` pixels wide and high
     random   the shorter side is scaled to `resolution`; each step shows a square window of that,
-             anywhere along the longer side (a square picture has one window only)
-    buckets  the whole picture, but for the few pixels that the nearest bucket's aspect ratio lacks:
+             anywhere along the longer side (a square image has one window only)
+    buckets  the whole image, but for the few pixels that the nearest bucket's aspect ratio lacks:
              scaled to cover the bucket, cut in the middle
 
 Buckets as NovelAI made them (2022) and SDXL has them (Podell et al. 2023, section 2.3, appendix I):
@@ -46,8 +46,8 @@ def size_of(size: Size, crop: str, resolution: int) -> Size:
 def sizes_of(size: Size, crop: str, resolution: int) -> tuple[int, ...]:
     """SDXL's six numbers (Podell et al. 2023, section 2.2) of what is framed, in pixels.
 
-    Height and width of the original, top and left of the crop in the scaled picture, height and
-    width of the target. The middle square is taken for a picture of its own, as it always was:
+    Height and width of the original, top and left of the crop in the scaled image, height and
+    width of the target. The middle square is taken for an image of its own, as it always was:
     that is also what drawing asks for. A window's corner is to be added.
     """
     if crop == "center":
@@ -62,7 +62,7 @@ def sizes_of(size: Size, crop: str, resolution: int) -> tuple[int, ...]:
 def middle_square(image: Image.Image, resolution: int) -> Image.Image:
     """The middle square of an image at `resolution` × `resolution` pixels.
 
-    Training images, references and true pictures are all seen through this one function. The
+    Training images, references and true images are all seen through this one function. The
     whole part of the factor is a mean over blocks, the rest Lanczos: for whole factors this is
     exactly how the embedded world is drawn, without the halos that Lanczos gives flat colours.
     """
@@ -88,6 +88,7 @@ def covered(image: Image.Image, size: Size) -> Image.Image:
 
 
 def scaled_to(size: Size, target: Size) -> Size:
+    """The size that just covers `target` at the aspect ratio of `size`, up to rounding."""
     scale = max(target[0] / size[0], target[1] / size[1])
     return max(round(size[0] * scale), target[0]), max(round(size[1] * scale), target[1])
 

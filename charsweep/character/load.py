@@ -1,6 +1,6 @@
-"""A folder of drawings in; checked paths, captions, masks and content digests out.
+"""A character, loaded and checked: training images, captions, masks and content digests.
 
-Everything is looked at before anything is said: one `CharacterError` lists every drawing, caption
+Everything is looked at before anything is said: one `CharacterError` lists every image, caption
 and mask that cannot be used, so a folder is mended in one go.
 """
 
@@ -52,10 +52,11 @@ def load_character(
     masks: str | None = None,
     min_size: int = 32,
 ) -> Character:
-    """Find, decode and caption the drawings in `folder`; `min_size` is the shorter side in pixels.
+    """Find, decode and caption the training images in `folder`.
 
-    An image without a caption gets the instance prompt. `masks` says where masks are read from:
-    "file", NAME-mask.png beside NAME.png, or "alpha". Raises `CharacterError`.
+    The shorter side must have at least `min_size` pixels. An image without a caption gets the
+    instance prompt. `masks` says where masks are read from: "file", NAME-mask.png beside NAME.png,
+    or "alpha". Raises `CharacterError`.
     """
     problems = list(_wrong_words(identifier, class_noun, instance_prompt, class_prompt))
     paths, mask_paths = without_masks(images_in(folder))
@@ -90,7 +91,7 @@ def load_character(
 
 
 def load_truth(folder: Path, count: int) -> tuple[str, ...]:
-    """Content digests of the true pictures `00.png`, `01.png`, …: exactly one per exam prompt.
+    """Content digests of the true images `00.png`, `01.png`, …: exactly one per exam prompt.
 
     Raises `CharacterError`.
     """

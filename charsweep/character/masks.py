@@ -1,6 +1,6 @@
-"""Training images in, their masks out: what of each picture is the character.
+"""Masks of training images: what of each is the character.
 
-A mask is a picture of its own, `NAME-mask.png` beside `NAME.png`, or the image's alpha channel:
+A mask is an image of its own, `NAME-mask.png` beside `NAME.png`, or the image's alpha channel:
 white, or opaque, is the character; black, or transparent, is not; between, in part. Under an alpha
 mask the colours are those that the file holds, as sd-scripts' alpha masks have it, so that a
 photograph keeps its background; without masks, transparency is white.
@@ -40,7 +40,7 @@ class TrainingImage(NamedTuple):
 
     @property
     def subject(self) -> Image.Image:
-        """The picture with `NEUTRAL` where the mask is black."""
+        """The image with `NEUTRAL` where the mask is black."""
         if self.mask is None:
             return self.image
         neutral = Image.new("RGB", self.image.size, NEUTRAL)

@@ -1,4 +1,4 @@
-"""Cells and what is stored in, the least missing work out; pure, no torch.
+"""The plan: the least work that is missing for cells to have their results; no torch.
 
 Cells that share a trajectory share its training: the plan trains each trajectory once, up to the
 largest step count asked, with a snapshot at each smaller one. Cells that share an image set share
@@ -123,6 +123,7 @@ class Plan:
 
     @property
     def steps_needed(self) -> int:
+        """Training steps that the store lacks, each trajectory's once."""
         return sum(training.steps for training in self.trainings)
 
     @property
@@ -132,6 +133,7 @@ class Plan:
 
     @property
     def scorings(self) -> tuple[Scoring, ...]:
+        """Every image set, references first."""
         return self.references + tuple(s for t in self.trainings for s in t.scorings)
 
     @property
@@ -143,6 +145,7 @@ class Plan:
 
     @property
     def is_done(self) -> bool:
+        """Whether nothing is left to train, draw or score."""
         return not self.steps_needed and not any(s.draw or s.scores for s in self.scorings)
 
 
@@ -164,7 +167,7 @@ def plan_work(
 
 
 def _references(cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None) -> list[Scoring]:
-    """What is drawn by the untaught base, and the true pictures."""
+    """What is drawn by the untaught base, and the true images."""
     wanted: dict[str, Scoring] = {}
     for cell in cells:
         for images in (cell.class_images, cell.class_noun_set, cell.untaught_set):
