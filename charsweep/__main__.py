@@ -1,4 +1,4 @@
-"""`python -m charsweep [overrides]`: Hydra's words in, one action out.
+"""The command line, `python -m charsweep [overrides]`: Hydra overrides choose and set one action.
 
 Exit codes: 0 done, 2 something a person can mend (one message, no traceback unless
 CHARSWEEP_DEBUG=1; cells that failed too, after the report), 130 or 143 stopped in order by Ctrl-C
@@ -70,7 +70,7 @@ def act(words: Sequence[str]) -> None:
     if unknown:
         raise ConfigError(f"{shown(unknown[0])}: no such option; see python -m charsweep --help")
     typed = {word.replace("'", "") for word in words}
-    action = next((one for one in ALONE if f"action={one}" in typed), None)
+    action = next((name for name in ALONE if f"action={name}" in typed), None)
     if action == "ui":  # which has its own way of ending
         return act_alone(words)
     with listening(aloud=is_leader()):
@@ -169,7 +169,7 @@ def ask_hydra(words: Sequence[str]) -> int:
 def _first_line(text: str) -> str:
     """What argparse, or Hydra, says first, without how it is used."""
     lines = [line for line in text.splitlines() if line.strip()]
-    own = [one for one in lines if not one.startswith(("usage:", " "))]
+    own = [line for line in lines if not line.startswith(("usage:", " "))]
     return shown((own or lines or ["no such option"])[0].removeprefix("charsweep: error: "), 300)
 
 

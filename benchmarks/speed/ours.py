@@ -12,12 +12,12 @@ from benchmarks.speed.task import Task
 from charsweep.core.methods import base_precision
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store.store import Store
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.evaluate.sample import draw
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
-from charsweep.plan.work import Piece, Training
+from charsweep.plan.work import Training, TrainingSpan
 from charsweep.train.loop import train
 from charsweep.train.methods import Materials
 
@@ -36,12 +36,12 @@ class Ours:
     def __init__(self, task: Task, width: int, snapshots: tuple[int, ...], root: Path) -> None:
         self.task, self.width, self.store = task, width, Store(root)
         self.specs = [task.spec(width, number) for number in range(width)]
-        pieces = (Piece(0, snapshots),)
-        trainings = [Training(spec, pieces, None, (), ()) for spec in self.specs]
+        spans = (TrainingSpan(0, snapshots),)
+        trainings = [Training(spec, spans, None, (), ()) for spec in self.specs]
         self.last = SnapshotSpec(self.specs[0], snapshots[-1])
         set_products(task.precision)
         self.base = self._load(base_precision(self.specs[0]))
-        images = [open_picture(path) for path in task.character.paths]
+        images = [open_image(path) for path in task.character.paths]
         priors = list(islice(cycle(images), task.learner.prior_images))  # which changes no time
         materials = Materials(task.device, self.base, images, lambda _: priors)
         self.trainable = task.learner.trainable(self.specs[0], materials)

@@ -1,4 +1,4 @@
-"""A folder and its pictures in, the captions that lie beside them out.
+"""Captions that lie beside training images.
 
 From `NAME.txt` beside `NAME.png`, or from `metadata.jsonl` as `imagefolder` reads it.
 """

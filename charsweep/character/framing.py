@@ -1,9 +1,9 @@
-"""A training image in, what a step may show of it out: the middle square, a window, or a bucket.
+"""Framing of training images: what a step may show of one.
 
     center   the middle square, `resolution` pixels wide and high
     random   the shorter side is scaled to `resolution`; each step shows a square window of that,
-             anywhere along the longer side (a square picture has one window only)
-    buckets  the whole picture, but for the few pixels that the nearest bucket's aspect ratio lacks:
+             anywhere along the longer side (a square image has one window only)
+    buckets  the whole image, but for the few pixels that the nearest bucket's aspect ratio lacks:
              scaled to cover the bucket, cut in the middle
 
 Buckets as NovelAI made them (2022) and SDXL has them (Podell et al. 2023, section 2.3, appendix I):
@@ -28,7 +28,7 @@ Size = tuple[int, int]  # width, height
 def framed(image: Image.Image, crop: str, resolution: int) -> Image.Image:
     """What is encoded of an image in RGB or greys; for "random", all that windows are taken of."""
     if crop == "center":
-        return picture_at(image, resolution)
+        return middle_square(image, resolution)
     return covered(image, size_of(image.size, crop, resolution))
 
 
@@ -46,8 +46,8 @@ def size_of(size: Size, crop: str, resolution: int) -> Size:
 def sizes_of(size: Size, crop: str, resolution: int) -> tuple[int, ...]:
     """SDXL's six numbers (Podell et al. 2023, section 2.2) of what is framed, in pixels.
 
-    Height and width of the original, top and left of the crop in the scaled picture, height and
-    width of the target. The middle square is taken for a picture of its own, as it always was:
+    Height and width of the original, top and left of the crop in the scaled image, height and
+    width of the target. The middle square is taken for an image of its own, as it always was:
     that is also what drawing asks for. A window's corner is to be added.
     """
     if crop == "center":
@@ -59,10 +59,10 @@ def sizes_of(size: Size, crop: str, resolution: int) -> tuple[int, ...]:
     return (size[1], size[0], top, left, target[1], target[0])
 
 
-def picture_at(image: Image.Image, resolution: int) -> Image.Image:
+def middle_square(image: Image.Image, resolution: int) -> Image.Image:
     """The middle square of an image at `resolution` × `resolution` pixels.
 
-    Training images, references and true pictures are all seen through this one function. The
+    Training images, references and true images are all seen through this one function. The
     whole part of the factor is a mean over blocks, the rest Lanczos: for whole factors this is
     exactly how the embedded world is drawn, without the halos that Lanczos gives flat colours.
     """
@@ -79,7 +79,7 @@ def picture_at(image: Image.Image, resolution: int) -> Image.Image:
 def covered(image: Image.Image, size: Size) -> Image.Image:
     """The image scaled until it just covers `size`, cut in the middle.
 
-    As in `picture_at`, the whole part of the factor is a mean over blocks, the rest Lanczos.
+    As in `middle_square`, the whole part of the factor is a mean over blocks, the rest Lanczos.
     """
     scaled = scaled_to(image.size, size)
     left, top = corner_of(scaled, size)
@@ -88,6 +88,7 @@ def covered(image: Image.Image, size: Size) -> Image.Image:
 
 
 def scaled_to(size: Size, target: Size) -> Size:
+    """The size that just covers `target` at the aspect ratio of `size`, up to rounding."""
     scale = max(target[0] / size[0], target[1] / size[1])
     return max(round(size[0] * scale), target[0]), max(round(size[1] * scale), target[1])
 

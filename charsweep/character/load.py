@@ -1,6 +1,6 @@
-"""A folder of drawings in; checked paths, captions, masks and content digests out.
+"""A character, loaded and checked: training images, captions, masks and content digests.
 
-Everything is looked at before anything is said: one `CharacterError` lists every drawing, caption
+Everything is looked at before anything is said: one `CharacterError` lists every image, caption
 and mask that cannot be used, so a folder is mended in one go.
 """
 
@@ -13,16 +13,16 @@ from pathlib import Path
 
 from charsweep.character.captions import captions_in
 from charsweep.character.framing import framed
-from charsweep.character.masks import Drawing, Masks, masks_of, open_masked, without_masks
+from charsweep.character.masks import Masks, TrainingImage, masks_of, open_masked, without_masks
 from charsweep.core.errors import CharacterError
 from charsweep.core.keys import digest_of
 from charsweep.core.specs import CharacterSpec
 from charsweep.core.system.images import (
     UnusableError,
     decoded,
+    images_in,
     message_of,
-    open_picture,
-    pictures_in,
+    open_image,
     read_bytes,
 )
 
@@ -52,13 +52,14 @@ def load_character(
     masks: str | None = None,
     min_size: int = 32,
 ) -> Character:
-    """Find, decode and caption the drawings in `folder`; `min_size` is the shorter side in pixels.
+    """Find, decode and caption the training images in `folder`.
 
-    An image without a caption gets the instance prompt. `masks` says where masks are read from:
-    "file", NAME-mask.png beside NAME.png, or "alpha". Raises `CharacterError`.
+    The shorter side must have at least `min_size` pixels. An image without a caption gets the
+    instance prompt. `masks` says where masks are read from: "file", NAME-mask.png beside NAME.png,
+    or "alpha". Raises `CharacterError`.
     """
     problems = list(_wrong_words(identifier, class_noun, instance_prompt, class_prompt))
-    paths, mask_paths = without_masks(pictures_in(folder))
+    paths, mask_paths = without_masks(images_in(folder))
     digests = _checked_digests(paths, min_size, problems)
     texts = captions_in(folder, paths, problems)
     known = masks_of(masks, paths, mask_paths, problems) if masks else None
@@ -90,12 +91,12 @@ def load_character(
 
 
 def load_truth(folder: Path, count: int) -> tuple[str, ...]:
-    """Content digests of the true pictures `00.png`, `01.png`, …: exactly one per exam prompt.
+    """Content digests of the true images `00.png`, `01.png`, …: exactly one per exam prompt.
 
     Raises `CharacterError`.
     """
     names = [f"{index:02d}.png" for index in range(count)]
-    found = {path.name: path for path in pictures_in(folder)}
+    found = {path.name: path for path in images_in(folder)}
     problems = [f"{name} is missing: draw it" for name in names if name not in found]
     problems += [
         f"{name} belongs to none of the {count} exam prompts: rename it or move it away"
@@ -108,10 +109,10 @@ def load_truth(folder: Path, count: int) -> tuple[str, ...]:
     return digests
 
 
-def open_drawings(character: Character, masked: bool) -> list[Drawing]:
+def open_training_images(character: Character, masked: bool) -> list[TrainingImage]:
     """The training images, with their masks if wanted (and if the character has them)."""
     if not masked or character.masks is None:
-        return [Drawing(open_picture(path), None) for path in character.paths]
+        return [TrainingImage(open_image(path), None) for path in character.paths]
     pairs = zip(character.paths, character.masks.paths, strict=True)
     return [open_masked(path, mask) for path, mask in pairs]
 
@@ -122,8 +123,8 @@ def check_framed(character: Character, crop: str, resolution: int) -> None:
     problems = [
         f"{path.name}: nothing of its mask is within what framing={crop} shows at {resolution} "
         "pixels: use framing=buckets, or mend the mask"
-        for path, one in zip(character.paths, open_drawings(character, True), strict=True)
-        if one.mask is not None and framed(one.mask, crop, resolution).getbbox() is None
+        for path, image in zip(character.paths, open_training_images(character, True), strict=True)
+        if image.mask is not None and framed(image.mask, crop, resolution).getbbox() is None
     ]
     if problems:
         raise CharacterError(message_of(f"masks of character {character.name}", problems))

@@ -1,6 +1,6 @@
-"""Training images in, their masks out: what of each picture is the character.
+"""Masks of training images: what of each is the character.
 
-A mask is a picture of its own, `NAME-mask.png` beside `NAME.png`, or the image's alpha channel:
+A mask is an image of its own, `NAME-mask.png` beside `NAME.png`, or the image's alpha channel:
 white, or opaque, is the character; black, or transparent, is not; between, in part. Under an alpha
 mask the colours are those that the file holds, as sd-scripts' alpha masks have it, so that a
 photograph keeps its background; without masks, transparency is white.
@@ -32,19 +32,19 @@ ALPHA = "alpha"
 NEUTRAL = (128, 128, 128)
 
 
-class Drawing(NamedTuple):
+class TrainingImage(NamedTuple):
     """A training image in RGB and its mask in greys, of one size; None: all of it counts."""
 
-    picture: Image.Image
+    image: Image.Image
     mask: Image.Image | None
 
     @property
     def subject(self) -> Image.Image:
-        """The picture with `NEUTRAL` where the mask is black."""
+        """The image with `NEUTRAL` where the mask is black."""
         if self.mask is None:
-            return self.picture
-        neutral = Image.new("RGB", self.picture.size, NEUTRAL)
-        return Image.composite(self.picture, neutral, self.mask)
+            return self.image
+        neutral = Image.new("RGB", self.image.size, NEUTRAL)
+        return Image.composite(self.image, neutral, self.mask)
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def masks_of(
     return Masks(tuple(found[0] if found else None for found in own.values()), tuple(digests))
 
 
-def open_masked(path: Path, mask: Path | None) -> Drawing:
+def open_masked(path: Path, mask: Path | None) -> TrainingImage:
     """A training image with the mask in that file, or with its alpha channel."""
     if mask is not None:
-        return Drawing(flat(open_whole(path)), _greys(open_whole(mask)))
+        return TrainingImage(flat(open_whole(path)), _greys(open_whole(mask)))
     return _split(open_whole(path))
 
 
@@ -97,11 +97,11 @@ def mask_beside(path: Path) -> Path | None:
     return next((name for name in names if name.exists()), None)
 
 
-def _split(image: Image.Image) -> Drawing:
+def _split(image: Image.Image) -> TrainingImage:
     """RGBA into colours and mask; what has no alpha is the character all over."""
     if image.mode == "RGBA":
-        return Drawing(image.convert("RGB"), image.getchannel("A"))
-    return Drawing(image, Image.new("L", image.size, 255))
+        return TrainingImage(image.convert("RGB"), image.getchannel("A"))
+    return TrainingImage(image, Image.new("L", image.size, 255))
 
 
 def _greys(image: Image.Image) -> Image.Image:

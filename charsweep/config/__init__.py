@@ -1,2 +1,4 @@
-"""From the words of the command line to a checked sweep and its cells; the one room that knows
-Hydra."""
+"""Configuration: Hydra composes it, pydantic checks it, and a sweep's cells come of it.
+
+The only room that knows Hydra.
+"""

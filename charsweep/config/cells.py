@@ -1,4 +1,4 @@
-"""Checked settings in, the cells of a sweep out, with everything that their keys hash."""
+"""The cells of a sweep, made of checked settings, with everything that their keys hash."""
 
 from __future__ import annotations
 
@@ -150,12 +150,13 @@ def precision_of(settings: Settings) -> str:
 def base_weights(settings: Settings, name: str) -> BaseWeights:
     """Where the base of that name lies, or will."""
     bases = settings.models.bases
-    plugins = {one: base.plugin(one) for one, base in bases.items()}
+    plugins = {other: base.plugin(other) for other, base in bases.items()}
     base, plugin = bases[name], plugins[name]
     return find_base(base.path, made_in(settings), plugin, base.vae, base.variant, plugins)
 
 
 def made_in(settings: Settings) -> Path:
+    """The folder in which the random weights of models=random are made."""
     return Store(Path(settings.root).expanduser().resolve()).made_weights
 
 
@@ -198,7 +199,7 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
 
 
 def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpec | None:
-    """The class pictures of prior preservation: an image set of the untaught base.
+    """The class images of prior preservation: an image set of the untaught base.
 
     Drawn in one way whatever the sweep varies, so that all its trajectories share them.
     """
@@ -245,18 +246,20 @@ def references_of(settings: Settings, character: Character) -> tuple[str, ...]:
 
 
 def character_of(settings: Settings) -> Character:
-    one = settings.character
-    folder = find_folder(one.images) if one.images.startswith("embedded:") else Path(one.images)
+    """The chosen character, loaded and checked. Raises `CharacterError`."""
+    chosen = settings.character
+    is_embedded = chosen.images.startswith("embedded:")
+    folder = find_folder(chosen.images) if is_embedded else Path(chosen.images)
     return load_character(
-        one.name, folder.expanduser(), one.identifier, one.class_noun, one.instance_prompt,
-        one.class_prompt, one.masks,
+        chosen.name, folder.expanduser(), chosen.identifier, chosen.class_noun,
+        chosen.instance_prompt, chosen.class_prompt, chosen.masks,
     )  # fmt: skip
 
 
 def truth_of(
     settings: Settings, cell: Cell, character: Character
 ) -> tuple[ImageSetSpec | None, Path | None]:
-    """The true pictures as an image set, so that they are scored like any other."""
+    """The true images as an image set, so that they are scored like any other."""
     if settings.character.truth is None:
         return None, None
     folder = find_folder(settings.character.truth)
@@ -267,7 +270,7 @@ def truth_of(
             f"character.truth={settings.character.truth}: cannot read its prompts.txt ({error}); "
             "write there the exam's prompts, one per line, or set character.truth=null"
         ) from error
-    if asked != settings.exam.prompts:  # pictures of another exam
+    if asked != settings.exam.prompts:  # images of another exam
         return None, None
     digests = load_truth(folder, len(asked))
     spec = TruthSpec(character.name, tuple(digests), cell.images.resolution)
@@ -282,6 +285,7 @@ def truth_of(
 
 
 def base_names(cells: Sequence[Cell]) -> list[str]:
+    """Names of the bases that the cells' trajectories start from."""
     return sorted({cell.trajectory.base.name for cell in cells if cell.trajectory.base})
 
 
@@ -297,10 +301,10 @@ def meaning_of(
         "objectives": settings.objectives,
         "references": cell.reference_digests,
     }
-    if masks := max(one.trajectory.framing.masks for one in cells):
+    if masks := max(other.trajectory.framing.masks for other in cells):
         meaning["masks"] = masks
-    for one in cells:
-        meaning |= {name: value for name, axis, value in _fields(one) if axis not in axes}
+    for other in cells:
+        meaning |= {name: value for name, axis, value in _fields(other) if axis not in axes}
     return meaning
 
 

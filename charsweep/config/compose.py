@@ -1,4 +1,4 @@
-"""Words of the command line in, checked settings and axes out; the only file that knows Hydra.
+"""Composition of the configuration from YAML and the command line, and its checks.
 
 YAML is composed by Hydra and checked by pydantic; all mistakes are collected and shown together.
 
@@ -88,6 +88,7 @@ def with_keys(words: Sequence[str]) -> list[str]:
 
 
 def is_key(text: str) -> bool:
+    """Whether a word is a key or the beginning of one: 1 to 12 of 0-9 and a-f."""
     return BARE_KEY.fullmatch(text) is not None
 
 
@@ -105,6 +106,7 @@ class Composing:
 
 
 def refuse_environment(name: str, *_: object) -> None:
+    """OmegaConf's resolver `oc.env`, as ConfigError."""
     raise ConfigError(
         f"${{oc.env:{name}}}: a setting does not read the environment, whose secrets would end in "
         "records and reports; give the value itself"

@@ -1,4 +1,4 @@
-"""Words of the command line in; what is wrong with one of them, in a sentence, out.
+"""Messages for mistyped words of the command line, in a sentence each.
 
 Hydra's own messages speak of its grammar and its structs. What people mistype is known, so it is
 said here what to type instead; of anything else, Hydra's first line.
@@ -68,7 +68,7 @@ def _problem(word: str) -> str | None:
     given, (name, _, value) = shown(word.strip()), word.lstrip("+~").partition("=")
     if not word.strip():
         return f"'{given}' is no setting; {EXAMPLE}"
-    if any(not one.isprintable() and not one.isspace() for one in word):
+    if any(not char.isprintable() and not char.isspace() for char in word):
         return f"{given}: holds a character that is no text; type it without"
     try:
         override = OverridesParser.create().parse_override(word)
@@ -118,7 +118,7 @@ def explain(error: Exception, words: Sequence[str]) -> str:
 
 
 def _instead(instead: str, name: str, words: Sequence[str]) -> str:
-    word = next((one for one in words if _name_of(one) == name), name)
+    word = next((given for given in words if _name_of(given) == name), name)
     told = {"{no_group}": _no_group, "{no_setting}": _no_setting}
     if instead in told:
         return told[instead](name, word, words)
@@ -139,12 +139,12 @@ def _no_setting(name: str, word: str, words: Sequence[str]) -> str:
     known = list(names(_composed()))
     top, _, rest = name.partition(".")
     if rest and name in known:  # which another file of the group has
-        chosen = [one for one in words if _name_of(one) == top and "." not in _name_of(one)]
+        chosen = [given for given in words if _name_of(given) == top]
         return (
             f"{shown(word)}: {chosen[-1] if chosen else top} has no {rest}; take it out, or choose "
             f"another {top}"
         )
-    within = [one for one in known if one.endswith(f".{name}")]
+    within = [setting for setting in known if setting.endswith(f".{name}")]
     alike = difflib.get_close_matches(name, known, 1)
     near = [ALIASES[name]] if name in ALIASES else within or alike
     return f"{shown(word)}: there is no setting {shown(name)}; {_try(near)}"

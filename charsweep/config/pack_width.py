@@ -1,4 +1,4 @@
-"""How many trials share a forward pass: as set, or, for `auto`, as measured here once.
+"""The width of packs, how many trials share a forward pass: as set or, for `auto`, as measured.
 
 A width belongs to a trajectory's spec, so a measured one is remembered in the store and kept: that
 a later measurement might choose otherwise must not change keys. No torch: planning asks this too.
@@ -52,6 +52,7 @@ def name_of(spec: TrajectorySpec) -> str:
 
 
 def known_widths(store: Store) -> dict[str, int]:
+    """Measured widths by `name_of`; StoreError where their file holds none."""
     path = store.folder / "widths.json"
     entries = read_json(path) if path.exists() else {}
     try:

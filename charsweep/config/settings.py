@@ -1,4 +1,4 @@
-"""Plain data in, checked and frozen settings out: what every choice may be.
+"""The settings, checked and frozen (pydantic): what every choice may be.
 
 pydantic collects all mistakes, so that they are shown together; `mistakes` words them.
 """
@@ -19,7 +19,7 @@ from charsweep.core.system.energy import checked_country
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Rate = Annotated[float, Field(gt=0, le=100)]
+LearningRate = Annotated[float, Field(gt=0, le=100)]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -37,7 +37,7 @@ Country = Annotated[str, StringConstraints(pattern=COUNTRY), AfterValidator(chec
 
 _FINITE = ConfigDict(allow_inf_nan=False)
 PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
-    "lr": pydantic.TypeAdapter(tuple[Rate, ...], config=_FINITE),
+    "lr": pydantic.TypeAdapter(tuple[LearningRate, ...], config=_FINITE),
     "train_steps": pydantic.TypeAdapter(tuple[Steps, ...]),
     "inference_steps": pydantic.TypeAdapter(tuple[InferenceSteps, ...]),
     "seed": pydantic.TypeAdapter(tuple[Seed, ...]),
@@ -61,6 +61,7 @@ def with_subject(prompt: str) -> str:
 
 
 def without_repeats(values: list[int]) -> list[int]:
+    """The values as they are; ValueError if one stands there twice."""
     if len(set(values)) < len(values):
         raise ValueError("a value stands there twice; take one out")
     return values
@@ -74,6 +75,7 @@ def as_target(target: str) -> str:
 
 
 def with_target(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they are; ValueError if their `_target_` may not be."""
     as_target(str(settings.get("_target_")))
     return settings
 
@@ -101,6 +103,8 @@ class BaseSettings(pydantic.BaseModel):
 
 
 class EncoderSettings(pydantic.BaseModel):
+    """Where an encoder's weights lie, and its preprocessing in pixels."""
+
     model_config = STRICT
     path: Text
     resize: Annotated[int, Field(ge=16, le=1024)]
@@ -108,6 +112,8 @@ class EncoderSettings(pydantic.BaseModel):
 
 
 class ModelsSettings(pydantic.BaseModel):
+    """A file of conf/models/: bases, encoders, and how wide they are used by default."""
+
     model_config = STRICT
     name: Text
     pack: Pack
@@ -118,6 +124,8 @@ class ModelsSettings(pydantic.BaseModel):
 
 
 class CharacterSettings(pydantic.BaseModel):
+    """A file of conf/character/: folders of training and true images, and the prompts' words."""
+
     model_config = STRICT
     name: Name
     images: Text
@@ -130,6 +138,8 @@ class CharacterSettings(pydantic.BaseModel):
 
 
 class SamplerSettings(pydantic.BaseModel):
+    """A file of conf/sampler/: a scheduler of diffusers', and how it draws."""
+
     model_config = STRICT
     name: Name
     target: Annotated[Target | None, Field(alias="_target_")]
@@ -168,7 +178,7 @@ class Range(pydantic.BaseModel):
     @property
     def whole(self) -> bool:
         """Whether it holds whole numbers only."""
-        return all(isinstance(one, int) for one in (self.low, self.high, self.step or 1))
+        return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
     @property
     def values(self) -> tuple[int | float, ...]:
@@ -204,6 +214,8 @@ class SearchSettings(pydantic.BaseModel):
 
 
 class ExamSettings(pydantic.BaseModel):
+    """A file of conf/exam/: every prompt is drawn with every seed."""
+
     model_config = STRICT
     name: Text
     prompts: Annotated[list[Text], Field(min_length=1)]
@@ -211,6 +223,8 @@ class ExamSettings(pydantic.BaseModel):
 
 
 class SceneSettings(pydantic.BaseModel):
+    """A scene of a story: what is drawn, and the text beside it."""
+
     model_config = STRICT
     prompt: Annotated[Text, AfterValidator(with_subject)]
     caption: Text
@@ -296,10 +310,10 @@ class Runtime(pydantic.BaseModel):
 
 def directed(objectives: Any) -> Any:
     """[dino, -copy] -> {dino: maximize, copy: minimize}: a list, so that it can be replaced."""
-    if not isinstance(objectives, list) or not all(isinstance(one, str) for one in objectives):
+    if not isinstance(objectives, list) or not all(isinstance(name, str) for name in objectives):
         raise ValueError("should list metrics, as in [dino,-copy]; - minimises")
     ways = {True: "minimize", False: "maximize"}
-    return {one.removeprefix("-"): ways[one.startswith("-")] for one in objectives}
+    return {name.removeprefix("-"): ways[name.startswith("-")] for name in objectives}
 
 
 class ReportSettings(pydantic.BaseModel):
@@ -329,7 +343,7 @@ class Settings(pydantic.BaseModel):
     name: FolderName
     question: str
     root: Text
-    lr: Rate
+    lr: LearningRate
     train_steps: Steps
     inference_steps: InferenceSteps
     seed: Seed
@@ -387,15 +401,15 @@ SAID = {
 def mistakes(error: pydantic.ValidationError, prefix: str = "") -> list[str]:
     """One line per mistake: where, the value, what is wanted."""
     lines = []
-    for one in error.errors(include_url=False):
-        where = ".".join(shown(part) for part in (prefix, *one["loc"]) if str(part))
-        if one["type"] == "extra_forbidden" or one["type"] == "unexpected_keyword_argument":
+    for mistake in error.errors(include_url=False):
+        where = ".".join(shown(part) for part in (prefix, *mistake["loc"]) if str(part))
+        if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             lines.append(f"{where}: there is no such setting; take it out or mend its name")
-        elif one["type"] in ("missing", "missing_argument"):
+        elif mistake["type"] in ("missing", "missing_argument"):
             lines.append(f"{where}: is missing; set it with {where}=VALUE")
         else:
-            known = SAID.get(one.get("ctx", {}).get("pattern", one["type"]))
-            message = one["msg"].replace("Input should", "should").removeprefix("Value error, ")
-            message = known or shown(message, 400)
-            lines.append(f"{where}={shown(one['input'])}: {message}")
+            known = SAID.get(mistake.get("ctx", {}).get("pattern", mistake["type"]))
+            message = mistake["msg"].replace("Input should", "should")
+            message = known or shown(message.removeprefix("Value error, "), 400)
+            lines.append(f"{where}={shown(mistake['input'])}: {message}")
     return lines

@@ -1,10 +1,9 @@
-"""Overrides in, a checked and frozen `Sweep` out.
+"""The `Sweep`: what was asked, checked and frozen.
 
 What `compose` has composed and checked is turned into specs. A cell whose axes name another file
 of a config group (`method=lora`) or a field inside one (`method.rank=8`) is composed anew with that
 override, once per combination; the four plain numbers (lr, train_steps, inference_steps, seed) are
-filled in directly. A part of a sweep is composed as if its words had
-been typed.
+filled in directly. A part of a sweep is composed as if its words had been typed.
 """
 
 from __future__ import annotations
@@ -87,14 +86,17 @@ class Sweep:
 
     @cached_property
     def root(self) -> Path:
+        """The folder that everything is written below, absolute."""
         return Path(self.settings.root).expanduser().resolve()
 
     @property
     def folder(self) -> Path:
+        """Where the sweep's own record lies; its results are in the store."""
         return self.root / "sweeps" / self.name
 
     @property
     def command(self) -> str:
+        """The command as typed, without secrets."""
         return redacted(" ".join(["python -m charsweep", *self.typed]))
 
     def cell_at(self, values: Mapping[str, Any]) -> Cell:

@@ -1,4 +1,4 @@
-"""What can go wrong because of something a person can mend: one root, few kinds.
+"""The exceptions for whatever a person can mend: one root, `CharsweepError`, and its kinds.
 
 A message says what is wrong, where, the value that was got, and what to do about it.
 """
@@ -17,7 +17,7 @@ class ConfigError(CharsweepError):
 
 
 class CharacterError(CharsweepError):
-    """The drawings or captions of the character cannot be used."""
+    """The training images, captions or masks of the character cannot be used."""
 
 
 class ModelsError(CharsweepError):
@@ -41,5 +41,5 @@ def shown(value: object, longest: int = LONGEST) -> str:
     known = {None: "null", True: "true", False: "false"}
     text = known[value] if value is None or isinstance(value, bool) else str(value)
     cut = len(text) > longest
-    text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[:longest])
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:longest])
     return f"{text}… ({len(str(value))} characters)" if cut else text

@@ -1,4 +1,4 @@
-"""Typed spec in; canonical JSON, a 12-hex key, and readable names out.
+"""Keys and content digests: SHA-256 over canonical JSON or over bytes, shortened.
 
 Two specs that mean the same must give the same key, so numbers are canonical (`1`, `1.0` and
 `1e0` agree) and mappings are sorted. Keys are never made from raw YAML or from pickles.
@@ -32,6 +32,7 @@ def canonical(value: Any) -> Any:
 
 
 def canonical_json(value: Any) -> str:
+    """The canonical form as JSON: sorted names, no spaces, no escapes of Unicode."""
     return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -67,13 +68,13 @@ def short_number(value: float) -> str:
     return short if float(short) == value else f"{value:g}"
 
 
-def differences(one: Any, other: Any, name: str = "") -> Iterator[str]:
+def differences(first: Any, second: Any, name: str = "") -> Iterator[str]:
     """Name the fields in which two specs differ: `method.settings.rank: 4 is not 8`."""
-    one, other = canonical(one), canonical(other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        for field in sorted(one.keys() | other.keys()):
-            if one.get(field, ...) != other.get(field, ...):
+    first, second = canonical(first), canonical(second)
+    if isinstance(first, dict) and isinstance(second, dict):
+        for field in sorted(first.keys() | second.keys()):
+            if first.get(field, ...) != second.get(field, ...):
                 below = f"{name}.{field}" if name else field
-                yield from differences(one.get(field), other.get(field), below)
-    elif one != other:
-        yield f"{name or 'value'}: {json.dumps(one)} is not {json.dumps(other)}"
+                yield from differences(first.get(field), second.get(field), below)
+    elif first != second:
+        yield f"{name or 'value'}: {json.dumps(first)} is not {json.dumps(second)}"

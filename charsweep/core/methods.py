@@ -1,4 +1,4 @@
-"""Methods: how a base, or nothing, comes to draw one character; what each answers to every room.
+"""The `Method` protocol: how a base, or nothing, comes to draw one character.
 
 Reached through conf/method/. A method is a frozen dataclass whose fields are the settings of its
 YAML file; it is one .py in `charsweep.train.methods` and one .yaml. Planning reads methods too, so
@@ -113,7 +113,9 @@ class Method(Protocol):
         ...
 
     @property
-    def loss(self) -> LossSettings: ...
+    def loss(self) -> LossSettings:
+        """The settings of its denoising loss; one without a denoiser leaves them unread."""
+        ...
 
     @property
     def prior_images(self) -> int:

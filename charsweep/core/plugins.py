@@ -1,4 +1,4 @@
-"""Dotted name in, the class it names out: the one way plug-ins are reached, and the way is narrow.
+"""Lookup of plug-in classes by dotted name, restricted to the packages that may hold them.
 
 A configuration may come from somebody else, so a name is looked up only where plug-ins live: the
 package is checked before anything is imported, and what was found is checked before anything is
@@ -95,7 +95,7 @@ def refused(target: str) -> str | None:
 
 def own_packages() -> list[str]:
     """The packages that a person vouches for, in the environment and nowhere else."""
-    return [one.strip() for one in os.environ.get(OWN, "").split(",") if one.strip()]
+    return [name.strip() for name in os.environ.get(OWN, "").split(",") if name.strip()]
 
 
 def _place_of(target: str) -> str | None:
@@ -116,4 +116,4 @@ def _is_one(found: type, place: str) -> bool:
         return False
     if wanted == "version":
         return isinstance(getattr(found, wanted, None), int)
-    return any(f"{one.__module__}.{one.__qualname__}" == wanted for one in found.__mro__)
+    return any(f"{base.__module__}.{base.__qualname__}" == wanted for base in found.__mro__)

@@ -1,4 +1,4 @@
-"""(seed, purpose, index) in, random numbers out: no draw depends on what ran before it.
+"""Random generators by (seed, purpose, index): no draw depends on what ran before it.
 
 As EDM2's training loop (Karras et al. 2024) re-seeds by image index. torch is imported when a draw
 is made, because planning reads the methods, which import this.
@@ -23,9 +23,9 @@ def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
 
 
 def chosen(seed: int, purpose: str, count: int, batch_size: int, step: int) -> list[int]:
-    """Which of `count` pictures the batch of `step` (from 0) shows.
+    """Indices, in 0 … `count` - 1, of the images in the batch of `step` (from 0).
 
-    Every picture is seen once per epoch, in an order of its own per epoch.
+    Every image is seen once per epoch, in an order of its own per epoch.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The values that stages exchange: what a cell, trajectory, snapshot, image set and score *are*.
+"""Specs of trajectories, snapshots, image sets, scores and cells: the values that keys hash.
 
 Frozen, free of torch and of paths. A field belongs to exactly one stage: everything that shapes
 the weights is in `TrajectorySpec`, everything that shapes the pixels in `ImageSetSpec`, everything
@@ -61,7 +61,7 @@ class BaseSpec:
 
 @dataclass(frozen=True)
 class TruthSpec:
-    """Pictures that show what the exam asks for: one per exam prompt, by content digest."""
+    """True images, which show what the exam asks for: one per exam prompt, by content digest."""
 
     name: str
     digests: tuple[str, ...]
@@ -117,7 +117,7 @@ class Framing:
     """What of the training images the steps show, and how much of that counts in the loss."""
 
     crop: str = "center"  # center, random or buckets: see charsweep.character.framing
-    flip: bool = False  # whether a step mirrors its picture as often as not
+    flip: bool = False  # whether a step mirrors its image, with probability 1/2
     masks: tuple[str, ...] = ()  # their content digests, or "alpha"; (): all counts alike
     background: float = 1.0  # what a place outside the mask counts for one within
 
@@ -280,7 +280,7 @@ def score_key(spec: Mapping[str, Any]) -> str:
 
 
 def examined(cells: Sequence[Cell]) -> Cell:
-    """The cell whose exam the true pictures sit too: the first that has prompts, else the first."""
+    """The cell whose exam the true images are scored by: the first with prompts, else the first."""
     return next((cell for cell in cells if cell.exam_prompts), cells[0])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from charsweep.character.framing import picture_at
+from charsweep.character.framing import middle_square
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import canonical_json
@@ -24,7 +24,7 @@ from charsweep.core.specs import (
 )
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import Store, image_manifest
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.engine.measure_memory import Peak
 from charsweep.engine.progress import ProgressView
 from charsweep.evaluate.sample import LoadSlot, Paint, draw, paint_with
@@ -136,8 +136,8 @@ class ImageSets:
         manifest = image_manifest(images, 0.0)
         with new_folder(self.store.images(images), "images.json", manifest) as folder:
             for i, entry in enumerate(manifest["files"]):
-                picture = open_picture(self.sweep.truth_folder / f"{i:02d}.png")
-                picture_at(picture, images.resolution).save(folder / entry["file"])
+                picture = open_image(self.sweep.truth_folder / f"{i:02d}.png")
+                middle_square(picture, images.resolution).save(folder / entry["file"])
                 self.view.advance("images")
 
 

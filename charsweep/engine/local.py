@@ -12,8 +12,8 @@ from statistics import median
 import torch
 from PIL import Image
 
-from charsweep.character.load import open_drawings
-from charsweep.character.masks import Drawing
+from charsweep.character.load import open_training_images
+from charsweep.character.masks import TrainingImage
 from charsweep.config.pack_width import name_of
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import TrainingError
@@ -27,7 +27,7 @@ from charsweep.core.store.files import read_json, write_json
 from charsweep.core.store.store import Store
 from charsweep.core.system.distributed import ALONE, Team, broadcast_each, device_of
 from charsweep.core.system.hardware import find_card
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.core.system.signals import Stopped, delay_signals
 from charsweep.engine.environment import (
     environment,
@@ -74,7 +74,7 @@ class LocalEngine:
         self.place = memory.Place(sweep.bases, self.speeds, find_card(runtime.device))
         self.bases = Bases(sweep, self.device, view)
         self.image_sets = ImageSets(sweep, store, view, self.bases, self.speeds)
-        self._drawings: dict[bool, list[Drawing]] = {}
+        self._training_images: dict[bool, list[TrainingImage]] = {}
         self._scorer: Scorer | None = None
         self._priors: dict[str, ImageSetSpec | None] = {}
         self._alone: dict[str, float | None] = {}
@@ -191,11 +191,10 @@ class LocalEngine:
         base = self._taught_base(spec)
         set_products(spec.precision)
         execution = replace(self.execution, team=team, checkpointing=self._checkpoints(spec))
-        drawings = self.drawings(masked=bool(spec.framing.masks))
-        materials = Materials(
-            self.device, base, [one.picture for one in drawings], self._class_images, execution,
-            [one.mask for one in drawings],
-        )  # fmt: skip
+        training_images = self.training_images(masked=bool(spec.framing.masks))
+        images = [image.image for image in training_images]
+        masks = [image.mask for image in training_images]
+        materials = Materials(self.device, base, images, self._class_images, execution, masks)
         return method_of(spec.method).trainable(spec, materials)
 
     def _checkpoints(self, spec: TrajectorySpec) -> bool:
@@ -312,7 +311,7 @@ class LocalEngine:
         if images is None:
             return []
         folder = self.store.images(images)
-        return [open_picture(folder / f"{i:03d}.png") for i in range(count(images))]
+        return [open_image(folder / f"{i:03d}.png") for i in range(count(images))]
 
     def _seconds_alone(self, spec: TrajectorySpec) -> float | None:
         """A step of this kind in a pack of one, measured once per process; None if it is in one.
@@ -361,11 +360,11 @@ class LocalEngine:
 
     # -- loaded once ---------------------------------------------------------------------------
 
-    def drawings(self, masked: bool) -> list[Drawing]:
+    def training_images(self, masked: bool) -> list[TrainingImage]:
         """The training images, with or without their masks."""
-        if masked not in self._drawings:
-            self._drawings[masked] = open_drawings(self.sweep.character, masked)
-        return self._drawings[masked]
+        if masked not in self._training_images:
+            self._training_images[masked] = open_training_images(self.sweep.character, masked)
+        return self._training_images[masked]
 
     def _taught_base(self, spec: TrajectorySpec) -> LoadedPipeline | None:
         if spec.base is None:
@@ -381,10 +380,10 @@ class LocalEngine:
                 for name, (spec, weights) in self.sweep.encoders.items()
             }
             unmasked_references = references = reference_features(
-                encoders, self.drawings(masked=False)
+                encoders, self.training_images(masked=False)
             )
             if self.sweep.settings.references == "subject":
-                references = reference_features(encoders, self.drawings(masked=True))
+                references = reference_features(encoders, self.training_images(masked=True))
             self._scorer = Scorer(encoders, self.store, references, unmasked_references)
         return self._scorer
 

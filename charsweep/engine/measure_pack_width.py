@@ -13,7 +13,7 @@ from statistics import median
 
 import torch
 
-from charsweep.character.load import open_drawings
+from charsweep.character.load import open_training_images
 from charsweep.config.pack_width import known_widths, name_of, remember_width, unmeasured
 from charsweep.config.sweep import Sweep
 from charsweep.core.methods import method_of
@@ -62,8 +62,9 @@ def seconds_per_trial(
     """Median share of a step for one trial of a full pack; None if the memory does not hold it."""
     device = base.device
     method = method_of(spec.method)
-    drawings = open_drawings(sweep.character, masked=bool(spec.framing.masks))
-    images, masks = [one.picture for one in drawings], [one.mask for one in drawings]
+    training_images = open_training_images(sweep.character, masked=bool(spec.framing.masks))
+    images = [image.image for image in training_images]
+    masks = [image.mask for image in training_images]
     priors = images[:1] if spec.class_images else []
     materials = Materials(device, base, images, lambda _: priors, masks=masks)
     if device.type == "cuda":

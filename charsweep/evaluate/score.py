@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from charsweep.character.framing import picture_at
-from charsweep.character.masks import Drawing
+from charsweep.character.framing import middle_square
+from charsweep.character.masks import TrainingImage
 from charsweep.core.errors import StoreError
 from charsweep.core.specs import ImageSetSpec, ScoreSpec
 from charsweep.core.store.store import Store
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import Encoder
 from charsweep.evaluate.metrics import Exam, Features, ImageFeatures, among, colour_features
 
@@ -32,7 +32,7 @@ def all_features(
 
 
 def reference_features(
-    encoders: Mapping[str, Encoder], drawings: Sequence[Drawing]
+    encoders: Mapping[str, Encoder], training_images: Sequence[TrainingImage]
 ) -> dict[str, Features]:
     """What is seen in the middle squares of training images; of masked ones, in the subject alone.
 
@@ -40,8 +40,8 @@ def reference_features(
     rises because an image repeats a training image's background; its own background still counts
     against it, and scores compare only with others of this kind.
     """
-    subjects = [drawing.subject for drawing in drawings]
-    return all_features(encoders, [picture_at(one, min(one.size)) for one in subjects])
+    subjects = [image.subject for image in training_images]
+    return all_features(encoders, [middle_square(one, min(one.size)) for one in subjects])
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Scorer:
         folder = self.store.images(spec)
         count = len(spec.prompts) * len(spec.seeds)
         try:
-            pictures = [open_picture(folder / f"{i:03d}.png") for i in range(count)]
+            pictures = [open_image(folder / f"{i:03d}.png") for i in range(count)]
         except Exception as error:
             raise StoreError(
                 f"cannot read the images in {folder}: {error}; delete that folder and run the same "

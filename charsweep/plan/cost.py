@@ -1,4 +1,4 @@
-"""Plan and past measurements in, seconds and bytes out; no torch.
+"""What a plan costs in seconds, bytes and energy, by past measurements or guesses; no torch.
 
 Step and drawing times are remembered per method and base in the store's `speeds.json`, and so are
 peaks of memory (`charsweep.plan.memory`); until there is a measurement, a guess stands in and is
@@ -67,7 +67,7 @@ def summary(plan: Plan, store: Store, bases: Mapping[str, BaseWeights]) -> dict[
         "kwh": speeds.kwh(seconds),
         "kwh_alone": speeds.kwh(seconds_alone(plan, speeds)),
         "guessed_for": speeds.guessed_for,
-        "bytes": snapshots + pixels,  # PNGs of drawings take about a byte per pixel
+        "bytes": snapshots + pixels,  # PNGs of drawn images take about a byte per pixel
     }
 
 
@@ -92,8 +92,8 @@ def total(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             whole[name] += plan[name]
         whole["packs"] = [*whole["packs"], *plan["packs"]]
         whole["stored"] = {n: k + plan["stored"][n] for n, k in whole["stored"].items()}
-        memories = [one for one in (whole.get("memory"), plan.get("memory")) if one]
-        whole["memory"] = max(memories, key=lambda one: one["bytes"], default=None)
+        memories = [known for known in (whole.get("memory"), plan.get("memory")) if known]
+        whole["memory"] = max(memories, key=lambda memory: memory["bytes"], default=None)
         for name in ("kwh", "kwh_alone"):
             known = (whole[name], plan[name])
             whole[name] = None if None in known else sum(known)
@@ -107,6 +107,7 @@ def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> in
 
 
 def count(images: ImageSetSpec) -> int:
+    """Images of a set: prompts × seeds."""
     return len(images.prompts) * len(images.seeds)
 
 
@@ -145,6 +146,7 @@ class Speeds:
         return self.step(spec) / _stretch(spec)
 
     def call(self, spec: ImageSetSpec) -> float:
+        """Of one image in one U-Net call, without guidance."""
         name = _call_name(spec)
         return self.known[name] if name in self.known else self._guess(spec.resolution).call
 
@@ -154,6 +156,7 @@ class Speeds:
         return None if watts is None else seconds * watts / 3.6e6
 
     def remember_watts(self, watts: float) -> None:
+        """Store the mean power of this machine at work."""
         self._remember(WATTS, watts)
 
     def peak(self, name: str) -> int | None:
@@ -161,6 +164,7 @@ class Speeds:
         return int(self.known[name]) if name in self.known else None
 
     def remember_peak(self, name: str, found: int) -> None:
+        """Store a peak in bytes, if it is higher than the one known."""
         if found > self.known.get(name, 0):
             self._remember(name, found)
 
@@ -172,9 +176,11 @@ class Speeds:
         return Guess(guess.step * more, guess.call * more, guess.machine)
 
     def remember_step(self, spec: TrajectorySpec, seconds: float) -> None:
+        """Store the seconds of one forward pass of a pack with its updates."""
         self._remember(_step_name(spec), seconds)
 
     def remember_call(self, spec: ImageSetSpec, seconds: float) -> None:
+        """Store the seconds of one image in one U-Net call."""
         self._remember(_call_name(spec), seconds)
 
     def _stored(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A plan in, what it says to a person out."""
+"""A plan in words, as the console shows it."""
 
 from __future__ import annotations
 
@@ -102,6 +102,7 @@ def _energy(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def kwh(energy: float) -> str:
+    """An energy given in kWh, in words: "1.20 kWh", "3.4 Wh"."""
     return f"{energy:.2f} kWh" if energy >= 1 else f"{1000 * energy:.1f} Wh"
 
 
@@ -116,6 +117,7 @@ def _short(value: Any) -> str:
 
 
 def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
+    """The plan in a few lines, of a grid or of a search."""
     return describe(sweep, numbers) if sweep.cells else describe_search(sweep)
 
 

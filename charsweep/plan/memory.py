@@ -77,10 +77,12 @@ class Work(NamedTuple):
 
     @property
     def trajectory(self) -> TrajectorySpec | None:
+        """What trains, or whose snapshot draws; None where an untaught base or an adapter does."""
         return self.source if isinstance(self.source, TrajectorySpec) else None
 
     @property
     def base(self) -> BaseSpec | None:
+        """The base in memory; None for a method that starts from nothing."""
         return self.source if isinstance(self.source, BaseSpec) else self.source.base
 
     @property
@@ -92,6 +94,7 @@ class Work(NamedTuple):
 
     @property
     def doing(self) -> str:
+        """The work in words: "training lora-sdxl", "drawing with sdxl"."""
         if isinstance(self.spec, TrajectorySpec):
             names = (self.spec.method.name, self.spec.base_name)
             return f"training {'-'.join(filter(None, names))}"
@@ -110,7 +113,7 @@ class Need:
     """The peak of a kind of work in bytes, by what takes them."""
 
     work: Work
-    parts: Mapping[str, int]  # by shapes
+    parts: Mapping[str, int]  # bytes by name, from shapes
     passing: int  # what a pass holds beside them: of the measured peak, or guessed
     measured: bool
 
@@ -120,6 +123,7 @@ class Need:
 
     @property
     def least(self) -> int:
+        """The bytes that are certain: the measured peak, or what shapes tell."""
         return self.bytes if self.measured else sum(self.parts.values())
 
 
@@ -134,7 +138,7 @@ def works_of(plan: Plan, place: Place, runtime: Runtime) -> list[Work]:
         auto = runtime.checkpointing == "auto" and needs_checkpointing(plain, place)
         works.append(plain._replace(checkpointing=plain.checkpointing or auto))
     for images in (scoring.images for scoring in plan.scorings if scoring.draw):
-        if not isinstance(images.snapshot.source, TruthSpec):  # pictures that are there
+        if not isinstance(images.snapshot.source, TruthSpec):  # images that are there
             works.append(Work(images))
     return list({name_of(work, place.device): work for work in works}.values())
 
@@ -279,6 +283,7 @@ def words(need: Need, card: Card | None) -> str:
 
 
 def gigabytes(size: float) -> str:
+    """Bytes in words: "8.1 GB", "640 MB"."""
     return f"{size / 1e9:.1f} GB" if size >= 0.95e8 else f"{size / 1e6:.0f} MB"
 
 
@@ -363,7 +368,7 @@ def _changes(
 def _values(setting: str, works: Sequence[Work], place: Place) -> Iterable[Any]:
     """Smaller values of a setting; () where it could not be set, or would change nothing."""
     trainings = [work.spec for work in works if isinstance(work.spec, TrajectorySpec)]
-    drawings = [work.spec for work in works if isinstance(work.spec, ImageSetSpec)]
+    image_sets = [work.spec for work in works if isinstance(work.spec, ImageSetSpec)]
     have_bases = all(spec.base for spec in trainings)
     batch = max((spec.batch_size for spec in trainings), default=1)
     ranks = [_rank(work.trajectory) for work in works if work.trajectory]
@@ -375,7 +380,7 @@ def _values(setting: str, works: Sequence[Work], place: Place) -> Iterable[Any]:
         case "pack":
             return halves(max((spec.pack for spec in trainings), default=1))
         case "sampler.batch_width":
-            return halves(max((spec.batch_width for spec in drawings), default=1))
+            return halves(max((spec.batch_width for spec in image_sets), default=1))
         case "precision":
             return [usable_precision("auto", place.card)]
         case "batch_size" if not have_bases:  # with a base, a micro-batch does as well

@@ -1,4 +1,4 @@
-"""Cells and what is stored in, the least missing work out; pure, no torch.
+"""The plan: the least work that is missing for cells to have their results; no torch.
 
 Cells that share a trajectory share its training: the plan trains each trajectory once, up to the
 largest step count asked, with a snapshot at each smaller one. Cells that share an image set share
@@ -42,10 +42,10 @@ class Scoring:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A stretch of a trajectory to train, from a stored state or from nothing."""
+class TrainingSpan:
+    """A range of training steps, from a stored resume state or from nothing."""
 
-    start: int  # steps done before; 0, or the step of the stored resume state
+    start: int  # steps trained before: 0, or the step of the stored resume state
     snapshots: tuple[int, ...]  # ascending; training stops at the last one
 
     @property
@@ -55,10 +55,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Training:
-    """One trajectory: the pieces it lacks, then what is drawn from it and scored."""
+    """One trajectory: the spans it lacks, then what is drawn from it and scored."""
 
     trajectory: TrajectorySpec
-    pieces: tuple[Piece, ...]
+    spans: tuple[TrainingSpan, ...]
     diverged_at: int | None
     scorings: tuple[Scoring, ...]
     cells: tuple[Cell, ...]
@@ -66,12 +66,12 @@ class Training:
 
     @property
     def steps(self) -> int:
-        return sum(piece.stop - piece.start for piece in self.pieces)
+        return sum(span.stop - span.start for span in self.spans)
 
     @property
     def snapshots(self) -> tuple[int, ...]:
         """The snapshots that the store lacks."""
-        return tuple(step for piece in self.pieces for step in piece.snapshots)
+        return tuple(step for span in self.spans for step in span.snapshots)
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ class Plan:
 
     @property
     def steps_needed(self) -> int:
+        """Training steps that the store lacks, each trajectory's once."""
         return sum(training.steps for training in self.trainings)
 
     @property
@@ -132,6 +133,7 @@ class Plan:
 
     @property
     def scorings(self) -> tuple[Scoring, ...]:
+        """Every image set, references first."""
         return self.references + tuple(s for t in self.trainings for s in t.scorings)
 
     @property
@@ -143,6 +145,7 @@ class Plan:
 
     @property
     def is_done(self) -> bool:
+        """Whether nothing is left to train, draw or score."""
         return not self.steps_needed and not any(s.draw or s.scores for s in self.scorings)
 
 
@@ -164,7 +167,7 @@ def plan_work(
 
 
 def _references(cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None) -> list[Scoring]:
-    """What is drawn by the untaught base, and the true pictures."""
+    """What is drawn by the untaught base, and the true images."""
     wanted: dict[str, Scoring] = {}
     for cell in cells:
         for images in (cell.class_images, cell.class_noun_set, cell.untaught_set):
@@ -216,14 +219,16 @@ def plan_training(
         behind = tuple(
             sorted({*behind, *(step for step in snapshot_steps if stored < step < behind[-1])})
         )
-    pieces = [Piece(start, steps) for start, steps in ((0, before), (stored, behind)) if steps]
+    spans = [
+        TrainingSpan(start, steps) for start, steps in ((0, before), (stored, behind)) if steps
+    ]
     scorings: dict[str, Scoring] = {}
     for cell in cells:
         if diverged_at is None or cell.step < diverged_at:
             scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store))
     return Training(
         trajectory=trajectory,
-        pieces=tuple(pieces),
+        spans=tuple(spans),
         diverged_at=diverged_at,
         scorings=tuple(scorings.values()),
         cells=tuple(cells),

@@ -1,4 +1,4 @@
-"""What earlier trials told in, the next cells out: adaptive search, in batches that share work.
+"""Adaptive search: the next cells by what earlier trials told, in batches that share work.
 
 As many trials are asked at once as may share forward passes; each is a cell whose every parameter
 is what was suggested. Trials of one trajectory continue what is stored of it. With rungs, a trial
@@ -175,6 +175,7 @@ def sampler_of(sweep: Sweep, number: int) -> BaseSampler:
 
 
 def pruner_of(sweep: Sweep) -> BasePruner:
+    """The pruner that judges at rungs; one that prunes nothing where none is set."""
     settings = sweep.settings.search.pruner
     pruner: BasePruner = make(settings, "pruner", BasePruner) if settings else NopPruner()
     return pruner

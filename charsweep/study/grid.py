@@ -1,4 +1,4 @@
-"""Cells in, Optuna trials out: one study per sweep, told in the order of the cells.
+"""The `Study` of a sweep, and that of a grid: Optuna trials told in the order of the cells.
 
 A grid is enqueued and then asked, so every trial's parameters are exactly those that run. A trial
 that a killed process left RUNNING is simply gone on with, so no cell ever has two.
@@ -38,10 +38,13 @@ class Study(Protocol):
         """The trial that the result's cell belongs to."""
         ...
 
-    def tell(self, result: CellResult) -> None: ...
+    def tell(self, result: CellResult) -> None:
+        """Pass on a cell's result, once for every cell of a batch."""
+        ...
 
 
 def open_study(sweep: Sweep) -> Study:
+    """The sweep's study, made or gone on with; ConfigError where its meaning has changed."""
     return Grid(sweep) if sweep.settings.search.is_grid else Search(sweep)
 
 

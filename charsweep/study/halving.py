@@ -15,7 +15,7 @@ class Halving(BasePruner):
     """Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): the best share goes on.
 
     A trial is judged against all that have reached the same rung. Batches report before any is
-    judged, so that the first ones are not let through for want of company.
+    judged, so that the first ones are not let through for want of others to compare with.
     """
 
     keep: float = 0.5

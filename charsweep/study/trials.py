@@ -1,4 +1,4 @@
-"""An Optuna study on disk: its trials by number and by cell, told, noted and weighed.
+"""An Optuna study on disk: its trials by number and by cell, and what parameters matter.
 
 A trial is tied to its cell by the user attribute `cell`. One process at a time holds a study; the
 others wait.
@@ -116,6 +116,7 @@ class Trials:
         self.study.set_user_attr("meaning", {**known, **meaning})
 
     def all(self) -> list[FrozenTrial]:
+        """In the order they were asked; not to be changed."""
         return self.study.get_trials(deepcopy=False)
 
     def by_cell(self) -> dict[str, FrozenTrial]:
@@ -197,7 +198,7 @@ class Trials:
 def spans_of(values: list[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
     """All values of each parameter, in the order they come up."""
     spans: dict[str, dict[Any, None]] = {}
-    for one in values:
-        for name, value in one.items():
+    for combination in values:
+        for name, value in combination.items():
             spans.setdefault(name, {})[value] = None
     return {name: tuple(found) for name, found in spans.items()}

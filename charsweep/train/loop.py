@@ -28,7 +28,7 @@ from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store.losses import LossRow, loss_line, write_losses
 from charsweep.core.store.store import Store
 from charsweep.core.system.distributed import ALONE, Team
-from charsweep.plan.work import Piece, Training
+from charsweep.plan.work import Training, TrainingSpan
 from charsweep.train.checkpoint import (
     load_state,
     make_optimizer,
@@ -60,11 +60,11 @@ def train(
     team: Team = ALONE,
     fetch_seconds: float = FETCH_SECONDS,
 ) -> Generator[list[Trained], None, None]:
-    """Train each training's pieces, yielding after each block of steps what they did for whom.
+    """Train each training's spans, yielding after each block of steps what they did for whom.
 
     Trials enter free slots in the order of `trainings`, which may answer None for "nothing yet". A
     loss or gradient that is not finite ends a trajectory as diverged, which is a result. Resume
-    states are written after the last step of a piece, about every `resume_seconds`, and when the
+    states are written after the last step of a span, about every `resume_seconds`, and when the
     generator is closed while trials are running.
     """
     trials: list[Trial | None] = [None] * trainable.width
@@ -100,7 +100,7 @@ def train(
                 rows = trial.record(columns[trial.slot], length, seconds, resume_seconds)
                 if trial.is_done:
                     trial.close()
-                    trials[trial.slot] = trial.next_piece()
+                    trials[trial.slot] = trial.next_span()
                 has_left = trials[trial.slot] is None
                 done += [
                     Trained(trial.training, row, len(running), has_left and row is rows[-1])
@@ -146,11 +146,11 @@ class Trial:
         slot: int,
         store: Store,
         team: Team,
-        piece: int = 0,
+        span: int = 0,
     ) -> None:
         self.training, self.spec = training, training.trajectory
-        self.piece: Piece = training.pieces[piece]
-        self._number = piece
+        self.span: TrainingSpan = training.spans[span]
+        self._number = span
         self.trainable, self.slot, self.store, self.team = trainable, slot, store, team
         trainable.enter(slot, self.spec)
         self.parameters = list(trainable.named(slot).values())
@@ -158,8 +158,8 @@ class Trial:
         self.scaler = make_scaler(self.spec, self.parameters[0].device)
         self.schedule = self.spec.schedule.make()
         self.stored = store.resume_step(self.spec)
-        if self.piece.start:
-            folder = store.resume(self.spec, self.piece.start)
+        if self.span.start:
+            folder = store.resume(self.spec, self.span.start)
             load_state(folder, trainable.resume_tensors(slot), self.optimizer, self.scaler)
         self.file, self.recorded = None, 0  # up to where loss.csv has its rows
         if team.leads:
@@ -169,19 +169,19 @@ class Trial:
             path = store.open_trajectory(self.spec) / "loss.csv"
             write_losses(path, rows, trainable.part_names)
             self.file = path.open("a", encoding="utf-8", newline="")
-        self.step = self.piece.start
+        self.step = self.span.start
         self.rates: list[float] = []  # of the steps since the last block
         self.diverged = False
         self.saved = time.monotonic()
 
     @property
     def is_due(self) -> bool:
-        """Whether a snapshot is: the last one is the piece's end."""
-        return self.step in self.piece.snapshots
+        """Whether a snapshot is: the last one is the span's end."""
+        return self.step in self.span.snapshots
 
     @property
     def is_done(self) -> bool:
-        return self.diverged or self.step == self.piece.stop
+        return self.diverged or self.step == self.span.stop
 
     def update(self) -> Tensor:
         """Take one step along the gradients, clipped; their norm before that, on the device."""
@@ -253,8 +253,8 @@ class Trial:
             save_state(self.store, self.spec, self.step, tensors, self.optimizer, self.scaler)
             self.saved = time.monotonic()
 
-    def next_piece(self) -> Trial | None:
-        if self.diverged or self._number + 1 == len(self.training.pieces):
+    def next_span(self) -> Trial | None:
+        if self.diverged or self._number + 1 == len(self.training.spans):
             return None
         return Trial(
             self.training, self.trainable, self.slot, self.store, self.team, self._number + 1

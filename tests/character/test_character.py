@@ -14,11 +14,11 @@ import pytest
 from helpers.small import loaded_after
 from PIL import Image, ImageDraw
 
-from charsweep.character.framing import picture_at
+from charsweep.character.framing import middle_square
 from charsweep.character.load import Character, load_character, load_truth
 from charsweep.core.errors import CharacterError
 from charsweep.core.keys import digest_of
-from charsweep.core.system.images import natural_order, open_picture
+from charsweep.core.system.images import natural_order, open_image
 from charsweep.embedded import UNICORN_GIRL, UNICORN_GIRL_EXAM
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -125,7 +125,7 @@ def test_every_format_is_read_as_upright_rgb_on_white(tmp_path: Path, name: str)
     make, left, right = FORMATS[name]
     path = tmp_path / "drawing"
     path.write_bytes(make())
-    image = open_picture(path)
+    image = open_image(path)
     assert image.mode == "RGB"
     assert image.size == (WIDTH, HEIGHT)
     for x, expected in ((5, left), (WIDTH - 5, right)):
@@ -137,14 +137,14 @@ def test_every_format_is_read_as_upright_rgb_on_white(tmp_path: Path, name: str)
 def test_a_quarter_turn_in_exif_swaps_width_and_height(tmp_path: Path) -> None:
     path = tmp_path / "phone.jpg"
     path.write_bytes(turned(QUARTER_TURN))
-    image = open_picture(path)
+    image = open_image(path)
     assert image.size == (HEIGHT, WIDTH)
     assert image.getpixel((HEIGHT // 2, 5)) == pytest.approx(RED, abs=8)
 
 
 def test_open_picture_names_the_file_it_cannot_read(tmp_path: Path) -> None:
     with pytest.raises(CharacterError, match=r"nowhere\.png: cannot be read"):
-        open_picture(tmp_path / "nowhere.png")
+        open_image(tmp_path / "nowhere.png")
 
 
 def test_the_shipped_character_loads() -> None:
@@ -385,7 +385,7 @@ def test_broken_truth_is_named(tmp_path: Path) -> None:
 
 
 def test_picture_at_takes_the_middle_square() -> None:
-    small = picture_at(drawing(), 20)
+    small = middle_square(drawing(), 20)
     assert small.size == (20, 20)
     assert small.getpixel((4, 10)) == RED
     assert small.getpixel((15, 10)) == BLUE
@@ -393,13 +393,13 @@ def test_picture_at_takes_the_middle_square() -> None:
 
 def test_a_whole_factor_is_a_plain_mean() -> None:
     image = Image.effect_noise((512, 512), 80).convert("RGB")
-    assert picture_at(image, 64).tobytes() == image.reduce(8).tobytes()
-    assert picture_at(image, 512).tobytes() == image.tobytes()
+    assert middle_square(image, 64).tobytes() == image.reduce(8).tobytes()
+    assert middle_square(image, 512).tobytes() == image.tobytes()
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 64), (97, 300), (127, 129), (1000, 131), (33, 32)])
 def test_any_size_gives_the_resolution_and_keeps_flat_colour(size: tuple[int, int]) -> None:
-    small = picture_at(Image.new("RGB", size, (10, 200, 30)), 64)
+    small = middle_square(Image.new("RGB", size, (10, 200, 30)), 64)
     assert small.size == (64, 64)
     assert small.getcolors() == [(64 * 64, (10, 200, 30))]
 
@@ -408,7 +408,7 @@ def test_fine_detail_is_averaged_not_picked() -> None:
     stripes = Image.new("RGB", (1000, 1000))
     for x in range(0, 1000, 2):
         stripes.paste(WHITE, (x, 0, x + 1, 1000))
-    low, high = picture_at(stripes, 64).convert("L").getextrema()
+    low, high = middle_square(stripes, 64).convert("L").getextrema()
     assert 100 < low <= high < 155  # type: ignore[operator]
 
 

@@ -19,11 +19,11 @@ from charsweep.character.framing import (
     buckets,
     covered,
     framed,
-    picture_at,
+    middle_square,
     size_of,
     sizes_of,
 )
-from charsweep.character.load import open_drawings
+from charsweep.character.load import open_training_images
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Framing, TrajectorySpec
@@ -94,7 +94,7 @@ def test_a_whole_factor_is_a_plain_mean_when_covering_too() -> None:
     image = Image.effect_noise((768, 512), 80).convert("RGB")
     assert covered(image, (96, 64)).tobytes() == image.reduce(8).tobytes()
     square = image.crop((0, 0, 512, 512))
-    assert covered(square, (64, 64)).tobytes() == picture_at(square, 64).tobytes()
+    assert covered(square, (64, 64)).tobytes() == middle_square(square, 64).tobytes()
 
 
 def test_the_six_numbers_of_sdxl() -> None:
@@ -127,7 +127,7 @@ def seen(
     base: LoadedPipeline, sweep: Sweep, crop: str, flip: bool = False, seed: int = 0, batch: int = 1
 ) -> TrainingImages:
     spec: TrajectorySpec = replace(sweep.cells[0].trajectory, seed=seed, batch_size=batch)
-    pictures = [one.picture for one in open_drawings(sweep.character, False)]
+    pictures = [image.image for image in open_training_images(sweep.character, False)]
     names = [path.name for path in sweep.character.paths]
     return TrainingImages(base, spec, "image", names, pictures, names, Framing(crop, flip))
 
@@ -196,8 +196,8 @@ def test_half_of_the_pictures_are_mirrored_and_encoded_so(
     )
     for index, (upright, mirrored) in enumerate(flipping.framed):
         assert torch.equal(upright.mean, plain.framed[index][0].mean)
-        picture = open_drawings(sweep.character, False)[index].picture
-        expected, _ = base.latents(f"own {index}", picture_at(ImageOps.mirror(picture), 64))
+        picture = open_training_images(sweep.character, False)[index].image
+        expected, _ = base.latents(f"own {index}", middle_square(ImageOps.mirror(picture), 64))
         assert torch.equal(mirrored.mean, expected)
     same = [
         torch.equal(flipping.batch(step).latents, plain.batch(step).latents) for step in range(100)

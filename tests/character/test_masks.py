@@ -13,7 +13,7 @@ from helpers.small import execute, sweep_of
 from PIL import Image
 
 from charsweep.character.framing import framed
-from charsweep.character.load import open_drawings
+from charsweep.character.load import open_training_images
 from charsweep.character.masks import NEUTRAL
 from charsweep.config.sweep import Sweep
 from charsweep.core.errors import CharacterError, ConfigError
@@ -126,13 +126,15 @@ def test_what_needs_masks_says_so(word: str, tmp_path: Path) -> None:
 
 def test_transparency_is_white_unless_it_is_the_mask(tmp_path: Path) -> None:
     words = make_photos(tmp_path / "mia", ("4-cut-out.png",))
-    plain = open_drawings(sweep_of(tmp_path, *words).character, True)[0]
+    plain = open_training_images(sweep_of(tmp_path, *words).character, True)[0]
     assert plain.mask is None
-    assert plain.picture.getpixel((3, 3)) == (255, 255, 255)
-    masked = open_drawings(sweep_of(tmp_path, *words, "character.masks=alpha").character, True)[0]
+    assert plain.image.getpixel((3, 3)) == (255, 255, 255)
+    masked = open_training_images(
+        sweep_of(tmp_path, *words, "character.masks=alpha").character, True
+    )[0]
     assert masked.mask is not None
     assert masked.mask.tobytes() == mask((180, 180)).tobytes()
-    assert masked.picture.tobytes() == scene((180, 180)).tobytes()
+    assert masked.image.tobytes() == scene((180, 180)).tobytes()
 
 
 # -- the loss --------------------------------------------------------------------------------------
@@ -147,8 +149,8 @@ def base(folder: Path) -> LoadedPipeline:
 
 def images_of(base: LoadedPipeline, sweep: Sweep) -> TrainingImages:
     spec = sweep.cells[0].trajectory
-    drawings = open_drawings(sweep.character, True)
-    pictures, masks = [one.picture for one in drawings], [one.mask for one in drawings]
+    training_images = open_training_images(sweep.character, True)
+    pictures, masks = [one.image for one in training_images], [one.mask for one in training_images]
     keys = [path.name for path in sweep.character.paths]
     return TrainingImages(base, spec, "image", keys, pictures, keys, spec.framing, masks)
 
@@ -224,11 +226,13 @@ def test_weights_of_the_background_share_a_pass(folder: Path, tmp_path: Path) ->
 
 
 def test_subjects_stand_on_a_neutral_ground(folder: Path) -> None:
-    drawing = open_drawings(sweep_of(folder.parent, *words_of(folder)).character, True)[0]
-    width, height = drawing.picture.size
-    assert drawing.subject.getpixel((3, 3)) == NEUTRAL
+    training_image = open_training_images(
+        sweep_of(folder.parent, *words_of(folder)).character, True
+    )[0]
+    width, height = training_image.image.size
+    assert training_image.subject.getpixel((3, 3)) == NEUTRAL
     middle = (width // 2, height // 2)
-    assert drawing.subject.getpixel(middle) == drawing.picture.getpixel(middle)
+    assert training_image.subject.getpixel(middle) == training_image.image.getpixel(middle)
 
 
 def test_scores_against_the_subject_do_not_depend_on_training_backgrounds(

@@ -11,7 +11,7 @@ import torch
 from helpers.small import execute, sweep_of
 
 from charsweep.core.errors import ModelsError
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import load_clip, load_dino
 from charsweep.evaluate.metrics import Exam, Features, ImageFeatures
 from charsweep.evaluate.metrics.clip_i import ClipI
@@ -89,7 +89,7 @@ def test_clip_t_equals_torchmetrics(tmp_path: Path) -> None:
     sweep, store, (result,) = execute(tmp_path, "train_steps=1")
     spec, weights = sweep.encoders["clip"]
     encoder = load_clip(spec, weights)
-    pictures = [open_picture(store.folder / str(result.images) / f"{i:03d}.png") for i in range(4)]
+    pictures = [open_image(store.folder / str(result.images) / f"{i:03d}.png") for i in range(4)]
     prompts = [p for p in sweep.cells[0].exam_prompts for _ in range(2)]
 
     class Model(torch.nn.Module):
@@ -132,7 +132,7 @@ def test_clip_t_equals_torchmetrics(tmp_path: Path) -> None:
 def test_preprocessing_is_resize_and_centre_crop(tmp_path: Path) -> None:
     spec, weights = sweep_of(tmp_path).encoders["dino"]
     encoder = load_dino(replace(spec, resize=96, crop=64), weights)
-    wide = open_picture(sweep_of(tmp_path).character.paths[0]).resize((300, 150))
+    wide = open_image(sweep_of(tmp_path).character.paths[0]).resize((300, 150))
     assert encoder.pixels([wide]).shape == (1, 3, 64, 64)
     square = load_dino(spec, weights).images([wide.crop((75, 0, 225, 150))])
     assert np.linalg.norm(square) == pytest.approx(1.0, abs=1e-5)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from charsweep import embedded
 from charsweep.__main__ import main
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import load_clip, load_dino
 from charsweep.models import architectures
 from charsweep.models.clip_tokenizer import clip_tokenizer
@@ -226,7 +226,7 @@ def test_an_encoder_s_file_reads_as_its_folder(load_encoder: Any, tmp_path: Path
         shutil.copy(path, tmp_path)
     shutil.copy(source, tmp_path / "mine.safetensors")
     file = find_weights(str(tmp_path / "mine.safetensors"), what, tmp_path)
-    images = [open_picture(sweep.character.paths[0])]
+    images = [open_image(sweep.character.paths[0])]
     ours, theirs = (load_encoder(spec, one).images(images) for one in (file, folder))
     assert (ours == theirs).all()
     config = json.loads(next(tmp_path.glob("*config.json")).read_text())

@@ -14,7 +14,7 @@ from charsweep.core.store.store import Store
 from charsweep.evaluate.sample import Asked, paint_with
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
-from charsweep.plan.work import Piece, plan_work
+from charsweep.plan.work import TrainingSpan, plan_work
 from charsweep.train.loop import train
 from charsweep.train.methods import Materials
 
@@ -71,7 +71,7 @@ def test_a_snapshot_before_the_stored_state_is_trained_again_and_is_the_same(
     execute(tmp_path, "train_steps=6")
     sweep = sweep_of(tmp_path, "+axes.train_steps=[3,6,8]")
     (training,) = plan_work(sweep.cells, Store(tmp_path)).trainings
-    assert training.pieces == (Piece(0, (3,)), Piece(6, (8,)))
+    assert training.spans == (TrainingSpan(0, (3,)), TrainingSpan(6, (8,)))
     assert training.steps == 5
 
     _, store, results = execute(tmp_path, "+axes.train_steps=[3,6,8]")
@@ -116,9 +116,9 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     spec, store = sweep.cells[0].trajectory, Store(tmp_path)
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     before, names = base.digest(), [name for name, _ in base.denoiser.named_modules()]
-    from charsweep.core.system.images import open_picture
+    from charsweep.core.system.images import open_image
 
-    images = [open_picture(path) for path in sweep.character.paths]
+    images = [open_image(path) for path in sweep.character.paths]
     chosen = spec.method.make()
     priors = images[:2] if spec.class_images else []
     (training,) = plan_work(sweep.cells, store).trainings

@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from charsweep.core.errors import ConfigError
 from charsweep.core.store.store import Store
 from charsweep.core.system.distributed import Team
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.models.load import load_base
 from charsweep.plan.work import plan_work
 from charsweep.train.loop import train
@@ -51,7 +51,7 @@ def trainable_of(root: Path, *words: str, execution: Execution = WHOLE) -> Any:
     sweep = sweep_of(root, "train_steps=3", *words)
     spec = sweep.cells[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
-    images = [open_picture(path) for path in sweep.character.paths]
+    images = [open_image(path) for path in sweep.character.paths]
     method = spec.method.make()
     materials = Materials(base.device, base, images, lambda _: images[:2], execution)
     return method.trainable(spec, materials)
@@ -136,7 +136,7 @@ def test_no_step_waits_for_the_card(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "runtime.device=cuda", "train_steps=3")
     spec = sweep.cells[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cuda"))
-    images = [open_picture(path) for path in sweep.character.paths]
+    images = [open_image(path) for path in sweep.character.paths]
     method = spec.method.make()
     materials = Materials(base.device, base, images, lambda _: [])
     trainable = method.trainable(spec, materials)

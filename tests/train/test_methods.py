@@ -17,7 +17,7 @@ from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import CONF
 from charsweep.core.specs import Plugin, TrajectorySpec
 from charsweep.core.store.store import Store
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.models.load import load_base
 from charsweep.plan import cost
 from charsweep.plan.memory import Place, Work, needs_of
@@ -71,7 +71,7 @@ def test_a_trial_holds_what_its_method_says(method: str, tmp_path: Path) -> None
     made, weights = method_of(spec.method), sweep.bases.get(spec.base_name)
     base = load_base(spec.base, weights, torch.device("cpu")) if weights else None
     before = base.digest() if base else ""
-    images = [open_picture(path) for path in sweep.character.paths]
+    images = [open_image(path) for path in sweep.character.paths]
     priors = images[: 2 * bool(spec.class_images)]
     materials = Materials(torch.device("cpu"), base, images, lambda _: priors)
     with contextlib.closing(made.trainable(spec, materials)) as trainable:

@@ -21,7 +21,7 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.core.store.losses import LossRow
 from charsweep.core.store.store import Store
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.engine.image_sets import drawn_together
 from charsweep.engine.local import LocalEngine
 from charsweep.engine.progress import ProgressView
@@ -403,7 +403,7 @@ def train_only(
     (pack,) = plan_work(sweep.cells, store).packs
     spec = pack.trainings[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
-    images = [open_picture(path) for path in sweep.character.paths]
+    images = [open_image(path) for path in sweep.character.paths]
     method = spec.method.make()
     trainable = method.trainable(spec, Materials(base.device, base, images, lambda _: []))
     passes = train(trainable, iter(pack.trainings), store, resume_seconds, fetch_seconds=0)

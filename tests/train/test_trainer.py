@@ -18,11 +18,11 @@ from helpers.small import execute, sweep_of
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
-from charsweep.character.framing import picture_at
+from charsweep.character.framing import middle_square
 from charsweep.config.sweep import Sweep
 from charsweep.core.seeding import generator
 from charsweep.core.specs import SnapshotSpec
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import quiet
 from charsweep.train.methods import Materials
@@ -44,7 +44,7 @@ def reference_run(sweep: Sweep, folder: Path) -> tuple[list[float], dict[str, to
     for name, parameter in unet.named_parameters():
         if "lora_A" in name:
             parameter.data = torch.randn(parameter.shape, generator=source) / 4
-    pictures = [picture_at(open_picture(p), 64) for p in sweep.character.paths]
+    pictures = [middle_square(open_image(p), 64) for p in sweep.character.paths]
     pixels = [torch.from_numpy(np.array(p)).permute(2, 0, 1)[None] / 127.5 - 1 for p in pictures]
     with torch.no_grad():
         posteriors = [vae.encode(one.float()).latent_dist for one in pixels]
@@ -185,7 +185,7 @@ def make_trainable(
     base.pipeline.scheduler = EulerDiscreteScheduler.from_config(
         base.pipeline.scheduler.config, prediction_type=prediction
     )
-    images = [open_picture(path) for path in sweep.character.paths]
+    images = [open_image(path) for path in sweep.character.paths]
     method = FineTune(**spec.method.settings)
     made = method.trainable(spec, Materials(base.device, base, images, lambda _: []))
     made.enter(0, spec)

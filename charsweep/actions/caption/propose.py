@@ -28,7 +28,7 @@ from charsweep.config.settings import CaptionSettings, Settings, mistakes
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.system.console import out
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.engine.progress import ProgressView
 
 HAS_ITS_OWN = "kept: it has a caption"
@@ -92,7 +92,7 @@ def read_all(settings: Settings, captioner: Captioner, character: Character) -> 
         for path in character.paths:
             view.line.plain = f"{settings.caption.name}: {path.name}"
             began = time.perf_counter()
-            proposals.append(read(open_picture(path)))
+            proposals.append(read(open_image(path)))
             view.advance("images", 1, time.perf_counter() - began)
     return proposals
 

@@ -1,4 +1,4 @@
-"""A manifest in, the same with the SHA-256 of itself and of the files beside it out; and back.
+"""SHA-256 checksums of a manifest and of the files beside it: written into it, and checked.
 
 So that what was written can be told, years later, from what a failing disk or a hand made of it.
 It is no signature: who can write the store can write its manifests too.
@@ -46,6 +46,7 @@ def wrong_with(manifest: Path) -> Iterator[str]:
 
 
 def sha256_of(path: Path) -> str:
+    """64 hexadecimal digits of the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

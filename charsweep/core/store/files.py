@@ -1,4 +1,7 @@
-"""Files of the store: temporary name, rename, manifest last; a reader sees the old or the new."""
+"""Atomic writes of files and folders: temporary name, rename, manifest last.
+
+A reader sees the old or the new.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def is_alive(pid: int) -> bool:
+    """Whether a process of this machine with that number runs, whoever owns it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -116,6 +120,7 @@ def cut_short(path: Path, manifest: Mapping[str, Any]) -> str | None:
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file whole; ValueError for a number that is not finite."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -173,6 +178,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def unwritable(path: Path, error: OSError | SafetensorError) -> StoreError:
+    """The StoreError that says why `path` could not be written, and what to do."""
     reason = getattr(error, "strerror", None) or error
     return StoreError(
         f"cannot write {path}: {reason}; free space or set root= to a folder "

@@ -1,4 +1,4 @@
-"""loss.csv: one row per optimizer step; a line torn by a killed process is left out."""
+"""Reading and writing `loss.csv`: one row per optimizer step."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from charsweep.core.errors import StoreError
-from charsweep.core.store.files import (
-    write_text,
-)
+from charsweep.core.store.files import write_text
 
 LOSS_COLUMNS = ("step", "loss", "lr", "grad_norm", "seconds")
 
@@ -64,5 +62,6 @@ def write_losses(path: Path, rows: Sequence[LossRow], parts: Sequence[str] = ())
 
 
 def loss_line(row: LossRow) -> str:
+    """A row as `loss.csv` has it, without its line break; floats read back exactly."""
     text = f"{row.step},{row.loss!r},{row.lr!r},{row.grad_norm!r},{row.seconds:.6f}"
     return ",".join([text, *(repr(loss) for loss in row.parts.values())])

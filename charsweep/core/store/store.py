@@ -1,4 +1,4 @@
-"""Specs in, paths out: where everything lives, and whether it is really there.
+"""The store: the folder of every result, its path by spec, and whether it is really there.
 
 An entry is written under a temporary name, renamed, and exists when its manifest does; the
 manifest holds the whole spec and the digests of its files, and every hit compares the spec with
@@ -40,11 +40,13 @@ class Store:
 
     @property
     def folder(self) -> Path:
+        """The store itself, shared by all sweeps."""
         return self.root / "sweeps" / "store"
 
     # -- paths ---------------------------------------------------------------------------------
 
     def source(self, spec: Source) -> Path:
+        """The folder of a trajectory, base, adapter or set of true images."""
         return self.folder / one_name(f"{spec.slug}--{spec.key}")
 
     @property
@@ -53,21 +55,26 @@ class Store:
         return self.folder / "weights"
 
     def snapshot(self, spec: SnapshotSpec) -> Path:
+        """The folder of a snapshot's weights, and of the image sets drawn with it."""
         return self.source(spec.source) / f"step-{spec.step:06d}"
 
     def images(self, spec: ImageSetSpec) -> Path:
+        """The folder of an image set: `images.json`, PNGs and `scores/`."""
         return self.snapshot(spec.snapshot) / one_name(f"{spec.slug}--{spec.key}")
 
     def score(self, spec: ScoreSpec) -> Path:
+        """The JSON file of a score."""
         name = one_name(f"{spec.metric.name}--{spec.key}.json")
         return self.images(spec.images) / "scores" / name
 
     def relative(self, path: Path) -> str:
+        """A path of the store below `folder`, with slashes."""
         return path.relative_to(self.folder).as_posix()
 
     # -- what is there -------------------------------------------------------------------------
 
     def has_snapshot(self, spec: SnapshotSpec) -> bool:
+        """Whether it is stored whole; StoreError where its manifest tells of another."""
         if not isinstance(spec.source, TrajectorySpec):
             return True  # a base is its own snapshot
         return _matches(self.snapshot(spec) / "snapshot.json", {"step": spec.step}) and _matches(
@@ -80,6 +87,7 @@ class Store:
         return there and _matches(self.images(spec) / "images.json", spec)
 
     def has_score(self, spec: ScoreSpec) -> bool:
+        """Whether it is stored; StoreError where its file tells of another."""
         return _matches(self.score(spec), spec)
 
     def resume_step(self, spec: TrajectorySpec) -> int:
@@ -94,6 +102,7 @@ class Store:
         return max((int(path.parent.name.removeprefix("step-")) for path in found), default=0)
 
     def resume(self, spec: TrajectorySpec, step: int) -> Path:
+        """The folder of the resume state at `step`."""
         return self.source(spec) / "resume" / f"step-{step:06d}"
 
     def diverged_at(self, spec: TrajectorySpec) -> int | None:
@@ -138,11 +147,13 @@ class Store:
                 shutil.rmtree(other)
 
     def write_score(self, spec: ScoreSpec, values: dict[str, Any]) -> None:
+        """Store what a metric found, `values`, in which "value" is the score."""
         path = self.score(spec)
         path.parent.mkdir(exist_ok=True)
         write_json(path, with_checksums({**values, **_manifest(spec, spec.key)}))
 
     def read_score(self, spec: ScoreSpec) -> dict[str, Any]:
+        """What was stored of a score, its "value" among it; StoreError where there is none."""
         stored: dict[str, Any] = read_json(self.score(spec), "value")
         return stored
 

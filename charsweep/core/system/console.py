@@ -1,4 +1,4 @@
-"""Plain words on the console: lines of the answer, spans of time."""
+"""Output on the console: lines of the answer, durations in words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 
 
 def span(seconds: float) -> str:
+    """A duration in words: "42 s", "3 min 05 s", "2 h 10 min"."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

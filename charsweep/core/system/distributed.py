@@ -1,4 +1,4 @@
-"""The processes that `accelerate launch` started, if it did, in; one team that shares a batch, out.
+"""Data parallelism over the processes of `accelerate launch`: the `Team` that shares a batch.
 
 One trajectory's batch is split among the processes, whose gradients are added up: data parallelism
 with the result of one process, up to rounding. The leader plans, writes, draws and scores; the
@@ -30,6 +30,7 @@ class Team:
 
     @property
     def leads(self) -> bool:
+        """Whether this process plans, writes, draws and scores."""
         return self.rank == 0
 
     def part(self, count: int) -> list[int]:
@@ -71,6 +72,7 @@ def is_launched() -> bool:
 
 
 def is_leader() -> bool:
+    """Whether this process leads, by its environment alone; the only one does."""
     return int(os.environ.get("RANK", "0")) == 0
 
 

@@ -1,4 +1,4 @@
-"""A country's code in; the energy that this machine draws while we work, and its CO2, out.
+"""A meter of the energy that this machine draws while we work, and of its CO2.
 
 `codecarbon` does the measuring: counters where the machine has them (NVML of a GPU, RAPL of a CPU,
 which needs root on most systems), else an estimate from the processor's rated power and load; the
@@ -62,8 +62,14 @@ class Probe(Protocol):
 
     @property
     def parts(self) -> Sequence[str]: ...
-    def read(self) -> Metered | None: ...
-    def stop(self) -> None: ...
+
+    def read(self) -> Metered | None:
+        """All that was counted so far; None before the first reading."""
+        ...
+
+    def stop(self) -> None:
+        """Count no more; what it holds of the machine is let go."""
+        ...
 
 
 def energy_of(seconds: float, energy: Energy) -> tuple[float, float]:
@@ -101,7 +107,7 @@ def _intensities() -> dict[str, float]:
     folder = Path(found.origin).parent / "data" / "private_infra"
     sources = json.loads((folder / "carbon_intensity_per_source.json").read_text("utf-8"))
     countries = json.loads((folder / "global_energy_mix.json").read_text("utf-8"))
-    known = {code: float(one["carbon_intensity"]) for code, one in countries.items()}
+    known = {code: float(mix["carbon_intensity"]) for code, mix in countries.items()}
     return {**known, WORLD: float(sources["world_average"])}
 
 

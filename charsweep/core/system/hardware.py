@@ -1,4 +1,4 @@
-"""`runtime.device` in; the card that the work would be done on, and the precision it can use, out.
+"""The card or CPU that `runtime.device` names: its memory, and the precision it can use.
 
 No torch: planning asks this. NVIDIA's cards are read through NVML, which needs no CUDA context and
 takes milliseconds; the machine's memory through psutil. The first card that CUDA_VISIBLE_DEVICES
@@ -127,7 +127,7 @@ def _first_visible(nvml: Any, visible: str | None) -> Any:
     if first.isdecimal():
         return handles[int(first)] if int(first) < len(handles) else None
     if first.startswith("GPU-"):
-        named = (one for one in handles if nvml.nvmlDeviceGetUUID(one).startswith(first))
+        named = (card for card in handles if nvml.nvmlDeviceGetUUID(card).startswith(first))
         return next(named, None)
     return None  # CUDA hides every card behind "", -1 and what it cannot read
 

@@ -1,6 +1,6 @@
-"""A folder in, its picture files out; a file in, RGB out.
+"""Image files: found in a folder, and decoded to upright RGB or RGBA.
 
-Every picture is decoded in full where it is first looked at, because a file that is cut short
+Every image is decoded in full where it is first looked at, because a file that is cut short
 would otherwise be noticed only in the middle of a sweep.
 
 Only Pillow, no torch: `action=plan` reads the character too.
@@ -21,7 +21,7 @@ from charsweep.core.errors import CharacterError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp")
-# Pictures in formats that are not read: named in the error, so that none is left out in silence.
+# Images in formats that are not read: named in the error, so that none is left out in silence.
 FOREIGN_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".svg", ".psd")
 MAX_PIXELS = 100_000_000  # about 300 MB decoded; a scan of A4 at 600 dpi has 35 million
 
@@ -30,7 +30,7 @@ class UnusableError(Exception):
     """What is wrong with one file, and what to do, without its name."""
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """An image file as RGB: turned as its EXIF says, transparency on white, 8 bits a channel.
 
     Colour profiles are not applied. Raises `CharacterError`.
@@ -39,7 +39,7 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def open_whole(path: Path) -> Image.Image:
-    """An image file as `open_picture` gives it, but RGBA where it has transparency."""
+    """An image file as `open_image` gives it, but RGBA where it has transparency."""
     try:
         return decoded(read_bytes(path))
     except UnusableError as error:
@@ -64,11 +64,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
-def flat(image: Image.Image, ground: str = "white") -> Image.Image:
+def flat(image: Image.Image, background: str = "white") -> Image.Image:
     """RGBA over a colour, RGB as it is."""
     if image.mode == "RGB":
         return image
-    under = Image.new("RGBA", image.size, ground)
+    under = Image.new("RGBA", image.size, background)
     return Image.alpha_composite(under, image).convert("RGB")
 
 
@@ -78,8 +78,8 @@ def natural_order(name: str) -> tuple[list[str | int], str]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Files right inside `folder` that are pictures by content, or say so by their ending."""
+def images_in(folder: Path) -> list[Path]:
+    """Files right inside `folder` that are images by content, or say so by their ending."""
     try:
         names = sorted(folder.iterdir(), key=lambda path: natural_order(path.name))
     except FileNotFoundError as error:
@@ -90,10 +90,10 @@ def pictures_in(folder: Path) -> list[Path]:
         raise CharacterError(
             f"{folder} cannot be read ({error.strerror}): check its permissions"
         ) from error
-    return [path for path in names if not path.name.startswith(".") and _is_picture(path)]
+    return [path for path in names if not path.name.startswith(".") and _is_image(path)]
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     if path.suffix.lower() in ENDINGS + FOREIGN_ENDINGS:
         return not path.is_dir()  # a broken file or link must be reported, not skipped
     try:
@@ -115,6 +115,7 @@ def _has_known_start(data: bytes) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
+    """A file's content. Raises `UnusableError`."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -164,6 +165,7 @@ def in_colour(image: Image.Image) -> Image.Image:
 
 
 def message_of(where: str, problems: Sequence[str]) -> str:
+    """All that is wrong as one message: one line, or a count and a line for each."""
     if len(problems) == 1:
         return f"{where}: {problems[0]}"
     return "\n".join([f"{where}: {len(problems)} things to mend", *(f"  {p}" for p in problems)])

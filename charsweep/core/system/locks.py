@@ -1,4 +1,4 @@
-"""A file in, the right to what it stands for out: one process at a time.
+"""Advisory file locks (flock): one process at a time works on a trajectory or a sweep.
 
 The system lets go of a lock when its process dies, however it does, so that nobody has to find out
 whether an owner is still alive.

@@ -1,4 +1,4 @@
-"""Text in, the same without passwords and tokens out: for all that is stored, logged or shown.
+"""Removal of passwords and tokens from all that is stored, logged or shown.
 
 A password may stand in an address of the command line (`runtime.tracking_uri=`), a token in the
 environment; libraries put either into their error messages.

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM or SIGHUP in, an orderly end out; a second one ends the process at once.
+"""Handlers of SIGINT, SIGTERM and SIGHUP: an orderly end; a second signal ends at once.
 
 What is on disk is whole at every instant (see `store`), so most work is broken off where it stands:
 `Stopped` is raised there. What must come to the end of its step first is `held`, and `Stopped` is

@@ -1,4 +1,4 @@
-"""A SQLite file in, trust in it out: another program may hold it, and a copy may be torn."""
+"""Checks of a SQLite file before use: another program may hold it, and a copy may be torn."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def check_whole(path: Path) -> None:
 
 
 def unusable(path: Path, reason: str) -> TrackingError:
+    """The TrackingError that says why a study cannot be used, and what to do."""
     return TrackingError(
         f"cannot use the study {path}: {reason.splitlines()[0]}; mend that, or move the file away, "
         "and run the same command again: finished work is in the store"

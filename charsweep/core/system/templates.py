@@ -1,4 +1,4 @@
-"""A template's file and words in, the filled text out; no torch."""
+"""Jinja templates, filled with plain data; no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def fill(template: Path, words: dict[str, Any]) -> str:
-    """Every string is escaped in HTML; a name that the words lack is an error of ours."""
+    """The filled text: strings escaped in HTML; a name that `words` lacks is an error of ours."""
     environment = Environment(
         loader=FileSystemLoader(template.parent, encoding="utf-8"),
         autoescape=template.suffix == ".html",

@@ -14,13 +14,13 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageOps
 
 from charsweep.character.framing import framed, size_of
-from charsweep.character.masks import ALPHA, Drawing, mask_beside, open_masked
+from charsweep.character.masks import ALPHA, TrainingImage, mask_beside, open_masked
 from charsweep.core.errors import CharacterError, ConfigError, StoreError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.methods import method_of
 from charsweep.core.specs import CharacterSpec, Plugin, revived
 from charsweep.core.store.files import read_json
-from charsweep.core.system.images import open_picture
+from charsweep.core.system.images import open_image
 from charsweep.report.figures.contact_sheets import Sheet, Tile
 from charsweep.results.labels import as_file_name
 from charsweep.results.records import Record, of_trajectories
@@ -121,7 +121,7 @@ def label_of(way: Way, caption: str, path: Path | None) -> str:
     """The caption as it was read, and how large the picture was when it was seen."""
     try:
         assert path is not None
-        width, height = size_of(open_picture(path).size, way.crop, way.resolution)
+        width, height = size_of(open_image(path).size, way.crop, way.resolution)
     except (AssertionError, CharacterError):
         return caption
     name = caption or path.name
@@ -132,28 +132,28 @@ def views_of(way: Way, path: Path | None, index: int) -> list[tuple[str, Image.I
     """The pictures of a row by name; None where a file is gone."""
     names = ["seen", *["mirrored"] * way.flip, *["counts"] * bool(way.masks)]
     try:
-        drawing = opened(way, path, index)
+        opened_image = opened(way, path, index)
     except UNREADABLE:
         return [(name, None) for name in names]
-    seen = framed(drawing.picture, way.crop, way.resolution)
-    mirror = framed(ImageOps.mirror(drawing.picture), way.crop, way.resolution)
+    seen = framed(opened_image.image, way.crop, way.resolution)
+    mirror = framed(ImageOps.mirror(opened_image.image), way.crop, way.resolution)
     views: dict[str, Image.Image | None] = {"seen": windowed(seen, way), "mirrored": sized(mirror)}
-    if drawing.mask is not None:
-        views["counts"] = sized(veiled(seen, framed(drawing.mask, way.crop, way.resolution)))
+    if opened_image.mask is not None:
+        views["counts"] = sized(veiled(seen, framed(opened_image.mask, way.crop, way.resolution)))
     return [(name, views.get(name)) for name in names]
 
 
-def opened(way: Way, path: Path | None, index: int) -> Drawing:
+def opened(way: Way, path: Path | None, index: int) -> TrainingImage:
     """The picture with its mask, if that is still the one that was used."""
     if path is None:
         raise FileNotFoundError
     if not way.masks:
-        return Drawing(open_picture(path), None)
+        return TrainingImage(open_image(path), None)
     if way.masks[index] == ALPHA:
         return open_masked(path, None)
     mask = mask_beside(path)
     if mask is None or digest_of_content(mask) != way.masks[index]:
-        return Drawing(open_picture(path), None)
+        return TrainingImage(open_image(path), None)
     return open_masked(path, mask)
 
 

@@ -55,10 +55,10 @@ class PixelBatches:
     """The training images as pixels in [-1, 1]; a batch is a function of (seed, step)."""
 
     def __init__(self, spec: TrajectorySpec, materials: Materials) -> None:
-        from charsweep.character.framing import picture_at
+        from charsweep.character.framing import middle_square
         from charsweep.models.pipeline import pixels_of
 
-        sized = [picture_at(image, spec.resolution) for image in materials.images]
+        sized = [middle_square(image, spec.resolution) for image in materials.images]
         self.pixels = pixels_of(sized).to(materials.device)
         self.seed, self.batch_size = spec.seed, spec.batch_size
 
@@ -77,7 +77,7 @@ class UnpackedTrainable:
         self.networks = networks
 
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
-        """The networks were made for this one trajectory, which may enter again for a piece."""
+        """The networks were made for this one trajectory, which may enter again for a span."""
 
     def leave(self, slot: int) -> None:
         """Nothing is shared, so there is nothing to put back."""
