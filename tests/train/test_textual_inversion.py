@@ -134,7 +134,7 @@ def test_plain_diffusers_draws_the_same_image(base: str, count: int, tmp_path: P
     learned = load_file(folder / FILE)
     if base == "sd15":
         assert {name: tuple(one.shape) for name, one in learned.items()} == {
-            "unicorngirl": (count, 64)
+            "unicorngirl": (count, 144)
         }
         pipeline.load_textual_inversion(folder)
     else:

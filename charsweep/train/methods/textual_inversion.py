@@ -25,7 +25,7 @@ from charsweep.core.errors import ConfigError
 from charsweep.core.methods import Held, Loading, LossSettings
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
 from charsweep.models.families import tokenizer_of
-from charsweep.models.safetensors_file import Entry, file_size, settle_header
+from charsweep.models.safetensors_file import TensorEntry, file_size, settle_header
 from charsweep.train.methods.denoising import DenoisingTrainable
 
 if TYPE_CHECKING:
@@ -122,7 +122,9 @@ class TextualInversion:
         assert base is not None
         names = names_of(base.family, spec.character.identifier)
         vectors = zip(names, widths_of(base), strict=True)
-        return file_size({name: Entry("F32", (self.num_vectors, n)) for name, n in vectors}, {})
+        return file_size(
+            {name: TensorEntry("F32", (self.num_vectors, n)) for name, n in vectors}, {}
+        )
 
     def held(self, resolution: int, base: BaseWeights | None) -> Held:
         assert base is not None
