@@ -1,6 +1,6 @@
 """The verdict on a sweep: what is recommended, which points lead on each score, what remains.
 
-What is recommended says `charsweep.recommendation`; the leaders of single scores only explain it.
+What is recommended says `charsweep.results.recommendation`; the leaders of single scores only explain it.
 """
 
 from __future__ import annotations
