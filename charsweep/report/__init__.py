@@ -1,4 +1,4 @@
-"""A sweep's folder and the store in, `report/` out (a page, a PDF, tables); no torch anywhere."""
+"""The report of a sweep: a page, a PDF, Markdown, plots and tables; needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A record in, all that a report shows out: plots and sheets drawn, tables made, words chosen.
+"""The content of a report: plots and contact sheets drawn, tables made, words chosen.
 
 Page, PDF and Markdown are three ways to set the same `Content`; nothing is reckoned in them.
 """
@@ -15,23 +15,22 @@ from charsweep.core.system.images import opened
 from charsweep.report.figures.contact_sheets import (
     SMALL_TILE,
     TILE,
-    Sheet,
+    ContactSheet,
     axis_sheets,
     cell_sheet,
     front_sheet,
     image_files_cached,
 )
 from charsweep.report.figures.heatmap import draw_heat_maps
-from charsweep.report.figures.importance import draw_importance
 from charsweep.report.figures.losses import LossPlots, draw_losses
 from charsweep.report.figures.pareto import Front, draw_fronts
 from charsweep.report.figures.picture_grids import picture_grids
-from charsweep.report.figures.search_trials import draw_history
+from charsweep.report.figures.search_trials import draw_history, draw_importance
 from charsweep.report.figures.sheet_png import draw_sheet
 from charsweep.report.figures.style import Plot, style
 from charsweep.report.figures.training_images import training_sheets
 from charsweep.report.figures.tuning import TuningPlots, draw_tuning
-from charsweep.results import cells_table as table
+from charsweep.results import cells_table
 from charsweep.results.advantages import advantages, advantages_table
 from charsweep.results.cells import CellResult
 from charsweep.results.compare_methods import comparison_table
@@ -57,8 +56,8 @@ class Chapter:
     importance: Plot | None
     heat_maps: tuple[Plot, ...]
     losses: LossPlots | None
-    sheets: tuple[Sheet, ...]  # prompts × values
-    grids: tuple[Sheet, ...]  # values × values
+    sheets: tuple[ContactSheet, ...]  # prompts × values
+    grids: tuple[ContactSheet, ...]  # values × values
 
     @property
     def is_part(self) -> bool:
@@ -83,7 +82,7 @@ class Content:
 
     record: Record
     verdict: Verdict
-    training: tuple[Sheet, ...]  # the training images as they were looked at
+    training: tuple[ContactSheet, ...]  # the training images as they were looked at
     chapters: tuple[Chapter, ...]
     fronts: tuple[Front, ...]
     comparison: Table | None
@@ -133,8 +132,8 @@ def build_content(record: Record, folder: Path) -> Content:
         comparison=comparison_table(record),
         advantages=advantages_table(record),
         sentences=tuple(one.sentence for one in advantages(record)),
-        cells=table.cells_table(record, verdict),
-        seeds=table.seeds_table(record),
+        cells=cells_table.cells_table(record, verdict),
+        seeds=cells_table.seeds_table(record),
         cell_sheets=cell_sheets,
         left_out=left_out,
         folder=folder,

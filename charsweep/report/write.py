@@ -1,4 +1,4 @@
-"""A sweep's folder in, `report/` out: made beside its place, then swapped in whole."""
+"""Writing of a report folder: made beside its final place, then swapped in whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What speaks for which method: fastest, lightest, highest on each score. Pure.
+"""Advantages of each method: fastest, lightest, highest on each score. Pure.
 
 Read off the comparison's own numbers, with ties said. With one method the points of its grid are
 compared instead.
@@ -13,7 +13,7 @@ from charsweep.results.compare_methods import contenders
 from charsweep.results.labels import COST_UNITS, cost_text, listing, metric_label, score_text
 from charsweep.results.points import Point, comparable, is_tie, points_of
 from charsweep.results.records import Objective, Record
-from charsweep.results.table import Column, Entry, Table, TableRow, text_entry
+from charsweep.results.table import Column, Table, TableEntry, TableRow, text_entry
 from charsweep.results.verdict import ROLES, objectives_of
 
 COST_TIE = 0.05  # of the smallest: a repeated run's time moves by about as much. By hand.
@@ -154,11 +154,11 @@ def advantage_row(one: Advantage, order: int) -> TableRow:
     return TableRow(
         (
             text_entry(one.aspect.word),
-            Entry("; ".join(labels), who),
-            Entry(value, one.aspect.text(value)),
+            TableEntry("; ".join(labels), who),
+            TableEntry(value, one.aspect.text(value)),
             text_entry(one.aspect.name),
             text_entry(behind[0] if behind else ""),
-            Entry(behind[1], one.aspect.text(behind[1])) if behind else Entry(),
+            TableEntry(behind[1], one.aspect.text(behind[1])) if behind else TableEntry(),
         ),
         order=order,
     )

@@ -1,4 +1,4 @@
-"""A record in, the tables of all cells and of their means over training seeds out. Pure."""
+"""The tables of all cells and of their means over training seeds. Pure."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from charsweep.results.table import (
     REFERENCE,
     SCORE,
     Column,
-    Entry,
     Table,
+    TableEntry,
     TableRow,
     condensed,
     text_entry,
@@ -78,11 +78,11 @@ def score_entries(
     scores: Mapping[str, float | None],
     gains: Mapping[str, float | None],
     top: Mapping[str, float] | None = None,
-) -> tuple[Entry, ...]:
+) -> tuple[TableEntry, ...]:
     """What `score_columns` head."""
     top = top or {}
     shown = [
-        Entry(
+        TableEntry(
             scores.get(metric),
             score_text(scores.get(metric)),
             gain_text(gains.get(metric)),
@@ -90,7 +90,7 @@ def score_entries(
         )
         for metric in record.metrics
     ]
-    return (*shown, *(Entry(gains.get(metric)) for metric in record.metrics))
+    return (*shown, *(TableEntry(gains.get(metric)) for metric in record.metrics))
 
 
 def shown_order(record: Record) -> Sequence[CellResult]:
@@ -125,13 +125,13 @@ def cell_row(
     marks = verdict.marks(cell)
     level = level_text(cell.score("quality_ratio"))
     entries = (
-        Entry(cell.cell),
+        TableEntry(cell.cell),
         *(axis_entry(axis, cell.values) for axis in (*record.axes, *hidden)),
-        Entry(cell.base or None),
+        TableEntry(cell.base or None),
         state_entry(cell, marks),
-        Entry(cell.diverged_at),
-        Entry(cell.error),
-        Entry("; ".join(marks) or None),
+        TableEntry(cell.diverged_at),
+        TableEntry(cell.error),
+        TableEntry("; ".join(marks) or None),
         *score_entries(record, cell.scores, cell.gains, top),
         text_entry(level),
         *(cost_entry(name, cell.cost(name)) for name in record.costs),
@@ -139,22 +139,24 @@ def cell_row(
     return TableRow(entries, "best" if RECOMMENDED in marks else "", order)
 
 
-def axis_entry(axis: str, values: Mapping[str, Value]) -> Entry:
+def axis_entry(axis: str, values: Mapping[str, Value]) -> TableEntry:
     """The value a cell has on an axis; blank where it has none."""
-    return Entry(values[axis], value_text(axis, values[axis])) if axis in values else Entry()
+    return (
+        TableEntry(values[axis], value_text(axis, values[axis])) if axis in values else TableEntry()
+    )
 
 
-def cost_entry(name: str, value: float | None) -> Entry:
+def cost_entry(name: str, value: float | None) -> TableEntry:
     """A size, a time or an energy."""
-    return Entry(value, cost_text(name, value))
+    return TableEntry(value, cost_text(name, value))
 
 
-def state_entry(cell: CellResult, marks: tuple[str, ...]) -> Entry:
+def state_entry(cell: CellResult, marks: tuple[str, ...]) -> TableEntry:
     """finished, with its marks; or what went wrong and when."""
     if cell.finished:
-        return Entry(cell.state, "" if marks else cell.state, marks=marks)
+        return TableEntry(cell.state, "" if marks else cell.state, marks=marks)
     detail = "" if cell.diverged_at is None else f"at step {cell.diverged_at}"
-    return Entry(cell.state, cell.state, detail, bad=True)
+    return TableEntry(cell.state, cell.state, detail, bad=True)
 
 
 def reference_rows(record: Record, columns: Sequence[Column]) -> tuple[TableRow, ...]:
@@ -177,9 +179,9 @@ def reference_rows(record: Record, columns: Sequence[Column]) -> tuple[TableRow,
         own = {
             first: text_entry(label),
             "visual_quality": text_entry(level_text(scores.get("quality_ratio"))),
-            **{m: Entry(scores.get(m), score_text(scores.get(m))) for m in record.metrics},
+            **{m: TableEntry(scores.get(m), score_text(scores.get(m))) for m in record.metrics},
         }
-        entries = tuple(own.get(column.key, Entry()) for column in columns)
+        entries = tuple(own.get(column.key, TableEntry()) for column in columns)
         rows += [TableRow(entries, REFERENCE)] if scores else []
     return tuple(rows)
 
@@ -211,8 +213,8 @@ def seed_row(record: Record, axes: Sequence[str], point: Point, order: int) -> T
     for metric, span in zip(record.metrics, spans, strict=True):
         score = point.mean(metric)
         text = f"{score_text(span[0])} to {score_text(span[1])}" if span else ""
-        shown.append(Entry(score, score_text(score), text))
-    ends = [Entry(span[at] if span else None) for span in spans for at in (0, 1)]
+        shown.append(TableEntry(score, score_text(score), text))
+    ends = [TableEntry(span[at] if span else None) for span in spans for at in (0, 1)]
     count = f"{len(point.finished)} of {len(point.cells)}"
     leading = [axis_entry(axis, point.values) for axis in axes]
     return TableRow((*leading, text_entry(count), *shown, *ends), order=order)

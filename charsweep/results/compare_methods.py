@@ -21,8 +21,8 @@ from charsweep.results.table import (
     COST,
     SCORE,
     Column,
-    Entry,
     Table,
+    TableEntry,
     TableRow,
     condensed,
     text_entry,
@@ -133,11 +133,11 @@ def contender_row(
     entries = (
         text_entry(one.method),
         text_entry(", ".join(one.bases)),
-        Entry("no finished cell", "no finished cell", bad=True)
+        TableEntry("no finished cell", "no finished cell", bad=True)
         if point is None
         else text_entry(at),
         *(axis_entry(axis, values) for axis in axes),
-        Entry(None if point is None else len(point.finished)),
+        TableEntry(None if point is None else len(point.finished)),
         *(cost_entry(name, cost[name]) for name in FIRST_COSTS),
         *score_entries(record, score, gain, top),
         text_entry(level_text(score.get("quality_ratio"))),

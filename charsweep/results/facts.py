@@ -1,4 +1,4 @@
-"""A record in, what is said about it in plain lines out: what was asked, what failed, how it ran.
+"""Plain lines about a record: what was asked, what failed, how it ran.
 
 Pure, and the same lines for the page, the PDF and the Markdown.
 """
@@ -16,7 +16,7 @@ from charsweep.results.labels import (
     point_text,
     value_text,
 )
-from charsweep.results.records import Range, Record
+from charsweep.results.records import Record, SampledRange
 from charsweep.results.verdict import objectives_of
 
 Lines = list[tuple[str, str]]  # label, text
@@ -67,7 +67,7 @@ def asked(record: Record) -> Lines:
     return lines
 
 
-def range_text(axis: str, searched: Range) -> str:
+def range_text(axis: str, searched: SampledRange) -> str:
     """ "1e-5 to 1e-1, on a log scale"."""
     ends = [value_text(axis, plain(end)) for end in (searched.low, searched.high)]
     return f"{ends[0]} to {ends[1]}" + (", on a log scale" if searched.log else "")

@@ -1,4 +1,4 @@
-"""Names and numbers in, the words a reader sees out: metrics, axes, values, units."""
+"""Labels and number formats that readers see: of metrics, axes, values, costs."""
 
 from __future__ import annotations
 

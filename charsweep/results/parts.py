@@ -1,4 +1,4 @@
-"""A record in, the same record with its parts out; and several records in, one of all out. Pure."""
+"""Parts of a record, one per sub-sweep; and several records joined into one. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from charsweep.results.records import (
     LossCurve,
     PartSpec,
     Record,
-    Sweep,
+    SweepRecord,
     agreed_values,
     has_diverged,
     in_grid_order,
@@ -121,7 +121,7 @@ def notes_of(records: Sequence[Record]) -> list[str]:
     return [f"{one.sweep.name}: {note}" for one in records for note in one.notes]
 
 
-def joint_sweep(name: str, sweeps: Sequence[Sweep]) -> Sweep:
+def joint_sweep(name: str, sweeps: Sequence[SweepRecord]) -> SweepRecord:
     """What the sweeps have in common, and the first one's where only one can be shown."""
     first = sweeps[0]
     bases = {base: ref for one in reversed(sweeps) for base, ref in one.bases.items()}
@@ -176,7 +176,7 @@ def joint_energy(energies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**known[0], **sums, "measured": all(one.get("measured") for one in known)}
 
 
-def differences(sweeps: Sequence[Sweep]) -> list[str]:
+def differences(sweeps: Sequence[SweepRecord]) -> list[str]:
     """In what the sweeps differ that makes their scores incomparable, said plainly."""
     first = sweeps[0]
     asked = {
@@ -196,7 +196,7 @@ def differences(sweeps: Sequence[Sweep]) -> list[str]:
     return notes
 
 
-def drawn_from(sweep: Sweep) -> tuple[Any, ...]:
+def drawn_from(sweep: SweepRecord) -> tuple[Any, ...]:
     """What says which character was taught; where its files lie does not."""
     one = sweep.character
     return one.name, one.identifier, one.captions, tuple(path.name for path in one.images)
@@ -210,7 +210,7 @@ def nested(settings: Mapping[str, Any], *names: str) -> Any:
     return found
 
 
-def common_metrics(sweep: Sweep, sweeps: Sequence[Sweep]) -> dict[str, Any]:
+def common_metrics(sweep: SweepRecord, sweeps: Sequence[SweepRecord]) -> dict[str, Any]:
     """The settings of the metrics that all sweeps have."""
     own = nested(sweep.settings, "metric") or {}
     names = [n for n in own if all(n in (nested(s.settings, "metric") or {}) for s in sweeps)]

@@ -1,4 +1,4 @@
-"""Cells in, points of the grid out: the cells that differ only in their seed are one point."""
+"""Points of the grid: cells that differ only in their seed, with means, intervals and ties."""
 
 from __future__ import annotations
 

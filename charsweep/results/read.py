@@ -1,4 +1,4 @@
-"""A sweep's files in, its record out: what was asked, every cell, every loss curve.
+"""Reading of a sweep's files into a `Record`: what was asked, every cell, every loss curve.
 
 The report never looks at a raw dictionary past this file. Files that a run has not written yet
 count as empty; files that are there and cannot be read are a StoreError that names them.
@@ -19,14 +19,14 @@ from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.results.cells import CellResult, read_results
 from charsweep.results.parts import parts_of
 from charsweep.results.records import (
-    Character,
+    CharacterRecord,
     LossCurve,
     Objective,
     PartSpec,
-    Range,
     Record,
     Reference,
-    Sweep,
+    SampledRange,
+    SweepRecord,
     Value,
     agreed_values,
     has_diverged,
@@ -56,7 +56,7 @@ def load_cells(sweep_folder: Path, store: Path) -> Record:
     return Record(sweep, in_grid_order(axes, plain), axes, (), store)
 
 
-def read_sweep(path: Path) -> Sweep:
+def read_sweep(path: Path) -> SweepRecord:
     """Parse sweep.json; only its name is required."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -75,13 +75,13 @@ def read_sweep(path: Path) -> Sweep:
         ) from error
 
 
-def _parse_sweep(raw: Mapping[str, Any]) -> Sweep:
+def _parse_sweep(raw: Mapping[str, Any]) -> SweepRecord:
     references = raw.get("references") or {}
     truth = references.get("truth")
     bases = {name: ref for name, ref in (references.get("base") or {}).items() if ref}
     exam = raw.get("exam") or {}
     parts = dict(raw.get("parts") or {})
-    return Sweep(
+    return SweepRecord(
         name=str(raw["name"]),
         question=str(raw.get("question") or ""),
         command=str(raw.get("command") or ""),
@@ -118,9 +118,11 @@ def _parse_axes(raw: Mapping[str, Any]) -> dict[str, tuple[Value, ...]]:
     return {str(n): tuple(v) if isinstance(v, list) else () for n, v in axes.items()}
 
 
-def _parse_ranges(raw: Mapping[str, Any]) -> dict[str, Range]:
+def _parse_ranges(raw: Mapping[str, Any]) -> dict[str, SampledRange]:
     return {
-        str(name): Range(float(range_["low"]), float(range_["high"]), bool(range_.get("log")))
+        str(name): SampledRange(
+            float(range_["low"]), float(range_["high"]), bool(range_.get("log"))
+        )
         for name, range_ in dict(raw.get("axes") or {}).items()
         if isinstance(range_, dict) and "low" in range_ and "high" in range_
     }
@@ -142,8 +144,8 @@ def _parse_part(raw: Mapping[str, Any]) -> PartSpec:
     )
 
 
-def _parse_character(raw: Mapping[str, Any]) -> Character:
-    return Character(
+def _parse_character(raw: Mapping[str, Any]) -> CharacterRecord:
+    return CharacterRecord(
         name=str(raw.get("name") or ""),
         identifier=str(raw.get("identifier") or ""),
         class_noun=str(raw.get("class_noun") or ""),

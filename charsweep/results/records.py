@@ -38,7 +38,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Character:
+class CharacterRecord:
     """The drawings that teach the character."""
 
     name: str
@@ -49,7 +49,7 @@ class Character:
 
 
 @dataclass(frozen=True)
-class Range:
+class SampledRange:
     """An axis that a sampler chooses from freely, instead of a list of values."""
 
     low: float
@@ -63,14 +63,14 @@ class PartSpec:
 
     question: str
     axes: Mapping[str, tuple[Value, ...]]
-    ranges: Mapping[str, Range]
+    ranges: Mapping[str, SampledRange]
     fixed: Mapping[str, Any]
     cells: frozenset[str]
     importance: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepRecord:
     """sweep.json: the question, the grid, the exam, the references, how it was run."""
 
     name: str
@@ -79,12 +79,12 @@ class Sweep:
     started: str | None
     finished: str | None
     axes: Mapping[str, tuple[Value, ...]]
-    ranges: Mapping[str, Range]
+    ranges: Mapping[str, SampledRange]
     fixed: Mapping[str, Any]
     settings: Mapping[str, Any]
     objectives: tuple[Objective, ...]
     metrics: tuple[str, ...]
-    character: Character
+    character: CharacterRecord
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     bases: Mapping[str, Reference]
@@ -115,7 +115,7 @@ class LossCurve:
 class Record:
     """All that a report is made from."""
 
-    sweep: Sweep
+    sweep: SweepRecord
     cells: tuple[CellResult, ...]
     axes: Mapping[str, tuple[Value, ...]]  # what truly varies, values in order
     curves: tuple[LossCurve, ...]

@@ -1,4 +1,4 @@
-"""What a table is, and one written for three readers: a spreadsheet, a README, a paper.
+"""A table of results, and writing it as CSV, Markdown and LaTeX.
 
 The page and the PDF set the same `Table`, so no figure is rounded or left out in two ways.
 """
@@ -31,7 +31,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableEntry:
     """One place of a table: the figure as it is, as it reads, and what stands small beside it."""
 
     value: Value = None
@@ -52,7 +52,7 @@ class Entry:
 class TableRow:
     """One line; `order` is its place in the CSV, which keeps the grid's."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[TableEntry, ...]
     kind: str = ""  # best, reference or nothing
     order: int = 0
 
@@ -74,7 +74,7 @@ class Table:
         """The columns that readers see."""
         return tuple(column for column in self.columns if column.shown)
 
-    def visible(self, row: TableRow) -> tuple[Entry, ...]:
+    def visible(self, row: TableRow) -> tuple[TableEntry, ...]:
         """A row's entries in those columns."""
         pairs = zip(row.entries, self.columns, strict=True)
         return tuple(entry for entry, column in pairs if column.shown)
@@ -122,9 +122,9 @@ def condensed(table: Table) -> Table:
     return replace(table, columns=tuple(columns), notes=notes, lead=lead, common=common)
 
 
-def text_entry(text: str) -> Entry:
+def text_entry(text: str) -> TableEntry:
     """An entry of words."""
-    return Entry(text or None, text)
+    return TableEntry(text or None, text)
 
 
 def write_tables(tables: Sequence[Table], folder: Path) -> None:

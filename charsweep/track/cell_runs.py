@@ -1,4 +1,4 @@
-"""The result of a cell and the store in, one MLflow run out.
+"""A sweep's MLflow experiment: a parent run, and a nested run for each finished cell.
 
 A run exists for charsweep when its status is final: that is written last. A run that is still
 RUNNING was cut short; it is deleted and logged anew, and so is one whose cell has another result
@@ -32,8 +32,7 @@ from charsweep.results.cells import CellResult, json_line
 from charsweep.results.read import load_record
 from charsweep.results.recommendation import Recommendation
 from charsweep.results.verdict import judge
-from charsweep.track import pictures, values
-from charsweep.track import ui_view as view
+from charsweep.track import pictures, ui_view, values
 from charsweep.track.server import VIEW_TAG, database
 from charsweep.track.sweep_run import log_outcome, log_picture
 
@@ -52,7 +51,7 @@ class Experiment:
         self.client = MlflowClient(tracking_uri=uri)
         self.id = self._experiment()
         self.runs, self.parent = self._existing()
-        self._describe(view.note_while_running(self.sweep))
+        self._describe(ui_view.note_while_running(self.sweep))
         self._write_runs("RUNNING")
 
     def log(self, result: CellResult) -> None:
@@ -74,8 +73,8 @@ class Experiment:
         self.sweep = read_json(self.folder / "sweep.json")
         report = log_outcome(self.client, self.id, self.parent, self.sweep, self.folder, self.store)
         verdict = judge(load_record(self.folder, self.store))
-        note = view.note_with_verdict(self.sweep, verdict, report)
-        self._describe((view.unfinished(self.sweep) + note)[:NOTE_LENGTH])
+        note = ui_view.note_with_verdict(self.sweep, verdict, report)
+        self._describe((ui_view.unfinished(self.sweep) + note)[:NOTE_LENGTH])
         self._note_recommended(verdict.recommendation)
         self.client.set_terminated(self.parent, status)
         self._write_runs(status)
@@ -123,7 +122,7 @@ class Experiment:
         named = {
             "mlflow.note.content": note,
             "mlflow.experimentKind": "custom_model_development",
-            VIEW_TAG: view.saved_view(sweep),
+            VIEW_TAG: ui_view.saved_view(sweep),
         }
         for name, value in named.items():
             self.client.set_experiment_tag(self.id, name, value)

@@ -1,4 +1,4 @@
-"""The name of a sweep in MLflow in, its folder out: the way back, for a machine without the store.
+"""A sweep's folder rebuilt from MLflow alone, for a machine without the store.
 
 What a report is made from comes back: `sweep.json`, `cells.jsonl`, `cells.csv`, and, in `fetched/`
 in the store's own layout, each trajectory's `loss.csv` and the pictures, as large as MLflow keeps

@@ -1,4 +1,4 @@
-"""An image set in, the pictures that MLflow shows out; and those pictures cut up again.
+"""The images that MLflow shows of an image set; and those images cut up again.
 
 A picture of the exam is a row: one prompt, its seeds side by side. MLflow's image grid puts the
 same row of several runs beside each other, which single images would not let one compare.

@@ -1,4 +1,4 @@
-"""Finished cells in, MLflow runs out: written beside the work, by a process of its own.
+"""The tracker: a process of its own that logs finished cells to MLflow beside the work.
 
 `run.py` only starts that process and says when nothing more will come. The process reads what is
 on disk anyhow (`sweep.json`, `cells.jsonl`, the store), so the same code follows a sweep that

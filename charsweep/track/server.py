@@ -1,4 +1,4 @@
-"""A sweep's root in, the place of its MLflow out: a database, a server, or a clear refusal."""
+"""Where MLflow lies, a database or a server, and whether it can be reached."""
 
 from __future__ import annotations
 

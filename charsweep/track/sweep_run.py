@@ -1,4 +1,4 @@
-"""A sweep that has ended in; its tables, report and reference pictures on the parent run out."""
+"""The parent run of a sweep that has ended: its tables, report and reference images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sweep's record in; the note and the saved view with which MLflow's UI opens it out.
+"""The note and the saved view with which MLflow's UI opens a sweep.
 
 The UI by itself shows a collapsed parent run, no scores, and some twenty charts in the order of
 the alphabet. It keeps views as tags of the experiment; `action=ui` links to ours. The format is

@@ -1,4 +1,4 @@
-"""The result of a cell in; the name, parameters, metrics and tags of its MLflow run out."""
+"""Name, parameters, metrics and tags of a cell's MLflow run."""
 
 from __future__ import annotations
 

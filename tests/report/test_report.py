@@ -20,9 +20,7 @@ from PIL import Image
 from charsweep.core.errors import StoreError
 from charsweep.report import __main__, write_report
 from charsweep.report.figures import lines
-from charsweep.results import labels, verdict
-from charsweep.results import points as groups
-from charsweep.results import records as data
+from charsweep.results import labels, points, records, verdict
 
 
 @pytest.fixture
@@ -181,10 +179,10 @@ def test_two_axes_with_seeds(tmp_path: Path) -> None:
 
 def test_means_have_bootstrap_intervals_and_overlapping_ones_are_ties(tmp_path: Path) -> None:
     wide, apart = (0.50, 0.62, 0.55, 0.70, 0.58), (0.90, 0.91, 0.90, 0.92, 0.91)
-    low, high = groups.interval(wide)
+    low, high = points.interval(wide)
     chosen = np.random.default_rng(7).choice(wide, size=(50_000, 5)).mean(axis=1)
     assert (low, high) == pytest.approx(tuple(np.percentile(chosen, [2.5, 97.5])), abs=0.003)
-    assert groups.interval((0.4,)) == (0.4, 0.4)
+    assert points.interval((0.4,)) == (0.4, 0.4)
 
     scores = {"a": wide, "b": tuple(score - 0.04 for score in wide), "c": apart}
     for names, ties in ((("a", "b"), 1), (("a", "c"), 0)):
@@ -343,7 +341,7 @@ def test_importing_the_package_is_light() -> None:
         ("method.rank", None, "none"),
     ],
 )
-def test_values_read_as_typed(axis: str, value: data.Value, text: str) -> None:
+def test_values_read_as_typed(axis: str, value: records.Value, text: str) -> None:
     assert labels.value_text(axis, value) == text
 
 
@@ -361,5 +359,5 @@ def test_pareto_keeps_equal_points(tmp_path: Path) -> None:
         sweep.add(lr=lr, scores=dino(0.7 if lr > 0.005 else 0.6))
     sweep.report()
     record = sweep.record()
-    front = groups.pareto(groups.points_of(record), record.sweep.objectives)
+    front = points.pareto(points.points_of(record), record.sweep.objectives)
     assert [point.values["lr"] for point in front] == [0.01, 0.1]

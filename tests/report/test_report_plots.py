@@ -10,13 +10,16 @@ import pytest
 from helpers.fake_sweep import FakeSweep, dino
 
 from charsweep.core.store.losses import read_losses
-from charsweep.report.figures import heatmap as heat
-from charsweep.report.figures import label_placing as placing
-from charsweep.report.figures import lines, losses
-from charsweep.report.figures import pareto as tradeoff
-from charsweep.report.figures import picture_grids as grids
-from charsweep.report.figures.contact_sheets import Sheet
-from charsweep.report.figures.style import style
+from charsweep.report.figures import (
+    heatmap,
+    label_placing,
+    lines,
+    losses,
+    pareto,
+    picture_grids,
+    style,
+)
+from charsweep.report.figures.contact_sheets import ContactSheet
 from charsweep.results import verdict
 from charsweep.results.records import Objective, Record
 
@@ -34,11 +37,11 @@ def grid_of(root: Path, **axes: list[object]) -> FakeSweep:
 def test_a_heat_map_for_two_axes(tmp_path: Path) -> None:
     sweep = grid_of(tmp_path, lr=[1e-4, 1e-3], train_steps=[10, 20, 40])
     record = sweep.record()
-    (grid,) = heat.grids_of(record)
+    (grid,) = heatmap.grids_of(record)
     assert (grid.rows, grid.columns) == ("lr", "train_steps")
     assert len(grid.points) == 6
     with style():
-        plots = heat.draw_heat_maps(record, tmp_path)
+        plots = heatmap.draw_heat_maps(record, tmp_path)
     assert [plot.file.name for plot in plots] == ["heat-dino", "heat-clip_t"]
 
 
@@ -55,7 +58,7 @@ def test_a_heat_map_for_two_axes(tmp_path: Path) -> None:
 def test_when_there_is_a_heat_map(
     tmp_path: Path, axes: dict[str, list[object]], facets: list[str]
 ) -> None:
-    assert [one.facet for one in heat.grids_of(grid_of(tmp_path, **axes).record())] == facets
+    assert [one.facet for one in heatmap.grids_of(grid_of(tmp_path, **axes).record())] == facets
 
 
 def test_a_grid_of_pictures_holds_the_rest_at_the_best(tmp_path: Path) -> None:
@@ -82,8 +85,8 @@ def test_a_grid_of_pictures_holds_the_rest_at_the_best(tmp_path: Path) -> None:
             assert first.tiles[row][column].path == sweep.store / cell["images"] / "000.png"
 
 
-def sheets_of(record: Record) -> tuple[Sheet, ...]:
-    return grids.picture_grids(record, verdict.judge(record))
+def sheets_of(record: Record) -> tuple[ContactSheet, ...]:
+    return picture_grids.picture_grids(record, verdict.judge(record))
 
 
 def test_one_axis_stands_against_the_exams_seeds(tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ def test_a_cell_that_was_not_tried_is_said(tmp_path: Path) -> None:
 
 
 def test_large_grids_are_thinned_and_keep_the_best() -> None:
-    kept = grids.thinned(tuple(range(100)), 10, 42)
+    kept = picture_grids.thinned(tuple(range(100)), 10, 42)
     assert len(kept) == 10
     assert {0, 42, 99} <= set(kept)
     assert list(kept) == sorted(kept)
@@ -115,10 +118,10 @@ def test_fronts_against_costs(tmp_path: Path) -> None:
     for lr, score, seconds in ((1, 0.8, 100.0), (2, 0.7, 10.0), (3, 0.6, 50.0)):
         sweep.add(lr=lr, scores=dino(score))["train_seconds"] = seconds
     record = sweep.record()
-    plane = tradeoff.plane_of(record, Objective("dino", True), Objective("train_seconds", False))
+    plane = pareto.plane_of(record, Objective("dino", True), Objective("train_seconds", False))
     assert [point.values["lr"] for point in plane.front] == [1, 2]
     with style():
-        fronts = tradeoff.draw_fronts(record, tmp_path)
+        fronts = pareto.draw_fronts(record, tmp_path)
     assert [front.plot is not None for front in fronts] == [True, True, False]
     assert fronts[2].note == "All points have the same size (0.31 MB), so there is no front."
 
@@ -174,6 +177,6 @@ def test_importance_is_drawn_when_it_is_known(tmp_path: Path) -> None:
 
 
 def test_labels_keep_off_the_line() -> None:
-    boxes = placing.along([(0, 0), (100, 0)])
+    boxes = label_placing.along([(0, 0), (100, 0)])
     assert len(boxes) == 19
     assert all(math.isclose((left + right) / 2 % 5, 0) for left, _, right, _ in boxes)

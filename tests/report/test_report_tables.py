@@ -13,10 +13,7 @@ from typing import Any
 import pytest
 from helpers.fake_sweep import EVIL, METRICS, FakeSweep, dino
 
-from charsweep.results import advantages, facts
-from charsweep.results import cells_table as table
-from charsweep.results import compare_methods as compare
-from charsweep.results import table as tables
+from charsweep.results import advantages, cells_table, compare_methods, facts, table
 from charsweep.results.labels import cost_text, level_text
 from charsweep.results.verdict import judge
 
@@ -202,7 +199,10 @@ def test_a_method_without_a_finished_cell_is_listed(tmp_path: Path) -> None:
     sweep.add(method="lora", scores=dino(0.7))
     sweep.add("failed", method="dreambooth")
     assert "no finished cell" in sweep.report()
-    assert [one.point is None for one in compare.contenders(sweep.record())] == [False, True]
+    assert [one.point is None for one in compare_methods.contenders(sweep.record())] == [
+        False,
+        True,
+    ]
 
 
 def test_latex_and_markdown_are_escaped(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_new_metric_gets_its_column(lr_pair: FakeSweep) -> None:
 
 @pytest.mark.parametrize("text", ["", "a|b", "x\ny", "*a* _b_", "[l](http://a)", "<i>", "`c`"])
 def test_markdown_stays_in_its_cell(text: str) -> None:
-    escaped = tables.escape_markdown(text)
+    escaped = table.escape_markdown(text)
     assert "\n" not in escaped
     assert not re.search(r"(?<!\\)[|*_`\[\]]", escaped)
     assert "<" not in escaped
@@ -312,7 +312,7 @@ def test_a_column_that_says_the_same_in_every_row_is_one_line_above(tmp_path: Pa
     for lr in (0.01, 0.001):
         sweep.add(lr=lr, scores=dino(lr * 50) | {"quality_ratio": 0.0})
     sweep.sweep["references"]["truth"]["scores"] |= {"copy": 0.1}
-    made = table.cells_table(sweep.record(), judge(sweep.record()))
+    made = cells_table.cells_table(sweep.record(), judge(sweep.record()))
     titles = [column.title for column in made.shown]
     assert "weights, MB" not in titles  # 0.31 for both
     assert "quality ratio" not in titles  # 0 for both, and no reference has one

@@ -15,7 +15,7 @@ from helpers.small import loaded_after, small
 from charsweep.__main__ import main
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.store.files import read_json
-from charsweep.results import compare_methods as compare
+from charsweep.results import compare_methods
 from charsweep.results.cells import CellResult, named_cell, read_results, write_results
 from charsweep.results.read import load_record
 from charsweep.results.recommendation import (
@@ -188,7 +188,7 @@ def test_every_outlet_names_the_same_cell(
     assert found.command in text
     marked = (folder / "report/tables/cells.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in marked if "recommended" in row] == [best.cell]
-    (own,) = compare.contenders(load_record(folder, root / "sweeps/store"))
+    (own,) = compare_methods.contenders(load_record(folder, root / "sweeps/store"))
     assert own.point is not None
     assert [cell.cell for cell in own.point.cells] == [best.cell]
 

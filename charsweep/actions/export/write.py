@@ -15,7 +15,7 @@ from charsweep.config.sweep import Sweep
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import Store, image_manifest
 from charsweep.core.system.console import out
-from charsweep.report.figures.contact_sheets import Sheet, Tile
+from charsweep.report.figures.contact_sheets import ContactSheet, Tile
 from charsweep.report.figures.sheet_png import draw_sheet
 
 MOST_SAMPLES = 8
@@ -56,7 +56,7 @@ def write_samples(chosen: Chosen, store: Store, folder: Path) -> list[tuple[str,
         name = f"images/{number + 1:02d}.png"
         shutil.copyfile(source / files[number * width], folder / name)
         samples.append((name, prompt))
-    sheet = Sheet(
+    sheet = ContactSheet(
         name="contact", title="", columns=tuple(f"seed {s}" for s in images.seeds[:MOST_COLUMNS]),
         rows=images.prompts[:MOST_ROWS],
         tiles=tuple(

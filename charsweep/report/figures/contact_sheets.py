@@ -1,7 +1,7 @@
-"""Image sets in, contact sheets out: along an axis (prompts × values) and per cell.
+"""Contact sheets of stored image sets: along an axis (prompts × values), and of each cell.
 
-A `Sheet` only says which picture stands where; the page sets it as a table with real text, the PDF
-as pictures and text, and `sheetpng` as the PNG for a slide.
+A `ContactSheet` only says which image stands where; the page sets it as a table with real text, the
+PDF as images and text, and `sheet_png` as the PNG for a slide.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from charsweep.core.system.images import flat, in_colour, opened
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import as_file_name, axis_label, point_text, value_text
 from charsweep.results.points import SEED
-from charsweep.results.records import Record, Sweep, Value
+from charsweep.results.records import Record, SweepRecord, Value
 from charsweep.results.verdict import Verdict
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
@@ -41,7 +41,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ContactSheet:
     """Rows of pictures with their labels."""
 
     name: str
@@ -127,7 +127,7 @@ def forget() -> None:
     image_files_cached.cache_clear()
 
 
-def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...]:
+def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[ContactSheet, ...]:
     """The exam's first seed along one axis, the others held at the recommended cell's values."""
     chosen = column_cells(record, verdict, axis) if record.is_listed(axis) else []
     if not chosen or not record.sweep.prompts:
@@ -151,7 +151,7 @@ def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...
         at = f", {point_text(held, tuple(held))}" if held else ""
         slug = as_file_name(axis)
         sheets.append(
-            Sheet(
+            ContactSheet(
                 name=f"sheet-{slug}" + (f"-{number}" if len(chunks) > 1 else ""),
                 title=f"Along {axis_label(axis)}{at}{part}",
                 columns=tuple(label for label, _, _ in folders),
@@ -165,7 +165,7 @@ def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[Sheet, ...
     return tuple(sheets)
 
 
-def front_sheet(record: Record, verdict: Verdict) -> Sheet | None:
+def front_sheet(record: Record, verdict: Verdict) -> ContactSheet | None:
     """What a search found: the recommended cell, the leader on each objective, the Pareto set."""
     ahead = [leader.point for leader in verdict.leaders[:2]]
     best = verdict.recommendation.point
@@ -184,7 +184,7 @@ def front_sheet(record: Record, verdict: Verdict) -> Sheet | None:
         for prompt in range(len(record.sweep.prompts))
     )
     columns = tuple(label for label, _, _ in folders)
-    return Sheet(
+    return ContactSheet(
         name="sheet-front",
         title="What the search found",
         columns=columns,
@@ -273,7 +273,7 @@ def missing(cell: CellResult | None) -> str:
     return cell.state if cell is not None and not cell.finished else "not found"
 
 
-def cell_sheet(record: Record, cell: CellResult, sweep: Sweep) -> Sheet:
+def cell_sheet(record: Record, cell: CellResult, sweep: SweepRecord) -> ContactSheet:
     """Everything one cell drew: the prompts of its sweep's exam × that exam's seeds."""
     seeds = sweep.seeds or (0,)
     tiles = tuple(
@@ -283,7 +283,7 @@ def cell_sheet(record: Record, cell: CellResult, sweep: Sweep) -> Sheet:
         )
         for prompt in range(len(sweep.prompts))
     )
-    return Sheet(
+    return ContactSheet(
         name=f"cell-{as_file_name(cell.cell)}",
         title=point_text(cell.values, tuple(record.axes)),
         columns=tuple(f"seed {seed}" for seed in seeds),

@@ -1,4 +1,4 @@
-"""A grid of two axes in, one heat map per objective out, its values written in the cells."""
+"""Heat maps of a grid of two axes, one per objective, the scores written in."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import FigureBase
+from matplotlib.figure import Figure
 
-from charsweep.report.figures.style import BAD, Layout, Margins, Plot, pt, save
+from charsweep.report.figures.style import BAD, Layout, Margins, Plot, save
 from charsweep.results.labels import as_file_name, axis_label, metric_label, value_text
 from charsweep.results.points import SEED, Point, points_of
 from charsweep.results.records import Objective, Record, Value, is_numeric
@@ -84,18 +84,15 @@ def draw_heat_map(grid: HeatGrid, objective: Objective, folder: Path) -> Plot:
     width = max(4.7, margins.left + margins.right + tile * len(grid.column_values))
     height = margins.top + margins.bottom + max(1.4, 0.4 * len(grid.row_values))
     layout = Layout(width, height, margins)
-
-    def paint(figure: FigureBase) -> None:
-        (axes,) = layout.axes_on(figure)
-        fill(figure, axes, grid, objective)
-        axes.set_title(label.long + (f", {grid.facet}" if grid.facet else ""))
-
+    figure, (axes,) = layout.new_figure()
+    fill(figure, axes, grid, objective)
+    axes.set_title(label.long + (f", {grid.facet}" if grid.facet else ""))
     facet = f"-{as_file_name(grid.facet)}" if grid.facet else ""
     alt = f"{label.long} by {axis_label(grid.rows)} and {axis_label(grid.columns)}"
-    return save(layout, paint, folder / f"heat-{as_file_name(objective.metric)}{facet}", alt)
+    return save(figure, folder / f"heat-{as_file_name(objective.metric)}{facet}", alt)
 
 
-def fill(figure: FigureBase, axes: Axes, grid: HeatGrid, objective: Objective) -> None:
+def fill(figure: Figure, axes: Axes, grid: HeatGrid, objective: Objective) -> None:
     """The tiles with their figures; a cross where nothing finished, the best one framed."""
     rows, columns = grid.row_values.index, grid.column_values.index
     scores = {
@@ -118,7 +115,7 @@ def fill(figure: FigureBase, axes: Axes, grid: HeatGrid, objective: Objective) -
                 color=BAD,
                 ha="center",
                 va="center",
-                fontsize=pt(11),
+                fontsize=11,
                 weight="bold",
             )
             continue
@@ -128,7 +125,7 @@ def fill(figure: FigureBase, axes: Axes, grid: HeatGrid, objective: Objective) -
         axes.text(
             column, row, f"{score:.2f}" if small else f"{score:.3f}",
             color=ON_LIGHT if brightness > 0.5 else ON_DARK,
-            ha="center", va="center", fontsize=pt(7 if small else 8.5),
+            ha="center", va="center", fontsize=7 if small else 8.5,
         )  # fmt: skip
     ahead = max(known, key=lambda at: known[at] if objective.maximize else -known[at])
     frame(axes, ahead)
@@ -145,7 +142,7 @@ def frame(axes: Axes, at: tuple[int, int]) -> None:
     for colour, width in ((ON_DARK, 3.2), (BAD, 1.8)):
         axes.add_patch(
             mpl.patches.Rectangle(
-                (at[1] - 0.5, at[0] - 0.5), 1, 1, fc="none", ec=colour, lw=pt(width), zorder=3,
+                (at[1] - 0.5, at[0] - 0.5), 1, 1, fc="none", ec=colour, lw=width, zorder=3,
                 clip_on=False,
             )
         )  # fmt: skip
@@ -169,7 +166,7 @@ def set_axes(axes: Axes, grid: HeatGrid) -> None:
         spine.set_visible(False)
 
 
-def beside(figure: FigureBase, axes: Axes) -> Axes:
+def beside(figure: Figure, axes: Axes) -> Axes:
     """A narrow place right of the map for its scale."""
     box = axes.get_position()
     return figure.add_axes((box.x1 + 0.02, box.y0, 0.025, box.height))

@@ -1,4 +1,4 @@
-"""Labels and points in, the labels written beside their points where they hide nothing."""
+"""Placing of labels beside the points of a plot, where they hide nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-
-from charsweep.report.figures.style import pt
 
 Label = tuple[str, float, float, str]  # text, x, y, colour
 Box = tuple[float, float, float, float]  # left, bottom, right, top
@@ -56,8 +54,8 @@ def write_labels(
     taken += level_boxes(axes, scale)
     for text, x, y, colour in labels:
         at_x, at_y = place((x, y)) * scale
-        width, height = pt(5.3) * len(text), pt(9.0)
-        for dx, dy in ((pt(dx), pt(dy)) for dx, dy in OFFSETS):
+        width, height = 5.3 * len(text), 9.0
+        for dx, dy in OFFSETS:
             left = at_x + dx - (0 if dx > 0 else width if dx < 0 else width / 2)
             box = (left, at_y + dy - height / 2, left + width, at_y + dy + height / 2)
             inside = frame.x0 * scale < box[0] and box[2] < paper.x1 * scale
@@ -70,7 +68,7 @@ def write_labels(
                     textcoords="offset points",
                     ha="left" if dx > 0 else "right" if dx < 0 else "center",
                     va="center",
-                    fontsize=pt(8.5),
+                    fontsize=8.5,
                     color=colour,
                 )
                 break

@@ -1,4 +1,4 @@
-"""One axis and one metric in, what a tuning plot draws out: lines, bands, references. Pure."""
+"""What a tuning plot draws along one axis: lines, bands, references. Pure."""
 
 from __future__ import annotations
 
@@ -21,15 +21,6 @@ class Mark:
     mean: float
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class Line:
-    """The scores of one combination of the other axes, from left to right."""
-
-    label: str
-    colour: int  # index into the plan's colours
-    marks: tuple[Mark, ...]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
@@ -23,7 +22,6 @@ from charsweep.report.figures.style import (
     colours_for,
     legend_columns,
     legend_height,
-    pt,
     save,
 )
 from charsweep.results.labels import axis_label, value_text
@@ -81,26 +79,23 @@ def draw_facet(
     limits = loss_limits(curves)
     columns = legend_columns(legend, 6.0)
     layout = Layout(6.0, 3.5, below=legend_height(len(legend), columns, legend_title))
-
-    def paint(figure: FigureBase) -> None:
-        (axes,) = layout.axes_on(figure)
-        axes.set_title(title)
-        for curve in curves:
-            colour = colours[values.index(curve.values[by]) if by in curve.values else 0]
-            draw_curve(axes, curve, colour.light, limits, raw)
-        draw_share_legend(axes, curves)
-        set_scales(axes, limits)
-        if legend:
-            add_legend(figure, legend, legend_title, columns, markers=False)
-
-    return save(layout, paint, file, "Loss per training step", colours)
+    figure, (axes,) = layout.new_figure()
+    axes.set_title(title)
+    for curve in curves:
+        colour = colours[values.index(curve.values[by]) if by in curve.values else 0]
+        draw_curve(axes, curve, colour.light, limits, raw)
+    draw_share_legend(axes, curves)
+    set_scales(axes, limits)
+    if legend:
+        add_legend(figure, legend, legend_title, columns, markers=False)
+    return save(figure, file, "Loss per training step", colours)
 
 
 def draw_share_legend(axes: Axes, curves: Sequence[LossCurve]) -> None:
     """Which dashes are whose loss, where a method trains several networks."""
     names = share_names(curves)
     for name, dashes in zip(names, SHARE_DASHES, strict=False):
-        axes.plot([], [], color=MUTED, ls=dashes, lw=pt(1.7), label=name)
+        axes.plot([], [], color=MUTED, ls=dashes, lw=1.7, label=name)
     if names:
         axes.legend(
             loc="lower right", bbox_to_anchor=(1, 1), ncols=len(names), handlelength=3,
@@ -196,10 +191,10 @@ def draw_curve(
         if steps.size == 0:
             continue
         if raw:
-            axes.plot(*extremes(steps, losses), color=colour, alpha=0.22, lw=pt(0.6))
+            axes.plot(*extremes(steps, losses), color=colour, alpha=0.22, lw=0.6)
         half = math.ceil(steps.size / (200 if curve.diverged else 40))
         axes.plot(
-            *smooth(steps, losses, half), color=colour, lw=pt(1.7), ls=dashes[index % len(dashes)]
+            *smooth(steps, losses, half), color=colour, lw=1.7, ls=dashes[index % len(dashes)]
         )
     if curve.diverged:
         mark_end(axes, curve, limits)
@@ -211,7 +206,7 @@ def mark_end(axes: Axes, curve: LossCurve, limits: tuple[float, float]) -> None:
     last = float(losses[-1]) if losses.size else limits[1]
     step = float(curve.steps[-1])
     shown = min(max(last, limits[0] * 1.05), limits[1] / 1.05)
-    axes.plot([step], [shown], color=BAD, marker="x", ms=pt(9), mew=pt(2.2), ls="", clip_on=False)
+    axes.plot([step], [shown], color=BAD, marker="x", ms=9, mew=2.2, ls="", clip_on=False)
     axes.annotate(
         f"diverged at step {int(step)}",
         (step, shown),
@@ -219,7 +214,7 @@ def mark_end(axes: Axes, curve: LossCurve, limits: tuple[float, float]) -> None:
         textcoords="offset points",
         va="center",
         color=BAD,
-        fontsize=pt(8),
+        fontsize=8,
     )
 
 

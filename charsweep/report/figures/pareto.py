@@ -1,4 +1,4 @@
-"""The Pareto plots: a record in, identity against prompt, against time and against size out."""
+"""The Pareto plots: identity against prompt, against training time and against size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from charsweep.report.figures.label_placing import evenly, write_labels
@@ -16,7 +15,7 @@ from charsweep.report.figures.style import (
     INK,
     MARKERS,
     MUTED,
-    Colour,
+    ColourPair,
     Layout,
     LegendEntry,
     Plot,
@@ -24,7 +23,6 @@ from charsweep.report.figures.style import (
     colours_for,
     legend_columns,
     legend_height,
-    pt,
     save,
 )
 from charsweep.results.labels import COST_WORDS, axis_label, cost_text, metric_label, value_text
@@ -110,18 +108,15 @@ def draw_front(record: Record, plane: Plane, file: Path) -> Front | None:
     columns = legend_columns(legend, 6.0)
     below = legend_height(len(legend), columns, axis_label(by))
     layout = Layout(6.0, 4.2, below=below)
-
-    def paint(figure: FigureBase) -> None:
-        (axes,) = layout.axes_on(figure)
-        if legend:
-            add_legend(figure, legend, axis_label(by), columns)
-        draw_points(axes, plane, by, values, colours)
-        set_axes(axes, plane)
-        draw_references(axes, record, plane)
-        label_points(axes, plane)
-
+    figure, (axes,) = layout.new_figure()
+    if legend:
+        add_legend(figure, legend, axis_label(by), columns)
+    draw_points(axes, plane, by, values, colours)
+    set_axes(axes, plane)
+    draw_references(axes, record, plane)
+    label_points(axes, plane)
     alt = f"{plane.title}; filled points are the Pareto set"
-    return Front(plane.title, save(layout, paint, file, alt, colours))
+    return Front(plane.title, save(figure, file, alt, colours))
 
 
 def colour_axis(record: Record) -> tuple[str, tuple[Value, ...]]:
@@ -135,7 +130,7 @@ def colour_axis(record: Record) -> tuple[str, tuple[Value, ...]]:
 
 
 def draw_points(
-    axes: Axes, plane: Plane, by: str, values: tuple[Value, ...], colours: tuple[Colour, ...]
+    axes: Axes, plane: Plane, by: str, values: tuple[Value, ...], colours: tuple[ColourPair, ...]
 ) -> None:
     """Every point, those of the front filled and joined by a dashed line."""
     front = set(map(id, plane.front))
@@ -144,7 +139,7 @@ def draw_points(
         [x for x, _ in on_front],
         [y for _, y in on_front],
         color=MUTED,
-        lw=pt(1.2),
+        lw=1.2,
         ls="--",
         zorder=1,
     )
@@ -157,10 +152,10 @@ def draw_points(
             [x],
             [y],
             marker=marker_of(values, index),
-            ms=pt((5 if best else 3) if crowd else (8 if best else 6)),
+            ms=(5 if best else 3) if crowd else (8 if best else 6),
             mfc=colour if best else "none",
             mec=colour,
-            mew=pt(0.8 if crowd else 1.5),
+            mew=0.8 if crowd else 1.5,
             alpha=0.5 if crowd and not best else 1,
             zorder=3 if best else 2,
             ls="",
@@ -208,7 +203,7 @@ def draw_references(axes: Axes, record: Record, plane: Plane) -> None:
             continue
         y = reference.scores[plane.up.metric]
         if plane.across.metric in WORDS:
-            axes.axhline(y, color=MUTED, ls=dashes, lw=pt(1.2), zorder=1, label=label)
+            axes.axhline(y, color=MUTED, ls=dashes, lw=1.2, zorder=1, label=label)
             drawn = True
         else:
             drawn |= draw_reference(axes, reference, (plane.across.metric, y), label, marker)
@@ -224,7 +219,7 @@ def draw_reference(
     metric, y = at
     if metric not in reference.scores:
         return False
-    size = pt(11 if marker == "*" else 7)
+    size = 11 if marker == "*" else 7
     x = reference.scores[metric]
     axes.plot([x], [y], color=MUTED, marker=marker, ms=size, ls="", zorder=4, label=label)
     return True

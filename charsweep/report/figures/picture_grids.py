@@ -1,4 +1,4 @@
-"""Two axes in, a grid of pictures out: one prompt and exam seed, a picture per pair of values.
+"""Contact sheets over two axes: one prompt and exam seed, an image per pair of values.
 
 With one axis its values stand against the exam's seeds instead. The prompt and all other axes are
 held: the first prompt, and the recommended cell's values.
@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from charsweep.report.figures.contact_sheets import (
-    Sheet,
+    ContactSheet,
     Tile,
     centre_cell,
     heading,
@@ -30,7 +30,7 @@ MOST_SEEDS = 8
 FIRST_PAIRS = (("train_steps", "lr"), ("inference_steps", "seed"))
 
 
-def picture_grids(record: Record, verdict: Verdict) -> tuple[Sheet, ...]:
+def picture_grids(record: Record, verdict: Verdict) -> tuple[ContactSheet, ...]:
     """The grids of a record; none without a prompt or a cell."""
     centre = centre_cell(record, verdict)
     if centre is None or not record.sweep.prompts:
@@ -49,7 +49,7 @@ def ordered_pairs(axes: Sequence[str]) -> list[tuple[str, str]]:
     return [*first, *(pair for pair in itertools.combinations(axes, 2) if set(pair) not in known)]
 
 
-def pair_grid(record: Record, centre: CellResult, one: str, other: str) -> Sheet | None:
+def pair_grid(record: Record, centre: CellResult, one: str, other: str) -> ContactSheet | None:
     """Rows × columns of two axes; None when fewer than two of either have a cell."""
     plane = plane_cells(record, centre, (one, other))
     values = {
@@ -71,7 +71,7 @@ def pair_grid(record: Record, centre: CellResult, one: str, other: str) -> Sheet
         )
         for row in down
     )
-    return Sheet(
+    return ContactSheet(
         name=f"grid-{as_file_name(rows)}-{as_file_name(columns)}",
         title=f"{axis_label(rows)} × {axis_label(columns)}",
         columns=tuple(heading(columns, value) for value in across),
@@ -124,7 +124,7 @@ def picture(record: Record, cell: CellResult | None) -> Tile:
     return tile_of(record.store, cell.images, 0, 0, missing(cell))
 
 
-def seeds_grid(record: Record, verdict: Verdict, centre: CellResult, axis: str) -> Sheet:
+def seeds_grid(record: Record, verdict: Verdict, centre: CellResult, axis: str) -> ContactSheet:
     """The exam's seeds × the values of the one axis."""
     along = {
         cell.values[axis]: cell
@@ -142,7 +142,7 @@ def seeds_grid(record: Record, verdict: Verdict, centre: CellResult, axis: str) 
         )
         for seed in range(len(seeds))
     )
-    return Sheet(
+    return ContactSheet(
         name=f"grid-exam_seed-{as_file_name(axis)}",
         title=f"seed of the exam × {axis_label(axis)}",
         chosen=place_of(verdict.recommendation.cell, [along[value] for value in across]),

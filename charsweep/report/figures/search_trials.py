@@ -1,30 +1,88 @@
-"""A search in, its history out: every trial's score in order, and how far they had come."""
+"""The plots of a search: its trials as dots, the best score so far, the importance of each axis."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.figure import FigureBase
 from matplotlib.ticker import MaxNLocator
 
-from charsweep.report.figures.scatter import trials_of
+from charsweep.report.figures.lines import LinePlan
 from charsweep.report.figures.style import (
     BAD,
     CATEGORIES,
+    INK,
     LIFTED,
     MUTED,
-    Colour,
+    ColourPair,
     Layout,
+    LegendEntry,
+    Margins,
     Plot,
-    pt,
+    colours_for,
     save,
 )
-from charsweep.results.labels import metric_label
+from charsweep.results.cells import CellResult
+from charsweep.results.labels import axis_label, metric_label
 from charsweep.results.records import Objective, Record
 from charsweep.results.verdict import objectives_of
 
-BLUE = Colour(CATEGORIES[0], LIFTED[CATEGORIES[0]])
+BLUE = ColourPair(CATEGORIES[0], LIFTED[CATEGORIES[0]])
+SHADES = 12  # more cannot be told apart, and each is a rule in the page's SVG
+
+
+def trials_of(record: Record) -> tuple[CellResult, ...]:
+    """The cells in the order in which the sampler asked for them."""
+    known = enumerate(record.cells)
+    order = sorted(known, key=lambda one: (one[1].trial is None, one[1].trial or 0, one[0]))
+    return tuple(cell for _, cell in order)
+
+
+def trial_colours(record: Record) -> tuple[ColourPair, ...]:
+    """A few shades from the first trial to the last."""
+    return colours_for(tuple(range(min(SHADES, max(2, len(record.cells))))))
+
+
+def trial_legend(record: Record) -> tuple[LegendEntry, ...]:
+    """First, middle and last trial."""
+    colours, count = trial_colours(record), len(record.cells)
+    if count < 3:
+        return ()
+    places = dict.fromkeys((0, count // 2, count - 1))
+    return tuple(LegendEntry(str(at), colours[shade(at, count, len(colours))]) for at in places)
+
+
+def shade(at: int, count: int, shades: int) -> int:
+    """Which of so many shades the trial at this place of the order gets."""
+    return min(shades - 1, at * shades // max(1, count))
+
+
+def draw_dots(
+    axes: Axes, record: Record, plan: LinePlan, metric: str, colours: Sequence[ColourPair]
+) -> None:
+    """Every trial's score at its value; a ring around the best one of this metric."""
+    trials = trials_of(record)
+    shown = [
+        (plan.x(cell), score, colours[shade(at, len(trials), len(colours))].light)
+        for at, cell in enumerate(trials)
+        if (score := cell.score(metric)) is not None and plan.axis in cell.values
+    ]
+    size = 6 if len(shown) <= 60 else 3.5
+    for x, y, colour in shown:
+        axes.plot([x], [y], marker="o", ms=size, color=colour, mec="none", alpha=0.85, ls="")
+    if shown:
+        x, y, _ = max(shown, key=lambda one: one[1] if rises(record, metric) else -one[1])
+        axes.plot([x], [y], marker="o", ms=size * 2, mfc="none", mec=INK, mew=1.4, ls="")
+
+
+def rises(record: Record, metric: str) -> bool:
+    """Whether more of a metric is better: as the study says, else as the metric does."""
+    known = {one.metric: one.maximize for one in objectives_of(record)}
+    return known.get(metric, metric_label(metric).higher_is_better)
+
+
+# -- history ---------------------------------------------------------------------------------------
 
 
 def draw_history(record: Record, folder: Path) -> Plot | None:
@@ -37,16 +95,13 @@ def draw_history(record: Record, folder: Path) -> Plot | None:
     if not record.sweep.search or not objectives:
         return None
     layout = Layout(4.7, 3.0, panels=len(objectives), columns=min(2, len(objectives)), below=0.3)
-
-    def paint(figure: FigureBase) -> None:
-        panels = layout.axes_on(figure)
-        for axes, objective in zip(panels, objectives, strict=True):
-            draw_panel(axes, record, objective)
-        handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="lower center", ncols=len(names))
-
+    figure, panels = layout.new_figure()
+    for axes, objective in zip(panels, objectives, strict=True):
+        draw_panel(axes, record, objective)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="lower center", ncols=len(names))
     alt = "Every trial's score in order, and how far they had come"
-    return save(layout, paint, folder / "history", alt, (BLUE,))
+    return save(figure, folder / "history", alt, (BLUE,))
 
 
 def draw_panel(axes: Axes, record: Record, objective: Objective) -> None:
@@ -62,12 +117,12 @@ def draw_panel(axes: Axes, record: Record, objective: Objective) -> None:
         else:
             numbers.append(number)
             scores.append(score)
-    axes.plot(numbers, scores, "o", color=MUTED, ms=pt(4), mec="none", alpha=0.8, label="trial")
+    axes.plot(numbers, scores, "o", color=MUTED, ms=4, mec="none", alpha=0.8, label="trial")
     best = so_far(scores, objective.maximize)
-    axes.step(numbers, best, where="post", color=BLUE.light, lw=pt(2), label=f"{word} so far")
+    axes.step(numbers, best, where="post", color=BLUE.light, lw=2, label=f"{word} so far")
     if without:
         axes.plot(
-            without, [0.03] * len(without), "x", color=BAD, ms=pt(6), mew=pt(1.6), clip_on=False,
+            without, [0.03] * len(without), "x", color=BAD, ms=6, mew=1.6, clip_on=False,
             transform=axes.get_xaxis_transform(), label="no score",
         )  # fmt: skip
     label = metric_label(objective.metric)
@@ -84,3 +139,41 @@ def so_far(scores: list[float], maximize: bool) -> list[float]:
         ahead = max if maximize else min
         best.append(score if not best else ahead(best[-1], score))
     return best
+
+
+# -- importance ------------------------------------------------------------------------------------
+
+
+def draw_importance(record: Record, folder: Path) -> Plot | None:
+    """Write the plot, one panel per metric; None when nothing is known."""
+    known = record.sweep.importance
+    if not known:
+        return None
+    most = max(len(shares) for shares in known.values())
+    labels = [axis_label(axis) for shares in known.values() for axis in shares]
+    left = min(2.2, 0.35 + 0.075 * max(map(len, labels)))
+    columns = min(2, len(known))
+    layout = Layout(4.7, 0.95 + 0.28 * most, Margins(left, 0.5), len(known), columns)
+    figure, panels = layout.new_figure()
+    for axes, (metric, shares) in zip(panels, known.items(), strict=True):
+        draw_bars(axes, metric, shares)
+    alt = "How much of each metric's variation each axis explains"
+    return save(figure, folder / "importance", alt, (BLUE,))
+
+
+def draw_bars(axes: Axes, metric: str, shares: Mapping[str, float]) -> None:
+    """The axes of one metric, the one that matters most on top."""
+    order = sorted(shares.items(), key=lambda one: one[1])
+    names = [axis_label(axis) for axis, _ in order]
+    values = [share for _, share in order]
+    axes.barh(range(len(order)), values, color=BLUE.light, height=0.62)
+    axes.set_yticks(range(len(order)), names)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(0, max(1.0, *values))
+    axes.set_title(metric_label(metric).long)
+    axes.set_xlabel("importance (share of the variation)")
+    for place, value in enumerate(values):
+        axes.annotate(
+            f"{value:.2f}", (value, place), xytext=(4, 0), textcoords="offset points",
+            va="center", fontsize=8.5, annotation_clip=False,
+        )  # fmt: skip

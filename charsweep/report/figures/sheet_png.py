@@ -1,4 +1,4 @@
-"""A sheet in, one picture out: prompts on the left, headings above, a note for what is missing."""
+"""A contact sheet as one PNG: prompts left, headings above, a note for what is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 from PIL import Image, ImageDraw, ImageFont
 
-from charsweep.report.figures.contact_sheets import PAPER, Sheet, read_picture
+from charsweep.report.figures.contact_sheets import PAPER, ContactSheet, read_picture
 
 GAP, FAINT, TEXT, BAD = 4, "#eef0f3", "#1f2430", "#c8321f"
 
@@ -20,7 +20,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
-def draw_sheet(sheet: Sheet, tile: int, title: bool = True) -> Image.Image:
+def draw_sheet(sheet: ContactSheet, tile: int, title: bool = True) -> Image.Image:
     """The sheet as a picture: prompts on the left, headings above, a note for what is missing."""
     size = max(9, round(tile / 9.5))
     side, line = round(tile * 1.55), round(size * 1.3)

@@ -10,7 +10,7 @@ import io
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from charsweep.results.records import Value, is_numeric
@@ -32,17 +32,14 @@ CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 LIFTED = {"#0072b2": "#4aa3df", "#56b4e9": "#a5dbff", "#009e73": "#22b98d"}  # on black
 MARKERS = "osD^vP"
 
-BASE_SIZE = 9.5
-SIZES: Mapping[str, float] = {  # points
-    "font.size": BASE_SIZE,
+STYLE: Mapping[str, object] = {  # sizes in points
+    "font.size": 9.5,
     "axes.titlesize": 10.5,
     "legend.fontsize": 8.5,
     "axes.linewidth": 0.8,
     "grid.linewidth": 0.8,
     "lines.linewidth": 1.8,
     "lines.markersize": 5.5,
-}
-STYLE: Mapping[str, object] = {
     "font.family": ["DejaVu Sans"],
     "text.color": INK,
     "text.parse_math": False,  # an axis value may hold a dollar sign
@@ -67,9 +64,6 @@ STYLE: Mapping[str, object] = {
 }
 
 
-Paint = Callable[[FigureBase], None]
-
-
 @dataclass(frozen=True)
 class Plot:
     """A figure that was written: where, what it shows, the page's SVG, its size."""
@@ -78,7 +72,6 @@ class Plot:
     alt: str
     svg: str
     size: tuple[float, float]  # inches
-    has_png: bool = True
 
     @property
     def uri(self) -> str:
@@ -87,7 +80,7 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Colour:
+class ColourPair:
     """One colour on white and its twin on black."""
 
     light: str
@@ -99,23 +92,18 @@ class LegendEntry:
     """One line of a legend, in a plot or written by the page."""
 
     label: str
-    colour: Colour
+    colour: ColourPair
     marker: str = "o"
 
 
 @contextmanager
 def style() -> Iterator[None]:
     """Everything drawn inside looks like charsweep; the caller's rcParams come back after."""
-    settings: Any = {**STYLE, **SIZES}  # matplotlib types each key by itself
+    settings: Any = dict(STYLE)  # matplotlib types each key by itself
     with mpl.rc_context(rc=settings), warnings.catch_warnings():
         # A caption may hold letters that DejaVu Sans lacks; a box in a plot is no reason to warn.
         warnings.filterwarnings("ignore", message=".*missing from font.*")
         yield
-
-
-def pt(size: float) -> float:
-    """A size in points, in proportion to the style's letters."""
-    return size * float(mpl.rcParams["font.size"]) / BASE_SIZE
 
 
 @dataclass(frozen=True)
@@ -146,9 +134,11 @@ class Layout:
         rows = math.ceil(self.panels / self.columns)
         return self.width * self.columns, self.height * rows + self.below
 
-    def axes_on(self, figure: FigureBase) -> list[Axes]:
-        """The panels' axes, placed by their share of the figure, however large that is."""
-        return [figure.add_axes(self.box(index)) for index in range(self.panels)]
+    def new_figure(self) -> tuple[Figure, list[Axes]]:
+        """An empty figure of this size and the axes of its panels, in order."""
+        figure = Figure(figsize=self.size)
+        FigureCanvasAgg(figure)
+        return figure, [figure.add_axes(self.box(index)) for index in range(self.panels)]
 
     def box(self, index: int) -> tuple[float, float, float, float]:
         """Left, bottom, width and height of a panel as shares of the figure."""
@@ -164,7 +154,7 @@ class Layout:
 
 
 def add_legend(
-    figure: FigureBase,
+    figure: Figure,
     entries: Sequence[LegendEntry],
     title: str,
     columns: int,
@@ -198,17 +188,14 @@ def legend_height(entries: int, columns: int, title: str) -> float:
 
 
 def save(
-    layout: Layout,
-    paint: Paint,
+    figure: Figure,
     file: Path,
     alt: str,
-    colours: Sequence[Colour] = (),
+    colours: Sequence[ColourPair] = (),
     png: bool = True,
 ) -> Plot:
     """Write FILE.png (for slides) and FILE.svg (for papers) and return the plot for the page."""
-    figure = Figure(figsize=layout.size)
-    FigureCanvasAgg(figure)
-    paint(figure)
+    width, height = figure.get_size_inches()
     file.parent.mkdir(parents=True, exist_ok=True)
     if png:
         figure.savefig(f"{file}.png", format="png", dpi=160)
@@ -216,10 +203,10 @@ def save(
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Title": alt})
     svg = text.getvalue()
     Path(f"{file}.svg").write_text(svg, encoding="utf-8")
-    return Plot(file, alt, with_dark_twin(svg, colours), layout.size, png)
+    return Plot(file, alt, with_dark_twin(svg, colours), (float(width), float(height)))
 
 
-def with_dark_twin(svg: str, colours: Sequence[Colour]) -> str:
+def with_dark_twin(svg: str, colours: Sequence[ColourPair]) -> str:
     """The SVG with a style sheet that recolours it where the reader prefers dark."""
     twins = {**DARK, **{colour.light: colour.dark for colour in colours}}
     rules = "".join(
@@ -232,16 +219,17 @@ def with_dark_twin(svg: str, colours: Sequence[Colour]) -> str:
     return head + sheet + tag + rest
 
 
-def colours_for(values: Sequence[Value]) -> tuple[Colour, ...]:
+def colours_for(values: Sequence[Value]) -> tuple[ColourPair, ...]:
     """One colour per value: viridis for ordered numbers, Okabe-Ito for names while it lasts."""
     if not is_numeric(values) and len(values) <= len(CATEGORIES):
         chosen = CATEGORIES[: len(values)]
-        return tuple(Colour(colour, LIFTED.get(colour, colour)) for colour in chosen)
+        return tuple(ColourPair(colour, LIFTED.get(colour, colour)) for colour in chosen)
     viridis = mpl.colormaps["viridis"]
     steps = [index / max(1, len(values) - 1) for index in range(len(values))]
     # Yellow is lost on white and indigo on black, so each twin leaves out its own end.
     return tuple(
-        Colour(to_hex(viridis(0.86 * step)), to_hex(viridis(0.32 + 0.66 * step))) for step in steps
+        ColourPair(to_hex(viridis(0.86 * step)), to_hex(viridis(0.32 + 0.66 * step)))
+        for step in steps
     )
 
 
@@ -259,7 +247,7 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
 
 def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     """Write (y, text, colour) in the margin right of the plot, moved apart where they collide."""
-    size = pt(8)
+    size = 8
     low, high = axes.get_ylim()
     inside = [(y, text, colour) for y, text, colour in labels if low <= y <= high]
     height = axes.get_window_extent().height / axes.figure.dpi * 72  # in points

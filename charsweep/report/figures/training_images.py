@@ -1,4 +1,4 @@
-"""A record in; out, its training images as its trajectories looked at them, a sheet for each way.
+"""Contact sheets of the training images as trajectories saw them, one per kind of framing.
 
 They are framed anew from the files, by the functions that training uses and as each trajectory's
 spec says; a file that is no longer what it was is not shown. Nothing of it needs torch.
@@ -21,7 +21,7 @@ from charsweep.core.methods import method_of
 from charsweep.core.specs import CharacterSpec, Plugin, revived
 from charsweep.core.store.files import read_json
 from charsweep.core.system.images import open_image
-from charsweep.report.figures.contact_sheets import Sheet, Tile
+from charsweep.report.figures.contact_sheets import ContactSheet, Tile
 from charsweep.results.labels import as_file_name
 from charsweep.results.records import Record, of_trajectories
 
@@ -44,10 +44,10 @@ class Way:
     captions: tuple[str, ...]
 
 
-def training_sheets(record: Record, folder: Path) -> tuple[Sheet, ...]:
+def training_sheets(record: Record, folder: Path) -> tuple[ContactSheet, ...]:
     """One sheet per way; its pictures are written into `folder`."""
     files = known_files(record)
-    sheets: list[Sheet] = []
+    sheets: list[ContactSheet] = []
     for way, methods in ways_of(record).items():
         shown = [files[digest] for digest in way.digests if digest in files]
         if shown:
@@ -94,7 +94,7 @@ def way_of(spec: Mapping[str, Any]) -> Way:
 
 def sheet_of(
     way: Way, methods: Sequence[str], files: Mapping[str, Path], folder: Path, number: int
-) -> Sheet:
+) -> ContactSheet:
     """One row per training image: the file, what was seen of it, and what of that counted."""
     columns = ["training image", "as seen", *["mirrored"] * way.flip]
     columns += ["what counts"] * bool(way.masks)
@@ -106,7 +106,7 @@ def sheet_of(
         views = views_of(way, path, index)
         stem = folder / f"{number}-{index + 1:02d}"
         tiles.append((Tile(path), *(tile_of(view, f"{stem}-{n}.png") for n, view in views)))
-    return Sheet(
+    return ContactSheet(
         name=f"training-{number}-{as_file_name(' '.join(methods))}",
         title=f"As {', '.join(methods)} saw them: {measure(way)}",
         columns=tuple(columns),

@@ -1,4 +1,4 @@
-"""The tuning plots: a record in, every metric against every varied axis out."""
+"""The tuning plots: every metric against every varied axis."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.figure import FigureBase
 
-from charsweep.report.figures.axes import crowded, set_scale
+from charsweep.report.figures.axes import crowded, draw_ended, draw_references, set_scale
 from charsweep.report.figures.lines import LinePlan, ended_of, marks_of, plan_lines
-from charsweep.report.figures.marks import draw_ended, draw_references
-from charsweep.report.figures.scatter import draw_dots, trial_colours, trial_legend
+from charsweep.report.figures.search_trials import draw_dots, trial_colours, trial_legend
 from charsweep.report.figures.style import (
     MARKERS,
-    Colour,
+    ColourPair,
     Layout,
     LegendEntry,
     Margins,
@@ -25,7 +23,6 @@ from charsweep.report.figures.style import (
     label_right,
     legend_columns,
     legend_height,
-    pt,
     save,
 )
 from charsweep.results.labels import as_file_name, axis_label, metric_label
@@ -55,7 +52,7 @@ class Setting:
 
     record: Record
     plan: LinePlan
-    colours: tuple[Colour, ...]
+    colours: tuple[ColourPair, ...]
     legend: tuple[LegendEntry, ...]
     title: str
     dots: bool
@@ -102,7 +99,7 @@ def setting_of(record: Record, axis: str) -> Setting:
     return Setting(record, plan, colours, legend_of(plan, colours), plan.title, dots=False)
 
 
-def legend_of(plan: LinePlan, colours: Sequence[Colour]) -> tuple[LegendEntry, ...]:
+def legend_of(plan: LinePlan, colours: Sequence[ColourPair]) -> tuple[LegendEntry, ...]:
     """One entry per bold line; one line needs none."""
     entries = tuple(
         LegendEntry(label, colours[colour], MARKERS[colour % len(MARKERS)])
@@ -120,14 +117,11 @@ def draw_one(setting: Setting, metric: str, folder: Path) -> Plot:
     """Write one metric against the axis."""
     axis = setting.plan.axis
     layout = Layout(4.7, 3.1 + setting.extra, setting.margins)
-
-    def paint(figure: FigureBase) -> None:
-        (axes,) = layout.axes_on(figure)
-        draw_panel(axes, setting, metric)
-
+    figure, (axes,) = layout.new_figure()
+    draw_panel(axes, setting, metric)
     file = folder / f"tuning-{as_file_name(axis)}-{as_file_name(metric)}"
     alt = f"{metric_label(metric).long} against {axis_label(axis)}"
-    return save(layout, paint, file, alt, setting.colours, png=False)
+    return save(figure, file, alt, setting.colours, png=False)
 
 
 def draw_together(setting: Setting, metrics: Sequence[str], folder: Path) -> Plot:
@@ -137,16 +131,14 @@ def draw_together(setting: Setting, metrics: Sequence[str], folder: Path) -> Plo
     below = legend_height(len(setting.legend), side_by_side, setting.title)
     height = 2.9 + setting.extra
     layout = Layout(4.3, height, setting.margins, len(metrics), columns, below)
-
-    def paint(figure: FigureBase) -> None:
-        for axes, metric in zip(layout.axes_on(figure), metrics, strict=True):
-            draw_panel(axes, setting, metric)
-        if setting.legend:
-            add_legend(figure, setting.legend, setting.title, side_by_side)
-
+    figure, panels = layout.new_figure()
+    for axes, metric in zip(panels, metrics, strict=True):
+        draw_panel(axes, setting, metric)
+    if setting.legend:
+        add_legend(figure, setting.legend, setting.title, side_by_side)
     axis = setting.plan.axis
     file = folder / f"tuning-{as_file_name(axis)}"
-    return save(layout, paint, file, f"All metrics against {axis_label(axis)}", setting.colours)
+    return save(figure, file, f"All metrics against {axis_label(axis)}", setting.colours)
 
 
 def draw_panel(axes: Axes, setting: Setting, metric: str) -> None:
@@ -176,7 +168,7 @@ def draw_thin_lines(axes: Axes, setting: Setting, metric: str) -> None:
             [mark.mean for mark in marks],
             color=setting.colours[colour].light,
             alpha=max(0.06, min(0.28, 10 / len(plan.thin))),
-            lw=pt(0.8),
+            lw=0.8,
             marker="." if len(marks) < 2 else "",
         )
 
@@ -193,12 +185,12 @@ def draw_lines(axes: Axes, setting: Setting, metric: str) -> None:
             if plan.numeric:
                 axes.fill_between(xs, lows, highs, color=shade, alpha=0.18, lw=0)
             else:
-                axes.vlines(xs, lows, highs, color=shade, alpha=0.45, lw=pt(3))
+                axes.vlines(xs, lows, highs, color=shade, alpha=0.45, lw=3)
         axes.plot(
             xs,
             [mark.mean for mark in marks],
             color=shade,
             marker=MARKERS[colour % len(MARKERS)],
-            ms=pt(5.5 if len(marks) <= MANY_MARKS else 3.2),
+            ms=5.5 if len(marks) <= MANY_MARKS else 3.2,
             ls="-" if plan.numeric else "",
         )

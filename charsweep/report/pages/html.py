@@ -1,4 +1,4 @@
-"""A report's content in, index.html out: one template is filled, all of it escaped there."""
+"""index.html: the report as a page, from one template in which everything is escaped."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from urllib.parse import quote
 
 from charsweep.core.system.templates import fill
 from charsweep.report.content import CellSheet, Content
-from charsweep.report.figures.contact_sheets import Sheet, Thumbnails, file_uri, image_files_cached
-from charsweep.results import cells_table as table
-from charsweep.results import facts
+from charsweep.report.figures.contact_sheets import (
+    ContactSheet,
+    Thumbnails,
+    file_uri,
+    image_files_cached,
+)
+from charsweep.results import cells_table, facts
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import LEVELS, metric_label
 from charsweep.results.points import SEED
@@ -69,7 +73,7 @@ def build_page(content: Content, final: Path, pdf_note: str = "") -> str:
             "asked": facts.asked,
             "commands": record.sweep.command.splitlines(),
             "meanings": [metric_label(one) for one in record.metrics],
-            "is_sorted": len(record.cells) > table.IN_GRID_ORDER,
+            "is_sorted": len(record.cells) > cells_table.IN_GRID_ORDER,
             "sorted_by": metric_label(objectives_of(record)[0].metric).short,
             "levels": LEVELS,
             "image_rows": lambda sheet: image_rows(sheet, thumbnails),
@@ -127,7 +131,7 @@ def training_images(record: Record, thumbnails: Thumbnails) -> list[ShownImage]:
 
 
 def image_rows(
-    sheet: Sheet, thumbnails: Thumbnails
+    sheet: ContactSheet, thumbnails: Thumbnails
 ) -> list[tuple[str, list[tuple[str | None, str, str]]]]:
     """The sheet for the page: per row, each image's URI, its note, its column."""
     return [

@@ -1,11 +1,11 @@
-"""A report's content in, verdicts.md out: question, verdict, tables, figures as relative links."""
+"""verdicts.md: question, verdict, tables, and figures as relative links."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
 from charsweep.report.content import Chapter, Content
-from charsweep.report.figures.contact_sheets import Sheet
+from charsweep.report.figures.contact_sheets import ContactSheet
 from charsweep.report.figures.style import Plot
 from charsweep.results import facts
 from charsweep.results.table import escape_markdown as plain
@@ -46,7 +46,9 @@ def build_markdown(content: Content) -> str:
     for command in record.sweep.command.splitlines():
         lines += code(command)
     links = [f"[{name}.csv](tables/{name}.csv)" for name in (one.name for one in content.tables)]
-    lines += [f"Tables: {', '.join(links)}. To print: [report.pdf](report.pdf)."]
+    has_pdf = (content.folder / "report.pdf").exists()  # setting it may have failed
+    to_print = " To print: [report.pdf](report.pdf)." if has_pdf else ""
+    lines += [f"Tables: {', '.join(links)}.{to_print}"]
     return "\n".join(lines) + "\n"
 
 
@@ -96,7 +98,7 @@ def figure(content: Content, plot: Plot) -> list[str]:
     return [f"![{plain(plot.alt)}]({file})", ""]
 
 
-def sheet_figure(slug: str, sheet: Sheet) -> list[str]:
+def sheet_figure(slug: str, sheet: ContactSheet) -> list[str]:
     """A contact sheet by its relative link, below it its caption, if it has one."""
     folder = f"{quote(slug)}/" if slug else ""
     link = f"contact_sheets/{folder}{quote(sheet.name)}.png"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.report.content import Chapter, Content
-from charsweep.report.figures.contact_sheets import Sheet
+from charsweep.report.figures.contact_sheets import ContactSheet
 from charsweep.report.figures.style import Plot
 from charsweep.report.figures.tuning import TuningPlots, has_scores
 from charsweep.report.pages.typesetting import typeset
@@ -271,7 +271,7 @@ def figure(
 # -- pictures --------------------------------------------------------------------------------------
 
 
-def telling_sheet(one: Chapter) -> Sheet | None:
+def telling_sheet(one: Chapter) -> ContactSheet | None:
     """The pictures that tell most at a glance: a pair of axes, else the first prompts."""
     for sheet in one.grids:
         places = [tile.path for tiles in sheet.tiles for tile in tiles]
@@ -284,7 +284,7 @@ def telling_sheet(one: Chapter) -> Sheet | None:
     return replace(sheet, rows=sheet.rows[:few], tiles=sheet.tiles[:few])
 
 
-def pictures(name: str, sheet: Sheet, rank: int | None = None) -> dict[str, Any]:
+def pictures(name: str, sheet: ContactSheet, rank: int | None = None) -> dict[str, Any]:
     """A contact sheet as a figure."""
     text = f"{upper(sheet.title)}. {sheet.caption}"
     return {"name": name, "caption": text, "rank": rank, "main": False, "plots": (), "sheet": sheet}
