@@ -34,7 +34,7 @@ from charsweep.core.store.store import Store
 from charsweep.core.system.redact import redacted
 from charsweep.models.safetensors_file import read_pieces, tensor_shapes
 from charsweep.models.weights import find_folder
-from charsweep.report.figures.contact_sheets import image_files, read_picture
+from charsweep.report.figures.contact_sheets import image_files, read_image
 from charsweep.results.cells import json_line, result_from
 
 SECRET = "correct-horse-battery-staple"
@@ -479,7 +479,7 @@ def test_pictures_are_decoded_within_limits(name: str, tmp_path: Path) -> None:
     (folder / "000.png").write_bytes(PICTURES[name])
     with pytest.raises(CharacterError):
         character(folder)
-    assert read_picture(folder / "000.png", 100) is None
+    assert read_image(folder / "000.png", 100) is None
     manifest = {"files": [{"file": "000.png", "prompt": 0, "seed": 0}], "prompts": ["x"]}
     (folder / "images.json").write_text(json.dumps(manifest))
     with pytest.raises((OSError, SyntaxError, ValueError, Image.DecompressionBombError)):

@@ -67,7 +67,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class CellSheet:
-    """A cell's contact sheet and where its picture was written."""
+    """A cell's contact sheet and where its image was written."""
 
     title: str
     marks: tuple[str, ...]
@@ -98,7 +98,7 @@ class Content:
     def tables(self) -> tuple[Table, ...]:
         """All tables, as they are written to tables/."""
         known = (self.comparison, self.advantages, self.cells, self.seeds)
-        return tuple(one for one in known if one is not None)
+        return tuple(table for table in known if table is not None)
 
     def relative(self, file: Path) -> str:
         """A file of the report as the page links it."""
@@ -131,7 +131,7 @@ def build_content(record: Record, folder: Path) -> Content:
         fronts=fronts,
         comparison=comparison_table(record),
         advantages=advantages_table(record),
-        sentences=tuple(one.sentence for one in advantages(record)),
+        sentences=tuple(advantage.sentence for advantage in advantages(record)),
         cells=cells_table.cells_table(record, verdict),
         seeds=cells_table.seeds_table(record),
         cell_sheets=cell_sheets,
@@ -165,7 +165,7 @@ def build_chapter(record: Record, slug: str, plots: Path, sheets: Path) -> Chapt
         slug=slug,
         record=record,
         verdict=verdict,
-        tuning=tuple(one for axis in axes if (one := draw_tuning(record, axis, plots))),
+        tuning=tuple(drawn for axis in axes if (drawn := draw_tuning(record, axis, plots))),
         history=draw_history(record, plots),
         importance=draw_importance(record, plots),
         heat_maps=draw_heat_maps(record, plots),
@@ -194,11 +194,11 @@ def draw_cell_sheets(
         sheet = cell_sheet(record, cell, prompts.get(cell.cell, record).sweep)
         if not sheet.rows:
             continue
-        picture = draw_sheet(sheet, SMALL_TILE, title=False)
+        image = draw_sheet(sheet, SMALL_TILE, title=False)
         file = folder / f"{sheet.name}.png"
-        picture.save(file)
+        image.save(file)
         marks = verdict.marks(cell)
-        drawn.append(CellSheet(sheet.title, marks, file, picture.width, picture.height))
+        drawn.append(CellSheet(sheet.title, marks, file, image.width, image.height))
     return tuple(drawn), ()
 
 
@@ -208,7 +208,7 @@ def prompts_by_cell(record: Record) -> dict[str, Record]:
 
 
 def source_pixels(store: Path, cell: CellResult) -> float:
-    """How many pixels a cell's pictures have, judged by the first."""
+    """How many pixels a cell's images have, judged by the first."""
     files, _ = image_files_cached(store, cell.images)
     try:
         with opened(files[0]) as first:

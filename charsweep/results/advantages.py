@@ -66,7 +66,11 @@ class Advantage:
 def aspects(record: Record) -> tuple[Aspect, ...]:
     """The counts on which the record has numbers."""
     objectives = objectives_of(record)
-    roles = {ROLES[one.metric]: one for one in reversed(objectives) if one.metric in ROLES}
+    roles = {
+        ROLES[objective.metric]: objective
+        for objective in reversed(objectives)
+        if objective.metric in ROLES
+    }
     identity = roles.get("identity") or Objective("dino", True)
     prompt = roles.get("prompt") or Objective("clip_t", True)
     return (
@@ -81,15 +85,21 @@ def aspects(record: Record) -> tuple[Aspect, ...]:
 
 def advantages(record: Record) -> tuple[Advantage, ...]:
     """Who is ahead on each count, among methods or among the points of one method."""
-    known = [(one.method, one.point) for one in contenders(record) if one.point is not None]
+    known = [
+        (contender.method, contender.point)
+        for contender in contenders(record)
+        if contender.point is not None
+    ]
     if len(known) < 2:
         known = [(point.label, point) for point in points_of(record) if point.finished]
     if len(known) < 2:
         return ()
     judged = comparable([point for _, point in known], objectives_of(record))
     ranked_ones = [(label, point) for label, point in known if point in judged]
-    found = [advantage(known if one.is_cost else ranked_ones, one) for one in aspects(record)]
-    return tuple(one for one in found if one is not None)
+    found = [
+        advantage(known if aspect.is_cost else ranked_ones, aspect) for aspect in aspects(record)
+    ]
+    return tuple(advantage for advantage in found if advantage is not None)
 
 
 def advantage(known: Sequence[tuple[str, Point]], aspect: Aspect) -> Advantage | None:
@@ -101,7 +111,7 @@ def advantage(known: Sequence[tuple[str, Point]], aspect: Aspect) -> Advantage |
     ]
     if len(valued) < 2:
         return None
-    valued.sort(key=lambda one: one[2], reverse=aspect.maximize)
+    valued.sort(key=lambda entry: entry[2], reverse=aspect.maximize)
     best, top = valued[0][1], valued[0][2]
     if aspect.name == "quality_ratio" and top <= 0:
         return None
@@ -136,7 +146,7 @@ def advantages_table(record: Record) -> Table | None:
         Column("next", "next", number=False),
         Column("next_value", "its figure"),
     )
-    rows = tuple(advantage_row(one, order) for order, one in enumerate(known))
+    rows = tuple(advantage_row(advantage, order) for order, advantage in enumerate(known))
     note = (
         f"Scores closer than their width of ties, and costs within {COST_TIE:.0%} of the smallest, "
         "are ties."
@@ -144,21 +154,21 @@ def advantages_table(record: Record) -> Table | None:
     return Table("advantages", "Advantages", columns, rows, (note,))
 
 
-def advantage_row(one: Advantage, order: int) -> TableRow:
+def advantage_row(advantage: Advantage, order: int) -> TableRow:
     """One count as a line."""
-    labels = [label for label, _ in one.ahead]
-    value = one.ahead[0][1]
-    alike = len(labels) > 1 and not one.behind
+    labels = [label for label, _ in advantage.ahead]
+    value = advantage.ahead[0][1]
+    alike = len(labels) > 1 and not advantage.behind
     who = "no difference" if alike else listing(labels, most=3)
-    behind = one.behind[0] if one.behind else None
+    behind = advantage.behind[0] if advantage.behind else None
     return TableRow(
         (
-            text_entry(one.aspect.word),
+            text_entry(advantage.aspect.word),
             TableEntry("; ".join(labels), who),
-            TableEntry(value, one.aspect.text(value)),
-            text_entry(one.aspect.name),
+            TableEntry(value, advantage.aspect.text(value)),
+            text_entry(advantage.aspect.name),
             text_entry(behind[0] if behind else ""),
-            TableEntry(behind[1], one.aspect.text(behind[1])) if behind else TableEntry(),
+            TableEntry(behind[1], advantage.aspect.text(behind[1])) if behind else TableEntry(),
         ),
         order=order,
     )

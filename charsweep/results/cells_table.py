@@ -106,10 +106,10 @@ def shown_order(record: Record) -> Sequence[CellResult]:
 def best_scores(record: Record) -> dict[str, float]:
     """The best score of a single cell on each objective and on the quality ratio."""
     top = {}
-    for one in (*objectives_of(record), Objective("quality_ratio", True)):
-        scores = known(cell.score(one.metric) for cell in record.cells)
+    for objective in (*objectives_of(record), Objective("quality_ratio", True)):
+        scores = known(cell.score(objective.metric) for cell in record.cells)
         if len(scores) > 1:
-            top[one.metric] = max(scores) if one.maximize else min(scores)
+            top[objective.metric] = max(scores) if objective.maximize else min(scores)
     return top
 
 
@@ -160,7 +160,7 @@ def state_entry(cell: CellResult, marks: tuple[str, ...]) -> TableEntry:
 
 
 def reference_rows(record: Record, columns: Sequence[Column]) -> tuple[TableRow, ...]:
-    """The drawings among themselves, the true pictures and the untaught bases, where known.
+    """The training images among themselves, the true images and the untaught bases, where known.
 
     Their names stand in the first column that readers see, their scores under the metrics.
     """

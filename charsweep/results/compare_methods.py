@@ -68,7 +68,7 @@ def comparison_table(record: Record) -> Table | None:
     if not known:
         return None
     axes = tuple(axis for axis in record.axes if axis not in (METHOD, SEED))
-    says_where = bool(axes) or any(one.point is None for one in known)
+    says_where = bool(axes) or any(contender.point is None for contender in known)
     rest = tuple(name for name in record.costs if name not in FIRST_COSTS and is_asked(name))
     columns = (
         Column(METHOD, "method", number=False),
@@ -83,7 +83,8 @@ def comparison_table(record: Record) -> Table | None:
     )
     top = best_scores(record, known)
     rows = tuple(
-        contender_row(record, one, axes, rest, top, order) for order, one in enumerate(known)
+        contender_row(record, contender, axes, rest, top, order)
+        for order, contender in enumerate(known)
     )
     title = "Methods, each as recommended" if len(known) > 1 else "The method as recommended"
     return condensed(
@@ -101,12 +102,12 @@ def comparison_table(record: Record) -> Table | None:
 def best_scores(record: Record, known: Sequence[Contender]) -> dict[str, float]:
     """The best score among methods on each objective and on the quality ratio, set in bold."""
     top = {}
-    for one in (*objectives_of(record), Objective("quality_ratio", True)):
+    for objective in (*objectives_of(record), Objective("quality_ratio", True)):
         points = [c.point for c in known if c.point is not None]
-        means = [p.mean(one.metric) for p in comparable(points, objectives_of(record))]
+        means = [p.mean(objective.metric) for p in comparable(points, objectives_of(record))]
         scores = [score for score in means if score is not None]
         if len(scores) > 1:
-            top[one.metric] = max(scores) if one.maximize else min(scores)
+            top[objective.metric] = max(scores) if objective.maximize else min(scores)
     return top
 
 
@@ -117,22 +118,22 @@ def is_asked(cost: str) -> bool:
 
 def contender_row(
     record: Record,
-    one: Contender,
+    contender: Contender,
     axes: tuple[str, ...],
     rest: tuple[str, ...],
     top: Mapping[str, float],
     order: int,
 ) -> TableRow:
     """One method; everything past its name is blank when nothing of it finished."""
-    point = one.point
+    point = contender.point
     values = {} if point is None else point.values
     at = ", ".join(f"{axis} = {value_text(axis, values[axis])}" for axis in axes if axis in values)
     score = {m: None if point is None else point.mean(m) for m in record.metrics}
     gain = {m: None if point is None else point.gain(m) for m in record.metrics}
     cost = {n: None if point is None else point.cost(n) for n in (*FIRST_COSTS, *rest)}
     entries = (
-        text_entry(one.method),
-        text_entry(", ".join(one.bases)),
+        text_entry(contender.method),
+        text_entry(", ".join(contender.bases)),
         TableEntry("no finished cell", "no finished cell", bad=True)
         if point is None
         else text_entry(at),

@@ -34,9 +34,9 @@ def energy_record(
     `saved_kwh` is what the cells finished here would have taken alone, less what they took.
     """
     here = [result for key, result in results.items() if earlier.get(key) != result]
-    alone = sum((one.train_seconds or 0.0) + (one.sample_seconds or 0.0) for one in here)
-    before = sum(earlier[one.cell].paid_seconds for one in here if one.cell in earlier)
-    paid = sum(one.paid_seconds for one in here) - before
+    alone = sum((result.train_seconds or 0.0) + (result.sample_seconds or 0.0) for result in here)
+    before = sum(earlier[result.cell].paid_seconds for result in here if result.cell in earlier)
+    paid = sum(result.paid_seconds for result in here) - before
     before_kwh = known.get("energy") or {}
     saved = max(0.0, energy_of(alone - paid, energy)[0] / 1000)
     return {

@@ -60,8 +60,8 @@ def asked(record: Record) -> Lines:
         texts = [f"{axis} = {value_text(axis, value)}" for axis, value in held.items()]
         lines.append(("held fixed", ", ".join(texts)))
     objectives = [
-        f"{metric_label(one.metric).short} ({'maximised' if one.maximize else 'minimised'})"
-        for one in objectives_of(record)
+        f"{metric_label(o.metric).short} ({'maximised' if o.maximize else 'minimised'})"
+        for o in objectives_of(record)
     ]
     lines.append(("objectives", ", ".join(objectives)))
     return lines
@@ -174,6 +174,6 @@ def machine(environment: Mapping[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def count(number: int, one: str, many: str) -> str:
+def count(number: int, singular: str, plural: str) -> str:
     """ "1 trajectory", "7 trajectories"."""
-    return f"{number:,} {one if number == 1 else many}"
+    return f"{number:,} {singular if number == 1 else plural}"

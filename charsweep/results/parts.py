@@ -80,24 +80,24 @@ def cut(curve: LossCurve, cells: Sequence[CellResult], axes: Sequence[str]) -> L
 def together(name: str, records: Sequence[Record], store: Path) -> Record:
     """Several sweeps as one record whose parts they are; a cell that two share counts once."""
     assert records
-    cells = tuple({cell.cell: cell for one in records for cell in one.cells}.values())
+    cells = tuple({cell.cell: cell for record in records for cell in record.cells}.values())
     declared: dict[str, tuple[Any, ...]] = {}
-    for one in records:
-        for axis, values in one.sweep.axes.items():
+    for record in records:
+        for axis, values in record.sweep.axes.items():
             declared[axis] = (*declared.get(axis, ()), *values)
     axes = varied_axes(declared, cells)
     # The longest of each wins: a longer sweep saw more of the same trajectory.
-    by_length = sorted((curve for one in records for curve in one.curves), key=length)
+    by_length = sorted((curve for record in records for curve in record.curves), key=length)
     curves = {curve.trajectory: curve for curve in by_length}
     members = of_trajectories(cells)
     return Record(
-        sweep=joint_sweep(name, [one.sweep for one in records]),
+        sweep=joint_sweep(name, [record.sweep for record in records]),
         cells=in_grid_order(axes, cells),
         axes=axes,
         curves=tuple(cut(curve, members[key], tuple(axes)) for key, curve in curves.items()),
         store=store,
-        notes=(*differences([one.sweep for one in records]), *notes_of(records)),
-        parts=tuple(part for one in records for part in named_parts(one)),
+        notes=(*differences([record.sweep for record in records]), *notes_of(records)),
+        parts=tuple(part for record in records for part in named_parts(record)),
     )
 
 
@@ -118,32 +118,32 @@ def named_parts(record: Record) -> tuple[Record, ...]:
 
 def notes_of(records: Sequence[Record]) -> list[str]:
     """What was missing in each."""
-    return [f"{one.sweep.name}: {note}" for one in records for note in one.notes]
+    return [f"{record.sweep.name}: {note}" for record in records for note in record.notes]
 
 
 def joint_sweep(name: str, sweeps: Sequence[SweepRecord]) -> SweepRecord:
     """What the sweeps have in common, and the first one's where only one can be shown."""
     first = sweeps[0]
-    bases = {base: ref for one in reversed(sweeps) for base, ref in one.bases.items()}
-    ended = [one.finished for one in sweeps]
+    bases = {base: ref for sweep in reversed(sweeps) for base, ref in sweep.bases.items()}
+    ended = [sweep.finished for sweep in sweeps]
     return replace(
         first,
         name=name,
-        question=" ".join(dict.fromkeys(one.question for one in sweeps if one.question)),
-        command="\n".join(dict.fromkeys(one.command for one in sweeps if one.command)),
-        started=min((one.started for one in sweeps if one.started), default=None),
+        question=" ".join(dict.fromkeys(sweep.question for sweep in sweeps if sweep.question)),
+        command="\n".join(dict.fromkeys(sweep.command for sweep in sweeps if sweep.command)),
+        started=min((sweep.started for sweep in sweeps if sweep.started), default=None),
         finished=max(filter(None, ended)) if all(ended) else None,
         axes={},
-        ranges={axis: range_ for one in sweeps for axis, range_ in one.ranges.items()},
-        fixed=shared([one.fixed for one in sweeps]),
-        settings={one.name: one.settings for one in sweeps},
-        metrics=tuple(dict.fromkeys(metric for one in sweeps for metric in one.metrics)),
+        ranges={axis: range_ for sweep in sweeps for axis, range_ in sweep.ranges.items()},
+        fixed=shared([sweep.fixed for sweep in sweeps]),
+        settings={sweep.name: sweep.settings for sweep in sweeps},
+        metrics=tuple(dict.fromkeys(metric for sweep in sweeps for metric in sweep.metrics)),
         bases=bases,
-        plan=joint_plan([one.plan for one in sweeps]),
+        plan=joint_plan([sweep.plan for sweep in sweeps]),
         parts={},
         search={},
         importance={},
-        energy=joint_energy([one.energy for one in sweeps]),
+        energy=joint_energy([sweep.energy for sweep in sweeps]),
         folder="",
     )
 
@@ -157,7 +157,7 @@ def shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def joint_plan(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Steps, pictures, seconds and bytes add up; cells do not, because sweeps may share some."""
+    """Steps, images, seconds and bytes add up; cells do not, because sweeps may share some."""
     names = ("steps_asked", "steps_needed", "images", "seconds", "bytes")
     known = {n: [p[n] for p in plans if isinstance(p.get(n), int | float)] for n in names}
     return {name: sum(own) for name, own in known.items() if len(own) == len(plans)}
@@ -165,29 +165,31 @@ def joint_plan(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def joint_energy(energies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Energies add up; measured only if all were."""
-    known = [one for one in energies if one]
+    known = [energy for energy in energies if energy]
     if not known:
         return {}
     sums = {
-        name: sum(float(one.get(name) or 0) for one in known)
+        name: sum(float(energy.get(name) or 0) for energy in known)
         for name in ("kwh", "co2_kg", "saved_kwh")
-        if any(isinstance(one.get(name), int | float) for one in known)
+        if any(isinstance(energy.get(name), int | float) for energy in known)
     }
-    return {**known[0], **sums, "measured": all(one.get("measured") for one in known)}
+    return {**known[0], **sums, "measured": all(energy.get("measured") for energy in known)}
 
 
 def differences(sweeps: Sequence[SweepRecord]) -> list[str]:
     """In what the sweeps differ that makes their scores incomparable, said plainly."""
     first = sweeps[0]
     asked = {
-        "the exam's prompts and seeds": [(one.prompts, one.seeds) for one in sweeps],
-        "the character and its drawings": [drawn_from(one) for one in sweeps],
-        "the encoders that judge": [nested(one.settings, "models", "encoders") for one in sweeps],
-        "the settings of the metrics": [common_metrics(one, sweeps) for one in sweeps],
+        "the exam's prompts and seeds": [(sweep.prompts, sweep.seeds) for sweep in sweeps],
+        "the character and its drawings": [drawn_from(sweep) for sweep in sweeps],
+        "the encoders that judge": [
+            nested(sweep.settings, "models", "encoders") for sweep in sweeps
+        ],
+        "the settings of the metrics": [common_metrics(sweep, sweeps) for sweep in sweeps],
     }
     notes = []
     for what, values in asked.items():
-        other = [one.name for one, own in zip(sweeps, values, strict=True) if own != values[0]]
+        other = [sweep.name for sweep, own in zip(sweeps, values, strict=True) if own != values[0]]
         if other:
             notes.append(
                 f"Scores of {listing([first.name, *other])} are not comparable: {what} "
@@ -198,8 +200,13 @@ def differences(sweeps: Sequence[SweepRecord]) -> list[str]:
 
 def drawn_from(sweep: SweepRecord) -> tuple[Any, ...]:
     """What says which character was taught; where its files lie does not."""
-    one = sweep.character
-    return one.name, one.identifier, one.captions, tuple(path.name for path in one.images)
+    character = sweep.character
+    return (
+        character.name,
+        character.identifier,
+        character.captions,
+        tuple(path.name for path in character.images),
+    )
 
 
 def nested(settings: Mapping[str, Any], *names: str) -> Any:

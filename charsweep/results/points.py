@@ -141,12 +141,12 @@ def pareto(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Po
     """
 
     def worth(point: Point) -> tuple[float, ...] | None:
-        scores = [point.value(one.metric) for one in objectives]
+        scores = [point.value(objective.metric) for objective in objectives]
         if any(score is None for score in scores):
             return None
         return tuple(
-            score if one.maximize else -score
-            for one, score in zip(objectives, scores, strict=True)
+            score if objective.maximize else -score
+            for objective, score in zip(objectives, scores, strict=True)
             if score is not None
         )
 

@@ -92,8 +92,10 @@ def _parse_sweep(raw: Mapping[str, Any]) -> SweepRecord:
         fixed=dict(raw.get("fixed") or {}),
         settings=dict(raw.get("settings") or {}),
         objectives=tuple(
-            Objective(str(one["metric"]), one.get("direction", "maximize") != "minimize")
-            for one in raw.get("objectives") or []
+            Objective(
+                str(objective["metric"]), objective.get("direction", "maximize") != "minimize"
+            )
+            for objective in raw.get("objectives") or []
         ),
         metrics=tuple(str(metric) for metric in raw.get("metrics") or []),
         character=_parse_character(raw.get("character") or {}),

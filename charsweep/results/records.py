@@ -18,7 +18,7 @@ from charsweep.results.cells import COSTS, CellResult
 Value = str | int | float | bool | None  # of an axis
 
 METRIC_ORDER = ("dino", "clip_i", "clip_t", "diversity", "copy", "quality_ratio", "colour")
-MOST_BESIDE = 12  # values of a searched axis; past it no picture per value is shown
+MOST_BESIDE = 12  # values of a searched axis; past it no image per value is shown
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Reference:
-    """Pictures that no cell drew (untaught base, truth): their scores and their image set."""
+    """Images that no cell drew (untaught base, truth): their scores and their image set."""
 
     scores: Mapping[str, float]
     images: str | None  # folder below the store
@@ -39,7 +39,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class CharacterRecord:
-    """The drawings that teach the character."""
+    """The training images of the character."""
 
     name: str
     identifier: str

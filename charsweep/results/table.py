@@ -130,12 +130,12 @@ def text_entry(text: str) -> TableEntry:
 def write_tables(tables: Sequence[Table], folder: Path) -> None:
     """Write each table as .csv (unrounded), .md and .tex (as they read)."""
     folder.mkdir(parents=True)
-    for one in tables:
-        write_csv(one, folder / f"{one.name}.csv")
-        common = f"\n\n{escape_markdown(one.common)}" if one.common else ""
-        text = f"{markdown(one)}{common}\n"
-        (folder / f"{one.name}.md").write_text(text, encoding="utf-8")
-        (folder / f"{one.name}.tex").write_text(latex(one) + "\n", encoding="utf-8")
+    for table in tables:
+        write_csv(table, folder / f"{table.name}.csv")
+        common = f"\n\n{escape_markdown(table.common)}" if table.common else ""
+        text = f"{markdown(table)}{common}\n"
+        (folder / f"{table.name}.md").write_text(text, encoding="utf-8")
+        (folder / f"{table.name}.tex").write_text(latex(table) + "\n", encoding="utf-8")
 
 
 def write_csv(table: Table, path: Path) -> None:

@@ -1,6 +1,6 @@
 """The verdict on a sweep: what is recommended, which points lead on each score, what remains.
 
-`charsweep.results.recommendation` says what is recommended; leaders on single scores explain it.
+`charsweep.results.recommendation` says what is recommended; leaders of single scores explain it.
 """
 
 from __future__ import annotations
@@ -132,7 +132,10 @@ def remarks(record: Record, points: Sequence[Point], leaders: Sequence[Leader]) 
     """What a careful reader should know besides."""
     texts = []
     if len(points) > 1 and leaders:
-        ahead = [f"{one.mark} has {one.point.label} ({score_text(one.score)})" for one in leaders]
+        ahead = [
+            f"{leader.mark} has {leader.point.label} ({score_text(leader.score)})"
+            for leader in leaders
+        ]
         texts.append(
             f"By single scores: {listing(ahead, most=6)}. No single score says what is best: "
             "identity rises with over-fitting, and the untaught base already follows prompts."

@@ -34,7 +34,7 @@ from charsweep.results.recommendation import Recommendation
 from charsweep.results.verdict import judge
 from charsweep.track import pictures, ui_view, values
 from charsweep.track.server import VIEW_TAG, database
-from charsweep.track.sweep_run import log_outcome, log_picture
+from charsweep.track.sweep_run import log_image, log_outcome
 
 STATUS = {"finished": "FINISHED", "diverged": "KILLED", "failed": "FAILED"}
 NOTE_LENGTH = 4900  # of a tag, at most 5000
@@ -207,7 +207,7 @@ class Experiment:
             self.client.log_artifacts(run_id, name)
         if images and sheet:  # once more for the image grid, which compares runs
             for key, picture in (("contact_sheet", sheet), *pictures.exam_rows(images)):
-                log_picture(self.client, run_id, key, picture)
+                log_image(self.client, run_id, key, picture)
 
 
 def search(client: MlflowClient, experiment: str, sweep: str) -> Iterator[Run]:

@@ -1,7 +1,7 @@
 """A sweep's folder rebuilt from MLflow alone, for a machine without the store.
 
 What a report is made from comes back: `sweep.json`, `cells.jsonl`, `cells.csv`, and, in `fetched/`
-in the store's own layout, each trajectory's `loss.csv` and the pictures, as large as MLflow keeps
+in the store's own layout, each trajectory's `loss.csv` and the images, as large as MLflow keeps
 them. No weights: nothing can be trained on or drawn from this, so it is kept apart from a store.
 
 MLflow keeps the loss of every step exactly, the time of a step to the millisecond, and `lr` and
@@ -79,7 +79,7 @@ def find(name: str, uri: str) -> tuple[MlflowClient, Run, list[Run]]:
     runs = list(search(client, experiment.experiment_id, name)) if experiment else []
     parents = [run for run in runs if "charsweep.cell" not in run.data.tags]
     if not parents:
-        known = [one.name for one in client.search_experiments() if one.name != "Default"]
+        known = [other.name for other in client.search_experiments() if other.name != "Default"]
         raise TrackingError(
             f"MLflow at {public(uri)} has no sweep {name}; "
             f"it has {', '.join(sorted(known)) or 'none'}; choose one with name="
@@ -109,7 +109,7 @@ class Source:
         return Path(self.client.download_artifacts(run.info.run_id, path, str(place)))
 
     def rows(self, run: Run, label: str) -> dict[int, Path]:
-        """The pictures of one label, by their number."""
+        """The images of one label, by their number."""
         numbered = {
             path: index_of(Path(path).name, label)
             for path in self.names(run, "images")
@@ -122,7 +122,7 @@ class Source:
 
 
 def fetch_sweep(source: Source, parent: Run, store: Path, final: Path) -> dict[str, Any]:
-    """sweep.json, with the drawings that teach where `store` will finally be."""
+    """sweep.json, with the training images where `store` will finally be."""
     sweep: dict[str, Any] = read_json(source.file(parent, "sweep.json"))
     drawings = source.rows(parent, "drawing")
     (store / "drawings").mkdir()
@@ -152,7 +152,7 @@ def unpack(manifest: Path, rows: Mapping[int, Path], folder: Path) -> None:
 
 
 def fetch_cell(source: Source, run: Run, store: Path) -> CellResult:
-    """The result of a cell; its specs and pictures go to `store`."""
+    """The result of a cell; its specs and images go to `store`."""
     names = source.names(run)
     if "cell.json" not in names:
         raise TrackingError(
@@ -199,7 +199,7 @@ def fetch_losses(client: MlflowClient, run: Run, store: Path) -> None:
         return
     parts = json.loads(run.data.tags.get("charsweep.loss_parts", "[]"))
     columns = {
-        name: {one.step: one for one in client.get_metric_history(run.info.run_id, name)}
+        name: {metric.step: metric for metric in client.get_metric_history(run.info.run_id, name)}
         for name in (*CURVES, *parts)
     }
     rows, before = [], int(run.info.start_time)

@@ -1,6 +1,6 @@
 """The images that MLflow shows of an image set; and those images cut up again.
 
-A picture of the exam is a row: one prompt, its seeds side by side. MLflow's image grid puts the
+A image of the exam is a row: one prompt, its seeds side by side. MLflow's image grid puts the
 same row of several runs beside each other, which single images would not let one compare.
 """
 
@@ -22,7 +22,7 @@ KEY_LENGTH = 60  # of a prompt in a file's name
 
 
 def contact_sheet(images: Path) -> Image.Image | None:
-    """The image set as one picture, rows prompts, columns seeds; None without images."""
+    """The image set as one image, rows prompts, columns seeds; None without images."""
     rows = list(_rows(images, TILE))
     if not rows:
         return None
@@ -36,10 +36,10 @@ def contact_sheet(images: Path) -> Image.Image | None:
 def exam_rows(images: Path, label: str = "exam") -> Iterator[tuple[str, Image.Image]]:
     """`exam/01 a picture of …` and the picture of that prompt, for each prompt."""
     for prompt, row in _rows(images, ROW_TILE):
-        yield picture_key(label, prompt, _prompts(images)[prompt]), row
+        yield image_key(label, prompt, _prompts(images)[prompt]), row
 
 
-def picture_key(label: str, index: int, text: str = "") -> str:
+def image_key(label: str, index: int, text: str = "") -> str:
     """A key that MLflow takes: letters, digits, spaces, `_`, `-`, `.`, and one slash."""
     return f"{plain(label)}/{index + 1:02d} {plain(text)[:KEY_LENGTH]}".strip()
 
@@ -50,7 +50,7 @@ def plain(text: str) -> str:
 
 
 def index_of(file: str, label: str) -> int | None:
-    """Which picture of `label` a logged file is, from 0; None if it is none."""
+    """Which image of `label` a logged file is, from 0; None if it is none."""
     found = re.match(rf"{re.escape(plain(label))}~(\d+)[ +].*\.png$", file)
     return int(found[1]) - 1 if found else None
 

@@ -1,6 +1,6 @@
 """A told story as an MLflow run in the sweep's experiment.
 
-One run per story: told anew with other pictures, the run is replaced. It has no tag
+One run per story: told anew with other images, the run is replaced. It has no tag
 `charsweep.sweep`, by which the sweep's own runs are known.
 """
 
@@ -76,7 +76,9 @@ def _log(sweep_folder: Path, uri: str) -> str:
     for name, value in _params(story).items():
         client.log_param(run_id, name, value)
     for scene in story["scenes"]:
-        kept = next(one for one in scene["candidates"] if one["seed"] == scene["seed"])
+        kept = next(
+            candidate for candidate in scene["candidates"] if candidate["seed"] == scene["seed"]
+        )
         for score in ("dino", "clip_t"):
             client.log_metric(run_id, f"story_{score}", kept[score], step=scene["number"])
         with opened(inside(sweep_folder / "story", scene["picture"])) as picture:

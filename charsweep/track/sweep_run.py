@@ -13,9 +13,9 @@ from PIL import Image
 
 from charsweep.core.store.files import inside
 from charsweep.core.system.images import opened
-from charsweep.track.pictures import exam_rows, picture_key, plain
+from charsweep.track.pictures import exam_rows, image_key, plain
 
-DRAWING_SIDE = 512  # px; a drawing that teaches may be a scan of any size
+TRAINING_IMAGE_SIDE = 512  # px; a training image may be a scan of any size
 FILES = ("cells.csv", "report/index.html", "report/report.pdf")
 SHOWN = "charsweep.pictures"
 
@@ -42,33 +42,33 @@ def log_outcome(
 def log_references(
     client: MlflowClient, parent: str, sweep: Mapping[str, Any], store: Path
 ) -> None:
-    """The drawings, and what the untaught bases and the truth show, unless they are there."""
+    """The training images, and the images of untaught bases and truth, unless they are there."""
     sets = references(sweep)
     drawings = (sweep.get("character") or {}).get("images") or []
     shown = hashlib.sha256(json.dumps([sets, drawings]).encode()).hexdigest()[:12]
     if client.get_run(parent).data.tags.get(SHOWN) == shown:
         return
-    log_drawings(client, parent, drawings)
+    log_training_images(client, parent, drawings)
     for label, relative in sets.items():
         images = inside(store, relative)
         if (images / "images.json").exists():
             manifest = str(images / "images.json")
             client.log_artifact(parent, manifest, f"references/{plain(label)}")
             for key, row in exam_rows(images, label):
-                log_picture(client, parent, key, row)
+                log_image(client, parent, key, row)
     client.set_tag(parent, SHOWN, shown)
 
 
-def log_drawings(client: MlflowClient, parent: str, drawings: Sequence[str]) -> None:
+def log_training_images(client: MlflowClient, parent: str, drawings: Sequence[str]) -> None:
     for index, path in enumerate(map(Path, drawings)):
         if path.exists():
             with opened(path) as image:
                 drawing = image.convert("RGB")
-            drawing.thumbnail((DRAWING_SIDE, DRAWING_SIDE))
-            log_picture(client, parent, picture_key("drawing", index), drawing)
+            drawing.thumbnail((TRAINING_IMAGE_SIDE, TRAINING_IMAGE_SIDE))
+            log_image(client, parent, image_key("drawing", index), drawing)
 
 
-def log_picture(client: MlflowClient, run: str, key: str, picture: Image.Image) -> None:
+def log_image(client: MlflowClient, run: str, key: str, picture: Image.Image) -> None:
     # Step 0: the image grid shows one step at a time, and cells differ in their steps.
     client.log_image(run, picture, key=key, step=0, synchronous=True)
 
@@ -78,4 +78,8 @@ def references(sweep: Mapping[str, Any]) -> dict[str, str]:
     known = sweep.get("references") or {}
     bases = {f"untaught {name}": base for name, base in (known.get("base") or {}).items()}
     named = {**bases, "truth": known.get("truth")}
-    return {label: str(one["images"]) for label, one in named.items() if one and one.get("images")}
+    return {
+        label: str(reference["images"])
+        for label, reference in named.items()
+        if reference and reference.get("images")
+    }

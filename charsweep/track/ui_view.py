@@ -66,8 +66,8 @@ def _typed(sweep: Mapping[str, Any]) -> str:
 
 def saved_view(sweep: Mapping[str, Any]) -> str:
     """The experiment's view, for `VIEW_TAG`: cells by the first objective; charts that answer."""
-    objectives = [one["metric"] for one in sweep.get("objectives") or []]
-    down = [one.get("direction") != "minimize" for one in sweep.get("objectives") or []]
+    objectives = [objective["metric"] for objective in sweep.get("objectives") or []]
+    down = [objective.get("direction") != "minimize" for objective in sweep.get("objectives") or []]
     scores = list(dict.fromkeys([*objectives, *(sweep.get("metrics") or [])]))
     state = {
         "searchFilter": "",
@@ -83,7 +83,7 @@ def saved_view(sweep: Mapping[str, Any]) -> str:
         ],
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": charts(objectives, scores),
-        "isAccordionReordered": True,  # else the UI sorts sections by name, pictures first
+        "isAccordionReordered": True,  # else the UI sorts sections by name, images first
         "compareRunSections": [
             {
                 "uuid": SECTION,
@@ -102,7 +102,7 @@ def saved_view(sweep: Mapping[str, Any]) -> str:
 
 
 def charts(objectives: Sequence[str], scores: Sequence[str]) -> list[dict[str, Any]]:
-    """The loss curves, the objectives against each other, the pictures, a bar per score."""
+    """The loss curves, the objectives against each other, the images, a bar per score."""
     found = [_chart("LINE", "loss", **_of("loss"), **_curve())]
     if len(objectives) > 1:
         across, up = objectives[1], objectives[0]

@@ -384,7 +384,7 @@ def test_broken_truth_is_named(tmp_path: Path) -> None:
 # --- at the size of the models
 
 
-def test_picture_at_takes_the_middle_square() -> None:
+def test_middle_square_takes_the_middle_square() -> None:
     small = middle_square(drawing(), 20)
     assert small.size == (20, 20)
     assert small.getpixel((4, 10)) == RED

@@ -227,6 +227,7 @@ def test_a_pdf_that_cannot_be_set_costs_no_page(
     assert 'href="report.pdf"' not in page
     assert "report.pdf cannot be typeset" in page
     assert not pdf_of(sweep).exists()
+    assert "report.pdf" not in (sweep.folder / "report" / "verdicts.md").read_text("utf-8")
     assert "Print index.html from a browser instead" in capsys.readouterr().out
 
 

@@ -132,7 +132,7 @@ def shorten(text: str, most: int = 18) -> str:
 def draw_references(
     axes: Axes, record: Record, plan: LinePlan, metric: str
 ) -> list[tuple[float, str, str]]:
-    """Draw the untaught base, the true pictures, the drawings; return (y, label, colour)."""
+    """Draw the untaught base, the true images, the training images; return (y, label, colour)."""
     labels: list[tuple[float, str, str]] = []
     several = len(record.sweep.bases) > 1
     for name, marks in base_marks(record, plan, metric).items():
@@ -167,10 +167,10 @@ def draw_ended(axes: Axes, ended: Sequence[Ended]) -> None:
     low, high = axes.get_ylim()
     axes.set_ylim(low - 0.12 * len(states) * (high - low), high)
     for row, state in enumerate(states):
-        own = [one for one in ended if one.state == state]
+        own = [mark for mark in ended if mark.state == state]
         y = 0.05 + 0.09 * row
         axes.plot(
-            [one.x for one in own],
+            [mark.x for mark in own],
             [y] * len(own),
             transform=axes.get_xaxis_transform(),
             color=BAD,
@@ -186,7 +186,7 @@ def draw_ended(axes: Axes, ended: Sequence[Ended]) -> None:
 
 def write_state(axes: Axes, own: Sequence[Ended], y: float) -> None:
     """The word for a row of marks, on the side where there is room, else above the row."""
-    shares = {(one.count, one.total) for one in own}
+    shares = {(mark.count, mark.total) for mark in own}
     count, total = max(shares)
     text = own[0].state
     if len(shares) == 1 and count < total:

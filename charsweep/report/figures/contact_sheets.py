@@ -27,14 +27,14 @@ from charsweep.results.verdict import Verdict
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
 MOST_VALUES = 40  # of one axis; a denser one is thinned
-TILE, SMALL_TILE = 128, 96  # pixels of a picture in a sheet of an axis, of a cell
+TILE, SMALL_TILE = 128, 96  # pixels of a image in a sheet of an axis, of a cell
 INLINE_TILE = 192
 PAPER = "white"
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One place of a sheet: a picture, or the word that stands where none is."""
+    """One place of a sheet: a image, or the word that stands where none is."""
 
     path: Path | None
     note: str = ""
@@ -42,7 +42,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class ContactSheet:
-    """Rows of pictures with their labels."""
+    """Rows of images with their labels."""
 
     name: str
     title: str
@@ -56,48 +56,48 @@ class ContactSheet:
 
 
 class Thumbnails:
-    """Pictures as they are put in sheets, each read once per report."""
+    """Images as they are put in sheets, each read once per report."""
 
     def __init__(self) -> None:
         self._uris: dict[tuple[Path, int], str | None] = {}
 
     def uri(self, path: Path | None, size: int = INLINE_TILE) -> str | None:
-        """A data URI of the picture at most `size` wide and high; None if it cannot be read."""
+        """A data URI of the image at most `size` wide and high; None if it cannot be read."""
         if path is None:
             return None
         if (path, size) not in self._uris:
-            picture = read_picture(path, size)
-            self._uris[path, size] = None if picture is None else picture_uri(picture)
+            image = read_image(path, size)
+            self._uris[path, size] = None if image is None else image_uri(image)
         return self._uris[path, size]
 
 
-def read_picture(path: Path, size: int) -> Image.Image | None:
-    """The picture in RGB, upright, on white, shrunk to fit `size`; None if it cannot be read."""
+def read_image(path: Path, size: int) -> Image.Image | None:
+    """The image in RGB, upright, on white, shrunk to fit `size`; None if it cannot be read."""
     try:
         with opened(path) as source:
             source.draft("RGB", (size, size))
-            picture = flat(in_colour(ImageOps.exif_transpose(source)), PAPER)
+            image = flat(in_colour(ImageOps.exif_transpose(source)), PAPER)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
-    return picture
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return image
 
 
-def picture_uri(picture: Image.Image) -> str:
-    """A picture as a WebP data URI; small pictures lose nothing by it that an eye can see."""
+def image_uri(image: Image.Image) -> str:
+    """A image as a WebP data URI; small images lose nothing by it that an eye can see."""
     out = io.BytesIO()
-    picture.save(out, format="WEBP", quality=88, method=3)
+    image.save(out, format="WEBP", quality=88, method=3)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
 def file_uri(path: Path) -> str:
     """A sheet that was written, as a data URI."""
-    with opened(path) as picture:
-        return picture_uri(picture.convert("RGB"))
+    with opened(path) as image:
+        return image_uri(image.convert("RGB"))
 
 
 def image_files(store: Path, folder: str | None) -> tuple[tuple[Path, ...], int]:
-    """An image set's pictures in their order, prompt by prompt, and how many seeds each has."""
+    """An image set's images in their order, prompt by prompt, and how many seeds each has."""
     if not folder:
         return (), 1
     try:
@@ -110,7 +110,7 @@ def image_files(store: Path, folder: str | None) -> tuple[tuple[Path, ...], int]
 
 
 def tile_of(store: Path, folder: str | None, prompt: int, seed: int, note: str) -> Tile:
-    """The picture of one prompt and seed; the true pictures have one seed for all."""
+    """The image of one prompt and seed; the true images have one seed for all."""
     files, seeds = image_files_cached(store, folder)
     index = prompt * seeds + min(seed, seeds - 1)
     return Tile(files[index]) if index < len(files) else Tile(None, note)
@@ -245,7 +245,7 @@ Column = tuple[str, str | None, CellResult | None]
 
 
 def reference_columns(record: Record, cells: Sequence[CellResult]) -> list[Column]:
-    """The true pictures and the untaught base of every base the cells start from."""
+    """The true images and the untaught base of every base the cells start from."""
     columns: list[Column] = []
     if record.sweep.truth:
         columns.append(("true picture", record.sweep.truth.images, None))
@@ -269,7 +269,7 @@ def heading(axis: str, value: Value) -> str:
 
 
 def missing(cell: CellResult | None) -> str:
-    """The word where a picture should be."""
+    """The word where a image should be."""
     return cell.state if cell is not None and not cell.finished else "not found"
 
 

@@ -69,14 +69,16 @@ def draw_fronts(record: Record, folder: Path) -> tuple[Front, ...]:
         (up, Objective("size_mb", False), "pareto-size"),
     ]
     made = [draw_front(record, plane_of(record, a, b), folder / file) for a, b, file in wanted]
-    return tuple(one for one in made if one is not None)
+    return tuple(front for front in made if front is not None)
 
 
 def trade_off_objectives(record: Record) -> tuple[Objective, Objective]:
     """The two that are plotted: the sweep's first on identity and on prompt, or the usual ones."""
     objectives = objectives_of(record)
-    prompt = next((one for one in objectives if ROLES.get(one.metric) == "prompt"), None)
-    other = next((one for one in objectives if one != prompt), None)
+    prompt = next(
+        (objective for objective in objectives if ROLES.get(objective.metric) == "prompt"), None
+    )
+    other = next((objective for objective in objectives if objective != prompt), None)
     return other or Objective("dino", True), prompt or Objective("clip_t", True)
 
 
@@ -187,7 +189,7 @@ def title_word(name: str) -> str:
 
 
 def draw_references(axes: Axes, record: Record, plane: Plane) -> None:
-    """The untaught bases and the true pictures: a mark, or a level where they have no cost."""
+    """The untaught bases and the true images: a mark, or a level where they have no cost."""
     several = len(record.sweep.bases) > 1
     known: list[tuple[str, Reference, str, str]] = [
         (f"untaught {name}" if several else "untaught base", reference, "D", dashes)

@@ -39,7 +39,7 @@ def picture_grids(record: Record, verdict: Verdict) -> tuple[ContactSheet, ...]:
     if len(axes) == 1 and len(record.axes[axes[0]]) > 1 and len(record.sweep.seeds) > 1:
         return (seeds_grid(record, verdict, centre, axes[0]),)
     made = [pair_grid(record, centre, *pair) for pair in ordered_pairs(axes)]
-    return tuple(one for one in made if one is not None)[:MOST_GRIDS]
+    return tuple(grid for grid in made if grid is not None)[:MOST_GRIDS]
 
 
 def ordered_pairs(axes: Sequence[str]) -> list[tuple[str, str]]:
@@ -49,24 +49,24 @@ def ordered_pairs(axes: Sequence[str]) -> list[tuple[str, str]]:
     return [*first, *(pair for pair in itertools.combinations(axes, 2) if set(pair) not in known)]
 
 
-def pair_grid(record: Record, centre: CellResult, one: str, other: str) -> ContactSheet | None:
+def pair_grid(record: Record, centre: CellResult, first: str, second: str) -> ContactSheet | None:
     """Rows × columns of two axes; None when fewer than two of either have a cell."""
-    plane = plane_cells(record, centre, (one, other))
+    plane = plane_cells(record, centre, (first, second))
     values = {
         axis: tuple(
             v for v in record.axes[axis] if any(c.values[axis] == v for c in plane.values())
         )
-        for axis in (one, other)
+        for axis in (first, second)
     }
     if min(map(len, values.values())) < 2:
         return None
     rows, columns = laid_out(values)
     down = thinned(values[rows], MOST_ROWS, centre.values[rows])
     across = thinned(values[columns], MOST_COLUMNS, centre.values[columns])
-    key = (one, other).index(rows)
+    key = (first, second).index(rows)
     tiles = tuple(
         tuple(
-            picture(record, plane.get((row, column) if key == 0 else (column, row)))
+            first_image(record, plane.get((row, column) if key == 0 else (column, row)))
             for column in across
         )
         for row in down
@@ -77,7 +77,7 @@ def pair_grid(record: Record, centre: CellResult, one: str, other: str) -> Conta
         columns=tuple(heading(columns, value) for value in across),
         rows=tuple(heading(rows, value) for value in down),
         tiles=tiles,
-        caption=caption(record, centre, (one, other), "first seed of the exam"),
+        caption=caption(record, centre, (first, second), "first seed of the exam"),
         is_grid=True,
     )
 
@@ -117,8 +117,8 @@ def thinned(values: Sequence[Value], most: int, keep: Value) -> tuple[Value, ...
     return tuple(values[index] for index in sorted(chosen))
 
 
-def picture(record: Record, cell: CellResult | None) -> Tile:
-    """The first prompt's first picture of a cell."""
+def first_image(record: Record, cell: CellResult | None) -> Tile:
+    """The first prompt's first image of a cell."""
     if cell is None:
         return Tile(None, "not tried")
     return tile_of(record.store, cell.images, 0, 0, missing(cell))

@@ -35,7 +35,9 @@ SHADES = 12  # more cannot be told apart, and each is a rule in the page's SVG
 def trials_of(record: Record) -> tuple[CellResult, ...]:
     """The cells in the order in which the sampler asked for them."""
     known = enumerate(record.cells)
-    order = sorted(known, key=lambda one: (one[1].trial is None, one[1].trial or 0, one[0]))
+    order = sorted(
+        known, key=lambda numbered: (numbered[1].trial is None, numbered[1].trial or 0, numbered[0])
+    )
     return tuple(cell for _, cell in order)
 
 
@@ -72,13 +74,13 @@ def draw_dots(
     for x, y, colour in shown:
         axes.plot([x], [y], marker="o", ms=size, color=colour, mec="none", alpha=0.85, ls="")
     if shown:
-        x, y, _ = max(shown, key=lambda one: one[1] if rises(record, metric) else -one[1])
+        x, y, _ = max(shown, key=lambda dot: dot[1] if rises(record, metric) else -dot[1])
         axes.plot([x], [y], marker="o", ms=size * 2, mfc="none", mec=INK, mew=1.4, ls="")
 
 
 def rises(record: Record, metric: str) -> bool:
     """Whether more of a metric is better: as the study says, else as the metric does."""
-    known = {one.metric: one.maximize for one in objectives_of(record)}
+    known = {objective.metric: objective.maximize for objective in objectives_of(record)}
     return known.get(metric, metric_label(metric).higher_is_better)
 
 
@@ -88,9 +90,9 @@ def rises(record: Record, metric: str) -> bool:
 def draw_history(record: Record, folder: Path) -> Plot | None:
     """Write the plot, one panel per objective; None for a grid, whose order means nothing."""
     objectives = [
-        one
-        for one in objectives_of(record)
-        if any(cell.score(one.metric) is not None for cell in record.cells)
+        objective
+        for objective in objectives_of(record)
+        if any(cell.score(objective.metric) is not None for cell in record.cells)
     ]
     if not record.sweep.search or not objectives:
         return None
@@ -163,7 +165,7 @@ def draw_importance(record: Record, folder: Path) -> Plot | None:
 
 def draw_bars(axes: Axes, metric: str, shares: Mapping[str, float]) -> None:
     """The axes of one metric, the one that matters most on top."""
-    order = sorted(shares.items(), key=lambda one: one[1])
+    order = sorted(shares.items(), key=lambda pair: pair[1])
     names = [axis_label(axis) for axis, _ in order]
     values = [share for _, share in order]
     axes.barh(range(len(order)), values, color=BLUE.light, height=0.62)

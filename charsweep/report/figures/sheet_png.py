@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 from PIL import Image, ImageDraw, ImageFont
 
-from charsweep.report.figures.contact_sheets import PAPER, ContactSheet, read_picture
+from charsweep.report.figures.contact_sheets import PAPER, ContactSheet, read_image
 
 GAP, FAINT, TEXT, BAD = 4, "#eef0f3", "#1f2430", "#c8321f"
 
@@ -21,7 +21,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def draw_sheet(sheet: ContactSheet, tile: int, title: bool = True) -> Image.Image:
-    """The sheet as a picture: prompts on the left, headings above, a note for what is missing."""
+    """The sheet as a image: prompts on the left, headings above, a note for what is missing."""
     size = max(9, round(tile / 9.5))
     side, line = round(tile * 1.55), round(size * 1.3)
     headings = [wrap(label, tile, size, 2) for label in sheet.columns]
@@ -43,23 +43,23 @@ def draw_sheet(sheet: ContactSheet, tile: int, title: bool = True) -> Image.Imag
         pen.text((GAP * 2, y + tile / 2), words, TEXT, font(size), "lm")
         for column, place in enumerate(sheet.tiles[row]):
             x = side + column * (tile + GAP)
-            picture = None if place.path is None else read_picture(place.path, tile)
-            if picture is None:
+            image = None if place.path is None else read_image(place.path, tile)
+            if image is None:
                 pen.rectangle((x, y, x + tile - 1, y + tile - 1), fill=FAINT)
                 note = place.note or "not found"
                 pen.text((x + tile / 2, y + tile / 2), note, BAD, font(size), "mm")
                 continue
-            paper.paste(enlarge(picture, tile), (x, y))
+            paper.paste(enlarge(image, tile), (x, y))
     return paper
 
 
-def enlarge(picture: Image.Image, tile: int) -> Image.Image:
-    """A picture smaller than its tile drawn at the tile's size, proportions kept."""
-    scale = tile / max(picture.size)
+def enlarge(image: Image.Image, tile: int) -> Image.Image:
+    """A image smaller than its tile drawn at the tile's size, proportions kept."""
+    scale = tile / max(image.size)
     if scale <= 1:
-        return picture
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+        return image
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def wrap(text: str, width: int, size: int, most: int) -> list[str]:

@@ -26,7 +26,7 @@ from charsweep.results.labels import as_file_name
 from charsweep.results.records import Record, of_trajectories
 
 MOST = 24  # training images of a sheet
-SMALL, LARGE = 192, 384  # pixels: smaller pictures are shown enlarged, larger ones reduced
+SMALL, LARGE = 192, 384  # pixels: smaller images are shown enlarged, larger ones reduced
 VEIL = (214, 0, 110)  # lies over what a mask leaves out
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, CharacterError, ConfigError, StoreError)
 
@@ -45,7 +45,7 @@ class Way:
 
 
 def training_sheets(record: Record, folder: Path) -> tuple[ContactSheet, ...]:
-    """One sheet per way; its pictures are written into `folder`."""
+    """One sheet per way; its images are written into `folder`."""
     files = known_files(record)
     sheets: list[ContactSheet] = []
     for way, methods in ways_of(record).items():
@@ -58,7 +58,7 @@ def training_sheets(record: Record, folder: Path) -> tuple[ContactSheet, ...]:
 
 def known_files(record: Record) -> dict[str, Path]:
     """The training images that are still there, by the digest of their content."""
-    paths = {path for one in (record, *record.parts) for path in one.sweep.character.images}
+    paths = {path for part in (record, *record.parts) for path in part.sweep.character.images}
     return {digest_of_content(path): path for path in sorted(paths) if path.is_file()}
 
 
@@ -118,7 +118,7 @@ def sheet_of(
 
 
 def label_of(way: Way, caption: str, path: Path | None) -> str:
-    """The caption as it was read, and how large the picture was when it was seen."""
+    """The caption as it was read, and how large the image was when it was seen."""
     try:
         assert path is not None
         width, height = size_of(open_image(path).size, way.crop, way.resolution)
@@ -129,7 +129,7 @@ def label_of(way: Way, caption: str, path: Path | None) -> str:
 
 
 def views_of(way: Way, path: Path | None, index: int) -> list[tuple[str, Image.Image | None]]:
-    """The pictures of a row by name; None where a file is gone."""
+    """The images of a row by name; None where a file is gone."""
     names = ["seen", *["mirrored"] * way.flip, *["counts"] * bool(way.masks)]
     try:
         opened_image = opened(way, path, index)
@@ -144,7 +144,7 @@ def views_of(way: Way, path: Path | None, index: int) -> list[tuple[str, Image.I
 
 
 def opened(way: Way, path: Path | None, index: int) -> TrainingImage:
-    """The picture with its mask, if that is still the one that was used."""
+    """The image with its mask, if that is still the one that was used."""
     if path is None:
         raise FileNotFoundError
     if not way.masks:
@@ -165,29 +165,29 @@ def tile_of(view: Image.Image | None, file: str) -> Tile:
 
 
 def veiled(seen: Image.Image, mask: Image.Image) -> Image.Image:
-    """A picture with what its mask leaves out under a veil."""
+    """A image with what its mask leaves out under a veil."""
     veil = Image.blend(seen, Image.new("RGB", seen.size, VEIL), 0.6)
     return Image.composite(seen, veil, mask)
 
 
 def windowed(seen: Image.Image, way: Way) -> Image.Image:
     """For random windows, the one in the middle outlined; others lie anywhere beside it."""
-    picture = sized(seen)
+    image = sized(seen)
     if way.crop != "random" or seen.width == seen.height:
-        return picture
-    side = min(picture.size) - 1
-    left, top = (picture.width - 1 - side) // 2, (picture.height - 1 - side) // 2
-    ImageDraw.Draw(picture).rectangle((left, top, left + side, top + side), outline=VEIL, width=3)
-    return picture
+        return image
+    side = min(image.size) - 1
+    left, top = (image.width - 1 - side) // 2, (image.height - 1 - side) // 2
+    ImageDraw.Draw(image).rectangle((left, top, left + side, top + side), outline=VEIL, width=3)
+    return image
 
 
-def sized(picture: Image.Image) -> Image.Image:
+def sized(image: Image.Image) -> Image.Image:
     """A copy that can be looked at: small ones with each pixel as a square."""
-    times = SMALL // max(picture.size)
+    times = SMALL // max(image.size)
     if times > 1:
-        size = (picture.width * times, picture.height * times)
-        return picture.resize(size, Image.Resampling.NEAREST)
-    copy = picture.copy()
+        size = (image.width * times, image.height * times)
+        return image.resize(size, Image.Resampling.NEAREST)
+    copy = image.copy()
     copy.thumbnail((LARGE, LARGE), Image.Resampling.LANCZOS)
     return copy
 
@@ -203,7 +203,7 @@ def measure(way: Way) -> str:
 
 
 def explain(way: Way) -> str:
-    """What the pictures of a sheet do not say by themselves."""
+    """What the images of a sheet do not say by themselves."""
     parts = []
     if way.crop == "random":
         parts.append("A step shows a window as large as the outlined one, anywhere in the picture.")

@@ -70,7 +70,7 @@ class Setting:
 
 def draw_tuning(record: Record, axis: str, folder: Path) -> TuningPlots | None:
     """Write the plots of one axis: one file per metric and one with all of them."""
-    metrics = [one for one in record.metrics if has_scores(record, one)]
+    metrics = [metric for metric in record.metrics if has_scores(record, metric)]
     if not metrics:
         return None
     setting = setting_of(record, axis)

@@ -26,7 +26,7 @@ from charsweep.results.recommendation import setting_text
 from charsweep.results.records import Record, Value
 from charsweep.results.verdict import objectives_of
 
-MOST_DRAWN, MOST_DRAWINGS = 4, 8  # images on the first screen
+MOST_DRAWN, MOST_TRAINING_IMAGES = 4, 8  # images on the first screen
 MOST_INLINE = 24  # sheets of cells inside index.html; the others are files beside it
 MOST_INLINE_PIXELS = 30e6
 
@@ -68,17 +68,17 @@ def build_page(content: Content, final: Path, pdf_note: str = "") -> str:
             "rest": setting_text(held(record)),
             "drawn_images": drawn_images(record, content.verdict.recommendation.cell, thumbnails),
             "training_images": training_images(record, thumbnails),
-            "most_drawings": MOST_DRAWINGS,
+            "most_drawings": MOST_TRAINING_IMAGES,
             "state": facts.state_line(record),
             "asked": facts.asked,
             "commands": record.sweep.command.splitlines(),
-            "meanings": [metric_label(one) for one in record.metrics],
+            "meanings": [metric_label(metric) for metric in record.metrics],
             "is_sorted": len(record.cells) > cells_table.IN_GRID_ORDER,
             "sorted_by": metric_label(objectives_of(record)[0].metric).short,
             "levels": LEVELS,
             "image_rows": lambda sheet: image_rows(sheet, thumbnails),
             "cell_sheets": shown,
-            "linked": sum(not one.is_inside for one in shown),
+            "linked": sum(not sheet.is_inside for sheet in shown),
             "store_link": quote(Path(os.path.relpath(record.store, final)).as_posix()),
             "failures": facts.failures(record),
             "how": facts.how_it_ran(record),

@@ -45,7 +45,9 @@ def build_markdown(content: Content) -> str:
     lines += ["## How it was run", "", *pairs(facts.how_it_ran(record))]
     for command in record.sweep.command.splitlines():
         lines += code(command)
-    links = [f"[{name}.csv](tables/{name}.csv)" for name in (one.name for one in content.tables)]
+    links = [
+        f"[{name}.csv](tables/{name}.csv)" for name in (table.name for table in content.tables)
+    ]
     has_pdf = (content.folder / "report.pdf").exists()  # setting it may have failed
     to_print = " To print: [report.pdf](report.pdf)." if has_pdf else ""
     lines += [f"Tables: {', '.join(links)}.{to_print}"]
@@ -83,7 +85,7 @@ def chapter_lines(content: Content, chapter: Chapter) -> list[str]:
     else:
         lines += ["## Figures", ""]
     plots = [chapter.history, chapter.importance, *chapter.heat_maps]
-    plots += [one.together for one in chapter.tuning]
+    plots += [tuning.together for tuning in chapter.tuning]
     plots += chapter.losses.panels if chapter.losses else ()
     for plot in plots:
         lines += figure(content, plot) if plot is not None else []

@@ -25,13 +25,13 @@ from charsweep.results.verdict import objectives_of
 TEMPLATE = Path(__file__).with_name("report.typ")
 MOST_FIGURES = 9  # in the main text, which is to stay under 12 pages
 MOST_PANELS = 8  # of one figure: a page
-MOST_DRAWINGS = 12
+MOST_TRAINING_IMAGES = 12
 MOST_PROMPTS = 12
 MOST_FAILURES = 8
-FEW_PROMPTS = 4  # rows of pictures in the main text
+FEW_PROMPTS = 4  # rows of images in the main text
 MOST_ROWS = 400  # of a table; the rest is in tables/
-MOST_TILES = 700  # pictures, so that the file stays small enough to be sent by mail
-PIXELS = 160  # of a picture: 200 dots an inch at 2 cm
+MOST_TILES = 700  # images, so that the file stays small enough to be sent by mail
+PIXELS = 160  # of a image: 200 dots an inch at 2 cm
 
 # What the package's methods are, and where they, the metrics and the bases come from.
 METHODS = {
@@ -97,19 +97,19 @@ def named(record: Record) -> str:
 def paper(content: Content) -> dict[str, Any]:
     """All words, tables and figures of the paper; report.typ says where they stand."""
     record, sweep = content.record, content.record.sweep
-    chapters = [chapter(content, one, f"{at}") for at, one in enumerate(content.chapters)]
+    chapters = [chapter(content, part, f"{at}") for at, part in enumerate(content.chapters)]
     plots = [front.plot for front in content.fronts if front.plot]
     beaten = "; no other equals or beats them on both counts and beats them on one."
     fronts = [
-        figure(f"front-{at}", upper(one.alt) + beaten, [one], 4 * bool(at))
-        for at, one in enumerate(plots)
+        figure(f"front-{at}", upper(plot.alt) + beaten, [plot], 4 * bool(at))
+        for at, plot in enumerate(plots)
     ]
-    figures = [*(figure for one in chapters for figure in one["figures"]), *fronts]
+    figures = [*(words for part in chapters for words in part["figures"]), *fronts]
     ranked = sorted(
-        (one for one in figures if one["rank"] is not None), key=lambda one: one["rank"]
+        (words for words in figures if words["rank"] is not None), key=lambda words: words["rank"]
     )
-    for one in ranked[:MOST_FIGURES]:
-        one["main"] = True
+    for words in ranked[:MOST_FIGURES]:
+        words["main"] = True
     failures = facts.failures(record)
     methods = dict.fromkeys(str(cell.values.get("method") or "") for cell in record.cells)
     bases = dict.fromkeys(cell.base for cell in record.cells if cell.base)
@@ -126,18 +126,22 @@ def paper(content: Content) -> dict[str, Any]:
         "prompts": sweep.prompts,
         "most_prompts": MOST_PROMPTS,
         "seeds": [str(seed) for seed in sweep.seeds],
-        "methods": [(one, METHODS.get(one, ""), SOURCES.get(one, ())) for one in methods if one],
-        "bases": [(one, SOURCES.get(one, ())) for one in bases],
+        "methods": [
+            (name, METHODS.get(name, ""), SOURCES.get(name, ())) for name in methods if name
+        ],
+        "bases": [(base, SOURCES.get(base, ())) for base in bases],
         "search": facts.search_text(sweep.search) if sweep.search else "",
-        "metrics": [(metric_label(one), SOURCES.get(one, ())) for one in record.metrics],
-        "objectives": [metric_label(one.metric).short for one in objectives_of(record)],
+        "metrics": [(metric_label(metric), SOURCES.get(metric, ())) for metric in record.metrics],
+        "objectives": [metric_label(objective.metric).short for objective in objectives_of(record)],
         "levels": LEVELS,
         "comparison": shown(content.comparison),
         "advantages": content.sentences,
         "advantage_notes": content.advantages.notes if content.advantages else (),
         "chapters": within(chapters, MOST_TILES),
         "fronts": fronts,
-        "front_notes": [f"{upper(one.title)}: {one.note}" for one in content.fronts if one.note],
+        "front_notes": [
+            f"{upper(front.title)}: {front.note}" for front in content.fronts if front.note
+        ],
         "remarks": content.verdict.remarks,
         "notes": record.notes,
         "failures": failures[:MOST_FAILURES],
@@ -148,7 +152,9 @@ def paper(content: Content) -> dict[str, Any]:
         "commands": sweep.command.splitlines(),
         "cells": shown(content.cells) if content.cells.rows else None,
         "seeds_table": shown(content.seeds),
-        "training": [pictures(f"training-{at}", one) for at, one in enumerate(content.training)],
+        "training": [
+            sheet_figure(f"training-{at}", sheet) for at, sheet in enumerate(content.training)
+        ],
         "settings": sweep.settings,
     }
 
@@ -162,7 +168,7 @@ def drawings(record: Record) -> list[dict[str, Any]]:
     """The first training images with their captions."""
     character = record.sweep.character
     captions = [*character.captions, *[""] * len(character.images)]
-    known = list(zip(character.images, captions, strict=False))[:MOST_DRAWINGS]
+    known = list(zip(character.images, captions, strict=False))[:MOST_TRAINING_IMAGES]
     return [{"path": path, "note": "", "caption": text or path.name} for path, text in known]
 
 
@@ -177,56 +183,56 @@ def shown(known: Table | None) -> Table | None:
 # -- results ---------------------------------------------------------------------------------------
 
 
-def chapter(content: Content, one: Chapter, slug: str) -> dict[str, Any]:
+def chapter(content: Content, part: Chapter, slug: str) -> dict[str, Any]:
     """One part of the results, or all: what was asked and found, plots, contact sheets."""
-    sweep, verdict = one.record.sweep, one.verdict
+    sweep, verdict = part.record.sweep, part.verdict
     remarks = [text for text in verdict.remarks if text not in content.verdict.remarks]
-    seen = telling_sheet(one)
+    seen = telling_sheet(part)
     return {
-        "title": (sweep.question or sweep.name) if one.is_part else "",
-        "asked": facts.asked(one.record) if one.is_part else (),
-        "found": [*verdict.sentences, *remarks] if one.is_part else (),
+        "title": (sweep.question or sweep.name) if part.is_part else "",
+        "asked": facts.asked(part.record) if part.is_part else (),
+        "found": [*verdict.sentences, *remarks] if part.is_part else (),
         "figures": [
-            *plot_figures(one, slug),
-            *([pictures(f"seen-{slug}", seen, 1)] if seen else ()),
+            *plot_figures(part, slug),
+            *([sheet_figure(f"seen-{slug}", seen, 1)] if seen else ()),
         ],
         "sheets": [
-            pictures(f"sheet-{slug}-{at}", sheet)
-            for at, sheet in enumerate([*one.grids, *one.sheets])
+            sheet_figure(f"sheet-{slug}-{at}", sheet)
+            for at, sheet in enumerate([*part.grids, *part.sheets])
         ],
     }
 
 
-def plot_figures(one: Chapter, slug: str) -> list[dict[str, Any]]:
+def plot_figures(part: Chapter, slug: str) -> list[dict[str, Any]]:
     """All plots of a chapter."""
     made = []
-    if one.history:
-        text = f"The search, trial by trial. {one.history.alt}."
-        made.append(figure(f"history-{slug}", text, [one.history], 0))
-    for at, plots in enumerate(one.tuning):
-        made += tuning_figures(one, plots, f"{slug}-{at}", 4 * bool(at))
-    losses = one.losses.panels if one.losses else ()
+    if part.history:
+        text = f"The search, trial by trial. {part.history.alt}."
+        made.append(figure(f"history-{slug}", text, [part.history], 0))
+    for at, plots in enumerate(part.tuning):
+        made += tuning_figures(part, plots, f"{slug}-{at}", 4 * bool(at))
+    losses = part.losses.panels if part.losses else ()
     for at, plot in enumerate(losses):
         text = f"{plot.alt}" + (f", {at + 1} of {len(losses)}" if len(losses) > 1 else "")
         text += ". Bold: mean over a twentieth of the curve"
-        text += "; faint: every step." if one.losses and one.losses.raw else "."
+        text += "; faint: every step." if part.losses and part.losses.raw else "."
         text += " A red cross: the loss stopped being finite there."
         made.append(figure(f"loss-{slug}-{at}", text, [plot], 2 if len(losses) == 1 else None))
-    if one.heat_maps:
+    if part.heat_maps:
         text = "Two axes at once. Framed: the highest. A red cross: nothing finished there."
-        made.append(figure(f"heat-{slug}", text, one.heat_maps, 3))
-    if one.importance:
+        made.append(figure(f"heat-{slug}", text, part.heat_maps, 3))
+    if part.importance:
         text = "The share of each score’s variation that an axis explains."
-        made.append(figure(f"importance-{slug}", text, [one.importance], 3))
+        made.append(figure(f"importance-{slug}", text, [part.importance], 3))
     return made
 
 
-def tuning_figures(one: Chapter, plots: TuningPlots, slug: str, rank: int) -> list[dict[str, Any]]:
+def tuning_figures(part: Chapter, plots: TuningPlots, slug: str, rank: int) -> list[dict[str, Any]]:
     """One axis: the objectives, which the main text may show, and the other metrics."""
-    record = one.record
+    record = part.record
     metrics = [metric for metric in record.metrics if has_scores(record, metric)]
     asked = [objective.metric for objective in objectives_of(record)]
-    told = [*asked, *(() if one.is_part else ("quality_ratio", *metrics))]
+    told = [*asked, *(() if part.is_part else ("quality_ratio", *metrics))]
     first = [metric for metric in dict.fromkeys(told) if metric in metrics][:4] or metrics[:2]
     rest = [metric for metric in metrics if metric not in first]
     text = TUNING
@@ -256,49 +262,49 @@ def figure(
     legend: TuningPlots | None = None,
 ) -> dict[str, Any]:
     """Plots side by side; `rank` says how soon the main text takes them in, None: never."""
-    files = [(one, one.file.with_name(f"{one.file.name}.svg")) for one in plots]
+    files = [(plot, plot.file.with_name(f"{plot.file.name}.svg")) for plot in plots]
     return {
         "name": name,
         "caption": caption,
         "rank": rank,
         "main": False,
-        "plots": [{"file": file, "width": one.size[0], "alt": one.alt} for one, file in files],
+        "plots": [{"file": file, "width": plot.size[0], "alt": plot.alt} for plot, file in files],
         "legend_title": legend.legend_title if legend else "",
         "legend": legend.legend if legend else (),
     }
 
 
-# -- pictures --------------------------------------------------------------------------------------
+# -- images --------------------------------------------------------------------------------------
 
 
-def telling_sheet(one: Chapter) -> ContactSheet | None:
-    """The pictures that tell most at a glance: a pair of axes, else the first prompts."""
-    for sheet in one.grids:
+def telling_sheet(part: Chapter) -> ContactSheet | None:
+    """The images that tell most at a glance: a pair of axes, else the first prompts."""
+    for sheet in part.grids:
         places = [tile.path for tiles in sheet.tiles for tile in tiles]
         is_pair = not sheet.name.startswith("grid-exam_seed")
         if is_pair and sum(path is not None for path in places) > max(5, len(places) / 2):
             return sheet
-    if not one.sheets:
-        return next(iter(one.grids), None)
-    sheet, few = one.sheets[0], 2 if one.is_part else FEW_PROMPTS
+    if not part.sheets:
+        return next(iter(part.grids), None)
+    sheet, few = part.sheets[0], 2 if part.is_part else FEW_PROMPTS
     return replace(sheet, rows=sheet.rows[:few], tiles=sheet.tiles[:few])
 
 
-def pictures(name: str, sheet: ContactSheet, rank: int | None = None) -> dict[str, Any]:
+def sheet_figure(name: str, sheet: ContactSheet, rank: int | None = None) -> dict[str, Any]:
     """A contact sheet as a figure."""
     text = f"{upper(sheet.title)}. {sheet.caption}"
     return {"name": name, "caption": text, "rank": rank, "main": False, "plots": (), "sheet": sheet}
 
 
 def within(chapters: Sequence[dict[str, Any]], budget: int) -> list[dict[str, Any]]:
-    """The chapters with so many pictures in the appendix, none of them twice in the paper."""
-    for one in chapters:
-        seen = [words["sheet"] for words in one["figures"] if words["main"] and "sheet" in words]
-        one["figures"] = [words for words in one["figures"] if words["main"] or words["plots"]]
-        rest = [words for words in one["sheets"] if words["sheet"] not in seen]
-        one["sheets"] = []
+    """The chapters with so many images in the appendix, none of them twice in the paper."""
+    for part in chapters:
+        seen = [words["sheet"] for words in part["figures"] if words["main"] and "sheet" in words]
+        part["figures"] = [words for words in part["figures"] if words["main"] or words["plots"]]
+        rest = [words for words in part["sheets"] if words["sheet"] not in seen]
+        part["sheets"] = []
         for words in rest:
             budget -= sum(map(len, words["sheet"].tiles))
-            one["sheets"] += [words] if budget >= 0 else []
-        one["left_out"] = len(rest) - len(one["sheets"])
+            part["sheets"] += [words] if budget >= 0 else []
+        part["left_out"] = len(rest) - len(part["sheets"])
     return list(chapters)

@@ -19,7 +19,7 @@ from typing import Any
 import typst
 
 from charsweep.core.errors import StoreError
-from charsweep.report.figures.contact_sheets import read_picture
+from charsweep.report.figures.contact_sheets import read_image
 
 PROBE = Path(__file__).with_name("letters.typ")
 # Up to Cyrillic, then punctuation, arrows and mathematics: in the fonts that Typst brings along.
@@ -30,8 +30,8 @@ def typeset(template: Path, words: Mapping[str, Any], path: Path, pixels: int) -
     """Write the PDF to `path`; returns the letters that no font here has, and boxes stand for.
 
     The template reads `words` from words.json: dataclasses become dictionaries, and paths the
-    names of files beside it, SVGs as they are, pictures at most `pixels` wide and high, none where
-    a picture cannot be read. A .bib that lies beside the template is there too.
+    names of files beside it, SVGs as they are, images at most `pixels` wide and high, none where
+    a image cannot be read. A .bib that lies beside the template is there too.
     Raises StoreError.
     """
     with tempfile.TemporaryDirectory(prefix="charsweep-") as place:
@@ -54,7 +54,7 @@ def typeset(template: Path, words: Mapping[str, Any], path: Path, pixels: int) -
 
 @dataclass(frozen=True)
 class Words:
-    """Values as JSON knows them, and a folder that the pictures among them are put into."""
+    """Values as JSON knows them, and a folder that the images among them are put into."""
 
     folder: Path
     pixels: int
@@ -69,24 +69,24 @@ class Words:
                 self.names[value] = self.put_in(value)
             return self.names[value]
         if is_dataclass(value):
-            return {one.name: self.plain(getattr(value, one.name)) for one in fields(value)}
+            return {part.name: self.plain(getattr(value, part.name)) for part in fields(value)}
         if isinstance(value, Mapping):
-            return {name: self.plain(one) for name, one in value.items()}
+            return {name: self.plain(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.plain(one) for one in value]
+            return [self.plain(item) for item in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     def put_in(self, path: Path) -> str | None:
-        """Copy a plot, or a picture as PNG or JPEG, whichever is smaller: flat colours or not."""
+        """Copy a plot, or a image as PNG or JPEG, whichever is smaller: flat colours or not."""
         if path.suffix == ".svg":
             ending, data = ".svg", path.read_bytes()
         else:
-            picture = read_picture(path, self.pixels)
-            if picture is None:
+            image = read_image(path, self.pixels)
+            if image is None:
                 return None
             png, jpeg = io.BytesIO(), io.BytesIO()
-            picture.save(png, format="PNG")
-            picture.save(jpeg, format="JPEG", quality=94, subsampling=0)
+            image.save(png, format="PNG")
+            image.save(jpeg, format="JPEG", quality=94, subsampling=0)
             known = ((".png", png.getvalue()), (".jpg", jpeg.getvalue()))
             ending, data = min(known, key=lambda item: len(item[1]))
         name = f"{len(self.names)}{ending}"
@@ -99,14 +99,16 @@ def strings(value: Any) -> Iterable[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from strings(one)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from strings(item)
 
 
 def missing_letters(text: str) -> str:
     """The letters of a text that no font here has."""
-    rare = [one for one in dict.fromkeys(text) if not any(ord(one) in part for part in COMMON)]
-    letters = json.dumps([one for one in rare if one.isprintable()])
+    rare = [
+        letter for letter in dict.fromkeys(text) if not any(ord(letter) in part for part in COMMON)
+    ]
+    letters = json.dumps([letter for letter in rare if letter.isprintable()])
     if letters == "[]":
         return ""
     found = typst.query(
