@@ -79,7 +79,7 @@ def act(words: Sequence[str]) -> None:
 
 def work(words: Sequence[str]) -> None:
     """Whatever is done with the cells of a sweep."""
-    from charsweep.config.sweep import load_sweep
+    from charsweep.config import load_sweep
 
     sweep = load_sweep(words)
     from charsweep.actions import export, plan, report, run, story
@@ -102,7 +102,7 @@ def work(words: Sequence[str]) -> None:
 
 def act_alone(words: Sequence[str]) -> None:
     """Do what asks for no cell of any sweep, so that none is composed."""
-    from charsweep.config.compose import load_settings
+    from charsweep.config import load_settings
 
     settings = load_settings(words)
     if settings.action == "caption":
@@ -144,7 +144,7 @@ def ask_hydra(words: Sequence[str]) -> int:
                 f"{words[0]}: with a conf folder of your own there is only --cfg job, which shows "
                 "the whole configuration, as in --cfg job --config-dir FOLDER"
             )
-        from charsweep.config.compose import as_yaml
+        from charsweep.config import as_yaml
 
         sys.stdout.write(as_yaml(words[2:]))
         return 0

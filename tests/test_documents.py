@@ -19,8 +19,7 @@ from helpers.small import execute
 
 from charsweep import embedded
 from charsweep.__main__ import ALONE
-from charsweep.config.compose import as_yaml, load_settings
-from charsweep.config.sweep import load_sweep
+from charsweep.config import as_yaml, load_settings, load_sweep
 from charsweep.core.plugins import OWN
 
 ROOT = Path(__file__).parents[1]

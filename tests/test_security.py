@@ -23,14 +23,14 @@ from charsweep import embedded
 from charsweep.__main__ import main
 from charsweep.actions.story.page import Scene, Story, write_page
 from charsweep.actions.sweep_record import new_record
-from charsweep.character.load import load_character
-from charsweep.config.compose import GUARDED, load_settings
-from charsweep.config.sweep import load_sweep
+from charsweep.character import load_character
+from charsweep.config import load_settings, load_sweep
+from charsweep.config.compose import GUARDED
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.core.plugins import PLACES, refused, resolve
 from charsweep.core.specs import SnapshotSpec, TruthSpec
+from charsweep.core.store import Store
 from charsweep.core.store.files import inside
-from charsweep.core.store.store import Store
 from charsweep.core.system.redact import redacted
 from charsweep.models.safetensors_file import read_pieces, tensor_shapes
 from charsweep.models.weights import find_folder
@@ -276,7 +276,7 @@ def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
 
 
 def test_scripts_in_mlflows_notes_are_text(tmp_path: Path) -> None:
-    from charsweep.results.verdict import judge
+    from charsweep.results import judge
     from charsweep.track.ui_view import note_while_running, note_with_verdict
     from charsweep.track.values import links
 

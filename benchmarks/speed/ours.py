@@ -11,13 +11,13 @@ from benchmarks.speed.clock import Timed, synchronize
 from benchmarks.speed.task import Task
 from charsweep.core.methods import base_precision
 from charsweep.core.specs import SnapshotSpec
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.sample import draw
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
-from charsweep.plan.work import Training, TrainingSpan
+from charsweep.plan import Training, TrainingSpan
 from charsweep.train.loop import train
 from charsweep.train.methods import Materials
 

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 import yaml
 
-from charsweep.character.load import Character, load_character
+from charsweep.character import Character, load_character
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import CONF, identity_of, resolve
 from charsweep.core.specs import Framing, ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.core.system.hardware import find_card, usable_precision
 from charsweep.engine.environment import find_device
 from charsweep.models.weights import BaseWeights, find_base, find_folder

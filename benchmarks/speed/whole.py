@@ -21,8 +21,8 @@ from pathlib import Path
 from benchmarks.speed.ours import Ours
 from benchmarks.speed.task import FIRST_RATE, SNAPSHOTS, Task
 from charsweep.core.errors import TrainingError
+from charsweep.core.store import Store
 from charsweep.core.store.losses import read_losses
-from charsweep.core.store.store import Store
 
 NEEDED = ("hydra", "mlflow", "optuna")
 

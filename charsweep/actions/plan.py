@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from charsweep.config.sweep import Sweep
-from charsweep.core.store.store import Store
+from charsweep.config import Sweep
+from charsweep.core.store import Store
 from charsweep.core.system.console import out
 from charsweep.core.system.hardware import find_card
+from charsweep.plan import plan_work
 from charsweep.plan.describe import describe_plan, reckon, refuse_too_much
-from charsweep.plan.work import plan_work
-from charsweep.study.adaptive import check
+from charsweep.study import check
 
 
 def show_plan(sweep: Sweep) -> None:

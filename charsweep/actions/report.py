@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from charsweep.actions.run import say, say_where
-from charsweep.config.sweep import Sweep
+from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError, StoreError
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.core.system.console import out
 from charsweep.engine.progress import ProgressView
 from charsweep.report import write_report, write_report_together
-from charsweep.results.cells import read_results, write_results
+from charsweep.results import read_results, recommend, write_results
 from charsweep.results.parts import together
 from charsweep.results.read import load_cells
-from charsweep.results.recommendation import recommend, recommendation_of
-from charsweep.track.process import fetch, rebuild
+from charsweep.results.recommendation import recommendation_of
+from charsweep.track import rebuild
+from charsweep.track.process import fetch
 
 
 def rebuild_report(sweep: Sweep) -> Path:

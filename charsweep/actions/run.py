@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from charsweep.actions.sweep_record import in_order, known_record, new_record, now, references
-from charsweep.config.sweep import Sweep
+from charsweep.config import Sweep
 from charsweep.core.errors import TrainingError
 from charsweep.core.specs import Cell
+from charsweep.core.store import Store
 from charsweep.core.store.files import clear_abandoned, unwritable, write_json
-from charsweep.core.store.store import Store
 from charsweep.core.system.console import out
 from charsweep.core.system.distributed import Team, join_team
 from charsweep.core.system.energy import Energy, Meter
@@ -22,22 +22,15 @@ from charsweep.core.system.signals import Stopped, delay_signals
 from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import ProgressView
 from charsweep.engine.stored import StoredEngine
-from charsweep.plan import cost
+from charsweep.plan import Plan, cost, plan_work
 from charsweep.plan.describe import describe_plan, reckon, refuse_too_much
-from charsweep.plan.work import Plan, plan_work
 from charsweep.report import write_report
-from charsweep.results.cells import (
-    CellResult,
-    append_result,
-    read_results,
-    write_results,
-)
+from charsweep.results import CellResult, Recommendation, read_results, write_results
+from charsweep.results.cells import append_result
 from charsweep.results.energy import energy_alone, energy_record
-from charsweep.results.recommendation import Recommendation, recommendation_of
-from charsweep.study.adaptive import check
-from charsweep.study.grid import Study, open_study
-from charsweep.study.trials import lock_sweep, sqlite_errors
-from charsweep.track.process import Tracker, is_delivered, read_runs, start
+from charsweep.results.recommendation import recommendation_of
+from charsweep.study import Study, check, lock_sweep, open_study, sqlite_errors
+from charsweep.track import Tracker, is_delivered, read_runs, start
 
 
 class Engine(Protocol):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from charsweep.config import Settings
 from charsweep.config.cells import base_weights
-from charsweep.config.settings import Settings
 from charsweep.core.errors import ModelsError, StoreError
 from charsweep.core.specs import (
     BaseSpec,
     ImageSetSpec,
     revived,
 )
+from charsweep.core.store import Store
 from charsweep.core.store.files import inside, read_json
-from charsweep.core.store.store import Store
 from charsweep.models.weights import BaseWeights
-from charsweep.results.cells import CellResult
+from charsweep.results import CellResult
 
 AGAIN = "run the sweep's own command once more, then this one"
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from charsweep.config.compose import Axes
-from charsweep.config.settings import ALWAYS, Range
-from charsweep.config.sweep import Part, Sweep
+from charsweep.config import Axes, Part, Range, Sweep
+from charsweep.config.settings import ALWAYS
 from charsweep.core.keys import canonical
 from charsweep.core.specs import Cell, examined
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
-from charsweep.core.store.store import Store
 from charsweep.core.system.redact import redacted_all
-from charsweep.results.cells import CellResult, scores_of
+from charsweep.results import CellResult
+from charsweep.results.cells import scores_of
 
 
 def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charsweep.config.settings import Settings
+from charsweep.config import Settings
 from charsweep.core.errors import ConfigError, TrackingError
 from charsweep.core.system.console import out
 from charsweep.track.server import (

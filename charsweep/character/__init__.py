@@ -1,1 +1,32 @@
-"""The character: its training images, captions, masks, and how images are framed."""
+"""The character: its training images, captions, masks, and how images are framed.
+
+A folder of images goes in; checked images, their words and digests come out.
+"""
+
+from charsweep.character.captions import given_captions
+from charsweep.character.framing import framed, middle_square, size_of, sizes_of
+from charsweep.character.load import (
+    Character,
+    check_framed,
+    load_character,
+    load_truth,
+    open_training_images,
+)
+from charsweep.character.masks import ALPHA, TrainingImage, mask_beside, open_masked
+
+__all__ = [
+    "ALPHA",
+    "Character",
+    "TrainingImage",
+    "check_framed",
+    "framed",
+    "given_captions",
+    "load_character",
+    "load_truth",
+    "mask_beside",
+    "middle_square",
+    "open_masked",
+    "open_training_images",
+    "size_of",
+    "sizes_of",
+]

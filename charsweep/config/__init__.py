@@ -1,4 +1,11 @@
 """Configuration: Hydra composes it, pydantic checks it, and a sweep's cells come of it.
 
-The only room that knows Hydra.
+The words of a command line go in, a checked and frozen `Sweep` comes out. The only room that knows
+Hydra.
 """
+
+from charsweep.config.compose import Axes, as_yaml, load_settings
+from charsweep.config.settings import Range, Settings
+from charsweep.config.sweep import Part, Sweep, load_sweep
+
+__all__ = ["Axes", "Part", "Range", "Settings", "Sweep", "as_yaml", "load_settings", "load_sweep"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pydantic
 
-from charsweep.character.load import Character, check_framed, load_character, load_truth
+from charsweep.character import Character, check_framed, load_character, load_truth
 from charsweep.config.pack_width import with_width
 from charsweep.config.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
 from charsweep.core.errors import ConfigError, ModelsError
@@ -26,7 +26,7 @@ from charsweep.core.specs import (
     TrajectorySpec,
     TruthSpec,
 )
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.core.system.hardware import find_card, usable_precision
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 

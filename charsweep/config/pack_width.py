@@ -14,8 +14,8 @@ from charsweep.config.settings import Settings
 from charsweep.core.errors import StoreError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import Cell, TrajectorySpec
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
-from charsweep.core.store.store import Store
 
 UNMEASURED = 1  # what `action=plan` reckons with until a run has measured
 

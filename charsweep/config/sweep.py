@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from charsweep.character.load import Character
+from charsweep.character import Character
 from charsweep.config.cells import (
     base_names,
     base_weights,
@@ -43,7 +43,7 @@ from charsweep.config.pack_width import unmeasured
 from charsweep.config.settings import PLAIN_AXES, Range, Settings
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.core.system.redact import redacted
 from charsweep.models.weights import BaseWeights, Weights
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from charsweep.character.framing import middle_square
-from charsweep.config.sweep import Sweep
+from charsweep.character import middle_square
+from charsweep.config import Sweep
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import canonical_json
 from charsweep.core.methods import method_of
@@ -22,8 +22,9 @@ from charsweep.core.specs import (
     TrajectorySpec,
     TruthSpec,
 )
+from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
-from charsweep.core.store.store import Store, image_manifest
+from charsweep.core.store.store import image_manifest
 from charsweep.core.system.images import open_image
 from charsweep.engine.measure_memory import Peak
 from charsweep.engine.progress import ProgressView
@@ -31,9 +32,9 @@ from charsweep.evaluate.sample import LoadSlot, Paint, draw, paint_with
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
-from charsweep.plan.cost import Speeds, calls, fills_batches
+from charsweep.plan import Speeds, shared_pass
+from charsweep.plan.cost import calls, fills_batches
 from charsweep.plan.memory import Work, name_of
-from charsweep.plan.work import shared_pass
 
 if TYPE_CHECKING:
     from charsweep.core.methods import PackedMethod

@@ -12,10 +12,9 @@ from statistics import median
 import torch
 from PIL import Image
 
-from charsweep.character.load import open_training_images
-from charsweep.character.masks import TrainingImage
+from charsweep.character import TrainingImage, open_training_images
+from charsweep.config import Sweep
 from charsweep.config.pack_width import name_of
-from charsweep.config.sweep import Sweep
 from charsweep.core.errors import TrainingError
 from charsweep.core.methods import base_precision, method_of
 from charsweep.core.specs import (
@@ -23,8 +22,8 @@ from charsweep.core.specs import (
     ImageSetSpec,
     TrajectorySpec,
 )
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
-from charsweep.core.store.store import Store
 from charsweep.core.system.distributed import ALONE, Team, broadcast_each, device_of
 from charsweep.core.system.hardware import find_card
 from charsweep.core.system.images import open_image
@@ -45,10 +44,10 @@ from charsweep.evaluate.score import Scorer, reference_features
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import set_products
 from charsweep.models.samplers import check_fits, make_scheduler
-from charsweep.plan import memory
-from charsweep.plan.cost import Speeds, count
-from charsweep.plan.work import Pack, Plan, Scoring, Training
-from charsweep.results.cells import CellResult, result_of
+from charsweep.plan import Pack, Plan, Scoring, Speeds, Training, memory
+from charsweep.plan.cost import count
+from charsweep.results import CellResult
+from charsweep.results.cells import result_of
 from charsweep.train.checkpoint import make_optimizer
 from charsweep.train.loop import Trained, train
 from charsweep.train.methods import Execution, Materials, Trainable

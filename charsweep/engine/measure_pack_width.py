@@ -13,12 +13,12 @@ from statistics import median
 
 import torch
 
-from charsweep.character.load import open_training_images
+from charsweep.character import open_training_images
+from charsweep.config import Sweep
 from charsweep.config.pack_width import known_widths, name_of, remember_width, unmeasured
-from charsweep.config.sweep import Sweep
 from charsweep.core.methods import method_of
 from charsweep.core.specs import TrajectorySpec
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.engine.environment import find_device
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from charsweep.core.system.console import span
-from charsweep.results.cells import CellResult
+from charsweep.results import CellResult
 
 PLAIN_SECONDS = 20.0  # between two plain lines when the output is not a terminal
 

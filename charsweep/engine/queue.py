@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from charsweep.core.store.store import Store
-from charsweep.plan.work import Pack, Training, plan_training
+from charsweep.core.store import Store
+from charsweep.plan import Pack, Training, plan_training
 from charsweep.train.loop import Trained
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from charsweep.core.store.store import Store
-from charsweep.plan.work import Plan
-from charsweep.results.cells import CellResult, result_of
+from charsweep.core.store import Store
+from charsweep.plan import Plan
+from charsweep.results import CellResult
+from charsweep.results.cells import result_of
 
 
 class StoredEngine:

@@ -19,8 +19,9 @@ from PIL import Image
 
 from charsweep.core.seeding import generator
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec
+from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
-from charsweep.core.store.store import Store, image_manifest
+from charsweep.core.store.store import image_manifest
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.samplers import make_scheduler
 

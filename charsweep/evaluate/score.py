@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from charsweep.character.framing import middle_square
-from charsweep.character.masks import TrainingImage
+from charsweep.character import TrainingImage, middle_square
 from charsweep.core.errors import StoreError
 from charsweep.core.specs import ImageSetSpec, ScoreSpec
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import Encoder
 from charsweep.evaluate.metrics import Exam, Features, ImageFeatures, among, colour_features

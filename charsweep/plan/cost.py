@@ -14,8 +14,8 @@ from typing import Any
 from charsweep.core.errors import StoreError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
-from charsweep.core.store.store import Store
 from charsweep.models.weights import BaseWeights
 from charsweep.plan.work import Plan, is_stored
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from charsweep.config.settings import Range
-from charsweep.config.sweep import Sweep
-from charsweep.core.store.store import Store
+from charsweep.config import Range, Sweep
+from charsweep.core.store import Store
 from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
 from charsweep.plan import cost, memory

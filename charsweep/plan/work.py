@@ -26,8 +26,8 @@ from charsweep.core.specs import (
     TrajectorySpec,
     examined,
 )
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
-from charsweep.core.store.store import Store
 from charsweep.core.system.versions import numerical_versions
 
 

@@ -30,15 +30,12 @@ from charsweep.report.figures.sheet_png import draw_sheet
 from charsweep.report.figures.style import Plot, style
 from charsweep.report.figures.training_images import training_sheets
 from charsweep.report.figures.tuning import TuningPlots, draw_tuning
-from charsweep.results import cells_table
+from charsweep.results import CellResult, Record, Verdict, cells_table, judge
 from charsweep.results.advantages import advantages, advantages_table
-from charsweep.results.cells import CellResult
 from charsweep.results.compare_methods import comparison_table
 from charsweep.results.labels import as_file_name
 from charsweep.results.points import SEED
-from charsweep.results.records import Record
 from charsweep.results.table import Table
-from charsweep.results.verdict import Verdict, judge
 
 # A core decodes about 30 million pixels of PNG a second, and a report should take under a minute.
 MOST_PIXELS = 700e6

@@ -17,9 +17,8 @@ from charsweep.report.figures.contact_sheets import forget
 from charsweep.report.pages.html import build_page
 from charsweep.report.pages.markdown import build_markdown
 from charsweep.report.pages.report_pdf import write_pdf
+from charsweep.results import Record, load_record
 from charsweep.results.parts import together
-from charsweep.results.read import load_record
-from charsweep.results.records import Record
 from charsweep.results.table import write_tables
 
 

@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.specs import Cell, ImageSetSpec
+from charsweep.core.store import Store
 from charsweep.core.store.files import (
     read_json,
     unwritable,
     write_text,
 )
 from charsweep.core.store.losses import LossRow
-from charsweep.core.store.store import Store
 
 State = Literal["finished", "diverged", "failed"]
 COSTS = (  # the fields that say what a cell took, in the order of tables

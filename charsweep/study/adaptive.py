@@ -25,12 +25,11 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from charsweep.config.settings import Range
-from charsweep.config.sweep import Sweep
+from charsweep.config import Range, Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.specs import Cell
-from charsweep.results.cells import CellResult
+from charsweep.results import CellResult
 from charsweep.study.trials import Trials
 
 PASSED = "passed"  # user attribute: the rung up to which a trial has been let through

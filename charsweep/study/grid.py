@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from charsweep.config.sweep import Sweep
+from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Cell
-from charsweep.results.cells import CellResult
+from charsweep.results import CellResult
 from charsweep.study.adaptive import Search
 from charsweep.study.trials import Trials, spans_of
 

@@ -21,13 +21,13 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from charsweep.config.sweep import Sweep
+from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical, differences
 from charsweep.core.store.files import clear_abandoned, replacing, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.core.system.sqlite import check_whole, unusable, wait_until_free
-from charsweep.results.cells import CellResult
+from charsweep.results import CellResult
 
 STATES = {
     "finished": TrialState.COMPLETE,

@@ -28,10 +28,8 @@ from charsweep.core.store.files import (
     write_text,
 )
 from charsweep.core.store.losses import read_losses
-from charsweep.results.cells import CellResult, json_line
-from charsweep.results.read import load_record
-from charsweep.results.recommendation import Recommendation
-from charsweep.results.verdict import judge
+from charsweep.results import CellResult, Recommendation, judge, load_record
+from charsweep.results.cells import json_line
 from charsweep.track import pictures, ui_view, values
 from charsweep.track.server import VIEW_TAG, database
 from charsweep.track.sweep_run import log_image, log_outcome

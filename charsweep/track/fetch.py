@@ -23,7 +23,8 @@ from mlflow.entities import Run
 from charsweep.core.errors import TrackingError
 from charsweep.core.store.files import inside, read_json, write_json
 from charsweep.core.store.losses import LossRow, write_losses
-from charsweep.results.cells import CellResult, result_from, write_results
+from charsweep.results import CellResult, write_results
+from charsweep.results.cells import result_from
 from charsweep.track.cell_runs import STATUS, search
 from charsweep.track.pictures import cut, index_of, plain
 from charsweep.track.server import database, public

@@ -4,7 +4,7 @@
 on disk anyhow (`sweep.json`, `cells.jsonl`, the store), so the same code follows a sweep that
 runs, catches up after `kill -9`, and rebuilds MLflow from a finished sweep:
 
-    python -m charsweep.track.process sweeps/lr_grid
+    python -m charsweep.track sweeps/lr_grid
 
 Rejected: logging from the training loop (importing MLflow takes 4 s, and 1,400 cells with 2,000
 losses each are minutes of SQLite) and MLflow's asynchronous logging (it does not batch, and what it
@@ -37,7 +37,7 @@ from charsweep.core.errors import CharsweepError, TrackingError
 from charsweep.core.store.files import read_json, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.core.system.redact import redacted
-from charsweep.results.cells import CellResult, read_results
+from charsweep.results import CellResult, read_results
 from charsweep.track.server import AGAIN, UnreachableError, hush, public, reach, tracking_uri
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between two tries to reach MLflow
@@ -50,7 +50,7 @@ def start(
     """Start following `cells.jsonl`; returns at once. `uri` as configured, if it is."""
     sweep_folder, store_folder = sweep_folder.resolve(), store_folder.resolve()
     uri = tracking_uri(sweep_folder.parent.parent, uri)
-    command = [sys.executable, "-m", "charsweep.track.process", "--follow", f"--nice={niceness}"]
+    command = [sys.executable, "-m", "charsweep.track", "--follow", f"--nice={niceness}"]
     path = sweep_folder / "tracking.log"
     try:
         log = path.open("wb")
@@ -279,7 +279,7 @@ def _written(path: Path) -> tuple[int, int] | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m charsweep.track.process")
+    parser = argparse.ArgumentParser(prog="python -m charsweep.track")
     parser.add_argument("sweep_folder", type=Path)
     parser.add_argument("store_folder", type=Path, nargs="?", help="beside the sweep's folder")
     parser.add_argument("--follow", action="store_true", help="until standard input says the end")
@@ -323,7 +323,3 @@ def _explained(error: Exception, uri: str) -> TrackingError:
         f"MLflow at {public(uri)}: {what}; mend that (a broken mlflow.db can be moved away) and "
         f"{AGAIN}"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

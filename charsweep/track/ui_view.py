@@ -15,8 +15,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from charsweep.results import Verdict
 from charsweep.results.table import escape_markdown as plain
-from charsweep.results.verdict import Verdict
 from charsweep.track.server import VIEW
 
 SECTION = "charsweep"

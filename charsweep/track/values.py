@@ -14,7 +14,8 @@ from mlflow.entities import Metric, Param, RunTag
 from charsweep.core.keys import canonical_json
 from charsweep.core.store.files import read_json
 from charsweep.core.store.losses import LossRow
-from charsweep.results.cells import COSTS, CellResult
+from charsweep.results import CellResult
+from charsweep.results.cells import COSTS
 from charsweep.results.labels import scientific
 from charsweep.results.table import escape_markdown
 

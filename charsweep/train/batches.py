@@ -15,8 +15,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from charsweep.character.framing import framed, sizes_of
-from charsweep.character.masks import ALPHA
+from charsweep.character import ALPHA, framed, sizes_of
 from charsweep.core.seeding import chosen, generator
 
 if TYPE_CHECKING:

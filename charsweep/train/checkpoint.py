@@ -13,8 +13,8 @@ from torch import Tensor
 
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.specs import SnapshotSpec, TrajectorySpec
+from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
-from charsweep.core.store.store import Store
 from charsweep.core.system.versions import numerical_versions
 from charsweep.train.methods import Trainable
 

@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from charsweep.core.specs import SnapshotSpec
+from charsweep.core.store import Store
 from charsweep.core.store.losses import LossRow, loss_line, write_losses
-from charsweep.core.store.store import Store
 from charsweep.core.system.distributed import ALONE, Team
-from charsweep.plan.work import Training, TrainingSpan
+from charsweep.plan import Training, TrainingSpan
 from charsweep.train.checkpoint import (
     load_state,
     make_optimizer,

@@ -22,9 +22,8 @@ from charsweep.actions.caption.proposal import Reader
 from charsweep.actions.caption.propose import HAS_ITS_OWN, NOTHING, captioner_of, propose
 from charsweep.actions.caption.wording import about_character, without_looks
 from charsweep.actions.caption.write import write_new
+from charsweep.config import load_settings, load_sweep
 from charsweep.config.cells import character_of
-from charsweep.config.compose import load_settings
-from charsweep.config.sweep import load_sweep
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError
 from charsweep.core.specs import CharacterSpec
 from charsweep.models.pipeline import quiet

@@ -26,13 +26,13 @@ from charsweep.actions.export.metadata import network
 from charsweep.actions.export.push import open_hub
 from charsweep.actions.export.usage import python_code
 from charsweep.actions.export.write import export
-from charsweep.config.sweep import load_sweep
+from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, ModelsError, StoreError
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
-from charsweep.core.store.store import Store
 from charsweep.models.pipeline import quiet
 from charsweep.models.weights import Weights as Source
-from charsweep.results.cells import read_results
+from charsweep.results import read_results
 from charsweep.results.recommendation import recommendation_of
 
 ADAPTER = "pytorch_lora_weights.safetensors"

@@ -15,7 +15,7 @@ from helpers.small import execute, loaded_after, pictures, small, snapshot_bytes
 from charsweep.__main__ import main
 from charsweep.actions.sweep_record import new_record, now
 from charsweep.core.store.files import write_json
-from charsweep.results.cells import write_results
+from charsweep.results import write_results
 
 WORDS = ["train_steps=4", "+axes.lr=[1e-3,1e-4]"]
 COLOUR = ["metric=[dino,clip_t,colour]"]

@@ -16,7 +16,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from charsweep.__main__ import main
 from charsweep.actions.story.choose_pictures import check_keep, choose_pictures
-from charsweep.config.sweep import load_sweep
+from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, revived

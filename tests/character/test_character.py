@@ -14,8 +14,7 @@ import pytest
 from helpers.small import loaded_after
 from PIL import Image, ImageDraw
 
-from charsweep.character.framing import middle_square
-from charsweep.character.load import Character, load_character, load_truth
+from charsweep.character import Character, load_character, load_truth, middle_square
 from charsweep.core.errors import CharacterError
 from charsweep.core.keys import digest_of
 from charsweep.core.system.images import natural_order, open_image

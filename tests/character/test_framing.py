@@ -14,21 +14,13 @@ from helpers.photos import BLUE, GREEN, RED, make_photos, scene
 from helpers.small import execute, snapshot_bytes, sweep_of
 from PIL import Image, ImageOps
 
-from charsweep.character.framing import (
-    bucket_of,
-    buckets,
-    covered,
-    framed,
-    middle_square,
-    size_of,
-    sizes_of,
-)
-from charsweep.character.load import open_training_images
-from charsweep.config.sweep import Sweep
+from charsweep.character import framed, middle_square, open_training_images, size_of, sizes_of
+from charsweep.character.framing import bucket_of, buckets, covered
+from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Framing, TrajectorySpec
+from charsweep.core.store import Store
 from charsweep.core.store.losses import LossRow
-from charsweep.core.store.store import Store
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.train.batches import TrainingImages

@@ -12,16 +12,15 @@ from helpers.photos import SHAPES, face, make_masks, make_photos, mask, scene
 from helpers.small import execute, sweep_of
 from PIL import Image
 
-from charsweep.character.framing import framed
-from charsweep.character.load import open_training_images
+from charsweep.character import framed, open_training_images
 from charsweep.character.masks import NEUTRAL
-from charsweep.config.sweep import Sweep
+from charsweep.config import Sweep
 from charsweep.core.errors import CharacterError, ConfigError
 from charsweep.core.keys import digest_of_content
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
-from charsweep.plan.work import plan_work
+from charsweep.plan import plan_work
 from charsweep.train.batches import TrainingImages, weights_of
 
 SOME = ("1-landscape.jpg", "2-portrait.png", "3-turned.jpg")

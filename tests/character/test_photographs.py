@@ -12,13 +12,13 @@ from PIL import Image
 
 from charsweep.actions.run import run
 from charsweep.character.framing import bucket_of
-from charsweep.config.sweep import load_sweep
-from charsweep.core.store.store import Store
+from charsweep.config import load_sweep
+from charsweep.core.store import Store
 from charsweep.engine.local import LocalEngine
 from charsweep.engine.progress import ProgressView
-from charsweep.plan.work import plan_work
+from charsweep.plan import plan_work
 from charsweep.report.figures.training_images import training_sheets, ways_of
-from charsweep.results.read import load_record
+from charsweep.results import load_record
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[dino,clip_t]"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from charsweep.config.sweep import load_sweep
+from charsweep.config import load_sweep
 from charsweep.core.keys import canonical, key_of
 from charsweep.core.plugins import CONF, identity_of, own_classes, resolve
 from charsweep.core.specs import Cell, image_set_key, score_key

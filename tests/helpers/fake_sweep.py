@@ -14,9 +14,7 @@ from unittest.mock import patch
 from PIL import Image
 
 from charsweep.report import write_report
-from charsweep.results.cells import CellResult
-from charsweep.results.read import load_record
-from charsweep.results.records import Record
+from charsweep.results import CellResult, Record, load_record
 
 METRICS = ["clip_i", "clip_t", "dino", "diversity", "copy", "quality_ratio"]
 BASE = {"clip_i": 0.62, "clip_t": 0.30, "dino": 0.55, "diversity": 0.3, "copy": 0.5}

@@ -20,8 +20,8 @@ import pydantic
 from hypothesis import strategies as st
 
 from charsweep.__main__ import main
+from charsweep.config import Settings
 from charsweep.config.compose import Composing, compose_words, spell
-from charsweep.config.settings import Settings
 from charsweep.core.plugins import CONF, resolve
 
 SECONDS = 5.0  # of CPU: what a command may take to refuse, or to plan, what is tried here

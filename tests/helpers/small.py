@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from charsweep.config.sweep import Sweep, load_sweep
+from charsweep.config import Sweep, load_sweep
 from charsweep.core.specs import Plugin
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.models.weights import BaseWeights, find_base
-from charsweep.plan.work import plan_work
+from charsweep.plan import plan_work
 
 EXAM = [
     "exam.prompts=['a picture of {subject} jumping','a picture of {subject} on the beach']",

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from helpers.small import command, sweep_of
 
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.plan import cost
-from charsweep.results.cells import read_results
+from charsweep.results import read_results
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

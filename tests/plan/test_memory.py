@@ -11,16 +11,16 @@ import torch
 from helpers.small import command, execute, sweep_of
 from helpers.tiny_sd3 import write_sd3
 
-from charsweep.config.sweep import Sweep
+from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import TrajectorySpec
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.core.system.hardware import Card
 from charsweep.engine.local import LocalEngine
 from charsweep.engine.measure_memory import Peak, peak_memory_mb
 from charsweep.engine.progress import ProgressView
-from charsweep.plan.cost import Speeds
+from charsweep.plan import Speeds, plan_work
 from charsweep.plan.memory import (
     Need,
     Place,
@@ -32,7 +32,6 @@ from charsweep.plan.memory import (
     summary,
     works_of,
 )
-from charsweep.plan.work import plan_work
 
 GIB = 2**30
 CPU = Card("CPU", 24 * GIB, device="cpu")

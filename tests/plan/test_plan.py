@@ -10,16 +10,15 @@ import pytest
 from helpers.small import small, sweep_of
 from helpers.tiny_sd3 import write_sd3
 
-from charsweep.config.sweep import load_sweep
+from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import differences, key_of, short_number
 from charsweep.core.plugins import CONF
 from charsweep.core.specs import SnapshotSpec
+from charsweep.core.store import Store
 from charsweep.core.store.files import write_json
-from charsweep.core.store.store import Store
 from charsweep.embedded import FOLDER
-from charsweep.plan import cost
-from charsweep.plan.work import plan_work
+from charsweep.plan import cost, plan_work
 
 
 def test_step_counts_and_inference_steps_share_one_trajectory(tmp_path: Path) -> None:

@@ -13,11 +13,7 @@ from charsweep.core.errors import StoreError
 from charsweep.report import __main__, write_report_together
 from charsweep.report.figures import axes, search_trials
 from charsweep.report.figures.contact_sheets import front_sheet
-from charsweep.results import facts, parts, verdict
-from charsweep.results.points import Point
-from charsweep.results.read import load_record
-from charsweep.results.recommendation import recommend
-from charsweep.results.records import Record
+from charsweep.results import Point, Record, facts, load_record, parts, recommend, verdict
 
 
 @pytest.fixture

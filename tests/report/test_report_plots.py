@@ -20,8 +20,8 @@ from charsweep.report.figures import (
     style,
 )
 from charsweep.report.figures.contact_sheets import ContactSheet
-from charsweep.results import verdict
-from charsweep.results.records import Objective, Record
+from charsweep.results import Record, verdict
+from charsweep.results.records import Objective
 
 
 def grid_of(root: Path, **axes: list[object]) -> FakeSweep:

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from helpers.fake_sweep import EVIL, METRICS, FakeSweep, dino
 
-from charsweep.results import advantages, cells_table, compare_methods, facts, table
+from charsweep.results import advantages, cells_table, compare_methods, facts, judge, table
 from charsweep.results.labels import cost_text, level_text
-from charsweep.results.verdict import judge
 
 MINUS = "\N{MINUS SIGN}"
 

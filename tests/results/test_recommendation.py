@@ -15,15 +15,17 @@ from helpers.small import loaded_after, small
 from charsweep.__main__ import main
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.store.files import read_json
-from charsweep.results import compare_methods
-from charsweep.results.cells import CellResult, named_cell, read_results, write_results
-from charsweep.results.read import load_record
-from charsweep.results.recommendation import (
+from charsweep.results import (
+    CellResult,
     Recommendation,
+    compare_methods,
+    load_record,
+    read_results,
     recommend,
-    recommendation_of,
-    recommended_cell,
+    write_results,
 )
+from charsweep.results.cells import named_cell
+from charsweep.results.recommendation import recommendation_of, recommended_cell
 from charsweep.track import process as track
 
 

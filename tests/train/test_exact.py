@@ -9,12 +9,12 @@ import torch
 from helpers.small import execute, pictures, snapshot_bytes, sweep_of
 
 from charsweep.core.specs import SnapshotSpec
+from charsweep.core.store import Store
 from charsweep.core.store.losses import LossRow
-from charsweep.core.store.store import Store
 from charsweep.evaluate.sample import Asked, paint_with
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
-from charsweep.plan.work import TrainingSpan, plan_work
+from charsweep.plan import TrainingSpan, plan_work
 from charsweep.train.loop import train
 from charsweep.train.methods import Materials
 

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from charsweep.core.errors import ConfigError
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.core.system.distributed import Team
 from charsweep.core.system.images import open_image
 from charsweep.models.load import load_base
-from charsweep.plan.work import plan_work
+from charsweep.plan import plan_work
 from charsweep.train.loop import train
 from charsweep.train.methods import Execution, Materials
 from charsweep.train.methods.denoising import DenoisingTrainable

@@ -13,11 +13,10 @@ from helpers.small import command, execute, small, sweep_of
 from PIL import Image
 
 from charsweep.core.seeding import generator
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.evaluate.sample import Asked
 from charsweep.models.pipeline import quiet
-from charsweep.plan import cost
-from charsweep.plan.work import plan_work
+from charsweep.plan import cost, plan_work
 from charsweep.train.methods.gan import augmented, make_discriminator, make_generator
 
 TINY = {

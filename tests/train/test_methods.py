@@ -11,12 +11,12 @@ from helpers.small import execute, loaded_after, small, snapshot_bytes, sweep_of
 
 from charsweep.__main__ import main
 from charsweep.actions.export.write import export
-from charsweep.config.sweep import load_sweep
+from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import CONF
 from charsweep.core.specs import Plugin, TrajectorySpec
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.models.load import load_base
 from charsweep.plan import cost

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
+from charsweep.core.store import Store
 from charsweep.core.store.losses import LossRow
-from charsweep.core.store.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.engine.image_sets import drawn_together
 from charsweep.engine.local import LocalEngine
@@ -28,7 +28,7 @@ from charsweep.engine.progress import ProgressView
 from charsweep.evaluate.sample import Asked, Paint
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
-from charsweep.plan.work import plan_work
+from charsweep.plan import plan_work
 from charsweep.train.batches import Batch, TrialBatches
 from charsweep.train.loop import train
 from charsweep.train.methods import Materials

@@ -18,13 +18,13 @@ from safetensors.torch import load_file
 
 from charsweep.__main__ import main
 from charsweep.actions.export.write import export
-from charsweep.config.sweep import Sweep, load_sweep
+from charsweep.config import Sweep, load_sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.seeding import generator
 from charsweep.core.specs import SnapshotSpec
+from charsweep.core.store import Store
 from charsweep.core.store.losses import LossRow
-from charsweep.core.store.store import Store
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.train.methods.textual_inversion import TextualInversion, TokenEmbeddings

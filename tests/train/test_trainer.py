@@ -18,8 +18,8 @@ from helpers.small import execute, sweep_of
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
-from charsweep.character.framing import middle_square
-from charsweep.config.sweep import Sweep
+from charsweep.character import middle_square
+from charsweep.config import Sweep
 from charsweep.core.seeding import generator
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.system.images import open_image

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from charsweep.config.settings import Settings
+from charsweep.config import Settings
 from charsweep.core.specs import CharacterSpec
 
 

@@ -20,11 +20,10 @@ from rich.text import Text
 
 from charsweep.actions.caption.proposal import Captioner, Proposal
 from charsweep.actions.caption.write import caption_file, check_writable, is_shipped, write_new
-from charsweep.character.captions import given_captions
-from charsweep.character.load import Character
+from charsweep.character import Character, given_captions
+from charsweep.config import Settings, load_settings
 from charsweep.config.cells import character_of
-from charsweep.config.compose import load_settings
-from charsweep.config.settings import CaptionSettings, Settings, mistakes
+from charsweep.config.settings import CaptionSettings, mistakes
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.system.console import out

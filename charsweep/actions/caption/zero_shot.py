@@ -27,8 +27,9 @@ from PIL import Image
 from pydantic import Field
 
 from charsweep.actions.caption.proposal import Proposal, Reader
+from charsweep.config import Settings
 from charsweep.config.cells import made_in
-from charsweep.config.settings import STRICT, Settings, Text
+from charsweep.config.settings import STRICT, Text
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import CharacterSpec, EncoderSpec
 from charsweep.models.weights import find_weights

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from charsweep.config.sweep import Sweep
+    from charsweep.config import Sweep
 
 
 def export_cell(sweep: Sweep) -> Path:

@@ -14,15 +14,16 @@ from typing import Any
 import pydantic
 
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
+from charsweep.config import Sweep
 from charsweep.config.settings import ModelsSettings
-from charsweep.config.sweep import Sweep
 from charsweep.core.errors import StoreError
 from charsweep.core.methods import Method, method_of
 from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
-from charsweep.core.store.store import Store
 from charsweep.models.weights import BaseWeights
-from charsweep.results.cells import CellResult, named_cell, read_results
+from charsweep.results import CellResult, read_results
+from charsweep.results.cells import named_cell
 from charsweep.results.recommendation import recommended_cell
 
 EMBEDDED = "embedded:"

@@ -11,8 +11,8 @@ from pathlib import Path
 from charsweep.actions.export.chosen import Chosen
 from charsweep.actions.export.metadata import kohya_metadata, prediction
 from charsweep.core.errors import ModelsError
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
-from charsweep.core.store.store import Store
 from charsweep.models.kohya import write_kohya
 
 PIPELINE_INDEX = "model_index.json"

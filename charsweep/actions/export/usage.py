@@ -12,8 +12,8 @@ from pathlib import Path
 
 from charsweep.actions.export.chosen import BaseModel, Chosen
 from charsweep.actions.export.formats import PIPELINE_INDEX, WrittenWeights
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
-from charsweep.core.store.store import Store
 from charsweep.models.identify import marks_of
 from charsweep.models.weights import Weights as Source
 

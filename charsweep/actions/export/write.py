@@ -11,9 +11,10 @@ from charsweep.actions.export.chosen import Chosen, find_chosen
 from charsweep.actions.export.formats import WrittenWeights, write_weights
 from charsweep.actions.export.push import Hub, open_hub, push
 from charsweep.actions.export.usage import HERE, python_code
-from charsweep.config.sweep import Sweep
+from charsweep.config import Sweep
+from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
-from charsweep.core.store.store import Store, image_manifest
+from charsweep.core.store.store import image_manifest
 from charsweep.core.system.console import out
 from charsweep.report.figures.contact_sheets import ContactSheet, Tile
 from charsweep.report.figures.sheet_png import draw_sheet

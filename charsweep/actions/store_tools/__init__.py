@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from charsweep.config.settings import Settings
+from charsweep.config import Settings
 from charsweep.core.errors import StoreError
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 
 
 def keep(settings: Settings) -> None:

@@ -18,13 +18,13 @@ from typing import Any, Literal
 
 from charsweep.actions.store_tools.inventory import MANIFESTS, Item, items_of, key_by_spec
 from charsweep.actions.store_tools.references import Use, left_alone, nothing_running, uses_of
-from charsweep.config.settings import Settings
+from charsweep.config import Settings
 from charsweep.core.errors import StoreError
 from charsweep.core.keys import key_of
+from charsweep.core.store import Store
 from charsweep.core.store.checksums import with_checksums, wrong_with
 from charsweep.core.store.files import read_json, write_json
 from charsweep.core.store.losses import read_losses
-from charsweep.core.store.store import Store
 from charsweep.core.system.console import out
 
 State = Literal["damaged", "missing", "left half-written", "foreign"]

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from charsweep.actions.store_tools.check import drop
 from charsweep.actions.store_tools.inventory import Item, items_of
 from charsweep.actions.store_tools.references import Use, left_alone, nothing_running, uses_of
-from charsweep.config.settings import Settings
-from charsweep.core.store.store import Store
+from charsweep.config import Settings
+from charsweep.core.store import Store
 from charsweep.core.system.console import out
 
 UNUSED = "no sweep refers to"

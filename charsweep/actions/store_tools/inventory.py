@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from charsweep.core.keys import key_of
 from charsweep.core.specs import image_set_key, score_key
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 
 Kind = Literal[
     "trajectory", "base", "truth", "adapter", "snapshot", "resume state", "image set", "score",

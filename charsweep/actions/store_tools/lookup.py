@@ -7,7 +7,7 @@ from typing import Any
 
 from charsweep.actions.store_tools.inventory import Item
 from charsweep.core.errors import ConfigError, StoreError
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 
 KEYED_KINDS = ("trajectory", "base", "truth", "adapter", "image set", "score")
 MOST_NAMED = 8  # of what an ambiguous key may mean

@@ -13,11 +13,11 @@ from typing import Any
 from charsweep.actions.store_tools.inventory import KEYED, Item
 from charsweep.core.errors import StoreError
 from charsweep.core.specs import image_set_key
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, unwritable
-from charsweep.core.store.store import Store
 from charsweep.core.system.locks import locked
 from charsweep.models import architectures
-from charsweep.results.cells import read_results
+from charsweep.results import read_results
 
 
 @dataclass(frozen=True)

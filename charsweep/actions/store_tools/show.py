@@ -15,10 +15,10 @@ from charsweep.actions.store_tools.gc import megabytes
 from charsweep.actions.store_tools.inventory import Item, items_of
 from charsweep.actions.store_tools.lookup import find, flat, spec_of
 from charsweep.actions.store_tools.references import uses_of
-from charsweep.config.settings import Settings
+from charsweep.config import Settings
 from charsweep.core.errors import ConfigError, StoreError
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
-from charsweep.core.store.store import Store
 from charsweep.core.system.console import out
 
 WIDTH = 24  # of the names

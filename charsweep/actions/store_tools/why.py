@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from charsweep.actions.store_tools.inventory import items_of
 from charsweep.actions.store_tools.lookup import find, spec_of
-from charsweep.config.settings import Settings
+from charsweep.config import Settings
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import differences
-from charsweep.core.store.store import Store
+from charsweep.core.store import Store
 from charsweep.core.system.console import out
 
 

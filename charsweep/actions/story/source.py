@@ -15,18 +15,19 @@ from typing import Any
 import pydantic
 
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
-from charsweep.character.load import Character
+from charsweep.character import Character
+from charsweep.config import Sweep
 from charsweep.config.cells import base_weights, character_of, encoders_of
 from charsweep.config.settings import CharacterSettings, ModelsSettings
-from charsweep.config.sweep import Sweep
 from charsweep.core.errors import CharacterError, ConfigError, StoreError
 from charsweep.core.keys import digest_of
 from charsweep.core.specs import AdapterSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
+from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder, read_json
-from charsweep.core.store.store import Store
 from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.safetensors_file import tensor_shapes
-from charsweep.results.cells import named_cell, read_results
+from charsweep.results import read_results
+from charsweep.results.cells import named_cell
 from charsweep.results.recommendation import recommended_cell
 
 

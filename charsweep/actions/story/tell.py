@@ -16,17 +16,18 @@ from charsweep.actions.story.choose_pictures import RULE, Choice, check_keep, ch
 from charsweep.actions.story.page import Scene, Story, write_page
 from charsweep.actions.story.source import StorySource, find_source
 from charsweep.actions.story.story_pdf import write_pdf
+from charsweep.config import Sweep
 from charsweep.config.cells import references_of
 from charsweep.config.settings import PluginSettings, StorySettings
-from charsweep.config.sweep import Sweep
 from charsweep.core.errors import CharsweepError, ConfigError, ModelsError
 from charsweep.core.specs import AdapterSpec, ImageSetSpec, ScoreSpec
+from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
-from charsweep.core.store.store import Store, image_manifest
+from charsweep.core.store.store import image_manifest
 from charsweep.core.system.console import out
-from charsweep.plan.work import Plan, Scoring
+from charsweep.plan import Plan, Scoring
 from charsweep.results.recommendation import IDENTITY, PROMPT
-from charsweep.track.story import log_story
+from charsweep.track import log_story
 
 
 def tell(sweep: Sweep) -> Path:

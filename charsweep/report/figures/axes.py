@@ -14,8 +14,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from charsweep.report.figures.lines import Ended, LinePlan, base_marks
 from charsweep.report.figures.style import BAD, INK, MUTED
+from charsweep.results import Record
 from charsweep.results.labels import axis_label, scientific, value_text
-from charsweep.results.records import Record, SampledRange
+from charsweep.results.records import SampledRange
 
 MOST_TICKS = 9
 MOST_LETTERS = 33  # below a panel; longer names are slanted

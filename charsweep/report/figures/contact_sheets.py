@@ -19,11 +19,10 @@ from PIL import Image, ImageOps
 from charsweep.core.errors import StoreError
 from charsweep.core.store.files import inside
 from charsweep.core.system.images import flat, in_colour, opened
-from charsweep.results.cells import CellResult
+from charsweep.results import CellResult, Record, Verdict
 from charsweep.results.labels import as_file_name, axis_label, point_text, value_text
 from charsweep.results.points import SEED
-from charsweep.results.records import Record, SweepRecord, Value
-from charsweep.results.verdict import Verdict
+from charsweep.results.records import SweepRecord, Value
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
 MOST_VALUES = 40  # of one axis; a denser one is thinned

@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from charsweep.report.figures.style import BAD, Layout, Margins, Plot, save
+from charsweep.results import Point, Record
 from charsweep.results.labels import as_file_name, axis_label, metric_label, value_text
-from charsweep.results.points import SEED, Point, points_of
-from charsweep.results.records import Objective, Record, Value, is_numeric
+from charsweep.results.points import SEED, points_of
+from charsweep.results.records import Objective, Value, is_numeric
 from charsweep.results.verdict import objectives_of
 
 MOST_VALUES = 24  # of one axis; a larger grid cannot be read

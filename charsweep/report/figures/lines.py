@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from charsweep.results.cells import CellResult
+from charsweep.results import CellResult, Record
 from charsweep.results.labels import axis_label, point_text, value_text
 from charsweep.results.points import SEED, interval, mean
-from charsweep.results.records import Record, Value, is_numeric
+from charsweep.results.records import Value, is_numeric
 
 MOST_LINES = 8
 

@@ -24,8 +24,9 @@ from charsweep.report.figures.style import (
     legend_height,
     save,
 )
+from charsweep.results import Record
 from charsweep.results.labels import axis_label, value_text
-from charsweep.results.records import LossCurve, Record, Value, is_numeric
+from charsweep.results.records import LossCurve, Value, is_numeric
 
 Floats = NDArray[np.float64]
 MOST_LEGEND = 14

@@ -25,9 +25,10 @@ from charsweep.report.figures.style import (
     legend_height,
     save,
 )
+from charsweep.results import Point, Record
 from charsweep.results.labels import COST_WORDS, axis_label, cost_text, metric_label, value_text
-from charsweep.results.points import SEED, Point, pareto, points_of
-from charsweep.results.records import Objective, Record, Reference, Value, is_numeric
+from charsweep.results.points import SEED, pareto, points_of
+from charsweep.results.records import Objective, Reference, Value, is_numeric
 from charsweep.results.verdict import ROLES, objectives_of
 
 MOST_LABELS = 14

@@ -18,10 +18,9 @@ from charsweep.report.figures.contact_sheets import (
     place_of,
     tile_of,
 )
-from charsweep.results.cells import CellResult
+from charsweep.results import CellResult, Record, Verdict
 from charsweep.results.labels import as_file_name, axis_label, point_text
-from charsweep.results.records import Record, Value
-from charsweep.results.verdict import Verdict
+from charsweep.results.records import Value
 
 MOST_GRIDS = 4
 MOST_ROWS, MOST_COLUMNS = 20, 12

@@ -23,9 +23,9 @@ from charsweep.report.figures.style import (
     colours_for,
     save,
 )
-from charsweep.results.cells import CellResult
+from charsweep.results import CellResult, Record
 from charsweep.results.labels import axis_label, metric_label
-from charsweep.results.records import Objective, Record
+from charsweep.results.records import Objective
 from charsweep.results.verdict import objectives_of
 
 BLUE = ColourPair(CATEGORIES[0], LIFTED[CATEGORIES[0]])

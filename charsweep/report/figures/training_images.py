@@ -13,8 +13,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
-from charsweep.character.framing import framed, size_of
-from charsweep.character.masks import ALPHA, TrainingImage, mask_beside, open_masked
+from charsweep.character import ALPHA, TrainingImage, framed, mask_beside, open_masked, size_of
 from charsweep.core.errors import CharacterError, ConfigError, StoreError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.methods import method_of
@@ -22,8 +21,9 @@ from charsweep.core.specs import CharacterSpec, Plugin, revived
 from charsweep.core.store.files import read_json
 from charsweep.core.system.images import open_image
 from charsweep.report.figures.contact_sheets import ContactSheet, Tile
+from charsweep.results import Record
 from charsweep.results.labels import as_file_name
-from charsweep.results.records import Record, of_trajectories
+from charsweep.results.records import of_trajectories
 
 MOST = 24  # training images of a sheet
 SMALL, LARGE = 192, 384  # pixels: smaller images are shown enlarged, larger ones reduced

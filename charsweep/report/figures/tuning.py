@@ -25,8 +25,8 @@ from charsweep.report.figures.style import (
     legend_height,
     save,
 )
+from charsweep.results import Record
 from charsweep.results.labels import as_file_name, axis_label, metric_label
-from charsweep.results.records import Record
 
 MANY_MARKS = 12
 

@@ -18,12 +18,11 @@ from charsweep.report.figures.contact_sheets import (
     file_uri,
     image_files_cached,
 )
-from charsweep.results import cells_table, facts
-from charsweep.results.cells import CellResult
+from charsweep.results import CellResult, Record, cells_table, facts
 from charsweep.results.labels import LEVELS, metric_label
 from charsweep.results.points import SEED
 from charsweep.results.recommendation import setting_text
-from charsweep.results.records import Record, Value
+from charsweep.results.records import Value
 from charsweep.results.verdict import objectives_of
 
 MOST_DRAWN, MOST_TRAINING_IMAGES = 4, 8  # images on the first screen

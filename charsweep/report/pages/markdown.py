@@ -7,10 +7,9 @@ from urllib.parse import quote
 from charsweep.report.content import Chapter, Content
 from charsweep.report.figures.contact_sheets import ContactSheet
 from charsweep.report.figures.style import Plot
-from charsweep.results import facts
+from charsweep.results import Verdict, facts
 from charsweep.results.table import escape_markdown as plain
 from charsweep.results.table import markdown
-from charsweep.results.verdict import Verdict
 
 
 def build_markdown(content: Content) -> str:

@@ -16,9 +16,8 @@ from charsweep.report.figures.contact_sheets import ContactSheet
 from charsweep.report.figures.style import Plot
 from charsweep.report.figures.tuning import TuningPlots, has_scores
 from charsweep.report.pages.typesetting import typeset
-from charsweep.results import facts
+from charsweep.results import Record, facts
 from charsweep.results.labels import LEVELS, axis_label, listing, metric_label
-from charsweep.results.records import Record
 from charsweep.results.table import Table
 from charsweep.results.verdict import objectives_of
 

@@ -55,7 +55,7 @@ class PixelBatches:
     """The training images as pixels in [-1, 1]; a batch is a function of (seed, step)."""
 
     def __init__(self, spec: TrajectorySpec, materials: Materials) -> None:
-        from charsweep.character.framing import middle_square
+        from charsweep.character import middle_square
         from charsweep.models.pipeline import pixels_of
 
         sized = [middle_square(image, spec.resolution) for image in materials.images]
