@@ -11,7 +11,7 @@ from helpers.fake_sweep import EVIL, PROMPTS, FakeSweep, dino, without_pdf
 
 from charsweep.core.errors import StoreError
 from charsweep.report import __main__, write_report_together
-from charsweep.report.figures import axes, scatter, search_trials
+from charsweep.report.figures import axes, search_trials
 from charsweep.report.figures.contact_sheets import front_sheet
 from charsweep.results import facts, parts, verdict
 from charsweep.results.points import Point
@@ -214,9 +214,9 @@ def test_best_so_far(maximize: bool, best: list[float]) -> None:
 
 
 def test_trials_keep_their_order_and_shades(search: FakeSweep) -> None:
-    trials = scatter.trials_of(search.record())
+    trials = search_trials.trials_of(search.record())
     assert [cell.trial for cell in trials] == list(range(15))
-    shades = [scatter.shade(at, 15, 12) for at in range(15)]
+    shades = [search_trials.shade(at, 15, 12) for at in range(15)]
     assert shades == sorted(shades)
     assert (shades[0], shades[-1]) == (0, 11)
 

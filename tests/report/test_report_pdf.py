@@ -101,7 +101,7 @@ def test_the_same_sweep_prints_the_same_bytes(printed: FakeSweep) -> None:
 @needs_poppler
 def test_its_text_holds_the_verdict_and_the_figures(printed: FakeSweep) -> None:
     text = " ".join(pages_of(printed))
-    for wanted in ("Abstract", "best on identity", "0.812", "How to reproduce it", "References"):
+    for wanted in ("Abstract", "is recommended", "0.812", "How to reproduce it", "References"):
         assert wanted in text
     for wanted in ("diverged", "the loss stopped being finite at step 23", "not found"):
         assert wanted in text
