@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
 
-from charsweep.embedded import FOLDER
+from charsweep.models.embedded import FOLDER
 from pretraining import data, measure
 
 CARD = FOLDER / "MODEL_CARD.md"

@@ -23,7 +23,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import CLIPTokenizer
 
-from charsweep.embedded import WEIGHTS
+from charsweep.models.embedded import WEIGHTS
 from pretraining import tokenizer
 from pretraining.card import write_card
 from pretraining.pretrain_base import STEPS, Base, Kind, save_pipeline, save_vae, train_base

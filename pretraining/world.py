@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from charsweep.embedded import UNICORN_GIRL as DRAWINGS_FOLDER
-from charsweep.embedded import UNICORN_GIRL_EXAM as EXAM_FOLDER
+from charsweep.models.embedded import UNICORN_GIRL as DRAWINGS_FOLDER
+from charsweep.models.embedded import UNICORN_GIRL_EXAM as EXAM_FOLDER
 from pretraining.captions import caption, full_caption
 from pretraining.drawing import draw
 from pretraining.figure import (

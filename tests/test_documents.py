@@ -17,10 +17,10 @@ import pytest
 import yaml
 from helpers.small import execute
 
-from charsweep import embedded
 from charsweep.__main__ import ALONE
 from charsweep.config import as_yaml, load_settings, load_sweep
 from charsweep.core.plugins import OWN
+from charsweep.models import embedded
 
 ROOT = Path(__file__).parents[1]
 README, ARCHITECTURE, DOCS = ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "docs"

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from charsweep import embedded
+from charsweep.models import embedded
 
 MORE = pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(1800)], id="many")
 FEW_AND_MORE = pytest.mark.parametrize("times", [pytest.param(1, id="few"), MORE])

@@ -19,7 +19,6 @@ from helpers.fake_sweep import EVIL, FakeSweep, result
 from helpers.small import command
 from PIL import Image
 
-from charsweep import embedded
 from charsweep.__main__ import main
 from charsweep.actions.story.page import Scene, Story, write_page
 from charsweep.actions.sweep_record import new_record
@@ -32,6 +31,7 @@ from charsweep.core.specs import SnapshotSpec, TruthSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import inside
 from charsweep.core.system.redact import redacted
+from charsweep.models import embedded
 from charsweep.models.safetensors_file import read_pieces, tensor_shapes
 from charsweep.models.weights import find_folder
 from charsweep.report.figures.contact_sheets import image_files, read_image

@@ -17,11 +17,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from charsweep import embedded
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import digest_of, digest_of_content, digest_of_files
 from charsweep.core.specs import BaseSpec, Plugin
-from charsweep.models import architectures, hub
+from charsweep.models import architectures, embedded, hub
 from charsweep.models.architectures import Shapes
 from charsweep.models.families import Family, parts_of
 from charsweep.models.identify import has_vae, what_is

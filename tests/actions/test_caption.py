@@ -16,7 +16,6 @@ from helpers.small import loaded_after
 from PIL import Image
 from tokenizers import Tokenizer
 
-from charsweep import embedded
 from charsweep.__main__ import main
 from charsweep.actions.caption.proposal import Reader
 from charsweep.actions.caption.propose import HAS_ITS_OWN, NOTHING, captioner_of, propose
@@ -26,6 +25,7 @@ from charsweep.config import load_settings, load_sweep
 from charsweep.config.cells import character_of
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError
 from charsweep.core.specs import CharacterSpec
+from charsweep.models import embedded
 from charsweep.models.pipeline import quiet
 from pretraining import data
 from pretraining.captions import ARM_WORDS, EYE_WORDS, LEG_WORDS, MOUTH_WORDS, PLACE_WORDS

@@ -18,7 +18,7 @@ from charsweep.character import Character, load_character, load_truth, middle_sq
 from charsweep.core.errors import CharacterError
 from charsweep.core.keys import digest_of
 from charsweep.core.system.images import natural_order, open_image
-from charsweep.embedded import UNICORN_GIRL, UNICORN_GIRL_EXAM
+from charsweep.models.embedded import UNICORN_GIRL, UNICORN_GIRL_EXAM
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 WIDTH, HEIGHT = 80, 40

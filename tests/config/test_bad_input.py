@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from charsweep import embedded
 from charsweep.__main__ import main
+from charsweep.models import embedded
 
 DRAWINGS = embedded.FOLDER / "unicorn_girl"
 WEIGHTS = embedded.FOLDER / "weights"

@@ -16,8 +16,8 @@ import optuna
 import pytest
 from PIL import Image
 
-from charsweep import embedded
 from charsweep.__main__ import main
+from charsweep.models import embedded
 
 TABLE = Path(__file__).parents[2] / "docs" / "mistakes.md"
 PROMPT = "$ python -m charsweep "

@@ -21,7 +21,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from charsweep import embedded
+from charsweep.models import embedded
 
 SHAPE: dict[str, Any] = {
     "sample_size": 16, "patch_size": 2, "in_channels": 4, "num_layers": 3,

@@ -17,8 +17,8 @@ from huggingface_hub import errors
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
 
-from charsweep import embedded
 from charsweep.__main__ import main
+from charsweep.models import embedded
 from charsweep.models import hub as charsweep_hub
 from charsweep.models.families import parts_of
 from charsweep.models.families.stable_diffusion import StableDiffusionXL

@@ -11,7 +11,7 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import safe_open
 
-from charsweep.embedded import FOLDER, WEIGHTS
+from charsweep.models.embedded import FOLDER, WEIGHTS
 from pretraining import data, measure
 from pretraining.captions import full_caption
 

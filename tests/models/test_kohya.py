@@ -25,8 +25,8 @@ from torch import nn
 from charsweep.core.errors import ModelsError
 from charsweep.core.seeding import generator
 from charsweep.core.specs import Plugin
-from charsweep.embedded import FOLDER
 from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.embedded import FOLDER
 from charsweep.models.kohya import Naming, original_name, write_kohya
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline, quiet

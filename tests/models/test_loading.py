@@ -17,11 +17,10 @@ from helpers.small import EXAM, execute, family, sweep_of
 from helpers.true_shapes import modules, shapes, write_shapes
 from safetensors.torch import load_file, save_file
 
-from charsweep import embedded
 from charsweep.__main__ import main
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import load_clip, load_dino
-from charsweep.models import architectures
+from charsweep.models import architectures, embedded
 from charsweep.models.clip_tokenizer import clip_tokenizer
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline

@@ -12,7 +12,7 @@ from helpers.small import family, sweep_of, weights_at
 from helpers.true_shapes import modules
 
 from charsweep.core.specs import TrajectorySpec
-from charsweep.embedded import FOLDER
+from charsweep.models.embedded import FOLDER
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.weights import find_base

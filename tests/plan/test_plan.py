@@ -17,7 +17,7 @@ from charsweep.core.plugins import CONF
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_json
-from charsweep.embedded import FOLDER
+from charsweep.models.embedded import FOLDER
 from charsweep.plan import cost, plan_work
 
 

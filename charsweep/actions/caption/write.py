@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from charsweep import embedded
 from charsweep.core.errors import CharacterError
 from charsweep.core.store.files import claim, temporary_name, write_out
+from charsweep.models import embedded
 
 
 def caption_file(image: Path) -> Path:

@@ -75,7 +75,7 @@ def base_lines(base_model: BaseModel) -> tuple[list[str], list[str]]:
         path = base_model.path.partition(":")[2]
         words = ", ".join(filter(None, [f'FOLDER / "{path}"', "dtype=torch.float32", more]))
         return (
-            [*imports, "from charsweep.embedded import FOLDER"],
+            [*imports, "from charsweep.models.embedded import FOLDER"],
             [*own, f"pipeline = {name}.from_pretrained({words})"],
         )
     made = f'pipeline = {name}.{loaded(base_model.weights.pipeline, more)}.to("cuda")'
