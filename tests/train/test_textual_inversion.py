@@ -155,7 +155,7 @@ def test_plain_diffusers_draws_the_same_image(base: str, count: int, tmp_path: P
     stored = Image.open(store.folder / str(result.images) / "000.png")
     away = np.abs(np.asarray(drawn, dtype=int) - np.asarray(stored, dtype=int))
     assert away.max() == 0
-    untaught = Image.open(store.images(sweep.cells[0].reference) / "000.png")
+    untaught = Image.open(store.images(sweep.cells[0].untaught_set) / "000.png")
     assert np.abs(np.asarray(untaught, int) - np.asarray(stored, int)).max() > 20
 
 
