@@ -49,14 +49,18 @@ def run(sweep: Sweep) -> Path:
     """
     check(sweep)
     store = Store(sweep.root)
+    plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
+    refuse_too_much(sweep, store, plan)  # before anything is written
     team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         clear_abandoned(store.folder)
     except OSError as error:
         raise unwritable(store.folder, error) from error
-    with lock_sweep(sweep), sqlite_errors(sweep):
-        work = Run(sweep, store, team)
+    with lock_sweep(sweep) as waited, sqlite_errors(sweep):
+        if waited or not sweep.cells:  # of a search nothing is planned as yet
+            plan = plan_work(sweep.cells, store, sweep.truth)
+        work = Run(sweep, store, team, plan)
         page = work.run()
     team.broadcast(None)  # to those who train along: that was all
     team.close()
@@ -87,12 +91,10 @@ def follow(sweep: Sweep) -> None:
 class Run:
     """One command's work on a sweep, and the books it keeps."""
 
-    def __init__(self, sweep: Sweep, store: Store, team: Team) -> None:
+    def __init__(self, sweep: Sweep, store: Store, team: Team, plan: Plan) -> None:
         self.sweep, self.store, self.team = sweep, store, team
         self.study: Study = open_study(sweep)  # first: it may refuse
-        self.plan = plan_work(sweep.cells, store, sweep.truth)  # of a search: none, as yet
-        asked = self.plan if sweep.cells else plan_work(sweep.examples, store, sweep.truth)
-        refuse_too_much(sweep, store, asked)
+        self.plan = plan
         self.record = new_record(sweep, store, reckon(sweep, store, self.plan))
         out(describe_plan(sweep, self.record["plan"]))
         self.known = known_record(sweep)

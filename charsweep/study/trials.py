@@ -38,16 +38,22 @@ LEAST_FOR_IMPORTANCE = 4  # finished trials; fewer say nothing about parameters
 
 
 @contextlib.contextmanager
-def lock_sweep(sweep: Sweep) -> Iterator[None]:
-    """Keep other processes away from this sweep's folder; wait for one that is there already."""
+def lock_sweep(sweep: Sweep) -> Iterator[bool]:
+    """Keep other processes away from this sweep's folder; wait for one that is there already.
+
+    Gives whether there was one, which may have done some of the work.
+    """
     with contextlib.ExitStack() as held:
         try:
             sweep.folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(sweep.folder / ".lock", f"sweep {sweep.name}"))
+            path, name = sweep.folder / ".lock", f"sweep {sweep.name}"
+            is_free = held.enter_context(locked(path, name, wait=False))
+            if not is_free:
+                held.enter_context(locked(path, name))
             clear_abandoned(sweep.folder)
         except OSError as error:
             raise unwritable(sweep.folder, error) from error
-        yield
+        yield not is_free
 
 
 @contextlib.contextmanager

@@ -129,15 +129,15 @@ def test_a_step_s_bucket_depends_on_the_step_alone_and_pictures_come_equally_oft
 ) -> None:
     count = len(sweep.character.paths)
     one, other = (seen(base, sweep, "buckets", seed=seed, batch=2) for seed in (0, 1))
-    seen: Counter[str] = Counter()
+    shown: Counter[str] = Counter()
     orders = []
     for step in range(2 * count):
         mine, theirs = one.batch(step), other.batch(step)
         assert mine.latents.shape == theirs.latents.shape
         assert len({tuple(row.tolist()) for row in mine.sizes[:, 4:]}) == 1
-        seen.update(mine.captions)
+        shown.update(mine.captions)
         orders.append((mine.captions, theirs.captions))
-    assert seen == {path.name: 4 for path in sweep.character.paths}
+    assert shown == {path.name: 4 for path in sweep.character.paths}
     assert any(mine != theirs for mine, theirs in orders)
     assert len({one.batch(step).latents.shape for step in range(count)}) > 2
 

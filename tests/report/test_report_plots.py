@@ -40,7 +40,7 @@ def test_a_heat_map_for_two_axes(tmp_path: Path) -> None:
     (grid,) = heatmap.grids_of(record)
     assert (grid.rows, grid.columns) == ("lr", "train_steps")
     assert len(grid.points) == 6
-    with style():
+    with style.style():
         plots = heatmap.draw_heat_maps(record, tmp_path)
     assert [plot.file.name for plot in plots] == ["heat-dino", "heat-clip_t"]
 
@@ -120,7 +120,7 @@ def test_fronts_against_costs(tmp_path: Path) -> None:
     record = sweep.record()
     plane = pareto.plane_of(record, Objective("dino", True), Objective("train_seconds", False))
     assert [point.values["lr"] for point in plane.front] == [1, 2]
-    with style():
+    with style.style():
         fronts = pareto.draw_fronts(record, tmp_path)
     assert [front.plot is not None for front in fronts] == [True, True, False]
     assert fronts[2].note == "All points have the same size (0.31 MB), so there is no front."
