@@ -57,7 +57,9 @@ def test_a_method_goes_through_every_room(method: str, tmp_path: Path) -> None:
     written = sum(size for name, size in own.items() if name != "snapshot.json")
     planned = cost.snapshot_bytes(spec, sweep.bases)
     assert written == (pytest.approx(planned, rel=0.25) if method in ABOUT else planned)
-    folder = export(load_sweep(["action=export", f"root={tmp_path}", "name=small"]))
+    # what follows no prompts is never recommended, and is exported by name
+    named = [] if made.prompted else [f"export.cell={sweep.cells[0].key}"]
+    folder = export(load_sweep(["action=export", f"root={tmp_path}", "name=small", *named]))
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert set(made.tags) <= set(card.split("---")[1].replace("- ", "").split())
     assert "```python" in card
@@ -86,7 +88,8 @@ def test_a_trial_holds_what_its_method_says(method: str, tmp_path: Path) -> None
     low = made.low_rank
     padded = low.held_rank / low.rank if low else 1
     held = made.held(spec.resolution, weights)
-    assert held.trained == pytest.approx(trained * padded, rel=0.01)  # biases
+    # biases are left out, which weigh more in networks as small as those from nothing are here
+    assert held.trained == pytest.approx(trained * padded, rel=0.05 if method in ABOUT else 0.01)
     assert held.of_base == made.trains_base
     (need,) = needs_of([Work(spec)], Place(sweep.bases, cost.Speeds(Store(tmp_path)), None))
     assert need.parts["gradients"] == 4 * spec.pack * held.trained
