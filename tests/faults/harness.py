@@ -44,7 +44,7 @@ def start(words: list[str], log: Path, **environment: str) -> subprocess.Popen[b
         )  # fmt: skip
 
 
-def ended(process: subprocess.Popen[bytes], seconds: float = 120) -> int:
+def ended(process: subprocess.Popen[bytes], seconds: float = 400) -> int:
     """The exit code, by when it must have ended."""
     try:
         return process.wait(seconds)
