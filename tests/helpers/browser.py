@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-PATIENCE = 90.0  # seconds for a page: a busy machine is no error
+PATIENCE = 240.0  # seconds for a page: a busy machine is no error
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
          "--force-color-profile=srgb", "--disable-background-networking")  # fmt: skip
 CURVES = """

@@ -137,7 +137,7 @@ def append(sweep: Path, text: str) -> None:
         file.write(text)
 
 
-def until(condition: Any, seconds: float = 60) -> None:
+def until(condition: Any, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
