@@ -203,7 +203,7 @@ def test_scores_gains_and_costs_are_metrics(logged: Any) -> None:
     expected = {"dino": 0.75, "dino_gain": 0.25, "size_mb": 0.31, "train_seconds": 3.0}
     expected |= {"paid_seconds": 2.0, "sample_seconds": 6.0, "peak_memory_mb": 900.0}
     assert expected.items() <= metrics.items()
-    assert "clip_t" not in metrics  # null: does not apply
+    assert "clip_t_gain" not in metrics  # null: does not apply
 
 
 def test_contact_sheet_spec_and_scores_are_artifacts(root: Path, logged: Any) -> None:
