@@ -16,6 +16,9 @@ ARGS :=
 INSTALL = if uv --version >/dev/null 2>&1; then set -- uv pip install --python $(PYTHON); \
 	else set -- $(PYTHON) -m pip install --disable-pip-version-check; fi; "$$@"
 
+# where the environment forbids bytecode, every start would compile torch and diffusers anew
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: sweep smoke install test test-all soak screenshots checks clean
 
 sweep: $(STAMP)
