@@ -11,24 +11,25 @@ norms of different axes, and a LoKr whose factors are whole, for which they read
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save, save_file
+
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
-from charsweep.models.safetensors_file import (
-    TensorEntry,
-    TensorPiece,
-    digest_of_tensors,
-    read_pieces,
-    write_tensors,
-)
+from charsweep.models.safetensors_file import settle_header
+
+Tensors = dict[str, NDArray[np.floating]]
 
 PARTS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
 SINGLE = {
@@ -66,53 +67,55 @@ def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[st
 
     Raises `ModelsError` where the format cannot hold it, or there is no adapter.
     """
-    pieces = kohya_pieces(snapshot, naming)
-    digest = digest_of_tensors(pieces)
+    tensors = kohya_tensors(snapshot, naming)
+    data = save(tensors)
+    first = 8 + int.from_bytes(data[:8], "little")  # of all that follows the header
+    digest = hashlib.sha256(data[first:]).hexdigest()
     hashes = {"sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
-    write_tensors(path, pieces, {**metadata, **hashes})
+    save_file(tensors, path, {**metadata, **hashes})
+    settle_header(path)
 
 
-def kohya_pieces(snapshot: Path, naming: Naming) -> dict[str, TensorPiece]:
+def kohya_tensors(snapshot: Path, naming: Naming) -> Tensors:
     """The tensors by their new names, an alpha for every layer among them."""
-    pieces, settings = adapter_in(snapshot)
-    refuse_unreadable(pieces, settings)
-    renamed: dict[str, TensorPiece] = {}
-    for name, piece in pieces.items():
+    tensors, settings = adapter_in(snapshot)
+    refuse_unreadable(tensors, settings)
+    renamed: Tensors = {}
+    for name, tensor in tensors.items():
         module, layer, part = split(name)
         new = naming(module, layer)
-        renamed[f"{new}.{PARTS.get(part, part)}"] = piece
+        renamed[f"{new}.{PARTS.get(part, part)}"] = tensor
         renamed[f"{new}.alpha"] = number(alpha_of(settings[module]))
     return renamed
 
 
-def adapter_in(snapshot: Path) -> tuple[dict[str, TensorPiece], dict[str, dict[str, Any]]]:
+def adapter_in(snapshot: Path) -> tuple[Tensors, dict[str, dict[str, Any]]]:
     """The tensors of a snapshot's adapter, and peft's settings of each module."""
     if (snapshot / FACTORED_FILE).exists():
-        settings = read_json(snapshot / FACTORED_CONFIG)
-        return read_pieces(snapshot / FACTORED_FILE)[0], settings
-    if not (snapshot / ADAPTER_FILE).exists():
+        return load_file(snapshot / FACTORED_FILE), read_json(snapshot / FACTORED_CONFIG)
+    file = snapshot / ADAPTER_FILE
+    if not file.exists():
         raise ModelsError(
             f"{snapshot} holds no low-rank adapter, and kohya's format holds nothing else; load "
             "it as the program that it was written for does"
         )
-    pieces, metadata = read_pieces(snapshot / ADAPTER_FILE)
-    settings = {}
+    with safe_open(file, "np") as opened:
+        metadata = opened.metadata()
+    settings: dict[str, dict[str, Any]] = {}
     for name, value in json.loads(metadata[METADATA]).items():
         module, _, key = name.partition(".")
         settings.setdefault(module, {})[key] = value
-    return pieces, settings
+    return load_file(file), settings
 
 
-def refuse_unreadable(
-    pieces: Mapping[str, TensorPiece], settings: Mapping[str, Mapping[str, Any]]
-) -> None:
+def refuse_unreadable(names: Collection[str], settings: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise `ModelsError` for what other programs would read as something else."""
-    if any(name.endswith("lora_magnitude_vector") for name in pieces):
+    if any(name.endswith("lora_magnitude_vector") for name in names):
         raise ModelsError(
             "DoRA has no kohya file: diffusers drops its magnitudes from one, and other programs "
             "disagree on what they scale; use the diffusers file, or method.adapter=lora"
         )
-    for name in pieces:
+    for name in names:
         module, layer, part = split(name)
         own = settings[module]
         if part == "lokr_w2" and alpha_of(own) != own["r"]:
@@ -137,12 +140,10 @@ def alpha_of(settings: Mapping[str, Any]) -> float:
     return float(settings.get("lora_alpha", settings.get("alpha", 0.0)))
 
 
-def number(value: float) -> TensorPiece:
+def number(value: float) -> NDArray[np.floating]:
     """A tensor of one number, in float32 as sd-scripts has it, or wider where that is not exact."""
-    data = struct.pack("<f", value)
-    if struct.unpack("<f", data)[0] == value:
-        return TensorPiece(TensorEntry("F32", ()), data)
-    return TensorPiece(TensorEntry("F64", ()), struct.pack("<d", value))
+    single = np.array(value, np.float32)
+    return single if float(single) == value else np.array(value, np.float64)
 
 
 # -- names of layers -------------------------------------------------------------------------------

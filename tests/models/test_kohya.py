@@ -19,6 +19,7 @@ from helpers.small import weights_at
 from helpers.true_shapes import modules
 from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -30,7 +31,6 @@ from charsweep.models.embedded import FOLDER
 from charsweep.models.kohya import Naming, original_name, write_kohya
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline, quiet
-from charsweep.models.safetensors_file import read_pieces
 from charsweep.train.methods.finetune import FineTune
 from charsweep.train.trainable import SingleTrial, save_adapter, save_factored
 
@@ -162,7 +162,8 @@ def test_keys_are_the_published_ones(tmp_path: Path) -> None:
         }  # fmt: skip
         assert layers <= {key.split(".")[0] for key in tensors}
         assert {tensor.item() for key, tensor in tensors.items() if key.endswith("alpha")} == {7.0}
-        _, metadata = read_pieces(file)
+        with safe_open(file, "np") as opened:
+            metadata = opened.metadata()
         assert metadata["ss_v2"] == "False"
         assert len(metadata["sshs_model_hash"]) == 64
 
