@@ -256,7 +256,7 @@ class Reference:
         for seed in seeds:
             with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
                 self.pipeline(
-                    self.task.character.instance_prompt,
+                    self.task.character.spec.instance_prompt,
                     num_inference_steps=inference_steps,
                     guidance_scale=spec.guidance_scale,
                     height=self.task.resolution,

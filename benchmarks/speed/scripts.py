@@ -64,7 +64,7 @@ class Drawings(Dataset[dict[str, Any]]):
         return len(self.task.character.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        character = self.task.character
+        character = self.task.character.spec
         instance = self.task.method.settings["prompts"] == "instance"
         prompts = [character.instance_prompt if instance else character.captions[index]]
         pictures = [self.pixels[index] if self.pixels else self._open(index)]

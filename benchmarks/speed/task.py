@@ -85,7 +85,7 @@ class Task:
             inference_steps=inference_steps,
             guidance_scale=sampler["guidance_scale"],
             negative_prompt=sampler["negative_prompt"],
-            prompts=(self.character.instance_prompt,),
+            prompts=(self.character.spec.instance_prompt,),
             seeds=tuple(seeds),
             resolution=self.resolution,
             batch_width=sampler["batch_width"] or self.batch_width,

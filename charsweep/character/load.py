@@ -6,7 +6,7 @@ and mask that cannot be used, so a folder is mended in one go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,15 +29,9 @@ from charsweep.core.system.images import (
 
 @dataclass(frozen=True)
 class Character:
-    """The training images in their order, one caption each, and the words that stand for them."""
+    """The files of the training images in their order, what they and their words are, masks."""
 
-    name: str
     paths: tuple[Path, ...]
-    captions: tuple[str, ...]
-    identifier: str
-    class_noun: str
-    instance_prompt: str
-    class_prompt: str
     spec: CharacterSpec
     masks: Masks | None
 
@@ -58,7 +52,12 @@ def load_character(
     instance prompt. `masks` says where masks are read from: "file", NAME-mask.png beside NAME.png,
     or "alpha". Raises `CharacterError`.
     """
-    problems = list(_wrong_words(identifier, class_noun, instance_prompt, class_prompt))
+    problems = []
+    if identifier in class_prompt:  # which is what training ties to her
+        problems.append(
+            f'class_prompt "{class_prompt}" contains the identifier "{identifier}": name the '
+            f'class only, for instance "a picture of {class_noun}"'
+        )
     paths, mask_paths = without_masks(images_in(folder))
     digests = _checked_digests(paths, min_size, problems)
     texts = captions_in(folder, paths, problems)
@@ -67,27 +66,16 @@ def load_character(
         problems.append("it holds no PNG, JPEG or WebP: put one drawing or more right into it")
     if problems:
         raise CharacterError(message_of(f"character {name}, folder {folder}", problems))
-    captions = tuple(texts.get(path.name, instance_prompt) for path in paths)
     spec = CharacterSpec(
         name=name,
         digests=digests,
-        captions=captions,
+        captions=tuple(texts.get(path.name, instance_prompt) for path in paths),
         identifier=identifier,
         class_noun=class_noun,
         instance_prompt=instance_prompt,
         class_prompt=class_prompt,
     )
-    return Character(
-        name=name,
-        paths=tuple(paths),
-        captions=captions,
-        identifier=identifier,
-        class_noun=class_noun,
-        instance_prompt=instance_prompt,
-        class_prompt=class_prompt,
-        spec=spec,
-        masks=known,
-    )
+    return Character(tuple(paths), spec, known)
 
 
 def load_truth(folder: Path, count: int) -> tuple[str, ...]:
@@ -127,7 +115,7 @@ def check_framed(character: Character, crop: str, resolution: int) -> None:
         if image.mask is not None and framed(image.mask, crop, resolution).getbbox() is None
     ]
     if problems:
-        raise CharacterError(message_of(f"masks of character {character.name}", problems))
+        raise CharacterError(message_of(f"masks of character {character.spec.name}", problems))
 
 
 def _checked_digests(paths: Iterable[Path], min_size: int, problems: list[str]) -> tuple[str, ...]:
@@ -146,29 +134,3 @@ def _checked_digests(paths: Iterable[Path], min_size: int, problems: list[str]) 
         except UnusableError as error:
             problems.append(f"{path.name}: {error}")
     return tuple(digests)
-
-
-def _wrong_words(
-    identifier: str, class_noun: str, instance_prompt: str, class_prompt: str
-) -> Iterator[str]:
-    """What would make the prompts meaningless: the identifier is what training ties to her."""
-    words = {
-        "identifier": identifier,
-        "class_noun": class_noun,
-        "instance_prompt": instance_prompt,
-        "class_prompt": class_prompt,
-    }
-    empty = [field for field, text in words.items() if not text.strip()]
-    yield from (f"{field} is empty: write it" for field in empty)
-    if empty:
-        return
-    if identifier not in instance_prompt:
-        yield (
-            f'instance_prompt "{instance_prompt}" does not contain the identifier "{identifier}": '
-            f'write, for instance, "a picture of {identifier}"'
-        )
-    if identifier in class_prompt:
-        yield (
-            f'class_prompt "{class_prompt}" contains the identifier "{identifier}": name the '
-            f'class only, for instance "a picture of {class_noun}"'
-        )

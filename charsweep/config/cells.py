@@ -163,7 +163,7 @@ def made_in(settings: Settings) -> Path:
 def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
     sampler, exam = settings.sampler, settings.exam
     method = method_of(trajectory.method)
-    prompts = [p.replace("{subject}", character.identifier) for p in exam.prompts]
+    prompts = [p.replace("{subject}", character.spec.identifier) for p in exam.prompts]
     way = Plugin(sampler.name, identity_of(sampler.target or ""), 1, sampler.settings)
     images = ImageSetSpec(
         snapshot=SnapshotSpec(trajectory, settings.train_steps),
@@ -273,7 +273,7 @@ def truth_of(
     if asked != settings.exam.prompts:  # images of another exam
         return None, None
     digests = load_truth(folder, len(asked))
-    spec = TruthSpec(character.name, tuple(digests), cell.images.resolution)
+    spec = TruthSpec(character.spec.name, tuple(digests), cell.images.resolution)
     drawn = Plugin("drawn", "", 1, {})
     return (
         replace(

@@ -150,7 +150,7 @@ def test_captions_are_written_and_taught_and_a_persons_own_are_kept(
     after = {path.name: path.read_bytes() for path in drawings.iterdir()}
     assert before.items() <= after.items()
     assert len(after) == len(before) + 3  # nothing temporary is left
-    taught = load_sweep(words(drawings)[1:]).character.captions
+    taught = load_sweep(words(drawings)[1:]).character.spec.captions
     assert taught[:4] == (
         "a picture of UnicornGirl standing on a white background",
         "my own words",

@@ -49,7 +49,7 @@ def reference_run(sweep: Sweep, folder: Path) -> tuple[list[float], dict[str, to
     with torch.no_grad():
         posteriors = [vae.encode(one.float()).latent_dist for one in pixels]
         embeds, _, pooled, _ = pipeline.encode_prompt(
-            sweep.character.instance_prompt, do_classifier_free_guidance=False
+            sweep.character.spec.instance_prompt, do_classifier_free_guidance=False
         )
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     trained = [p for p in unet.parameters() if p.requires_grad]

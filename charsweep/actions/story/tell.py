@@ -49,7 +49,7 @@ def tell(sweep: Sweep) -> Path:
 
 def scenes_of(story: StorySettings, source: StorySource) -> ImageSetSpec:
     """The story as an image set: its prompts with the character in them, its seeds."""
-    identifier = source.character.identifier
+    identifier = source.character.spec.identifier
     prompts = tuple(scene.prompt.replace("{subject}", identifier) for scene in story.scenes)
     return replace(source.images, prompts=prompts, seeds=tuple(story.seeds))
 
@@ -148,7 +148,7 @@ def layout_of(
     source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
 ) -> Story:
     """What is laid out."""
-    story, identifier = source.sweep.settings.story, source.character.identifier
+    story, identifier = source.sweep.settings.story, source.character.spec.identifier
     folder = store.images(images)
     scenes = tuple(
         Scene(
@@ -191,12 +191,12 @@ def record_of(
     drawn: Mapping[str, Any] = image_manifest(images, 0.0)
     return {
         "story": story.name,
-        "title": story.title.replace("{subject}", source.character.identifier),
+        "title": story.title.replace("{subject}", source.character.spec.identifier),
         "sweep": source.sweep.name,
         "drawn_by": dict(source.about),
         "character": {
-            "name": source.character.name, "identifier": source.character.identifier,
-            "class_noun": source.character.class_noun,
+            "name": source.character.spec.name, "identifier": source.character.spec.identifier,
+            "class_noun": source.character.spec.class_noun,
         },
         "images": store.relative(store.images(images)),
         "sampler": images.sampler.name,
@@ -207,7 +207,7 @@ def record_of(
             {
                 "number": number,
                 "prompt": drawn["prompts"][number - 1],
-                "caption": scene.caption.replace("{subject}", source.character.identifier),
+                "caption": scene.caption.replace("{subject}", source.character.spec.identifier),
                 "picture": f"scenes/{number:02d}.png",
                 "seed": choice.chosen.seed,
                 "chosen_by": "story.keep" if choice.by_person else "scores",
