@@ -48,17 +48,20 @@ def digest_of(data: bytes) -> str:
 
 def digest_of_content(path: Path) -> str:
     """Digest of one file's content, whatever its name."""
+    return sha256_of(path)[:16]
+
+
+def sha256_of(path: Path) -> str:
+    """64 hexadecimal digits of the SHA-256 of a file's content."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of_files(paths: list[Path], root: Path) -> str:
     """Digest of files' names below `root` and contents, in the order of their names."""
     total = hashlib.sha256()
     for path in sorted(paths):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+        total.update(f"{path.relative_to(root).as_posix()} {sha256_of(path)}\n".encode())
     return total.hexdigest()[:16]
 
 

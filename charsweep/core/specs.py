@@ -8,14 +8,14 @@ is in no spec, so it can change without doing work again.
 
 from __future__ import annotations
 
-import dataclasses
-import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
-from charsweep.core.keys import canonical, key_of, short_number
+from pydantic import TypeAdapter, ValidationError
+
+from charsweep.core.keys import canonical, differences, key_of, short_number
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import resolve
 
@@ -42,17 +42,21 @@ class Plugin:
         return resolve(self.identity)
 
 
+class Keyed:
+    """A spec whose key is the hash of all its fields."""
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self)
+
+
 @dataclass(frozen=True)
-class BaseSpec:
+class BaseSpec(Keyed):
     """An untaught base: its name among the models, the digest of its weights, and its family."""
 
     name: str
     digest: str
     family: Plugin
-
-    @cached_property
-    def key(self) -> str:
-        return key_of(self)
 
     @property
     def slug(self) -> str:
@@ -60,16 +64,12 @@ class BaseSpec:
 
 
 @dataclass(frozen=True)
-class TruthSpec:
+class TruthSpec(Keyed):
     """True images, which show what the exam asks for: one per exam prompt, by content digest."""
 
     name: str
     digests: tuple[str, ...]
     resolution: int
-
-    @cached_property
-    def key(self) -> str:
-        return key_of(self)
 
     @property
     def slug(self) -> str:
@@ -77,16 +77,12 @@ class TruthSpec:
 
 
 @dataclass(frozen=True)
-class AdapterSpec:
+class AdapterSpec(Keyed):
     """A low-rank adapter from elsewhere, by content digest, and the base that it belongs on."""
 
     name: str
     digest: str
     base: BaseSpec
-
-    @cached_property
-    def key(self) -> str:
-        return key_of(self)
 
     @property
     def slug(self) -> str:
@@ -123,7 +119,7 @@ class Framing:
 
 
 @dataclass(frozen=True)
-class TrajectorySpec:
+class TrajectorySpec(Keyed):
     """One training run: all that shapes its weights, except how long it runs."""
 
     base: BaseSpec | None  # None: it starts from nothing
@@ -141,10 +137,6 @@ class TrajectorySpec:
     pack: int  # slots of the forward pass it trains in; free ones are padded
     class_images: str | None  # key of the image set used for prior preservation
     horizon: int | None  # only for a schedule whose value depends on the last step
-
-    @cached_property
-    def key(self) -> str:
-        return key_of(self)
 
     @property
     def base_name(self) -> str:
@@ -239,10 +231,10 @@ class Cell:
     encoders: tuple[EncoderSpec, ...]
     reference_digests: tuple[str, ...]  # what images are scored against, as ScoreSpec has it
     exam_prompts: tuple[str, ...]  # identifier replaced by the class noun; () where none is read
-    key: str = field(init=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "key", self.images.key)
+    @property
+    def key(self) -> str:
+        return self.images.key
 
     @property
     def trajectory(self) -> TrajectorySpec:
@@ -286,23 +278,11 @@ def examined(cells: Sequence[Cell]) -> Cell:
 
 def revived(kind: Any, value: Any) -> Any:
     """A spec from the plain values of its manifest; KeyError where they do not fit."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        fields = [field.name for field in dataclasses.fields(kind) if field.init]
-        if set(value) != set(fields):
-            raise KeyError(f"{kind.__name__}: {', '.join(sorted(set(value) ^ set(fields)))}")
-        return kind(**{name: revived(hints[name], value[name]) for name in fields})
-    if get_origin(kind) in (Union, types.UnionType) and isinstance(value, Mapping):
-        return revived(_one_of(get_args(kind), value), value)
-    if get_origin(kind) is tuple:
-        return tuple(revived(get_args(kind)[0], item) for item in value)
-    return value
-
-
-def _one_of(kinds: tuple[Any, ...], value: Mapping[str, Any]) -> type:
-    """The spec whose fields a manifest's values are."""
-    specs = [kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
-    for kind in specs:
-        if {field.name for field in dataclasses.fields(kind)} == set(value):
-            return kind
-    raise KeyError(f"none of {', '.join(kind.__name__ for kind in specs)}: {', '.join(value)}")
+    try:
+        found = TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise KeyError(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from error
+    if lost := "; ".join(differences(value, found)):
+        raise KeyError(lost)
+    return found

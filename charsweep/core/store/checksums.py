@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from charsweep.core.keys import sha256_of
+
 FILES, OWN = "sha256", "manifest_sha256"
 
 
@@ -43,12 +45,6 @@ def wrong_with(manifest: Path) -> Iterator[str]:
                 yield f"{name} is gone"
             elif sha256_of(path) != digest:
                 yield f"{name} was changed"
-
-
-def sha256_of(path: Path) -> str:
-    """64 hexadecimal digits of the SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _own(content: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ the one that was asked for. Nobody else joins path names, and no name leaves its
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -180,10 +181,10 @@ class Store:
 
 def image_manifest(spec: ImageSetSpec, seconds: float) -> dict[str, Any]:
     """What `images.json` says: prompt-major files, their prompts and seeds."""
-    pairs = [(p, s) for p in range(len(spec.prompts)) for s in range(len(spec.seeds))]
+    pairs = itertools.product(range(len(spec.prompts)), spec.seeds)
     files = [
-        {"file": f"{i:03d}.png", "prompt": p, "seed": spec.seeds[s]}
-        for i, (p, s) in enumerate(pairs)
+        {"file": f"{i:03d}.png", "prompt": prompt, "seed": seed}
+        for i, (prompt, seed) in enumerate(pairs)
     ]
     return {
         **_manifest(spec, spec.key),
