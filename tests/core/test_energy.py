@@ -104,7 +104,6 @@ def test_nothing_to_meter_with_is_no_error() -> None:
 
     with Meter("WLD", refuse, delay=0.0) as meter:
         assert meter.read() is None
-        assert meter.watts is None
     assert meter.read() is None
     energy, _ = metered("WLD", Readings(None), 10.0)
     assert energy is None

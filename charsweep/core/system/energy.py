@@ -16,7 +16,6 @@ Rejected: NVML and RAPL read here (less to install, but a laptop without either 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import logging
 import threading
@@ -24,8 +23,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 WORLD = "WLD"
@@ -65,11 +64,9 @@ class Probe(Protocol):
 
     def read(self) -> Metered | None:
         """All that was counted so far; None before the first reading."""
-        ...
 
     def stop(self) -> None:
         """Count no more; what it holds of the machine is let go."""
-        ...
 
 
 def energy_of(seconds: float, energy: Energy) -> tuple[float, float]:
@@ -84,8 +81,7 @@ def energy_of(seconds: float, energy: Energy) -> tuple[float, float]:
 
 def checked_country(country: str) -> str:
     """The ISO 3166 alpha-3 code as it is; ValueError if its electricity is not known."""
-    known = _intensities()
-    if known and country not in known:
+    if country not in _intensities():
         raise ValueError(
             "the electricity of no such country is known; give its code of three capital letters, "
             f"such as FRA or USA, or {WORLD} for the world's mean"
@@ -95,16 +91,13 @@ def checked_country(country: str) -> str:
 
 def grid_intensity(country: str) -> float:
     """Grams of CO2-equivalent per kWh of a country's electricity; ValueError if not known."""
-    return _intensities().get(checked_country(country), 0.0)
+    return _intensities()[checked_country(country)]
 
 
 @cache
 def _intensities() -> dict[str, float]:
-    """By country; empty where codecarbon is not installed. Its table is read without importing."""
-    found = importlib.util.find_spec("codecarbon")
-    if found is None or found.origin is None:
-        return {}
-    folder = Path(found.origin).parent / "data" / "private_infra"
+    """By country, from codecarbon's table, which is read without importing it."""
+    folder = Path(str(distribution("codecarbon").locate_file("codecarbon/data/private_infra")))
     sources = json.loads((folder / "carbon_intensity_per_source.json").read_text("utf-8"))
     countries = json.loads((folder / "global_energy_mix.json").read_text("utf-8"))
     known = {code: float(mix["carbon_intensity"]) for code, mix in countries.items()}
@@ -147,12 +140,7 @@ class Meter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stop; `read` gives the last reading from now on."""
         self._last = self.read()
         self._ended.set()
@@ -179,12 +167,6 @@ class Meter:
             source=", ".join(_words(part) for part in probe.parts),
             country=self.country,
         )
-
-    @property
-    def watts(self) -> float | None:
-        """Mean power so far."""
-        energy = self.read()
-        return energy.watts if energy else None
 
     def _make_probe(self) -> None:
         if self._ended.wait(self._delay):
@@ -220,14 +202,16 @@ class CodeCarbon:
 
     def __init__(self, grams_per_kwh: float) -> None:
         from codecarbon import OfflineEmissionsTracker
+        from codecarbon.output_methods.base_output import BaseOutput
 
-        logging.getLogger("codecarbon").setLevel(
-            logging.ERROR
-        )  # it speaks before it reads log_level
+        output = BaseOutput()
+        output.out = self._keep  # type: ignore[method-assign]
+        # it speaks before it reads log_level
+        logging.getLogger("codecarbon").setLevel(logging.ERROR)
         # What a person's own .codecarbon.config could send elsewhere is named here, and so unused.
         self._tracker: Any = OfflineEmissionsTracker(
             output_methods=[],
-            output_handlers=[self],
+            output_handlers=[output],
             emissions_endpoint=None,
             cloud_provider=None,
             force_carbon_intensity_g_co2e_kwh=grams_per_kwh,
@@ -246,16 +230,6 @@ class CodeCarbon:
     def stop(self) -> None:
         self._tracker.stop()
 
-    # What codecarbon asks of an output: `flush` and `stop` call them.
-
-    def out(self, total: Any, delta: Any) -> None:
+    def _keep(self, total: Any, _: Any) -> None:
+        """Called by `flush` and `stop`."""
         self._metered = Metered(float(total.energy_consumed), float(total.duration))
-
-    def live_out(self, total: Any, delta: Any) -> None:
-        """Called at its own readings, which nobody here waits for."""
-
-    def task_out(self, data: Any, experiment_name: str) -> None:
-        """Called for tasks, of which there are none."""
-
-    def exit(self) -> None:
-        """Called when it stops."""

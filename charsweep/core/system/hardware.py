@@ -10,13 +10,13 @@ whole card is told.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,8 +55,11 @@ def usable_precision(wanted: str, card: Card | None) -> Precision:
 def find_card(device: str) -> Card | None:
     """The card that `runtime.device` names; None where nothing can be known of it (AMD's)."""
     built = torch_is_built_for()
-    if device in ("auto", "cuda") and "cuda" in built and (card := _read_nvml()):
-        return card
+    if device in ("auto", "cuda") and "cuda" in built:
+        import pynvml
+
+        if card := nvidia_card(pynvml, os.environ.get("CUDA_VISIBLE_DEVICES")):
+            return card
     if device == "cuda" or (device == "auto" and "hip" in built):
         return None
     is_apple = platform.system() == "Darwin" and platform.machine() == "arm64"
@@ -75,22 +78,11 @@ def machine_memory() -> int:
 @cache
 def torch_is_built_for() -> frozenset[str]:
     """Of cuda and hip, what the installed torch can use; read from its version file."""
-    found = importlib.util.find_spec("torch")
-    if found is None or found.origin is None:
-        return frozenset()
-    text = (Path(found.origin).parent / "version.py").read_text(encoding="utf-8")
+    text = Path(str(distribution("torch").locate_file("torch/version.py"))).read_text("utf-8")
     return frozenset(re.findall(r"^(cuda|hip)\b.*= '", text, re.MULTILINE))
 
 
 # -- NVIDIA ----------------------------------------------------------------------------------------
-
-
-def _read_nvml() -> Card | None:
-    if importlib.util.find_spec("pynvml") is None:
-        return None
-    import pynvml
-
-    return nvidia_card(pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def nvidia_card(nvml: Any, visible: str | None) -> Card | None:
