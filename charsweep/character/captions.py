@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from charsweep.core.errors import CharacterError
+from charsweep.core.errors import CharacterError, shown
 from charsweep.core.system.images import UnusableError, message_of, natural_order, read_bytes
 
 METADATA = "metadata.jsonl"
@@ -83,12 +83,13 @@ def _metadata_captions(file: Path, paths: Sequence[Path], problems: list[str]) -
 
 def _metadata_row(line: str, folder: Path, names: Sequence[str]) -> tuple[str, str]:
     """One row -> name of an image in the folder, caption. Raises `UnusableError`."""
+    given = shown(line.strip(), 60)
     try:
         row = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise UnusableError(f"{_short(line)} is not valid JSON ({error}): mend the line") from error
+        raise UnusableError(f"{given} is not valid JSON ({error}): mend the line") from error
     if not isinstance(row, Mapping):
-        raise UnusableError(f'{_short(line)} is no object: write {{"file_name": …, "text": …}}')
+        raise UnusableError(f'{given} is no object: write {{"file_name": …, "text": …}}')
     for field in ("file_name", "text"):
         if not isinstance(row.get(field), str):
             raise UnusableError(f'"{field}" is {row.get(field)!r}: a text is needed')
@@ -119,8 +120,3 @@ def _one_line(text: str) -> str:
     if not caption:
         raise UnusableError("the caption is empty: write one, or remove it to use the prompt")
     return caption
-
-
-def _short(text: str, length: int = 60) -> str:
-    text = text.strip()
-    return text if len(text) <= length else text[: length - 1] + "…"

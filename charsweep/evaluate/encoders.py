@@ -23,10 +23,10 @@ from charsweep.core.specs import EncoderSpec
 from charsweep.evaluate.metrics import Features
 from charsweep.models.load import ready, unreadable
 from charsweep.models.pipeline import pixels_of, quiet
+from charsweep.models.random_weights import ENCODER_FILES
 from charsweep.models.safetensors_file import tensor_shapes
-from charsweep.models.weights import CONFIGS, Weights, config_beside
+from charsweep.models.weights import CONFIGS, Weights, What, config_beside
 
-FILES = {"clip": "open_clip_model.safetensors", "dino": "model.safetensors"}
 FIRST_LAYERS = {"clip": ("visual.conv1.", "visual.trunk."), "dino": ("patch_embed.",)}
 WORDS = {"clip": "CLIP in open_clip's naming", "dino": "vision transformer in timm's naming"}
 
@@ -35,13 +35,9 @@ def load_clip(spec: EncoderSpec, weights: Weights) -> Encoder:
     """An open_clip model with its tokenizer."""
     import open_clip
 
-    with _folder(weights) as folder:
-        try:
-            with quiet():
-                network = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True)
-                tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-        except Exception as error:
-            raise unreadable(weights.path, error) from error
+    with _read_from(weights) as name:
+        network = open_clip.create_model(name, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(name)
     config = open_clip.get_model_preprocess_cfg(network)
     return Encoder(spec, network.float().eval(), config["mean"], config["std"], tokenizer)
 
@@ -50,40 +46,39 @@ def load_dino(spec: EncoderSpec, weights: Weights) -> Encoder:
     """A timm vision transformer without a head."""
     import timm
 
-    with _folder(weights) as folder:
-        try:
-            with quiet():
-                network: Any = timm.create_model(
-                    f"local-dir:{folder}", pretrained=True, num_classes=0
-                )
-        except Exception as error:
-            raise unreadable(weights.path, error) from error
+    with _read_from(weights) as name:
+        network: Any = timm.create_model(name, pretrained=True, num_classes=0)
     config: dict[str, Any] = network.pretrained_cfg
     return Encoder(spec, network.float().eval(), config["mean"], config["std"], None)
 
 
-LOADERS = {"clip": load_clip, "dino": load_dino}
-
-
 @contextlib.contextmanager
-def _folder(weights: Weights) -> Iterator[Path]:
-    """The weights as a folder of the library's own layout: a file is linked into one."""
+def _read_from(weights: Weights) -> Iterator[str]:
+    """The name by which open_clip and timm read a folder of the library's own layout."""
     path = ready(weights)
-    if path.is_dir():
-        yield path
-        return
-    what = weights.what
+    with tempfile.TemporaryDirectory() as made, quiet():
+        folder = path if path.is_dir() else _linked(path, weights.what, Path(made))
+        try:
+            yield f"local-dir:{folder}"
+        except Exception as error:
+            raise unreadable(weights.path, error) from error
+
+
+def _linked(path: Path, what: What, folder: Path) -> Path:
+    """The folder, with links to a single file and to what it is read with."""
     if not any(name.startswith(FIRST_LAYERS[what]) for name in tensor_shapes(path)):
         raise ModelsError(
             f"{path} holds no {WORDS[what]}; give one, or its folder with {CONFIGS[what]}"
         )
     config = config_beside(path, what)
     beside = config.parent.glob("*.json") if config.parent == path.parent else [config]
-    with tempfile.TemporaryDirectory() as made:
-        for file in beside:  # the config, and what a tokenizer of its own needs
-            (Path(made) / file.name).symlink_to(file.resolve())
-        (Path(made) / FILES[what]).symlink_to(path.resolve())
-        yield Path(made)
+    for file in beside:  # the config, and what a tokenizer of its own needs
+        (folder / file.name).symlink_to(file.resolve())
+    (folder / ENCODER_FILES[what]).symlink_to(path.resolve())
+    return folder
+
+
+LOADERS = {"clip": load_clip, "dino": load_dino}
 
 
 @dataclass(frozen=True)

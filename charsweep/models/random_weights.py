@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep.core.store.files import new_folder, unwritable
+from charsweep.core.store.files import clear_half_written, new_folder, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.models import architectures
 from charsweep.models.clip_tokenizer import TOKENIZERS, clip_tokenizer
@@ -25,12 +25,6 @@ from charsweep.models.safetensors_file import TensorEntry, header_of, in_order
 
 MANIFEST = "recipe.json"
 CHUNK = 1 << 24  # numbers made at a time
-FILES = {
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
-    "text_encoder_2": "model.safetensors",
-}
 LOOKED_UP = ("embedding.weight", "embedding", "pos_embed", "cls_token")
 ENCODER_FILES = {"clip": "open_clip_model.safetensors", "dino": "model.safetensors"}
 
@@ -40,8 +34,7 @@ def make(recipe: str, folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.parent / ".lock", f"the random weights {recipe}"):
-            for left in folder.parent.glob(f".{folder.name}.*.tmp"):
-                shutil.rmtree(left)
+            clear_half_written(folder.parent)
             if not (folder / MANIFEST).exists():
                 _fill(recipe, folder)
     except OSError as error:
@@ -56,7 +49,9 @@ def _fill(recipe: str, folder: Path) -> None:
             source, new, ignore=shutil.ignore_patterns("shapes.json"), dirs_exist_ok=True
         )
         for part, tensors in shapes.items():
-            name = FILES[part] if part else ENCODER_FILES[recipe]
+            of_diffusers = part in ("unet", "vae")
+            own = "diffusion_pytorch_model.safetensors" if of_diffusers else "model.safetensors"
+            name = ENCODER_FILES.get(recipe, own)
             write_random(new / part / name, f"{recipe} {part}", tensors)
         for part in TOKENIZERS:
             if part.replace("tokenizer", "text_encoder") in shapes:

@@ -26,7 +26,7 @@ FOREIGN_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", "
 MAX_PIXELS = 100_000_000  # about 300 MB decoded; a scan of A4 at 600 dpi has 35 million
 
 
-class UnusableError(Exception):
+class UnusableError(ValueError):
     """What is wrong with one file, and what to do, without its name."""
 
 
@@ -47,7 +47,7 @@ def open_whole(path: Path) -> Image.Image:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path | BytesIO) -> Iterator[Image.Image]:
     """Like `Image.open`, of few formats and of at most `MAX_PIXELS`: for what is read back.
 
     A store may have come from somebody else, and of the forty formats that Pillow reads, one runs
@@ -57,9 +57,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow's own, lower limit, and of odd metadata
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(
-                    f"{path} has {image.width} × {image.height} pixels, more than {MAX_PIXELS:,}"
+            if image.width * image.height > MAX_PIXELS:  # before it unfolds into gigabytes
+                raise UnusableError(
+                    f"{image.width} × {image.height} pixels is too large: at most "
+                    f"{MAX_PIXELS // 10**6} million are read, reduce it"
                 )
             yield image
 
@@ -131,13 +132,9 @@ def decoded(data: bytes) -> Image.Image:
     if not _has_known_start(data[:12]):
         raise UnusableError("its content is not PNG, JPEG or WebP: convert it to PNG")
     try:
-        # Pillow warns of odd metadata and of its own, movable, size limit; neither matters here.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(BytesIO(data), formats=FORMATS) as image:
-                _refuse_bomb(*image.size)
-                image.load()
-                return in_colour(ImageOps.exif_transpose(image))
+        with opened(BytesIO(data)) as image:
+            image.load()
+            return in_colour(ImageOps.exif_transpose(image))
     except UnusableError:
         raise
     except Image.DecompressionBombError as error:
@@ -146,15 +143,6 @@ def decoded(data: bytes) -> Image.Image:
         raise UnusableError("its header is broken: export it again") from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds for broken content
         raise UnusableError(f"cannot be decoded ({error}): export or copy it again") from error
-
-
-def _refuse_bomb(width: int, height: int) -> None:
-    """Known from the header, before a small file unfolds into gigabytes."""
-    if width * height > MAX_PIXELS:
-        raise UnusableError(
-            f"{width} × {height} pixels is too large: at most {MAX_PIXELS // 10**6} million are "
-            "read, reduce it"
-        )
 
 
 def in_colour(image: Image.Image) -> Image.Image:
