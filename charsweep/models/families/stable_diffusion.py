@@ -42,11 +42,12 @@ class StableDiffusion:
     denoiser: ClassVar[str] = "unet"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
     published: ClassVar[str] = "sd15"
+    text: ClassVar[str] = "cond_stage_model.transformer."  # how its names begin in a single file
     is_flow: ClassVar[bool] = False
     tags: ClassVar[tuple[str, ...]] = ("stable-diffusion",)
 
     def recognises(self, path: Path) -> bool:
-        return is_checkpoint(path, self.pipeline, self.published, "cond_stage_model.transformer.")
+        return is_checkpoint(path, self.pipeline, self.published, self.text)
 
     def left_out(self, configs: Path) -> tuple[str, ...]:
         return ("safety_checker", "feature_extractor")
@@ -80,7 +81,10 @@ class StableDiffusion:
         return Conditioning(pipeline.text_encoder(ids)[0], None)
 
     def noising(self, pipeline: Any) -> Alphas:
-        return alphas(pipeline)
+        """By the noise levels that the pipeline's scheduler was made with."""
+        from diffusers import DDPMScheduler
+
+        return Alphas(DDPMScheduler.from_config(pipeline.scheduler.config))
 
     def predict(
         self, pipeline: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning,
@@ -96,29 +100,18 @@ class StableDiffusion:
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
-class StableDiffusionXL:
+class StableDiffusionXL(StableDiffusion):
     """Stable Diffusion XL and its relatives: two text encoders; told the pictures' sizes."""
 
-    version: ClassVar[int] = 1
     title: ClassVar[str] = "an SDXL-type pipeline"
     pipeline: ClassVar[str] = "StableDiffusionXLPipeline"
-    denoiser: ClassVar[str] = "unet"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2")
     published: ClassVar[str] = "sdxl"
-    is_flow: ClassVar[bool] = False
+    text: ClassVar[str] = "conditioner.embedders.1.model."
     tags: ClassVar[tuple[str, ...]] = ("stable-diffusion-xl",)
-
-    def recognises(self, path: Path) -> bool:
-        return is_checkpoint(path, self.pipeline, self.published, "conditioner.embedders.1.model.")
 
     def left_out(self, configs: Path) -> tuple[str, ...]:
         return ()
-
-    def shapes(self, configs: Path) -> Shapes:
-        return architectures.shapes_of(self.published)
-
-    def taught(self, text_encoder: bool) -> tuple[str, ...]:
-        return (self.denoiser, *(self.encoders if text_encoder else ()))
 
     def kohya(self, configs: Path, prediction: str) -> Naming:
         """U-Net layers go by the original code's names, as sd-scripts has them."""
@@ -133,9 +126,6 @@ class StableDiffusionXL:
             implementation=ORIGINAL_CODE,
         )  # fmt: skip
 
-    def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return posterior(pipeline.vae, pixels)
-
     def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
         """The last hidden states but one, side by side, and the second encoder's projected pooled
         embedding (Podell et al. 2023, section 2.1)."""
@@ -149,9 +139,6 @@ class StableDiffusionXL:
         states = [output.hidden_states[-2] for output in (first_output, second_output)]
         return Conditioning(torch.cat(states, dim=-1), second_output[0])
 
-    def noising(self, pipeline: Any) -> Alphas:
-        return alphas(pipeline)
-
     def predict(
         self, pipeline: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning,
         sizes: Tensor,
@@ -160,12 +147,6 @@ class StableDiffusionXL:
         ids = sizes.to(noisy.device).float()  # half precision would round them
         added = {"text_embeds": conditioning.pooled, "time_ids": ids}
         return ask(pipeline.unet, noisy, timesteps, conditioning, added)
-
-    def draw(
-        self, pipeline: Any, spec: ImageSetSpec, prompts: Sequence[str],
-        generators: Sequence[Generator],
-    ) -> NDArray[np.float32]:  # fmt: skip
-        return call(pipeline, spec, prompts, generators)
 
 
 # -- what both share -------------------------------------------------------------------------------
@@ -214,13 +195,6 @@ def ask(
     )  # fmt: skip
     predicted: Tensor = output[0]
     return predicted
-
-
-def alphas(pipeline: Any) -> Alphas:
-    """The noise levels that the pipeline's scheduler was made with."""
-    from diffusers import DDPMScheduler
-
-    return Alphas(DDPMScheduler.from_config(pipeline.scheduler.config))
 
 
 class Alphas:
