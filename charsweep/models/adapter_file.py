@@ -40,20 +40,12 @@ class LowRank(NamedTuple):
 
     def config(self, name: str) -> PeftConfig:
         """What peft calls it, for the module `name` of a pipeline."""
-        import peft
+        from peft import PeftConfig
 
-        kinds: dict[str, Any] = {"loha": peft.LoHaConfig, "lokr": peft.LoKrConfig}
-        layers, factor = list(self.of(name)), self.alpha  # peft's types say int, and it multiplies
-        if kind := kinds.get(self.kind):  # Yeh et al. 2023 (arXiv 2309.14859)
-            made: PeftConfig = kind(r=self.rank, alpha=factor, target_modules=layers)
-            return made
-        return peft.LoraConfig(
-            r=self.rank,
-            lora_alpha=factor,  # type: ignore[arg-type]
-            init_lora_weights="gaussian",
-            use_dora=self.kind == "dora",
-            target_modules=layers,
-        )
+        # LoHa and LoKr (Yeh et al. 2023, arXiv 2309.14859) begin in a way of their own
+        more = {} if self.kind in FACTORED else {"init_lora_weights": "gaussian"}
+        made: PeftConfig = PeftConfig.from_peft_type(**self.settings(name), **more)
+        return made
 
     def settings(self, name: str) -> dict[str, Any]:
         """What peft needs to put it on the module `name`; peft's defaults stay its own.
@@ -69,7 +61,7 @@ class LowRank(NamedTuple):
 
     def of(self, name: str) -> tuple[str, ...]:
         """Its targets in the module `name`."""
-        return targets_in(name, self.targets)
+        return TEXT_TARGETS if name.startswith("text_encoder") else self.targets
 
     @property
     def held_rank(self) -> int:
@@ -97,11 +89,6 @@ class LowRank(NamedTuple):
         if self.kind in FACTORED:
             return file_size(entries, {}) + len(factored_config(settings).encode())
         return file_size(entries, {"format": "pt", METADATA: lora_metadata(settings)})
-
-
-def targets_in(module: str, targets: Sequence[str]) -> tuple[str, ...]:
-    """The ends of layers' names in the module `module` of a pipeline."""
-    return TEXT_TARGETS if module.startswith("text_encoder") else tuple(targets)
 
 
 def is_target(path: str, targets: Sequence[str]) -> bool:

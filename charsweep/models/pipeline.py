@@ -29,7 +29,7 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.specs import BaseSpec
 from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED, FACTORED_CONFIG, FACTORED_FILE
-from charsweep.models.families import Conditioning, Family, Noising, tokenizer_of
+from charsweep.models.families import Conditioning, Family, tokenizer_of
 
 
 def join(parts: Sequence[Conditioning]) -> Conditioning:
@@ -112,10 +112,6 @@ class LoadedPipeline:
         """Embeddings of prompts by the text encoders as they are now, with gradients if wanted."""
         return self.family.embed(self.pipeline, prompts)
 
-    def noising(self) -> Noising:
-        """How this base is noised for training."""
-        return self.family.noising(self.pipeline)
-
     def predict(
         self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sizes: Tensor
     ) -> Tensor:
@@ -173,16 +169,14 @@ class LoadedPipeline:
     @contextlib.contextmanager
     def with_snapshot(self, folder: Path) -> Iterator[None]:
         """The base with the adapter, or the weights, in `folder`; put back afterwards."""
-        if (folder / ADAPTER_FILE).exists():
+        is_lora = (folder / ADAPTER_FILE).exists()
+        if is_lora or (folder / FACTORED_FILE).exists():
             try:
-                with quiet():
-                    self.pipeline.load_lora_weights(folder, weight_name=ADAPTER_FILE)
-                yield
-            finally:
-                self.pipeline.unload_lora_weights()
-        elif (folder / FACTORED_FILE).exists():
-            try:
-                self._put_on(folder)
+                if is_lora:
+                    with quiet():
+                        self.pipeline.load_lora_weights(folder, weight_name=ADAPTER_FILE)
+                else:
+                    self._put_on(folder)
                 yield
             finally:
                 self.pipeline.unload_lora_weights()
@@ -275,17 +269,13 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the libraries' notices about loading (harmless, and not ours) off the screen."""
-    names = ("diffusers", "transformers", "peft", "open_clip", "timm", "root")
-    loggers = [logging.getLogger(None if name == "root" else name) for name in names]
-    levels = [logger.level for logger in loggers]
+    before = logging.root.manager.disable
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+        logging.disable(logging.ERROR)
         disable_progress_bar()
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)

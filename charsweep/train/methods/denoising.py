@@ -31,7 +31,7 @@ class DenoisingTrainable:
         self.width, self.base = spec.pack, base
         self.images, self.class_images = materials.images, materials.class_images
         self.masks, self.batch_size = materials.masks, spec.batch_size
-        self.noising = base.noising()
+        self.noising = base.family.noising(base.pipeline)
         self.teaches_text = not set(base.family.encoders).isdisjoint(method.taught(base.family))
         self.execution = materials.execution
         self.autocast = spec.precision if method.trains_base else "fp32"
