@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from charsweep.core.errors import StoreError
-from charsweep.core.store.files import is_alive
 from charsweep.core.system.console import out
 from charsweep.report.content import Content, build_content
 from charsweep.report.figures.contact_sheets import forget
@@ -94,7 +95,7 @@ def swapped_in(final: Path) -> Iterator[Path]:
 def sweep_leftovers(folder: Path) -> None:
     """Remove what killed processes left behind."""
     for old in folder.glob(".report-*-*"):
-        if not is_alive(int(old.name.split("-")[1])):
+        if not psutil.pid_exists(int(old.name.split("-")[1])):
             shutil.rmtree(old, ignore_errors=True)
 
 

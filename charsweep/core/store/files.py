@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 from safetensors import SafetensorError
 
 from charsweep.core.errors import StoreError
@@ -40,17 +41,6 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process of this machine with that number runs, whoever owns it."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
 def clear_abandoned(folder: Path) -> None:
     """Drop what killed processes left half-written in a folder that others may write to."""
     for path in folder.glob(".*.tmp*"):
@@ -61,7 +51,7 @@ def clear_abandoned(folder: Path) -> None:
 def is_abandoned(path: Path) -> bool:
     """Whether the process that a temporary name (`.name.PID.tmp`) belongs to has ended."""
     pid = path.name.split(".")[-2]
-    return pid.isdigit() and not is_alive(int(pid))
+    return pid.isdigit() and not psutil.pid_exists(int(pid))
 
 
 def clear_half_written(folder: Path) -> None:
