@@ -41,8 +41,7 @@ def cells_of(
 ) -> Iterator[Cell]:
     """The cells of one combination: every product of the four plain axes."""
     spans = [_plain_values(name, axes, settings) for name in PLAIN_AXES]
-    store = Store(Path(settings.root).expanduser().resolve())
-    trajectory = with_width(_trajectory(settings, character), settings, store)
+    trajectory = with_width(_trajectory(settings, character), settings, store_of(settings))
     class_images = _class_images(settings, trajectory)
     if class_images is not None:
         trajectory = replace(trajectory, class_images=class_images.key)
@@ -155,9 +154,14 @@ def base_weights(settings: Settings, name: str) -> BaseWeights:
     return find_base(base.path, made_in(settings), plugin, base.vae, base.variant, plugins)
 
 
+def store_of(settings: Settings) -> Store:
+    """The store below the folder that everything is written to."""
+    return Store(Path(settings.root).expanduser().resolve())
+
+
 def made_in(settings: Settings) -> Path:
     """The folder in which the random weights of models=random are made."""
-    return Store(Path(settings.root).expanduser().resolve()).made_weights
+    return store_of(settings).made_weights
 
 
 def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
@@ -248,10 +252,8 @@ def references_of(settings: Settings, character: Character) -> tuple[str, ...]:
 def character_of(settings: Settings) -> Character:
     """The chosen character, loaded and checked. Raises `CharacterError`."""
     chosen = settings.character
-    is_embedded = chosen.images.startswith("embedded:")
-    folder = find_folder(chosen.images) if is_embedded else Path(chosen.images)
     return load_character(
-        chosen.name, folder.expanduser(), chosen.identifier, chosen.class_noun,
+        chosen.name, find_folder(chosen.images), chosen.identifier, chosen.class_noun,
         chosen.instance_prompt, chosen.class_prompt, chosen.masks,
     )  # fmt: skip
 
@@ -284,11 +286,6 @@ def truth_of(
     )  # fmt: skip
 
 
-def base_names(cells: Sequence[Cell]) -> list[str]:
-    """Names of the bases that the cells' trajectories start from."""
-    return sorted({cell.trajectory.base.name for cell in cells if cell.trajectory.base})
-
-
 def meaning_of(
     settings: Settings, cells: Sequence[Cell], axes: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -304,17 +301,14 @@ def meaning_of(
     if masks := max(other.trajectory.framing.masks for other in cells):
         meaning["masks"] = masks
     for other in cells:
-        meaning |= {name: value for name, axis, value in _fields(other) if axis not in axes}
+        method = other.trajectory.method.name  # each may have its own
+        fields = _fields(other.trajectory, other.images)
+        meaning |= {f"{method}.{name}": value for name, axis, value in fields if axis not in axes}
     return meaning
 
 
-def _fields(cell: Cell) -> Iterator[tuple[str, str, Any]]:
-    """Name, name as an axis, and value of each field, by method: each may have its own."""
-    for name, axis, value in _own_fields(cell.trajectory, cell.images):
-        yield f"{cell.trajectory.method.name}.{name}", axis, value
-
-
-def _own_fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str, str, Any]]:
+def _fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str, str, Any]]:
+    """Name, name as an axis, and value of each field."""
     if taught.base:
         family = taught.base.family
         yield f"base.{family.name}", "", taught.base.digest

@@ -35,8 +35,7 @@ NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives
 GUARDED = {"action": "run", "root": ".", "runtime.tracking_uri": None, "export.push": None,
            "store.remove": False, "store.repair": False}  # fmt: skip
 KEYS = ("story.cell", "export.cell")
-
-BARE_KEY = re.compile(r"[0-9a-f]{1,12}")
+BARE_KEY = re.compile(r"[0-9a-f]{1,12}")  # a key, or the beginning of one
 
 Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them
 
@@ -83,13 +82,9 @@ def with_keys(words: Sequence[str]) -> list[str]:
         if BARE_KEY.fullmatch(word):
             bare.append(spell(word))
         else:
-            left.append(f"{name}={spell(value)}" if name in KEYS and is_key(value) else word)
+            is_key = name in KEYS and BARE_KEY.fullmatch(value)
+            left.append(f"{name}={spell(value)}" if is_key else word)
     return [*left, f"store.keys=[{','.join(bare)}]"] if bare else left
-
-
-def is_key(text: str) -> bool:
-    """Whether a word is a key or the beginning of one: 1 to 12 of 0-9 and a-f."""
-    return BARE_KEY.fullmatch(text) is not None
 
 
 class Composing:

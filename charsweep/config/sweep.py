@@ -19,12 +19,12 @@ from typing import Any
 
 from charsweep.character import Character
 from charsweep.config.cells import (
-    base_names,
     base_weights,
     cells_of,
     character_of,
     encoders_of,
     meaning_of,
+    store_of,
     truth_of,
 )
 from charsweep.config.compose import (
@@ -43,7 +43,6 @@ from charsweep.config.pack_width import unmeasured
 from charsweep.config.settings import PLAIN_AXES, Range, Settings
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
-from charsweep.core.store import Store
 from charsweep.core.system.redact import redacted
 from charsweep.models.weights import BaseWeights, Weights
 
@@ -87,7 +86,7 @@ class Sweep:
     @cached_property
     def root(self) -> Path:
         """The folder that everything is written below, absolute."""
-        return Path(self.settings.root).expanduser().resolve()
+        return store_of(self.settings).root
 
     @property
     def folder(self) -> Path:
@@ -121,6 +120,7 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         except ModelsError as error:
             raise _with_encoders(error, first) from error
     truth, truth_folder = truth_of(first, examined(examples), character)
+    bases = {cell.trajectory.base.name for cell in examples if cell.trajectory.base}
     return Sweep(
         typed=typed,
         settings=first,
@@ -132,9 +132,9 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         examples=examples,
         truth=truth,
         truth_folder=truth_folder,
-        bases={name: base_weights(first, name) for name in base_names(examples)},
+        bases={name: base_weights(first, name) for name in sorted(bases)},
         encoders=encoders_of(first),
-        unmeasured=unmeasured(examples, first, Store(Path(first.root).expanduser().resolve())),
+        unmeasured=unmeasured(examples, first, store_of(first)),
         meaning=meaning_of(first, examples, whole.axes),
     )
 

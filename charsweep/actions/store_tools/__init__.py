@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from charsweep.config import Settings
+from charsweep.config.cells import store_of
 from charsweep.core.errors import StoreError
-from charsweep.core.store import Store
 
 
 def keep(settings: Settings) -> None:
     """Do what `action=check`, `gc`, `show` or `why` asks for; StoreError without a store."""
     from charsweep.actions.store_tools import check, gc, show, why
 
-    store = Store(Path(settings.root).expanduser().resolve())
+    store = store_of(settings)
     if not store.folder.is_dir():
         raise StoreError(
             f"there is no store in {store.root}: {store.folder} is missing; set root= to the "
