@@ -58,7 +58,6 @@ class Method(Protocol):
     @property
     def version(self) -> int:
         """Goes up when the method's numbers change; part of every key."""
-        ...
 
     @property
     def base(self) -> str | None:
@@ -67,37 +66,30 @@ class Method(Protocol):
         One with a base looks at the training images as `TrajectorySpec.framing` says; one without
         at their middle squares, in float32.
         """
-        ...
 
     @property
     def prompted(self) -> bool:
         """Whether its images follow prompts."""
-        ...
 
     @property
     def iterative(self) -> bool:
         """Whether it draws in inference steps, by a sampler."""
-        ...
 
     @property
     def trains_base(self) -> bool:
         """Whether the base's own weights train: they are float32 whatever is multiplied."""
-        ...
 
     @property
     def label(self) -> str:
         """What tells it from its like in the names of folders, as "r4"; "": nothing."""
-        ...
 
     @property
     def tags(self) -> tuple[str, ...]:
         """Words by which the hub finds what is taught so."""
-        ...
 
     @property
     def unused(self) -> Collection[str]:
         """Names of settings that change nothing, as the others are."""
-        ...
 
     @property
     def pack_key(self) -> tuple[object, ...] | None:
@@ -105,54 +97,43 @@ class Method(Protocol):
 
         One with a key is a `PackedMethod`.
         """
-        ...
 
     @property
     def low_rank(self) -> LowRank | None:
         """The low-rank adapter that its snapshots are; None: they are something else."""
-        ...
 
     @property
     def loss(self) -> LossSettings:
         """The settings of its denoising loss; one without a denoiser leaves them unread."""
-        ...
 
     @property
     def prior_images(self) -> int:
         """How many images of the class it also learns from, drawn by the untaught base."""
-        ...
 
     def check(self, spec: TrajectorySpec, family: Family | None) -> None:
         """Raise ConfigError for a family of bases, a character or a size that it cannot teach."""
-        ...
 
     def captions(self, character: CharacterSpec) -> tuple[str, ...]:
         """The prompt of each training image; () where none is read."""
-        ...
 
     def taught(self, family: Family) -> tuple[str, ...]:
         """Names of the parts of the base that change."""
-        ...
 
     def snapshot_bytes(self, spec: TrajectorySpec, base: BaseWeights | None) -> int:
         """What the files of a snapshot take: to the byte where only what is added is written, else
         about."""
-        ...
 
     def held(self, resolution: int, base: BaseWeights | None) -> Held:
         """What a trial holds in memory while it trains."""
-        ...
 
     def trainable(self, spec: TrajectorySpec, materials: Materials) -> Trainable:
         """Slots for as many trials as `spec.pack`, all with this trial's pack key."""
-        ...
 
     def painter(
         self, snapshot: SnapshotSpec, folder: Path, base: LoadedPipeline | None,
         device: torch.device,
     ) -> AbstractContextManager[Paint]:  # fmt: skip
         """What draws from the snapshot in `folder`; a base is put back, bit for bit, afterwards."""
-        ...
 
     def loading(self, spec: TrajectorySpec, prompt: str, place: str) -> Loading | None:
         """Python that draws `prompt` with the files of a snapshot; None: nobody else could.
@@ -160,11 +141,9 @@ class Method(Protocol):
         Called in the folder with the files; `place` is what that is called: ".", or its name on the
         hub. Whole pipelines need none.
         """
-        ...
 
     def elsewhere(self, spec: TrajectorySpec) -> str:
         """How other programs take its files as they are, in Markdown; "": they do not."""
-        ...
 
 
 class PackedMethod(Method, Protocol):
@@ -178,7 +157,6 @@ class PackedMethod(Method, Protocol):
 
         `snapshot` is one of those that will be loaded: their methods have the same pack key.
         """
-        ...
 
 
 def base_precision(spec: TrajectorySpec) -> str:

@@ -41,7 +41,6 @@ class Paint(Protocol):
 
     def __call__(self, spec: ImageSetSpec, asked: Sequence[Asked]) -> NDArray[np.float32]:
         """The images asked for, in their order."""
-        ...
 
 
 @dataclass(eq=False)

@@ -30,11 +30,6 @@ class ImageFeatures:
     by_encoder: Mapping[str, Features]
     prompt_of: tuple[int, ...]
 
-    def of_prompt(self, encoder: str, prompt: int) -> Features:
-        """Features (seeds, D) of the images drawn for one prompt."""
-        chosen = [i for i, p in enumerate(self.prompt_of) if p == prompt]
-        return self.by_encoder[encoder][chosen]
-
 
 @dataclass(frozen=True)
 class Exam:
@@ -60,7 +55,6 @@ class Metric(Protocol):
 
     def __call__(self, exam: Exam) -> Score:
         """The score of the exam's images; a value of None where the metric does not apply."""
-        ...
 
 
 @dataclass(frozen=True)

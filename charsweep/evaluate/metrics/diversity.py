@@ -20,7 +20,7 @@ class Diversity:
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
-        prompts = sorted(set(exam.images.prompt_of))
-        groups = [exam.images.of_prompt("dino", prompt) for prompt in prompts]
+        asked, features = np.array(exam.images.prompt_of), exam.images.by_encoder["dino"]
+        groups = [features[asked == prompt] for prompt in sorted(set(exam.images.prompt_of))]
         spread = [1.0 - float(among(group).mean()) for group in groups if len(group) > 1]
         return Score(float(np.mean(spread)) if spread else None)

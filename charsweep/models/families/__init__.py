@@ -48,19 +48,15 @@ class Noising(Protocol):
 
     def timesteps(self, count: int, source: Generator) -> Tensor:
         """As many as asked, drawn on the CPU: (N,), in the numbers that the denoiser reads."""
-        ...
 
     def weights(self, timesteps: Tensor, min_snr_gamma: float | None) -> Tensor:
         """What each one's loss counts, (N,), on the CPU; a gamma is for families without a flow."""
-        ...
 
     def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Latents (N, C, h, w) with as much noise as their timesteps (N,) say."""
-        ...
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the denoiser should predict from the noised latents: (N, C, h, w)."""
-        ...
 
 
 class Family(Protocol):
@@ -69,43 +65,35 @@ class Family(Protocol):
     @property
     def version(self) -> int:
         """Goes up when the numbers change that a base of this family is taught or drawn with."""
-        ...
 
     @property
     def title(self) -> str:
         """What a person calls such a pipeline, with its article."""
-        ...
 
     @property
     def pipeline(self) -> str:
         """Name of its class in diffusers."""
-        ...
 
     @property
     def denoiser(self) -> str:
         """Name of the part that predicts."""
-        ...
 
     @property
     def encoders(self) -> tuple[str, ...]:
         """Names of the parts that read prompts; some may be absent."""
-        ...
 
     @property
     def published(self) -> str | None:
         """Name in `models.architectures` of what single files are read as; None: only folders
         are read."""
-        ...
 
     @property
     def is_flow(self) -> bool:
         """Whether it was trained by flow matching: it has no alphas, and flow schedulers draw."""
-        ...
 
     @property
     def tags(self) -> tuple[str, ...]:
         """Words by which the hub finds what is made for such a base."""
-        ...
 
     # -- of folders and files, for planning --------------------------------------------------------
 
@@ -114,26 +102,21 @@ class Family(Protocol):
 
         Raises `ModelsError` for one that is, in a form that cannot be taught.
         """
-        ...
 
     def left_out(self, configs: Path) -> tuple[str, ...]:
         """Names of parts of the class that are not loaded, or that this folder lacks."""
-        ...
 
     def shapes(self, configs: Path) -> Shapes:
         """Shapes of the tensors by part, where weights are not here to say; as far as is known."""
-        ...
 
     def taught(self, text_encoder: bool) -> tuple[str, ...]:
         """Names of the parts that a method teaches, the denoiser first."""
-        ...
 
     def kohya(self, configs: Path, prediction: str) -> Naming:
         """What sd-scripts calls such a base, which predicts "epsilon" or "v", and its layers.
 
         Raises `ModelsError` where no such file is written.
         """
-        ...
 
     # -- of a loaded pipeline ----------------------------------------------------------------------
 
@@ -142,15 +125,12 @@ class Family(Protocol):
 
         Scaled as the denoiser sees them.
         """
-        ...
 
     def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
         """Embeddings of prompts by the text encoders as they are now, with gradients if wanted."""
-        ...
 
     def noising(self, pipeline: Any) -> Noising:
         """How latents are noised when this pipeline trains."""
-        ...
 
     def predict(
         self,
@@ -165,7 +145,6 @@ class Family(Protocol):
         `sizes` (N, 6), in pixels: height and width of the image before it was cropped, top and
         left of the crop, height and width of the crop.
         """
-        ...
 
     def draw(
         self,
@@ -175,7 +154,6 @@ class Family(Protocol):
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:
         """Images NHWC in [0, 1] by the pipeline's scheduler, in the way that the spec says."""
-        ...
 
 
 def tokenizer_of(encoder: str) -> str:
@@ -222,11 +200,6 @@ def call(
     return decoded(pipeline, pipeline(**words).images, spec.resolution)
 
 
-def decoded_at_once(resolution: int) -> int:
-    """How many images of that many pixels a side are decoded together."""
-    return max(1, DECODED_AT_ONCE // resolution**2)
-
-
 def decoded(pipeline: Any, latents: Tensor, resolution: int) -> NDArray[np.float32]:
     """Images NHWC in [0, 1], by the autoencoder in its own precision, as few at once as need be."""
     import numpy as np
@@ -236,6 +209,6 @@ def decoded(pipeline: Any, latents: Tensor, resolution: int) -> NDArray[np.float
     vae.enable_tiling() if resolution > UNTILED else vae.disable_tiling()
     parts = [
         vae.decode(part.to(vae.dtype) / scale + shift, return_dict=False)[0]
-        for part in latents.split(decoded_at_once(resolution))
+        for part in latents.split(max(1, DECODED_AT_ONCE // resolution**2))
     ]
     return np.concatenate([processor.postprocess(part, output_type="np") for part in parts])
