@@ -129,7 +129,7 @@ def _name_of(word: str) -> str:
     return word.lstrip("+~").partition("=")[0]
 
 
-def _no_group(name: str, word: str, words: Sequence[str]) -> str:
+def _no_group(name: str, word: str, _: Sequence[str]) -> str:
     groups = [group for group, value in _composed().items() if isinstance(value, Mapping)]
     near = difflib.get_close_matches(name, groups, 1)
     return f"{shown(word)}: there is no group {shown(name)}; {_try(near)}"

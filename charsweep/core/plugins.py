@@ -85,17 +85,13 @@ def refused(target: str) -> str | None:
     """Why a name may not even be imported; None if it may."""
     if not DOTTED.fullmatch(target):
         return "is no dotted name of a class, as torch.optim.AdamW is"
-    if _place_of(target) or any(_lies_in(target, own) for own in own_packages()):
+    vouched_for = os.environ.get(OWN, "").split(",")  # by a person, and nowhere else
+    if _place_of(target) or any(_lies_in(target, own.strip()) for own in vouched_for):
         return None
     return (
         f"is in none of the packages that plug-ins are taken from ({', '.join(PLACES)}); for a "
         f"package of your own, or one that you trust as much, set {OWN}=PACKAGE"
     )
-
-
-def own_packages() -> list[str]:
-    """The packages that a person vouches for, in the environment and nowhere else."""
-    return [name.strip() for name in os.environ.get(OWN, "").split(",") if name.strip()]
 
 
 def _place_of(target: str) -> str | None:

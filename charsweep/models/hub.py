@@ -33,11 +33,6 @@ LARGE = {
 OTHER_VARIANTS = ["*.fp16*", "*.non_ema*", "*.bf16*", "*.ema_only*"]
 
 
-def is_repository(name: str) -> bool:
-    """Whether a name is spelled as a hub repository; it may not exist."""
-    return REPOSITORY.fullmatch(name) is not None
-
-
 def find(
     name: str, what: str, variant: str = "", parts: Sequence[str] = (), *, weights: bool
 ) -> Path:

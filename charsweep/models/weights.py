@@ -191,7 +191,7 @@ def find_weights(
     if path.is_dir():
         chosen = variant or _only_variant(path)
         return Weights(name, what, path, weights_digest(path, chosen), chosen)
-    if path.suffix == ".safetensors" or not hub.is_repository(name):
+    if path.suffix == ".safetensors" or not hub.REPOSITORY.fullmatch(name):
         raise ModelsError(
             f"{name} is not there (looked from {Path.cwd()}); give a folder, a .safetensors file, "
             "or a hub repository OWNER/NAME@REVISION"

@@ -230,6 +230,6 @@ class CodeCarbon:
     def stop(self) -> None:
         self._tracker.stop()
 
-    def _keep(self, total: Any, _: Any) -> None:
+    def _keep(self, total: Any, delta: Any) -> None:
         """Called by `flush` and `stop`."""
         self._metered = Metered(float(total.energy_consumed), float(total.duration))
