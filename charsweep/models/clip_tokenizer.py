@@ -26,7 +26,7 @@ def clip_tokenizer(part: str) -> CLIPTokenizer:
     *tokens, _, _ = own.encoder
     return CLIPTokenizer(
         vocab={token: number for number, token in enumerate([*tokens, START, END])},
-        merges=list(own.bpe_ranks),  # type: ignore[arg-type]  # pairs are what the tokenizers library takes
+        merges=list(own.bpe_ranks),
         model_max_length=LENGTH,
         bos_token=START,
         eos_token=END,
