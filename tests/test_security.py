@@ -237,7 +237,7 @@ def test_nested_metadata_is_refused_and_a_script_is_a_caption(tmp_path: Path) ->
     with pytest.raises(CharacterError, match=r"metadata\.jsonl"):
         character(folder)
     (folder / "metadata.jsonl").write_text(json.dumps({"file_name": "1.png", "text": EVIL}))
-    assert character(folder).captions == (EVIL,)
+    assert character(folder).spec.captions == (EVIL,)
 
 
 QUOTED = "\"'><img src=x onerror=alert(1)>.png"

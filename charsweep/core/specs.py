@@ -282,7 +282,8 @@ def revived(kind: Any, value: Any) -> Any:
         found = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise KeyError(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from error
+        where = ".".join(map(str, (kind.__name__, *wrong["loc"])))
+        raise KeyError(f"{where}: {wrong['msg']}") from error
     if lost := "; ".join(differences(value, found)):
-        raise KeyError(lost)
+        raise KeyError(f"{kind.__name__}: {lost}")
     return found
