@@ -7,15 +7,15 @@ what is stored is not drawn again, and a second command only lays out (without l
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from charsweep.actions.story.choose_pictures import RULE, Choice, check_keep, choose_pictures
-from charsweep.actions.story.page import Scene, Story, write_page
+from charsweep.actions.story.page import write_page, write_pdf
 from charsweep.actions.story.source import StorySource, find_source
-from charsweep.actions.story.story_pdf import write_pdf
 from charsweep.config import Sweep
 from charsweep.config.cells import references_of
 from charsweep.config.settings import PluginSettings, StorySettings
@@ -31,7 +31,10 @@ from charsweep.track import log_story
 
 
 def tell(sweep: Sweep) -> Path:
-    """See `charsweep.actions.story.tell_story`."""
+    """Draw what is missing of a story, write `sweeps/<name>/story/` and return its index.html.
+
+    Raises `CharsweepError`: no such sweep, no finished cell, a scene or a seed that is not there.
+    """
     story, store = sweep.settings.story, Store(sweep.root)
     source = find_source(sweep, store)
     images = scenes_of(story, source)
@@ -125,56 +128,25 @@ def track(sweep: Sweep) -> None:
 
 def write(
     source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
-) -> Path:  # fmt: skip
+) -> Path:
     """Replace the story's folder whole; `story.json`, which tells all, comes last."""
-    story = layout_of(source, images, choices, store)
-    final, drawn = source.sweep.folder / "story", store.images(images)
-    record = record_of(source, images, choices, store)
-    with new_folder(final, "story.json", record) as folder:
+    sweep, drawn = source.sweep.folder, store.images(images)
+    record, by = record_of(source, images, choices, store), drawn_by(source)
+    with new_folder(sweep / "story", "story.json", record) as folder:
         (folder / "scenes").mkdir()
-        for number, choice in enumerate(choices, 1):
-            data = (drawn / choice.chosen.file).read_bytes()
-            (folder / "scenes" / f"{number:02d}.png").write_bytes(data)
-        if missing := write_pdf(story, folder / "story.pdf"):
+        for scene, choice in zip(record["scenes"], choices, strict=True):
+            shutil.copyfile(drawn / choice.chosen.file, folder / scene["picture"])
+        if missing := write_pdf(record, by, folder):
             out(
                 f"story.pdf: no font here has {missing}; install one that does, or print "
                 "index.html from a browser"
             )
-        write_page(story, folder / "index.html")
-    return final / "index.html"
+        has_report = (sweep / "report" / "index.html").exists()
+        write_page(record, by, drawn, has_report, folder / "index.html")
+    return sweep / "story" / "index.html"
 
 
-def layout_of(
-    source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
-) -> Story:
-    """What is laid out."""
-    story, identifier = source.sweep.settings.story, source.character.identifier
-    folder = store.images(images)
-    scenes = tuple(
-        Scene(
-            number=number,
-            caption=scene.caption.replace("{subject}", identifier),
-            prompt=prompt,
-            picture=folder / choice.chosen.file,
-            choice=choice,
-            others=tuple((image, folder / image.file) for image in choice.candidates),
-        )
-        for number, (scene, prompt, choice) in enumerate(
-            zip(story.scenes, images.prompts, choices, strict=True), 1
-        )
-    )
-    return Story(
-        title=story.title.replace("{subject}", identifier),
-        identifier=identifier,
-        scenes=scenes,
-        drawn_by=drawn_by(source, images),
-        rule=RULE,
-        sweep=source.sweep.name,
-        has_report=(source.sweep.folder / "report" / "index.html").exists(),
-    )
-
-
-def drawn_by(source: StorySource, images: ImageSetSpec) -> str:
+def drawn_by(source: StorySource) -> str:
     """One line on the weights, and how they were picked."""
     about = source.about
     if "cell" not in about:
