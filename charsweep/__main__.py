@@ -82,7 +82,7 @@ def work(words: Sequence[str]) -> None:
     from charsweep.config import load_sweep
 
     sweep = load_sweep(words)
-    from charsweep.actions import export, plan, report, run, story
+    from charsweep.actions import plan, report, run
 
     if sweep.settings.action in ALONE:  # as a file of the sweep says
         return act_alone(words)
@@ -92,11 +92,21 @@ def work(words: Sequence[str]) -> None:
         run.measure_widths(sweep)
         sweep = load_sweep(words)
 
-    actions = {
-        "run": run.run, "plan": plan.show_plan, "report": report.rebuild_report,
-        "story": story.tell_story, "export": export.export_cell,
-    }  # fmt: skip
-    actions[sweep.settings.action](sweep)
+    match sweep.settings.action:  # each with the libraries that it needs
+        case "run":
+            run.run(sweep)
+        case "plan":
+            plan.show_plan(sweep)
+        case "report":
+            report.rebuild_report(sweep)
+        case "story":
+            from charsweep.actions.story.tell import tell
+
+            tell(sweep)
+        case "export":
+            from charsweep.actions.export.write import export
+
+            export(sweep)
     return None
 
 
@@ -106,9 +116,9 @@ def act_alone(words: Sequence[str]) -> None:
 
     settings = load_settings(words)
     if settings.action == "caption":
-        from charsweep.actions.caption import caption_images
+        from charsweep.actions.caption.propose import propose
 
-        caption_images(words)
+        propose(words)
         return
     if settings.action == "ui":
         from charsweep.actions.ui import show

@@ -25,7 +25,11 @@ TILE = 160  # pixels
 
 
 def export(sweep: Sweep, hub: Hub | None = None) -> Path:
-    """See `charsweep.actions.export`; `hub` stands in for the Hugging Face hub in tests."""
+    """Write `sweeps/<name>/export/<slug>/`, push it where that is asked for, return the folder.
+
+    `hub` stands in for the Hugging Face hub in tests. Raises `CharsweepError`: no such sweep, no
+    such cell, nothing to push with.
+    """
     settings, store = sweep.settings.export, Store(sweep.root)
     if settings.push and hub is None:
         hub = open_hub(settings.push)  # before anything is written
