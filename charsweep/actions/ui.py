@@ -17,7 +17,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +41,6 @@ START_SECONDS = 180.0  # 10 s on two idle cores; importing MLflow on a busy mach
 STOP_SECONDS = 15.0
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where in the UI a sweep is: its cells as a table, and their curves and pictures."""
-
-    sweep: str
-    table: str
-    charts: str
-
-
 def show(settings: Settings) -> None:
     """Serve until Ctrl-C or SIGTERM, and say what to open.
 
@@ -60,7 +50,7 @@ def show(settings: Settings) -> None:
     uri = tracking_uri(root, settings.runtime.tracking_uri)
     if is_server(uri):  # somebody serves it already
         reach(uri)
-        tell(addresses(uri), settings.name)
+        tell(uri, settings.name)
         return
     path = database(uri)
     if path is not None and not path.exists():
@@ -70,7 +60,7 @@ def show(settings: Settings) -> None:
         )
     url = f"http://{HOST}:{choose_port(settings.runtime.port)}"
     with until_stopped(), served(uri, url, root) as server:
-        tell(addresses(url), settings.name)
+        tell(url, settings.name)
         out("stop it with Ctrl-C")
         server.wait()
         raise TrackingError(f"MLflow's UI has ended by itself ({server.returncode}); start it anew")
@@ -79,31 +69,27 @@ def show(settings: Settings) -> None:
 # -- what to open ----------------------------------------------------------------------------------
 
 
-def addresses(url: str) -> list[Address]:
-    """Every experiment of a running server, the newest first."""
+def tell(url: str, name: str) -> None:
+    """Where in a running server the sweep is; if MLflow has none of that name, all of them."""
     query = f"{url.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1000"
     with urllib.request.urlopen(query, timeout=60) as answer:
-        found = json.load(answer).get("experiments", [])
-    return [address(public(url), one) for one in found if one["name"] != "Default"]
-
-
-def address(url: str, experiment: Mapping[str, Any]) -> Address:
-    tags = {tag["key"] for tag in experiment.get("tags", [])}
-    page = f"{url.rstrip('/')}/#/experiments/{experiment['experiment_id']}/runs"
-    page += "?workflowType=machine_learning"
-    page += f"&viewStateShareKey={VIEW}" if VIEW_TAG in tags else ""
-    return Address(experiment["name"], page, f"{page}&compareRunsMode=CHART")
-
-
-def tell(known: list[Address], name: str) -> None:
-    """The sweep that was asked for; if MLflow has none of that name, all of them."""
-    asked = [one for one in known if one.sweep == name]
+        found = json.load(answer).get("experiments", [])  # the newest first
+    known = [one for one in found if one["name"] != "Default"]
     if not known:
         out("MLflow   has no sweep yet")
-    for one in asked or known:
-        out(one.sweep)
-        out(f"  cells and scores     {one.table}")
-        out(f"  curves and pictures  {one.charts}")
+    for one in [one for one in known if one["name"] == name] or known:
+        table = table_of(public(url), one)
+        out(one["name"])
+        out(f"  cells and scores     {table}")
+        out(f"  curves and pictures  {table}&compareRunsMode=CHART")
+
+
+def table_of(url: str, experiment: Mapping[str, Any]) -> str:
+    """The address of its cells as a table."""
+    has_view = any(tag["key"] == VIEW_TAG for tag in experiment.get("tags", []))
+    page = f"{url.rstrip('/')}/#/experiments/{experiment['experiment_id']}/runs"
+    page += "?workflowType=machine_learning"
+    return page + (f"&viewStateShareKey={VIEW}" if has_view else "")
 
 
 # -- the server ------------------------------------------------------------------------------------
