@@ -1,16 +1,21 @@
 """Trainable weights of a pack: K stacked LoRAs, or one full, DoRA, LoHa or LoKr trial; and saving
-them.
-
-torch is imported when one is made, because planning reads this module too.
-"""
+them."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from peft import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from charsweep.core.methods import method_of
+from charsweep.core.seeding import generator
+from charsweep.core.specs import TrajectorySpec
 from charsweep.models.adapter_file import (
     ADAPTER_FILE,
     FACTORED,
@@ -21,15 +26,9 @@ from charsweep.models.adapter_file import (
     padded_rank,
     published,
 )
+from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.models.safetensors_file import settle_header
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor, nn
-
-    from charsweep.core.specs import TrajectorySpec
-    from charsweep.models.pipeline import LoadedPipeline
+from charsweep.train.stacked_lora import Adapters, gaussian
 
 
 class SlotWeights(Protocol):
@@ -65,8 +64,6 @@ class StackedAdapters:
     def __init__(
         self, low: LowRank, base: LoadedPipeline, taught: Mapping[str, nn.Module], width: int
     ) -> None:
-        from charsweep.train.stacked_lora import Adapters
-
         self.base, self.taught = base, taught
         targets = {name: low.of(name) for name in taught}
         self.adapters = Adapters(taught, targets, width, padded_rank(low.rank))
@@ -75,9 +72,6 @@ class StackedAdapters:
         self.zero_grad, self.aside = self.adapters.zero_grad, self.adapters.aside
 
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
-        from charsweep.core.seeding import generator
-        from charsweep.train.stacked_lora import gaussian
-
         low = method_of(spec.method).low_rank
         assert low is not None
         self.low[slot] = low
@@ -115,10 +109,6 @@ class SingleTrial:
         self._undo = contextlib.ExitStack()
 
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
-        import torch
-
-        from charsweep.core.seeding import generator
-
         self.low = low = method_of(spec.method).low_rank
         if low is None:
             self._undo.enter_context(self.base.restored())
@@ -154,10 +144,6 @@ class SingleTrial:
         return [tensor.grad for tensor in named.values() if tensor.grad is not None]
 
     def save(self, slot: int, folder: Path) -> None:
-        from peft import get_peft_model_state_dict
-
-        from charsweep.models.pipeline import quiet
-
         if self.low is None:
             with quiet():
                 self.base.pipeline.save_pretrained(folder, safe_serialization=True)
@@ -214,8 +200,6 @@ def save_factored(
     weights: Mapping[str, Tensor], settings: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> None:
     """Write what LoRA files cannot hold: peft's own tensors, and its settings of each module."""
-    from safetensors.torch import save_file
-
     tensors = {
         published(name, FACTORED[0]): tensor.detach().cpu().contiguous()
         for name, tensor in weights.items()
@@ -227,8 +211,6 @@ def save_factored(
 
 def read_adapter(folder: Path, base: LoadedPipeline) -> dict[str, Tensor]:
     """What `save_adapter` wrote of the base, by the names that its modules have now."""
-    from safetensors.torch import load_file
-
     tensors = load_file(folder / ADAPTER_FILE)
     if hasattr(base.modules.get("text_encoder"), "text_model"):
         return tensors

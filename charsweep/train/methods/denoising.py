@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import Framing, TrajectorySpec
+from charsweep.models.families import Conditioning
+from charsweep.models.precision import autocast
 from charsweep.train.batches import Batch, Images, TrainingImages, TrialBatches
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from charsweep.models.families import Conditioning
-    from charsweep.train.methods import Materials
-    from charsweep.train.trainable import SlotWeights
+from charsweep.train.methods import Materials
+from charsweep.train.trainable import SlotWeights
 
 
 class DenoisingTrainable:
@@ -124,10 +124,6 @@ class DenoisingTrainable:
 
     def _alike(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
         """The same of batches whose images have one size."""
-        import torch
-
-        from charsweep.models.precision import autocast
-
         # sample i belongs to slot i mod width: see charsweep.train.stacked_lora
         mine = self.execution.team.part(self.batch_size)
         tensors = [
@@ -154,8 +150,6 @@ class DenoisingTrainable:
         sizes: Tensor,
     ) -> Tensor:
         """Of each sample, the mean squared error of what the base was made to predict."""
-        import torch.nn.functional as F
-
         noisy = self.noising.noised(latents, noise, timesteps)
         predicted = self.base.predict(noisy, timesteps, self._conditioning(captions), sizes)
         target = self.noising.target(latents, noise, timesteps)

@@ -26,7 +26,6 @@ from charsweep.core.methods import Held, Loading, LossSettings
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
 from charsweep.models.families import tokenizer_of
 from charsweep.models.safetensors_file import TensorEntry, file_size, settle_header
-from charsweep.train.methods.denoising import DenoisingTrainable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from charsweep.models.pipeline import LoadedPipeline
     from charsweep.models.weights import BaseWeights
     from charsweep.train.methods import Materials
+    from charsweep.train.methods.denoising import DenoisingTrainable
 
 EMBEDDING_FILE = "learned_embeds.safetensors"
 EMBEDDING = "token_embedding.weight"  # how the name of a CLIP encoder's table ends
@@ -133,6 +133,8 @@ class TextualInversion:
     # -- what it does ------------------------------------------------------------------------------
 
     def trainable(self, spec: TrajectorySpec, materials: Materials) -> DenoisingTrainable:
+        from charsweep.train.methods.denoising import DenoisingTrainable
+
         assert materials.base is not None
         weights = TokenEmbeddings(materials.base, spec.pack, self.num_vectors)
         return DenoisingTrainable(spec, materials, weights)
