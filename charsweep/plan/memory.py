@@ -135,12 +135,17 @@ def works_of(plan: Plan, place: Place, runtime: Runtime) -> list[Work]:
     works = []
     for spec in (training.trajectory for training in plan.trainings if training.steps):
         plain = Work(spec, runtime.checkpointing is True, runtime.micro_batch, runtime.compile)
-        auto = runtime.checkpointing == "auto" and needs_checkpointing(plain, place)
-        works.append(plain._replace(checkpointing=plain.checkpointing or auto))
+        works.append(settled(plain, place, runtime))
     for images in (scoring.images for scoring in plan.scorings if scoring.draw):
         if not isinstance(images.snapshot.source, TruthSpec):  # images that are there
             works.append(Work(images))
     return list({name_of(work, place.device): work for work in works}.values())
+
+
+def settled(work: Work, place: Place, runtime: Runtime) -> Work:
+    """With activations made again as set, or, for `auto`, where they do not fit."""
+    auto = runtime.checkpointing == "auto" and needs_checkpointing(work, place)
+    return work._replace(checkpointing=work.checkpointing or auto)
 
 
 def needs_checkpointing(work: Work, place: Place) -> bool:
