@@ -4,9 +4,9 @@ them."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from peft import get_peft_model_state_dict
@@ -28,29 +28,13 @@ from charsweep.models.adapter_file import (
 )
 from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.models.safetensors_file import settle_header
+from charsweep.train.methods import Slots
 from charsweep.train.stacked_lora import Adapters, gaussian
-
-
-class SlotWeights(Protocol):
-    """Where the trainable tensors of each slot lie."""
-
-    def enter(self, slot: int, spec: TrajectorySpec) -> None: ...
-    def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
-        """Captions as the base must read them for the slot's weights to have a part in them."""
-        ...
-
-    def leave(self, slot: int) -> None: ...
-    def named(self, slot: int) -> Mapping[str, Tensor]: ...
-    def zero_grad(self) -> None: ...
-    def gradients(self) -> list[Tensor]: ...
-    def save(self, slot: int, folder: Path) -> None: ...
-    def aside(self) -> contextlib.AbstractContextManager[None]: ...
-    def close(self) -> None: ...
 
 
 def slot_weights(
     low: LowRank | None, base: LoadedPipeline, taught: Mapping[str, nn.Module], width: int
-) -> SlotWeights:
+) -> Slots:
     """`width` slots for adapters or all weights; only plain low-rank adapters have several."""
     if low and low.kind == "lora":
         return StackedAdapters(low, base, taught, width)
@@ -78,9 +62,6 @@ class StackedAdapters:
         shapes = self.adapters.weights(slot, low.rank)
         first = gaussian(shapes, low.rank, generator(spec.seed, "adapter"))
         self.adapters.set(slot, first, low.scale)
-
-    def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
-        return list(captions)
 
     def leave(self, slot: int) -> None:
         self.adapters.clear(slot)
@@ -122,9 +103,6 @@ class SingleTrial:
                 module.add_adapter(low.config(name))
             for tensor in trained_parameters({name: module}).values():
                 tensor.data = tensor.data.float()  # whatever the base's precision
-
-    def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
-        return list(captions)
 
     def leave(self, slot: int) -> None:
         self._undo.close()

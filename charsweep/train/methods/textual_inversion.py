@@ -137,7 +137,7 @@ class TextualInversion:
 
         assert materials.base is not None
         weights = TokenEmbeddings(materials.base, spec.pack, self.num_vectors)
-        return DenoisingTrainable(spec, materials, weights)
+        return DenoisingTrainable(spec, materials, weights, weights.prompts)
 
     @contextlib.contextmanager
     def painter(
