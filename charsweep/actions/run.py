@@ -124,7 +124,8 @@ class Run:
                 page = self.sweep.folder / "report" / "index.html"
                 if not (was_finished and self.results == self.earlier and page.exists()):
                     page = write_report(self.sweep.folder, self.store.folder)
-                    self._note_report()
+                    self.record["reported"] = self.record["finished"]  # no earlier one is taken
+                    write_json(self.sweep.folder / "sweep.json", self.record)
                 if tracker:  # which logs the report too
                     wait_for_tracking(tracker, view, self.study, self.sweep)
             except BaseException as error:
@@ -182,11 +183,6 @@ class Run:
         self._write_results()
         return self.engine.execute(plan)
 
-    def _note_report(self) -> None:
-        """From now on, an earlier report is not taken for this one."""
-        self.record["reported"] = self.record["finished"]
-        write_json(self.sweep.folder / "sweep.json", self.record)
-
     def _write_results(self) -> None:
         write_results(self.sweep.folder / "cells.jsonl", in_order(self.sweep, self.results))
 
@@ -232,7 +228,7 @@ class Run:
                 if name in known
             }
         elif energy:
-            cost.Speeds(self.store).remember_watts(energy.watts)
+            cost.Speeds(self.store).remember(cost.WATTS, energy.watts)
             record["energy"] = energy_record(energy, self.results, self.earlier, known)
         write_json(self.sweep.folder / "sweep.json", record)
         self._write_results()

@@ -372,58 +372,55 @@ def _changes(
 
 def _values(setting: str, works: Sequence[Work], place: Place) -> Iterable[Any]:
     """Smaller values of a setting; () where it could not be set, or would change nothing."""
+
+    def most(name: str) -> int:
+        return max((getattr(w.spec, name) for w in works if hasattr(w.spec, name)), default=1)
+
     trainings = [work.spec for work in works if isinstance(work.spec, TrajectorySpec)]
-    image_sets = [work.spec for work in works if isinstance(work.spec, ImageSetSpec)]
     have_bases = all(spec.base for spec in trainings)
-    batch = max((spec.batch_size for spec in trainings), default=1)
     ranks = [_rank(work.trajectory) for work in works if work.trajectory]
     match setting:
         case "runtime.checkpointing":
             return ["true"]
         case "runtime.micro_batch":
+            batch = most("batch_size")
             return halves(min(batch, max((w.micro_batch or batch for w in works), default=1)))
-        case "pack":
-            return halves(max((spec.pack for spec in trainings), default=1))
-        case "sampler.batch_width":
-            return halves(max((spec.batch_width for spec in image_sets), default=1))
+        case "pack" | "sampler.batch_width":
+            return halves(most(_field(setting)))
         case "precision":
             return [usable_precision("auto", place.card)]
         case "batch_size" if not have_bases:  # with a base, a micro-batch does as well
-            return halves(batch)
+            return halves(most("batch_size"))
         case "optimizer" if have_bases:
             there = importlib.util.find_spec("bitsandbytes") and place.device == "cuda"
             return ["adamw8bit" if there else "adafactor"]
         case "method.rank" if all(ranks):
             return halves(max(ranks, default=1))
         case "resolution":
-            most = max(work.spec.resolution for work in works)
-            return range((most - 1) // 64 * 64, max(63, most // 2 - 1), -64)
+            size = most("resolution")
+            return range((size - 1) // 64 * 64, max(63, size // 2 - 1), -64)
     return ()
+
+
+def _field(setting: str) -> str:
+    return setting.rpartition(".")[2]
 
 
 def _with(work: Work, setting: str, value: Any) -> Work:
     """A work with a setting, where that concerns it; larger than before it becomes by none."""
-    spec = work.spec
-    if setting == "precision" or (setting == "resolution" and value < spec.resolution):
-        return work._replace(spec=replace(spec, **{setting: value}))
-    if isinstance(spec, ImageSetSpec):
-        if setting == "sampler.batch_width" and value < spec.batch_width:
-            spec = replace(spec, batch_width=value)
-        return work._replace(spec=spec)
-    match setting:
-        case "runtime.checkpointing" if spec.base:
-            return work._replace(checkpointing=True)
-        case "runtime.micro_batch" if spec.base:
-            return work._replace(micro_batch=value)
-        case "pack" | "batch_size" if value < getattr(spec, setting):
-            spec = replace(spec, **{setting: value})
-        case "optimizer":
-            optimizer = replace(spec.optimizer, identity=SMALL_OPTIMIZERS[value])
-            spec = replace(spec, optimizer=optimizer)
-        case "method.rank" if value < _rank(spec):
+    spec, name = work.spec, _field(setting)
+    if isinstance(spec, TrajectorySpec):
+        if setting.startswith("runtime."):
+            return work._replace(**{name: value == "true" or value}) if spec.base else work
+        if setting == "optimizer":
+            value = replace(spec.optimizer, identity=SMALL_OPTIMIZERS[value])
+            return work._replace(spec=replace(spec, optimizer=value))
+        if setting == "method.rank" and value < _rank(spec):
             settings = {**spec.method.settings, "rank": value}
-            spec = replace(spec, method=replace(spec.method, settings=settings))
-    return work._replace(spec=spec)
+            return work._replace(spec=replace(spec, method=replace(spec.method, settings=settings)))
+    if setting == "precision" or (hasattr(spec, name) and value < getattr(spec, name)):
+        return work._replace(spec=replace(spec, **{name: value}))
+    return work
 
 
 def _rank(spec: TrajectorySpec) -> int:
