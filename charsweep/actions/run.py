@@ -17,7 +17,6 @@ from charsweep.core.store.files import clear_abandoned, unwritable, write_json
 from charsweep.core.system.console import out
 from charsweep.core.system.distributed import Team, join_team
 from charsweep.core.system.energy import Energy, Meter
-from charsweep.core.system.locks import locked
 from charsweep.core.system.signals import Stopped, delay_signals
 from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import ProgressView
@@ -114,7 +113,11 @@ class Run:
             try:
                 for cells in self.study.batches():
                     plan = self._plan(cells)
-                    expect(view, plan)
+                    drawn = [scoring.images for scoring in plan.scorings if scoring.draw]
+                    view.expect(
+                        steps=plan.steps_needed, images=sum(map(cost.count, drawn)),
+                        cells=len(plan.cells), trajectories=len(plan.trainings),
+                    )  # fmt: skip
                     with closing(self._execute(plan, view)) as results:
                         for result in results:
                             done = self._add(result, meter.read() if meter else None)
@@ -250,14 +253,6 @@ def wait_for_tracking(tracker: Tracker, view: ProgressView, study: Study, sweep:
 # -- words -----------------------------------------------------------------------------------------
 
 
-def expect(view: ProgressView, plan: Plan) -> None:
-    images = sum(cost.count(scoring.images) for scoring in plan.scorings if scoring.draw)
-    view.expect(
-        steps=plan.steps_needed, images=images, cells=len(plan.cells),
-        trajectories=len(plan.trainings),
-    )  # fmt: skip
-
-
 def say(found: Recommendation) -> None:
     """The recommendation, as the last thing but where to look."""
     for label, text in found.lines():
@@ -270,16 +265,3 @@ def say_where(sweep: Sweep, page: Path) -> None:
     out(f"cells    {sweep.folder / 'cells.csv'}")
     if sweep.settings.runtime.tracking:
         out(f"MLflow   python -m charsweep action=ui name={sweep.name} root={sweep.root}")
-
-
-def measure_widths(sweep: Sweep) -> None:
-    """Find out how wide packs should be, where that is left to measurement."""
-    from charsweep.engine import measure_pack_width as probe
-
-    folder = Store(sweep.root).folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".widths.lock", "the width of packs"):
-            probe.measure_widths(sweep, out)
-    except OSError as error:
-        raise unwritable(folder, error) from error

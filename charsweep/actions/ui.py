@@ -23,6 +23,7 @@ from typing import Any
 from charsweep.config import Settings
 from charsweep.core.errors import ConfigError, TrackingError
 from charsweep.core.system.console import out
+from charsweep.core.system.signals import Stopped
 from charsweep.track.server import (
     QUIET,
     VIEW,
@@ -59,11 +60,16 @@ def show(settings: Settings) -> None:
             "root= to the folder of one"
         )
     url = f"http://{HOST}:{choose_port(settings.runtime.port)}"
-    with until_stopped(), served(uri, url, root) as server:
-        tell(url, settings.name)
-        out("stop it with Ctrl-C")
-        server.wait()
-        raise TrackingError(f"MLflow's UI has ended by itself ({server.returncode}); start it anew")
+    try:
+        with served(uri, url, root) as server:
+            tell(url, settings.name)
+            out("stop it with Ctrl-C")
+            server.wait()
+            raise TrackingError(
+                f"MLflow's UI has ended by itself ({server.returncode}); start it anew"
+            )
+    except Stopped:  # which is how it ends
+        out("stopped")
 
 
 # -- what to open ----------------------------------------------------------------------------------
@@ -179,20 +185,3 @@ def group_is_alive(group: int) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-@contextlib.contextmanager
-def until_stopped() -> Iterator[None]:
-    """Ctrl-C, `kill` and a closed terminal leave the block, and are no error."""
-
-    def leave(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    known = {one: signal.signal(one, leave) for one in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    except KeyboardInterrupt:
-        out("stopped")
-    finally:
-        for one, handler in known.items():
-            signal.signal(one, handler)
