@@ -44,7 +44,9 @@ def tell(sweep: Sweep) -> Path:
     dino, clip_t = (store.read_score(scores[name])["per_image"] for name in (IDENTITY, PROMPT))
     choices = choose_pictures(_files(images), images.seeds, dino, clip_t, story.keep or {})
     page = write(source, images, choices, store)
-    track(sweep)
+    runtime = sweep.settings.runtime
+    if runtime.tracking and (problem := log_story(sweep.folder, runtime.tracking_uri)):
+        out(f"tracking: {problem}")
     out(f"story    {page}")
     out(f"to print {page.with_name('story.pdf')}")
     return page
@@ -52,7 +54,7 @@ def tell(sweep: Sweep) -> Path:
 
 def scenes_of(story: StorySettings, source: StorySource) -> ImageSetSpec:
     """The story as an image set: its prompts with the character in them, its seeds."""
-    identifier = source.character.identifier
+    identifier = source.sweep.character.identifier
     prompts = tuple(scene.prompt.replace("{subject}", identifier) for scene in story.scenes)
     return replace(source.images, prompts=prompts, seeds=tuple(story.seeds))
 
@@ -68,14 +70,14 @@ def scores_of(
             f"metric=[{','.join(metrics)}]: a story is chosen by {IDENTITY} and {PROMPT}; add them "
             "to metric=[...], and the encoders dino and clip to the models"
         )
-    spec = source.character.spec
+    spec = source.sweep.character.spec
     prompts = tuple(s.prompt.replace("{subject}", spec.one_of_class) for s in story.scenes)
     return {
         name: ScoreSpec(
             images=images,
             metric=PluginSettings.model_validate({"name": name, **metrics[name]}).plugin(),
             encoders=tuple(encoders.values()),
-            references=references_of(source.sweep.settings, source.character),
+            references=references_of(source.sweep.settings, source.sweep.character),
             prompts=prompts,
             untaught=None,
         )
@@ -114,13 +116,6 @@ def draw_missing(
                 f"story.adapter={source.about['adapter']}: it cannot be put on "
                 f"{drawn_by.base.name} ({reason}); give story.base= the base that it was trained on"
             ) from error
-
-
-def track(sweep: Sweep) -> None:
-    """Log the story to MLflow; a tracking failure is said and stops nothing."""
-    runtime = sweep.settings.runtime
-    if runtime.tracking and (problem := log_story(sweep.folder, runtime.tracking_uri)):
-        out(f"tracking: {problem}")
 
 
 # -- writing ---------------------------------------------------------------------------------------
@@ -163,12 +158,12 @@ def record_of(
     drawn: Mapping[str, Any] = image_manifest(images, 0.0)
     return {
         "story": story.name,
-        "title": story.title.replace("{subject}", source.character.identifier),
+        "title": story.title.replace("{subject}", source.sweep.character.identifier),
         "sweep": source.sweep.name,
         "drawn_by": dict(source.about),
         "character": {
-            "name": source.character.name, "identifier": source.character.identifier,
-            "class_noun": source.character.class_noun,
+            "name": source.sweep.character.name, "identifier": source.sweep.character.identifier,
+            "class_noun": source.sweep.character.class_noun,
         },
         "images": store.relative(store.images(images)),
         "sampler": images.sampler.name,
@@ -179,7 +174,7 @@ def record_of(
             {
                 "number": number,
                 "prompt": drawn["prompts"][number - 1],
-                "caption": scene.caption.replace("{subject}", source.character.identifier),
+                "caption": scene.caption.replace("{subject}", source.sweep.character.identifier),
                 "picture": f"scenes/{number:02d}.png",
                 "seed": choice.chosen.seed,
                 "chosen_by": "story.keep" if choice.by_person else "scores",
