@@ -113,11 +113,6 @@ class Run:
             try:
                 for cells in self.study.batches():
                     plan = self._plan(cells)
-                    drawn = [scoring.images for scoring in plan.scorings if scoring.draw]
-                    view.expect(
-                        steps=plan.steps_needed, images=sum(map(cost.count, drawn)),
-                        cells=len(plan.cells), trajectories=len(plan.trainings),
-                    )  # fmt: skip
                     with closing(self._execute(plan, view)) as results:
                         for result in results:
                             done = self._add(result, meter.read() if meter else None)
@@ -171,6 +166,11 @@ class Run:
 
     def _execute(self, plan: Plan, view: ProgressView) -> Generator[CellResult, None, None]:
         """Do the plan; where nothing is left to do, its cells are only looked up, without torch."""
+        drawn = [scoring.images for scoring in plan.scorings if scoring.draw]
+        view.expect(
+            steps=plan.steps_needed, images=sum(map(cost.count, drawn)),
+            cells=len(plan.cells), trajectories=len(plan.trainings),
+        )  # fmt: skip
         if plan.is_done:
             cells = (cell for training in plan.trainings for cell in training.cells)
             return (result_of(cell, self.store, 0.0) for cell in cells)

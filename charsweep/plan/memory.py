@@ -411,7 +411,8 @@ def _with(work: Work, setting: str, value: Any) -> Work:
     spec, name = work.spec, _field(setting)
     if isinstance(spec, TrajectorySpec):
         if setting.startswith("runtime."):
-            return work._replace(**{name: value == "true" or value}) if spec.base else work
+            settings: dict[str, Any] = {name: value == "true" or value}
+            return work._replace(**settings) if spec.base else work
         if setting == "optimizer":
             value = replace(spec.optimizer, identity=SMALL_OPTIMIZERS[value])
             return work._replace(spec=replace(spec, optimizer=value))
