@@ -25,7 +25,7 @@ PLAIN_SECONDS = 20.0  # between two plain lines when the output is not a termina
 class ProgressView:
     """Counts of steps, images and cells against the plan's, and an estimate of the time left."""
 
-    def __init__(self, seconds_per_step: float = 0.0, seconds_per_image: float = 0.0) -> None:
+    def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.terminal = self.console.is_terminal
         self.bars = Progress(
@@ -38,7 +38,7 @@ class ProgressView:
         }
         self.line = Text("")
         self.live = Live(Group(self.bars, self.line), console=self.console, refresh_per_second=4)
-        self.cost = {"steps": seconds_per_step, "images": seconds_per_image}
+        self.cost = {"steps": 0.0, "images": 0.0}
         self.spent = {"steps": 0.0, "images": 0.0}
         self.loss = 0.0
         self._said = time.monotonic()
