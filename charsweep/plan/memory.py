@@ -24,6 +24,7 @@ from charsweep.models.families import DECODED_AT_ONCE
 from charsweep.models.weights import BaseWeights
 from charsweep.plan.cost import Speeds
 from charsweep.plan.work import Plan
+from charsweep.results.labels import bytes_text
 
 FULL, HALF = 4, 2
 VALUE = {"fp32": FULL, "tf32": FULL, "bf16": HALF, "fp16": HALF}  # bytes
@@ -276,20 +277,15 @@ def summary(needs: Sequence[Need], card: Card | None) -> dict[str, Any] | None:
 
 def words(need: Need, card: Card | None) -> str:
     """ "8.1 GB of 24.0 GB (NVIDIA L4), training lora-sdxl; as measured here" """
-    of = f" of {gigabytes(card.memory_bytes)} ({card.name})" if card else ""
+    of = f" of {bytes_text(card.memory_bytes)} ({card.name})" if card else ""
     how = " with gradient checkpointing" if need.work.checkpointing else ""
-    text = f"{gigabytes(need.bytes)}{of}, {need.work.doing}{how}"
+    text = f"{bytes_text(need.bytes)}{of}, {need.work.doing}{how}"
     if need.measured:
         return f"{text}; as measured here"
     known = sorted(need.parts.items(), key=lambda part: -part[1])
-    parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in known[:2])
-    guess = f"activations {gigabytes(need.passing)} (a guess; not measured here yet)"
+    parts = ", ".join(f"{name} {bytes_text(size)}" for name, size in known[:2])
+    guess = f"activations {bytes_text(need.passing)} (a guess; not measured here yet)"
     return f"{text}; {parts}, {guess}"
-
-
-def gigabytes(size: float) -> str:
-    """Bytes in words: "8.1 GB", "640 MB"."""
-    return f"{size / 1e9:.1f} GB" if size >= 0.95e8 else f"{size / 1e6:.0f} MB"
 
 
 # -- refusal ---------------------------------------------------------------------------------------
@@ -307,9 +303,9 @@ def refuse(works: Sequence[Work], place: Place, axes: Container[str] = ()) -> No
     takes = "takes" if most.measured else "would take at least"
     part = max(most.parts, key=lambda name: most.parts[name])
     raise ConfigError(
-        f"{most.work.doing} at {most.work.spec.resolution} px {takes} {gigabytes(most.least)} of "
-        f"memory, {part} {gigabytes(most.parts[part])} of it; this machine has "
-        f"{gigabytes(card.memory_bytes)} ({card.name}); {_advice(works, place, axes)}"
+        f"{most.work.doing} at {most.work.spec.resolution} px {takes} {bytes_text(most.least)} of "
+        f"memory, {part} {bytes_text(most.parts[part])} of it; this machine has "
+        f"{bytes_text(card.memory_bytes)} ({card.name}); {_advice(works, place, axes)}"
     )
 
 
@@ -326,7 +322,7 @@ def _advice(works: Sequence[Work], place: Place, axes: Container[str]) -> str:
     for setting in settings:
         for value, changed in _changes(setting, works, place, large):
             if left := _fitting(changed, place, large):
-                alone.append(f"{setting}={value} ({gigabytes(left)})")
+                alone.append(f"{setting}={value} ({bytes_text(left)})")
                 break
     if alone:
         return f"any one of these would fit: {', '.join(alone)}"
@@ -335,7 +331,7 @@ def _advice(works: Sequence[Work], place: Place, axes: Container[str]) -> str:
         for value, works in _changes(setting, before, place, large):
             word = [f"{setting}={value}"]
             if left := _fitting(works, place, large):
-                return f"together these would fit: {' '.join(together + word)} ({gigabytes(left)})"
+                return f"together these would fit: {' '.join(together + word)} ({bytes_text(left)})"
         together += word
     return "it needs more memory, or a smaller base"
 

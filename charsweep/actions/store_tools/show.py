@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from charsweep.actions.store_tools.gc import megabytes
 from charsweep.actions.store_tools.inventory import Item, find, items_of, spec_of
 from charsweep.actions.store_tools.references import uses_of
 from charsweep.config import Settings
@@ -19,6 +18,7 @@ from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.console import out
+from charsweep.results.labels import bytes_text
 
 WIDTH = 24  # of the names
 LONGEST = 300  # characters of a value
@@ -34,7 +34,7 @@ def act(settings: Settings, store: Store) -> None:
     head = "cell, image set" if item.kind == "image set" else item.kind
     out(f"{head} {item.key}")
     line("in", item.path.relative_to(store.folder).as_posix())
-    line("size", megabytes(item.size))
+    line("size", bytes_text(item.size))
     for use in uses_of(store, items):
         asked = use.images if item.kind in ("image set", "score") else use.sources
         if (item.parent.key if item.kind == "score" and item.parent else item.key) in asked:
@@ -84,7 +84,7 @@ def made_of(item: Item, items: Sequence[Item]) -> Iterator[tuple[str, str]]:
     for other in items:
         if other != item and other.parent is not None and other.path.is_relative_to(item.path):
             if other.kind in ("snapshot", "resume state"):
-                yield other.kind, f"step {other.step}, {megabytes(other.size)}"
+                yield other.kind, f"step {other.step}, {bytes_text(other.size)}"
             elif other.kind == "image set":
                 yield other.kind, f"{other.key}  step {other.step}, {other.path.name}"
 
