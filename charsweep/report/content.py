@@ -19,7 +19,7 @@ from charsweep.report.figures.contact_sheets import (
     axis_sheets,
     cell_sheet,
     front_sheet,
-    image_files_cached,
+    image_files,
 )
 from charsweep.report.figures.heatmap import draw_heat_maps
 from charsweep.report.figures.losses import LossPlots, draw_losses
@@ -206,7 +206,7 @@ def prompts_by_cell(record: Record) -> dict[str, Record]:
 
 def source_pixels(store: Path, cell: CellResult) -> float:
     """How many pixels a cell's images have, judged by the first."""
-    files, _ = image_files_cached(store, cell.images)
+    files, _ = image_files(store, cell.images)
     try:
         with opened(files[0]) as first:
             return float(first.width * first.height * len(files))

@@ -11,10 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from charsweep.results.cells import COSTS, CellResult
 
+Item = TypeVar("Item")
 Value = str | int | float | bool | None  # of an axis
 
 METRIC_ORDER = ("dino", "clip_i", "clip_t", "diversity", "copy", "quality_ratio", "colour")
@@ -46,6 +47,12 @@ class CharacterRecord:
     class_noun: str
     images: tuple[Path, ...]
     captions: tuple[str, ...]
+
+    @property
+    def captioned(self) -> list[tuple[Path, str]]:
+        """Each image with its caption, or none."""
+        captions = [*self.captions, *[""] * len(self.images)]
+        return list(zip(self.images, captions, strict=False))
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,17 @@ def in_order(values: Sequence[Value]) -> tuple[Value, ...]:
     if is_numeric(distinct):
         return tuple(sorted(distinct, key=lambda value: float(cast(float, value))))
     return distinct
+
+
+def evenly(values: Sequence[Item], most: int, keep: Item | None = None) -> tuple[Item, ...]:
+    """At most so many values, evenly spread, both ends and the one to keep among them."""
+    if len(values) <= most:
+        return tuple(values)
+    chosen = {round(i * (len(values) - 1) / (most - 1)) for i in range(most)}
+    if keep in values and (at := values.index(keep)) not in chosen:
+        chosen.remove(min(sorted(chosen)[1:-1], key=lambda index: abs(index - at)))
+        chosen.add(at)
+    return tuple(values[index] for index in sorted(chosen))
 
 
 def hashable(value: Any) -> Value:

@@ -21,7 +21,7 @@ from charsweep.report.figures import (
 )
 from charsweep.report.figures.contact_sheets import ContactSheet
 from charsweep.results import Record, verdict
-from charsweep.results.records import Objective
+from charsweep.results.records import Objective, evenly
 
 
 def grid_of(root: Path, **axes: list[object]) -> FakeSweep:
@@ -107,7 +107,7 @@ def test_a_cell_that_was_not_tried_is_said(tmp_path: Path) -> None:
 
 
 def test_large_grids_are_thinned_and_keep_the_best() -> None:
-    kept = picture_grids.thinned(tuple(range(100)), 10, 42)
+    kept = evenly(tuple(range(100)), 10, 42)
     assert len(kept) == 10
     assert {0, 42, 99} <= set(kept)
     assert list(kept) == sorted(kept)

@@ -26,7 +26,7 @@ from charsweep.report.figures.style import (
 )
 from charsweep.results import Record
 from charsweep.results.labels import axis_label, value_text
-from charsweep.results.records import LossCurve, Value, is_numeric
+from charsweep.results.records import LossCurve, Value, evenly, is_numeric
 
 Floats = NDArray[np.float64]
 MOST_LEGEND = 14
@@ -68,7 +68,7 @@ def draw_facet(
     values = record.axes[by] if by else ("all",)
     colours = colours_for(values)
     most = 6 if record.is_searched(by) else MOST_LEGEND
-    legend = thinned(
+    legend = evenly(
         [
             LegendEntry(value_text(by, value), colour)
             for value, colour in zip(values, colours, strict=True)
@@ -94,7 +94,7 @@ def draw_facet(
 
 def draw_share_legend(axes: Axes, curves: Sequence[LossCurve]) -> None:
     """Which dashes are whose loss, where a method trains several networks."""
-    names = share_names(curves)
+    names = dict.fromkeys(name for curve in curves for name in curve.shares)
     for name, dashes in zip(names, SHARE_DASHES, strict=False):
         axes.plot([], [], color=MUTED, ls=dashes, lw=1.7, label=name)
     if names:
@@ -102,11 +102,6 @@ def draw_share_legend(axes: Axes, curves: Sequence[LossCurve]) -> None:
             loc="lower right", bbox_to_anchor=(1, 1), ncols=len(names), handlelength=3,
             borderaxespad=0.1,
         )  # fmt: skip
-
-
-def share_names(curves: Sequence[LossCurve]) -> tuple[str, ...]:
-    """The networks whose own losses are known."""
-    return tuple(dict.fromkeys(name for curve in curves for name in curve.shares))
 
 
 def set_scales(axes: Axes, limits: tuple[float, float]) -> None:
@@ -140,14 +135,6 @@ def colour_axis(record: Record, curves: Sequence[LossCurve]) -> str:
     ]
     numeric = [axis for axis in varied if is_numeric(record.axes[axis]) and axis != "seed"]
     return (["lr"] if "lr" in numeric else [*numeric, *varied, ""])[0]
-
-
-def thinned(legend: Sequence[LegendEntry], most: int) -> tuple[LegendEntry, ...]:
-    """At most so many entries, first and last among them."""
-    if len(legend) <= most:
-        return tuple(legend)
-    chosen = sorted({round(i * (len(legend) - 1) / (most - 1)) for i in range(most)})
-    return tuple(legend[index] for index in chosen)
 
 
 def loss_limits(curves: Sequence[LossCurve]) -> tuple[float, float]:

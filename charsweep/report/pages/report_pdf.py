@@ -165,9 +165,7 @@ def upper(text: str) -> str:
 
 def drawings(record: Record) -> list[dict[str, Any]]:
     """The first training images with their captions."""
-    character = record.sweep.character
-    captions = [*character.captions, *[""] * len(character.images)]
-    known = list(zip(character.images, captions, strict=False))[:MOST_TRAINING_IMAGES]
+    known = record.sweep.character.captioned[:MOST_TRAINING_IMAGES]
     return [{"path": path, "note": "", "caption": text or path.name} for path, text in known]
 
 
