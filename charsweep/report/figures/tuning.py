@@ -154,8 +154,7 @@ def draw_panel(axes: Axes, setting: Setting, metric: str) -> None:
         draw_thin_lines(axes, setting, metric)
         draw_lines(axes, setting, metric)
     labels = draw_references(axes, setting.record, setting.plan, metric)
-    draw_ended(axes, ended_of(setting.plan))
-    label_right(axes, labels)
+    label_right(axes, labels + draw_ended(axes, ended_of(setting.plan)))
 
 
 def draw_thin_lines(axes: Axes, setting: Setting, metric: str) -> None:
