@@ -10,7 +10,7 @@ import numpy as np
 
 from charsweep.results.cells import COSTS, CellResult
 from charsweep.results.labels import point_text
-from charsweep.results.records import Objective, Record, Value, axis_position
+from charsweep.results.records import Objective, Record, Value, by_values
 
 SEED = "seed"
 # One seed is noise: .02 DINO is what scoring anew or another card moves. CLIP-T of SD spans only
@@ -90,13 +90,9 @@ def interval(values: tuple[float, ...]) -> tuple[float, float]:
 def points_of(record: Record, cells: Sequence[CellResult] | None = None) -> tuple[Point, ...]:
     """The record's points in the order of the grid."""
     axes = tuple(axis for axis in record.axes if axis != SEED)
-    together: dict[tuple[int, ...], list[CellResult]] = {}
-    kept = {axis: record.axes[axis] for axis in axes}
-    for cell in record.cells if cells is None else cells:
-        together.setdefault(axis_position(kept, cell.values), []).append(cell)
     return tuple(
         Point({axis: own[0].values[axis] for axis in axes if axis in own[0].values}, tuple(own))
-        for own in together.values()
+        for own in by_values(record.cells if cells is None else cells, axes)
     )
 
 

@@ -203,32 +203,26 @@ def is_numeric(values: Sequence[Value]) -> bool:
     )
 
 
-def axis_position(
-    axes: Mapping[str, Sequence[Value]], values: Mapping[str, Value]
-) -> tuple[int, ...]:
-    """Where a cell lies in the grid, one index per axis; -1 where it has no such value."""
-    return tuple(
-        known.index(values[axis]) if axis in values and values[axis] in known else -1
-        for axis, known in axes.items()
-    )
-
-
 def in_grid_order(
     axes: Mapping[str, Sequence[Value]], cells: Sequence[CellResult]
 ) -> tuple[CellResult, ...]:
-    """The cells as the grid lists them."""
-    places = {
-        axis: {value: index for index, value in enumerate(known)} for axis, known in axes.items()
-    }
-    return tuple(
-        sorted(
-            cells,
-            key=lambda cell: [
-                place.get(cell.values[axis], -1) if axis in cell.values else -1
-                for axis, place in places.items()
-            ],
-        )
-    )
+    """The cells as the grid lists them; one that lacks an axis stands first on it."""
+
+    def place(cell: CellResult) -> list[int]:
+        return [
+            known.index(cell.values[axis]) if axis in cell.values else -1
+            for axis, known in axes.items()
+        ]
+
+    return tuple(sorted(cells, key=place))
+
+
+def by_values(cells: Sequence[CellResult], axes: Sequence[str]) -> list[list[CellResult]]:
+    """The cells by their values on some axes (None where they lack one), in the order given."""
+    together: dict[tuple[Value, ...], list[CellResult]] = {}
+    for cell in cells:
+        together.setdefault(tuple(cell.values.get(axis) for axis in axes), []).append(cell)
+    return list(together.values())
 
 
 def agreed_values(cells: Sequence[CellResult], axes: Sequence[str]) -> dict[str, Value]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from charsweep.results import CellResult, Record
 from charsweep.results.labels import axis_label, point_text, value_text
 from charsweep.results.points import SEED, interval, mean
-from charsweep.results.records import Value, is_numeric
+from charsweep.results.records import Value, by_values, is_numeric
 
 MOST_LINES = 8
 
@@ -61,7 +61,7 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     values = record.axes[axis]
     others = [name for name in record.axes if name not in (axis, SEED)]
     cells = [cell for cell in record.cells if axis in cell.values]
-    combos = split(cells, others)
+    combos = by_values(cells, others)
     log = axis == "lr" or spans_decades(values)
     log = log and is_numeric(values) and all(float(value or 0) > 0 for value in values)
     few = len(combos) <= MOST_LINES
@@ -81,7 +81,7 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     colour = {value: index for index, value in enumerate(known)}
     groups = tuple(
         (value_text(by, value), colour[value], tuple(own))
-        for own in split(cells, [by])
+        for own in by_values(cells, [by])
         for value in [own[0].values.get(by)]
     )
     thin = () if few else tuple((colour[own[0].values.get(by)], tuple(own)) for own in combos)
@@ -93,14 +93,6 @@ def is_short(record: Record, axis: str, cells: Sequence[CellResult]) -> bool:
     """Whether the values of an axis, or the lack of one, can be told apart by colour."""
     lacks = any(axis not in cell.values for cell in cells)
     return len(record.axes[axis]) + lacks <= MOST_LINES
-
-
-def split(cells: Sequence[CellResult], axes: Sequence[str]) -> list[list[CellResult]]:
-    """The cells by their values on `axes` (None where they lack one), in the order of the grid."""
-    parts: dict[tuple[Value, ...], list[CellResult]] = {}
-    for cell in cells:
-        parts.setdefault(tuple(cell.values.get(axis) for axis in axes), []).append(cell)
-    return list(parts.values())
 
 
 def spans_decades(values: Sequence[Value]) -> bool:
