@@ -7,7 +7,6 @@ are a record whose parts are those sweeps. So everything drawn from a record can
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,18 +64,6 @@ class SampledRange:
 
 
 @dataclass(frozen=True)
-class PartSpec:
-    """A sub-sweep as sweep.json names it: its question and which cells are its own."""
-
-    question: str
-    axes: Mapping[str, tuple[Value, ...]]
-    ranges: Mapping[str, SampledRange]
-    fixed: Mapping[str, Any]
-    cells: frozenset[str]
-    importance: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
 class SweepRecord:
     """sweep.json: the question, the grid, the exam, the references, how it was run."""
 
@@ -99,7 +86,8 @@ class SweepRecord:
     real: Mapping[str, float]  # the training images among themselves
     plan: Mapping[str, Any]
     environment: Mapping[str, Any]
-    parts: Mapping[str, PartSpec] = field(default_factory=dict)
+    parts: tuple[SweepRecord, ...] = ()  # sub-sweeps
+    cells: frozenset[str] = frozenset()  # of a sub-sweep: which are its own
     search: Mapping[str, Any] = field(default_factory=dict)  # sampler, trials; empty for a grid
     importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # metric -> axis
     energy: Mapping[str, Any] = field(default_factory=dict)
@@ -111,11 +99,11 @@ class LossCurve:
     """The losses of one trajectory as far as this sweep asked for it; the last may be NaN."""
 
     trajectory: str
-    values: Mapping[str, Value]  # of the axes on which all its cells agree
     steps: tuple[int, ...]
     losses: tuple[float, ...]
-    diverged: bool
-    shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # "discriminator": …
+    shares: Mapping[str, tuple[float, ...]]  # "discriminator": …
+    values: Mapping[str, Value] = field(default_factory=dict)  # on which all its cells agree
+    diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -241,9 +229,3 @@ def of_trajectories(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
         if cell.trajectory:
             together.setdefault(cell.trajectory, []).append(cell)
     return together
-
-
-def has_diverged(losses: Sequence[float], cells: Sequence[CellResult]) -> bool:
-    """Whether a trajectory ended in a loss that is not finite, or lost one of its cells to that."""
-    ended = bool(losses) and not math.isfinite(losses[-1])
-    return ended or any(cell.state == "diverged" for cell in cells)
