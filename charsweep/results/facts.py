@@ -135,28 +135,23 @@ def energy_lines(energy: Mapping[str, Any]) -> Lines:
     how = "measured" if energy.get("measured") else "estimated"
     parts = []
     if isinstance(energy.get("kwh"), int | float):
-        parts.append(kwh_text(energy["kwh"]))
+        parts.append(small(energy["kwh"], "Wh"))
     if isinstance(energy.get("co2_kg"), int | float):
         where = f" (grid of {energy['country']})" if energy.get("country") else ""
-        parts.append(f"{co2_text(energy['co2_kg'])} CO₂{where}")
+        parts.append(f"{small(energy['co2_kg'], 'g')} CO₂{where}")
     if isinstance(energy.get("watts"), int | float):
         parts.append(f"at {energy['watts']:.3g} W")
     source = f"; source: {energy['source']}" if energy.get("source") else ""
     lines = [("energy", f"{how}: {', '.join(parts)}{source}")] if parts else []
     saved = energy.get("saved_kwh")
     if isinstance(saved, int | float) and saved > 0:
-        lines.append(("energy saved", f"{how}: {kwh_text(saved)} by sharing work between cells"))
+        lines.append(("energy saved", f"{how}: {small(saved, 'Wh')} by sharing work between cells"))
     return lines
 
 
-def kwh_text(kwh: float) -> str:
-    """0.0123 -> "12.3 Wh"."""
-    return f"{kwh * 1000:.3g} Wh" if kwh < 1 else f"{kwh:,.3g} kWh"
-
-
-def co2_text(kilograms: float) -> str:
-    """0.0123 -> "12.3 g"."""
-    return f"{kilograms * 1000:.3g} g" if kilograms < 1 else f"{kilograms:,.3g} kg"
+def small(kilos: float, unit: str) -> str:
+    """0.0123 kWh -> "12.3 Wh"."""
+    return f"{kilos * 1000:.3g} {unit}" if kilos < 1 else f"{kilos:,.3g} k{unit}"
 
 
 def machine(environment: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ class Point:
 
     def scores(self, metric: str) -> tuple[float, ...]:
         """The scores of the finished seeds that have one."""
-        return known(cell.score(metric) for cell in self.finished)
+        return known(cell.scores.get(metric) for cell in self.finished)
 
     def mean(self, metric: str) -> float | None:
         """The mean score over the finished seeds."""
@@ -51,7 +51,7 @@ class Point:
 
     def gain(self, metric: str) -> float | None:
         """The mean difference from the untaught base on the same exam."""
-        return mean(known(cell.gain(metric) for cell in self.finished))
+        return mean(known(cell.gains.get(metric) for cell in self.finished))
 
     def cost(self, name: str) -> float | None:
         """The mean size, time or memory over the finished seeds."""

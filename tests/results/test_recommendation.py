@@ -171,7 +171,7 @@ def test_every_outlet_names_the_same_cell(
 ) -> None:
     root, cells = disputed
     folder, best = root / "sweeps/small", cells["0.001"]
-    by = {name: max(cells.values(), key=lambda c: c.score(name) or 0) for name in best.scores}
+    by = {name: max(cells.values(), key=lambda c: c.scores.get(name) or 0) for name in best.scores}
     assert len({by["dino"].cell, by["quality_ratio"].cell, best.cell}) == 3  # they disagree
 
     found = recommendation_of(folder)

@@ -107,7 +107,7 @@ def marks_of(plan: LinePlan, cells: Sequence[CellResult], metric: str) -> tuple[
     """The scores of some cells by position."""
     at: dict[float, list[float]] = {}
     for cell in cells:
-        if (score := cell.score(metric)) is not None:
+        if (score := cell.scores.get(metric)) is not None:
             at.setdefault(plan.x(cell), []).append(score)
     return tuple(
         Mark(x, sum(scores) / len(scores), *interval(tuple(scores)))
@@ -136,7 +136,7 @@ def base_marks(record: Record, plan: LinePlan, metric: str) -> Mapping[str, tupl
     """
     at: dict[str, dict[float, list[float]]] = {}
     for cell in record.cells:
-        score, gain = cell.score(metric), cell.gain(metric)
+        score, gain = cell.scores.get(metric), cell.gains.get(metric)
         if score is not None and gain is not None and plan.axis in cell.values:
             at.setdefault(cell.base, {}).setdefault(plan.x(cell), []).append(score - gain)
     for name, reference in record.sweep.bases.items():

@@ -65,7 +65,7 @@ def draw_dots(
     shown = [
         (plan.x(cell), score, colours[shade(at, len(trials), len(colours))].light)
         for at, cell in enumerate(trials)
-        if (score := cell.score(metric)) is not None and plan.axis in cell.values
+        if (score := cell.scores.get(metric)) is not None and plan.axis in cell.values
     ]
     size = 6 if len(shown) <= 60 else 3.5
     for x, y, colour in shown:
@@ -89,7 +89,7 @@ def draw_history(record: Record, folder: Path) -> Plot | None:
     objectives = [
         objective
         for objective in objectives_of(record)
-        if any(cell.score(objective.metric) is not None for cell in record.cells)
+        if any(cell.scores.get(objective.metric) is not None for cell in record.cells)
     ]
     if not record.sweep.search or not objectives:
         return None
@@ -110,7 +110,7 @@ def draw_panel(axes: Axes, record: Record, objective: Objective) -> None:
     without = []
     for place, cell in enumerate(trials_of(record)):
         number = place if cell.trial is None else cell.trial
-        score = cell.score(objective.metric)
+        score = cell.scores.get(objective.metric)
         if score is None:
             without.append(number)
         else:

@@ -110,7 +110,7 @@ def legend_of(plan: LinePlan, colours: Sequence[ColourPair]) -> tuple[LegendEntr
 
 def has_scores(record: Record, metric: str) -> bool:
     """Whether anything can be drawn for a metric."""
-    return any(cell.score(metric) is not None for cell in record.cells)
+    return any(cell.scores.get(metric) is not None for cell in record.cells)
 
 
 def draw_one(setting: Setting, metric: str, folder: Path) -> Plot:
