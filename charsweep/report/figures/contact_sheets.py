@@ -22,7 +22,7 @@ from charsweep.core.system.images import flat, in_colour, opened
 from charsweep.results import CellResult, Record, Verdict
 from charsweep.results.labels import as_file_name, axis_label, point_text, value_text
 from charsweep.results.points import SEED
-from charsweep.results.records import SweepRecord, Value, evenly
+from charsweep.results.records import Value, evenly
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
 MOST_VALUES = 40  # of one axis; a denser one is thinned
@@ -249,8 +249,9 @@ def missing(cell: CellResult | None) -> str:
     return cell.state if cell is not None and not cell.finished else "not found"
 
 
-def cell_sheet(record: Record, cell: CellResult, sweep: SweepRecord) -> ContactSheet:
+def cell_sheet(record: Record, cell: CellResult) -> ContactSheet:
     """Everything one cell drew: the prompts of its sweep's exam × that exam's seeds."""
+    sweep = record.part_of(cell).sweep
     seeds = sweep.seeds or (0,)
     tiles = tuple(
         tuple(

@@ -70,7 +70,7 @@ def drawn_images(record: Record, cell: CellResult | None) -> list[tuple[Path, st
     """What the recommended cell drew: the exam's first prompts, of few prompts several seeds."""
     if cell is None:
         return []
-    sweep = next((part.sweep for part in record.parts if cell in part.cells), record.sweep)
+    sweep = record.part_of(cell).sweep
     files, seeds = image_files(record.store, cell.images)
     each = -(-MOST_DRAWN // max(1, len(sweep.prompts)))  # seeds of a prompt
     return [
