@@ -314,8 +314,7 @@ def nothing_to_recommend(cells: Sequence[CellResult]) -> str:
 
 def export_command(record: Record, cell: CellResult, is_named: bool) -> str:
     """`python -m charsweep action=export name=lr_grid`, with the cell where it must be named."""
-    own = next((part for part in record.parts if cell in part.cells), record)
-    sweep = own.sweep if record.sweep.folder == "" else record.sweep
+    sweep = record.sweep if record.sweep.folder else record.part_of(cell).sweep
     words = ["python", "-m", "charsweep", "action=export", f"name={sweep.folder}"]
     if re.search(r"(^|[\s'\"])root=", sweep.command):
         words.append(f"root={record.store.parent.parent}")

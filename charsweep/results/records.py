@@ -133,6 +133,11 @@ class Record:
         """The sizes, times and energies that any cell has."""
         return tuple(n for n in COSTS if any(cell.cost(n) is not None for cell in self.cells))
 
+    def part_of(self, cell: CellResult) -> Record:
+        """The part that has a cell: sweeps that are shown together may have other exams."""
+        found = (p for p in self.parts if any(one.cell == cell.cell for one in p.cells))
+        return next(found, self)
+
     def is_searched(self, axis: str) -> bool:
         """Whether the values of an axis are a sampler's picks from a range: dots, not lines."""
         return axis in self.sweep.ranges

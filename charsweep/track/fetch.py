@@ -155,13 +155,9 @@ def unpack(manifest: Path, rows: Mapping[int, Path], folder: Path) -> None:
 def fetch_cell(source: Source, run: Run, store: Path) -> CellResult:
     """The result of a cell; its specs and images go to `store`."""
     names = source.names(run)
-    if "cell.json" not in names:
-        raise TrackingError(
-            f"the run {run.info.run_name} ({run.info.run_id}) was logged by an earlier version and "
-            "does not hold its cell; run the sweep's command again where its store is: MLflow is "
-            "brought up to date then"
-        )
     try:
+        if "cell.json" not in names:
+            raise ValueError("it was logged by an earlier version")
         result = result_from(read_json(source.file(run, "cell.json")))
     except (TypeError, ValueError) as error:
         raise TrackingError(
