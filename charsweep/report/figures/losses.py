@@ -18,10 +18,7 @@ from charsweep.report.figures.style import (
     Layout,
     LegendEntry,
     Plot,
-    add_legend,
     colours_for,
-    legend_columns,
-    legend_height,
     save,
 )
 from charsweep.results import Record
@@ -76,10 +73,8 @@ def draw_facet(
         ],
         most,
     )
-    legend_title = axis_label(by) if by else ""
     limits = loss_limits(curves)
-    columns = legend_columns(legend, 6.0)
-    layout = Layout(6.0, 3.5, below=legend_height(len(legend), columns, legend_title))
+    layout = Layout(6.0, 3.5, legend=legend, title=axis_label(by), markers=False)
     figure, (axes,) = layout.new_figure()
     axes.set_title(title)
     for curve in curves:
@@ -87,8 +82,6 @@ def draw_facet(
         draw_curve(axes, curve, colour.light, limits, raw)
     draw_share_legend(axes, curves)
     set_scales(axes, limits)
-    if legend:
-        add_legend(figure, legend, legend_title, columns, markers=False)
     return save(figure, file, "Loss per training step", colours)
 
 

@@ -19,10 +19,7 @@ from charsweep.report.figures.style import (
     Layout,
     LegendEntry,
     Plot,
-    add_legend,
     colours_for,
-    legend_columns,
-    legend_height,
     save,
 )
 from charsweep.results import Point, Record
@@ -107,12 +104,7 @@ def draw_front(record: Record, plane: Plane, file: Path) -> Front | None:
         for index, (value, colour) in enumerate(zip(values, colours, strict=True))
         if 1 < len(values) <= MOST_LABELS
     ]
-    columns = legend_columns(legend, 6.0)
-    below = legend_height(len(legend), columns, axis_label(by))
-    layout = Layout(6.0, 4.2, below=below)
-    figure, (axes,) = layout.new_figure()
-    if legend:
-        add_legend(figure, legend, axis_label(by), columns)
+    figure, (axes,) = Layout(6.0, 4.2, legend=legend, title=axis_label(by)).new_figure()
     draw_points(axes, plane, by, values, colours)
     set_axes(axes, plane)
     draw_references(axes, record, plane)

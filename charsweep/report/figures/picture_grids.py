@@ -63,13 +63,9 @@ def pair_grid(record: Record, centre: CellResult, first: str, second: str) -> Co
     rows, columns = laid_out(values)
     down = evenly(values[rows], MOST_ROWS, centre.values[rows])
     across = evenly(values[columns], MOST_COLUMNS, centre.values[columns])
-    key = (first, second).index(rows)
+    plane = around(record, centre, rows, columns)
     tiles = tuple(
-        tuple(
-            first_image(record, plane.get((row, column) if key == 0 else (column, row)))
-            for column in across
-        )
-        for row in down
+        tuple(first_image(record, plane.get((row, column))) for column in across) for row in down
     )
     return ContactSheet(
         name=f"grid-{as_file_name(rows)}-{as_file_name(columns)}",

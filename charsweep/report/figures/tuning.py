@@ -18,11 +18,8 @@ from charsweep.report.figures.style import (
     LegendEntry,
     Margins,
     Plot,
-    add_legend,
     colours_for,
     label_right,
-    legend_columns,
-    legend_height,
     save,
 )
 from charsweep.results import Record
@@ -126,16 +123,18 @@ def draw_one(setting: Setting, metric: str, folder: Path) -> Plot:
 
 def draw_together(setting: Setting, metrics: Sequence[str], folder: Path) -> Plot:
     """Write all metrics as one figure with one legend."""
-    columns = min(3, len(metrics))
-    side_by_side = legend_columns(setting.legend, 4.3 * columns)
-    below = legend_height(len(setting.legend), side_by_side, setting.title)
-    height = 2.9 + setting.extra
-    layout = Layout(4.3, height, setting.margins, len(metrics), columns, below)
+    layout = Layout(
+        4.3,
+        2.9 + setting.extra,
+        setting.margins,
+        panels=len(metrics),
+        columns=min(3, len(metrics)),
+        legend=setting.legend,
+        title=setting.title,
+    )
     figure, panels = layout.new_figure()
     for axes, metric in zip(panels, metrics, strict=True):
         draw_panel(axes, setting, metric)
-    if setting.legend:
-        add_legend(figure, setting.legend, setting.title, side_by_side)
     axis = setting.plan.axis
     file = folder / f"tuning-{as_file_name(axis)}"
     return save(figure, file, f"All metrics against {axis_label(axis)}", setting.colours)
