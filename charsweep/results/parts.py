@@ -144,9 +144,8 @@ def joint_energy(energies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not known:
         return {}
     sums = {
-        name: sum(float(energy.get(name) or 0) for energy in known)
+        name: sum(energy.get(name, 0.0) for energy in known)
         for name in ("kwh", "co2_kg", "saved_kwh")
-        if any(isinstance(energy.get(name), int | float) for energy in known)
     }
     return {**known[0], **sums, "measured": all(energy.get("measured") for energy in known)}
 
@@ -158,7 +157,7 @@ def differences(sweeps: Sequence[SweepRecord]) -> list[str]:
         "the exam's prompts and seeds": [(sweep.prompts, sweep.seeds) for sweep in sweeps],
         "the character and its drawings": [drawn_from(sweep) for sweep in sweeps],
         "the encoders that judge": [
-            nested(sweep.settings, "models", "encoders") for sweep in sweeps
+            (sweep.settings.get("models") or {}).get("encoders") for sweep in sweeps
         ],
         "the settings of the metrics": [common_metrics(sweep, sweeps) for sweep in sweeps],
     }
@@ -184,16 +183,7 @@ def drawn_from(sweep: SweepRecord) -> tuple[Any, ...]:
     )
 
 
-def nested(settings: Mapping[str, Any], *names: str) -> Any:
-    """A setting inside settings, or None."""
-    found: Any = settings
-    for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
-
-
 def common_metrics(sweep: SweepRecord, sweeps: Sequence[SweepRecord]) -> dict[str, Any]:
     """The settings of the metrics that all sweeps have."""
-    own = nested(sweep.settings, "metric") or {}
-    names = [n for n in own if all(n in (nested(s.settings, "metric") or {}) for s in sweeps)]
-    return {name: own[name] for name in sorted(names)}
+    own, *others = [one.settings.get("metric") or {} for one in (sweep, *sweeps)]
+    return {name: own[name] for name in own if all(name in other for other in others)}

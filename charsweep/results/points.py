@@ -135,25 +135,14 @@ def pareto(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Po
 
     An objective may be a cost.
     """
-
-    def worth(point: Point) -> tuple[float, ...] | None:
-        scores = [point.value(objective.metric) for objective in objectives]
-        if any(score is None for score in scores):
-            return None
-        return tuple(
-            score if objective.maximize else -score
-            for objective, score in zip(objectives, scores, strict=True)
-            if score is not None
-        )
-
-    worths = [(point, own) for point in points if (own := worth(point)) is not None]
-    distinct = {own for _, own in worths}
-    front = {
-        own
-        for own in distinct
-        if not any(
-            other != own and all(a >= b for a, b in zip(other, own, strict=True))
-            for other in distinct
-        )
-    }
-    return tuple(point for point, own in worths if own in front)
+    rows = [
+        (point, [point.value(objective.metric) for objective in objectives]) for point in points
+    ]
+    known = [(point, row) for point, row in rows if None not in row]
+    signs = [1 if objective.maximize else -1 for objective in objectives]
+    worth = np.array([row for _, row in known], dtype=np.float64).reshape(-1, len(signs)) * signs
+    return tuple(
+        point
+        for (point, _), own in zip(known, worth, strict=True)
+        if not ((worth >= own).all(axis=1) & (worth > own).any(axis=1)).any()
+    )

@@ -182,12 +182,8 @@ def fetch_cell(source: Source, run: Run, store: Path) -> CellResult:
 
 def longest(runs: Sequence[Run], results: Sequence[CellResult]) -> list[Run]:
     """One run of each trajectory: that with the most steps, whose curve holds the others'."""
-    best: dict[str, tuple[int, Run]] = {}
-    for run, result in zip(runs, results, strict=True):
-        known = best.get(result.trajectory)
-        if known is None or result.step > known[0]:
-            best[result.trajectory] = (result.step, run)
-    return [run for _, run in best.values()]
+    pairs = sorted(zip(runs, results, strict=True), key=lambda pair: pair[1].step)
+    return list({result.trajectory: run for run, result in pairs}.values())
 
 
 def fetch_losses(client: MlflowClient, run: Run, store: Path) -> None:

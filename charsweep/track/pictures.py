@@ -88,8 +88,6 @@ def _rows(images: Path, most: int) -> Iterator[tuple[int, Image.Image]]:
 def _tile(path: Path, side: int) -> Image.Image:
     with opened(path) as image:
         colours = image.convert("RGB")
-    if colours.size == (side, side):
-        return colours
     return colours.resize((side, side), Image.Resampling.LANCZOS)
 
 

@@ -88,7 +88,10 @@ class Tracker:
 
         `progress(logged, cells)` is called about twice a second.
         """
-        self._tell(b"e")
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self._process.stdin.write(b"e")
+            self._process.stdin.flush()
         total = len(read_results(self.sweep_folder / "cells.jsonl"))
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -115,12 +118,6 @@ class Tracker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _tell(self, message: bytes) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError, ValueError):
-            self._process.stdin.write(message)
-            self._process.stdin.flush()
 
 
 def rebuild(

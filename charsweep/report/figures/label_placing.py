@@ -7,18 +7,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 Label = tuple[str, float, float, str]  # text, x, y, colour
-OFFSETS = (
-    (8, 0),
-    (8, 7),
-    (8, -7),
-    (-8, 0),
-    (-8, 7),
-    (-8, -7),
-    (0, 12),
-    (0, -12),
-    (9, 15),
-    (9, -15),
-)
+OFFSETS = [  # points from its own; beside it first
+    *((dx, dy) for dx in (8, -8) for dy in (0, 7, -7)), (0, 12), (0, -12), (9, 15), (9, -15)
+]  # fmt: skip
 
 
 def write_labels(

@@ -62,8 +62,8 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     others = [name for name in record.axes if name not in (axis, SEED)]
     cells = [cell for cell in record.cells if axis in cell.values]
     combos = by_values(cells, others)
-    log = axis == "lr" or spans_decades(values)
-    log = log and is_numeric(values) and all(float(value or 0) > 0 for value in values)
+    numbers = [float(value or 0) for value in values] if is_numeric(values) else [0.0]
+    log = min(numbers) > 0 and (axis == "lr" or max(numbers) / min(numbers) >= 100)
     few = len(combos) <= MOST_LINES
     by = next((name for name in others if is_short(record, name, cells)), None)
     if few and len(others) != 1:  # every combination of two or more axes is a line of its own
@@ -95,14 +95,6 @@ def is_short(record: Record, axis: str, cells: Sequence[CellResult]) -> bool:
     return len(record.axes[axis]) + lacks <= MOST_LINES
 
 
-def spans_decades(values: Sequence[Value]) -> bool:
-    """Whether positive numbers differ by a factor of a hundred or more."""
-    if not is_numeric(values):
-        return False
-    numbers = [float(value or 0) for value in values]
-    return min(numbers) > 0 and max(numbers) / min(numbers) >= 100
-
-
 def marks_of(plan: LinePlan, cells: Sequence[CellResult], metric: str) -> tuple[Mark, ...]:
     """The scores of some cells by position."""
     at: dict[float, list[float]] = {}
@@ -117,15 +109,13 @@ def marks_of(plan: LinePlan, cells: Sequence[CellResult], metric: str) -> tuple[
 
 def ended_of(plan: LinePlan) -> tuple[Ended, ...]:
     """Where cells diverged or failed, and how many of how many."""
-    at: dict[float, list[CellResult]] = {}
-    for _, _, cells in plan.groups:
-        for cell in cells:
-            at.setdefault(plan.x(cell), []).append(cell)
+    cells = [cell for _, _, own in plan.groups for cell in own]
+    together = {plan.x(own[0]): own for own in by_values(cells, [plan.axis])}
     return tuple(
-        Ended(x, state, count, len(cells))
-        for x, cells in sorted(at.items())
+        Ended(x, state, count, len(own))
+        for x, own in sorted(together.items())
         for state in ("diverged", "failed")
-        if (count := sum(cell.state == state for cell in cells))
+        if (count := sum(cell.state == state for cell in own))
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class TuningPlots:
 
     axis: str
     label: str
-    panels: tuple[Plot, ...]
+    panels: Mapping[str, Plot]  # by metric
     together: Plot  # all panels in one figure, for Markdown and papers
     legend_title: str
     legend: tuple[LegendEntry, ...]
@@ -67,16 +67,19 @@ class Setting:
 
 def draw_tuning(record: Record, axis: str, folder: Path) -> TuningPlots | None:
     """Write the plots of one axis: one file per metric and one with all of them."""
-    metrics = [metric for metric in record.metrics if has_scores(record, metric)]
+    metrics = [
+        metric
+        for metric in record.metrics
+        if any(cell.scores.get(metric) is not None for cell in record.cells)
+    ]
     if not metrics:
         return None
     setting = setting_of(record, axis)
-    panels = tuple(draw_one(setting, metric, folder) for metric in metrics)
     plan = setting.plan
     return TuningPlots(
         axis=axis,
         label=axis_label(axis),
-        panels=panels,
+        panels={metric: draw_one(setting, metric, folder) for metric in metrics},
         together=draw_together(setting, metrics, folder),
         legend_title=setting.title,
         legend=setting.legend,
@@ -103,11 +106,6 @@ def legend_of(plan: LinePlan, colours: Sequence[ColourPair]) -> tuple[LegendEntr
         for label, colour, _ in plan.groups
     )
     return entries if len(entries) > 1 else ()
-
-
-def has_scores(record: Record, metric: str) -> bool:
-    """Whether anything can be drawn for a metric."""
-    return any(cell.scores.get(metric) is not None for cell in record.cells)
 
 
 def draw_one(setting: Setting, metric: str, folder: Path) -> Plot:

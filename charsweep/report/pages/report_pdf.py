@@ -14,7 +14,7 @@ from typing import Any
 from charsweep.report.content import Chapter, Content
 from charsweep.report.figures.contact_sheets import ContactSheet
 from charsweep.report.figures.style import Plot
-from charsweep.report.figures.tuning import TuningPlots, has_scores
+from charsweep.report.figures.tuning import TuningPlots
 from charsweep.report.pages.typesetting import typeset
 from charsweep.results import Record, facts
 from charsweep.results.labels import LEVELS, axis_label, listing, metric_label
@@ -120,7 +120,10 @@ def paper(content: Content) -> dict[str, Any]:
         "abstract": abstract(content),
         "asked": facts.asked(record),
         "named": named(record),
-        "drawings": drawings(record),
+        "drawings": [
+            {"path": path, "note": "", "caption": text or path.name}
+            for path, text in sweep.character.captioned[:MOST_TRAINING_IMAGES]
+        ],
         "drawings_count": len(sweep.character.images),
         "prompts": sweep.prompts,
         "most_prompts": MOST_PROMPTS,
@@ -161,12 +164,6 @@ def paper(content: Content) -> dict[str, Any]:
 def upper(text: str) -> str:
     """A text as it begins a sentence."""
     return text[:1].upper() + text[1:]
-
-
-def drawings(record: Record) -> list[dict[str, Any]]:
-    """The first training images with their captions."""
-    known = record.sweep.character.captioned[:MOST_TRAINING_IMAGES]
-    return [{"path": path, "note": "", "caption": text or path.name} for path, text in known]
 
 
 def shown(known: Table | None) -> Table | None:
@@ -226,9 +223,8 @@ def plot_figures(part: Chapter, slug: str) -> list[dict[str, Any]]:
 
 def tuning_figures(part: Chapter, plots: TuningPlots, slug: str, rank: int) -> list[dict[str, Any]]:
     """One axis: the objectives, which the main text may show, and the other metrics."""
-    record = part.record
-    metrics = [metric for metric in record.metrics if has_scores(record, metric)]
-    asked = [objective.metric for objective in objectives_of(record)]
+    panels, metrics = plots.panels, list(plots.panels)
+    asked = [objective.metric for objective in objectives_of(part.record)]
     told = [*asked, *(() if part.is_part else ("quality_ratio", *metrics))]
     first = [metric for metric in dict.fromkeys(told) if metric in metrics][:4] or metrics[:2]
     rest = [metric for metric in metrics if metric not in first]
@@ -236,7 +232,6 @@ def tuning_figures(part: Chapter, plots: TuningPlots, slug: str, rank: int) -> l
     text += " Every dot is a trial, early ones dark; a ring marks the highest." * plots.dots
     text += " Means over training seeds; bands: their 95 % intervals (bootstrap)." * plots.banded
     text += " Thin: single combinations of the other axes. Bold: their means." * plots.thin
-    panels = dict(zip(metrics, plots.panels, strict=True))
     made = [
         figure(f"tuning-{slug}", f"Scores along {plots.label}. {text}", [panels[m] for m in first],
                rank, plots)
