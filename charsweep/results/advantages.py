@@ -136,7 +136,7 @@ def advantages_table(record: Record) -> Table | None:
         Column("next", "next", number=False),
         Column("next_value", "its figure"),
     )
-    rows = tuple(advantage_row(advantage, order) for order, advantage in enumerate(known))
+    rows = tuple(advantage_row(advantage) for advantage in known)
     note = (
         f"Scores closer than their width of ties, and costs within {COST_TIE:.0%} of the smallest, "
         "are ties."
@@ -144,7 +144,7 @@ def advantages_table(record: Record) -> Table | None:
     return Table("advantages", "Advantages", columns, rows, (note,))
 
 
-def advantage_row(advantage: Advantage, order: int) -> TableRow:
+def advantage_row(advantage: Advantage) -> TableRow:
     """One count as a line."""
     labels = [label for label, _ in advantage.ahead]
     value = advantage.ahead[0][1]
@@ -159,6 +159,5 @@ def advantage_row(advantage: Advantage, order: int) -> TableRow:
             text_entry(advantage.aspect.name),
             text_entry(behind[0] if behind else ""),
             TableEntry(behind[1], advantage.aspect.text(behind[1])) if behind else TableEntry(),
-        ),
-        order=order,
+        )
     )

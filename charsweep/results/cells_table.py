@@ -200,12 +200,12 @@ def seeds_table(record: Record) -> Table | None:
             for end in ("low", "high")
         ),
     )
-    rows = tuple(seed_row(record, axes, point, at) for at, point in enumerate(points_of(record)))
+    rows = tuple(seed_row(record, axes, point) for point in points_of(record))
     title = "Over training seeds: mean and its 95 % interval (bootstrap)"
     return condensed(Table("seeds", title, columns, rows, lead=len(axes) + 1))
 
 
-def seed_row(record: Record, axes: Sequence[str], point: Point, order: int) -> TableRow:
+def seed_row(record: Record, axes: Sequence[str], point: Point) -> TableRow:
     """A point of the grid with the mean over its seeds and where that mean may lie."""
     spans = [point.interval(metric) for metric in record.metrics]
     shown = []
@@ -216,4 +216,4 @@ def seed_row(record: Record, axes: Sequence[str], point: Point, order: int) -> T
     ends = [TableEntry(span[at] if span else None) for span in spans for at in (0, 1)]
     count = f"{len(point.finished)} of {len(point.cells)}"
     leading = [axis_entry(axis, point.values) for axis in axes]
-    return TableRow((*leading, text_entry(count), *shown, *ends), order=order)
+    return TableRow((*leading, text_entry(count), *shown, *ends))

@@ -81,10 +81,7 @@ def comparison_table(record: Record) -> Table | None:
     )
     points = [contender.point for contender in known if contender.point is not None]
     top = best_scores(record, comparable(points, objectives_of(record)))
-    rows = tuple(
-        contender_row(record, contender, axes, rest, top, order)
-        for order, contender in enumerate(known)
-    )
+    rows = tuple(contender_row(record, contender, axes, rest, top) for contender in known)
     title = "Methods, each as recommended" if len(known) > 1 else "The method as recommended"
     return condensed(
         Table(
@@ -104,7 +101,6 @@ def contender_row(
     axes: tuple[str, ...],
     rest: tuple[str, ...],
     top: Mapping[str, float],
-    order: int,
 ) -> TableRow:
     """One method; everything past its name is blank when nothing of it finished."""
     point = contender.point or Point({}, ())
@@ -125,7 +121,7 @@ def contender_row(
         text_entry(level_text(score.get("quality_ratio"))),
         *(cost_entry(name, point.cost(name)) for name in rest),
     )
-    return TableRow(entries, order=order)
+    return TableRow(entries)
 
 
 def notes(record: Record, axes: tuple[str, ...]) -> tuple[str, ...]:

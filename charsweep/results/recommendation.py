@@ -46,7 +46,6 @@ class Recommendation:
 
     point: Point | None
     cell: CellResult | None
-    among: int  # settings that have the scores to be chosen by
     reason: str  # why this one, in words that follow its name; or why none, a whole sentence
     evidence: str  # its scores
     alike: tuple[Point, ...]  # settings that the scores cannot tell from it
@@ -125,7 +124,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
     known = scored(points)
     if not known:
         reason = nothing_to_recommend(record.cells if cells is None else cells)
-        return Recommendation(None, None, 0, reason, "", (), (), "", example(points))
+        return Recommendation(None, None, reason, "", (), (), "", example(points))
     order = in_order(known)
     best, *others = order
     alike = tuple(point for point in others if is_alike(best, point))
@@ -134,7 +133,6 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
     return Recommendation(
         point=best,
         cell=cell,
-        among=len(known),
         reason=reason_for(best, cell, len(known)),
         evidence="; ".join(with_gain(best, metric) for metric in PAIR),
         alike=alike,

@@ -32,7 +32,6 @@ MANY_MARKS = 12
 class TuningPlots:
     """The panels of one axis, one per metric, with their common legend."""
 
-    axis: str
     label: str
     panels: Mapping[str, Plot]  # by metric
     together: Plot  # all panels in one figure, for Markdown and papers
@@ -77,7 +76,6 @@ def draw_tuning(record: Record, axis: str, folder: Path) -> TuningPlots | None:
     setting = setting_of(record, axis)
     plan = setting.plan
     return TuningPlots(
-        axis=axis,
         label=axis_label(axis),
         panels={metric: draw_one(setting, metric, folder) for metric in metrics},
         together=draw_together(setting, metrics, folder),
