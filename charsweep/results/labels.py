@@ -58,7 +58,6 @@ COST_LABELS = {
 COST_WORDS = {  # on a plot's axis
     "train_seconds": "training time of the cell alone, s",
     "size_mb": "size of the taught weights, MB",
-    "energy_wh": "energy, Wh",
 }
 
 # The low / medium / high of the study's table, read off the quality ratio in thirds. By hand.

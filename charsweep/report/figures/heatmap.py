@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -104,7 +105,7 @@ def fill(figure: Figure, axes: Axes, grid: HeatGrid, objective: Objective) -> No
     }
     known = {at: score for at, score in scores.items() if score is not None}
     low, high = min(known.values()), max(known.values())
-    middle = {"ha": "center", "va": "center"}
+    middle: dict[str, Any] = {"ha": "center", "va": "center"}
     colours = mpl.colormaps[MAP if objective.maximize else f"{MAP}_r"]
     norm = mpl.colors.Normalize(low, high if high > low else low + 1e-6)
     small = len(grid.column_values) > 10

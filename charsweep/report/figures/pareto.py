@@ -190,8 +190,9 @@ def draw_references(axes: Axes, record: Record, plane: Plane) -> None:
         if up in scores and across in WORDS:
             axes.axhline(scores[up], color=MUTED, ls=dashes, lw=1.2, zorder=1, label=label)
         elif up in scores and across in scores:
-            style = {"marker": marker, "ms": 11 if marker == "*" else 7, "ls": "", "zorder": 4}
-            axes.plot([scores[across]], [scores[up]], color=MUTED, label=label, **style)
+            size = 11 if marker == "*" else 7
+            at = [scores[across]], [scores[up]]
+            axes.plot(*at, color=MUTED, marker=marker, ms=size, ls="", zorder=4, label=label)
     axes.margins(0.14)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="best")
