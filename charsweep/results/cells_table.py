@@ -77,10 +77,9 @@ def score_entries(
     record: Record,
     scores: Mapping[str, float | None],
     gains: Mapping[str, float | None],
-    top: Mapping[str, float] | None = None,
+    top: Mapping[str, float],
 ) -> tuple[TableEntry, ...]:
     """What `score_columns` head."""
-    top = top or {}
     shown = [
         TableEntry(
             scores.get(metric),

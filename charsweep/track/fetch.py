@@ -87,11 +87,11 @@ def find(name: str, uri: str) -> tuple[MlflowClient, Run, list[Run]]:
         )
     cells = [run for run in runs if "charsweep.cell" in run.data.tags]
     whole = [run for run in cells if run.info.status in STATUS.values()]
-    return client, parents[0], sorted(whole, key=trial)
-
-
-def trial(run: Run) -> tuple[int, int]:
-    return int(run.data.tags.get("charsweep.trial", 1 << 31)), int(run.info.start_time)
+    # Those that no sampler asked for come last.
+    whole.sort(
+        key=lambda run: (int(run.data.tags.get("charsweep.trial", 1 << 31)), run.info.start_time)
+    )
+    return client, parents[0], whole
 
 
 class Source:

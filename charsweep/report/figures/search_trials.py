@@ -106,16 +106,13 @@ def draw_history(record: Record, folder: Path) -> Plot | None:
 def draw_panel(axes: Axes, record: Record, objective: Objective) -> None:
     """One objective: dots for trials, a stair for the highest so far, crosses for no score."""
     word = "highest" if objective.maximize else "lowest"
-    numbers, scores = [], []
-    without = []
-    for place, cell in enumerate(trials_of(record)):
-        number = place if cell.trial is None else cell.trial
-        score = cell.scores.get(objective.metric)
-        if score is None:
-            without.append(number)
-        else:
-            numbers.append(number)
-            scores.append(score)
+    known = [
+        (place if cell.trial is None else cell.trial, cell.scores.get(objective.metric))
+        for place, cell in enumerate(trials_of(record))
+    ]
+    without = [number for number, score in known if score is None]
+    numbers = [number for number, score in known if score is not None]
+    scores = [score for _, score in known if score is not None]
     axes.plot(numbers, scores, "o", color=MUTED, ms=4, mec="none", alpha=0.8, label="trial")
     best = list(itertools.accumulate(scores, max if objective.maximize else min))
     axes.step(numbers, best, where="post", color=BLUE.light, lw=2, label=f"{word} so far")

@@ -6,7 +6,7 @@ short whatever the sweep holds; how it looks is the template's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,31 +32,6 @@ MOST_ROWS = 400  # of a table; the rest is in tables/
 MOST_TILES = 700  # images, so that the file stays small enough to be sent by mail
 PIXELS = 160  # of a image: 200 dots an inch at 2 cm
 
-# What the package's methods are, and where they, the metrics and the bases come from.
-METHODS = {
-    "dreambooth": "all weights of the denoising network are trained on an identifier prompt",
-    "lora": "low-rank adapters are trained beside frozen weights, with a caption for each image",
-    "dreambooth_lora": "low-rank adapters are trained beside frozen weights, on an identifier "
-    "prompt",
-    "gan": "a generative adversarial network is trained from nothing on the training images, with "
-    "differentiable augmentation",
-    "diffusion": "an unconditional diffusion model is trained from nothing on the training images",
-}
-SOURCES: Mapping[str, Sequence[str]] = {  # names of references.bib
-    "dreambooth": ["ruiz2023dreambooth"],
-    "lora": ["hu2022lora"],
-    "dreambooth_lora": ["ruiz2023dreambooth", "hu2022lora"],
-    "gan": ["goodfellow2014gan", "zhao2020diffaugment"],
-    "diffusion": ["ho2020ddpm"],
-    "dino": ["caron2021dino", "ruiz2023dreambooth"],
-    "clip_i": ["radford2021clip", "ruiz2023dreambooth"],
-    "clip_t": ["radford2021clip", "hessel2021clipscore"],
-    "diversity": ["ruiz2023dreambooth"],
-    "colour": ["bhattacharyya1943"],
-    "sd15": ["rombach2022ldm"],
-    "sdxl": ["podell2024sdxl"],
-    "sd3": ["esser2024sd3"],
-}
 TUNING = (
     "Dashed: the untaught base on the same exam. Solid: the true pictures. Dotted: the training "
     "images among themselves. A red cross at the bottom: the cell diverged; a circle: it failed."
@@ -128,12 +103,10 @@ def paper(content: Content) -> dict[str, Any]:
         "prompts": sweep.prompts,
         "most_prompts": MOST_PROMPTS,
         "seeds": [str(seed) for seed in sweep.seeds],
-        "methods": [
-            (name, METHODS.get(name, ""), SOURCES.get(name, ())) for name in methods if name
-        ],
-        "bases": [(base, SOURCES.get(base, ())) for base in bases],
+        "methods": [name for name in methods if name],
+        "bases": list(bases),
         "search": facts.search_text(sweep.search) if sweep.search else "",
-        "metrics": [(metric_label(metric), SOURCES.get(metric, ())) for metric in record.metrics],
+        "metrics": [(metric, metric_label(metric)) for metric in record.metrics],
         "objectives": [metric_label(objective.metric).short for objective in objectives_of(record)],
         "levels": LEVELS,
         "comparison": shown(content.comparison),
