@@ -87,9 +87,12 @@ def find(name: str, uri: str) -> tuple[MlflowClient, Run, list[Run]]:
         )
     cells = [run for run in runs if "charsweep.cell" in run.data.tags]
     whole = [run for run in cells if run.info.status in STATUS.values()]
-    # Those that no sampler asked for come last.
+    last = 1 << 31  # place of those that no sampler asked for
     whole.sort(
-        key=lambda run: (int(run.data.tags.get("charsweep.trial", 1 << 31)), run.info.start_time)
+        key=lambda run: (
+            int(run.data.tags.get("charsweep.trial", last)),
+            int(run.info.start_time),
+        )
     )
     return client, parents[0], whole
 

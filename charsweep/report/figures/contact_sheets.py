@@ -152,7 +152,7 @@ def front_sheet(record: Record, verdict: Verdict) -> ContactSheet | None:
         "First seed of the exam; the recommended one, the highest on each score, then the Pareto "
         f"set. Headings: {' · '.join(axis_label(axis) for axis in record.axes)}."
     )
-    columns = [*references, *own][:MOST_COLUMNS]
+    columns: list[Column] = [*references, *own][:MOST_COLUMNS]
     title = "What the search found"
     return prompts_sheet(record, verdict, columns, "sheet-front", title, caption)
 
