@@ -34,7 +34,7 @@ from charsweep.core.system.redact import redacted
 from charsweep.models import embedded
 from charsweep.models.safetensors_file import read_pieces, tensor_shapes
 from charsweep.models.weights import find_folder
-from charsweep.report.figures.contact_sheets import image_files, read_image
+from charsweep.report.figures.contact_sheets import forget, image_files, read_image
 from charsweep.results.cells import json_line, result_from
 
 SECRET = "correct-horse-battery-staple"
@@ -318,6 +318,7 @@ def test_a_manifest_shows_no_picture_from_elsewhere(tmp_path: Path) -> None:
         (manifest.parent / "link.png").symlink_to(secret)
         content["files"][0]["file"] = name
         manifest.write_text(json.dumps(content))
+        forget()
         assert image_files(sweep.store, cell["images"]) == ((), 1)
     assert image_files(sweep.store, "../../..") == ((), 1)
     cell["trajectory"] = "../../.."
