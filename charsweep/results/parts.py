@@ -153,7 +153,7 @@ def joint_energy(energies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def differences(sweeps: Sequence[SweepRecord]) -> list[str]:
     """In what the sweeps differ that makes their scores incomparable, said plainly."""
     first = sweeps[0]
-    asked = {
+    asked: dict[str, list[Any]] = {
         "the exam's prompts and seeds": [(sweep.prompts, sweep.seeds) for sweep in sweeps],
         "the character and its drawings": [drawn_from(sweep) for sweep in sweeps],
         "the encoders that judge": [
