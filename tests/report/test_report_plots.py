@@ -17,6 +17,7 @@ from charsweep.report.figures import (
     pareto,
     picture_grids,
     style,
+    tuning,
 )
 from charsweep.report.figures.contact_sheets import ContactSheet
 from charsweep.results import Record, verdict
@@ -187,3 +188,16 @@ def test_labels_keep_off_lines_points_and_each_other() -> None:
     for at, box in enumerate(boxes):
         assert not box.count_overlaps(boxes[:at])
         assert not box.count_contains(axes.transData.transform(points))
+
+
+def test_names_of_scores_that_lie_close_stay_on_the_paper(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {"lr": [1e-4, 1e-3]})
+    for lr, score in ((1e-4, 0.4868), (1e-3, 0.4731)):  # ticks of four decimals
+        sweep.add(lr=lr, scores={"mine": score})
+    setting = tuning.setting_of(sweep.record(), "lr")
+    with style.style():
+        figure, (axes,) = style.Layout(4.3, 2.9, setting.margins).new_figure()
+        tuning.draw_panel(axes, setting, "mine")
+        figure.canvas.draw()
+    assert max(len(tick.get_text()) for tick in axes.get_yticklabels()) == 6
+    assert axes.yaxis.label.get_window_extent().x0 >= 0

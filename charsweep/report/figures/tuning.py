@@ -61,7 +61,7 @@ class Setting:
     @property
     def margins(self) -> Margins:
         """Room for the references' names and for slanted names below."""
-        return Margins(right=1.12, bottom=0.52 + self.extra)
+        return Margins(left=0.8, right=1.12, bottom=0.52 + self.extra)
 
 
 def draw_tuning(record: Record, axis: str, folder: Path) -> TuningPlots | None:
