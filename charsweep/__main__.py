@@ -22,6 +22,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 from charsweep.core.errors import CharsweepError, ConfigError, shown
+from charsweep.core.system.console import out
 from charsweep.core.system.distributed import is_launched, is_leader
 from charsweep.core.system.redact import redacted
 from charsweep.core.system.signals import Stopped, listening
@@ -66,13 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def act(words: Sequence[str]) -> None:
     """Compose, check, and do what `action` says."""
-    unknown = [word for word in words if word.startswith("-") and not _is_known(word)]
+    unknown = [
+        word for word in words if word.startswith("-") and not word.startswith("--config-dir")
+    ]
     if unknown:
         raise ConfigError(f"{shown(unknown[0])}: no such option; see python -m charsweep --help")
     typed = {word.replace("'", "") for word in words}
     action = next((name for name in ALONE if f"action={name}" in typed), None)
-    if action == "ui":  # which has its own way of ending
-        return act_alone(words)
     with listening(aloud=is_leader()):
         return act_alone(words) if action else work(words)
 
@@ -82,21 +83,33 @@ def work(words: Sequence[str]) -> None:
     from charsweep.config import load_sweep
 
     sweep = load_sweep(words)
-    from charsweep.actions import export, plan, report, run, story
+    from charsweep.actions import plan, report, run
 
     if sweep.settings.action in ALONE:  # as a file of the sweep says
         return act_alone(words)
     if not is_leader():  # one of several processes that `accelerate launch` started
         return run.follow(sweep) if sweep.settings.action == "run" else None
     if sweep.settings.action == "run" and sweep.unmeasured:
-        run.measure_widths(sweep)
+        from charsweep.engine.measure_pack_width import measure_widths
+
+        measure_widths(sweep, out)
         sweep = load_sweep(words)
 
-    actions = {
-        "run": run.run, "plan": plan.show_plan, "report": report.rebuild_report,
-        "story": story.tell_story, "export": export.export_cell,
-    }  # fmt: skip
-    actions[sweep.settings.action](sweep)
+    match sweep.settings.action:  # each with the libraries that it needs
+        case "run":
+            run.run(sweep)
+        case "plan":
+            plan.show_plan(sweep)
+        case "report":
+            report.rebuild_report(sweep)
+        case "story":
+            from charsweep.actions.story.tell import tell
+
+            tell(sweep)
+        case "export":
+            from charsweep.actions.export.write import export
+
+            export(sweep)
     return None
 
 
@@ -106,9 +119,9 @@ def act_alone(words: Sequence[str]) -> None:
 
     settings = load_settings(words)
     if settings.action == "caption":
-        from charsweep.actions.caption import caption_images
+        from charsweep.actions.caption.propose import propose
 
-        caption_images(words)
+        propose(words)
         return
     if settings.action == "ui":
         from charsweep.actions.ui import show
@@ -121,10 +134,6 @@ def act_alone(words: Sequence[str]) -> None:
         keep(settings)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _is_known(word: str) -> bool:
-    return word.startswith("--config-dir")
 
 
 def _leads_elsewhere(word: str) -> bool:

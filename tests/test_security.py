@@ -20,7 +20,7 @@ from helpers.small import command
 from PIL import Image
 
 from charsweep.__main__ import main
-from charsweep.actions.story.page import Scene, Story, write_page
+from charsweep.actions.story.page import write_page
 from charsweep.actions.sweep_record import new_record
 from charsweep.character import load_character
 from charsweep.config import load_settings, load_sweep
@@ -34,7 +34,7 @@ from charsweep.core.system.redact import redacted
 from charsweep.models import embedded
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.weights import find_folder
-from charsweep.report.figures.contact_sheets import image_files, read_image
+from charsweep.report.figures.contact_sheets import forget, image_files, read_image
 from charsweep.results.cells import json_line, result_from
 
 SECRET = "correct-horse-battery-staple"
@@ -261,14 +261,12 @@ def test_scripts_in_captions_and_names_are_text_in_the_report(tmp_path: Path) ->
 
 
 def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
-    from charsweep.actions.story.choose_pictures import Candidate, Choice
-
     picture = tmp_path / QUOTED
     Image.new("RGB", (16, 16)).save(picture)
-    one = Candidate(seed=0, file=QUOTED, dino=0.5, clip_t=0.3, standing=1.0)
-    choice = Choice(chosen=one, candidates=(one,), by_person=False)
-    scene = Scene(1, EVIL, EVIL, picture, choice, ((one, picture),))
-    write_page(Story(EVIL, EVIL, (scene,), EVIL, EVIL, EVIL, True), tmp_path / "index.html")
+    one = {"seed": 0, "file": QUOTED, "dino": 0.5, "clip_t": 0.3, "standing": 1.0}
+    scene = {"number": 1, "prompt": EVIL, "caption": EVIL, "seed": 0, "chosen_by": EVIL}
+    story = {"title": EVIL, "rule": EVIL, "sweep": EVIL, "scenes": [{**scene, "candidates": [one]}]}
+    write_page(story, EVIL, tmp_path, True, tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     assert "<script" not in page
     assert "<img src=x" not in page
@@ -320,6 +318,7 @@ def test_a_manifest_shows_no_picture_from_elsewhere(tmp_path: Path) -> None:
         (manifest.parent / "link.png").symlink_to(secret)
         content["files"][0]["file"] = name
         manifest.write_text(json.dumps(content))
+        forget()
         assert image_files(sweep.store, cell["images"]) == ((), 1)
     assert image_files(sweep.store, "../../..") == ((), 1)
     cell["trajectory"] = "../../.."

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence, Set
+from collections.abc import Generator, Sequence, Set
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from charsweep.actions.sweep_record import in_order, known_record, new_record, now, references
 from charsweep.config import Sweep
@@ -17,29 +17,21 @@ from charsweep.core.store.files import clear_abandoned, unwritable, write_json
 from charsweep.core.system.console import out
 from charsweep.core.system.distributed import Team, join_team
 from charsweep.core.system.energy import Energy, Meter
-from charsweep.core.system.locks import locked
 from charsweep.core.system.signals import Stopped, delay_signals
 from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import ProgressView
-from charsweep.engine.stored import StoredEngine
 from charsweep.plan import Plan, cost, plan_work
 from charsweep.plan.describe import describe_plan, reckon, refuse_too_much
 from charsweep.report import write_report
 from charsweep.results import CellResult, Recommendation, read_results, write_results
-from charsweep.results.cells import append_result
+from charsweep.results.cells import append_result, result_of
 from charsweep.results.energy import energy_alone, energy_record
 from charsweep.results.recommendation import recommendation_of
 from charsweep.study import Study, check, lock_sweep, open_study, sqlite_errors
 from charsweep.track import Tracker, is_delivered, read_runs, start
 
-
-class Engine(Protocol):
-    """Who executes a plan, yielding each cell as it is finished."""
-
-    @property
-    def environment(self) -> Mapping[str, Any]: ...
-    def execute(self, plan: Plan) -> Generator[CellResult, None, None]: ...
-    def among_references(self) -> Mapping[str, float]: ...
+if TYPE_CHECKING:
+    from charsweep.engine.local import LocalEngine
 
 
 def run(sweep: Sweep) -> Path:
@@ -100,7 +92,7 @@ class Run:
         self.known = known_record(sweep)
         self.earlier = read_results(sweep.folder / "cells.jsonl")
         self.results = dict(self.earlier)
-        self.engine: Engine | None = None  # the one that works; none while nothing needs work
+        self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work
         self.plans: list[dict[str, Any]] = []
 
     def run(self) -> Path:
@@ -111,7 +103,9 @@ class Run:
             self.record |= {n: self.known[n] for n in ("environment", "energy") if n in self.known}
             write_json(self.sweep.folder / "sweep.json", self.record)
             self._write_results()  # whole lines to append to
-        tracker = None if was_finished else start_tracking(self.sweep, self.store)
+        tracker = None
+        if runtime.tracking and not was_finished:
+            tracker = start(self.sweep.folder, self.store.folder, runtime.tracking_uri)
         with (
             ProgressView() as view,
             Meter(runtime.country) if runtime.energy else nullcontext() as meter,
@@ -119,8 +113,7 @@ class Run:
             try:
                 for cells in self.study.batches():
                     plan = self._plan(cells)
-                    expect(view, plan)
-                    with closing(self._engine(plan, view).execute(plan)) as results:
+                    with closing(self._execute(plan, view)) as results:
                         for result in results:
                             done = self._add(result, meter.read() if meter else None)
                             self.study.tell(done)
@@ -129,7 +122,8 @@ class Run:
                 page = self.sweep.folder / "report" / "index.html"
                 if not (was_finished and self.results == self.earlier and page.exists()):
                     page = write_report(self.sweep.folder, self.store.folder)
-                    self._note_report()
+                    self.record["reported"] = self.record["finished"]  # no earlier one is taken
+                    write_json(self.sweep.folder / "sweep.json", self.record)
                 if tracker:  # which logs the report too
                     wait_for_tracking(tracker, view, self.study, self.sweep)
             except BaseException as error:
@@ -170,10 +164,16 @@ class Run:
         self.study.trials.note_unfinished()
         return f"{done} of {asked} cells are finished; what is begun goes on from here"
 
-    def _engine(self, plan: Plan, view: ProgressView) -> Engine:
-        """This process; or, with nothing left to do, one that only looks (and needs no torch)."""
+    def _execute(self, plan: Plan, view: ProgressView) -> Generator[CellResult, None, None]:
+        """Do the plan; where nothing is left to do, its cells are only looked up, without torch."""
+        drawn = [scoring.images for scoring in plan.scorings if scoring.draw]
+        view.expect(
+            steps=plan.steps_needed, images=sum(map(cost.count, drawn)),
+            cells=len(plan.cells), trajectories=len(plan.trainings),
+        )  # fmt: skip
         if plan.is_done:
-            return self.engine or StoredEngine(self.store)
+            cells = (cell for training in plan.trainings for cell in training.cells)
+            return (result_of(cell, self.store, 0.0) for cell in cells)
         self.plans.append(reckon(self.sweep, self.store, plan))
         if self.engine is None:
             from charsweep.engine.local import LocalEngine
@@ -184,12 +184,7 @@ class Run:
         write_json(self.sweep.folder / "plan.json", self.record["plan"])
         write_json(self.sweep.folder / "sweep.json", self.record)
         self._write_results()
-        return self.engine
-
-    def _note_report(self) -> None:
-        """From now on, an earlier report is not taken for this one."""
-        self.record["reported"] = self.record["finished"]
-        write_json(self.sweep.folder / "sweep.json", self.record)
+        return self.engine.execute(plan)
 
     def _write_results(self) -> None:
         write_results(self.sweep.folder / "cells.jsonl", in_order(self.sweep, self.results))
@@ -236,7 +231,7 @@ class Run:
                 if name in known
             }
         elif energy:
-            cost.Speeds(self.store).remember_watts(energy.watts)
+            cost.Speeds(self.store).remember(cost.WATTS, energy.watts)
             record["energy"] = energy_record(energy, self.results, self.earlier, known)
         write_json(self.sweep.folder / "sweep.json", record)
         self._write_results()
@@ -244,12 +239,6 @@ class Run:
 
 
 # -- tracking --------------------------------------------------------------------------------------
-
-
-def start_tracking(sweep: Sweep, store: Store) -> Tracker | None:
-    if not sweep.settings.runtime.tracking:
-        return None
-    return start(sweep.folder, store.folder, sweep.settings.runtime.tracking_uri)
 
 
 def wait_for_tracking(tracker: Tracker, view: ProgressView, study: Study, sweep: Sweep) -> None:
@@ -264,14 +253,6 @@ def wait_for_tracking(tracker: Tracker, view: ProgressView, study: Study, sweep:
 # -- words -----------------------------------------------------------------------------------------
 
 
-def expect(view: ProgressView, plan: Plan) -> None:
-    images = sum(cost.count(scoring.images) for scoring in plan.scorings if scoring.draw)
-    view.expect(
-        steps=plan.steps_needed, images=images, cells=len(plan.cells),
-        trajectories=len(plan.trainings),
-    )  # fmt: skip
-
-
 def say(found: Recommendation) -> None:
     """The recommendation, as the last thing but where to look."""
     for label, text in found.lines():
@@ -284,16 +265,3 @@ def say_where(sweep: Sweep, page: Path) -> None:
     out(f"cells    {sweep.folder / 'cells.csv'}")
     if sweep.settings.runtime.tracking:
         out(f"MLflow   python -m charsweep action=ui name={sweep.name} root={sweep.root}")
-
-
-def measure_widths(sweep: Sweep) -> None:
-    """Find out how wide packs should be, where that is left to measurement."""
-    from charsweep.engine import measure_pack_width as probe
-
-    folder = Store(sweep.root).folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".widths.lock", "the width of packs"):
-            probe.measure_widths(sweep, out)
-    except OSError as error:
-        raise unwritable(folder, error) from error

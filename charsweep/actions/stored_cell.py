@@ -5,11 +5,7 @@ from __future__ import annotations
 from charsweep.config import Settings
 from charsweep.config.cells import base_weights
 from charsweep.core.errors import ModelsError, StoreError
-from charsweep.core.specs import (
-    BaseSpec,
-    ImageSetSpec,
-    revived,
-)
+from charsweep.core.specs import BaseSpec, ImageSetSpec, revived
 from charsweep.core.store import Store
 from charsweep.core.store.files import inside, read_json
 from charsweep.models.weights import BaseWeights

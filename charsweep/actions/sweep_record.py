@@ -9,7 +9,7 @@ from typing import Any
 from charsweep.config import Axes, Part, Range, Sweep
 from charsweep.config.settings import ALWAYS
 from charsweep.core.keys import canonical
-from charsweep.core.specs import Cell, examined
+from charsweep.core.specs import Cell, ImageSetSpec, examined
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.redact import redacted_all
@@ -101,17 +101,16 @@ def references(sweep: Sweep, store: Store, real: dict[str, float] | None) -> dic
     for cell in sweep.examples:
         name = cell.trajectory.base_name
         if cell.untaught_set and name not in bases and store.has_images(cell.untaught_set):
-            bases[name] = {
-                "scores": scores_of(cell, cell.untaught_set, store),
-                "images": store.relative(store.images(cell.untaught_set)),
-            }
+            bases[name] = _scored(cell, cell.untaught_set, store)
     truth = None
     if sweep.truth is not None and store.has_images(sweep.truth):
-        truth = {
-            "scores": scores_of(examined(sweep.examples), sweep.truth, store),
-            "images": store.relative(store.images(sweep.truth)),
-        }
+        truth = _scored(examined(sweep.examples), sweep.truth, store)
     return {"base": bases, "truth": truth, "real": real or {}}
+
+
+def _scored(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, Any]:
+    place = store.relative(store.images(images))
+    return {"scores": scores_of(cell, images, store), "images": place}
 
 
 def known_record(sweep: Sweep) -> dict[str, Any]:

@@ -17,13 +17,13 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from charsweep.config import Settings
 from charsweep.core.errors import ConfigError, TrackingError
 from charsweep.core.system.console import out
+from charsweep.core.system.signals import Stopped
 from charsweep.track.server import (
     QUIET,
     VIEW,
@@ -42,15 +42,6 @@ START_SECONDS = 180.0  # 10 s on two idle cores; importing MLflow on a busy mach
 STOP_SECONDS = 15.0
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where in the UI a sweep is: its cells as a table, and their curves and pictures."""
-
-    sweep: str
-    table: str
-    charts: str
-
-
 def show(settings: Settings) -> None:
     """Serve until Ctrl-C or SIGTERM, and say what to open.
 
@@ -60,7 +51,7 @@ def show(settings: Settings) -> None:
     uri = tracking_uri(root, settings.runtime.tracking_uri)
     if is_server(uri):  # somebody serves it already
         reach(uri)
-        tell(addresses(uri), settings.name)
+        tell(uri, settings.name)
         return
     path = database(uri)
     if path is not None and not path.exists():
@@ -69,41 +60,42 @@ def show(settings: Settings) -> None:
             "root= to the folder of one"
         )
     url = f"http://{HOST}:{choose_port(settings.runtime.port)}"
-    with until_stopped(), served(uri, url, root) as server:
-        tell(addresses(url), settings.name)
-        out("stop it with Ctrl-C")
-        server.wait()
-        raise TrackingError(f"MLflow's UI has ended by itself ({server.returncode}); start it anew")
+    try:
+        with served(uri, url, root) as server:
+            tell(url, settings.name)
+            out("stop it with Ctrl-C")
+            server.wait()
+            raise TrackingError(
+                f"MLflow's UI has ended by itself ({server.returncode}); start it anew"
+            )
+    except Stopped:  # which is how it ends
+        out("stopped")
 
 
 # -- what to open ----------------------------------------------------------------------------------
 
 
-def addresses(url: str) -> list[Address]:
-    """Every experiment of a running server, the newest first."""
+def tell(url: str, name: str) -> None:
+    """Where in a running server the sweep is; if MLflow has none of that name, all of them."""
     query = f"{url.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1000"
     with urllib.request.urlopen(query, timeout=60) as answer:
-        found = json.load(answer).get("experiments", [])
-    return [address(public(url), one) for one in found if one["name"] != "Default"]
-
-
-def address(url: str, experiment: Mapping[str, Any]) -> Address:
-    tags = {tag["key"] for tag in experiment.get("tags", [])}
-    page = f"{url.rstrip('/')}/#/experiments/{experiment['experiment_id']}/runs"
-    page += "?workflowType=machine_learning"
-    page += f"&viewStateShareKey={VIEW}" if VIEW_TAG in tags else ""
-    return Address(experiment["name"], page, f"{page}&compareRunsMode=CHART")
-
-
-def tell(known: list[Address], name: str) -> None:
-    """The sweep that was asked for; if MLflow has none of that name, all of them."""
-    asked = [one for one in known if one.sweep == name]
+        found = json.load(answer).get("experiments", [])  # the newest first
+    known = [one for one in found if one["name"] != "Default"]
     if not known:
         out("MLflow   has no sweep yet")
-    for one in asked or known:
-        out(one.sweep)
-        out(f"  cells and scores     {one.table}")
-        out(f"  curves and pictures  {one.charts}")
+    for one in [one for one in known if one["name"] == name] or known:
+        table = table_of(public(url), one)
+        out(one["name"])
+        out(f"  cells and scores     {table}")
+        out(f"  curves and pictures  {table}&compareRunsMode=CHART")
+
+
+def table_of(url: str, experiment: Mapping[str, Any]) -> str:
+    """The address of its cells as a table."""
+    has_view = any(tag["key"] == VIEW_TAG for tag in experiment.get("tags", []))
+    page = f"{url.rstrip('/')}/#/experiments/{experiment['experiment_id']}/runs"
+    page += "?workflowType=machine_learning"
+    return page + (f"&viewStateShareKey={VIEW}" if has_view else "")
 
 
 # -- the server ------------------------------------------------------------------------------------
@@ -193,20 +185,3 @@ def group_is_alive(group: int) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-@contextlib.contextmanager
-def until_stopped() -> Iterator[None]:
-    """Ctrl-C, `kill` and a closed terminal leave the block, and are no error."""
-
-    def leave(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    known = {one: signal.signal(one, leave) for one in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    except KeyboardInterrupt:
-        out("stopped")
-    finally:
-        for one, handler in known.items():
-            signal.signal(one, handler)

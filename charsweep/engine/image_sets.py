@@ -11,7 +11,7 @@ import torch
 from charsweep.character import middle_square
 from charsweep.config import Sweep
 from charsweep.core.errors import ModelsError
-from charsweep.core.keys import canonical_json
+from charsweep.core.keys import canonical, canonical_json
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     AdapterSpec,
@@ -153,7 +153,5 @@ def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
     shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
     if shared is None or fills_batches(images):
         return (images.key,)
-    way = (images.sampler.identity, canonical_json(images.sampler.settings), images.inference_steps,
-           images.guidance_scale, images.negative_prompt, images.resolution, images.batch_width,
-           images.precision)  # fmt: skip
-    return (shared, way)
+    own = {"snapshot": None, "prompts": None, "seeds": None}  # all else is the way of drawing
+    return (shared, canonical_json({**canonical(images), **own}))

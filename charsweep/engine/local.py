@@ -17,23 +17,14 @@ from charsweep.config import Sweep
 from charsweep.config.pack_width import name_of
 from charsweep.core.errors import TrainingError
 from charsweep.core.methods import base_precision, method_of
-from charsweep.core.specs import (
-    Cell,
-    ImageSetSpec,
-    TrajectorySpec,
-)
+from charsweep.core.specs import Cell, ImageSetSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
 from charsweep.core.system.distributed import ALONE, Team, broadcast_each, device_of
 from charsweep.core.system.hardware import find_card
 from charsweep.core.system.images import open_image
 from charsweep.core.system.signals import Stopped, delay_signals
-from charsweep.engine.environment import (
-    environment,
-    find_device,
-    free_memory,
-    is_out_of_memory,
-)
+from charsweep.engine.environment import environment, find_device, free_memory, is_out_of_memory
 from charsweep.engine.image_sets import Bases, ImageSets, base_of
 from charsweep.engine.measure_memory import Peak, peak_memory_mb
 from charsweep.engine.measure_pack_width import seconds_per_trial
@@ -68,6 +59,7 @@ class LocalEngine:
             compile=runtime.compile,
             team=team,
         )
+        self.resume_seconds = runtime.resume_seconds
         self.environment = environment(self.device)
         self.speeds = Speeds(store)
         self.place = memory.Place(sweep.bases, self.speeds, find_card(runtime.device))
@@ -150,6 +142,7 @@ class LocalEngine:
         alone = self._seconds_alone(spec)
         team = self.team if spec.base else ALONE
         team.broadcast(pack)
+        trainings = broadcast_each(queue.trainings(), team)
         try:
             base = self._taught_base(spec)
             peak: Peak | None = Peak(self.device, base.modules.values() if base else ())
@@ -157,7 +150,7 @@ class LocalEngine:
             with (
                 contextlib.closing(self._trainable(spec, team)) as trainable,
                 contextlib.closing(
-                    self._training(trainable, broadcast_each(queue.trainings(), team), team)
+                    train(trainable, trainings, self.store, self.resume_seconds, team)
                 ) as blocks,
             ):
                 while done := self._block(blocks, ledgers, alone):
@@ -182,7 +175,8 @@ class LocalEngine:
             self._priors = {t.trajectory.key: t.cells[0].class_images for t in pack.trainings}
             spec = pack.trainings[0].trajectory
             with contextlib.closing(self._trainable(spec, self.team)) as trainable:
-                for _ in self._training(trainable, broadcast_each(iter(()), self.team), self.team):
+                told = broadcast_each(iter(()), self.team)
+                for _ in train(trainable, told, self.store, self.resume_seconds, self.team):
                     pass
 
     def _trainable(self, spec: TrajectorySpec, team: Team) -> Trainable:
@@ -197,26 +191,13 @@ class LocalEngine:
         return method_of(spec.method).trainable(spec, materials)
 
     def _checkpoints(self, spec: TrajectorySpec) -> bool:
-        """Whether activations are made again: as set, or, for `auto`, where they do not fit."""
-        now = self.execution
-        if (
-            now.checkpointing
-            or self.sweep.settings.runtime.checkpointing != "auto"
-            or not spec.base
-        ):
-            return now.checkpointing
-        work = memory.Work(spec, micro_batch=now.micro_batch, compile=now.compile)
-        return memory.needs_checkpointing(work, self.place)
+        """Whether activations are made again."""
+        return self._memory_work(spec).checkpointing
 
     def _memory_work(self, spec: TrajectorySpec) -> memory.Work:
         now = self.execution
-        return memory.Work(spec, self._checkpoints(spec), now.micro_batch, now.compile)
-
-    def _training(
-        self, trainable: Trainable, trainings: Iterator[Training | None], team: Team
-    ) -> Generator[list[Trained], None, None]:
-        resume_seconds = self.sweep.settings.runtime.resume_seconds
-        return train(trainable, trainings, self.store, resume_seconds, team)
+        plain = memory.Work(spec, now.checkpointing, now.micro_batch, now.compile)
+        return memory.settled(plain, self.place, self.sweep.settings.runtime)
 
     def _adapt(self, pack: Pack) -> bool:
         """Make do with less memory, if the user allows it and there is a way."""

@@ -15,10 +15,12 @@ import torch
 
 from charsweep.character import open_training_images
 from charsweep.config import Sweep
-from charsweep.config.pack_width import known_widths, name_of, remember_width, unmeasured
+from charsweep.config.pack_width import remember_width, unmeasured
 from charsweep.core.methods import method_of
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store import Store
+from charsweep.core.store.files import unwritable
+from charsweep.core.system.locks import locked
 from charsweep.engine.environment import find_device
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
@@ -35,25 +37,35 @@ MEMORY_SHARE = 0.8  # of the card; drawing, optimizers and fragmentation need th
 def measure_widths(sweep: Sweep, say: Callable[[str], None]) -> None:
     """Measure and remember the width of each kind of trajectory that has none yet."""
     store = Store(sweep.root)
+    try:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        with locked(store.folder / ".widths.lock", "the width of packs"):
+            for spec in unmeasured(sweep.examples, sweep.settings, store):
+                measure_width(sweep, spec, store, say)
+    except OSError as error:
+        raise unwritable(store.folder, error) from error
+
+
+def measure_width(
+    sweep: Sweep, spec: TrajectorySpec, store: Store, say: Callable[[str], None]
+) -> None:
+    """Measure and remember how many trials like this one share a pass best."""
+    say(f"measuring how many trials like {spec.slug} share a pass best; this is done once")
     device = find_device(sweep.settings.runtime.device)
-    for spec in unmeasured(sweep.examples, sweep.settings, store):
-        if name_of(spec) in known_widths(store):  # another process was faster
-            continue
-        say(f"measuring how many trials like {spec.slug} share a pass best; this is done once")
-        assert spec.base is not None
-        dtype = dtype_of(spec.precision)  # packs are of adapters, on a base that is frozen
-        base = load_base(spec.base, sweep.bases[spec.base.name], device, dtype)
-        seconds: dict[int, float] = {}
-        for width in WIDTHS:
-            measured = seconds_per_trial(sweep, replace(spec, pack=width), base)
-            if measured is None or (seconds and measured > LEAST_GAIN * min(seconds.values())):
-                break
-            seconds[width] = measured
-        chosen = max(seconds, default=1)
-        shares = ", ".join(f"{width}: {1000 * s:.0f} ms" for width, s in seconds.items())
-        say(f"  {chosen} at once (ms of a step for each trial, by width: {shares})")
-        entry = {"width": chosen, "device": str(device), "seconds_per_trial_step": seconds}
-        remember_width(spec, entry, store)
+    assert spec.base is not None
+    dtype = dtype_of(spec.precision)  # packs are of adapters, on a base that is frozen
+    base = load_base(spec.base, sweep.bases[spec.base.name], device, dtype)
+    seconds: dict[int, float] = {}
+    for width in WIDTHS:
+        measured = seconds_per_trial(sweep, replace(spec, pack=width), base)
+        if measured is None or (seconds and measured > LEAST_GAIN * min(seconds.values())):
+            break
+        seconds[width] = measured
+    chosen = max(seconds, default=1)
+    shares = ", ".join(f"{width}: {1000 * s:.0f} ms" for width, s in seconds.items())
+    say(f"  {chosen} at once (ms of a step for each trial, by width: {shares})")
+    entry = {"width": chosen, "device": str(device), "seconds_per_trial_step": seconds}
+    remember_width(spec, entry, store)
 
 
 def seconds_per_trial(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -26,7 +25,7 @@ PLAIN_SECONDS = 20.0  # between two plain lines when the output is not a termina
 class ProgressView:
     """Counts of steps, images and cells against the plan's, and an estimate of the time left."""
 
-    def __init__(self, seconds_per_step: float = 0.0, seconds_per_image: float = 0.0) -> None:
+    def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.terminal = self.console.is_terminal
         self.bars = Progress(
@@ -39,7 +38,7 @@ class ProgressView:
         }
         self.line = Text("")
         self.live = Live(Group(self.bars, self.line), console=self.console, refresh_per_second=4)
-        self.cost = {"steps": seconds_per_step, "images": seconds_per_image}
+        self.cost = {"steps": 0.0, "images": 0.0}
         self.spent = {"steps": 0.0, "images": 0.0}
         self.loss = 0.0
         self._said = time.monotonic()
@@ -49,12 +48,7 @@ class ProgressView:
             self.live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.terminal:
             self.live.stop()
 

@@ -155,10 +155,6 @@ class Speeds:
         watts = self.known.get(WATTS)
         return None if watts is None else seconds * watts / 3.6e6
 
-    def remember_watts(self, watts: float) -> None:
-        """Store the mean power of this machine at work."""
-        self._remember(WATTS, watts)
-
     def peak(self, name: str) -> int | None:
         """Bytes of memory that a kind of work was seen to take at most, if it was seen."""
         return int(self.known[name]) if name in self.known else None
@@ -166,7 +162,7 @@ class Speeds:
     def remember_peak(self, name: str, found: int) -> None:
         """Store a peak in bytes, if it is higher than the one known."""
         if found > self.known.get(name, 0):
-            self._remember(name, found)
+            self.remember(name, found)
 
     def _guess(self, resolution: int) -> Guess:
         """That of the nearest known resolution, for as many pixels."""
@@ -177,11 +173,11 @@ class Speeds:
 
     def remember_step(self, spec: TrajectorySpec, seconds: float) -> None:
         """Store the seconds of one forward pass of a pack with its updates."""
-        self._remember(_step_name(spec), seconds)
+        self.remember(_step_name(spec), seconds)
 
     def remember_call(self, spec: ImageSetSpec, seconds: float) -> None:
         """Store the seconds of one image in one U-Net call."""
-        self._remember(_call_name(spec), seconds)
+        self.remember(_call_name(spec), seconds)
 
     def _stored(self) -> dict[str, float]:
         stored = read_json(self.path) if self.path.exists() else {}
@@ -192,8 +188,9 @@ class Speeds:
                 f"{self.path} holds no speeds; delete that file: they are measured anew"
             ) from error
 
-    def _remember(self, name: str, seconds: float) -> None:
-        self.known = {**self._stored(), name: seconds}  # others may have measured meanwhile
+    def remember(self, name: str, number: float) -> None:
+        """Store what was measured under a name, as `WATTS` is."""
+        self.known = {**self._stored(), name: number}  # others may have measured meanwhile
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, dict(sorted(self.known.items())))
 

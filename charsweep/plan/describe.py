@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from charsweep.config import Range, Sweep
@@ -13,39 +13,44 @@ from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan
 
 
-def describe(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
-    """The plan in a few lines."""
-    stored = numbers["stored"]
+def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
+    """The plan in a few lines, of a grid or of a search."""
+    lines = [*_asked(sweep), *(_of_grid(numbers) if sweep.cells else _of_search(sweep))]
+    if sweep.unmeasured:
+        lines.append(
+            "  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
+        )
+    return "\n".join(lines)
+
+
+def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
+    stored, machine = numbers["stored"], numbers["guessed_for"]
     asked, needed = numbers["steps_asked"], numbers["steps_needed"]
-    lines = [
-        *_asked(sweep),
-        f"  cells         {numbers['cells']} ({stored['cells']} stored already)",
-        f"  trajectories  {numbers['trajectories']} ({stored['trajectories']} need no training)",
-        f"  steps         {needed:,} to train; each cell alone would take {asked:,}",
-        f"  packs         {_packs(numbers)}",
-        f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute",
-        f"  estimate      {span(numbers['seconds'])}{_guessed(numbers)}, "
-        f"{numbers['bytes'] / 1e6:,.1f} MB",
-        *_memory(numbers),
-        *_energy(numbers),
-    ]
-    return "\n".join(lines) + _to_measure(sweep)
+    guessed = f" (a guess for {machine}; not measured here yet)" if machine else ""
+    yield f"  cells         {numbers['cells']} ({stored['cells']} stored already)"
+    yield f"  trajectories  {numbers['trajectories']} ({stored['trajectories']} need no training)"
+    yield f"  steps         {needed:,} to train; each cell alone would take {asked:,}"
+    yield f"  packs         {_packs(numbers)}"
+    yield f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute"
+    yield f"  estimate      {span(numbers['seconds'])}{guessed}, {numbers['bytes'] / 1e6:,.1f} MB"
+    if known := numbers.get("memory"):
+        yield f"  memory        expected peak {known['text']}"
+    if numbers["kwh"] is not None:  # once the power of this machine is known
+        saved = numbers["kwh_alone"] - numbers["kwh"]
+        yield f"  energy        about {kwh(numbers['kwh'])}; sharing saves about {kwh(saved)}"
 
 
-def describe_search(sweep: Sweep) -> str:
+def _of_search(sweep: Sweep) -> Iterator[str]:
     """What an adaptive search may do: its cells are not known before they are chosen."""
     settings, search = sweep.settings, sweep.settings.search
     axis = sweep.axes.get("train_steps", (settings.train_steps,))
     longest = max(axis.values if isinstance(axis, Range) else axis)
     assert search.trials is not None
-    lines = [
-        *_asked(sweep),
-        f"  search        {search.name}: {search.trials} trials, {search.at_once} at a time",
-        f"  steps         at most {search.trials * longest:,}; what is stored is not trained again",
-    ]
+    yield f"  search        {search.name}: {search.trials} trials, {search.at_once} at a time"
+    most = f"{search.trials * longest:,}"
+    yield f"  steps         at most {most}; what is stored is not trained again"
     if search.rungs:
-        lines.append(f"  rungs         at {', '.join(map(str, search.rungs))} steps")
-    return "\n".join(lines) + _to_measure(sweep)
+        yield f"  rungs         at {', '.join(map(str, search.rungs))} steps"
 
 
 def _asked(sweep: Sweep) -> list[str]:
@@ -65,11 +70,6 @@ def _values(axis: tuple[Any, ...] | Range) -> str:
     return f"{_short(axis.low)} to {_short(axis.high)}{how}"
 
 
-def _guessed(numbers: Mapping[str, Any]) -> str:
-    machine = numbers["guessed_for"]
-    return f" (a guess for {machine}; not measured here yet)" if machine else ""
-
-
 def _packs(numbers: Mapping[str, Any]) -> str:
     """ "7 trajectories, 8 at once: 1,000 passes; slots idle 12.5 %"."""
     packs = numbers["packs"]
@@ -86,38 +86,13 @@ def _packs(numbers: Mapping[str, Any]) -> str:
     return "; ".join(parts) + f"; slots idle {numbers['idle']:.1%}"
 
 
-def _memory(numbers: Mapping[str, Any]) -> list[str]:
-    """Where there is anything to do."""
-    memory = numbers.get("memory")
-    return [f"  memory        expected peak {memory['text']}"] if memory else []
-
-
-def _energy(numbers: Mapping[str, Any]) -> list[str]:
-    """Once the power of this machine is known."""
-    if numbers["kwh"] is None:
-        return []
-    saved = numbers["kwh_alone"] - numbers["kwh"]
-    return [f"  energy        about {kwh(numbers['kwh'])}; sharing saves about {kwh(saved)}"]
-
-
 def kwh(energy: float) -> str:
     """An energy given in kWh, in words: "1.20 kWh", "3.4 Wh"."""
     return f"{energy:.2f} kWh" if energy >= 1 else f"{1000 * energy:.1f} Wh"
 
 
-def _to_measure(sweep: Sweep) -> str:
-    if not sweep.unmeasured:
-        return ""
-    return "\n  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
-
-
 def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
-    """The plan in a few lines, of a grid or of a search."""
-    return describe(sweep, numbers) if sweep.cells else describe_search(sweep)
 
 
 def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:

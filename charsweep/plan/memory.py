@@ -24,6 +24,7 @@ from charsweep.models.families import DECODED_AT_ONCE
 from charsweep.models.weights import BaseWeights
 from charsweep.plan.cost import Speeds
 from charsweep.plan.work import Plan
+from charsweep.results.labels import bytes_text
 
 FULL, HALF = 4, 2
 VALUE = {"fp32": FULL, "tf32": FULL, "bf16": HALF, "fp16": HALF}  # bytes
@@ -135,12 +136,17 @@ def works_of(plan: Plan, place: Place, runtime: Runtime) -> list[Work]:
     works = []
     for spec in (training.trajectory for training in plan.trainings if training.steps):
         plain = Work(spec, runtime.checkpointing is True, runtime.micro_batch, runtime.compile)
-        auto = runtime.checkpointing == "auto" and needs_checkpointing(plain, place)
-        works.append(plain._replace(checkpointing=plain.checkpointing or auto))
+        works.append(settled(plain, place, runtime))
     for images in (scoring.images for scoring in plan.scorings if scoring.draw):
         if not isinstance(images.snapshot.source, TruthSpec):  # images that are there
             works.append(Work(images))
     return list({name_of(work, place.device): work for work in works}.values())
+
+
+def settled(work: Work, place: Place, runtime: Runtime) -> Work:
+    """With activations made again as set, or, for `auto`, where they do not fit."""
+    auto = runtime.checkpointing == "auto" and needs_checkpointing(work, place)
+    return work._replace(checkpointing=work.checkpointing or auto)
 
 
 def needs_checkpointing(work: Work, place: Place) -> bool:
@@ -271,20 +277,15 @@ def summary(needs: Sequence[Need], card: Card | None) -> dict[str, Any] | None:
 
 def words(need: Need, card: Card | None) -> str:
     """ "8.1 GB of 24.0 GB (NVIDIA L4), training lora-sdxl; as measured here" """
-    of = f" of {gigabytes(card.memory_bytes)} ({card.name})" if card else ""
+    of = f" of {bytes_text(card.memory_bytes)} ({card.name})" if card else ""
     how = " with gradient checkpointing" if need.work.checkpointing else ""
-    text = f"{gigabytes(need.bytes)}{of}, {need.work.doing}{how}"
+    text = f"{bytes_text(need.bytes)}{of}, {need.work.doing}{how}"
     if need.measured:
         return f"{text}; as measured here"
     known = sorted(need.parts.items(), key=lambda part: -part[1])
-    parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in known[:2])
-    guess = f"activations {gigabytes(need.passing)} (a guess; not measured here yet)"
+    parts = ", ".join(f"{name} {bytes_text(size)}" for name, size in known[:2])
+    guess = f"activations {bytes_text(need.passing)} (a guess; not measured here yet)"
     return f"{text}; {parts}, {guess}"
-
-
-def gigabytes(size: float) -> str:
-    """Bytes in words: "8.1 GB", "640 MB"."""
-    return f"{size / 1e9:.1f} GB" if size >= 0.95e8 else f"{size / 1e6:.0f} MB"
 
 
 # -- refusal ---------------------------------------------------------------------------------------
@@ -302,9 +303,9 @@ def refuse(works: Sequence[Work], place: Place, axes: Container[str] = ()) -> No
     takes = "takes" if most.measured else "would take at least"
     part = max(most.parts, key=lambda name: most.parts[name])
     raise ConfigError(
-        f"{most.work.doing} at {most.work.spec.resolution} px {takes} {gigabytes(most.least)} of "
-        f"memory, {part} {gigabytes(most.parts[part])} of it; this machine has "
-        f"{gigabytes(card.memory_bytes)} ({card.name}); {_advice(works, place, axes)}"
+        f"{most.work.doing} at {most.work.spec.resolution} px {takes} {bytes_text(most.least)} of "
+        f"memory, {part} {bytes_text(most.parts[part])} of it; this machine has "
+        f"{bytes_text(card.memory_bytes)} ({card.name}); {_advice(works, place, axes)}"
     )
 
 
@@ -321,7 +322,7 @@ def _advice(works: Sequence[Work], place: Place, axes: Container[str]) -> str:
     for setting in settings:
         for value, changed in _changes(setting, works, place, large):
             if left := _fitting(changed, place, large):
-                alone.append(f"{setting}={value} ({gigabytes(left)})")
+                alone.append(f"{setting}={value} ({bytes_text(left)})")
                 break
     if alone:
         return f"any one of these would fit: {', '.join(alone)}"
@@ -330,7 +331,7 @@ def _advice(works: Sequence[Work], place: Place, axes: Container[str]) -> str:
         for value, works in _changes(setting, before, place, large):
             word = [f"{setting}={value}"]
             if left := _fitting(works, place, large):
-                return f"together these would fit: {' '.join(together + word)} ({gigabytes(left)})"
+                return f"together these would fit: {' '.join(together + word)} ({bytes_text(left)})"
         together += word
     return "it needs more memory, or a smaller base"
 
@@ -367,58 +368,56 @@ def _changes(
 
 def _values(setting: str, works: Sequence[Work], place: Place) -> Iterable[Any]:
     """Smaller values of a setting; () where it could not be set, or would change nothing."""
+
+    def most(name: str) -> int:
+        return max((getattr(w.spec, name) for w in works if hasattr(w.spec, name)), default=1)
+
     trainings = [work.spec for work in works if isinstance(work.spec, TrajectorySpec)]
-    image_sets = [work.spec for work in works if isinstance(work.spec, ImageSetSpec)]
     have_bases = all(spec.base for spec in trainings)
-    batch = max((spec.batch_size for spec in trainings), default=1)
     ranks = [_rank(work.trajectory) for work in works if work.trajectory]
     match setting:
         case "runtime.checkpointing":
             return ["true"]
         case "runtime.micro_batch":
+            batch = most("batch_size")
             return halves(min(batch, max((w.micro_batch or batch for w in works), default=1)))
-        case "pack":
-            return halves(max((spec.pack for spec in trainings), default=1))
-        case "sampler.batch_width":
-            return halves(max((spec.batch_width for spec in image_sets), default=1))
+        case "pack" | "sampler.batch_width":
+            return halves(most(_field(setting)))
         case "precision":
             return [usable_precision("auto", place.card)]
         case "batch_size" if not have_bases:  # with a base, a micro-batch does as well
-            return halves(batch)
+            return halves(most("batch_size"))
         case "optimizer" if have_bases:
             there = importlib.util.find_spec("bitsandbytes") and place.device == "cuda"
             return ["adamw8bit" if there else "adafactor"]
         case "method.rank" if all(ranks):
             return halves(max(ranks, default=1))
         case "resolution":
-            most = max(work.spec.resolution for work in works)
-            return range((most - 1) // 64 * 64, max(63, most // 2 - 1), -64)
+            size = most("resolution")
+            return range((size - 1) // 64 * 64, max(63, size // 2 - 1), -64)
     return ()
+
+
+def _field(setting: str) -> str:
+    return setting.rpartition(".")[2]
 
 
 def _with(work: Work, setting: str, value: Any) -> Work:
     """A work with a setting, where that concerns it; larger than before it becomes by none."""
-    spec = work.spec
-    if setting == "precision" or (setting == "resolution" and value < spec.resolution):
-        return work._replace(spec=replace(spec, **{setting: value}))
-    if isinstance(spec, ImageSetSpec):
-        if setting == "sampler.batch_width" and value < spec.batch_width:
-            spec = replace(spec, batch_width=value)
-        return work._replace(spec=spec)
-    match setting:
-        case "runtime.checkpointing" if spec.base:
-            return work._replace(checkpointing=True)
-        case "runtime.micro_batch" if spec.base:
-            return work._replace(micro_batch=value)
-        case "pack" | "batch_size" if value < getattr(spec, setting):
-            spec = replace(spec, **{setting: value})
-        case "optimizer":
-            optimizer = replace(spec.optimizer, identity=SMALL_OPTIMIZERS[value])
-            spec = replace(spec, optimizer=optimizer)
-        case "method.rank" if value < _rank(spec):
+    spec, name = work.spec, _field(setting)
+    if isinstance(spec, TrajectorySpec):
+        if setting.startswith("runtime."):
+            settings: dict[str, Any] = {name: value == "true" or value}
+            return work._replace(**settings) if spec.base else work
+        if setting == "optimizer":
+            value = replace(spec.optimizer, identity=SMALL_OPTIMIZERS[value])
+            return work._replace(spec=replace(spec, optimizer=value))
+        if setting == "method.rank" and value < _rank(spec):
             settings = {**spec.method.settings, "rank": value}
-            spec = replace(spec, method=replace(spec.method, settings=settings))
-    return work._replace(spec=spec)
+            return work._replace(spec=replace(spec, method=replace(spec.method, settings=settings)))
+    if setting == "precision" or (hasattr(spec, name) and value < getattr(spec, name)):
+        return work._replace(spec=replace(spec, **{name: value}))
+    return work
 
 
 def _rank(spec: TrajectorySpec) -> int:

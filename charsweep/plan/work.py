@@ -89,10 +89,6 @@ class Pack:
             heapq.heapreplace(free, free[0] + training.steps)
         return max(free)
 
-    @property
-    def steps(self) -> int:
-        return sum(training.steps for training in self.trainings)
-
 
 @dataclass(frozen=True)
 class Plan:

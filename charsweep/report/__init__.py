@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from charsweep.core.errors import StoreError
+from charsweep.results import load_record
+from charsweep.results.parts import together
+
 
 def write_report(sweep_folder: Path, store_folder: Path) -> Path:
     """Write `sweep_folder/report/` (index.html, report.pdf, tables/, …) and return its index.html.
@@ -14,9 +18,9 @@ def write_report(sweep_folder: Path, store_folder: Path) -> Path:
     Raises StoreError when a file of the sweep cannot be read or the report cannot be written.
     """
     # Imported here: matplotlib takes half a second, and planning imports this package too.
-    from charsweep.report.write import write
+    from charsweep.report.write import write_record
 
-    return write(sweep_folder, store_folder)
+    return write_record(load_record(sweep_folder, store_folder), sweep_folder / "report")
 
 
 def write_report_together(
@@ -28,9 +32,12 @@ def write_report_together(
     all their cells. What makes scores incomparable (exam, character, encoders) is said in its
     notes. Raises StoreError as `write_report` does.
     """
-    from charsweep.report.write import write_together
+    from charsweep.report.write import write_record
 
-    return write_together(name, sweep_folders, store_folder, final_folder)
+    if not sweep_folders:
+        raise StoreError("No sweep was given to report on. Name at least one sweep's folder.")
+    records = [load_record(folder, store_folder) for folder in sweep_folders]
+    return write_record(together(name, records, store_folder), final_folder)
 
 
 __all__ = ["write_report", "write_report_together"]

@@ -19,7 +19,7 @@ from charsweep.report.figures.contact_sheets import (
     axis_sheets,
     cell_sheet,
     front_sheet,
-    image_files_cached,
+    image_files,
 )
 from charsweep.report.figures.heatmap import draw_heat_maps
 from charsweep.report.figures.losses import LossPlots, draw_losses
@@ -179,7 +179,6 @@ def draw_cell_sheets(
 
     Decoding is what takes time, so cells are left out once a budget of source pixels is spent.
     """
-    prompts = prompts_by_cell(record)
     finished = [cell for cell in record.cells if cell.finished and cell.images]
     finished.sort(key=lambda cell: not verdict.marks(cell))  # stable: grid order within
     drawn: list[CellSheet] = []
@@ -188,7 +187,7 @@ def draw_cell_sheets(
         if spent > MOST_PIXELS:
             return tuple(drawn), tuple(finished[index:])
         spent += source_pixels(record.store, cell)
-        sheet = cell_sheet(record, cell, prompts.get(cell.cell, record).sweep)
+        sheet = cell_sheet(record, cell)
         if not sheet.rows:
             continue
         image = draw_sheet(sheet, SMALL_TILE, title=False)
@@ -199,14 +198,9 @@ def draw_cell_sheets(
     return tuple(drawn), ()
 
 
-def prompts_by_cell(record: Record) -> dict[str, Record]:
-    """The part of each cell: sweeps that are shown together may have other exams."""
-    return {cell.cell: part for part in record.parts for cell in part.cells}
-
-
 def source_pixels(store: Path, cell: CellResult) -> float:
     """How many pixels a cell's images have, judged by the first."""
-    files, _ = image_files_cached(store, cell.images)
+    files, _ = image_files(store, cell.images)
     try:
         with opened(files[0]) as first:
             return float(first.width * first.height * len(files))

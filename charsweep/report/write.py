@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,28 +18,8 @@ from charsweep.report.figures.contact_sheets import forget
 from charsweep.report.pages.html import build_page
 from charsweep.report.pages.markdown import build_markdown
 from charsweep.report.pages.report_pdf import write_pdf
-from charsweep.results import Record, load_record
-from charsweep.results.parts import together
+from charsweep.results import Record
 from charsweep.results.table import write_tables
-
-
-def write(sweep_folder: Path, store_folder: Path) -> Path:
-    """See `charsweep.report.write_report`."""
-    return write_record(load_record(sweep_folder, store_folder), sweep_folder / "report")
-
-
-def write_together(
-    name: str, sweep_folders: Sequence[Path], store_folder: Path, final: Path
-) -> Path:
-    """See `charsweep.report.write_report_together`."""
-    if not sweep_folders:
-        raise StoreError("No sweep was given to report on. Name at least one sweep's folder.")
-    records = [load_record(folder, store_folder) for folder in sweep_folders]
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(final, error) from error
-    return write_record(together(name, records, store_folder), final)
 
 
 def write_record(record: Record, final: Path) -> Path:
@@ -76,6 +56,7 @@ def swapped_in(final: Path) -> Iterator[Path]:
     """
     sweep_leftovers(final.parent)
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".report-{os.getpid()}-", dir=final.parent))
     except OSError as error:
         raise unwritable(final, error) from error

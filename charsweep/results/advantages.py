@@ -6,11 +6,13 @@ compared instead.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from charsweep.results.cells import COSTS
 from charsweep.results.compare_methods import contenders
-from charsweep.results.labels import COST_UNITS, cost_text, listing, metric_label, score_text
+from charsweep.results.labels import cost_label, cost_text, listing, metric_label, score_text
 from charsweep.results.points import Point, comparable, is_tie, points_of
 from charsweep.results.records import Objective, Record
 from charsweep.results.table import Column, Table, TableEntry, TableRow, text_entry
@@ -25,17 +27,17 @@ class Aspect:
 
     word: str
     name: str  # of a metric or a cost
-    is_cost: bool
-    maximize: bool
+    maximize: bool = False
 
-    def value(self, point: Point) -> float | None:
-        """What a point has on this count."""
-        return point.cost(self.name) if self.is_cost else point.mean(self.name)
+    @property
+    def is_cost(self) -> bool:
+        return self.name in COSTS
 
     def text(self, value: float) -> str:
         """A figure with its unit."""
         if self.is_cost:
-            return f"{cost_text(self.name, value)} {COST_UNITS[self.name]}"
+            unit = cost_label(self.name).rpartition(", ")[2]
+            return f"{cost_text(self.name, value)} {unit}"
         return f"{metric_label(self.name).short} {score_text(value)}"
 
 
@@ -65,21 +67,16 @@ class Advantage:
 
 def aspects(record: Record) -> tuple[Aspect, ...]:
     """The counts on which the record has numbers."""
-    objectives = objectives_of(record)
-    roles = {
-        ROLES[objective.metric]: objective
-        for objective in reversed(objectives)
-        if objective.metric in ROLES
-    }
+    roles = {ROLES.get(one.metric): one for one in reversed(objectives_of(record))}
     identity = roles.get("identity") or Objective("dino", True)
     prompt = roles.get("prompt") or Objective("clip_t", True)
     return (
-        Aspect("Highest identity", identity.metric, False, identity.maximize),
-        Aspect("Highest prompt score", prompt.metric, False, prompt.maximize),
-        Aspect("Highest quality ratio", "quality_ratio", False, True),
-        Aspect("Fastest to train", "train_seconds", True, False),
-        Aspect("Lightest", "size_mb", True, False),
-        Aspect("Least energy", "energy_wh", True, False),
+        Aspect("Highest identity", identity.metric, identity.maximize),
+        Aspect("Highest prompt score", prompt.metric, prompt.maximize),
+        Aspect("Highest quality ratio", "quality_ratio", True),
+        Aspect("Fastest to train", "train_seconds"),
+        Aspect("Lightest", "size_mb"),
+        Aspect("Least energy", "energy_wh"),
     )
 
 
@@ -107,23 +104,16 @@ def advantage(known: Sequence[tuple[str, Point]], aspect: Aspect) -> Advantage |
     valued = [
         (label, point, value)
         for label, point in known
-        if (value := aspect.value(point)) is not None
+        if (value := point.value(aspect.name)) is not None
     ]
-    if len(valued) < 2:
-        return None
     valued.sort(key=lambda entry: entry[2], reverse=aspect.maximize)
-    best, top = valued[0][1], valued[0][2]
-    if aspect.name == "quality_ratio" and top <= 0:
+    if len(valued) < 2 or (aspect.name == "quality_ratio" and valued[0][2] <= 0):
         return None
-    is_close = [
-        index == 0 or close(aspect, best, top, p, v) for index, (_, p, v) in enumerate(valued)
-    ]
+    _, best, top = valued[0]
+    near = [close(aspect, best, top, point, value) for _, point, value in valued]
     pairs = [(label, value) for label, _, value in valued]
-    return Advantage(
-        aspect,
-        tuple(pair for pair, near in zip(pairs, is_close, strict=True) if near),
-        tuple(pair for pair, near in zip(pairs, is_close, strict=True) if not near),
-    )
+    ahead = tuple(itertools.compress(pairs, near))
+    return Advantage(aspect, ahead, tuple(pair for pair in pairs if pair not in ahead))
 
 
 def close(aspect: Aspect, best: Point, top: float, point: Point, value: float) -> bool:
@@ -146,7 +136,7 @@ def advantages_table(record: Record) -> Table | None:
         Column("next", "next", number=False),
         Column("next_value", "its figure"),
     )
-    rows = tuple(advantage_row(advantage, order) for order, advantage in enumerate(known))
+    rows = tuple(advantage_row(advantage) for advantage in known)
     note = (
         f"Scores closer than their width of ties, and costs within {COST_TIE:.0%} of the smallest, "
         "are ties."
@@ -154,7 +144,7 @@ def advantages_table(record: Record) -> Table | None:
     return Table("advantages", "Advantages", columns, rows, (note,))
 
 
-def advantage_row(advantage: Advantage, order: int) -> TableRow:
+def advantage_row(advantage: Advantage) -> TableRow:
     """One count as a line."""
     labels = [label for label, _ in advantage.ahead]
     value = advantage.ahead[0][1]
@@ -169,6 +159,5 @@ def advantage_row(advantage: Advantage, order: int) -> TableRow:
             text_entry(advantage.aspect.name),
             text_entry(behind[0] if behind else ""),
             TableEntry(behind[1], advantage.aspect.text(behind[1])) if behind else TableEntry(),
-        ),
-        order=order,
+        )
     )

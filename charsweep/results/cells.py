@@ -16,11 +16,7 @@ from typing import Any, Literal
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.specs import Cell, ImageSetSpec
 from charsweep.core.store import Store
-from charsweep.core.store.files import (
-    read_json,
-    unwritable,
-    write_text,
-)
+from charsweep.core.store.files import read_json, unwritable, write_text
 from charsweep.core.store.losses import LossRow
 
 State = Literal["finished", "diverged", "failed"]
@@ -68,14 +64,6 @@ class CellResult:
     def finished(self) -> bool:
         """Whether it was trained, drawn and scored."""
         return self.state == "finished"
-
-    def score(self, metric: str) -> float | None:
-        """One metric of its image set; None where it does not apply."""
-        return self.scores.get(metric)
-
-    def gain(self, metric: str) -> float | None:
-        """Its difference from the untaught base's score on the same exam."""
-        return self.gains.get(metric)
 
     def cost(self, name: str) -> float | None:
         """One of `COSTS`."""

@@ -48,7 +48,7 @@ def cells_table(record: Record, verdict: Verdict) -> Table:
         Column("visual_quality", "visual quality", number=False, kind=SCORE),
         *(Column(name, cost_label(name), kind=COST) for name in record.costs),
     )
-    top = best_scores(record)
+    top = best_scores(record, [Point({}, (cell,)) for cell in record.cells])
     order = {id(cell): index for index, cell in enumerate(record.cells)}
     cells = tuple(
         cell_row(record, verdict, cell, hidden, top, order[id(cell)])
@@ -77,10 +77,9 @@ def score_entries(
     record: Record,
     scores: Mapping[str, float | None],
     gains: Mapping[str, float | None],
-    top: Mapping[str, float] | None = None,
+    top: Mapping[str, float],
 ) -> tuple[TableEntry, ...]:
     """What `score_columns` head."""
-    top = top or {}
     shown = [
         TableEntry(
             scores.get(metric),
@@ -103,11 +102,11 @@ def shown_order(record: Record) -> Sequence[CellResult]:
     return [*order, *(cell for cell in record.cells if id(cell) not in known)]
 
 
-def best_scores(record: Record) -> dict[str, float]:
-    """The best score of a single cell on each objective and on the quality ratio."""
+def best_scores(record: Record, points: Sequence[Point]) -> dict[str, float]:
+    """The best of the points' scores on each objective and on the quality ratio, set in bold."""
     top = {}
     for objective in (*objectives_of(record), Objective("quality_ratio", True)):
-        scores = known(cell.score(objective.metric) for cell in record.cells)
+        scores = known(point.mean(objective.metric) for point in points)
         if len(scores) > 1:
             top[objective.metric] = max(scores) if objective.maximize else min(scores)
     return top
@@ -123,7 +122,6 @@ def cell_row(
 ) -> TableRow:
     """One cell as a line of the table."""
     marks = verdict.marks(cell)
-    level = level_text(cell.score("quality_ratio"))
     entries = (
         TableEntry(cell.cell),
         *(axis_entry(axis, cell.values) for axis in (*record.axes, *hidden)),
@@ -133,7 +131,7 @@ def cell_row(
         TableEntry(cell.error),
         TableEntry("; ".join(marks) or None),
         *score_entries(record, cell.scores, cell.gains, top),
-        text_entry(level),
+        text_entry(level_text(cell.scores.get("quality_ratio"))),
         *(cost_entry(name, cell.cost(name)) for name in record.costs),
     )
     return TableRow(entries, "best" if RECOMMENDED in marks else "", order)
@@ -201,12 +199,12 @@ def seeds_table(record: Record) -> Table | None:
             for end in ("low", "high")
         ),
     )
-    rows = tuple(seed_row(record, axes, point, at) for at, point in enumerate(points_of(record)))
+    rows = tuple(seed_row(record, axes, point) for point in points_of(record))
     title = "Over training seeds: mean and its 95 % interval (bootstrap)"
     return condensed(Table("seeds", title, columns, rows, lead=len(axes) + 1))
 
 
-def seed_row(record: Record, axes: Sequence[str], point: Point, order: int) -> TableRow:
+def seed_row(record: Record, axes: Sequence[str], point: Point) -> TableRow:
     """A point of the grid with the mean over its seeds and where that mean may lie."""
     spans = [point.interval(metric) for metric in record.metrics]
     shown = []
@@ -217,4 +215,4 @@ def seed_row(record: Record, axes: Sequence[str], point: Point, order: int) -> T
     ends = [TableEntry(span[at] if span else None) for span in spans for at in (0, 1)]
     count = f"{len(point.finished)} of {len(point.cells)}"
     leading = [axis_entry(axis, point.values) for axis in axes]
-    return TableRow((*leading, text_entry(count), *shown, *ends), order=order)
+    return TableRow((*leading, text_entry(count), *shown, *ends))

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from charsweep.core.system.console import span
 from charsweep.results.labels import (
     axis_label,
     bytes_text,
-    duration_text,
     metric_label,
     point_text,
     value_text,
@@ -69,13 +69,8 @@ def asked(record: Record) -> Lines:
 
 def range_text(axis: str, searched: SampledRange) -> str:
     """ "1e-5 to 1e-1, on a log scale"."""
-    ends = [value_text(axis, plain(end)) for end in (searched.low, searched.high)]
-    return f"{ends[0]} to {ends[1]}" + (", on a log scale" if searched.log else "")
-
-
-def plain(number: float) -> float | int:
-    """A whole number without its point."""
-    return int(number) if number == int(number) and abs(number) >= 1 else number
+    low, high = value_text(axis, searched.low), value_text(axis, searched.high)
+    return f"{low} to {high}" + (", on a log scale" if searched.log else "")
 
 
 def search_text(search: Mapping[str, Any]) -> str:
@@ -116,21 +111,19 @@ def how_it_ran(record: Record) -> Lines:
         lines.append(("training steps", text))
     if isinstance(plan.get("images"), int):
         lines.append(("pictures", f"{plan['images']:,} to draw"))
-    estimates = (duration_text(plan.get("seconds")), bytes_text(plan.get("bytes")))
-    if any(estimates):
-        lines.append(("planned cost", ", ".join(text for text in estimates if text)))
+    known = (("seconds", span), ("bytes", bytes_text))
+    estimates = [text(plan[name]) for name, text in known if plan.get(name) is not None]
+    lines.append(("planned cost", ", ".join(estimates)))
     if isinstance(memory := plan.get("memory"), Mapping):
         lines.append(("expected peak of memory", str(memory.get("text", ""))))
     alone = sum(cell.train_seconds or 0.0 for cell in cells)
     paid = sum(cell.paid_seconds for cell in cells)
     if alone:
-        text = f"{duration_text(paid)} paid, {duration_text(alone)} if each cell ran alone"
+        text = f"{span(paid)} paid, {span(alone)} if each cell ran alone"
         lines.append(("training time", text))
     lines += energy_lines(record.sweep.energy)
-    if record.sweep.started:
-        lines.append(("started", when(record.sweep.started)))
-    if record.sweep.finished:
-        lines.append(("finished", when(record.sweep.finished)))
+    lines.append(("started", when(record.sweep.started or "")))
+    lines.append(("finished", when(record.sweep.finished or "")))
     lines.append(("machine", machine(record.sweep.environment)))
     return [(label, text) for label, text in lines if text]
 
@@ -142,28 +135,23 @@ def energy_lines(energy: Mapping[str, Any]) -> Lines:
     how = "measured" if energy.get("measured") else "estimated"
     parts = []
     if isinstance(energy.get("kwh"), int | float):
-        parts.append(kwh_text(energy["kwh"]))
+        parts.append(small(energy["kwh"], "Wh"))
     if isinstance(energy.get("co2_kg"), int | float):
         where = f" (grid of {energy['country']})" if energy.get("country") else ""
-        parts.append(f"{co2_text(energy['co2_kg'])} CO₂{where}")
+        parts.append(f"{small(energy['co2_kg'], 'g')} CO₂{where}")
     if isinstance(energy.get("watts"), int | float):
         parts.append(f"at {energy['watts']:.3g} W")
     source = f"; source: {energy['source']}" if energy.get("source") else ""
     lines = [("energy", f"{how}: {', '.join(parts)}{source}")] if parts else []
     saved = energy.get("saved_kwh")
     if isinstance(saved, int | float) and saved > 0:
-        lines.append(("energy saved", f"{how}: {kwh_text(saved)} by sharing work between cells"))
+        lines.append(("energy saved", f"{how}: {small(saved, 'Wh')} by sharing work between cells"))
     return lines
 
 
-def kwh_text(kwh: float) -> str:
-    """0.0123 -> "12.3 Wh"."""
-    return f"{kwh * 1000:.3g} Wh" if kwh < 1 else f"{kwh:,.3g} kWh"
-
-
-def co2_text(kilograms: float) -> str:
-    """0.0123 -> "12.3 g"."""
-    return f"{kilograms * 1000:.3g} g" if kilograms < 1 else f"{kilograms:,.3g} kg"
+def small(kilos: float, unit: str) -> str:
+    """0.0123 kWh -> "12.3 Wh"."""
+    return f"{kilos * 1000:.3g} {unit}" if kilos < 1 else f"{kilos:,.3g} k{unit}"
 
 
 def machine(environment: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from charsweep.results.records import Value
 
@@ -56,20 +55,9 @@ COST_LABELS = {
     "energy_wh": "energy, Wh",
     "co2_g": "CO₂, g",
 }
-COST_UNITS = {
-    "size_mb": "MB",
-    "train_seconds": "s",
-    "paid_seconds": "s",
-    "seconds_per_step": "s",
-    "sample_seconds": "s",
-    "peak_memory_mb": "MB",
-    "energy_wh": "Wh",
-    "co2_g": "g",
-}
 COST_WORDS = {  # on a plot's axis
     "train_seconds": "training time of the cell alone, s",
     "size_mb": "size of the taught weights, MB",
-    "energy_wh": "energy, Wh",
 }
 
 # The low / medium / high of the study's table, read off the quality ratio in thirds. By hand.
@@ -162,20 +150,6 @@ def as_file_name(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in text)
 
 
-def duration_text(seconds: Any) -> str:
-    """Seconds as "25 s", "4 min 10 s" or "2 h 05 min"."""
-    if not isinstance(seconds, int | float):
-        return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def bytes_text(size: Any) -> str:
+def bytes_text(size: float) -> str:
     """Bytes as MB or GB (powers of ten)."""
-    if not isinstance(size, int | float):
-        return ""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,9 @@ from charsweep.results.cells import CellResult
 from charsweep.results.labels import listing
 from charsweep.results.records import (
     LossCurve,
-    PartSpec,
     Record,
     SweepRecord,
     agreed_values,
-    has_diverged,
     in_grid_order,
     of_trajectories,
     varied_axes,
@@ -24,39 +23,20 @@ from charsweep.results.records import (
 
 def parts_of(whole: Record) -> Record:
     """The record with a part for every sub-sweep that sweep.json names and that has cells."""
-    made = [restricted(whole, name, spec) for name, spec in whole.sweep.parts.items()]
+    made = [restricted(whole, sweep) for sweep in whole.sweep.parts]
     return replace(whole, parts=tuple(part for part in made if part.cells))
 
 
-def restricted(whole: Record, name: str, spec: PartSpec) -> Record:
-    """One sub-sweep as a record of its own: its question, axes, cells and losses."""
-    own = tuple(cell for cell in whole.cells if cell.cell in spec.cells)
-    axes = varied_axes(spec.axes, own)
-    sweep = replace(
-        whole.sweep,
-        name=name,
-        question=spec.question,
-        axes=spec.axes,
-        ranges=spec.ranges,
-        fixed=spec.fixed,
-        importance=spec.importance,
-        parts={},
-        search=whole.sweep.search if spec.ranges else {},
-    )
-    curves = restricted_curves(whole.curves, own, tuple(axes))
-    return Record(sweep, in_grid_order(axes, own), axes, curves, whole.store)
-
-
-def restricted_curves(
-    curves: Sequence[LossCurve], cells: Sequence[CellResult], axes: Sequence[str]
-) -> tuple[LossCurve, ...]:
-    """The curves that these cells lie on, as far as they go."""
-    members = of_trajectories(cells)
-    return tuple(
-        cut(curve, members[curve.trajectory], axes)
-        for curve in curves
+def restricted(whole: Record, sweep: SweepRecord) -> Record:
+    """One sub-sweep as a record of its own: its axes, its cells and their losses."""
+    own = tuple(cell for cell in whole.cells if cell.cell in sweep.cells)
+    axes, members = varied_axes(sweep.axes, own), of_trajectories(own)
+    curves = tuple(
+        cut(curve, members[curve.trajectory], tuple(axes))
+        for curve in whole.curves
         if curve.trajectory in members
     )
+    return Record(sweep, in_grid_order(axes, own), axes, curves, whole.store)
 
 
 def cut(curve: LossCurve, cells: Sequence[CellResult], axes: Sequence[str]) -> LossCurve:
@@ -64,12 +44,13 @@ def cut(curve: LossCurve, cells: Sequence[CellResult], axes: Sequence[str]) -> L
     last = max(cell.step for cell in cells)
     end = sum(step <= last for step in curve.steps)
     losses = curve.losses[:end]
-    return LossCurve(
-        trajectory=curve.trajectory,
+    return replace(
+        curve,
         values=agreed_values(cells, axes),
         steps=curve.steps[:end],
         losses=losses,
-        diverged=has_diverged(losses, cells),
+        diverged=not all(map(math.isfinite, losses[-1:]))
+        or any(cell.state == "diverged" for cell in cells),
         shares={name: share[:end] for name, share in curve.shares.items()},
     )
 
@@ -87,7 +68,8 @@ def together(name: str, records: Sequence[Record], store: Path) -> Record:
             declared[axis] = (*declared.get(axis, ()), *values)
     axes = varied_axes(declared, cells)
     # The longest of each wins: a longer sweep saw more of the same trajectory.
-    by_length = sorted((curve for record in records for curve in record.curves), key=length)
+    all_curves = [curve for record in records for curve in record.curves]
+    by_length = sorted(all_curves, key=lambda curve: len(curve.steps))
     curves = {curve.trajectory: curve for curve in by_length}
     members = of_trajectories(cells)
     return Record(
@@ -96,14 +78,12 @@ def together(name: str, records: Sequence[Record], store: Path) -> Record:
         axes=axes,
         curves=tuple(cut(curve, members[key], tuple(axes)) for key, curve in curves.items()),
         store=store,
-        notes=(*differences([record.sweep for record in records]), *notes_of(records)),
+        notes=(
+            *differences([record.sweep for record in records]),
+            *(f"{record.sweep.name}: {note}" for record in records for note in record.notes),
+        ),
         parts=tuple(part for record in records for part in named_parts(record)),
     )
-
-
-def length(curve: LossCurve) -> int:
-    """How many steps a curve has."""
-    return len(curve.steps)
 
 
 def named_parts(record: Record) -> tuple[Record, ...]:
@@ -114,11 +94,6 @@ def named_parts(record: Record) -> tuple[Record, ...]:
         replace(part, sweep=replace(part.sweep, name=f"{record.sweep.name}/{part.sweep.name}"))
         for part in record.parts
     )
-
-
-def notes_of(records: Sequence[Record]) -> list[str]:
-    """What was missing in each."""
-    return [f"{record.sweep.name}: {note}" for record in records for note in record.notes]
 
 
 def joint_sweep(name: str, sweeps: Sequence[SweepRecord]) -> SweepRecord:
@@ -140,7 +115,7 @@ def joint_sweep(name: str, sweeps: Sequence[SweepRecord]) -> SweepRecord:
         metrics=tuple(dict.fromkeys(metric for sweep in sweeps for metric in sweep.metrics)),
         bases=bases,
         plan=joint_plan([sweep.plan for sweep in sweeps]),
-        parts={},
+        parts=(),
         search={},
         importance={},
         energy=joint_energy([sweep.energy for sweep in sweeps]),
@@ -169,9 +144,8 @@ def joint_energy(energies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not known:
         return {}
     sums = {
-        name: sum(float(energy.get(name) or 0) for energy in known)
+        name: sum(energy.get(name, 0.0) for energy in known)
         for name in ("kwh", "co2_kg", "saved_kwh")
-        if any(isinstance(energy.get(name), int | float) for energy in known)
     }
     return {**known[0], **sums, "measured": all(energy.get("measured") for energy in known)}
 
@@ -179,11 +153,11 @@ def joint_energy(energies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def differences(sweeps: Sequence[SweepRecord]) -> list[str]:
     """In what the sweeps differ that makes their scores incomparable, said plainly."""
     first = sweeps[0]
-    asked = {
+    asked: dict[str, list[Any]] = {
         "the exam's prompts and seeds": [(sweep.prompts, sweep.seeds) for sweep in sweeps],
         "the character and its drawings": [drawn_from(sweep) for sweep in sweeps],
         "the encoders that judge": [
-            nested(sweep.settings, "models", "encoders") for sweep in sweeps
+            (sweep.settings.get("models") or {}).get("encoders") for sweep in sweeps
         ],
         "the settings of the metrics": [common_metrics(sweep, sweeps) for sweep in sweeps],
     }
@@ -209,16 +183,7 @@ def drawn_from(sweep: SweepRecord) -> tuple[Any, ...]:
     )
 
 
-def nested(settings: Mapping[str, Any], *names: str) -> Any:
-    """A setting inside settings, or None."""
-    found: Any = settings
-    for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
-
-
 def common_metrics(sweep: SweepRecord, sweeps: Sequence[SweepRecord]) -> dict[str, Any]:
     """The settings of the metrics that all sweeps have."""
-    own = nested(sweep.settings, "metric") or {}
-    names = [n for n in own if all(n in (nested(s.settings, "metric") or {}) for s in sweeps)]
-    return {name: own[name] for name in sorted(names)}
+    own, *others = [one.settings.get("metric") or {} for one in (sweep, *sweeps)]
+    return {name: own[name] for name in own if all(name in other for other in others)}

@@ -10,7 +10,7 @@ import numpy as np
 
 from charsweep.results.cells import COSTS, CellResult
 from charsweep.results.labels import point_text
-from charsweep.results.records import Objective, Record, Value, axis_position
+from charsweep.results.records import Objective, Record, Value, by_values
 
 SEED = "seed"
 # One seed is noise: .02 DINO is what scoring anew or another card moves. CLIP-T of SD spans only
@@ -38,7 +38,7 @@ class Point:
 
     def scores(self, metric: str) -> tuple[float, ...]:
         """The scores of the finished seeds that have one."""
-        return known(cell.score(metric) for cell in self.finished)
+        return known(cell.scores.get(metric) for cell in self.finished)
 
     def mean(self, metric: str) -> float | None:
         """The mean score over the finished seeds."""
@@ -51,7 +51,7 @@ class Point:
 
     def gain(self, metric: str) -> float | None:
         """The mean difference from the untaught base on the same exam."""
-        return mean(known(cell.gain(metric) for cell in self.finished))
+        return mean(known(cell.gains.get(metric) for cell in self.finished))
 
     def cost(self, name: str) -> float | None:
         """The mean size, time or memory over the finished seeds."""
@@ -90,13 +90,9 @@ def interval(values: tuple[float, ...]) -> tuple[float, float]:
 def points_of(record: Record, cells: Sequence[CellResult] | None = None) -> tuple[Point, ...]:
     """The record's points in the order of the grid."""
     axes = tuple(axis for axis in record.axes if axis != SEED)
-    together: dict[tuple[int, ...], list[CellResult]] = {}
-    kept = {axis: record.axes[axis] for axis in axes}
-    for cell in record.cells if cells is None else cells:
-        together.setdefault(axis_position(kept, cell.values), []).append(cell)
     return tuple(
         Point({axis: own[0].values[axis] for axis in axes if axis in own[0].values}, tuple(own))
-        for own in together.values()
+        for own in by_values(record.cells if cells is None else cells, axes)
     )
 
 
@@ -139,25 +135,14 @@ def pareto(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Po
 
     An objective may be a cost.
     """
-
-    def worth(point: Point) -> tuple[float, ...] | None:
-        scores = [point.value(objective.metric) for objective in objectives]
-        if any(score is None for score in scores):
-            return None
-        return tuple(
-            score if objective.maximize else -score
-            for objective, score in zip(objectives, scores, strict=True)
-            if score is not None
-        )
-
-    worths = [(point, own) for point in points if (own := worth(point)) is not None]
-    distinct = {own for _, own in worths}
-    front = {
-        own
-        for own in distinct
-        if not any(
-            other != own and all(a >= b for a, b in zip(other, own, strict=True))
-            for other in distinct
-        )
-    }
-    return tuple(point for point, own in worths if own in front)
+    rows = [
+        (point, [point.value(objective.metric) for objective in objectives]) for point in points
+    ]
+    known = [(point, row) for point, row in rows if None not in row]
+    signs = [1 if objective.maximize else -1 for objective in objectives]
+    worth = np.array([row for _, row in known], dtype=np.float64).reshape(-1, len(signs)) * signs
+    return tuple(
+        point
+        for (point, _), own in zip(known, worth, strict=True)
+        if not ((worth >= own).all(axis=1) & (worth > own).any(axis=1)).any()
+    )

@@ -17,19 +17,16 @@ from charsweep.core.errors import StoreError
 from charsweep.core.store.files import inside
 from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.results.cells import CellResult, read_results
-from charsweep.results.parts import parts_of
+from charsweep.results.parts import cut, parts_of
 from charsweep.results.records import (
     CharacterRecord,
     LossCurve,
     Objective,
-    PartSpec,
     Record,
     Reference,
     SampledRange,
     SweepRecord,
     Value,
-    agreed_values,
-    has_diverged,
     hashable,
     in_grid_order,
     of_trajectories,
@@ -51,7 +48,10 @@ def load_cells(sweep_folder: Path, store: Path) -> Record:
     """The same without losses and parts: enough to compare cells by."""
     sweep = read_sweep(sweep_folder / "sweep.json")
     results = read_results(sweep_folder / "cells.jsonl").values()
-    plain = [replace(result, values=plain_values(result.values)) for result in results]
+    plain = [
+        replace(result, values={axis: hashable(value) for axis, value in result.values.items()})
+        for result in results
+    ]
     axes = varied_axes(sweep.axes, plain)
     return Record(sweep, in_grid_order(axes, plain), axes, (), store)
 
@@ -80,7 +80,7 @@ def _parse_sweep(raw: Mapping[str, Any]) -> SweepRecord:
     truth = references.get("truth")
     bases = {name: ref for name, ref in (references.get("base") or {}).items() if ref}
     exam = raw.get("exam") or {}
-    parts = dict(raw.get("parts") or {})
+    importance = {str(m): _numbers(known) for m, known in (raw.get("importance") or {}).items()}
     return SweepRecord(
         name=str(raw["name"]),
         question=str(raw.get("question") or ""),
@@ -106,9 +106,10 @@ def _parse_sweep(raw: Mapping[str, Any]) -> SweepRecord:
         real=_numbers(references.get("real")),
         plan=dict(raw.get("plan") or {}),
         environment=dict(raw.get("environment") or {}),
-        parts={str(name): _parse_part(part) for name, part in parts.items()},
+        parts=tuple(_parse_part(raw, *part) for part in (raw.get("parts") or {}).items()),
+        cells=frozenset(str(cell) for cell in raw.get("cells") or []),
         search=dict(raw.get("search") or {}),
-        importance=_parse_importance(raw),
+        importance={metric: shares for metric, shares in importance.items() if shares},
         energy=dict(raw.get("energy") or {}),
         folder=str(raw["name"]),
     )
@@ -130,20 +131,10 @@ def _parse_ranges(raw: Mapping[str, Any]) -> dict[str, SampledRange]:
     }
 
 
-def _parse_importance(raw: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    found = {str(m): _numbers(shares) for m, shares in (raw.get("importance") or {}).items()}
-    return {metric: shares for metric, shares in found.items() if shares}
-
-
-def _parse_part(raw: Mapping[str, Any]) -> PartSpec:
-    return PartSpec(
-        question=str(raw.get("question") or ""),
-        axes=_parse_axes(raw),
-        ranges=_parse_ranges(raw),
-        fixed=dict(raw.get("fixed") or {}),
-        cells=frozenset(str(cell) for cell in raw.get("cells") or []),
-        importance=_parse_importance(raw),
-    )
+def _parse_part(raw: Mapping[str, Any], name: str, part: Mapping[str, Any]) -> SweepRecord:
+    """A sub-sweep, always a grid; what it does not say of itself is as in the whole."""
+    own = dict.fromkeys(("question", "axes", "fixed", "parts", "search", "importance"))
+    return replace(_parse_sweep({**raw, **own, **part, "name": name}), folder=str(raw["name"]))
 
 
 def _parse_character(raw: Mapping[str, Any]) -> CharacterRecord:
@@ -186,29 +177,19 @@ def read_curves(
             if any(cell.state != "failed" for cell in members):
                 notes.append(f"No loss curve for {trajectory}: it has no loss.csv.")
             continue
-        curves.append(curve_of(trajectory, agreed_values(members, axes), rows, members))
+        curves.append(cut(curve_of(trajectory, rows), members, axes))
     return tuple(curves), notes
 
 
-def curve_of(
-    trajectory: str,
-    values: Mapping[str, Value],
-    rows: Sequence[LossRow],
-    cells: Sequence[CellResult],
-) -> LossCurve:
-    """The losses of a trajectory, and of each network that has its own."""
-    losses = tuple(row.loss for row in rows)
+def curve_of(trajectory: str, rows: Sequence[LossRow]) -> LossCurve:
+    """All losses of a trajectory, and of each network that has its own."""
     names = rows[0].parts if rows else ()
-    shares = {share_name(name): tuple(row.parts[name] for row in rows) for name in names}
-    steps = tuple(row.step for row in rows)
-    return LossCurve(trajectory, values, steps, losses, has_diverged(losses, cells), shares)
-
-
-def share_name(column: str) -> str:
-    """loss_discriminator -> "discriminator"."""
-    return column.removeprefix("loss_").replace("_", " ") or column
-
-
-def plain_values(values: Mapping[str, Any]) -> dict[str, Value]:
-    """The values of a cell as they can be compared: a list as its text."""
-    return {axis: hashable(value) for axis, value in values.items()}
+    return LossCurve(
+        trajectory=trajectory,
+        steps=tuple(row.step for row in rows),
+        losses=tuple(row.loss for row in rows),
+        shares={  # loss_discriminator -> "discriminator"
+            name.removeprefix("loss_").replace("_", " "): tuple(row.parts[name] for row in rows)
+            for name in names
+        },
+    )

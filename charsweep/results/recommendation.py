@@ -13,6 +13,7 @@ training seed: those taken are of the seed that is highest, by the same rule, am
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from charsweep.core.errors import StoreError
+from charsweep.core.system.console import span
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
     axis_label,
     bytes_text,
-    duration_text,
     listing,
     metric_label,
     score_text,
@@ -45,7 +46,6 @@ class Recommendation:
 
     point: Point | None
     cell: CellResult | None
-    among: int  # settings that have the scores to be chosen by
     reason: str  # why this one, in words that follow its name; or why none, a whole sentence
     evidence: str  # its scores
     alike: tuple[Point, ...]  # settings that the scores cannot tell from it
@@ -86,7 +86,7 @@ class Recommendation:
         size, seconds = self.point.cost("size_mb"), self.point.cost("train_seconds")
         known = (
             f"{self.cell.step:,} training steps",
-            f"{duration_text(seconds)} of training by itself" if seconds is not None else "",
+            f"{span(seconds)} of training by itself" if seconds is not None else "",
             f"{bytes_text(size * 1e6)} of weights" if size is not None else "",
         )
         return tuple(text for text in known if text)
@@ -121,10 +121,10 @@ def recommended_cell(
 def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Recommendation:
     """The recommendation among all cells of a record, or among some of them."""
     points = points_of(record, cells)
-    known = [p for p in points if p.mean(IDENTITY) is not None and p.mean(PROMPT) is not None]
+    known = scored(points)
     if not known:
         reason = nothing_to_recommend(record.cells if cells is None else cells)
-        return Recommendation(None, None, 0, reason, "", (), (), "", example(points))
+        return Recommendation(None, None, reason, "", (), (), "", example(points))
     order = in_order(known)
     best, *others = order
     alike = tuple(point for point in others if is_alike(best, point))
@@ -133,7 +133,6 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
     return Recommendation(
         point=best,
         cell=cell,
-        among=len(known),
         reason=reason_for(best, cell, len(known)),
         evidence="; ".join(with_gain(best, metric) for metric in PAIR),
         alike=alike,
@@ -144,6 +143,11 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
 
 
 # -- the rule --------------------------------------------------------------------------------------
+
+
+def scored(points: Sequence[Point]) -> list[Point]:
+    """The points that have both scores."""
+    return [point for point in points if all(point.mean(metric) is not None for metric in PAIR)]
 
 
 def in_order(points: Sequence[Point]) -> list[Point]:
@@ -157,14 +161,7 @@ def in_order(points: Sequence[Point]) -> list[Point]:
 
 def cell_of(point: Point) -> CellResult:
     """Of a point's training seeds, the one whose weights are taken."""
-    known = [
-        (cell, identity, prompt)
-        for cell in point.finished
-        if (identity := cell.score(IDENTITY)) is not None
-        and (prompt := cell.score(PROMPT)) is not None
-    ]
-    sums = standings([[i for _, i, _ in known], [p for _, _, p in known]], [0] * len(known))
-    return known[max(range(len(known)), key=lambda at: round(sums[at], 9))][0]
+    return in_order(scored([Point({}, (cell,)) for cell in point.finished]))[0].cells[0]
 
 
 def standings(scores: Sequence[Sequence[float]], groups: Sequence[int]) -> list[float]:
@@ -199,16 +196,13 @@ COUNTED = ("train_steps", "inference_steps")  # read as "400 training steps"
 
 def setting_text(values: Mapping[str, Value]) -> str:
     """Values by the names that people read: "lora · learning rate 1e-3 · 400 training steps"."""
-    texts = {}
+    texts = [str(values["method"])] if "method" in values else []
     for axis, value in values.items():
-        text = value_text(axis, value)
-        texts[axis] = f"{axis_label(axis)} {text}"
         if axis in COUNTED and isinstance(value, int):
-            texts[axis] = f"{value:,} {axis_label(axis)}"
-        if axis == "method":
-            texts[axis] = text
-    first = [texts.pop("method")] if "method" in texts else []
-    return " · ".join([*first, *texts.values()])
+            texts.append(f"{value:,} {axis_label(axis)}")
+        elif axis != "method":
+            texts.append(f"{axis_label(axis)} {value_text(axis, value)}")
+    return " · ".join(texts)
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -318,19 +312,10 @@ def nothing_to_recommend(cells: Sequence[CellResult]) -> str:
 
 def export_command(record: Record, cell: CellResult, is_named: bool) -> str:
     """`python -m charsweep action=export name=lr_grid`, with the cell where it must be named."""
-    own = next((part for part in record.parts if cell in part.cells), record)
-    sweep = own.sweep if record.sweep.folder == "" else record.sweep
+    sweep = record.sweep if record.sweep.folder else record.part_of(cell).sweep
     words = ["python", "-m", "charsweep", "action=export", f"name={sweep.folder}"]
-    if any(word.startswith("root=") for word in split(sweep.command)):
+    if re.search(r"(^|[\s'\"])root=", sweep.command):
         words.append(f"root={record.store.parent.parent}")
     if is_named or sweep.folder != record.sweep.name:
         words.append(f"export.cell={cell.cell}")
     return shlex.join(words)
-
-
-def split(command: str) -> list[str]:
-    """The words of a command; none of one whose quotation does not end."""
-    try:
-        return shlex.split(command)
-    except ValueError:
-        return []

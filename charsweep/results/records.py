@@ -7,14 +7,14 @@ are a record whose parts are those sweeps. So everything drawn from a record can
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from charsweep.results.cells import COSTS, CellResult
 
+Item = TypeVar("Item")
 Value = str | int | float | bool | None  # of an axis
 
 METRIC_ORDER = ("dino", "clip_i", "clip_t", "diversity", "copy", "quality_ratio", "colour")
@@ -47,6 +47,12 @@ class CharacterRecord:
     images: tuple[Path, ...]
     captions: tuple[str, ...]
 
+    @property
+    def captioned(self) -> list[tuple[Path, str]]:
+        """Each image with its caption, or none."""
+        captions = [*self.captions, *[""] * len(self.images)]
+        return list(zip(self.images, captions, strict=False))
+
 
 @dataclass(frozen=True)
 class SampledRange:
@@ -55,18 +61,6 @@ class SampledRange:
     low: float
     high: float
     log: bool
-
-
-@dataclass(frozen=True)
-class PartSpec:
-    """A sub-sweep as sweep.json names it: its question and which cells are its own."""
-
-    question: str
-    axes: Mapping[str, tuple[Value, ...]]
-    ranges: Mapping[str, SampledRange]
-    fixed: Mapping[str, Any]
-    cells: frozenset[str]
-    importance: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +86,8 @@ class SweepRecord:
     real: Mapping[str, float]  # the training images among themselves
     plan: Mapping[str, Any]
     environment: Mapping[str, Any]
-    parts: Mapping[str, PartSpec] = field(default_factory=dict)
+    parts: tuple[SweepRecord, ...] = ()  # sub-sweeps
+    cells: frozenset[str] = frozenset()  # of a sub-sweep: which are its own
     search: Mapping[str, Any] = field(default_factory=dict)  # sampler, trials; empty for a grid
     importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # metric -> axis
     energy: Mapping[str, Any] = field(default_factory=dict)
@@ -104,11 +99,11 @@ class LossCurve:
     """The losses of one trajectory as far as this sweep asked for it; the last may be NaN."""
 
     trajectory: str
-    values: Mapping[str, Value]  # of the axes on which all its cells agree
     steps: tuple[int, ...]
     losses: tuple[float, ...]
-    diverged: bool
-    shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # "discriminator": …
+    shares: Mapping[str, tuple[float, ...]]  # "discriminator": …
+    values: Mapping[str, Value] = field(default_factory=dict)  # on which all its cells agree
+    diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +132,11 @@ class Record:
     def costs(self) -> tuple[str, ...]:
         """The sizes, times and energies that any cell has."""
         return tuple(n for n in COSTS if any(cell.cost(n) is not None for cell in self.cells))
+
+    def part_of(self, cell: CellResult) -> Record:
+        """The part that has a cell: sweeps that are shown together may have other exams."""
+        found = (p for p in self.parts if any(one.cell == cell.cell for one in p.cells))
+        return next(found, self)
 
     def is_searched(self, axis: str) -> bool:
         """Whether the values of an axis are a sampler's picks from a range: dots, not lines."""
@@ -173,6 +173,17 @@ def in_order(values: Sequence[Value]) -> tuple[Value, ...]:
     return distinct
 
 
+def evenly(values: Sequence[Item], most: int, keep: Item | None = None) -> tuple[Item, ...]:
+    """At most so many values, evenly spread, both ends and the one to keep among them."""
+    if len(values) <= most:
+        return tuple(values)
+    chosen = {round(i * (len(values) - 1) / (most - 1)) for i in range(most)}
+    if keep in values and (at := values.index(keep)) not in chosen:
+        chosen.remove(min(sorted(chosen)[1:-1], key=lambda index: abs(index - at)))
+        chosen.add(at)
+    return tuple(values[index] for index in sorted(chosen))
+
+
 def hashable(value: Any) -> Value:
     """A list of target modules as its JSON, anything plain as it is."""
     return value if isinstance(value, str | int | float | bool | None) else json.dumps(value)
@@ -185,32 +196,26 @@ def is_numeric(values: Sequence[Value]) -> bool:
     )
 
 
-def axis_position(
-    axes: Mapping[str, Sequence[Value]], values: Mapping[str, Value]
-) -> tuple[int, ...]:
-    """Where a cell lies in the grid, one index per axis; -1 where it has no such value."""
-    return tuple(
-        known.index(values[axis]) if axis in values and values[axis] in known else -1
-        for axis, known in axes.items()
-    )
-
-
 def in_grid_order(
     axes: Mapping[str, Sequence[Value]], cells: Sequence[CellResult]
 ) -> tuple[CellResult, ...]:
-    """The cells as the grid lists them."""
-    places = {
-        axis: {value: index for index, value in enumerate(known)} for axis, known in axes.items()
-    }
-    return tuple(
-        sorted(
-            cells,
-            key=lambda cell: [
-                place.get(cell.values[axis], -1) if axis in cell.values else -1
-                for axis, place in places.items()
-            ],
-        )
-    )
+    """The cells as the grid lists them; one that lacks an axis stands first on it."""
+
+    def place(cell: CellResult) -> list[int]:
+        return [
+            known.index(cell.values[axis]) if axis in cell.values else -1
+            for axis, known in axes.items()
+        ]
+
+    return tuple(sorted(cells, key=place))
+
+
+def by_values(cells: Sequence[CellResult], axes: Sequence[str]) -> list[list[CellResult]]:
+    """The cells by their values on some axes (None where they lack one), in the order given."""
+    together: dict[tuple[Value, ...], list[CellResult]] = {}
+    for cell in cells:
+        together.setdefault(tuple(cell.values.get(axis) for axis in axes), []).append(cell)
+    return list(together.values())
 
 
 def agreed_values(cells: Sequence[CellResult], axes: Sequence[str]) -> dict[str, Value]:
@@ -229,9 +234,3 @@ def of_trajectories(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
         if cell.trajectory:
             together.setdefault(cell.trajectory, []).append(cell)
     return together
-
-
-def has_diverged(losses: Sequence[float], cells: Sequence[CellResult]) -> bool:
-    """Whether a trajectory ended in a loss that is not finite, or lost one of its cells to that."""
-    ended = bool(losses) and not math.isfinite(losses[-1])
-    return ended or any(cell.state == "diverged" for cell in cells)

@@ -50,7 +50,7 @@ class TableEntry:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line; `order` is its place in the CSV, which keeps the grid's."""
+    """One line; `order` is its place in the CSV where that is another than here."""
 
     entries: tuple[TableEntry, ...]
     kind: str = ""  # best, reference or nothing

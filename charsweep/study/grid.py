@@ -7,7 +7,7 @@ that a killed process left RUNNING is simply gone on with, so no cell ever has t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -20,38 +20,10 @@ from charsweep.study.adaptive import Search
 from charsweep.study.trials import Trials, spans_of
 
 
-class Study(Protocol):
-    """Which cells are to be run next, and what became of them."""
-
-    trials: Trials
-
-    @property
-    def snapshot_steps(self) -> tuple[int, ...]:
-        """Steps at which a trajectory keeps a snapshot although no cell has asked for it yet."""
-        ...
-
-    def batches(self) -> Iterator[tuple[Cell, ...]]:
-        """Cells to run next, until there are no more; all of a batch are told before the next."""
-        ...
-
-    def number(self, result: CellResult) -> int:
-        """The trial that the result's cell belongs to."""
-        ...
-
-    def tell(self, result: CellResult) -> None:
-        """Pass on a cell's result, once for every cell of a batch."""
-        ...
-
-
-def open_study(sweep: Sweep) -> Study:
-    """The sweep's study, made or gone on with; ConfigError where its meaning has changed."""
-    return Grid(sweep) if sweep.settings.search.is_grid else Search(sweep)
-
-
 class Grid:
     """All cells of a grid at once."""
 
-    snapshot_steps = ()
+    snapshot_steps = ()  # of a trajectory, kept although no cell has asked for them yet
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
@@ -61,6 +33,7 @@ class Grid:
         self._known: dict[str, FrozenTrial] = {}
 
     def batches(self) -> Iterator[tuple[Cell, ...]]:
+        """Cells to run next, until there are no more; all of a batch are told before the next."""
         cells = {cell.key: cell for cell in self.sweep.cells}
         study = self.trials.study
         self.trials.wait_for_file()
@@ -82,6 +55,7 @@ class Grid:
         yield self.sweep.cells
 
     def number(self, result: CellResult) -> int:
+        """The trial that the result's cell belongs to."""
         return self._known[result.cell].number
 
     def tell(self, result: CellResult) -> None:
@@ -118,3 +92,11 @@ class Grid:
 
 def _may_be_tried_again(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and trial.user_attrs.get("state") == "failed"
+
+
+Study = Grid | Search  # which cells are to be run next, and what became of them
+
+
+def open_study(sweep: Sweep) -> Study:
+    """The sweep's study, made or gone on with; ConfigError where its meaning has changed."""
+    return Grid(sweep) if sweep.settings.search.is_grid else Search(sweep)

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
+from mlflow.entities import Experiment as MlflowExperiment
 from mlflow.entities import Run
 
 from charsweep.core.errors import TrackingError
@@ -80,11 +81,7 @@ class Experiment:
     # -- the sweep -----------------------------------------------------------------------------
 
     def _experiment(self) -> str:
-        known = self.client.get_experiment_by_name(self.name)
-        if known is None:
-            return str(self.client.create_experiment(self.name))
-        if known.lifecycle_stage == "deleted":  # by a person in the UI, who now runs it again
-            self.client.restore_experiment(known.experiment_id)
+        known = experiment_of(self.client, self.name)
         root = self.folder.parent.parent
         ours = self.uri == f"sqlite:///{root / 'mlflow.db'}"
         place = Path(urlsplit(known.artifact_location).path)
@@ -206,6 +203,16 @@ class Experiment:
         if images and sheet:  # once more for the image grid, which compares runs
             for key, picture in (("contact_sheet", sheet), *pictures.exam_rows(images)):
                 log_image(self.client, run_id, key, picture)
+
+
+def experiment_of(client: MlflowClient, name: str) -> MlflowExperiment:
+    """A sweep's experiment, made if there is none."""
+    known = client.get_experiment_by_name(name)
+    if known is None:
+        return client.get_experiment(client.create_experiment(name))
+    if known.lifecycle_stage == "deleted":  # by a person in the UI, who now runs it again
+        client.restore_experiment(known.experiment_id)
+    return known
 
 
 def search(client: MlflowClient, experiment: str, sweep: str) -> Iterator[Run]:

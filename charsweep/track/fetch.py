@@ -87,11 +87,14 @@ def find(name: str, uri: str) -> tuple[MlflowClient, Run, list[Run]]:
         )
     cells = [run for run in runs if "charsweep.cell" in run.data.tags]
     whole = [run for run in cells if run.info.status in STATUS.values()]
-    return client, parents[0], sorted(whole, key=trial)
-
-
-def trial(run: Run) -> tuple[int, int]:
-    return int(run.data.tags.get("charsweep.trial", 1 << 31)), int(run.info.start_time)
+    last = 1 << 31  # place of those that no sampler asked for
+    whole.sort(
+        key=lambda run: (
+            int(run.data.tags.get("charsweep.trial", last)),
+            int(run.info.start_time),
+        )
+    )
+    return client, parents[0], whole
 
 
 class Source:
@@ -155,13 +158,9 @@ def unpack(manifest: Path, rows: Mapping[int, Path], folder: Path) -> None:
 def fetch_cell(source: Source, run: Run, store: Path) -> CellResult:
     """The result of a cell; its specs and images go to `store`."""
     names = source.names(run)
-    if "cell.json" not in names:
-        raise TrackingError(
-            f"the run {run.info.run_name} ({run.info.run_id}) was logged by an earlier version and "
-            "does not hold its cell; run the sweep's command again where its store is: MLflow is "
-            "brought up to date then"
-        )
     try:
+        if "cell.json" not in names:
+            raise ValueError("it was logged by an earlier version")
         result = result_from(read_json(source.file(run, "cell.json")))
     except (TypeError, ValueError) as error:
         raise TrackingError(
@@ -186,12 +185,8 @@ def fetch_cell(source: Source, run: Run, store: Path) -> CellResult:
 
 def longest(runs: Sequence[Run], results: Sequence[CellResult]) -> list[Run]:
     """One run of each trajectory: that with the most steps, whose curve holds the others'."""
-    best: dict[str, tuple[int, Run]] = {}
-    for run, result in zip(runs, results, strict=True):
-        known = best.get(result.trajectory)
-        if known is None or result.step > known[0]:
-            best[result.trajectory] = (result.step, run)
-    return [run for _, run in best.values()]
+    pairs = sorted(zip(runs, results, strict=True), key=lambda pair: pair[1].step)
+    return list({result.trajectory: run for run, result in pairs}.values())
 
 
 def fetch_losses(client: MlflowClient, run: Run, store: Path) -> None:

@@ -36,7 +36,8 @@ def contact_sheet(images: Path) -> Image.Image | None:
 def exam_rows(images: Path, label: str = "exam") -> Iterator[tuple[str, Image.Image]]:
     """`exam/01 a picture of …` and the picture of that prompt, for each prompt."""
     for prompt, row in _rows(images, ROW_TILE):
-        yield image_key(label, prompt, _prompts(images)[prompt]), row
+        prompts = read_json(images / "images.json")["prompts"]
+        yield image_key(label, prompt, prompts[prompt]), row
 
 
 def image_key(label: str, index: int, text: str = "") -> str:
@@ -87,15 +88,8 @@ def _rows(images: Path, most: int) -> Iterator[tuple[int, Image.Image]]:
 def _tile(path: Path, side: int) -> Image.Image:
     with opened(path) as image:
         colours = image.convert("RGB")
-    if colours.size == (side, side):
-        return colours
     return colours.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def _of_prompt(manifest: Mapping[str, Any], prompt: int) -> Sequence[Mapping[str, Any]]:
     return [entry for entry in manifest["files"] if entry["prompt"] == prompt]
-
-
-def _prompts(images: Path) -> Sequence[str]:
-    prompts: Sequence[str] = read_json(images / "images.json")["prompts"]
-    return prompts

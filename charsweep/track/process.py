@@ -88,7 +88,10 @@ class Tracker:
 
         `progress(logged, cells)` is called about twice a second.
         """
-        self._tell(b"e")
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self._process.stdin.write(b"e")
+            self._process.stdin.flush()
         total = len(read_results(self.sweep_folder / "cells.jsonl"))
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -115,12 +118,6 @@ class Tracker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _tell(self, message: bytes) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError, ValueError):
-            self._process.stdin.write(message)
-            self._process.stdin.flush()
 
 
 def rebuild(
@@ -158,7 +155,7 @@ def fetch(
     except CharsweepError:
         raise
     except Exception as error:
-        raise _explained(error, uri) from error
+        raise explained(error, uri) from error
 
 
 def read_runs(sweep_folder: Path) -> dict[str, str]:
@@ -225,21 +222,17 @@ def deliver(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:
         try:
             return follow(sweep_folder, store_folder, parent)
         except Exception as error:
-            if parent.gone or not _passes(error):
+            passes = isinstance(error, UnreachableError) or _is_outside(error)
+            if parent.gone or not passes:
                 raise
             if parent.ended:
                 until = until or time.monotonic() + LAST_PATIENCE
                 if time.monotonic() > until or not read_runs(sweep_folder):
                     raise
-            said = _explained(error, os.environ["MLFLOW_TRACKING_URI"])
+            said = explained(error, os.environ["MLFLOW_TRACKING_URI"])
             print(redacted(str(said)), file=sys.stderr, flush=True)
         parent.listen(wait)
         wait = min(2 * wait, LONGEST_WAIT)
-
-
-def _passes(error: Exception) -> bool:
-    """Whether it may be otherwise in a while: a server, a network, a database that is held."""
-    return isinstance(error, UnreachableError) or _is_outside(error)
 
 
 def follow(sweep_folder: Path, store_folder: Path, parent: Parent) -> None:
@@ -298,9 +291,8 @@ def main(arguments: list[str] | None = None) -> int:
             if not parent.gone:
                 deliver(sweep_folder, store_folder, parent)
     except Exception as error:
-        if not isinstance(error, CharsweepError):
-            error = _explained(error, os.environ["MLFLOW_TRACKING_URI"])
-        print(redacted(str(error)), file=sys.stderr)
+        said = explained(error, os.environ.get("MLFLOW_TRACKING_URI", ""))
+        print(redacted(str(said)), file=sys.stderr)
         return 2
     return 0
 
@@ -312,9 +304,9 @@ def _is_outside(error: Exception) -> bool:
     )
 
 
-def _explained(error: Exception, uri: str) -> TrackingError:
+def explained(error: Exception, uri: str) -> CharsweepError:
     """One line that says where, what and what to do; before it the traceback of a bug of ours."""
-    if isinstance(error, TrackingError):
+    if isinstance(error, CharsweepError):
         return error
     if not _is_outside(error) or os.environ.get("CHARSWEEP_DEBUG"):
         sys.stderr.write(redacted(traceback.format_exc()))

@@ -10,13 +10,13 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from charsweep.core.errors import CharsweepError
 from charsweep.core.keys import digest_of
 from charsweep.core.store.files import inside, read_json, write_json
 from charsweep.core.system.images import opened
 from charsweep.core.system.redact import redacted
 from charsweep.results.table import escape_markdown as plain
-from charsweep.track.server import AGAIN, database, hush, public, reach, tracking_uri
+from charsweep.track.process import explained
+from charsweep.track.server import database, hush, public, reach, tracking_uri
 
 STORY, DIGEST = "charsweep.story", "charsweep.digest"
 
@@ -38,11 +38,8 @@ def log_story(sweep_folder: Path, uri: str | None = None) -> str | None:
             run_id = _log(sweep_folder, uri)
         known = {"uri": public(uri), "digest": _digest(sweep_folder), "run": run_id}
         write_json(sweep_folder / "story_run.json", known)
-    except CharsweepError as error:
-        return redacted(str(error))
     except Exception as error:  # MLflow's, its database's and its server's many kinds
-        what = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        return redacted(f"MLflow at {public(uri)}: {what}; {AGAIN}")
+        return redacted(str(explained(error, uri)))
     return None
 
 
@@ -61,12 +58,12 @@ def _digest(sweep_folder: Path) -> str:
 def _log(sweep_folder: Path, uri: str) -> str:
     from mlflow import MlflowClient
 
-    from charsweep.track.cell_runs import create_database
+    from charsweep.track.cell_runs import create_database, experiment_of
 
     create_database(uri)
     client = MlflowClient(tracking_uri=uri)
     story = read_json(sweep_folder / "story" / "story.json")
-    experiment = _experiment(client, story["sweep"])
+    experiment = experiment_of(client, story["sweep"]).experiment_id
     for old in client.search_runs([experiment], f"tags.`{STORY}` = '{story['story']}'"):
         client.delete_run(old.info.run_id)
     run = client.create_run(
@@ -76,9 +73,7 @@ def _log(sweep_folder: Path, uri: str) -> str:
     for name, value in _params(story).items():
         client.log_param(run_id, name, value)
     for scene in story["scenes"]:
-        kept = next(
-            candidate for candidate in scene["candidates"] if candidate["seed"] == scene["seed"]
-        )
+        kept = next(one for one in scene["candidates"] if one["seed"] == scene["seed"])
         for score in ("dino", "clip_t"):
             client.log_metric(run_id, f"story_{score}", kept[score], step=scene["number"])
         with opened(inside(sweep_folder / "story", scene["picture"])) as picture:
@@ -88,15 +83,6 @@ def _log(sweep_folder: Path, uri: str) -> str:
     client.log_artifacts(run_id, str(sweep_folder / "story"), "story")
     client.set_terminated(run_id, "FINISHED")
     return run_id
-
-
-def _experiment(client: Any, name: str) -> str:
-    known = client.get_experiment_by_name(name)
-    if known is None:
-        return str(client.create_experiment(name))
-    if known.lifecycle_stage == "deleted":
-        client.restore_experiment(known.experiment_id)
-    return str(known.experiment_id)
 
 
 def _tags(sweep_folder: Path, story: dict[str, Any]) -> dict[str, str]:

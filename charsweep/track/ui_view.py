@@ -22,6 +22,18 @@ from charsweep.track.server import VIEW
 SECTION = "charsweep"
 SMOOTHNESS = 70  # of 100, for the loss; by eye
 COLUMNS = ("train_seconds", "size_mb")
+CURVE = {
+    "lineSmoothness": SMOOTHNESS,
+    "xAxisKey": "step",
+    "xAxisScaleType": "linear",
+    "scaleType": "log",
+    "selectedXAxisMetricKey": "",
+    "yAxisKey": "metric",
+    "yAxisExpressions": [],
+    "useGlobalXaxisKey": False,
+    "useGlobalLineSmoothing": False,
+    "range": {},
+}
 
 
 def question(sweep: Mapping[str, Any]) -> str:
@@ -103,20 +115,12 @@ def saved_view(sweep: Mapping[str, Any]) -> str:
 
 def charts(objectives: Sequence[str], scores: Sequence[str]) -> list[dict[str, Any]]:
     """The loss curves, the objectives against each other, the images, a bar per score."""
-    found = [_chart("LINE", "loss", **_of("loss"), **_curve())]
+    found = [_chart("LINE", "loss", **_of("loss"), **CURVE)]
     if len(objectives) > 1:
-        across, up = objectives[1], objectives[0]
-        found.append(
-            _chart(
-                "SCATTER",
-                "objectives",
-                xaxis={"key": across, "type": "METRIC"},
-                yaxis={"key": up, "type": "METRIC"},
-            )
-        )
-    found.append(
-        _chart("IMAGE", "pictures", imageKeys=["contact_sheet"], step=0, showRunParams=False)
-    )
+        up, across = ({"key": name, "type": "METRIC"} for name in objectives[:2])
+        found.append(_chart("SCATTER", "objectives", xaxis=across, yaxis=up))
+    shown = {"imageKeys": ["contact_sheet"], "step": 0, "showRunParams": False}
+    found.append(_chart("IMAGE", "pictures", **shown))
     return found + [_chart("BAR", name, **_of(name)) for name in scores]
 
 
@@ -134,18 +138,3 @@ def _chart(kind: str, name: str, **settings: Any) -> dict[str, Any]:
 
 def _of(metric: str) -> dict[str, Any]:
     return {"metricKey": metric, "selectedMetricKeys": [metric]}
-
-
-def _curve() -> dict[str, Any]:
-    return {
-        "lineSmoothness": SMOOTHNESS,
-        "xAxisKey": "step",
-        "xAxisScaleType": "linear",
-        "scaleType": "log",
-        "selectedXAxisMetricKey": "",
-        "yAxisKey": "metric",
-        "yAxisExpressions": [],
-        "useGlobalXaxisKey": False,
-        "useGlobalLineSmoothing": False,
-        "range": {},
-    }

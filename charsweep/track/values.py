@@ -16,7 +16,7 @@ from charsweep.core.store.files import read_json
 from charsweep.core.store.losses import LossRow
 from charsweep.results import CellResult
 from charsweep.results.cells import COSTS
-from charsweep.results.labels import scientific
+from charsweep.results.labels import value_text
 from charsweep.results.table import escape_markdown
 
 LAYOUT = 3  # of what a run holds; runs of another layout are logged anew
@@ -26,6 +26,12 @@ CURVE_POINTS = 200  # of lr and grad_norm: every step would treble the database 
 PARAM_LENGTH = 500
 TAG_LENGTH = 5000
 NAME_LENGTH = 200
+IN_WORDS = {
+    "method": "{}",
+    "train_steps": "{:,} steps",
+    "inference_steps": "{} inference steps",
+    "seed": "seed {}",
+}
 
 
 def run_name(result: CellResult, axes: Sequence[str]) -> str:
@@ -37,17 +43,9 @@ def run_name(result: CellResult, axes: Sequence[str]) -> str:
 
 
 def _in_words(name: str, value: Any) -> str:
-    if name == "method":
-        return str(value)
-    if name == "train_steps":
-        return f"{value:,} steps"
-    if name == "inference_steps":
-        return f"{value} inference steps"
-    if name == "seed":
-        return f"seed {value}"
-    if isinstance(value, float) and (name == "lr" or 0 < abs(value) < 1e-2):
-        return f"{name}={scientific(value)}"
-    return f"{name}={value}"
+    if name in IN_WORDS:
+        return IN_WORDS[name].format(value)
+    return f"{name}={value_text(name, value)}"
 
 
 def curves(losses: Sequence[LossRow], start: int) -> list[Metric]:

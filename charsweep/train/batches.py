@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
 
 from charsweep.character import ALPHA, framed, sizes_of
+from charsweep.core.methods import LossSettings
 from charsweep.core.seeding import chosen, generator
-
-if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor
-
-    from charsweep.core.methods import LossSettings
-    from charsweep.core.specs import Framing, TrajectorySpec
-    from charsweep.models.families import Noising
-    from charsweep.models.pipeline import LoadedPipeline
-
+from charsweep.core.specs import Framing, TrajectorySpec
+from charsweep.models.families import Noising
+from charsweep.models.pipeline import LoadedPipeline
 
 Images = Literal["images", "prior"]  # the training images, or those of the class
 
@@ -79,9 +78,6 @@ class TrainingImages:
         mask: Image.Image | None,
         mirrored: bool,
     ) -> FramedImage:
-        import torch
-        from PIL import ImageOps
-
         crop, size = self.framing.crop, self.resolution
         sizes = torch.tensor(sizes_of(image.size, crop, size))
         if mirrored:  # before it is cropped, as diffusers' SDXL scripts do, and the mask with it
@@ -95,8 +91,6 @@ class TrainingImages:
         return FramedImage(mean.cpu(), std.cpu(), weights, sizes)
 
     def batch(self, step: int) -> ImageBatch:
-        import torch
-
         indices = self._chosen(step)
         images = [self._window(image, *at) for image, *at in self._looks(indices, step)]
         mean, std, area, sizes = (torch.stack(parts) for parts in zip(*images, strict=True))
@@ -110,8 +104,6 @@ class TrainingImages:
         In as many steps as there are images each size comes as often as it has images, in an
         order of its own; where all have one size, it is simply that of the step.
         """
-        import torch
-
         sizes = [framed[0].mean.shape for framed in self.framed]
         if self.framing.crop != "buckets":
             sizes = sizes[:1] * len(sizes)
@@ -126,8 +118,6 @@ class TrainingImages:
 
     def _looks(self, indices: Sequence[int], step: int) -> list[tuple[FramedImage, float, float]]:
         """Each image, mirrored or not, and where its window lies, each from 0 to 1."""
-        import torch
-
         source = generator(self.seed, f"{self.purpose} look", step)
         looks = []
         for index in indices:
@@ -140,8 +130,6 @@ class TrainingImages:
         """A square of `resolution` pixels out of a larger image, its corner said in the sizes."""
         if self.framing.crop != "random":
             return image
-        import torch
-
         side = min(image.weights.shape)
         height, width = image.weights.shape
         y, x = int(top * (height - side + 1)), int(left * (width - side + 1))
@@ -158,9 +146,6 @@ def weights_of(mask: Image.Image, like: Tensor, background: float) -> Tensor:
     is the weighted mean of the squared errors, of one scale with a loss without mask whether the
     subject is small or large (as MAE's, He et al. 2021, over its masked patches).
     """
-    import numpy as np
-    import torch
-
     greys = torch.from_numpy(np.asarray(mask, dtype=np.float32) / 255)
     inside = torch.nn.functional.adaptive_avg_pool2d(greys[None], (like.shape[0], like.shape[1]))[0]
     weights = background + (1 - background) * inside
@@ -197,8 +182,6 @@ class TrialBatches:
     prior: TrainingImages | None
 
     def batch(self, which: Images, step: int, noising: Noising) -> Batch:
-        import torch
-
         images = self.images if which == "images" else self.prior
         assert images is not None
         shown = images.batch(step)

@@ -218,7 +218,9 @@ class Trial:
             named = dict(zip(self.trainable.part_names, parts, strict=False))  # one has no name
             row = LossRow(first + number, sum(parts), rate, norm, seconds, named)
             rows.append(row)
-            self.diverged = not math.isfinite(row.loss) or self._is_lost(norm)
+            self.diverged = not math.isfinite(row.loss) or (
+                self.scaler is None and not math.isfinite(norm)  # which a scaler expects at times
+            )
             if self.diverged:
                 self.step = row.step
                 break
@@ -226,10 +228,6 @@ class Trial:
         if self.file:
             self._write(rows, resume_seconds)
         return rows
-
-    def _is_lost(self, norm: float) -> bool:
-        """Whether a step's gradients were no numbers, which a scaler expects now and then."""
-        return self.scaler is None and not math.isfinite(norm)
 
     def _write(self, rows: Sequence[LossRow], resume_seconds: float) -> None:
         assert self.file

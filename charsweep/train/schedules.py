@@ -1,27 +1,18 @@
 """Learning-rate schedules: the factor on the rate at a step. Reached through conf/schedule/.
 
-A schedule is a frozen dataclass whose fields are the settings of its YAML file. One whose value
-depends on the last step says so (`needs_horizon`): its short runs are no prefixes of its long ones.
+A schedule is a frozen dataclass whose fields are the settings of its YAML file. It is called with
+the step (from 0) and with how many there will be. One whose value depends on the last step says so
+(`needs_horizon`): its short runs are no prefixes of its long ones. When its numbers change, its
+`version`, part of every key, goes up.
 """
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-
-
-class Schedule(Protocol):
-    """What a schedule answers."""
-
-    version: ClassVar[int]  # goes up when its numbers change; part of every key
-    needs_horizon: ClassVar[bool]
-
-    def __call__(self, step: int, horizon: int | None) -> float:
-        """Factor on the learning rate at `step` (from 0) of a run of `horizon` steps."""
-        ...
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

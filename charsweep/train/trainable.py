@@ -1,16 +1,21 @@
 """Trainable weights of a pack: K stacked LoRAs, or one full, DoRA, LoHa or LoKr trial; and saving
-them.
-
-torch is imported when one is made, because planning reads this module too.
-"""
+them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from charsweep.core.methods import method_of
+from charsweep.core.seeding import generator
+from charsweep.core.specs import TrajectorySpec
 from charsweep.models.adapter_file import (
     ADAPTER_FILE,
     FACTORED,
@@ -21,37 +26,15 @@ from charsweep.models.adapter_file import (
     padded_rank,
     published,
 )
+from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.models.safetensors_file import settle_header
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor, nn
-
-    from charsweep.core.specs import TrajectorySpec
-    from charsweep.models.pipeline import LoadedPipeline
-
-
-class SlotWeights(Protocol):
-    """Where the trainable tensors of each slot lie."""
-
-    def enter(self, slot: int, spec: TrajectorySpec) -> None: ...
-    def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
-        """Captions as the base must read them for the slot's weights to have a part in them."""
-        ...
-
-    def leave(self, slot: int) -> None: ...
-    def named(self, slot: int) -> Mapping[str, Tensor]: ...
-    def zero_grad(self) -> None: ...
-    def gradients(self) -> list[Tensor]: ...
-    def save(self, slot: int, folder: Path) -> None: ...
-    def aside(self) -> contextlib.AbstractContextManager[None]: ...
-    def close(self) -> None: ...
+from charsweep.train.methods import Slots
+from charsweep.train.stacked_lora import Adapters, gaussian
 
 
 def slot_weights(
     low: LowRank | None, base: LoadedPipeline, taught: Mapping[str, nn.Module], width: int
-) -> SlotWeights:
+) -> Slots:
     """`width` slots for adapters or all weights; only plain low-rank adapters have several."""
     if low and low.kind == "lora":
         return StackedAdapters(low, base, taught, width)
@@ -65,8 +48,6 @@ class StackedAdapters:
     def __init__(
         self, low: LowRank, base: LoadedPipeline, taught: Mapping[str, nn.Module], width: int
     ) -> None:
-        from charsweep.train.stacked_lora import Adapters
-
         self.base, self.taught = base, taught
         targets = {name: low.of(name) for name in taught}
         self.adapters = Adapters(taught, targets, width, padded_rank(low.rank))
@@ -75,18 +56,12 @@ class StackedAdapters:
         self.zero_grad, self.aside = self.adapters.zero_grad, self.adapters.aside
 
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
-        from charsweep.core.seeding import generator
-        from charsweep.train.stacked_lora import gaussian
-
         low = method_of(spec.method).low_rank
         assert low is not None
         self.low[slot] = low
         shapes = self.adapters.weights(slot, low.rank)
         first = gaussian(shapes, low.rank, generator(spec.seed, "adapter"))
         self.adapters.set(slot, first, low.scale)
-
-    def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
-        return list(captions)
 
     def leave(self, slot: int) -> None:
         self.adapters.clear(slot)
@@ -115,10 +90,6 @@ class SingleTrial:
         self._undo = contextlib.ExitStack()
 
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
-        import torch
-
-        from charsweep.core.seeding import generator
-
         self.low = low = method_of(spec.method).low_rank
         if low is None:
             self._undo.enter_context(self.base.restored())
@@ -132,9 +103,6 @@ class SingleTrial:
                 module.add_adapter(low.config(name))
             for tensor in trained_parameters({name: module}).values():
                 tensor.data = tensor.data.float()  # whatever the base's precision
-
-    def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
-        return list(captions)
 
     def leave(self, slot: int) -> None:
         self._undo.close()
@@ -154,10 +122,6 @@ class SingleTrial:
         return [tensor.grad for tensor in named.values() if tensor.grad is not None]
 
     def save(self, slot: int, folder: Path) -> None:
-        from peft import get_peft_model_state_dict
-
-        from charsweep.models.pipeline import quiet
-
         if self.low is None:
             with quiet():
                 self.base.pipeline.save_pretrained(folder, safe_serialization=True)
@@ -214,8 +178,6 @@ def save_factored(
     weights: Mapping[str, Tensor], settings: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> None:
     """Write what LoRA files cannot hold: peft's own tensors, and its settings of each module."""
-    from safetensors.torch import save_file
-
     tensors = {
         published(name, FACTORED[0]): tensor.detach().cpu().contiguous()
         for name, tensor in weights.items()
@@ -227,8 +189,6 @@ def save_factored(
 
 def read_adapter(folder: Path, base: LoadedPipeline) -> dict[str, Tensor]:
     """What `save_adapter` wrote of the base, by the names that its modules have now."""
-    from safetensors.torch import load_file
-
     tensors = load_file(folder / ADAPTER_FILE)
     if hasattr(base.modules.get("text_encoder"), "text_model"):
         return tensors

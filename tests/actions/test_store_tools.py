@@ -183,7 +183,7 @@ def test_gc_keeps_what_a_sweep_needs_and_lists_first(
     code, out, _ = act(root, capsys, "action=gc")
     assert code == 0
     assert sorted(store(root).rglob("*")) == before
-    assert "2.50 MB  made weights" in out
+    assert "2.5 MB  made weights" in out
     assert out.count("resume state") == 2
     assert "no sweep refers to" not in out
     assert act(root, capsys, "action=gc", "store.remove=true")[0] == 0

@@ -86,7 +86,7 @@ def test_the_note_says_the_verdict(root: Path, ui: chromium.Served, page: Chrome
     assert said.index("Which rate?") < said.index("3 of 3 cells") < said.index("By single scores")
     best = recommendation_of(root / "sweeps/small")
     assert best.cell is not None
-    assert f"DINO {best.cell.score('dino'):.3f}" in said
+    assert f"DINO {best.cell.scores.get('dino'):.3f}" in said
 
 
 @pytest.mark.browser

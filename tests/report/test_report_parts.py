@@ -204,11 +204,6 @@ def test_the_recommended_trial_stands_first(search: FakeSweep) -> None:
     assert found.columns[2].startswith("trial 8: ")
 
 
-@pytest.mark.parametrize(("maximize", "best"), [(True, [1, 1, 3, 3]), (False, [1, 0.5, 0.5, 0.5])])
-def test_best_so_far(maximize: bool, best: list[float]) -> None:
-    assert search_trials.so_far([1, 0.5, 3, 2], maximize) == best
-
-
 def test_trials_keep_their_order_and_shades(search: FakeSweep) -> None:
     trials = search_trials.trials_of(search.record())
     assert [cell.trial for cell in trials] == list(range(15))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,11 @@ from charsweep.report.figures import (
     pareto,
     picture_grids,
     style,
+    tuning,
 )
 from charsweep.report.figures.contact_sheets import ContactSheet
 from charsweep.results import Record, verdict
-from charsweep.results.records import Objective
+from charsweep.results.records import Objective, evenly
 
 
 def grid_of(root: Path, **axes: list[object]) -> FakeSweep:
@@ -107,7 +107,7 @@ def test_a_cell_that_was_not_tried_is_said(tmp_path: Path) -> None:
 
 
 def test_large_grids_are_thinned_and_keep_the_best() -> None:
-    kept = picture_grids.thinned(tuple(range(100)), 10, 42)
+    kept = evenly(tuple(range(100)), 10, 42)
     assert len(kept) == 10
     assert {0, 42, 99} <= set(kept)
     assert list(kept) == sorted(kept)
@@ -176,7 +176,28 @@ def test_importance_is_drawn_when_it_is_known(tmp_path: Path) -> None:
     assert not (sweep.folder / "report" / "plots" / "importance.png").exists()
 
 
-def test_labels_keep_off_the_line() -> None:
-    boxes = label_placing.along([(0, 0), (100, 0)])
-    assert len(boxes) == 19
-    assert all(math.isclose((left + right) / 2 % 5, 0) for left, _, right, _ in boxes)
+def test_labels_keep_off_lines_points_and_each_other() -> None:
+    _, (axes,) = style.Layout(4, 3).new_figure()
+    (line,) = axes.plot([0, 1], [0.5, 0.5])
+    points = [(0.2, 0.5), (0.5, 0.52), (0.9, 0.5)]
+    label_placing.write_labels(axes, [(f"label {x}", x, y, "black") for x, y in points], points)
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) > 1
+    path = line.get_path().transformed(line.get_transform())
+    assert not any(path.intersects_bbox(box) for box in boxes)
+    for at, box in enumerate(boxes):
+        assert not box.count_overlaps(boxes[:at])
+        assert not box.count_contains(axes.transData.transform(points))
+
+
+def test_names_of_scores_that_lie_close_stay_on_the_paper(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {"lr": [1e-4, 1e-3]})
+    for lr, score in ((1e-4, 0.4868), (1e-3, 0.4731)):  # ticks of four decimals
+        sweep.add(lr=lr, scores={"mine": score})
+    setting = tuning.setting_of(sweep.record(), "lr")
+    with style.style():
+        figure, (axes,) = style.Layout(4.3, 2.9, setting.margins).new_figure()
+        tuning.draw_panel(axes, setting, "mine")
+        figure.canvas.draw()
+    assert max(len(tick.get_text()) for tick in axes.get_yticklabels()) == 6
+    assert axes.yaxis.label.get_window_extent().x0 >= 0

@@ -47,7 +47,8 @@ def test_it_is_highest_in_identity_and_prompt_together(tmp_path: Path) -> None:
     sweep.add("failed", method="gone")
     found = recommended(sweep)
     assert found.label == "method = both"
-    assert (found.among, found.alike) == (3, ())
+    assert found.reason.startswith("of 3 settings, ")
+    assert found.alike == ()
     assert "the next, method = " in found.doubts[0]
     assert found.costs == ("40 training steps", "25 s of training by itself", "0.3 MB of weights")
     assert found.command == "python -m charsweep action=export name=fake"
@@ -86,7 +87,7 @@ def test_of_several_seeds_the_mean_counts_and_the_highest_is_taken(tmp_path: Pat
     assert found.label == "method = steady"
     assert found.cell is not None
     assert found.cell.values["seed"] == 1
-    assert found.among == 2
+    assert found.reason.startswith("of 2 settings, ")
 
 
 def test_equals_are_decided_by_the_grid_whatever_order_the_files_have(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_every_outlet_names_the_same_cell(
 ) -> None:
     root, cells = disputed
     folder, best = root / "sweeps/small", cells["0.001"]
-    by = {name: max(cells.values(), key=lambda c: c.score(name) or 0) for name in best.scores}
+    by = {name: max(cells.values(), key=lambda c: c.scores.get(name) or 0) for name in best.scores}
     assert len({by["dino"].cell, by["quality_ratio"].cell, best.cell}) == 3  # they disagree
 
     found = recommendation_of(folder)

@@ -5,7 +5,6 @@ Safetensors only, and no code from the repository: a model that needs its own is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,8 +40,15 @@ class ImageToText(pydantic.BaseModel):
 
         weights = find_weights(self.path, "captioner", made_in(settings))
         processor, network = load_captioner(ready(weights))
-        device = find_device(settings.runtime.device)
-        return _Reading(self, character, processor, network.to(device)).propose
+        network = network.to(find_device(settings.runtime.device))
+        prompt = self.prompt.replace("{class_prompt}", character.class_prompt)
+        looks = () if self.describe_character else self.looks
+
+        def propose(image: Image.Image) -> Proposal:
+            text = said_by(processor, network, prompt, self, image)
+            return Proposal(about_character(text, character, looks), text)
+
+        return propose
 
 
 def load_captioner(folder: Path) -> tuple[Any, Any]:
@@ -84,28 +90,17 @@ def load_captioner(folder: Path) -> tuple[Any, Any]:
     return processor, network.eval()
 
 
-@dataclass(frozen=True)
-class _Reading:
-    asked: ImageToText
-    character: CharacterSpec
-    processor: Any
-    network: Any
+def said_by(
+    processor: Any, network: Any, prompt: str, asked: ImageToText, image: Image.Image
+) -> str:
+    """What the captioner itself says; no sampling, so the same image gives the same words."""
+    import torch
 
-    def propose(self, image: Image.Image) -> Proposal:
-        text = self.read(image)
-        looks = () if self.asked.describe_character else self.asked.looks
-        return Proposal(about_character(text, self.character, looks), text)
-
-    def read(self, image: Image.Image) -> str:
-        """What the captioner itself says; no sampling, so the same image gives the same words."""
-        import torch
-
-        prompt = self.asked.prompt.replace("{class_prompt}", self.character.class_prompt)
-        inputs = self.processor(images=image, text=prompt or None, return_tensors="pt")
-        with torch.inference_mode():
-            tokens = self.network.generate(
-                **inputs.to(self.network.device), do_sample=False, num_beams=self.asked.beams,
-                max_new_tokens=self.asked.max_tokens,
-            )  # fmt: skip
-        text: str = self.processor.batch_decode(tokens, skip_special_tokens=True)[0]
-        return text.strip()
+    inputs = processor(images=image, text=prompt or None, return_tensors="pt")
+    with torch.inference_mode():
+        tokens = network.generate(
+            **inputs.to(network.device), do_sample=False, num_beams=asked.beams,
+            max_new_tokens=asked.max_tokens,
+        )  # fmt: skip
+    text: str = processor.batch_decode(tokens, skip_special_tokens=True)[0]
+    return text.strip()

@@ -44,7 +44,10 @@ class Outcome:
 
 
 def propose(words: Sequence[str]) -> list[Outcome]:
-    """See `charsweep.actions.caption.caption_images`."""
+    """Propose, show and write captions; the words are the command line's.
+
+    Raises `CharsweepError`: unusable drawings, no such captioner, a folder that cannot be written.
+    """
     settings = load_settings(words)
     captioner = captioner_of(settings.caption)
     character = character_of(settings)

@@ -26,20 +26,27 @@ def write_card(
     samples: Sequence[tuple[str, str]], folder: Path,
 ) -> None:  # fmt: skip
     """Fill card_template.md; `samples` are names of sample images in the folder, and prompts."""
+    base_model = chosen.base_model
     words = {
-        **what_it_is(chosen),
-        **how_it_draws(chosen),
+        "chosen": chosen,
+        "images": chosen.images,
+        "character": chosen.trajectory.character,
+        "base": base_model,
+        "base_title": base_model.title if base_model else "a network that knew nothing",
+        "cells": chosen.record.get("plan", {}).get("cells"),
+        "question": chosen.record.get("question", ""),
+        "text": cell_text,
+        "sheet": SHEET,
         "header": header(chosen, weights, licence, samples),
         "files": sizes(folder),
-        "kohya": weights.kohya,
+        "weights": weights,
         "kohya_name": Path(weights.kohya or "").stem,
-        "refusal": weights.refusal,
         "elsewhere": chosen.method.elsewhere(chosen.trajectory),
-        "code": fenced(code) if code else None,
-        "training": [(name, cell_text(value)) for name, value in training(chosen)],
+        "code": code,
+        "training": list(training(chosen)),
         "scores": list(scores(chosen)),
-        "training_seeds": len(chosen.seeds),
         "licence_note": licence_note(chosen, licence),
+        "version": charsweep.__version__,
     }
     text = fill(Path(__file__).with_name("card_template.md"), words)
     write_text(folder / "README.md", "\n".join(without_gaps(text.splitlines())) + "\n")
@@ -73,46 +80,6 @@ def tags(chosen: Chosen) -> list[str]:
     if chosen.base_model is not None:
         found += chosen.base_model.weights.family.tags
     return [*found, *chosen.method.tags]
-
-
-def what_it_is(chosen: Chosen) -> dict[str, Any]:
-    """The card's words on the character, the base and the sweep."""
-    character, base_model = chosen.trajectory.character, chosen.base_model
-    on = f" on {base_model.title}" if base_model else ""
-    cells = chosen.record.get("plan", {}).get("cells")
-    return {
-        "title": cell_text(f"{character.identifier}{on}, {chosen.trajectory.method.name}"),
-        "identifier": cell_text(character.identifier),
-        "class_noun": cell_text(character.class_noun),
-        "one_of_class": cell_text(character.one_of_class),
-        "instance_prompt": cell_text(character.instance_prompt).replace("`", "'"),
-        "drawings": len(character.digests),
-        "base_title": base_model.title if base_model else "a network that knew nothing",
-        "is_embedded": bool(base_model and base_model.is_embedded),
-        "cells": f"{cells} cells" if cells else "cells",
-        "sweep": chosen.sweep,
-        "question": cell_text(chosen.record.get("question", "")),
-        "cell": chosen.cell.cell,
-        "why": chosen.why,
-        "sheet": SHEET,
-        "version": charsweep.__version__,
-    }
-
-
-def how_it_draws(chosen: Chosen) -> dict[str, Any]:
-    """The card's words on the sampler and the exam."""
-    images = chosen.images
-    prompts, seeds = len(images.prompts), len(images.seeds)
-    return {
-        "is_prompted": chosen.is_prompted,
-        "sampler": images.sampler.name,
-        "inference_steps": images.inference_steps,
-        "guidance": f"{images.guidance_scale:g}",
-        "resolution": images.resolution,
-        "exam": f"{prompts} prompts × {seeds} seeds"
-        if chosen.is_prompted
-        else f"{prompts * seeds} images",
-    }
 
 
 def training(chosen: Chosen) -> Iterator[tuple[str, str]]:
@@ -166,10 +133,6 @@ def licence_note(chosen: Chosen, licence: str | None) -> str:
     if base_model is None:
         return "No licence has been chosen for these weights."
     return "The weights come under the licence of their base; look it up before you share them."
-
-
-def fenced(code: str) -> str:
-    return f'```python\n{code}\nimage.save("picture.png")\n```'
 
 
 def sizes(folder: Path) -> list[tuple[str, int]]:

@@ -56,15 +56,6 @@ class BaseModel:
         return self.path.partition("@")[0] if self.weights.pipeline.source == "hub" else None
 
     @property
-    def revision(self) -> str:
-        """The commit, tag or branch that was asked for; "" for whatever is newest."""
-        return self.path.partition("@")[2] if self.hub_id else ""
-
-    @property
-    def is_file(self) -> bool:
-        return self.weights.path.is_file()
-
-    @property
     def title(self) -> str:
         """What a reader calls it; of somebody's folder or file only its name."""
         if self.is_embedded:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from charsweep.core.errors import ConfigError, ModelsError
 
-
-class Hub(Protocol):
-    """What is used of `huggingface_hub.HfApi`."""
-
-    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> Any: ...
-    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> Any: ...
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 
-def open_hub(repository: str) -> Hub:
+def open_hub(repository: str) -> HfApi:
     """The hub with the person's token; `ConfigError` if there is none. No network yet."""
     from huggingface_hub import HfApi, get_token
 
@@ -25,11 +21,10 @@ def open_hub(repository: str) -> Hub:
             f"export.push={repository}: there is no token to push with; set HF_TOKEN to one that "
             "may write (huggingface.co/settings/tokens), or leave export.push out"
         )
-    api: Hub = HfApi(token=token)
-    return api
+    return HfApi(token=token)
 
 
-def push(folder: Path, repository: str, private: bool, message: str, hub: Hub) -> str:
+def push(folder: Path, repository: str, private: bool, message: str, hub: HfApi) -> str:
     """Upload the folder whole in one commit; returns the address. Raises `ModelsError`."""
     from huggingface_hub import errors
 

@@ -106,7 +106,7 @@ def loaded(weights: Source, more: str = "", part: str = "") -> str:
 
 def scheduler(base_model: BaseModel) -> list[str]:
     """What a single file says of its training and diffusers does not read."""
-    marks = marks_of(base_model.weights.path) if base_model.is_file else set()
+    marks = marks_of(base_model.weights.path) if base_model.weights.path.is_file() else set()
     if "v_pred" not in marks:
         return []
     words = ['    pipeline.scheduler.config, prediction_type="v_prediction",']

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from charsweep.actions.export.card import SHEET, write_card
 from charsweep.actions.export.chosen import Chosen, find_chosen
 from charsweep.actions.export.formats import WrittenWeights, write_weights
-from charsweep.actions.export.push import Hub, open_hub, push
+from charsweep.actions.export.push import open_hub, push
 from charsweep.actions.export.usage import HERE, python_code
 from charsweep.config import Sweep
 from charsweep.core.store import Store
@@ -19,13 +19,20 @@ from charsweep.core.system.console import out
 from charsweep.report.figures.contact_sheets import ContactSheet, Tile
 from charsweep.report.figures.sheet_png import draw_sheet
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
 MOST_SAMPLES = 8
 MOST_ROWS, MOST_COLUMNS = 12, 6  # of the contact sheet
 TILE = 160  # pixels
 
 
-def export(sweep: Sweep, hub: Hub | None = None) -> Path:
-    """See `charsweep.actions.export`; `hub` stands in for the Hugging Face hub in tests."""
+def export(sweep: Sweep, hub: HfApi | None = None) -> Path:
+    """Write `sweeps/<name>/export/<slug>/`, push it where that is asked for, return the folder.
+
+    `hub` stands in for the Hugging Face hub in tests. Raises `CharsweepError`: no such sweep, no
+    such cell, nothing to push with.
+    """
     settings, store = sweep.settings.export, Store(sweep.root)
     if settings.push and hub is None:
         hub = open_hub(settings.push)  # before anything is written

@@ -231,19 +231,14 @@ def _spec_elsewhere(trajectory: Item, items: Sequence[Item]) -> dict[str, Any] |
 
 def mend(finding: Finding, items: Sequence[Item]) -> None:
     """Remove what is damaged, or write it anew where all is known; nothing foreign is touched."""
-    if finding.state not in ("damaged", "left half-written") or not finding.path.exists():
+    item, path = finding.item, finding.path
+    if finding.state not in ("damaged", "left half-written") or not path.exists():
         return
-    if finding.path.name == "loss.csv":
-        drop(finding.item.path)
-    elif finding.item.kind == "trajectory" and finding.path.is_dir():
-        spec = _spec_elsewhere(finding.item, items)
-        if spec is None:
-            drop(finding.path)
-        else:
-            manifest = with_checksums({"key": finding.item.key, "spec": spec})
-            write_json(finding.path / "spec.json", manifest)
+    of_trajectory = item.kind == "trajectory" and path.is_dir()
+    if of_trajectory and (spec := _spec_elsewhere(item, items)):
+        write_json(path / "spec.json", with_checksums({"key": item.key, "spec": spec}))
     else:
-        drop(finding.path)
+        drop(item.path if path.name == "loss.csv" else path)
 
 
 def drop(path: Path) -> None:

@@ -19,6 +19,7 @@ from charsweep.actions.store_tools.references import Use, left_alone, nothing_ru
 from charsweep.config import Settings
 from charsweep.core.store import Store
 from charsweep.core.system.console import out
+from charsweep.results.labels import bytes_text
 
 UNUSED = "no sweep refers to"
 SPENT = "serves only to go on, and no sweep is unfinished that would"
@@ -63,14 +64,14 @@ def tell(store: Store, found: Sequence[Waste], done: str = "") -> None:
             out(why)
         for waste in alike:
             where = waste.item.path.relative_to(store.folder)
-            out(f"  {megabytes(waste.size):>12}  {waste.item.kind:<17}  {where}")
+            out(f"  {bytes_text(waste.size):>12}  {waste.item.kind:<17}  {where}")
     total = sum(waste.size for waste in found)
     if not found:
         out(f"nothing to remove: sweeps refer to all that is in {store.folder}")
     elif done:
-        out(f"{megabytes(total)} {done}")
+        out(f"{bytes_text(total)} {done}")
     else:
-        out(f"{megabytes(total)} in {len(found)} places; store.remove=true removes them")
+        out(f"{bytes_text(total)} in {len(found)} places; store.remove=true removes them")
 
 
 def wastes(store: Store) -> Iterator[Waste]:
@@ -104,7 +105,3 @@ def reason(item: Item, uses: Sequence[Use]) -> str:
     if item.kind == "image set":
         return "" if any(item.key in use.images for use in asking) else UNUSED
     return ""
-
-
-def megabytes(size: int) -> str:
-    return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.2f} MB"

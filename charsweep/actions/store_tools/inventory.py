@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import key_of
 from charsweep.core.specs import image_set_key, score_key
 from charsweep.core.store import Store
@@ -24,11 +25,15 @@ Kind = Literal[
     "made weights", "left half-written", "foreign",
 ]  # fmt: skip
 KEYED = re.compile(r".+--([0-9a-f]{12})(\.json)?")
+SCORE = re.compile(r".+--[0-9a-f]{12}\.json")
 STEP = re.compile(r"step-(\d{6,})")
+MADE, NOTHING = re.compile(r"random-.*"), re.compile(r"(?!)")
 MANIFESTS: Mapping[str, str] = {
     "trajectory": "spec.json", "snapshot": "snapshot.json", "resume state": "resume.json",
     "image set": "images.json", "made weights": "recipe.json",
 }  # fmt: skip
+KEYED_KINDS = ("trajectory", "base", "truth", "adapter", "image set", "score")
+MOST_NAMED = 8  # of what an ambiguous key may mean
 OF_STORE = ("speeds.json", "widths.json", "weights")
 OF_SOURCE = ("spec.json", "loss.csv", "provenance.json", "diverged.json", "resume")
 
@@ -93,59 +98,34 @@ class Item:
 
 def items_of(store: Store) -> Iterator[Item]:
     """Everything in the store, what contains before what is contained."""
-    for path in _entries(store.folder):
-        if _is_left(path):
-            yield Item("left half-written", path)
-        elif path.is_dir() and KEYED.fullmatch(path.name):
-            yield from _of_source(Item(_kind_of_source(path), path))
-        elif path.name == "weights":
-            for made in _entries(path):
-                is_made = made.is_dir() and made.name.startswith("random-")
-                kind: Kind = "made weights" if is_made else "foreign"
-                yield Item("left half-written" if _is_left(made) else kind, made)
-        elif path.name not in OF_STORE:
-            yield Item("foreign", path)
+    yield from _inside(store.folder, None, "trajectory", KEYED, OF_STORE)
+    yield from _inside(store.made_weights, None, "made weights", MADE)
 
 
-def _of_source(source: Item) -> Iterator[Item]:
-    yield source
-    for path in _entries(source.path):
-        if _is_left(path):
-            yield Item("left half-written", path, source)
-        elif path.is_dir() and STEP.fullmatch(path.name):
-            yield from _of_snapshot(Item("snapshot", path, source))
-        elif path.is_dir() and path.name == "resume":
-            for state in _entries(path):
-                is_state = state.is_dir() and STEP.fullmatch(state.name)
-                kind: Kind = "resume state" if is_state else "foreign"
-                yield Item("left half-written" if _is_left(state) else kind, state, source)
-        elif path.name not in OF_SOURCE:
-            yield Item("foreign", path, source)
+def _inside(
+    folder: Path, parent: Item | None, kind: Kind, name: re.Pattern[str], own: Collection[str] = ()
+) -> Iterator[Item]:
+    """What lies in a folder: things of a kind have such names, and none asks for `own` ones."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith(".") and path.name.endswith(".tmp"):
+            yield Item("left half-written", path, parent)
+        elif name.fullmatch(path.name) and (path.is_dir() or kind == "score"):
+            item = Item(_kind_of_source(path) if kind == "trajectory" else kind, path, parent)
+            yield item
+            yield from _within(item)
+        elif path.name not in (*own, ".lock"):
+            yield Item("foreign", path, parent)
 
 
-def _of_snapshot(snapshot: Item) -> Iterator[Item]:
-    yield snapshot
-    own = names_in(snapshot)
-    for path in _entries(snapshot.path):
-        if _is_left(path):
-            yield Item("left half-written", path, snapshot)
-        elif path.is_dir() and KEYED.fullmatch(path.name):
-            yield from _of_images(Item("image set", path, snapshot))
-        elif path.name not in own:
-            yield Item("foreign", path, snapshot)
-
-
-def _of_images(images: Item) -> Iterator[Item]:
-    yield images
-    own = names_in(images)
-    for path in _entries(images.path):
-        if path.name == "scores" and path.is_dir():
-            for score in _entries(path):
-                is_score = KEYED.fullmatch(score.name) and score.suffix == ".json"
-                kind: Kind = "score" if is_score else "foreign"
-                yield Item("left half-written" if _is_left(score) else kind, score, images)
-        elif path.name not in own:
-            yield Item("left half-written" if _is_left(path) else "foreign", path, images)
+def _within(item: Item) -> Iterator[Item]:
+    if item.kind == "snapshot":
+        yield from _inside(item.path, item, "image set", KEYED, names_in(item))
+    elif item.kind == "image set":
+        yield from _inside(item.path, item, "score", NOTHING, {*names_in(item), "scores"})
+        yield from _inside(item.path / "scores", item, "score", SCORE)
+    elif item.parent is None and item.kind != "made weights":
+        yield from _inside(item.path, item, "snapshot", STEP, OF_SOURCE)
+        yield from _inside(item.path / "resume", item, "resume state", STEP)
 
 
 def names_in(item: Item) -> set[str]:
@@ -160,15 +140,6 @@ def names_in(item: Item) -> set[str]:
         return {path.name for path in item.path.iterdir()}
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, without its locks."""
-    return [path for path in sorted(folder.iterdir()) if path.name != ".lock"]
-
-
-def _is_left(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(".tmp")
-
-
 def _kind_of_source(path: Path) -> Kind:
     if not (path / "spec.json").exists():
         kinds: tuple[Kind, ...] = ("base", "truth", "adapter")
@@ -178,7 +149,7 @@ def _kind_of_source(path: Path) -> Kind:
     return "trajectory"
 
 
-# -- keys, from specs as they are stored -----------------------------------------------------------
+# -- keys and specs, as they are stored -----------------------------------------------------------
 
 
 def key_by_spec(item: Item) -> str:
@@ -188,3 +159,33 @@ def key_by_spec(item: Item) -> str:
         return make(item.spec) if make and item.spec else ""
     except (KeyError, TypeError, ValueError, AttributeError):
         return ""
+
+
+def find(key: str, items: Sequence[Item], store: Store) -> Item:
+    """What a key, or the beginning of one, names; ConfigError where that is not one thing."""
+    found = [item for item in items if item.kind in KEYED_KINDS and item.key.startswith(key)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConfigError(
+            f"store.keys=[{key}]: nothing in {store.folder} has such a key; cells.csv and the "
+            "folders' names hold them"
+        )
+    named = [f"{item.key} ({item.kind})" for item in found[:MOST_NAMED]]
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    raise ConfigError(
+        f"store.keys=[{key}]: begins the keys of {', '.join(named)}{more}; give more of its digits"
+    )
+
+
+def spec_of(item: Item, items: Sequence[Item]) -> dict[str, Any]:
+    """The spec of what has a key; that of a base, a truth or an adapter by its image sets."""
+    if item.kind in ("base", "truth", "adapter"):
+        sets = (other for other in items if other.kind == "image set" and other.source == item)
+        specs = (images.spec.get("snapshot", {}).get("source") for images in sets)
+        spec: dict[str, Any] | None = next((found for found in specs if found), None)
+    else:
+        spec = item.spec
+    if not spec:
+        raise StoreError(f"{item.path} holds no spec; see action=check")
+    return dict(spec)

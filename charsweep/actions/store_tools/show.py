@@ -11,15 +11,14 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from charsweep.actions.store_tools.gc import megabytes
-from charsweep.actions.store_tools.inventory import Item, items_of
-from charsweep.actions.store_tools.lookup import find, flat, spec_of
+from charsweep.actions.store_tools.inventory import Item, find, items_of, spec_of
 from charsweep.actions.store_tools.references import uses_of
 from charsweep.config import Settings
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.console import out
+from charsweep.results.labels import bytes_text
 
 WIDTH = 24  # of the names
 LONGEST = 300  # characters of a value
@@ -35,7 +34,7 @@ def act(settings: Settings, store: Store) -> None:
     head = "cell, image set" if item.kind == "image set" else item.kind
     out(f"{head} {item.key}")
     line("in", item.path.relative_to(store.folder).as_posix())
-    line("size", megabytes(item.size))
+    line("size", bytes_text(item.size))
     for use in uses_of(store, items):
         asked = use.images if item.kind in ("image set", "score") else use.sources
         if (item.parent.key if item.kind == "score" and item.parent else item.key) in asked:
@@ -83,15 +82,11 @@ def made_from(item: Item, items: Sequence[Item]) -> Iterator[tuple[str, str]]:
 def made_of(item: Item, items: Sequence[Item]) -> Iterator[tuple[str, str]]:
     """Its children."""
     for other in items:
-        if other != item and other.parent is not None and _lies_under(other, item):
+        if other != item and other.parent is not None and other.path.is_relative_to(item.path):
             if other.kind in ("snapshot", "resume state"):
-                yield other.kind, f"step {other.step}, {megabytes(other.size)}"
+                yield other.kind, f"step {other.step}, {bytes_text(other.size)}"
             elif other.kind == "image set":
                 yield other.kind, f"{other.key}  step {other.step}, {other.path.name}"
-
-
-def _lies_under(other: Item, item: Item) -> bool:
-    return other.path.is_relative_to(item.path)
 
 
 def scores(item: Item, items: Sequence[Item]) -> Iterator[tuple[str, str]]:
@@ -121,3 +116,12 @@ def own_spec(item: Item, items: Sequence[Item]) -> Iterator[tuple[str, Any]]:
     spec = spec_of(item, items)
     without = {"image set": "snapshot", "score": "images"}.get(item.kind, "")
     yield from flat({name: value for name, value in spec.items() if name != without})
+
+
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and plain values of a spec."""
+    if isinstance(value, dict) and value:
+        for field, below in value.items():
+            yield from flat(below, f"{name}.{field}" if name else str(field))
+    else:
+        yield name, value

@@ -7,8 +7,7 @@ What they are made from is compared too: two cells may differ in their training 
 
 from __future__ import annotations
 
-from charsweep.actions.store_tools.inventory import items_of
-from charsweep.actions.store_tools.lookup import find, spec_of
+from charsweep.actions.store_tools.inventory import find, items_of, spec_of
 from charsweep.config import Settings
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import differences

@@ -1,77 +1,54 @@
-"""The story as one page of HTML, with its images inside it, to be read, printed or sent."""
+"""The story laid out: one page of HTML with its images inside it, and a picture book as a PDF.
+
+Both are filled from what story.json says.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from charsweep.actions.story.choose_pictures import Candidate, Choice
 from charsweep.core.store.files import write_text
 from charsweep.core.system.images import opened
 from charsweep.core.system.templates import fill
+from charsweep.report.pages.typesetting import typeset
 
-PICTURE, THUMBNAIL = 640, 128  # pixels; small pictures are enlarged, large ones reduced
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A scene as it is laid out: its image, and all candidates with theirs."""
-
-    number: int
-    caption: str
-    prompt: str
-    picture: Path
-    choice: Choice
-    others: tuple[tuple[Candidate, Path], ...]
+PIXELS = 560  # of a picture in the PDF: 200 dots an inch at 7 cm
 
 
-@dataclass(frozen=True)
-class Story:
-    """What is laid out, and the words below it."""
-
-    title: str
-    identifier: str
-    scenes: tuple[Scene, ...]
-    drawn_by: str
-    rule: str
-    sweep: str
-    has_report: bool
+def write_page(
+    story: Mapping[str, Any], drawn_by: str, images: Path, has_report: bool, path: Path
+) -> None:
+    """Fill template.html, with the candidates that lie in `images`; every string is escaped."""
+    words = {"story": story, "drawn_by": drawn_by, "uri": partial(data_uri, images),
+             "has_report": has_report}  # fmt: skip
+    write_text(path, fill(Path(__file__).with_name("template.html"), words) + "\n")
 
 
-def write_page(story: Story, path: Path) -> None:
-    """Fill template.html; every string is escaped there."""
-    scenes = [_laid_out(scene) for scene in story.scenes]
-    html = fill(Path(__file__).with_name("template.html"), {"story": story, "scenes": scenes})
-    write_text(path, html + "\n")
-
-
-def _laid_out(scene: Scene) -> dict[str, Any]:
-    return {
-        "scene": scene,
-        "uri": data_uri(scaled(scene.picture, PICTURE)),
-        "others": [
-            {
-                "candidate": candidate,
-                "uri": data_uri(scaled(file, THUMBNAIL)),
-                "is_chosen": candidate == scene.choice.chosen,
-            }
-            for candidate, file in scene.others
-        ],
-    }
-
-
-def scaled(path: Path, side: int) -> Image.Image:
-    """A square image at `side` × `side` pixels."""
-    with opened(path) as image:
-        return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
-
-
-def data_uri(picture: Image.Image) -> str:
+def data_uri(folder: Path, name: str, side: int) -> str:
+    """A square image at `side` × `side` pixels: small ones are enlarged, large ones reduced."""
     data = io.BytesIO()
-    picture.save(data, format="WEBP", quality=90, method=4)
+    with opened(folder / name) as image:
+        scaled = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+    scaled.save(data, format="WEBP", quality=90, method=4)
     return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def write_pdf(story: Mapping[str, Any], drawn_by: str, folder: Path) -> str:
+    """Write story.pdf beside the scenes' pictures: six scenes to a page, set by Typst.
+
+    The same story gives the same bytes. Returns the letters that no font has. Raises StoreError.
+    """
+    scenes = [
+        {"number": scene["number"], "caption": scene["caption"], "image": folder / scene["picture"]}
+        for scene in story["scenes"]
+    ]
+    foot = f"{story['character']['identifier']}, drawn by {drawn_by}"
+    words = {"title": story["title"], "foot": foot, "scenes": scenes}
+    return typeset(Path(__file__).with_name("story.typ"), words, folder / "story.pdf", PIXELS)

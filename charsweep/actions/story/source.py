@@ -15,7 +15,6 @@ from typing import Any
 import pydantic
 
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
-from charsweep.character import Character
 from charsweep.config import Sweep
 from charsweep.config.cells import base_weights, character_of, encoders_of
 from charsweep.config.settings import CharacterSettings, ModelsSettings
@@ -38,10 +37,6 @@ class StorySource:
     sweep: Sweep
     images: ImageSetSpec
     about: Mapping[str, Any]
-
-    @property
-    def character(self) -> Character:
-        return self.sweep.character
 
 
 def find_source(sweep: Sweep, store: Store) -> StorySource:

@@ -7,15 +7,15 @@ what is stored is not drawn again, and a second command only lays out (without l
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from charsweep.actions.story.choose_pictures import RULE, Choice, check_keep, choose_pictures
-from charsweep.actions.story.page import Scene, Story, write_page
+from charsweep.actions.story.page import write_page, write_pdf
 from charsweep.actions.story.source import StorySource, find_source
-from charsweep.actions.story.story_pdf import write_pdf
 from charsweep.config import Sweep
 from charsweep.config.cells import references_of
 from charsweep.config.settings import PluginSettings, StorySettings
@@ -31,7 +31,10 @@ from charsweep.track import log_story
 
 
 def tell(sweep: Sweep) -> Path:
-    """See `charsweep.actions.story.tell_story`."""
+    """Draw what is missing of a story, write `sweeps/<name>/story/` and return its index.html.
+
+    Raises `CharsweepError`: no such sweep, no finished cell, a scene or a seed that is not there.
+    """
     story, store = sweep.settings.story, Store(sweep.root)
     source = find_source(sweep, store)
     images = scenes_of(story, source)
@@ -41,7 +44,9 @@ def tell(sweep: Sweep) -> Path:
     dino, clip_t = (store.read_score(scores[name])["per_image"] for name in (IDENTITY, PROMPT))
     choices = choose_pictures(_files(images), images.seeds, dino, clip_t, story.keep or {})
     page = write(source, images, choices, store)
-    track(sweep)
+    runtime = sweep.settings.runtime
+    if runtime.tracking and (problem := log_story(sweep.folder, runtime.tracking_uri)):
+        out(f"tracking: {problem}")
     out(f"story    {page}")
     out(f"to print {page.with_name('story.pdf')}")
     return page
@@ -49,7 +54,7 @@ def tell(sweep: Sweep) -> Path:
 
 def scenes_of(story: StorySettings, source: StorySource) -> ImageSetSpec:
     """The story as an image set: its prompts with the character in them, its seeds."""
-    identifier = source.character.spec.identifier
+    identifier = source.sweep.character.spec.identifier
     prompts = tuple(scene.prompt.replace("{subject}", identifier) for scene in story.scenes)
     return replace(source.images, prompts=prompts, seeds=tuple(story.seeds))
 
@@ -65,14 +70,14 @@ def scores_of(
             f"metric=[{','.join(metrics)}]: a story is chosen by {IDENTITY} and {PROMPT}; add them "
             "to metric=[...], and the encoders dino and clip to the models"
         )
-    spec = source.character.spec
+    spec = source.sweep.character.spec
     prompts = tuple(s.prompt.replace("{subject}", spec.one_of_class) for s in story.scenes)
     return {
         name: ScoreSpec(
             images=images,
             metric=PluginSettings.model_validate({"name": name, **metrics[name]}).plugin(),
             encoders=tuple(encoders.values()),
-            references=references_of(source.sweep.settings, source.character),
+            references=references_of(source.sweep.settings, source.sweep.character),
             prompts=prompts,
             untaught=None,
         )
@@ -113,68 +118,30 @@ def draw_missing(
             ) from error
 
 
-def track(sweep: Sweep) -> None:
-    """Log the story to MLflow; a tracking failure is said and stops nothing."""
-    runtime = sweep.settings.runtime
-    if runtime.tracking and (problem := log_story(sweep.folder, runtime.tracking_uri)):
-        out(f"tracking: {problem}")
-
-
 # -- writing ---------------------------------------------------------------------------------------
 
 
 def write(
     source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
-) -> Path:  # fmt: skip
+) -> Path:
     """Replace the story's folder whole; `story.json`, which tells all, comes last."""
-    story = layout_of(source, images, choices, store)
-    final, drawn = source.sweep.folder / "story", store.images(images)
-    record = record_of(source, images, choices, store)
-    with new_folder(final, "story.json", record) as folder:
+    sweep, drawn = source.sweep.folder, store.images(images)
+    record, by = record_of(source, images, choices, store), drawn_by(source)
+    with new_folder(sweep / "story", "story.json", record) as folder:
         (folder / "scenes").mkdir()
-        for number, choice in enumerate(choices, 1):
-            data = (drawn / choice.chosen.file).read_bytes()
-            (folder / "scenes" / f"{number:02d}.png").write_bytes(data)
-        if missing := write_pdf(story, folder / "story.pdf"):
+        for scene, choice in zip(record["scenes"], choices, strict=True):
+            shutil.copyfile(drawn / choice.chosen.file, folder / scene["picture"])
+        if missing := write_pdf(record, by, folder):
             out(
                 f"story.pdf: no font here has {missing}; install one that does, or print "
                 "index.html from a browser"
             )
-        write_page(story, folder / "index.html")
-    return final / "index.html"
+        has_report = (sweep / "report" / "index.html").exists()
+        write_page(record, by, drawn, has_report, folder / "index.html")
+    return sweep / "story" / "index.html"
 
 
-def layout_of(
-    source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
-) -> Story:
-    """What is laid out."""
-    story, identifier = source.sweep.settings.story, source.character.spec.identifier
-    folder = store.images(images)
-    scenes = tuple(
-        Scene(
-            number=number,
-            caption=scene.caption.replace("{subject}", identifier),
-            prompt=prompt,
-            picture=folder / choice.chosen.file,
-            choice=choice,
-            others=tuple((image, folder / image.file) for image in choice.candidates),
-        )
-        for number, (scene, prompt, choice) in enumerate(
-            zip(story.scenes, images.prompts, choices, strict=True), 1
-        )
-    )
-    return Story(
-        title=story.title.replace("{subject}", identifier),
-        identifier=identifier,
-        scenes=scenes,
-        drawn_by=drawn_by(source, images),
-        rule=RULE,
-        sweep=source.sweep.name,
-        has_report=(source.sweep.folder / "report" / "index.html").exists(),
-    )
-
-
-def drawn_by(source: StorySource, images: ImageSetSpec) -> str:
+def drawn_by(source: StorySource) -> str:
     """One line on the weights, and how they were picked."""
     about = source.about
     if "cell" not in about:
@@ -187,16 +154,16 @@ def record_of(
     source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
 ) -> dict[str, Any]:
     """What story.json says: who drew, by which rule, every candidate's scores, what was kept."""
-    story = source.sweep.settings.story
+    story, character = source.sweep.settings.story, source.sweep.character.spec
     drawn: Mapping[str, Any] = image_manifest(images, 0.0)
     return {
         "story": story.name,
-        "title": story.title.replace("{subject}", source.character.spec.identifier),
+        "title": story.title.replace("{subject}", character.identifier),
         "sweep": source.sweep.name,
         "drawn_by": dict(source.about),
         "character": {
-            "name": source.character.spec.name, "identifier": source.character.spec.identifier,
-            "class_noun": source.character.spec.class_noun,
+            "name": character.name, "identifier": character.identifier,
+            "class_noun": character.class_noun,
         },
         "images": store.relative(store.images(images)),
         "sampler": images.sampler.name,
@@ -207,7 +174,7 @@ def record_of(
             {
                 "number": number,
                 "prompt": drawn["prompts"][number - 1],
-                "caption": scene.caption.replace("{subject}", source.character.spec.identifier),
+                "caption": scene.caption.replace("{subject}", character.identifier),
                 "picture": f"scenes/{number:02d}.png",
                 "seed": choice.chosen.seed,
                 "chosen_by": "story.keep" if choice.by_person else "scores",

@@ -7,7 +7,7 @@ no score are red marks below.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from charsweep.report.figures.lines import Ended, LinePlan, base_marks
 from charsweep.report.figures.style import BAD, INK, MUTED
 from charsweep.results import Record
-from charsweep.results.labels import axis_label, scientific, value_text
+from charsweep.results.labels import axis_label, value_text
 from charsweep.results.records import SampledRange
 
 MOST_TICKS = 9
@@ -25,70 +25,57 @@ MOST_LETTERS = 33  # below a panel; longer names are slanted
 def set_scale(axes: Axes, plan: LinePlan, searched: SampledRange | None = None) -> None:
     """Log or linear with the tried values as ticks; names get one slot each.
 
-    The scale of a searched axis is its range's, whatever the sampler picked.
+    A searched axis has the scale and the whole range that its sampler chose from.
     """
-    if searched is not None and plan.numeric:
-        return set_range(axes, plan, searched)
-    axes.set_xlabel(axis_label(plan.axis) + (" (log scale)" if plan.log else ""))
     if not plan.numeric:
-        axes.set_xlim(-0.6, len(plan.values) - 0.4)
-        labels = [value_text(plan.axis, value) for value in plan.values]
-        axes.set_xticks(
-            range(len(labels)),
-            [shorten(label) for label in labels],
-            rotation=25 if crowded(plan) else 0,
-            ha="right" if crowded(plan) else "center",
-        )
-        axes.grid(visible=False, axis="x")
-        return None
+        return set_slots(axes, plan)
     numbers = [float(value or 0) for value in plan.values]
-    if plan.log:
+    log = plan.log
+    if searched is not None:
+        numbers += [searched.low, searched.high]
+        log = searched.log and min(numbers) > 0
+    low, high = min(numbers), max(numbers)
+    axes.set_xlabel(axis_label(plan.axis) + (" (log scale)" if log else ""))
+    if log:
+        pad = (high / low) ** 0.05 if high > low else 3
         axes.set_xscale("log")
+        axes.set_xlim(low / pad, high * pad)
         axes.xaxis.set_minor_locator(NullLocator())
-        pad = (max(numbers) / min(numbers)) ** 0.05 if len(numbers) > 1 else 3
-        axes.set_xlim(min(numbers) / pad, max(numbers) * pad)
-        axes.xaxis.set_major_locator(FixedLocator(log_ticks(numbers)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: scientific(x)))
+        ticks = range_ticks(low, high) if searched else apart(numbers, math.log10)
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: value_text(plan.axis, x)))
         return None
-    pad = (max(numbers) - min(numbers)) * 0.05 or 1
-    axes.set_xlim(min(numbers) - pad, max(numbers) + pad)
-    if len(numbers) <= MOST_TICKS:
-        kept = apart(numbers)
-        axes.set_xticks(kept, [value_text(plan.axis, plain(number)) for number in kept])
+    pad = (high - low) * 0.05 or 1
+    axes.set_xlim(low - pad, high + pad)
+    if searched is None and len(numbers) <= MOST_TICKS:
+        ticks = apart(numbers)
+        axes.set_xticks(ticks, [value_text(plan.axis, number) for number in ticks])
     else:
-        axes.xaxis.set_major_locator(
-            MaxNLocator(6, steps=[1, 2, 5, 10], integer=all(n == int(n) for n in numbers))
-        )
+        whole = all(number == int(number) for number in numbers)
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole))
     return None
 
 
-def apart(numbers: Sequence[float], share: float = 0.09) -> list[float]:
-    """Those of increasing numbers whose labels do not touch: that share of their span apart."""
-    gap = share * (numbers[-1] - numbers[0])
-    kept = [numbers[-1]]
-    for number in reversed(numbers[:-1]):
-        if kept[-1] - number >= gap:
+def set_slots(axes: Axes, plan: LinePlan) -> None:
+    """A slot for each name, slanted where they would run into each other."""
+    labels = [shorten(value_text(plan.axis, value)) for value in plan.values]
+    turn, end = (25, "right") if crowded(plan) else (0, "center")
+    axes.set_xlabel(axis_label(plan.axis))
+    axes.set_xlim(-0.6, len(labels) - 0.4)
+    axes.set_xticks(range(len(labels)), labels, rotation=turn, ha=end)
+    axes.grid(visible=False, axis="x")
+
+
+def apart(
+    numbers: Sequence[float], scale: Callable[[float], float] = float, share: float = 0.09
+) -> list[float]:
+    """Those that share of their span apart, so that no labels touch; decades win, then the last."""
+    gap = share * (scale(max(numbers)) - scale(min(numbers)))
+    kept: list[float] = []
+    for number in sorted(numbers, key=lambda one: (abs(scale(one) % 1) > 1e-9, -one)):
+        if all(abs(scale(number) - scale(other)) >= gap for other in kept):
             kept.append(number)
-    return kept[::-1]
-
-
-def set_range(axes: Axes, plan: LinePlan, searched: SampledRange) -> None:
-    """The whole range that a sampler chose from."""
-    numbers = [searched.low, searched.high, *(float(value or 0) for value in plan.values)]
-    low, high = min(numbers), max(numbers)
-    log = searched.log and low > 0
-    axes.set_xlabel(axis_label(plan.axis) + (" (log scale)" if log else ""))
-    if not log:
-        pad = (high - low) * 0.04 or 1
-        axes.set_xlim(low - pad, high + pad)
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-        return
-    pad = (high / low) ** 0.04
-    axes.set_xscale("log")
-    axes.set_xlim(low / pad, high * pad)
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator(range_ticks(low, high)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: value_text(plan.axis, plain(x))))
+    return sorted(kept)
 
 
 def range_ticks(low: float, high: float) -> list[float]:
@@ -99,27 +86,10 @@ def range_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)] or [low, high]
 
 
-def plain(number: float) -> float | int:
-    """A whole number without its point."""
-    near = round(number)
-    return near if abs(number - near) < 1e-9 * abs(number) and near else number
-
-
 def crowded(plan: LinePlan) -> bool:
     """Whether the names of categories would run into each other."""
     texts = [shorten(value_text(plan.axis, value)) for value in plan.values]
     return not plan.numeric and len(texts) * max(map(len, texts), default=0) > MOST_LETTERS
-
-
-def log_ticks(numbers: Sequence[float]) -> list[float]:
-    """The tried values, but not two whose labels would touch: decades win."""
-    reach = math.log10(max(numbers) / min(numbers)) or 1
-    kept: list[float] = []
-    by_roundness = sorted(numbers, key=lambda number: abs(math.log10(number) % 1) > 1e-9)
-    for number in by_roundness:
-        if all(abs(math.log10(number / other)) / reach > 0.09 for other in kept):
-            kept.append(number)
-    return sorted(kept)
 
 
 def shorten(text: str, most: int = 18) -> str:
@@ -146,70 +116,51 @@ def draw_references(
             xs, ys = [mark.x for mark in marks], [mark.mean for mark in marks]
             axes.plot(xs, ys, color=MUTED, ls=(0, (5, 3)), lw=1.2, zorder=1.5)
         labels.append((level, f"untaught\n{name if several else 'base'} {level:.2f}", MUTED))
-    truth = record.sweep.truth
-    if truth and metric in truth.scores:
-        axes.axhline(truth.scores[metric], color=INK, ls="-", lw=1, zorder=1.5)
-        labels.append((truth.scores[metric], f"true\npictures {truth.scores[metric]:.2f}", INK))
-    if metric in record.sweep.real:
-        axes.axhline(record.sweep.real[metric], color=MUTED, ls=":", lw=1.2, zorder=1.5)
-        labels.append(
-            (
-                record.sweep.real[metric],
-                f"drawings\nthemselves {record.sweep.real[metric]:.2f}",
-                MUTED,
-            )
-        )
+    truth, real = record.sweep.truth, record.sweep.real
+    known = (
+        ("true\npictures", truth.scores if truth else {}, INK, "-", 1),
+        ("drawings\nthemselves", real, MUTED, ":", 1.2),
+    )
+    for label, scores, colour, dashes, width in known:
+        if metric in scores:
+            level = scores[metric]
+            axes.axhline(level, color=colour, ls=dashes, lw=width, zorder=1.5)
+            labels.append((level, f"{label} {level:.2f}", colour))
     return labels
 
 
-def draw_ended(axes: Axes, ended: Sequence[Ended]) -> None:
-    """Below the scores, one row of red marks for diverged cells and one for failed ones."""
+def draw_ended(axes: Axes, ended: Sequence[Ended]) -> list[tuple[float, str, str]]:
+    """Below the scores, a row of red marks for diverged cells and one for failed ones.
+
+    Returns their labels, as `draw_references` does.
+    """
     states = [state for state in ("failed", "diverged") if any(e.state == state for e in ended)]
     low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.12 * len(states) * (high - low), high)
+    step = 0.12 * (high - low)
+    axes.set_ylim(low - step * len(states), high)
+    labels = []
     for row, state in enumerate(states):
         own = [mark for mark in ended if mark.state == state]
-        y = 0.05 + 0.09 * row
+        y, few = low - step * (len(states) - row - 0.5), len(own) < 12
         axes.plot(
             [mark.x for mark in own],
             [y] * len(own),
-            transform=axes.get_xaxis_transform(),
             color=BAD,
             marker="x" if state == "diverged" else "o",
             mfc="none",
-            ms=7 if len(own) < 12 else 5,
-            mew=2 if len(own) < 12 else 1.3,
+            ms=7 if few else 5,
+            mew=2 if few else 1.3,
             ls="",
             clip_on=False,
         )
-        write_state(axes, own, y)
+        labels.append((y, ended_label(own), BAD))
+    return labels
 
 
-def write_state(axes: Axes, own: Sequence[Ended], y: float) -> None:
-    """The word for a row of marks, on the side where there is room, else above the row."""
+def ended_label(own: Sequence[Ended]) -> str:
+    """ "diverged", with how many of how many where that is not all of them."""
     shares = {(mark.count, mark.total) for mark in own}
     count, total = max(shares)
-    text = own[0].state
-    if len(shares) == 1 and count < total:
-        text += f" {count}/{total}" + (" each" if len(own) > 1 else "")
-    left, right = axes.transData.transform([(own[0].x, 0), (own[-1].x, 0)])[:, 0]
-    box = axes.get_window_extent()
-    points = 72 / axes.figure.dpi
-    before, after = (left - box.x0) * points, (box.x1 - right) * points
-    if max(before, after) < 5 * len(text) + 8:
-        x, offset, side = own[0].x, (-3, 10), "left"
-    elif before > after:
-        x, offset, side = own[0].x, (-7, 0), "right"
-    else:
-        x, offset, side = own[-1].x, (7, 0), "left"
-    axes.annotate(
-        text,
-        (x, y),
-        xycoords=axes.get_xaxis_transform(),
-        xytext=offset,
-        textcoords="offset points",
-        ha=side,
-        va="center",
-        color=BAD,
-        fontsize=8,
-    )
+    if len(shares) > 1 or count == total:
+        return own[0].state
+    return f"{own[0].state}\n{count}/{total}" + (" each" if len(own) > 1 else "")

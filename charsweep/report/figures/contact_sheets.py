@@ -22,13 +22,15 @@ from charsweep.core.system.images import flat, in_colour, opened
 from charsweep.results import CellResult, Record, Verdict
 from charsweep.results.labels import as_file_name, axis_label, point_text, value_text
 from charsweep.results.points import SEED
-from charsweep.results.records import SweepRecord, Value
+from charsweep.results.records import Value, evenly
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
 MOST_VALUES = 40  # of one axis; a denser one is thinned
 TILE, SMALL_TILE = 128, 96  # pixels of a image in a sheet of an axis, of a cell
 INLINE_TILE = 192
 PAPER = "white"
+
+Column = tuple[str, str | None, CellResult | None]  # heading, image set, cell
 
 
 @dataclass(frozen=True)
@@ -54,20 +56,11 @@ class ContactSheet:
     chosen: int | None = None  # the column of the recommended cell
 
 
-class Thumbnails:
-    """Images as they are put in sheets, each read once per report."""
-
-    def __init__(self) -> None:
-        self._uris: dict[tuple[Path, int], str | None] = {}
-
-    def uri(self, path: Path | None, size: int = INLINE_TILE) -> str | None:
-        """A data URI of the image at most `size` wide and high; None if it cannot be read."""
-        if path is None:
-            return None
-        if (path, size) not in self._uris:
-            image = read_image(path, size)
-            self._uris[path, size] = None if image is None else image_uri(image)
-        return self._uris[path, size]
+@cache
+def thumbnail(path: Path | None) -> str | None:
+    """An image as a data URI, for the page; None if it cannot be read."""
+    image = None if path is None else read_image(path, INLINE_TILE)
+    return None if image is None else image_uri(image)
 
 
 def read_image(path: Path, size: int) -> Image.Image | None:
@@ -95,6 +88,7 @@ def file_uri(path: Path) -> str:
         return image_uri(image.convert("RGB"))
 
 
+@cache
 def image_files(store: Path, folder: str | None) -> tuple[tuple[Path, ...], int]:
     """An image set's images in their order, prompt by prompt, and how many seeds each has."""
     if not folder:
@@ -108,22 +102,17 @@ def image_files(store: Path, folder: str | None) -> tuple[tuple[Path, ...], int]
         return (), 1
 
 
+def forget() -> None:
+    """Let the next report of this process read manifests and images anew."""
+    image_files.cache_clear()
+    thumbnail.cache_clear()
+
+
 def tile_of(store: Path, folder: str | None, prompt: int, seed: int, note: str) -> Tile:
     """The image of one prompt and seed; the true images have one seed for all."""
-    files, seeds = image_files_cached(store, folder)
+    files, seeds = image_files(store, folder)
     index = prompt * seeds + min(seed, seeds - 1)
     return Tile(files[index]) if index < len(files) else Tile(None, note)
-
-
-@cache
-def image_files_cached(store: Path, folder: str | None) -> tuple[tuple[Path, ...], int]:
-    """`image_files`, remembered until `forget` is called at the end of a report."""
-    return image_files(store, folder)
-
-
-def forget() -> None:
-    """Let the next report of this process read the manifests anew."""
-    image_files_cached.cache_clear()
 
 
 def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[ContactSheet, ...]:
@@ -138,29 +127,13 @@ def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[ContactShe
     chunks = [chosen[start : start + room] for start in range(0, len(chosen), room)]
     sheets = []
     for number, chunk in enumerate(chunks, start=1):
-        folders = [*references, *((cell_label(axis, cell), cell.images, cell) for cell in chunk)]
-        tiles = tuple(
-            tuple(
-                tile_of(record.store, folder, prompt, 0, missing(cell))
-                for _, folder, cell in folders
-            )
-            for prompt in range(len(record.sweep.prompts))
-        )
+        own = [(heading(axis, cell.values[axis]), cell.images, cell) for cell in chunk]
         part = f" ({number} of {len(chunks)})" if len(chunks) > 1 else ""
         at = f", {point_text(held, tuple(held))}" if held else ""
-        slug = as_file_name(axis)
-        sheets.append(
-            ContactSheet(
-                name=f"sheet-{slug}" + (f"-{number}" if len(chunks) > 1 else ""),
-                title=f"Along {axis_label(axis)}{at}{part}",
-                columns=tuple(label for label, _, _ in folders),
-                rows=record.sweep.prompts,
-                tiles=tiles,
-                references=len(references),
-                caption="First seed of the exam.",
-                chosen=place_of(verdict.recommendation.cell, [cell for _, _, cell in folders]),
-            )
-        )
+        name = f"sheet-{as_file_name(axis)}" + (f"-{number}" if len(chunks) > 1 else "")
+        title = f"Along {axis_label(axis)}{at}{part}"
+        caption = "First seed of the exam."
+        sheets.append(prompts_sheet(record, verdict, [*references, *own], name, title, caption))
     return tuple(sheets)
 
 
@@ -172,28 +145,38 @@ def front_sheet(record: Record, verdict: Verdict) -> ContactSheet | None:
     points = {frozenset(point.values.items()): point for point in shown}.values()
     cells = [next(cell for cell in point.cells if cell.finished) for point in points]
     references = reference_columns(record, cells)
-    cells = cells[: MOST_COLUMNS - len(references)]
+    own = [(trial_label(record, cell), cell.images, cell) for cell in cells]
     if not cells or not record.sweep.prompts:
         return None
-    folders = [*references, *((trial_label(record, cell), cell.images, cell) for cell in cells)]
-    tiles = tuple(
-        tuple(
-            tile_of(record.store, folder, prompt, 0, missing(cell)) for _, folder, cell in folders
-        )
-        for prompt in range(len(record.sweep.prompts))
+    caption = (
+        "First seed of the exam; the recommended one, the highest on each score, then the Pareto "
+        f"set. Headings: {' · '.join(axis_label(axis) for axis in record.axes)}."
     )
-    columns = tuple(label for label, _, _ in folders)
+    columns: list[Column] = [*references, *own][:MOST_COLUMNS]
+    title = "What the search found"
+    return prompts_sheet(record, verdict, columns, "sheet-front", title, caption)
+
+
+def prompts_sheet(
+    record: Record, verdict: Verdict, columns: Sequence[Column], name: str, title: str, caption: str
+) -> ContactSheet:
+    """The exam's prompts × these columns."""
+    cells = [cell for _, _, cell in columns]
     return ContactSheet(
-        name="sheet-front",
-        title="What the search found",
-        columns=columns,
+        name=name,
+        title=title,
+        columns=tuple(label for label, _, _ in columns),
         rows=record.sweep.prompts,
-        tiles=tiles,
-        references=len(references),
-        chosen=place_of(verdict.recommendation.cell, [cell for _, _, cell in folders]),
-        caption="First seed of the exam; the recommended one, the highest on each score, then the "
-        "Pareto set. "
-        f"Headings: {' · '.join(axis_label(axis) for axis in record.axes)}.",
+        tiles=tuple(
+            tuple(
+                tile_of(record.store, folder, prompt, 0, missing(cell))
+                for _, folder, cell in columns
+            )
+            for prompt in range(len(record.sweep.prompts))
+        ),
+        references=sum(cell is None for cell in cells),
+        caption=caption,
+        chosen=place_of(verdict.recommendation.cell, cells),
     )
 
 
@@ -218,18 +201,20 @@ def column_cells(record: Record, verdict: Verdict, axis: str) -> list[CellResult
     centre = centre_cell(record, verdict)
     if centre is None:
         return []
+    along = around(record, centre, axis)
+    values = [value for value in record.axes[axis] if (value,) in along]
+    return [along[value,] for value in evenly(values, MOST_VALUES, centre.values.get(axis))]
 
-    def same(cell: CellResult) -> bool:
-        return all(
-            cell.values.get(name) == centre.values.get(name) for name in record.axes if name != axis
-        )
 
-    along = {cell.values[axis]: cell for cell in record.cells if axis in cell.values and same(cell)}
-    cells = [along[value] for value in record.axes[axis] if value in along]
-    if len(cells) <= MOST_VALUES:
-        return cells
-    kept = {round(i * (len(cells) - 1) / (MOST_VALUES - 1)) for i in range(MOST_VALUES)}
-    return [cell for index, cell in enumerate(cells) if index in kept or cell is centre]
+def around(record: Record, centre: CellResult, *axes: str) -> dict[tuple[Value, ...], CellResult]:
+    """The cells that agree with the centre on every axis but these, by their values on them."""
+    others = [axis for axis in record.axes if axis not in axes]
+    return {
+        tuple(cell.values[axis] for axis in axes): cell
+        for cell in record.cells
+        if all(axis in cell.values for axis in axes)
+        and all(cell.values.get(axis) == centre.values.get(axis) for axis in others)
+    }
 
 
 def centre_cell(record: Record, verdict: Verdict) -> CellResult | None:
@@ -238,9 +223,6 @@ def centre_cell(record: Record, verdict: Verdict) -> CellResult | None:
         return verdict.recommendation.cell
     cells = verdict.leaders[0].point.cells if verdict.leaders else record.cells
     return next((cell for cell in cells if cell.finished), cells[0] if cells else None)
-
-
-Column = tuple[str, str | None, CellResult | None]
 
 
 def reference_columns(record: Record, cells: Sequence[CellResult]) -> list[Column]:
@@ -256,11 +238,6 @@ def reference_columns(record: Record, cells: Sequence[CellResult]) -> list[Colum
     return columns
 
 
-def cell_label(axis: str, cell: CellResult) -> str:
-    """A column's heading."""
-    return heading(axis, cell.values[axis])
-
-
 def heading(axis: str, value: Value) -> str:
     """A value as a row or column is called; a bare rate or seed would say nothing."""
     word = axis if axis in ("lr", SEED) else ""
@@ -272,8 +249,9 @@ def missing(cell: CellResult | None) -> str:
     return cell.state if cell is not None and not cell.finished else "not found"
 
 
-def cell_sheet(record: Record, cell: CellResult, sweep: SweepRecord) -> ContactSheet:
+def cell_sheet(record: Record, cell: CellResult) -> ContactSheet:
     """Everything one cell drew: the prompts of its sweep's exam × that exam's seeds."""
+    sweep = record.part_of(cell).sweep
     seeds = sweep.seeds or (0,)
     tiles = tuple(
         tuple(

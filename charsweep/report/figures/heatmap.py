@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -104,37 +105,28 @@ def fill(figure: Figure, axes: Axes, grid: HeatGrid, objective: Objective) -> No
     }
     known = {at: score for at, score in scores.items() if score is not None}
     low, high = min(known.values()), max(known.values())
-    colours = mpl.colormaps[MAP] if objective.maximize else mpl.colormaps[f"{MAP}_r"]
+    middle: dict[str, Any] = {"ha": "center", "va": "center"}
+    colours = mpl.colormaps[MAP if objective.maximize else f"{MAP}_r"]
     norm = mpl.colors.Normalize(low, high if high > low else low + 1e-6)
     small = len(grid.column_values) > 10
     for (row, column), score in scores.items():
         if score is None:
-            axes.text(
-                column,
-                row,
-                "×",
-                color=BAD,
-                ha="center",
-                va="center",
-                fontsize=11,
-                weight="bold",
-            )
+            axes.text(column, row, "×", color=BAD, fontsize=11, weight="bold", **middle)
             continue
         shade = colours(norm(score))
         axes.add_patch(mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fc=shade, ec="none"))
         brightness = 0.299 * shade[0] + 0.587 * shade[1] + 0.114 * shade[2]
         axes.text(
             column, row, f"{score:.2f}" if small else f"{score:.3f}",
-            color=ON_LIGHT if brightness > 0.5 else ON_DARK,
-            ha="center", va="center", fontsize=7 if small else 8.5,
+            color=ON_LIGHT if brightness > 0.5 else ON_DARK, fontsize=7 if small else 8.5, **middle,
         )  # fmt: skip
     ahead = max(known, key=lambda at: known[at] if objective.maximize else -known[at])
     frame(axes, ahead)
     set_axes(axes, grid)
-    bar = figure.colorbar(
-        mpl.cm.ScalarMappable(norm, colours), ax=None, cax=beside(figure, axes), ticks=[low, high]
-    )
-    bar.ax.set_yticklabels([f"{low:.2f}", f"{high:.2f}"])
+    box = axes.get_position()
+    beside = figure.add_axes((box.x1 + 0.02, box.y0, 0.025, box.height))
+    scale = mpl.cm.ScalarMappable(norm, colours)
+    bar = figure.colorbar(scale, cax=beside, ticks=[low, high], format="%.2f")
     bar.outline.set_visible(False)
 
 
@@ -165,9 +157,3 @@ def set_axes(axes: Axes, grid: HeatGrid) -> None:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def beside(figure: Figure, axes: Axes) -> Axes:
-    """A narrow place right of the map for its scale."""
-    box = axes.get_position()
-    return figure.add_axes((box.x1 + 0.02, box.y0, 0.025, box.height))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from charsweep.results import CellResult, Record
 from charsweep.results.labels import axis_label, point_text, value_text
 from charsweep.results.points import SEED, interval, mean
-from charsweep.results.records import Value, is_numeric
+from charsweep.results.records import Value, by_values, is_numeric
 
 MOST_LINES = 8
 
@@ -61,9 +61,9 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     values = record.axes[axis]
     others = [name for name in record.axes if name not in (axis, SEED)]
     cells = [cell for cell in record.cells if axis in cell.values]
-    combos = split(cells, others)
-    log = axis == "lr" or spans_decades(values)
-    log = log and is_numeric(values) and all(float(value or 0) > 0 for value in values)
+    combos = by_values(cells, others)
+    numbers = [float(value or 0) for value in values] if is_numeric(values) else [0.0]
+    log = min(numbers) > 0 and (axis == "lr" or max(numbers) / min(numbers) >= 100)
     few = len(combos) <= MOST_LINES
     by = next((name for name in others if is_short(record, name, cells)), None)
     if few and len(others) != 1:  # every combination of two or more axes is a line of its own
@@ -81,7 +81,7 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     colour = {value: index for index, value in enumerate(known)}
     groups = tuple(
         (value_text(by, value), colour[value], tuple(own))
-        for own in split(cells, [by])
+        for own in by_values(cells, [by])
         for value in [own[0].values.get(by)]
     )
     thin = () if few else tuple((colour[own[0].values.get(by)], tuple(own)) for own in combos)
@@ -95,27 +95,11 @@ def is_short(record: Record, axis: str, cells: Sequence[CellResult]) -> bool:
     return len(record.axes[axis]) + lacks <= MOST_LINES
 
 
-def split(cells: Sequence[CellResult], axes: Sequence[str]) -> list[list[CellResult]]:
-    """The cells by their values on `axes` (None where they lack one), in the order of the grid."""
-    parts: dict[tuple[Value, ...], list[CellResult]] = {}
-    for cell in cells:
-        parts.setdefault(tuple(cell.values.get(axis) for axis in axes), []).append(cell)
-    return list(parts.values())
-
-
-def spans_decades(values: Sequence[Value]) -> bool:
-    """Whether positive numbers differ by a factor of a hundred or more."""
-    if not is_numeric(values):
-        return False
-    numbers = [float(value or 0) for value in values]
-    return min(numbers) > 0 and max(numbers) / min(numbers) >= 100
-
-
 def marks_of(plan: LinePlan, cells: Sequence[CellResult], metric: str) -> tuple[Mark, ...]:
     """The scores of some cells by position."""
     at: dict[float, list[float]] = {}
     for cell in cells:
-        if (score := cell.score(metric)) is not None:
+        if (score := cell.scores.get(metric)) is not None:
             at.setdefault(plan.x(cell), []).append(score)
     return tuple(
         Mark(x, sum(scores) / len(scores), *interval(tuple(scores)))
@@ -125,15 +109,13 @@ def marks_of(plan: LinePlan, cells: Sequence[CellResult], metric: str) -> tuple[
 
 def ended_of(plan: LinePlan) -> tuple[Ended, ...]:
     """Where cells diverged or failed, and how many of how many."""
-    at: dict[float, list[CellResult]] = {}
-    for _, _, cells in plan.groups:
-        for cell in cells:
-            at.setdefault(plan.x(cell), []).append(cell)
+    cells = [cell for _, _, own in plan.groups for cell in own]
+    together = {plan.x(own[0]): own for own in by_values(cells, [plan.axis])}
     return tuple(
-        Ended(x, state, count, len(cells))
-        for x, cells in sorted(at.items())
+        Ended(x, state, count, len(own))
+        for x, own in sorted(together.items())
         for state in ("diverged", "failed")
-        if (count := sum(cell.state == state for cell in cells))
+        if (count := sum(cell.state == state for cell in own))
     )
 
 
@@ -144,7 +126,7 @@ def base_marks(record: Record, plan: LinePlan, metric: str) -> Mapping[str, tupl
     """
     at: dict[str, dict[float, list[float]]] = {}
     for cell in record.cells:
-        score, gain = cell.score(metric), cell.gain(metric)
+        score, gain = cell.scores.get(metric), cell.gains.get(metric)
         if score is not None and gain is not None and plan.axis in cell.values:
             at.setdefault(cell.base, {}).setdefault(plan.x(cell), []).append(score - gain)
     for name, reference in record.sweep.bases.items():

@@ -18,15 +18,12 @@ from charsweep.report.figures.style import (
     Layout,
     LegendEntry,
     Plot,
-    add_legend,
     colours_for,
-    legend_columns,
-    legend_height,
     save,
 )
 from charsweep.results import Record
 from charsweep.results.labels import axis_label, value_text
-from charsweep.results.records import LossCurve, Value, is_numeric
+from charsweep.results.records import LossCurve, Value, evenly, is_numeric
 
 Floats = NDArray[np.float64]
 MOST_LEGEND = 14
@@ -68,7 +65,7 @@ def draw_facet(
     values = record.axes[by] if by else ("all",)
     colours = colours_for(values)
     most = 6 if record.is_searched(by) else MOST_LEGEND
-    legend = thinned(
+    legend = evenly(
         [
             LegendEntry(value_text(by, value), colour)
             for value, colour in zip(values, colours, strict=True)
@@ -76,10 +73,8 @@ def draw_facet(
         ],
         most,
     )
-    legend_title = axis_label(by) if by else ""
     limits = loss_limits(curves)
-    columns = legend_columns(legend, 6.0)
-    layout = Layout(6.0, 3.5, below=legend_height(len(legend), columns, legend_title))
+    layout = Layout(6.0, 3.5, legend=legend, title=axis_label(by), markers=False)
     figure, (axes,) = layout.new_figure()
     axes.set_title(title)
     for curve in curves:
@@ -87,14 +82,12 @@ def draw_facet(
         draw_curve(axes, curve, colour.light, limits, raw)
     draw_share_legend(axes, curves)
     set_scales(axes, limits)
-    if legend:
-        add_legend(figure, legend, legend_title, columns, markers=False)
     return save(figure, file, "Loss per training step", colours)
 
 
 def draw_share_legend(axes: Axes, curves: Sequence[LossCurve]) -> None:
     """Which dashes are whose loss, where a method trains several networks."""
-    names = share_names(curves)
+    names = dict.fromkeys(name for curve in curves for name in curve.shares)
     for name, dashes in zip(names, SHARE_DASHES, strict=False):
         axes.plot([], [], color=MUTED, ls=dashes, lw=1.7, label=name)
     if names:
@@ -102,11 +95,6 @@ def draw_share_legend(axes: Axes, curves: Sequence[LossCurve]) -> None:
             loc="lower right", bbox_to_anchor=(1, 1), ncols=len(names), handlelength=3,
             borderaxespad=0.1,
         )  # fmt: skip
-
-
-def share_names(curves: Sequence[LossCurve]) -> tuple[str, ...]:
-    """The networks whose own losses are known."""
-    return tuple(dict.fromkeys(name for curve in curves for name in curve.shares))
 
 
 def set_scales(axes: Axes, limits: tuple[float, float]) -> None:
@@ -140,14 +128,6 @@ def colour_axis(record: Record, curves: Sequence[LossCurve]) -> str:
     ]
     numeric = [axis for axis in varied if is_numeric(record.axes[axis]) and axis != "seed"]
     return (["lr"] if "lr" in numeric else [*numeric, *varied, ""])[0]
-
-
-def thinned(legend: Sequence[LegendEntry], most: int) -> tuple[LegendEntry, ...]:
-    """At most so many entries, first and last among them."""
-    if len(legend) <= most:
-        return tuple(legend)
-    chosen = sorted({round(i * (len(legend) - 1) / (most - 1)) for i in range(most)})
-    return tuple(legend[index] for index in chosen)
 
 
 def loss_limits(curves: Sequence[LossCurve]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from charsweep.report.figures.label_placing import evenly, write_labels
+from charsweep.report.figures.label_placing import write_labels
 from charsweep.report.figures.style import (
     INK,
     MARKERS,
@@ -19,20 +19,18 @@ from charsweep.report.figures.style import (
     Layout,
     LegendEntry,
     Plot,
-    add_legend,
     colours_for,
-    legend_columns,
-    legend_height,
     save,
 )
 from charsweep.results import Point, Record
 from charsweep.results.labels import COST_WORDS, axis_label, cost_text, metric_label, value_text
 from charsweep.results.points import SEED, pareto, points_of
-from charsweep.results.records import Objective, Reference, Value, is_numeric
+from charsweep.results.records import Objective, Value, evenly, is_numeric
 from charsweep.results.verdict import ROLES, objectives_of
 
 MOST_LABELS = 14
 CROWD = 60  # points; more are drawn small
+MOST_IN_CROWD = 5  # labels
 ALIKE = 0.01  # costs that differ by less are one cost
 WORDS = {"train_seconds": "training time", "size_mb": "size"}
 
@@ -76,10 +74,8 @@ def draw_fronts(record: Record, folder: Path) -> tuple[Front, ...]:
 def trade_off_objectives(record: Record) -> tuple[Objective, Objective]:
     """The two that are plotted: the sweep's first on identity and on prompt, or the usual ones."""
     objectives = objectives_of(record)
-    prompt = next(
-        (objective for objective in objectives if ROLES.get(objective.metric) == "prompt"), None
-    )
-    other = next((objective for objective in objectives if objective != prompt), None)
+    prompt = next((one for one in objectives if ROLES.get(one.metric) == "prompt"), None)
+    other = next((one for one in objectives if one != prompt), None)
     return other or Objective("dino", True), prompt or Objective("clip_t", True)
 
 
@@ -108,12 +104,7 @@ def draw_front(record: Record, plane: Plane, file: Path) -> Front | None:
         for index, (value, colour) in enumerate(zip(values, colours, strict=True))
         if 1 < len(values) <= MOST_LABELS
     ]
-    columns = legend_columns(legend, 6.0)
-    below = legend_height(len(legend), columns, axis_label(by))
-    layout = Layout(6.0, 4.2, below=below)
-    figure, (axes,) = layout.new_figure()
-    if legend:
-        add_legend(figure, legend, axis_label(by), columns)
+    figure, (axes,) = Layout(6.0, 4.2, legend=legend, title=axis_label(by)).new_figure()
     draw_points(axes, plane, by, values, colours)
     set_axes(axes, plane)
     draw_references(axes, record, plane)
@@ -138,14 +129,8 @@ def draw_points(
     """Every point, those of the front filled and joined by a dashed line."""
     front = set(map(id, plane.front))
     on_front = sorted((x, y) for point, x, y in plane.shown if id(point) in front)
-    axes.plot(
-        [x for x, _ in on_front],
-        [y for _, y in on_front],
-        color=MUTED,
-        lw=1.2,
-        ls="--",
-        zorder=1,
-    )
+    xs, ys = [x for x, _ in on_front], [y for _, y in on_front]
+    axes.plot(xs, ys, color=MUTED, lw=1.2, ls="--", zorder=1)
     crowd = len(plane.shown) > CROWD
     for point, x, y in plane.shown:
         index = values.index(point.values.get(by)) if by else 0
@@ -191,41 +176,26 @@ def title_word(name: str) -> str:
 
 def draw_references(axes: Axes, record: Record, plane: Plane) -> None:
     """The untaught bases and the true images: a mark, or a level where they have no cost."""
+    up, across = plane.up.metric, plane.across.metric
     several = len(record.sweep.bases) > 1
-    known: list[tuple[str, Reference, str, str]] = [
-        (f"untaught {name}" if several else "untaught base", reference, "D", dashes)
+    known = [
+        (f"untaught {name}" if several else "untaught base", reference.scores, "D", dashes)
         for (name, reference), dashes in zip(
             record.sweep.bases.items(), itertools.cycle(("--", ":", "-.")), strict=False
         )
     ]
     if record.sweep.truth:
-        known.append(("true pictures", record.sweep.truth, "*", "-"))
-    drawn = False
-    for label, reference, marker, dashes in known:
-        if plane.up.metric not in reference.scores:
-            continue
-        y = reference.scores[plane.up.metric]
-        if plane.across.metric in WORDS:
-            axes.axhline(y, color=MUTED, ls=dashes, lw=1.2, zorder=1, label=label)
-            drawn = True
-        else:
-            drawn |= draw_reference(axes, reference, (plane.across.metric, y), label, marker)
+        known.append(("true pictures", record.sweep.truth.scores, "*", "-"))
+    for label, scores, marker, dashes in known:
+        if up in scores and across in WORDS:
+            axes.axhline(scores[up], color=MUTED, ls=dashes, lw=1.2, zorder=1, label=label)
+        elif up in scores and across in scores:
+            size = 11 if marker == "*" else 7
+            at = [scores[across]], [scores[up]]
+            axes.plot(*at, color=MUTED, marker=marker, ms=size, ls="", zorder=4, label=label)
     axes.margins(0.14)
-    if drawn:
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="best")
-
-
-def draw_reference(
-    axes: Axes, reference: Reference, at: tuple[str, float], label: str, marker: str
-) -> bool:
-    """A reference as a grey mark with a legend; False without a score for the x-axis."""
-    metric, y = at
-    if metric not in reference.scores:
-        return False
-    size = 11 if marker == "*" else 7
-    x = reference.scores[metric]
-    axes.plot([x], [y], color=MUTED, marker=marker, ms=size, ls="", zorder=4, label=label)
-    return True
 
 
 def label_points(axes: Axes, plane: Plane) -> None:
@@ -233,13 +203,11 @@ def label_points(axes: Axes, plane: Plane) -> None:
     crowd = len(plane.shown) > CROWD
     front = set(map(id, plane.front))
     ends = sorted((x, y, short_label(p)) for p, x, y in plane.shown if id(p) in front)
-    wanted = [(text, x, y, INK) for x, y, text in evenly(ends, crowd)]
+    wanted = [(text, x, y, INK) for x, y, text in (evenly(ends, MOST_IN_CROWD) if crowd else ends)]
     if not crowd:
         wanted += [(short_label(p), x, y, MUTED) for p, x, y in plane.shown if id(p) not in front]
     axes.autoscale_view()  # now, because labels are placed in what it decides
-    points = [] if crowd else [(x, y) for _, x, y in plane.shown]
-    path = [(x, y) for x, y, _ in ends]
-    write_labels(axes, wanted[:MOST_LABELS], points, path)
+    write_labels(axes, wanted[:MOST_LABELS], [] if crowd else [(x, y) for _, x, y in plane.shown])
 
 
 def short_label(point: Point) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from charsweep.report.figures.contact_sheets import (
     ContactSheet,
     Tile,
+    around,
     centre_cell,
     heading,
     missing,
@@ -20,7 +21,7 @@ from charsweep.report.figures.contact_sheets import (
 )
 from charsweep.results import CellResult, Record, Verdict
 from charsweep.results.labels import as_file_name, axis_label, point_text
-from charsweep.results.records import Value
+from charsweep.results.records import Value, evenly
 
 MOST_GRIDS = 4
 MOST_ROWS, MOST_COLUMNS = 20, 12
@@ -50,7 +51,7 @@ def ordered_pairs(axes: Sequence[str]) -> list[tuple[str, str]]:
 
 def pair_grid(record: Record, centre: CellResult, first: str, second: str) -> ContactSheet | None:
     """Rows × columns of two axes; None when fewer than two of either have a cell."""
-    plane = plane_cells(record, centre, (first, second))
+    plane = around(record, centre, first, second)
     values = {
         axis: tuple(
             v for v in record.axes[axis] if any(c.values[axis] == v for c in plane.values())
@@ -60,15 +61,11 @@ def pair_grid(record: Record, centre: CellResult, first: str, second: str) -> Co
     if min(map(len, values.values())) < 2:
         return None
     rows, columns = laid_out(values)
-    down = thinned(values[rows], MOST_ROWS, centre.values[rows])
-    across = thinned(values[columns], MOST_COLUMNS, centre.values[columns])
-    key = (first, second).index(rows)
+    down = evenly(values[rows], MOST_ROWS, centre.values[rows])
+    across = evenly(values[columns], MOST_COLUMNS, centre.values[columns])
+    plane = around(record, centre, rows, columns)
     tiles = tuple(
-        tuple(
-            first_image(record, plane.get((row, column) if key == 0 else (column, row)))
-            for column in across
-        )
-        for row in down
+        tuple(first_image(record, plane.get((row, column))) for column in across) for row in down
     )
     return ContactSheet(
         name=f"grid-{as_file_name(rows)}-{as_file_name(columns)}",
@@ -90,32 +87,6 @@ def laid_out(values: Mapping[str, Sequence[Value]]) -> tuple[str, str]:
     return (short, long) if slim else (long, short)
 
 
-def plane_cells(
-    record: Record, centre: CellResult, pair: tuple[str, str]
-) -> dict[tuple[Value, Value], CellResult]:
-    """The cells that agree with the centre on every axis but these two, by their values on them."""
-    others = [axis for axis in record.axes if axis not in pair]
-    return {
-        (cell.values[pair[0]], cell.values[pair[1]]): cell
-        for cell in record.cells
-        if all(axis in cell.values for axis in pair)
-        and all(cell.values.get(axis) == centre.values.get(axis) for axis in others)
-    }
-
-
-def thinned(values: Sequence[Value], most: int, keep: Value) -> tuple[Value, ...]:
-    """At most so many values, evenly spread, both ends and the one to keep among them."""
-    if len(values) <= most:
-        return tuple(values)
-    chosen = {round(i * (len(values) - 1) / (most - 1)) for i in range(most)}
-    if keep in values and values.index(keep) not in chosen:
-        at = values.index(keep)
-        inner = sorted(chosen)[1:-1]
-        chosen.remove(min(inner, key=lambda index: abs(index - at)))
-        chosen.add(at)
-    return tuple(values[index] for index in sorted(chosen))
-
-
 def first_image(record: Record, cell: CellResult | None) -> Tile:
     """The first prompt's first image of a cell."""
     if cell is None:
@@ -125,26 +96,19 @@ def first_image(record: Record, cell: CellResult | None) -> Tile:
 
 def seeds_grid(record: Record, verdict: Verdict, centre: CellResult, axis: str) -> ContactSheet:
     """The exam's seeds × the values of the one axis."""
-    along = {
-        cell.values[axis]: cell
-        for cell in record.cells
-        if axis in cell.values
-        and all(cell.values.get(a) == centre.values.get(a) for a in record.axes if a != axis)
-    }
-    tried = [value for value in record.axes[axis] if value in along]
-    across = thinned(tried, MOST_COLUMNS, centre.values[axis])
+    along = around(record, centre, axis)
+    tried = [value for value in record.axes[axis] if (value,) in along]
+    across = evenly(tried, MOST_COLUMNS, centre.values[axis])
+    cells = [along[value,] for value in across]
     seeds = record.sweep.seeds[:MOST_SEEDS]
     tiles = tuple(
-        tuple(
-            tile_of(record.store, along[value].images, 0, seed, missing(along[value]))
-            for value in across
-        )
+        tuple(tile_of(record.store, cell.images, 0, seed, missing(cell)) for cell in cells)
         for seed in range(len(seeds))
     )
     return ContactSheet(
         name=f"grid-exam_seed-{as_file_name(axis)}",
         title=f"seed of the exam × {axis_label(axis)}",
-        chosen=place_of(verdict.recommendation.cell, [along[value] for value in across]),
+        chosen=place_of(verdict.recommendation.cell, cells),
         columns=tuple(heading(axis, value) for value in across),
         rows=tuple(f"exam seed {seed}" for seed in seeds),
         tiles=tiles,

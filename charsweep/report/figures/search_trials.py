@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,11 +35,7 @@ SHADES = 12  # more cannot be told apart, and each is a rule in the page's SVG
 
 def trials_of(record: Record) -> tuple[CellResult, ...]:
     """The cells in the order in which the sampler asked for them."""
-    known = enumerate(record.cells)
-    order = sorted(
-        known, key=lambda numbered: (numbered[1].trial is None, numbered[1].trial or 0, numbered[0])
-    )
-    return tuple(cell for _, cell in order)
+    return tuple(sorted(record.cells, key=lambda cell: (cell.trial is None, cell.trial or 0)))
 
 
 def trial_colours(record: Record) -> tuple[ColourPair, ...]:
@@ -68,7 +65,7 @@ def draw_dots(
     shown = [
         (plan.x(cell), score, colours[shade(at, len(trials), len(colours))].light)
         for at, cell in enumerate(trials)
-        if (score := cell.score(metric)) is not None and plan.axis in cell.values
+        if (score := cell.scores.get(metric)) is not None and plan.axis in cell.values
     ]
     size = 6 if len(shown) <= 60 else 3.5
     for x, y, colour in shown:
@@ -92,7 +89,7 @@ def draw_history(record: Record, folder: Path) -> Plot | None:
     objectives = [
         objective
         for objective in objectives_of(record)
-        if any(cell.score(objective.metric) is not None for cell in record.cells)
+        if any(cell.scores.get(objective.metric) is not None for cell in record.cells)
     ]
     if not record.sweep.search or not objectives:
         return None
@@ -109,18 +106,15 @@ def draw_history(record: Record, folder: Path) -> Plot | None:
 def draw_panel(axes: Axes, record: Record, objective: Objective) -> None:
     """One objective: dots for trials, a stair for the highest so far, crosses for no score."""
     word = "highest" if objective.maximize else "lowest"
-    numbers, scores = [], []
-    without = []
-    for place, cell in enumerate(trials_of(record)):
-        number = place if cell.trial is None else cell.trial
-        score = cell.score(objective.metric)
-        if score is None:
-            without.append(number)
-        else:
-            numbers.append(number)
-            scores.append(score)
+    known = [
+        (place if cell.trial is None else cell.trial, cell.scores.get(objective.metric))
+        for place, cell in enumerate(trials_of(record))
+    ]
+    without = [number for number, score in known if score is None]
+    numbers = [number for number, score in known if score is not None]
+    scores = [score for _, score in known if score is not None]
     axes.plot(numbers, scores, "o", color=MUTED, ms=4, mec="none", alpha=0.8, label="trial")
-    best = so_far(scores, objective.maximize)
+    best = list(itertools.accumulate(scores, max if objective.maximize else min))
     axes.step(numbers, best, where="post", color=BLUE.light, lw=2, label=f"{word} so far")
     if without:
         axes.plot(
@@ -132,15 +126,6 @@ def draw_panel(axes: Axes, record: Record, objective: Objective) -> None:
     axes.set_xlabel("trial")
     axes.set_ylabel(label.long)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-
-
-def so_far(scores: list[float], maximize: bool) -> list[float]:
-    """The highest (or lowest) of the scores up to each."""
-    best: list[float] = []
-    for score in scores:
-        ahead = max if maximize else min
-        best.append(score if not best else ahead(best[-1], score))
-    return best
 
 
 # -- importance ------------------------------------------------------------------------------------
@@ -168,14 +153,10 @@ def draw_bars(axes: Axes, metric: str, shares: Mapping[str, float]) -> None:
     order = sorted(shares.items(), key=lambda pair: pair[1])
     names = [axis_label(axis) for axis, _ in order]
     values = [share for _, share in order]
-    axes.barh(range(len(order)), values, color=BLUE.light, height=0.62)
+    bars = axes.barh(range(len(order)), values, color=BLUE.light, height=0.62)
+    axes.bar_label(bars, fmt="%.2f", padding=4, fontsize=8.5)
     axes.set_yticks(range(len(order)), names)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, max(1.0, *values))
     axes.set_title(metric_label(metric).long)
     axes.set_xlabel("importance (share of the variation)")
-    for place, value in enumerate(values):
-        axes.annotate(
-            f"{value:.2f}", (value, place), xytext=(4, 0), textcoords="offset points",
-            va="center", fontsize=8.5, annotation_clip=False,
-        )  # fmt: skip

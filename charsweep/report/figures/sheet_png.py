@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 
 import matplotlib as mpl
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from charsweep.report.figures.contact_sheets import PAPER, ContactSheet, read_image
 
+BICUBIC = Image.Resampling.BICUBIC
 GAP, FAINT, TEXT, BAD = 4, "#eef0f3", "#1f2430", "#c8321f"
 
 
@@ -49,17 +50,8 @@ def draw_sheet(sheet: ContactSheet, tile: int, title: bool = True) -> Image.Imag
                 note = place.note or "not found"
                 pen.text((x + tile / 2, y + tile / 2), note, BAD, font(size), "mm")
                 continue
-            paper.paste(enlarge(image, tile), (x, y))
+            paper.paste(ImageOps.contain(image, (tile, tile), BICUBIC), (x, y))
     return paper
-
-
-def enlarge(image: Image.Image, tile: int) -> Image.Image:
-    """A image smaller than its tile drawn at the tile's size, proportions kept."""
-    scale = tile / max(image.size)
-    if scale <= 1:
-        return image
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def wrap(text: str, width: int, size: int, most: int) -> list[str]:

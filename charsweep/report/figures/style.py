@@ -119,7 +119,7 @@ class Margins:
 
 @dataclass(frozen=True)
 class Layout:
-    """Panels of so many inches in rows, and `below` them room for a legend."""
+    """Panels of so many inches in rows, below them a legend or `below` inches for one."""
 
     width: float
     height: float
@@ -127,18 +127,54 @@ class Layout:
     panels: int = 1
     columns: int = 1
     below: float = 0
+    legend: Sequence[LegendEntry] = ()
+    title: str = ""  # of the legend
+    markers: bool = True  # in the legend
 
     @property
     def size(self) -> tuple[float, float]:
         """Inches of the whole figure."""
         rows = math.ceil(self.panels / self.columns)
-        return self.width * self.columns, self.height * rows + self.below
+        return self.width * self.columns, self.height * rows + self.room
+
+    @property
+    def room(self) -> float:
+        """Inches below the panels."""
+        if not self.legend:
+            return self.below
+        rows = math.ceil(len(self.legend) / self.side_by_side)
+        return 0.2 * rows + 0.12 + (0.2 if self.title else 0)
+
+    @property
+    def side_by_side(self) -> int:
+        """How many entries of the legend stand in a line."""
+        longest = max(len(entry.label) for entry in self.legend)
+        return max(1, int(self.width * self.columns * 72 / (5.4 * longest + 32)))
 
     def new_figure(self) -> tuple[Figure, list[Axes]]:
-        """An empty figure of this size and the axes of its panels, in order."""
+        """A figure of this size with its legend, and the axes of its panels, in order."""
         figure = Figure(figsize=self.size)
         FigureCanvasAgg(figure)
+        if self.legend:
+            self.add_legend(figure)
         return figure, [figure.add_axes(self.box(index)) for index in range(self.panels)]
+
+    def add_legend(self, figure: Figure) -> None:
+        """The legend along the lower edge."""
+        figure.legend(
+            [
+                Line2D(
+                    [], [], color=entry.colour.light, marker=entry.marker if self.markers else ""
+                )
+                for entry in self.legend
+            ],
+            [entry.label for entry in self.legend],
+            title=self.title or None,
+            loc="lower center",
+            ncols=min(len(self.legend), self.side_by_side),
+            handlelength=1.5,
+            columnspacing=1.4,
+        )
 
     def box(self, index: int) -> tuple[float, float, float, float]:
         """Left, bottom, width and height of a panel as shares of the figure."""
@@ -147,44 +183,10 @@ class Layout:
         rows = math.ceil(self.panels / self.columns)
         return (
             (column * self.width + margins.left) / width,
-            ((rows - 1 - row) * self.height + margins.bottom + self.below) / height,
+            ((rows - 1 - row) * self.height + margins.bottom + self.room) / height,
             (self.width - margins.left - margins.right) / width,
             (self.height - margins.top - margins.bottom) / height,
         )
-
-
-def add_legend(
-    figure: Figure,
-    entries: Sequence[LegendEntry],
-    title: str,
-    columns: int,
-    markers: bool = True,
-) -> None:
-    """A legend along the lower edge."""
-    handles = [
-        Line2D([], [], color=entry.colour.light, marker=entry.marker if markers else "")
-        for entry in entries
-    ]
-    figure.legend(
-        handles,
-        [entry.label for entry in entries],
-        title=title or None,
-        loc="lower center",
-        ncols=min(len(handles), columns),
-        handlelength=1.5,
-        columnspacing=1.4,
-    )
-
-
-def legend_columns(entries: Sequence[LegendEntry], width: float) -> int:
-    """How many entries stand side by side in so many inches."""
-    longest = max((len(entry.label) for entry in entries), default=1)
-    return max(1, int(width * 72 / (5.4 * longest + 32)))
-
-
-def legend_height(entries: int, columns: int, title: str) -> float:
-    """The inches that `add_legend` takes."""
-    return 0 if entries == 0 else 0.2 * math.ceil(entries / columns) + 0.12 + (0.2 if title else 0)
 
 
 def save(

@@ -17,7 +17,7 @@ from charsweep.character import ALPHA, TrainingImage, framed, mask_beside, open_
 from charsweep.core.errors import CharacterError, ConfigError, StoreError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.methods import method_of
-from charsweep.core.specs import CharacterSpec, Plugin, revived
+from charsweep.core.specs import CharacterSpec, Framing, Plugin, revived
 from charsweep.core.store.files import read_json
 from charsweep.core.system.images import open_image
 from charsweep.report.figures.contact_sheets import ContactSheet, Tile
@@ -35,10 +35,7 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, CharacterError, ConfigEr
 class Way:
     """How training images were looked at, and with which captions; () where none is read."""
 
-    crop: str
-    flip: bool
-    masks: tuple[str, ...]
-    background: float
+    framing: Framing
     resolution: int
     digests: tuple[str, ...]
     captions: tuple[str, ...]
@@ -79,25 +76,18 @@ def ways_of(record: Record) -> dict[Way, list[str]]:
 
 
 def way_of(spec: Mapping[str, Any]) -> Way:
-    framing, character = spec["framing"], revived(CharacterSpec, spec["character"])
-    method = method_of(revived(Plugin, spec["method"]))
-    return Way(
-        crop=framing["crop"],
-        flip=framing["flip"],
-        masks=tuple(framing["masks"]),
-        background=float(framing["background"]),
-        resolution=spec["resolution"],
-        digests=character.digests,
-        captions=method.captions(character),
-    )
+    framing = revived(Framing, spec["framing"])
+    character = revived(CharacterSpec, spec["character"])
+    captions = method_of(revived(Plugin, spec["method"])).captions(character)
+    return Way(framing, spec["resolution"], character.digests, captions)
 
 
 def sheet_of(
     way: Way, methods: Sequence[str], files: Mapping[str, Path], folder: Path, number: int
 ) -> ContactSheet:
     """One row per training image: the file, what was seen of it, and what of that counted."""
-    columns = ["training image", "as seen", *["mirrored"] * way.flip]
-    columns += ["what counts"] * bool(way.masks)
+    columns = ["training image", "as seen", *["mirrored"] * way.framing.flip]
+    columns += ["what counts"] * bool(way.framing.masks)
     rows, tiles = [], []
     for index, digest in enumerate(way.digests[:MOST]):
         path = files.get(digest)
@@ -121,25 +111,27 @@ def label_of(way: Way, caption: str, path: Path | None) -> str:
     """The caption as it was read, and how large the image was when it was seen."""
     try:
         assert path is not None
-        width, height = size_of(open_image(path).size, way.crop, way.resolution)
+        width, height = size_of(open_image(path).size, way.framing.crop, way.resolution)
     except (AssertionError, CharacterError):
         return caption
     name = caption or path.name
-    return f"{name} ({width}\u00a0×\u00a0{height})" if way.crop != "center" else name
+    return f"{name} ({width}\u00a0×\u00a0{height})" if way.framing.crop != "center" else name
 
 
 def views_of(way: Way, path: Path | None, index: int) -> list[tuple[str, Image.Image | None]]:
     """The images of a row by name; None where a file is gone."""
-    names = ["seen", *["mirrored"] * way.flip, *["counts"] * bool(way.masks)]
+    names = ["seen", *["mirrored"] * way.framing.flip, *["counts"] * bool(way.framing.masks)]
     try:
         opened_image = opened(way, path, index)
     except UNREADABLE:
         return [(name, None) for name in names]
-    seen = framed(opened_image.image, way.crop, way.resolution)
-    mirror = framed(ImageOps.mirror(opened_image.image), way.crop, way.resolution)
+    seen = framed(opened_image.image, way.framing.crop, way.resolution)
+    mirror = framed(ImageOps.mirror(opened_image.image), way.framing.crop, way.resolution)
     views: dict[str, Image.Image | None] = {"seen": windowed(seen, way), "mirrored": sized(mirror)}
     if opened_image.mask is not None:
-        views["counts"] = sized(veiled(seen, framed(opened_image.mask, way.crop, way.resolution)))
+        views["counts"] = sized(
+            veiled(seen, framed(opened_image.mask, way.framing.crop, way.resolution))
+        )
     return [(name, views.get(name)) for name in names]
 
 
@@ -147,12 +139,12 @@ def opened(way: Way, path: Path | None, index: int) -> TrainingImage:
     """The image with its mask, if that is still the one that was used."""
     if path is None:
         raise FileNotFoundError
-    if not way.masks:
+    if not way.framing.masks:
         return TrainingImage(open_image(path), None)
-    if way.masks[index] == ALPHA:
+    if way.framing.masks[index] == ALPHA:
         return open_masked(path, None)
     mask = mask_beside(path)
-    if mask is None or digest_of_content(mask) != way.masks[index]:
+    if mask is None or digest_of_content(mask) != way.framing.masks[index]:
         return TrainingImage(open_image(path), None)
     return open_masked(path, mask)
 
@@ -173,7 +165,7 @@ def veiled(seen: Image.Image, mask: Image.Image) -> Image.Image:
 def windowed(seen: Image.Image, way: Way) -> Image.Image:
     """For random windows, the one in the middle outlined; others lie anywhere beside it."""
     image = sized(seen)
-    if way.crop != "random" or seen.width == seen.height:
+    if way.framing.crop != "random" or seen.width == seen.height:
         return image
     side = min(image.size) - 1
     left, top = (image.width - 1 - side) // 2, (image.height - 1 - side) // 2
@@ -199,18 +191,18 @@ def measure(way: Way) -> str:
         "center": f"the middle square, {square}",
         "random": f"windows of {square}",
         "buckets": f"buckets of about {square}",
-    }[way.crop]
+    }[way.framing.crop]
 
 
 def explain(way: Way) -> str:
     """What the images of a sheet do not say by themselves."""
     parts = []
-    if way.crop == "random":
+    if way.framing.crop == "random":
         parts.append("A step shows a window as large as the outlined one, anywhere in the picture.")
-    if way.flip:
+    if way.framing.flip:
         parts.append("Half the steps show it mirrored.")
-    if way.masks:
-        parts.append(f"What is veiled counts {way.background:g} times as much as the rest.")
+    if way.framing.masks:
+        parts.append(f"What is veiled counts {way.framing.background:g} times as much as the rest.")
     if len(way.digests) > MOST:
         parts.append(f"The first {MOST} of {len(way.digests)}.")
     return " ".join(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,8 @@ from charsweep.report.figures.style import (
     LegendEntry,
     Margins,
     Plot,
-    add_legend,
     colours_for,
     label_right,
-    legend_columns,
-    legend_height,
     save,
 )
 from charsweep.results import Record
@@ -35,9 +32,8 @@ MANY_MARKS = 12
 class TuningPlots:
     """The panels of one axis, one per metric, with their common legend."""
 
-    axis: str
     label: str
-    panels: tuple[Plot, ...]
+    panels: Mapping[str, Plot]  # by metric
     together: Plot  # all panels in one figure, for Markdown and papers
     legend_title: str
     legend: tuple[LegendEntry, ...]
@@ -65,21 +61,23 @@ class Setting:
     @property
     def margins(self) -> Margins:
         """Room for the references' names and for slanted names below."""
-        return Margins(right=1.12, bottom=0.52 + self.extra)
+        return Margins(left=0.8, right=1.12, bottom=0.52 + self.extra)
 
 
 def draw_tuning(record: Record, axis: str, folder: Path) -> TuningPlots | None:
     """Write the plots of one axis: one file per metric and one with all of them."""
-    metrics = [metric for metric in record.metrics if has_scores(record, metric)]
+    metrics = [
+        metric
+        for metric in record.metrics
+        if any(cell.scores.get(metric) is not None for cell in record.cells)
+    ]
     if not metrics:
         return None
     setting = setting_of(record, axis)
-    panels = tuple(draw_one(setting, metric, folder) for metric in metrics)
     plan = setting.plan
     return TuningPlots(
-        axis=axis,
         label=axis_label(axis),
-        panels=panels,
+        panels={metric: draw_one(setting, metric, folder) for metric in metrics},
         together=draw_together(setting, metrics, folder),
         legend_title=setting.title,
         legend=setting.legend,
@@ -108,11 +106,6 @@ def legend_of(plan: LinePlan, colours: Sequence[ColourPair]) -> tuple[LegendEntr
     return entries if len(entries) > 1 else ()
 
 
-def has_scores(record: Record, metric: str) -> bool:
-    """Whether anything can be drawn for a metric."""
-    return any(cell.score(metric) is not None for cell in record.cells)
-
-
 def draw_one(setting: Setting, metric: str, folder: Path) -> Plot:
     """Write one metric against the axis."""
     axis = setting.plan.axis
@@ -126,16 +119,18 @@ def draw_one(setting: Setting, metric: str, folder: Path) -> Plot:
 
 def draw_together(setting: Setting, metrics: Sequence[str], folder: Path) -> Plot:
     """Write all metrics as one figure with one legend."""
-    columns = min(3, len(metrics))
-    side_by_side = legend_columns(setting.legend, 4.3 * columns)
-    below = legend_height(len(setting.legend), side_by_side, setting.title)
-    height = 2.9 + setting.extra
-    layout = Layout(4.3, height, setting.margins, len(metrics), columns, below)
+    layout = Layout(
+        4.3,
+        2.9 + setting.extra,
+        setting.margins,
+        panels=len(metrics),
+        columns=min(3, len(metrics)),
+        legend=setting.legend,
+        title=setting.title,
+    )
     figure, panels = layout.new_figure()
     for axes, metric in zip(panels, metrics, strict=True):
         draw_panel(axes, setting, metric)
-    if setting.legend:
-        add_legend(figure, setting.legend, setting.title, side_by_side)
     axis = setting.plan.axis
     file = folder / f"tuning-{as_file_name(axis)}"
     return save(figure, file, f"All metrics against {axis_label(axis)}", setting.colours)
@@ -154,8 +149,7 @@ def draw_panel(axes: Axes, setting: Setting, metric: str) -> None:
         draw_thin_lines(axes, setting, metric)
         draw_lines(axes, setting, metric)
     labels = draw_references(axes, setting.record, setting.plan, metric)
-    draw_ended(axes, ended_of(setting.plan))
-    label_right(axes, labels)
+    label_right(axes, labels + draw_ended(axes, ended_of(setting.plan)))
 
 
 def draw_thin_lines(axes: Axes, setting: Setting, metric: str) -> None:

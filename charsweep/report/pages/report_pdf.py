@@ -6,7 +6,7 @@ short whatever the sweep holds; how it looks is the template's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from charsweep.report.content import Chapter, Content
 from charsweep.report.figures.contact_sheets import ContactSheet
 from charsweep.report.figures.style import Plot
-from charsweep.report.figures.tuning import TuningPlots, has_scores
+from charsweep.report.figures.tuning import TuningPlots
 from charsweep.report.pages.typesetting import typeset
 from charsweep.results import Record, facts
 from charsweep.results.labels import LEVELS, axis_label, listing, metric_label
@@ -32,31 +32,6 @@ MOST_ROWS = 400  # of a table; the rest is in tables/
 MOST_TILES = 700  # images, so that the file stays small enough to be sent by mail
 PIXELS = 160  # of a image: 200 dots an inch at 2 cm
 
-# What the package's methods are, and where they, the metrics and the bases come from.
-METHODS = {
-    "dreambooth": "all weights of the denoising network are trained on an identifier prompt",
-    "lora": "low-rank adapters are trained beside frozen weights, with a caption for each image",
-    "dreambooth_lora": "low-rank adapters are trained beside frozen weights, on an identifier "
-    "prompt",
-    "gan": "a generative adversarial network is trained from nothing on the training images, with "
-    "differentiable augmentation",
-    "diffusion": "an unconditional diffusion model is trained from nothing on the training images",
-}
-SOURCES: Mapping[str, Sequence[str]] = {  # names of references.bib
-    "dreambooth": ["ruiz2023dreambooth"],
-    "lora": ["hu2022lora"],
-    "dreambooth_lora": ["ruiz2023dreambooth", "hu2022lora"],
-    "gan": ["goodfellow2014gan", "zhao2020diffaugment"],
-    "diffusion": ["ho2020ddpm"],
-    "dino": ["caron2021dino", "ruiz2023dreambooth"],
-    "clip_i": ["radford2021clip", "ruiz2023dreambooth"],
-    "clip_t": ["radford2021clip", "hessel2021clipscore"],
-    "diversity": ["ruiz2023dreambooth"],
-    "colour": ["bhattacharyya1943"],
-    "sd15": ["rombach2022ldm"],
-    "sdxl": ["podell2024sdxl"],
-    "sd3": ["esser2024sd3"],
-}
 TUNING = (
     "Dashed: the untaught base on the same exam. Solid: the true pictures. Dotted: the training "
     "images among themselves. A red cross at the bottom: the cell diverged; a circle: it failed."
@@ -120,17 +95,18 @@ def paper(content: Content) -> dict[str, Any]:
         "abstract": abstract(content),
         "asked": facts.asked(record),
         "named": named(record),
-        "drawings": drawings(record),
+        "drawings": [
+            {"path": path, "note": "", "caption": text or path.name}
+            for path, text in sweep.character.captioned[:MOST_TRAINING_IMAGES]
+        ],
         "drawings_count": len(sweep.character.images),
         "prompts": sweep.prompts,
         "most_prompts": MOST_PROMPTS,
         "seeds": [str(seed) for seed in sweep.seeds],
-        "methods": [
-            (name, METHODS.get(name, ""), SOURCES.get(name, ())) for name in methods if name
-        ],
-        "bases": [(base, SOURCES.get(base, ())) for base in bases],
+        "methods": [name for name in methods if name],
+        "bases": list(bases),
         "search": facts.search_text(sweep.search) if sweep.search else "",
-        "metrics": [(metric_label(metric), SOURCES.get(metric, ())) for metric in record.metrics],
+        "metrics": [(metric, metric_label(metric)) for metric in record.metrics],
         "objectives": [metric_label(objective.metric).short for objective in objectives_of(record)],
         "levels": LEVELS,
         "comparison": shown(content.comparison),
@@ -161,14 +137,6 @@ def paper(content: Content) -> dict[str, Any]:
 def upper(text: str) -> str:
     """A text as it begins a sentence."""
     return text[:1].upper() + text[1:]
-
-
-def drawings(record: Record) -> list[dict[str, Any]]:
-    """The first training images with their captions."""
-    character = record.sweep.character
-    captions = [*character.captions, *[""] * len(character.images)]
-    known = list(zip(character.images, captions, strict=False))[:MOST_TRAINING_IMAGES]
-    return [{"path": path, "note": "", "caption": text or path.name} for path, text in known]
 
 
 def shown(known: Table | None) -> Table | None:
@@ -228,9 +196,8 @@ def plot_figures(part: Chapter, slug: str) -> list[dict[str, Any]]:
 
 def tuning_figures(part: Chapter, plots: TuningPlots, slug: str, rank: int) -> list[dict[str, Any]]:
     """One axis: the objectives, which the main text may show, and the other metrics."""
-    record = part.record
-    metrics = [metric for metric in record.metrics if has_scores(record, metric)]
-    asked = [objective.metric for objective in objectives_of(record)]
+    panels, metrics = plots.panels, list(plots.panels)
+    asked = [objective.metric for objective in objectives_of(part.record)]
     told = [*asked, *(() if part.is_part else ("quality_ratio", *metrics))]
     first = [metric for metric in dict.fromkeys(told) if metric in metrics][:4] or metrics[:2]
     rest = [metric for metric in metrics if metric not in first]
@@ -238,7 +205,6 @@ def tuning_figures(part: Chapter, plots: TuningPlots, slug: str, rank: int) -> l
     text += " Every dot is a trial, early ones dark; a ring marks the highest." * plots.dots
     text += " Means over training seeds; bands: their 95 % intervals (bootstrap)." * plots.banded
     text += " Thin: single combinations of the other axes. Bold: their means." * plots.thin
-    panels = dict(zip(metrics, plots.panels, strict=True))
     made = [
         figure(f"tuning-{slug}", f"Scores along {plots.label}. {text}", [panels[m] for m in first],
                rank, plots)

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def typeset(template: Path, words: Mapping[str, Any], path: Path, pixels: int) -
         (folder / "words.json").write_text(text, encoding="utf-8")
         try:
             typst.compile(folder / template.name, path, root=folder)
-            return missing_letters("".join(strings(said)))
+            return missing_letters(text)
         except RuntimeError as error:  # TypstError, and what is wrong before there is a document
             reason = " ".join(str(error).split())
             raise StoreError(
@@ -92,15 +92,6 @@ class Words:
         name = f"{len(self.names)}{ending}"
         (self.folder / name).write_bytes(data)
         return name
-
-
-def strings(value: Any) -> Iterable[str]:
-    """All text of nested lists and dictionaries."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from strings(item)
 
 
 def missing_letters(text: str) -> str:

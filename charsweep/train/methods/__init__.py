@@ -45,20 +45,8 @@ class Materials:
     masks: Sequence[Image.Image | None] = ()  # one per training image, or none at all
 
 
-class Trainable(Protocol):
-    """What a method trains: `width` slots, each free or taken by one trajectory."""
-
-    @property
-    def width(self) -> int: ...
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        """Names of the losses that add up to a trial's loss; () where it is one."""
-        ...
-
-    @property
-    def warm_up_seconds(self) -> float:
-        """What was spent on compiling, in no step's time."""
-        ...
+class Slots(Protocol):
+    """Where trainable tensors lie: slots, each free or taken by one trajectory."""
 
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
         """Give a slot to a trajectory: its first weights, its images and prompts."""
@@ -69,20 +57,7 @@ class Trainable(Protocol):
         """The slot's trainable tensors by name."""
         ...
 
-    def resume_tensors(self, slot: int) -> Mapping[str, Tensor]:
-        """What the slot's trial goes on from: its trainable tensors, and others if need be."""
-        ...
-
     def zero_grad(self) -> None: ...
-    def losses(self, steps: Sequence[int | None]) -> Iterator[Tensor]:
-        """The loss of each slot at its step (from 0), shape (width,); None: the slot is free.
-
-        It comes in shares that add up, each of a part of the batch: who differentiates one before
-        asking for the next holds the activations of one only. Of a method whose loss has parts:
-        shape (parts, width).
-        """
-        ...
-
     def gradients(self) -> Sequence[Tensor]:
         """All gradients, to be added up over processes that share the batch."""
         ...
@@ -97,4 +72,33 @@ class Trainable(Protocol):
 
     def close(self) -> None:
         """Put the base back as it was, bit for bit."""
+        ...
+
+
+class Trainable(Slots, Protocol):
+    """What a method trains: `width` slots."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the losses that add up to a trial's loss; () where it is one."""
+        ...
+
+    @property
+    def warm_up_seconds(self) -> float:
+        """What was spent on compiling, in no step's time."""
+        ...
+
+    def resume_tensors(self, slot: int) -> Mapping[str, Tensor]:
+        """What the slot's trial goes on from: its trainable tensors, and others if need be."""
+        ...
+
+    def losses(self, steps: Sequence[int | None]) -> Iterator[Tensor]:
+        """The loss of each slot at its step (from 0), shape (width,); None: the slot is free.
+
+        It comes in shares that add up, each of a part of the batch: who differentiates one before
+        asking for the next holds the activations of one only. Of a method whose loss has parts:
+        shape (parts, width).
+        """
         ...

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import Framing, TrajectorySpec
+from charsweep.models.families import Conditioning
+from charsweep.models.precision import autocast
 from charsweep.train.batches import Batch, Images, TrainingImages, TrialBatches
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from charsweep.models.families import Conditioning
-    from charsweep.train.methods import Materials
-    from charsweep.train.trainable import SlotWeights
+from charsweep.train.methods import Materials, Slots
 
 
 class DenoisingTrainable:
-    """Slots of trials on one base, whose losses share one forward pass."""
+    """Slots of trials on one base, whose losses share one forward pass.
+
+    `written` gives a slot's captions as the base must read them for its weights to have a part.
+    """
 
     part_names = ()
 
-    def __init__(self, spec: TrajectorySpec, materials: Materials, weights: SlotWeights) -> None:
+    def __init__(
+        self,
+        spec: TrajectorySpec,
+        materials: Materials,
+        weights: Slots,
+        written: Callable[[int, list[str]], list[str]] | None = None,
+    ) -> None:
         base, method = materials.base, method_of(spec.method)
         assert base is not None
         self.width, self.base = spec.pack, base
@@ -36,7 +44,7 @@ class DenoisingTrainable:
         self.execution = materials.execution
         self.autocast = spec.precision if method.trains_base else "fp32"
         self._check_team()
-        self.weights = weights
+        self.weights, self.written = weights, written
         self.batches: dict[int, TrialBatches] = {}
         self.named = self.resume_tensors = weights.named
         self.zero_grad, self.gradients = weights.zero_grad, weights.gradients
@@ -51,7 +59,9 @@ class DenoisingTrainable:
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
         method = method_of(spec.method)
         self.weights.enter(slot, spec)
-        captions = self.weights.prompts(slot, method.captions(spec.character))
+        captions = list(method.captions(spec.character))
+        if self.written:
+            captions = self.written(slot, captions)
         images = TrainingImages(
             self.base, spec, "image", spec.character.digests, self.images, captions, spec.framing,
             self.masks,
@@ -124,10 +134,6 @@ class DenoisingTrainable:
 
     def _alike(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
         """The same of batches whose images have one size."""
-        import torch
-
-        from charsweep.models.precision import autocast
-
         # sample i belongs to slot i mod width: see charsweep.train.stacked_lora
         mine = self.execution.team.part(self.batch_size)
         tensors = [
@@ -154,8 +160,6 @@ class DenoisingTrainable:
         sizes: Tensor,
     ) -> Tensor:
         """Of each sample, the mean squared error of what the base was made to predict."""
-        import torch.nn.functional as F
-
         noisy = self.noising.noised(latents, noise, timesteps)
         predicted = self.base.predict(noisy, timesteps, self._conditioning(captions), sizes)
         target = self.noising.target(latents, noise, timesteps)

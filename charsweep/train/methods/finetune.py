@@ -17,8 +17,6 @@ from charsweep.core.errors import ConfigError
 from charsweep.core.methods import Held, Loading, LossSettings, method_of
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED, LowRank
-from charsweep.train.methods.denoising import DenoisingTrainable
-from charsweep.train.trainable import StackedAdapters, read_adapter, slot_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from charsweep.models.pipeline import LoadedPipeline
     from charsweep.models.weights import BaseWeights
     from charsweep.train.methods import Materials
+    from charsweep.train.methods.denoising import DenoisingTrainable
 
 PRIOR = ("prior_weight", "class_images")  # settings of prior preservation
 LOAD_FACTORED = """\
@@ -167,6 +166,9 @@ class FineTune:
     # -- what it does ------------------------------------------------------------------------------
 
     def trainable(self, spec: TrajectorySpec, materials: Materials) -> DenoisingTrainable:
+        from charsweep.train.methods.denoising import DenoisingTrainable
+        from charsweep.train.trainable import slot_weights
+
         base = materials.base
         assert base is not None
         taught = base.parts(self.taught(base.family))
@@ -184,6 +186,7 @@ class FineTune:
         sets that need not share batches.
         """
         from charsweep.evaluate.sample import paint_with
+        from charsweep.train.trainable import read_adapter
 
         assert base is not None
         low = self.low_rank
@@ -201,6 +204,7 @@ class FineTune:
     ) -> Iterator[tuple[Paint, LoadSlot]]:  # fmt: skip
         """Stacked adapters: image i of a batch is drawn with that of slot i."""
         from charsweep.evaluate.sample import paint_with
+        from charsweep.train.trainable import StackedAdapters, read_adapter
 
         low = self.low_rank
         assert low is not None

@@ -26,7 +26,6 @@ from charsweep.core.methods import Held, Loading, LossSettings
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
 from charsweep.models.families import tokenizer_of
 from charsweep.models.safetensors_file import TensorEntry, file_size, settle_header
-from charsweep.train.methods.denoising import DenoisingTrainable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from charsweep.models.pipeline import LoadedPipeline
     from charsweep.models.weights import BaseWeights
     from charsweep.train.methods import Materials
+    from charsweep.train.methods.denoising import DenoisingTrainable
 
 EMBEDDING_FILE = "learned_embeds.safetensors"
 EMBEDDING = "token_embedding.weight"  # how the name of a CLIP encoder's table ends
@@ -133,9 +133,11 @@ class TextualInversion:
     # -- what it does ------------------------------------------------------------------------------
 
     def trainable(self, spec: TrajectorySpec, materials: Materials) -> DenoisingTrainable:
+        from charsweep.train.methods.denoising import DenoisingTrainable
+
         assert materials.base is not None
         weights = TokenEmbeddings(materials.base, spec.pack, self.num_vectors)
-        return DenoisingTrainable(spec, materials, weights)
+        return DenoisingTrainable(spec, materials, weights, weights.prompts)
 
     @contextlib.contextmanager
     def painter(
@@ -202,13 +204,17 @@ class TokenEmbeddings:
     """
 
     def __init__(self, base: LoadedPipeline, width: int, count: int) -> None:
+        import torch
+
         self.base, self.count = base, count
         self.identifiers: dict[int, str] = {}
         self.encoders = dict(zip(base.family.encoders, base.text_encoders, strict=True))
-        self.vectors = {
-            name: [_zeros(count, encoder, base.device) for _ in range(width)]
-            for name, encoder in self.encoders.items()
-        }
+        self.vectors: dict[str, list[Tensor]] = {}
+        for name, encoder in self.encoders.items():
+            zeros = torch.zeros(count, encoder.get_input_embeddings().weight.shape[1])
+            self.vectors[name] = [
+                zeros.to(base.device, copy=True).requires_grad_() for _ in range(width)
+            ]
         self._undo = contextlib.ExitStack()
         self._put_on()
 
@@ -220,7 +226,12 @@ class TokenEmbeddings:
         self.identifiers[slot] = character.identifier
         for name, encoder in self.encoders.items():
             tokenizer = getattr(self.base.pipeline, tokenizer_of(name))
-            self._check(character.identifier, tokenizer)
+            if len(_numbers(tokenizer, character.identifier)) == 1:  # diffusers gives it no other
+                raise ConfigError(
+                    f"character.identifier={character.identifier}: is a word that the base knows, "
+                    "and textual inversion makes a new one; choose a name that it does not know, "
+                    "as UnicornGirl"
+                )
             noun = _numbers(tokenizer, character.class_noun)
             known = encoder.get_input_embeddings().weight
             with torch.no_grad():
@@ -299,14 +310,6 @@ class TokenEmbeddings:
                     self._undo.callback(setattr, module, "eos_token_id", 2)
                     module.eos_token_id = own.eos_token_id
 
-    def _check(self, identifier: str, tokenizer: Any) -> None:
-        """Diffusers gives no embedding of its own to what is a token already."""
-        if len(_numbers(tokenizer, identifier)) == 1:
-            raise ConfigError(
-                f"character.identifier={identifier}: is a word that the base knows, and textual "
-                "inversion makes a new one; choose a name that it does not know, as UnicornGirl"
-            )
-
 
 def extended_table(table: nn.Embedding, first: int, vectors: Sequence[Tensor]) -> nn.Module:
     """A frozen embedding in which the tokens from number `first` on are those vectors, in order."""
@@ -346,13 +349,6 @@ def widths_of(base: BaseWeights) -> list[int]:
 def replaced(identifier: str, text: str, prompt: str) -> str:
     """A prompt with that text in the place of the identifier, in capitals or not."""
     return re.sub(re.escape(identifier), lambda _: text, prompt, flags=re.IGNORECASE)
-
-
-def _zeros(count: int, encoder: Any, device: torch.device) -> Tensor:
-    import torch
-
-    width = encoder.get_input_embeddings().weight.shape[1]
-    return torch.zeros(count, width, device=device, requires_grad=True)
 
 
 def _numbers(tokenizer: Any, text: str) -> list[int]:
