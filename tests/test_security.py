@@ -32,6 +32,7 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import inside
 from charsweep.core.system.redact import redacted
 from charsweep.models import embedded
+from charsweep.models.kohya import tensors_in
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.weights import find_folder
 from charsweep.report.figures.contact_sheets import forget, image_files, read_image
@@ -410,8 +411,9 @@ HEADERS = {
 def test_a_header_cannot_ask_for_more_than_its_file(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(HEADERS[name])
-    with pytest.raises(ModelsError, match=r"model\.safetensors"):
-        tensor_shapes(path)
+    for read in (tensor_shapes, tensors_in):
+        with pytest.raises(ModelsError, match=r"model\.safetensors"):
+            read(path)
     good = tmp_path / "good.safetensors"
     good.write_bytes(tensors({"a": entry(0, 8, (2,)), "b": entry(8, 16, (1, 2))}))
     assert tensor_shapes(good) == {"a": [2], "b": [1, 2]}

@@ -14,22 +14,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import load_file, save, save_file
+from safetensors import deserialize, safe_open
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
-from charsweep.models.safetensors_file import settle_header
+from charsweep.models.safetensors_file import TensorEntry, header_of, in_order, tensor_shapes
 
-Tensors = dict[str, NDArray[np.floating]]
+Tensors = dict[str, tuple[TensorEntry, bytes]]  # by name; their bytes, of whatever kind they are
 
 PARTS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
 SINGLE = {
@@ -68,12 +66,11 @@ def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[st
     Raises `ModelsError` where the format cannot hold it, or there is no adapter.
     """
     tensors = kohya_tensors(snapshot, naming)
-    data = save(tensors)
-    first = 8 + int.from_bytes(data[:8], "little")  # of all that follows the header
-    digest = hashlib.sha256(data[first:]).hexdigest()
+    entries = {name: entry for name, (entry, _) in tensors.items()}
+    data = b"".join(tensors[name][1] for name in in_order(entries))
+    digest = hashlib.sha256(data).hexdigest()  # it stays when only the metadata change
     hashes = {"sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
-    save_file(tensors, path, {**metadata, **hashes})
-    settle_header(path)
+    path.write_bytes(header_of(entries, {**metadata, **hashes}) + data)
 
 
 def kohya_tensors(snapshot: Path, naming: Naming) -> Tensors:
@@ -92,20 +89,31 @@ def kohya_tensors(snapshot: Path, naming: Naming) -> Tensors:
 def adapter_in(snapshot: Path) -> tuple[Tensors, dict[str, dict[str, Any]]]:
     """The tensors of a snapshot's adapter, and peft's settings of each module."""
     if (snapshot / FACTORED_FILE).exists():
-        return load_file(snapshot / FACTORED_FILE), read_json(snapshot / FACTORED_CONFIG)
+        return tensors_in(snapshot / FACTORED_FILE), read_json(snapshot / FACTORED_CONFIG)
     file = snapshot / ADAPTER_FILE
     if not file.exists():
         raise ModelsError(
             f"{snapshot} holds no low-rank adapter, and kohya's format holds nothing else; load "
             "it as the program that it was written for does"
         )
+    tensors = tensors_in(file)
     with safe_open(file, "np") as opened:
         metadata = opened.metadata()
     settings: dict[str, dict[str, Any]] = {}
     for name, value in json.loads(metadata[METADATA]).items():
         module, _, key = name.partition(".")
         settings.setdefault(module, {})[key] = value
-    return load_file(file), settings
+    return tensors, settings
+
+
+def tensors_in(path: Path) -> Tensors:
+    """All of a file's; ModelsError as `tensor_shapes`."""
+    tensor_shapes(path)
+    found = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]  # safetensors' own
+    return {
+        name: (TensorEntry(known["dtype"], tuple(known["shape"])), bytes(known["data"]))
+        for name, known in found
+    }
 
 
 def refuse_unreadable(names: Collection[str], settings: Mapping[str, Mapping[str, Any]]) -> None:
@@ -140,10 +148,12 @@ def alpha_of(settings: Mapping[str, Any]) -> float:
     return float(settings.get("lora_alpha", settings.get("alpha", 0.0)))
 
 
-def number(value: float) -> NDArray[np.floating]:
+def number(value: float) -> tuple[TensorEntry, bytes]:
     """A tensor of one number, in float32 as sd-scripts has it, or wider where that is not exact."""
-    single = np.array(value, np.float32)
-    return single if float(single) == value else np.array(value, np.float64)
+    data = struct.pack("<f", value)
+    if struct.unpack("<f", data)[0] == value:
+        return TensorEntry("F32", ()), data
+    return TensorEntry("F64", ()), struct.pack("<d", value)
 
 
 # -- names of layers -------------------------------------------------------------------------------

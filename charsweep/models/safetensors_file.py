@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import replacing
 
-WIDTHS = {"F64": 8, "F32": 4, "F16": 2}  # of what is written here
+WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # of what is written here
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError,
               struct.error, SafetensorError)  # fmt: skip
@@ -66,7 +66,7 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     """Names and shapes of all tensors of a file, from its header alone.
 
     ModelsError if the file is shorter than its header says, as a download that stopped half way
-    is, or is of another kind.
+    is, or is of another kind, or if a header asks for more memory than its file has bytes.
     """
     size = 0
     try:

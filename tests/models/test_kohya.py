@@ -26,11 +26,12 @@ from torch import nn
 from charsweep.core.errors import ModelsError
 from charsweep.core.seeding import generator
 from charsweep.core.specs import Plugin
-from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_FILE
 from charsweep.models.embedded import FOLDER
 from charsweep.models.kohya import Naming, original_name, write_kohya
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline, quiet
+from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.train.methods.finetune import FineTune
 from charsweep.train.trainable import SingleTrial, save_adapter, save_factored
 
@@ -253,6 +254,38 @@ def test_what_readers_would_misread_is_refused(
     with pytest.raises(ModelsError, match=reason):
         write_kohya(tmp_path / "a", naming("sd15"), tmp_path / "k.safetensors", {})
     assert not (tmp_path / "k.safetensors").exists()
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha"])
+def test_an_adapter_in_bfloat16_keeps_its_bits(kind: str, tmp_path: Path) -> None:
+    """numpy knows no such number."""
+    write_adapter(base_of("sd15"), tmp_path / "a", kind, targets=ATTENTION)
+    own = tmp_path / "a" / (ADAPTER_FILE if kind == "lora" else FACTORED_FILE)
+    with safe_open(own, "pt") as opened:
+        metadata = opened.metadata()
+    half = {name: tensor.bfloat16() for name, tensor in load_file(own).items()}
+    save_file(half, own, metadata)
+    assert tensor_shapes(own) == {name: list(tensor.shape) for name, tensor in half.items()}
+    file = tmp_path / "kohya.safetensors"
+    write_kohya(tmp_path / "a", naming("sd15"), file, {})
+    written = {k: v for k, v in load_file(file).items() if not k.endswith("alpha")}
+    assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
+    assert sorted(map(bits, written.values())) == sorted(map(bits, half.values()))
+    if kind == "lora":
+        drawn = picture(base_of("sd15"), own)
+        assert picture(base_of("sd15"), file) == drawn != picture(base_of("sd15"), None)
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def test_an_adapter_that_was_cut_short_is_one_message(tmp_path: Path) -> None:
+    write_adapter(base_of("sd15"), tmp_path / "a", targets=ATTENTION)
+    own = tmp_path / "a" / ADAPTER_FILE
+    own.write_bytes(own.read_bytes()[:-100])
+    with pytest.raises(ModelsError, match="is cut short"):
+        write_kohya(tmp_path / "a", naming("sd15"), tmp_path / "k.safetensors", {})
 
 
 def test_weights_that_are_no_adapter_are_refused() -> None:
