@@ -269,13 +269,16 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the libraries' notices about loading (harmless, and not ours) off the screen."""
-    before = logging.root.manager.disable
+    names = (None, "diffusers", "transformers", "peft", "open_clip", "timm")  # None: the root
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
     try:
-        logging.disable(logging.ERROR)
+        for logger in levels:
+            logger.setLevel(logging.CRITICAL)
         disable_progress_bar()
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(before)
+        for logger, level in levels.items():
+            logger.setLevel(level)

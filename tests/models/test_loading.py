@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +20,15 @@ from helpers.true_shapes import modules, shapes, write_shapes
 from safetensors.torch import load_file, save_file
 
 from charsweep.__main__ import main
+from charsweep.core.errors import ModelsError
+from charsweep.core.system.console import out
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import load_clip, load_dino
 from charsweep.models import architectures, embedded
 from charsweep.models.clip_tokenizer import clip_tokenizer
 from charsweep.models.load import load_base
-from charsweep.models.pipeline import LoadedPipeline
-from charsweep.models.random_weights import numbers, write_random
+from charsweep.models.pipeline import LoadedPipeline, quiet
+from charsweep.models.random_weights import make, numbers, write_random
 from charsweep.models.weights import find_base, find_weights
 
 WEIGHTS = embedded.FOLDER / "weights"
@@ -196,6 +200,36 @@ def test_planning_and_a_run_with_models_random(
     assert main([*words, "lr=1e-5"]) == 0
     for path, when in written.items():
         assert path.stat().st_mtime_ns == when
+
+
+@pytest.mark.usefixtures("shrunk")
+def test_random_weights_leave_what_others_write(tmp_path: Path) -> None:
+    """In the folder of all made weights; of their own, only what a killed process left."""
+    others, left = tmp_path / ".random-sdxl--1.77.tmp", tmp_path / ".random-sd15--1.99.tmp"
+    for folder in (others, left):
+        folder.mkdir()
+    make("sd15", tmp_path / "random-sd15--1")
+    assert others.is_dir()
+    assert not left.exists()
+
+
+def test_loading_is_quiet_and_then_as_loud_as_before(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = (None, "diffusers", "transformers", "peft", "open_clip", "timm", "charsweep")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    with contextlib.suppress(ModelsError), quiet(), quiet():
+        logging.getLogger("timm.models").error("a layer more")
+        out("said by charsweep")
+        raise ModelsError("no such layer")
+    assert not caplog.records
+    assert capsys.readouterr().out == "said by charsweep\n"
+    assert [logger.level for logger in loggers] == before
+    assert logging.root.manager.disable == 0
+    for name in ("open_clip", "charsweep"):
+        logging.getLogger(name).warning("heard")
+    assert [record.name for record in caplog.records] == ["open_clip", "charsweep"]
 
 
 def test_random_weights_are_a_function_of_their_recipe(tmp_path: Path) -> None:
