@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from charsweep.core.errors import shown
+from charsweep.core.errors import ConfigError, shown
 from charsweep.core.plugins import identity_of, refused, resolve
 from charsweep.core.specs import Plugin
 from charsweep.core.system.energy import checked_country
@@ -265,9 +265,12 @@ class PluginSettings(pydantic.BaseModel):
     def plugin(self) -> Plugin:
         """Settings as the plug-in's class reads them, so that 4 and 4.0 are one key."""
         kind = resolve(self.target)
-        version = kind.version  # before anything is called
+        if not hasattr(kind, "version"):  # before anything is called
+            raise ConfigError(
+                f"_target_={self.target} is no plug-in; name a dataclass with a version"
+            )
         made = kind(**(self.model_extra or {}))
-        return Plugin(self.name, identity_of(self.target), version, asdict(made))
+        return Plugin(self.name, identity_of(self.target), kind.version, asdict(made))
 
 
 class OptimizerSettings(PluginSettings):

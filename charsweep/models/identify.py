@@ -41,7 +41,7 @@ def class_of(folder: Path) -> str:
         )
     check_indices(folder)
     content = json.loads(index.read_text(encoding="utf-8"))
-    return str(content.get("_class_name", "folder of no class"))
+    return str(content.get("_class_name", "folder whose model_index.json names no class"))
 
 
 def check_indices(folder: Path) -> None:

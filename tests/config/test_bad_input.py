@@ -15,6 +15,7 @@ from charsweep.models import embedded
 
 DRAWINGS = embedded.FOLDER / "unicorn_girl"
 WEIGHTS = embedded.FOLDER / "weights"
+FOLDER = ["character=folder", "character.images=embedded:unicorn_girl"]
 
 # What was typed, and words that the message must hold: the value, where, what to do.
 TYPED: list[tuple[list[str], list[str]]] = [
@@ -94,6 +95,12 @@ TYPED: list[tuple[list[str], list[str]]] = [
     (["character=folder"], ["character.images"]),
     (["character=folder", "character.images=no/such/folder"], ["no/such/folder"]),
     (["character.identifier=''"], ["character.identifier"]),
+    (["character.class_noun=' '"], ["character.class_noun"]),
+    (["character.class_prompt='a UnicornGirl'"], ["class_prompt", "the class only"]),
+    ([*FOLDER, "character.identifier=' '"], ["character.identifier"]),
+    ([*FOLDER, "character.instance_prompt='a girl'"], ["a girl", "Zwx"]),
+    ([*FOLDER, "character.class_prompt='a Zwx'"], ["class_prompt", "the class only"]),
+    (["metric.dino._target_=torch.optim.AdamW"], ["metric.dino", "is no plug-in"]),
     (["character.instance_prompt='a picture of her'"], ["a picture of her", "UnicornGirl"]),
     (["models.bases.sdxl.path=no/such/folder"], ["no/such/folder"]),
     (["models.bases.sdxl.path=model.ckpt"], ["model.ckpt"]),

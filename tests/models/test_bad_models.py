@@ -91,6 +91,10 @@ def no_tokenizer(folder: Path) -> None:
         path.unlink()
 
 
+def no_class(folder: Path) -> None:
+    (folder / "model_index.json").write_text('{"vae": ["diffusers", "AutoencoderKL"]}')
+
+
 def loose_files(folder: Path) -> Path:
     (folder / "checkpoints").mkdir()
     checkpoint(UNET, VAE, SD)(folder / "checkpoints")
@@ -120,6 +124,7 @@ GIVEN: list[tuple[str, Callable[[Path], Path], list[str]]] = [
     ("half a file", checkpoint(UNET, VAE, SD), ["mine.safetensors", "again"]),
     ("pickles", folder_of("sd15", only_pickles), [".bin", "may hold code"]),
     ("loose files", loose_files, ["model_index.json", "mine.safetensors"]),
+    ("no class", folder_of("sd15", no_class), ["model_index.json", "names no class", "give a"]),
     ("no tokenizer", folder_of("sd15", no_tokenizer), ["tokenizer", "fetch the folder again"]),
 ]  # fmt: skip
 

@@ -52,14 +52,15 @@ def opened(path: Path | BytesIO) -> Iterator[Image.Image]:
 
     A store may have come from somebody else, and of the forty formats that Pillow reads, one runs
     another program. Raises what Pillow raises: OSError, ValueError, SyntaxError,
-    `DecompressionBombError`.
+    `DecompressionBombError`; of more pixels, `UnusableError`, which is a ValueError.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow's own, lower limit, and of odd metadata
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:  # before it unfolds into gigabytes
+                named = f"{path}: " if isinstance(path, Path) else ""
                 raise UnusableError(
-                    f"{image.width} × {image.height} pixels is too large: at most "
+                    f"{named}{image.width} × {image.height} pixels is too large: at most "
                     f"{MAX_PIXELS // 10**6} million are read, reduce it"
                 )
             yield image
