@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -279,7 +279,7 @@ def examined(cells: Sequence[Cell]) -> Cell:
 def revived(kind: Any, value: Any) -> Any:
     """A spec from the plain values of its manifest; KeyError where they do not fit."""
     try:
-        found = TypeAdapter(kind).validate_python(value)
+        found = _adapter(kind).validate_python(value)
     except ValidationError as error:
         wrong = error.errors()[0]
         where = ".".join(map(str, (kind.__name__, *wrong["loc"])))
@@ -287,3 +287,6 @@ def revived(kind: Any, value: Any) -> Any:
     if lost := "; ".join(differences(value, found)):
         raise KeyError(f"{kind.__name__}: {lost}")
     return found
+
+
+_adapter = cache(TypeAdapter)  # making one takes ten times as long as its use

@@ -23,9 +23,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import distribution
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+from charsweep.core.system.hardware import folder_of
 
 WORLD = "WLD"
 JOULES_PER_KWH = 3.6e6
@@ -97,7 +97,7 @@ def grid_intensity(country: str) -> float:
 @cache
 def _intensities() -> dict[str, float]:
     """By country, from codecarbon's table, which is read without importing it."""
-    folder = Path(str(distribution("codecarbon").locate_file("codecarbon/data/private_infra")))
+    folder = folder_of("codecarbon") / "data" / "private_infra"
     sources = json.loads((folder / "carbon_intensity_per_source.json").read_text("utf-8"))
     countries = json.loads((folder / "global_energy_mix.json").read_text("utf-8"))
     known = {code: float(mix["carbon_intensity"]) for code, mix in countries.items()}

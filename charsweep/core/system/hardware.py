@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import distribution
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,10 +75,18 @@ def machine_memory() -> int:
     return int(psutil.virtual_memory().total)
 
 
+def folder_of(package: str) -> Path:
+    """Where an installed package lies, found without importing it."""
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError(f"{package} is not installed", name=package)
+    return Path(found.origin).parent
+
+
 @cache
 def torch_is_built_for() -> frozenset[str]:
     """Of cuda and hip, what the installed torch can use; read from its version file."""
-    text = Path(str(distribution("torch").locate_file("torch/version.py"))).read_text("utf-8")
+    text = (folder_of("torch") / "version.py").read_text("utf-8")
     return frozenset(re.findall(r"^(cuda|hip)\b.*= '", text, re.MULTILINE))
 
 
