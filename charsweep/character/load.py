@@ -29,7 +29,7 @@ from charsweep.core.system.images import (
 
 @dataclass(frozen=True)
 class Character:
-    """The files of the training images in their order, what they and their words are, masks."""
+    """Files of the training images in their order, the spec with captions and words, masks."""
 
     paths: tuple[Path, ...]
     spec: CharacterSpec
@@ -50,7 +50,8 @@ def load_character(
 
     The shorter side must have at least `min_size` pixels. An image without a caption gets the
     instance prompt. `masks` says where masks are read from: "file", NAME-mask.png beside NAME.png,
-    or "alpha". Raises `CharacterError`.
+    or "alpha". The settings have checked that no word is empty and that the instance prompt has the
+    identifier. Raises `CharacterError`.
     """
     problems = []
     if identifier in class_prompt:  # which is what training ties to her
