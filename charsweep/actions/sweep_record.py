@@ -14,7 +14,7 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.redact import redacted_all
 from charsweep.results import CellResult
-from charsweep.results.cells import scores_of
+from charsweep.results.cells import stored_scores, values_of
 
 
 def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,8 +109,15 @@ def references(sweep: Sweep, store: Store, real: dict[str, float] | None) -> dic
 
 
 def _scored(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, Any]:
-    place = store.relative(store.images(images))
-    return {"scores": scores_of(cell, images, store), "images": place}
+    """Scores of a reference set, and what its identity and its prompts were measured by."""
+    found = stored_scores(cell, images, store)
+    return {
+        "scores": values_of(found),
+        "measured": {
+            name: found.get(name, {}).get("details", {}) for name in ("identity", "prompt")
+        },
+        "images": store.relative(store.images(images)),
+    }
 
 
 def known_record(sweep: Sweep) -> dict[str, Any]:

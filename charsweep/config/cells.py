@@ -10,15 +10,25 @@ from typing import Any
 
 import pydantic
 
-from charsweep.character import Character, check_framed, load_character, load_truth
+from charsweep.character import (
+    Character,
+    Pictures,
+    check_framed,
+    load_character,
+    load_held_out,
+    load_truth,
+)
+from charsweep.character.attributes import named_in
 from charsweep.config.pack_width import with_width
 from charsweep.config.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import identity_of, resolve
 from charsweep.core.specs import (
+    AttributeSpec,
     Cell,
     EncoderSpec,
+    ExamSpec,
     Framing,
     ImageSetSpec,
     Plugin,
@@ -67,7 +77,7 @@ def cells_of(
         untaught_set = class_noun_set = None
         if taught.base:
             untaught_set = replace(images, snapshot=SnapshotSpec(taught.base, 0))
-            class_noun_set = replace(untaught_set, prompts=template.exam_prompts)
+            class_noun_set = replace(untaught_set, prompts=template.exam.prompts)
         yield replace(
             template,
             class_images=class_images,
@@ -177,7 +187,6 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         batch_width=sampler.batch_width or settings.models.batch_width,
         precision=trajectory.precision,
     )
-    encoders = encoders_of(settings)
     return Cell(
         values={},
         images=images,
@@ -188,13 +197,27 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
             PluginSettings.model_validate({"name": name, **plugin}).plugin()
             for name, plugin in settings.metric.items()
         ),
-        encoders=tuple(spec for spec, _ in encoders.values()),
-        reference_digests=references_of(settings, character),
-        exam_prompts=tuple(
-            p.replace("{subject}", character.spec.one_of_class)
-            for p in exam.prompts
-            if method.prompted
-        ),
+        exam=exam_of(settings, character, exam.prompts if method.prompted else ()),
+    )
+
+
+def exam_of(settings: Settings, character: Character, prompts: Sequence[str]) -> ExamSpec:
+    """What images are judged by that are drawn for these prompts, {subject} still in them."""
+    spec = character.spec
+    filled = tuple(prompt.replace("{subject}", spec.one_of_class) for prompt in prompts)
+    known = settings.attributes | settings.exam.attributes
+    vocabulary = [AttributeSpec(name, tuple(one.words)) for name, one in known.items()]
+    named = {name for prompt in filled for name in named_in(prompt, vocabulary)}
+    return ExamSpec(
+        encoders=tuple(spec for spec, _ in encoders_of(settings).values()),
+        references=references_of(settings, character),
+        held_out=character.held_out.digests if character.held_out else (),
+        truth=character.truth.digests
+        if character.truth and prompts == settings.exam.prompts
+        else (),
+        prompts=filled,
+        class_prompt=settings.character.class_prompt,
+        attributes=tuple(one for one in vocabulary if one.name in named),
     )
 
 
@@ -248,20 +271,25 @@ def references_of(settings: Settings, character: Character) -> tuple[str, ...]:
 def character_of(settings: Settings) -> Character:
     """The chosen character, loaded and checked. Raises `CharacterError`."""
     chosen = settings.character
-    is_embedded = chosen.images.startswith("embedded:")
-    folder = find_folder(chosen.images) if is_embedded else Path(chosen.images)
-    return load_character(
-        chosen.name, folder.expanduser(), chosen.identifier, chosen.class_noun,
+    loaded = load_character(
+        chosen.name, folder_of(chosen.images), chosen.identifier, chosen.class_noun,
         chosen.instance_prompt, chosen.class_prompt, chosen.masks,
+        held_out=chosen.held_out if isinstance(chosen.held_out, int) else 0,
     )  # fmt: skip
+    if isinstance(chosen.held_out, str):
+        loaded = replace(loaded, held_out=load_held_out(folder_of(chosen.held_out)))
+    return replace(loaded, truth=true_pictures(settings))
 
 
-def truth_of(
-    settings: Settings, cell: Cell, character: Character
-) -> tuple[ImageSetSpec | None, Path | None]:
-    """The true images as an image set, so that they are scored like any other."""
+def folder_of(path: str) -> Path:
+    """A folder of images as a character names it, or one that ships."""
+    return find_folder(path) if path.startswith("embedded:") else Path(path).expanduser()
+
+
+def true_pictures(settings: Settings) -> Pictures | None:
+    """The true pictures of the exam's prompts; None without, or where they are of others."""
     if settings.character.truth is None:
-        return None, None
+        return None
     folder = find_folder(settings.character.truth)
     try:
         asked = (folder / "prompts.txt").read_text(encoding="utf-8").splitlines()
@@ -270,17 +298,18 @@ def truth_of(
             f"character.truth={settings.character.truth}: cannot read its prompts.txt ({error}); "
             "write there the exam's prompts, one per line, or set character.truth=null"
         ) from error
-    if asked != settings.exam.prompts:  # images of another exam
-        return None, None
-    digests = load_truth(folder, len(asked))
-    spec = TruthSpec(character.name, tuple(digests), cell.images.resolution)
+    return load_truth(folder, len(asked)) if asked == settings.exam.prompts else None
+
+
+def truth_of(cell: Cell, character: Character) -> ImageSetSpec | None:
+    """The true pictures as an image set, so that they are scored like any other."""
+    if character.truth is None:
+        return None
+    spec = TruthSpec(character.name, character.truth.digests, cell.images.resolution)
     drawn = Plugin("drawn", "", 1, {})
-    return (
-        replace(
-            cell.images, snapshot=SnapshotSpec(spec, 0), sampler=drawn, inference_steps=1,
-            guidance_scale=1.0, negative_prompt="", seeds=(0,),
-        ),
-        folder,
+    return replace(
+        cell.images, snapshot=SnapshotSpec(spec, 0), sampler=drawn, inference_steps=1,
+        guidance_scale=1.0, negative_prompt="", seeds=(0,),
     )  # fmt: skip
 
 
@@ -297,9 +326,9 @@ def meaning_of(
     meaning: dict[str, Any] = {
         "character": asdict(cell.trajectory.character),
         "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
-        "encoders": {spec.name: asdict(spec) for spec in cell.encoders},
+        "encoders": {spec.name: asdict(spec) for spec in cell.exam.encoders},
         "objectives": settings.objectives,
-        "references": cell.reference_digests,
+        "references": cell.exam.references,
     }
     if masks := max(other.trajectory.framing.masks for other in cells):
         meaning["masks"] = masks

@@ -204,14 +204,33 @@ class EncoderSpec:
 
 
 @dataclass(frozen=True)
+class AttributeSpec:
+    """Something that a prompt can say of an image, and the words for it, of which one is true."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExamSpec:
+    """What images are judged by, whichever cell drew them."""
+
+    encoders: tuple[EncoderSpec, ...]
+    references: tuple[str, ...]  # digests of the training images; with "/" that of the mask used
+    held_out: tuple[str, ...]  # digests of drawings of the character that are not trained on
+    truth: tuple[str, ...]  # digests of the true pictures, one per prompt
+    prompts: tuple[str, ...]  # identifier replaced by the class noun; () where none is read
+    class_prompt: str
+    attributes: tuple[AttributeSpec, ...]  # those that any prompt names
+
+
+@dataclass(frozen=True)
 class ScoreSpec:
-    """One metric of one image set: against which references, read by which encoders."""
+    """One metric of one image set."""
 
     images: ImageSetSpec
     metric: Plugin
-    encoders: tuple[EncoderSpec, ...]
-    references: tuple[str, ...]  # digests of the training images; with "/" that of the mask used
-    prompts: tuple[str, ...]  # the exam's, identifier replaced by the class noun
+    exam: ExamSpec
     untaught: str | None  # key of the base's image set drawn with the class noun
 
     @cached_property
@@ -236,9 +255,7 @@ class Cell:
     class_noun_set: ImageSetSpec | None
     class_images: ImageSetSpec | None
     metrics: tuple[Plugin, ...]
-    encoders: tuple[EncoderSpec, ...]
-    reference_digests: tuple[str, ...]  # what images are scored against, as ScoreSpec has it
-    exam_prompts: tuple[str, ...]  # identifier replaced by the class noun; () where none is read
+    exam: ExamSpec
     key: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -259,9 +276,7 @@ class Cell:
         return ScoreSpec(
             images=images,
             metric=metric,
-            encoders=self.encoders,
-            references=self.reference_digests,
-            prompts=self.exam_prompts,
+            exam=self.exam,
             untaught=self.class_noun_set.key if self.class_noun_set else None,
         )
 
@@ -281,7 +296,7 @@ def score_key(spec: Mapping[str, Any]) -> str:
 
 def examined(cells: Sequence[Cell]) -> Cell:
     """The cell whose exam the true images are scored by: the first with prompts, else the first."""
-    return next((cell for cell in cells if cell.exam_prompts), cells[0])
+    return next((cell for cell in cells if cell.exam.prompts), cells[0])
 
 
 def revived(kind: Any, value: Any) -> Any:

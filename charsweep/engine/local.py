@@ -31,7 +31,7 @@ from charsweep.engine.measure_pack_width import seconds_per_trial
 from charsweep.engine.progress import ProgressView
 from charsweep.engine.queue import CostLedger, TrainingQueue
 from charsweep.evaluate.encoders import LOADERS
-from charsweep.evaluate.score import Scorer, reference_features
+from charsweep.evaluate.score import Scorer, reference_features, square_features
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import set_products
 from charsweep.models.samplers import check_fits, make_scheduler
@@ -364,7 +364,15 @@ class LocalEngine:
             )
             if self.sweep.settings.references == "subject":
                 references = reference_features(encoders, self.training_images(masked=True))
-            self._scorer = Scorer(encoders, self.store, references, unmasked_references)
+            held_out, truth = (
+                square_features(encoders, [open_image(path) for path in known.paths])
+                if known is not None
+                else None
+                for known in (self.sweep.character.held_out, self.sweep.character.truth)
+            )
+            self._scorer = Scorer(
+                encoders, self.store, references, unmasked_references, held_out, truth
+            )
         return self._scorer
 
     def _check(self, plan: Plan) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
-    level_text,
     listing,
     metric_label,
     point_text,
@@ -21,8 +20,9 @@ from charsweep.results.points import SEED, Point, comparable, pareto, points_of,
 from charsweep.results.recommendation import Recommendation, recommend
 from charsweep.results.records import Objective, Record
 
-DEFAULT_OBJECTIVES = (Objective("dino", True), Objective("clip_t", True))
-ROLES = {"dino": "identity", "clip_i": "identity", "clip_t": "prompt"}
+DEFAULT_OBJECTIVES = (Objective("score", True),)
+TRADE_OFF = (Objective("identity", True), Objective("prompt", True))  # what a score is made of
+EXPLAINING = ("dino", "clip_t")
 RECOMMENDED, ALIKE, PARETO = "recommended", "as good", "Pareto"
 
 
@@ -69,7 +69,7 @@ class Verdict:
 
 
 def objectives_of(record: Record) -> tuple[Objective, ...]:
-    """The sweep's objectives, or identity and prompt."""
+    """The sweep's objectives, or the score."""
     return record.sweep.objectives or DEFAULT_OBJECTIVES
 
 
@@ -86,7 +86,7 @@ def judge(record: Record) -> Verdict:
     )
     front = pareto(points, objectives) if len(objectives) > 1 else ()
     rest = rest_sentence(record, front, len(objectives)) if leaders else ""
-    sentences = (found.sentence, *found.doubts, *([rest] if rest else []))
+    sentences = (found.sentence, *found.next_steps, *found.doubts, *([rest] if rest else []))
     return Verdict(found, sentences, rest, remarks(record, points, leaders), leaders, front)
 
 
@@ -131,25 +131,27 @@ def which(record: Record, cells: Sequence[CellResult]) -> str:
 def remarks(record: Record, points: Sequence[Point], leaders: Sequence[Leader]) -> tuple[str, ...]:
     """What a careful reader should know besides."""
     texts = []
-    if len(points) > 1 and leaders:
+    explaining = [
+        Leader(Objective(metric, True), *order[0])
+        for metric in EXPLAINING
+        if metric not in {leader.objective.metric for leader in leaders}
+        and (order := ranked(points, Objective(metric, True)))
+    ]
+    if len(points) > 1 and explaining:
         ahead = [
             f"{leader.mark} has {leader.point.label} ({score_text(leader.score)})"
-            for leader in leaders
+            for leader in explaining
         ]
         texts.append(
-            f"By single scores: {listing(ahead, most=6)}. No single score says what is best: "
-            "identity rises with over-fitting, and the untaught base already follows prompts."
+            f"The answer does not rest on single similarities, which explain it at most: "
+            f"{listing(ahead, most=6)}. Copies of the drawings have the highest DINO, and the "
+            "untaught base already follows prompts."
         )
     quality = ranked(points, Objective("quality_ratio", True))
-    if quality and quality[0][1] > 0:
-        top = [point.label for point, score in quality if score == quality[0][1]]
-        level = level_text(quality[0][1])
-        text = f"The quality ratio is highest, {quality[0][1]:.3f} ({level}), with "
-        texts.append(f"{text}{listing(top, most=2)}.")
-    elif quality:
+    if quality and quality[0][1] <= 0:
         texts.append(
-            "No cell has a quality ratio above 0: no image is at once the character, "
-            "the prompt and not a copy."
+            "No cell has a quality ratio above 0: no image is at once the character and all that "
+            "the prompt asks for."
         )
     return (*texts, *unranked_remarks(record, points))
 
