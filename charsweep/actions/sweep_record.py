@@ -84,11 +84,8 @@ def _part(part: Part) -> dict[str, Any]:
 
 def needs(sweep: Sweep) -> dict[str, list[str]]:
     """The keys of all that the store has, or will have, for this sweep; a search adds to them."""
-    cells = sweep.examples
-    sets = [
-        (cell.images, cell.untaught_set, cell.class_noun_set, cell.class_images) for cell in cells
-    ]
-    images = [one for found in (*sets, (sweep.truth,)) for one in found if one is not None]
+    images = [one for cell in sweep.examples for one in cell.image_sets]
+    images += [sweep.truth] if sweep.truth else []
     return {
         "sources": sorted({one.snapshot.source.key for one in images}),
         "images": sorted({one.key for one in images}),

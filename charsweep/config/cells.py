@@ -28,6 +28,7 @@ from charsweep.core.specs import (
     AttributeSpec,
     Cell,
     EncoderSpec,
+    ExamPart,
     ExamSpec,
     Framing,
     ImageSetSpec,
@@ -40,6 +41,7 @@ from charsweep.core.store import Store
 from charsweep.core.system.hardware import find_card, usable_precision
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 
+OTHERS = "others"  # the part of the exam whose prompts are not of the character
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
 
 
@@ -85,7 +87,19 @@ def cells_of(
             images=images,
             untaught_set=untaught_set,
             class_noun_set=class_noun_set,
+            parts=tuple(_drawn_as(part, images, untaught_set) for part in template.parts),
         )
+
+
+def _drawn_as(part: ExamPart, images: ImageSetSpec, untaught: ImageSetSpec | None) -> ExamPart:
+    """A part of the exam, drawn by the snapshot and in the way of a cell."""
+    assert untaught is not None
+    asked, seeds = part.images.prompts, part.images.seeds
+    return replace(
+        part,
+        images=replace(images, prompts=asked, seeds=seeds),
+        untaught=replace(untaught, prompts=part.exam.prompts, seeds=seeds),
+    )
 
 
 def _applies(axis: str, method: Method) -> bool:
@@ -193,12 +207,30 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         untaught_set=images,
         class_noun_set=None,
         class_images=None,
-        metrics=tuple(
-            PluginSettings.model_validate({"name": name, **plugin}).plugin()
-            for name, plugin in settings.metric.items()
-        ),
+        metrics=_metrics_of(settings, None),
         exam=exam_of(settings, character, exam.prompts if method.prompted else ()),
+        parts=tuple(_parts_of(settings, character, images)) if method.prompted else (),
     )
+
+
+def _metrics_of(settings: Settings, part: str | None) -> tuple[Plugin, ...]:
+    """The metrics of a part of the exam; None: of the exam itself."""
+    plugins = [
+        PluginSettings.model_validate({"name": name, **plugin}).plugin()
+        for name, plugin in settings.metric.items()
+    ]
+    return tuple(p for p in plugins if getattr(resolve(p.identity), "part", None) == part)
+
+
+def _parts_of(settings: Settings, character: Character, images: ImageSetSpec) -> Iterator[ExamPart]:
+    """The parts of the exam that any metric is on. Of others, {subject} is one of the class."""
+    for name, part in (settings.exam.parts or {}).items():
+        if not (metrics := _metrics_of(settings, name)):
+            continue
+        subject = character.spec.one_of_class if name == OTHERS else character.identifier
+        asked = tuple(prompt.replace("{subject}", subject) for prompt in part.prompts)
+        drawn = replace(images, prompts=asked, seeds=tuple(part.seeds))
+        yield ExamPart(name, drawn, drawn, exam_of(settings, character, part.prompts), metrics)
 
 
 def exam_of(settings: Settings, character: Character, prompts: Sequence[str]) -> ExamSpec:

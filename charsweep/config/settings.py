@@ -60,7 +60,7 @@ def with_subject(prompt: str) -> str:
     return prompt
 
 
-def without_repeats(values: list[int]) -> list[int]:
+def without_repeats(values: list[Any]) -> list[Any]:
     """The values as they are; ValueError if one stands there twice."""
     if len(set(values)) < len(values):
         raise ValueError("a value stands there twice; take one out")
@@ -243,6 +243,14 @@ def with_words(attribute: Any) -> Any:
 Attributes = dict[Text, Annotated[Attribute, BeforeValidator(with_words)]]
 
 
+class ExamPartSettings(pydantic.BaseModel):
+    """Prompts and seeds that answer one further question, by the metric that is on this part."""
+
+    model_config = STRICT
+    prompts: Annotated[list[Text], Field(min_length=1), AfterValidator(without_repeats)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(without_repeats)]
+
+
 class ExamSettings(pydantic.BaseModel):
     """A file of conf/exam/: every prompt is drawn with every seed."""
 
@@ -251,6 +259,7 @@ class ExamSettings(pydantic.BaseModel):
     prompts: Annotated[list[Text], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     attributes: Attributes = {}  # besides those that captions know
+    parts: dict[Literal["others", "elsewhere", "changes"], ExamPartSettings] | None = None
 
 
 class SceneSettings(pydantic.BaseModel):

@@ -239,6 +239,23 @@ class ScoreSpec:
 
 
 @dataclass(frozen=True)
+class ExamPart:
+    """A further question that a snapshot is asked: what it draws, what the base draws, metrics."""
+
+    name: str
+    images: ImageSetSpec
+    untaught: ImageSetSpec  # by the untaught base, with the class noun
+    exam: ExamSpec
+    metrics: tuple[Plugin, ...]
+
+    @property
+    def scores(self) -> tuple[ScoreSpec, ...]:
+        return tuple(
+            ScoreSpec(self.images, metric, self.exam, self.untaught.key) for metric in self.metrics
+        )
+
+
+@dataclass(frozen=True)
 class Cell:
     """One point of the grid: a trajectory, a step count and an image set to score.
 
@@ -246,7 +263,7 @@ class Cell:
     and seed, and inference_steps where it draws in steps. `untaught_set` is the untaught base on
     the same exam with the same prompts, `class_noun_set` the same base with the class noun in place
     of the identifier, `class_images` what the base draws for prior preservation; each None without
-    a base.
+    a base. `metrics` are those of the exam itself, `parts` what else is asked, with their own.
     """
 
     values: Mapping[str, Any]
@@ -256,6 +273,7 @@ class Cell:
     class_images: ImageSetSpec | None
     metrics: tuple[Plugin, ...]
     exam: ExamSpec
+    parts: tuple[ExamPart, ...] = ()
     key: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -270,6 +288,13 @@ class Cell:
     @property
     def step(self) -> int:
         return self.images.snapshot.step
+
+    @property
+    def image_sets(self) -> tuple[ImageSetSpec, ...]:
+        """Its own, those of the exam's parts, and what the untaught base draws beside them."""
+        parts = (images for part in self.parts for images in (part.images, part.untaught))
+        own = (self.images, self.untaught_set, self.class_noun_set, self.class_images, *parts)
+        return tuple(images for images in own if images is not None)
 
     def score_spec(self, metric: Plugin, images: ImageSetSpec) -> ScoreSpec:
         """The spec of `metric` on this cell's image set or on one of its reference sets."""

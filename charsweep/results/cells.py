@@ -97,6 +97,8 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     seconds = _seconds_alone(rows, runs)
     finished = state == "finished"
     stored = stored_scores(cell, cell.images, store) if finished else {}
+    for spec in (spec for part in cell.parts for spec in part.scores if finished):
+        stored[spec.metric.name] = store.read_score(spec)
     scores = values_of(stored)
     untaught = {}
     if finished and cell.untaught_set is not None:

@@ -30,6 +30,20 @@ METRICS = {
     "prompt": MetricLabel(
         "prompt", "prompt, 0 to 1", "share of what the prompt names that the image shows, by CLIP"
     ),
+    "leak": MetricLabel(
+        "leak",
+        "leak into the class",
+        "how much of the character others of the class have got: 0 none, 1 all",
+        False,
+    ),
+    "drift": MetricLabel(
+        "drift", "drift from the base", "how far unrelated pictures have moved from the base", False
+    ),
+    "flexibility": MetricLabel(
+        "flexibility",
+        "flexibility, 0 to 1",
+        "share of other clothes and things that are shown when asked",
+    ),
     "dino": MetricLabel("DINO", "likeness (DINO)", "looks like the drawings, self-supervised eye"),
     "clip_i": MetricLabel("CLIP-I", "likeness (CLIP-I)", "looks like the drawings, CLIP's eye"),
     "clip_t": MetricLabel("CLIP-T", "prompt (CLIP-T)", "shows what the prompt asks for"),

@@ -34,7 +34,7 @@ def next_steps(record: Record, best: Point, alike: Sequence[Point]) -> tuple[str
         above = between(numbers[at], numbers[at + 1], whole) if at + 1 < len(numbers) else []
         where = []
         if gap := gap_text(axis, values, at):
-            where.append(f"nothing between {gap} was tried")
+            where.append(f"nothing else between {gap} was tried")
         for end, is_last in ((0, False), (len(values) - 1, True)):
             if at == end and good == {value}:
                 where.append(f"it is the {'largest' if is_last else 'smallest'} tried")

@@ -8,7 +8,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep.evaluate.metrics import Exam, Score, among, mean_score, similarity
+from charsweep.evaluate.metrics import (
+    Exam,
+    Features,
+    ImageFeatures,
+    Score,
+    among,
+    mean_score,
+    similarity,
+)
 
 
 @dataclass(frozen=True)
@@ -27,19 +35,36 @@ class Identity:
     def __call__(self, exam: Exam) -> Score:
         if exam.untaught is None:
             return Score(None)
-        kind, drawings, between = self._drawings(exam)
-        base = float(similarity(exam.untaught.by_encoder["dino"], drawings).mean())
-        least = float(between.mean(axis=1).min()) if len(drawings) > 1 else 1.0
-        end = least if least > base else 1.0
-        likeness = similarity(exam.images.by_encoder["dino"], drawings).mean(axis=1)
-        details = {"drawings": kind, "base": base, "least": end}
-        return mean_score(np.clip((likeness - base) / max(end - base, 1e-9), 0.0, 1.0), details)
+        scale = scale_of(exam, exam.untaught)
+        details = {"drawings": scale.kind, "base": scale.base, "least": scale.end}
+        return mean_score(np.clip(scale.place(exam.images), 0.0, 1.0), details)
 
-    def _drawings(self, exam: Exam) -> tuple[str, NDArray[np.float32], NDArray[np.float64]]:
-        """Which drawings, their features (M, D), and their cosines among each other (M, M - 1)."""
-        if exam.held_out is not None:
-            return "held out", exam.held_out["dino"], among(exam.held_out["dino"])
-        if exam.truth is not None:
-            true = exam.truth.by_encoder["dino"]
-            return "true pictures", true, among(true)
-        return "training images", exam.references["dino"], exam.among("dino")
+
+@dataclass(frozen=True)
+class Scale:
+    """From the likeness of the untaught base's images to drawings, to that among the drawings."""
+
+    kind: str
+    drawings: Features  # (M, D)
+    base: float
+    end: float
+
+    def place(self, images: ImageFeatures) -> NDArray[np.float64]:
+        """Where images lie on it (N,): 0 like the base's, 1 like the least typical drawing."""
+        likeness = similarity(images.by_encoder["dino"], self.drawings).mean(axis=1)
+        return np.asarray((likeness - self.base) / max(self.end - self.base, 1e-9))
+
+
+def scale_of(exam: Exam, untaught: ImageFeatures) -> Scale:
+    """The scale of identity; see `Identity`."""
+    if exam.held_out is not None:
+        kind, drawings = "held out", exam.held_out["dino"]
+        between = among(drawings)
+    elif exam.truth is not None:
+        kind, drawings = "true pictures", exam.truth.by_encoder["dino"]
+        between = among(drawings)
+    else:
+        kind, drawings, between = "training images", exam.references["dino"], exam.among("dino")
+    base = float(similarity(untaught.by_encoder["dino"], drawings).mean())
+    least = float(between.mean(axis=1).min()) if len(drawings) > 1 else 1.0
+    return Scale(kind, drawings, base, least if least > base else 1.0)
