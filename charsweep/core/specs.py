@@ -290,11 +290,16 @@ class Cell:
         return self.images.snapshot.step
 
     @property
+    def drawn_sets(self) -> tuple[ImageSetSpec, ...]:
+        """What its snapshot draws: for the exam, then for each of its parts."""
+        return (self.images, *(part.images for part in self.parts))
+
+    @property
     def image_sets(self) -> tuple[ImageSetSpec, ...]:
-        """Its own, those of the exam's parts, and what the untaught base draws beside them."""
-        parts = (images for part in self.parts for images in (part.images, part.untaught))
-        own = (self.images, self.untaught_set, self.class_noun_set, self.class_images, *parts)
-        return tuple(images for images in own if images is not None)
+        """The same and all that the untaught base draws beside them."""
+        base = (self.untaught_set, self.class_noun_set, self.class_images)
+        every = (*self.drawn_sets, *base, *(part.untaught for part in self.parts))
+        return tuple(images for images in every if images is not None)
 
     def score_spec(self, metric: Plugin, images: ImageSetSpec) -> ScoreSpec:
         """The spec of `metric` on this cell's image set or on one of its reference sets."""

@@ -263,10 +263,11 @@ class LocalEngine:
                 self._record_costs(ledger)
             scorings = {scoring.images.key: scoring for scoring in training.scorings}
             for cell in training.cells:
-                seconds = paid.pop(cell.images.key, 0.0)
+                own = cell.drawn_sets
+                seconds = sum(paid.pop(images.key, 0.0) for images in own)
                 seconds += ledger.spent.pop(cell.step, 0.0) if ledger else 0.0
-                if self._is_alive(cell) and self.store.has_images(cell.images):
-                    seconds += self._score(scorings[cell.images.key])
+                if self._is_alive(cell) and all(map(self.store.has_images, own)):
+                    seconds += sum(self._score(scorings[images.key]) for images in own)
                     yield result_of(cell, self.store, seconds)
                 else:
                     why = error or "not trained" if self._is_alive(cell) else None

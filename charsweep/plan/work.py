@@ -269,7 +269,7 @@ def is_stored(training: Training, cell: Cell) -> bool:
     """Whether the cell's result is whole in the store."""
     if training.diverged_at is not None and cell.step >= training.diverged_at:
         return True
-    own = {cell.images.key, *(part.images.key for part in cell.parts)}
+    own = {images.key for images in cell.drawn_sets}
     return cell.step not in training.snapshots and not any(
         s.draw or s.scores for s in training.scorings if s.images.key in own
     )
