@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from charsweep.results.labels import axis_label, listing, value_text
@@ -18,9 +19,22 @@ WIDE = 3  # a larger factor between two values tried is a gap
 MOST_BETWEEN = 2  # values to try on either side
 
 
-def next_steps(record: Record, best: Point, alike: Sequence[Point]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class NextStep:
+    """What to try, and the command that does."""
+
+    text: str  # a sentence
+    command: str  # "" where it is no command of this sweep's
+
+    @property
+    def line(self) -> str:
+        """Both, for a terminal."""
+        return f"{self.text.rstrip('.')}: {self.command}" if self.command else self.text
+
+
+def next_steps(record: Record, best: Point, alike: Sequence[Point]) -> tuple[NextStep, ...]:
     """A sentence per axis on which something better may lie where nothing was tried."""
-    texts = []
+    steps = []
     for axis, values in record.axes.items():
         value = best.values.get(axis)
         if axis == SEED or record.is_searched(axis) or len(values) < 2 or not is_numeric(values):
@@ -42,11 +56,13 @@ def next_steps(record: Record, best: Point, alike: Sequence[Point]) -> tuple[str
                 below, above = (below, beyond) if is_last else (beyond, above)
         tried = [*below[-MOST_BETWEEN:], *above[:MOST_BETWEEN]]
         if where and tried:
-            texts.append(
+            values_text = listing([value_text(axis, one) for one in tried])
+            text = (
                 f"The best {axis_label(axis)} lies at {value_text(axis, value)}, and "
-                f"{' and '.join(where)}: {extended(record, best, axis, tried)}"
+                f"{' and '.join(where)}: {values_text} may do better."
             )
-    return tuple(texts)
+            steps.append(NextStep(text, extended(record, best, axis, tried)))
+    return tuple(steps)
 
 
 def gap_text(axis: str, values: Sequence[Value], at: int) -> str:
@@ -81,13 +97,12 @@ def rounded(value: float, whole: bool) -> float:
 
 def extended(record: Record, best: Point, axis: str, values: Sequence[float]) -> str:
     """The command that tries more values of an axis, all else as recommended."""
-    texts = [value_text(axis, value) for value in values]
     pinned: dict[str, Sequence[Value]] = {
         name: [best.values[name]]
         for name in record.axes
         if name not in (axis, SEED) and name in best.values
     }
-    return command_with(record, {**pinned, axis: list(values)}) or f"try {listing(texts)}."
+    return command_with(record, {**pinned, axis: list(values)})
 
 
 def with_seeds(record: Record, points: Sequence[Point], seeds: int) -> str:
@@ -118,4 +133,4 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
         f"++axes.{name}=[{','.join(value_text(name, value) for value in values)}]"
         for name, values in {**held, **axes}.items()
     ]
-    return f"`{shlex.join([*typed, *words, *more])}`"
+    return shlex.join([*typed, *words, *more])

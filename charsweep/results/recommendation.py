@@ -33,7 +33,7 @@ from charsweep.results.labels import (
     score_text,
     value_text,
 )
-from charsweep.results.next_steps import next_steps, with_seeds
+from charsweep.results.next_steps import NextStep, next_steps, with_seeds
 from charsweep.results.parts import differences
 from charsweep.results.points import ERRORS, Point, difference, points_of, ranked
 from charsweep.results.read import load_cells
@@ -41,6 +41,7 @@ from charsweep.results.records import Objective, Record, Value
 
 SCORE = "score"
 RULE = "the cheapest that a paired test cannot tell from the highest score"
+MUCH = 0.25  # of leak, or of what flexibility lacks, to be worth a word
 MOST_SEEDS = 5  # more training seeds than this are not asked for
 
 
@@ -53,7 +54,7 @@ class Recommendation:
     reason: str  # why this one, in words that follow its name; or why none, a whole sentence
     evidence: str  # its score, and how many of its images are right
     alike: tuple[Point, ...]  # settings that the paired test cannot tell from it
-    next_steps: tuple[str, ...]  # sentences: what to try now, with commands
+    next_steps: tuple[NextStep, ...]  # what to try now
     doubts: tuple[str, ...]  # sentences: how sure it is
     command: str  # writes its weights as files for other programs; empty for none
     stand_in: Point | None  # what a table shows for these cells: the setting, or an example
@@ -105,7 +106,7 @@ class Recommendation:
         """All of it as labelled lines, for a terminal or a notebook."""
         if self.point is None:
             return [("best", self.reason)]
-        known = [("best", self.sentence), *(("next", step) for step in self.next_steps)]
+        known = [("best", self.sentence), *(("next", step.line) for step in self.next_steps)]
         known += [("doubt", doubt) for doubt in self.doubts]
         return [*known, ("costs", ", ".join(self.costs)), ("take it", self.command)]
 
@@ -149,8 +150,12 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
         reason=reason_for(best, alike, others),
         evidence=evidence_of(best),
         alike=alike,
-        next_steps=next_steps(record, best, alike),
-        doubts=(*doubts(best, alike, others), *of_bases(groups), *too_close(record, best, alike)),
+        next_steps=(*next_steps(record, best, alike), *too_close(record, best, alike)),
+        doubts=(
+            *doubts(best, alike, others),
+            *of_bases(groups),
+            *side_effects(record, best),
+        ),
         command=export_command(record, cell, is_named=cells is not None),
         stand_in=best,
     )
@@ -286,6 +291,25 @@ def doubts(best: Point, alike: Sequence[Point], others: Sequence[Point]) -> list
     return texts
 
 
+def side_effects(record: Record, best: Point) -> list[str]:
+    """What else teaching did to the model, where it is more than chance and worth a word."""
+    noun = record.sweep.character.class_noun or "other"
+    known = {name: best.mean(name) for name in ("leak", "flexibility")}
+    spans = {name: best.interval(name) or (-math.inf, math.inf) for name in known}
+    texts = []
+    if (known["leak"] or 0.0) >= MUCH and spans["leak"][0] > 0:
+        texts.append(
+            f"It also turns every {noun} into the character (leak {score_text(known['leak'])} of "
+            "1): prior preservation (method.prior_weight=1) or fewer steps may mend that."
+        )
+    if known["flexibility"] is not None and known["flexibility"] <= 1 - MUCH:
+        texts.append(
+            f"It hardly changes when asked to (flexibility {score_text(known['flexibility'])} of "
+            "1): captions that name the clothes (method.prompts=captions), or fewer steps, may."
+        )
+    return texts
+
+
 def of_bases(groups: Sequence[Sequence[Point]]) -> list[str]:
     """What may be the base's doing and not the method's."""
     if len(groups) < 2:
@@ -312,24 +336,20 @@ def of_bases(groups: Sequence[Sequence[Point]]) -> list[str]:
     ]
 
 
-def too_close(record: Record, best: Point, alike: Sequence[Point]) -> list[str]:
-    """Whether a few more training seeds may tell rivals of the same price apart; the command."""
+def too_close(record: Record, best: Point, alike: Sequence[Point]) -> list[NextStep]:
+    """A few more training seeds, where these may tell rivals of the same price apart."""
     rivals = [point for point in alike if price(point) == price(best)]
-    if not rivals:
-        return []
     gaps = [difference(best, point, SCORE) for point in rivals]
+    if not rivals or any(gap.error is None or gap.value <= 0 for gap in gaps):
+        return []
     seeds = len(best.scores(SCORE))
-    needed = [
-        math.ceil(seeds * (ERRORS * gap.error / gap.value) ** 2)
-        for gap in gaps
-        if gap.error is not None and gap.value > 0
-    ]
-    if len(needed) < len(gaps) or max(needed) > MOST_SEEDS:
-        return ["Such gaps are ties: no handful of training seeds would tell more."]
-    wanted = max(*needed, seeds + 1)
-    command = with_seeds(record, (best, *rivals), wanted)
+    needed = max(math.ceil(seeds * (ERRORS * (gap.error or 0.0) / gap.value) ** 2) for gap in gaps)
+    wanted = max(needed, seeds + 1)
+    if wanted > MOST_SEEDS:
+        return [NextStep("Such gaps are ties: no handful of training seeds would tell more.", "")]
     trained = f"{seeds} training seed{'s' if seeds > 1 else ''}"
-    return [f"Too close to call on {trained}; {wanted} may tell: {command}".rstrip(": ")]
+    text = f"It is too close to call on {trained}; {wanted} may tell."
+    return [NextStep(text, with_seeds(record, (best, *rivals), wanted))]
 
 
 def nothing_to_recommend(cells: Sequence[CellResult]) -> str:

@@ -67,6 +67,8 @@ def draw_fronts(record: Record, folder: Path) -> tuple[Front, ...]:
         (up, across, "pareto"),
         (first, Objective("train_seconds", False), "pareto-time"),
         (first, Objective("size_mb", False), "pareto-size"),
+        (first, Objective("leak", False), "pareto-leak"),
+        (first, Objective("drift", False), "pareto-drift"),
     ]
     made = [draw_front(record, plane_of(record, a, b), folder / file) for a, b, file in wanted]
     return tuple(front for front in made if front is not None)

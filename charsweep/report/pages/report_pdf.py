@@ -125,6 +125,9 @@ def paper(content: Content) -> dict[str, Any]:
         "how": facts.how_it_ran(record),
         "versions": [f"{name} {value}" for name, value in sweep.environment.items() if value],
         "commands": sweep.command.splitlines(),
+        "next": [
+            step.command for step in content.verdict.recommendation.next_steps if step.command
+        ],
         "cells": shown(content.cells) if content.cells.rows else None,
         "seeds_table": shown(content.seeds),
         "training": [
