@@ -8,7 +8,7 @@ from typing import Any
 
 from charsweep.config import Axes, Part, Range, Sweep
 from charsweep.config.settings import ALWAYS
-from charsweep.core.keys import canonical
+from charsweep.core.keys import canonical, canonical_json
 from charsweep.core.specs import Cell, ImageSetSpec, examined
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
@@ -129,8 +129,10 @@ def in_order(sweep: Sweep, results: Mapping[str, CellResult]) -> list[CellResult
     if not sweep.cells:
         return sorted(results.values(), key=lambda one: (one.trial or 0, one.step))
     asked = [results[cell.key] for cell in sweep.cells if cell.key in results]
-    keys = {result.cell for result in asked}
-    return [*asked, *(result for key, result in results.items() if key not in keys)]
+    places = {canonical_json(cell.values) for cell in sweep.cells}
+    # A cell of another key in the same place is what an earlier version made of it.
+    others = (one for one in results.values() if canonical_json(one.values) not in places)
+    return [*asked, *others]
 
 
 def now() -> str:

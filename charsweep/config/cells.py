@@ -359,14 +359,28 @@ def meaning_of(
         "character": asdict(cell.trajectory.character),
         "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
         "encoders": {spec.name: asdict(spec) for spec in cell.exam.encoders},
-        "objectives": settings.objectives,
+        "objectives": _objectives(settings),
         "references": cell.exam.references,
+        "held_out": cell.exam.held_out,
+        "truth": cell.exam.truth,
+        "attributes": [asdict(attribute) for attribute in cell.exam.attributes],
     }
     if masks := max(other.trajectory.framing.masks for other in cells):
         meaning["masks"] = masks
     for other in cells:
         meaning |= {name: value for name, axis, value in _fields(other) if axis not in axes}
     return meaning
+
+
+def _objectives(settings: Settings) -> dict[str, str]:
+    """Which way each goes, and the version of its metric: with another, its numbers are others."""
+    versions = {
+        name: PluginSettings.model_validate({"name": name, **settings.metric[name]})
+        .plugin()
+        .version
+        for name in settings.objectives
+    }
+    return {name: f"{way}, {versions[name]}" for name, way in settings.objectives.items()}
 
 
 def _fields(cell: Cell) -> Iterator[tuple[str, str, Any]]:
