@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from PIL import Image
 
 from charsweep.character import TrainingImage, middle_square
 from charsweep.character.attributes import rivals_of
 from charsweep.core.errors import StoreError
-from charsweep.core.specs import ImageSetSpec, ScoreSpec
+from charsweep.core.specs import ExamSpec, ImageSetSpec, ScoreSpec
 from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import Encoder
@@ -69,31 +68,30 @@ class Scorer:
         """Score one stored image set by every metric of `specs` and store the scores."""
         if not specs:
             return
-        spec = specs[0].exam
-        reads = bool(spec.prompts) and "clip" in self.encoders
-        exam = Exam(
-            images=self.features(images),
-            references=self.references,
-            prompts=self._texts_of(spec.prompts) if reads else None,
-            untaught=self._kept(untaught) if untaught else None,
-            unmasked_references=self.unmasked_references,
-            held_out=self.held_out,
-            truth=self._truth() if spec.truth else None,
-            rivals=[
-                {
-                    name: self._texts_of(texts)
-                    for name, texts in rivals_of(prompt, spec.attributes).items()
-                }
-                for prompt in (spec.prompts if reads else ())
-            ],
-            class_prompt=self._texts_of((spec.class_prompt,)) if reads else None,
-        )
+        base = self._kept(untaught) if untaught else None
+        exam = self.exam(specs[0].exam, self.features(images), base)
         for score_spec in specs:
             score = score_spec.metric.make()(exam)
             self.store.write_score(
                 score_spec,
                 {"value": score.value, "per_image": score.per_image, "details": score.details},
             )
+
+    def exam(self, spec: ExamSpec, images: ImageFeatures, untaught: ImageFeatures | None) -> Exam:
+        """The images with all that they are judged by."""
+        prompts = spec.prompts if "clip" in self.encoders else ()
+        rivals = [rivals_of(prompt, spec.attributes) for prompt in prompts]
+        return Exam(
+            images=images,
+            references=self.references,
+            prompts=self._texts_of(prompts) if prompts else None,
+            untaught=untaught,
+            unmasked_references=self.unmasked_references,
+            held_out=self.held_out,
+            truth=self._truth() if spec.truth else None,
+            rivals=[{name: self._texts_of(texts) for name, texts in own.items()} for own in rivals],
+            class_prompt=self._texts_of((spec.class_prompt,)) if prompts else None,
+        )
 
     def features(self, spec: ImageSetSpec) -> ImageFeatures:
         """Features of a stored image set by every encoder; StoreError if it cannot be read."""
@@ -107,9 +105,7 @@ class Scorer:
                 "command again"
             ) from error
         by_encoder = all_features(self.encoders, pictures)
-        return ImageFeatures(
-            by_encoder, tuple(np.repeat(range(len(spec.prompts)), len(spec.seeds)))
-        )
+        return ImageFeatures(by_encoder, tuple(i // len(spec.seeds) for i in range(count)))
 
     def _kept(self, spec: ImageSetSpec) -> ImageFeatures:
         if spec.key not in self._images:

@@ -46,6 +46,7 @@ class Reference:
 
     scores: Mapping[str, float]
     images: str | None  # folder below the store
+    measured: Mapping[str, Any] = field(default_factory=dict)  # by which drawings, which attributes
 
 
 @dataclass(frozen=True)
