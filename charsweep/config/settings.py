@@ -378,7 +378,18 @@ class Settings(pydantic.BaseModel):
 
     model_config = STRICT
     action: Literal[
-        "run", "plan", "report", "story", "export", "caption", "ui", "check", "gc", "show", "why"
+        "run",
+        "plan",
+        "report",
+        "validate",
+        "story",
+        "export",
+        "caption",
+        "ui",
+        "check",
+        "gc",
+        "show",
+        "why",
     ]
     name: FolderName
     question: str

@@ -94,7 +94,7 @@ def saved_view(sweep: Mapping[str, Any]) -> str:
         "datasetsFilter": [],
         "selectedColumns": [
             *(f"params.`{axis}`" for axis in sweep.get("axes") or {}),
-            *(f"metrics.`{name}`" for name in COLUMNS),
+            *(f"metrics.`{name}`" for name in dict.fromkeys([*objectives, *COLUMNS])),
         ],
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": charts(objectives, scores),
