@@ -106,6 +106,10 @@ def work(words: Sequence[str]) -> None:
             from charsweep.actions.story.tell import tell
 
             tell(sweep)
+        case "validate":
+            from charsweep.actions.validate import validate
+
+            validate(sweep)
         case "export":
             from charsweep.actions.export.write import export
 

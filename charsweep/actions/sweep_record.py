@@ -8,13 +8,13 @@ from typing import Any
 
 from charsweep.config import Axes, Part, Range, Sweep
 from charsweep.config.settings import ALWAYS
-from charsweep.core.keys import canonical
+from charsweep.core.keys import canonical, canonical_json
 from charsweep.core.specs import Cell, ImageSetSpec, examined
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.redact import redacted_all
 from charsweep.results import CellResult
-from charsweep.results.cells import scores_of
+from charsweep.results.cells import stored_scores, values_of
 
 
 def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,11 +84,8 @@ def _part(part: Part) -> dict[str, Any]:
 
 def needs(sweep: Sweep) -> dict[str, list[str]]:
     """The keys of all that the store has, or will have, for this sweep; a search adds to them."""
-    cells = sweep.examples
-    sets = [
-        (cell.images, cell.untaught_set, cell.class_noun_set, cell.class_images) for cell in cells
-    ]
-    images = [one for found in (*sets, (sweep.truth,)) for one in found if one is not None]
+    images = [one for cell in sweep.examples for one in cell.image_sets]
+    images += [sweep.truth] if sweep.truth else []
     return {
         "sources": sorted({one.snapshot.source.key for one in images}),
         "images": sorted({one.key for one in images}),
@@ -109,8 +106,15 @@ def references(sweep: Sweep, store: Store, real: dict[str, float] | None) -> dic
 
 
 def _scored(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, Any]:
-    place = store.relative(store.images(images))
-    return {"scores": scores_of(cell, images, store), "images": place}
+    """Scores of a reference set, and what its identity and its prompts were measured by."""
+    found = stored_scores(cell, images, store)
+    return {
+        "scores": values_of(found),
+        "measured": {
+            name: found.get(name, {}).get("details", {}) for name in ("identity", "prompt")
+        },
+        "images": store.relative(store.images(images)),
+    }
 
 
 def known_record(sweep: Sweep) -> dict[str, Any]:
@@ -125,8 +129,10 @@ def in_order(sweep: Sweep, results: Mapping[str, CellResult]) -> list[CellResult
     if not sweep.cells:
         return sorted(results.values(), key=lambda one: (one.trial or 0, one.step))
     asked = [results[cell.key] for cell in sweep.cells if cell.key in results]
-    keys = {result.cell for result in asked}
-    return [*asked, *(result for key, result in results.items() if key not in keys)]
+    places = {canonical_json(cell.values) for cell in sweep.cells}
+    # A cell of another key in the same place is what an earlier version made of it.
+    others = (one for one in results.values() if canonical_json(one.values) not in places)
+    return [*asked, *others]
 
 
 def now() -> str:

@@ -28,12 +28,22 @@ from charsweep.core.system.images import (
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """Images that nothing is taught from, in their order, and the digests of their contents."""
+
+    paths: tuple[Path, ...]
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Character:
     """Files of the training images in their order, the spec with captions and words, masks."""
 
     paths: tuple[Path, ...]
     spec: CharacterSpec
     masks: Masks | None
+    held_out: Pictures | None = None  # drawings of her that identity is measured against
+    truth: Pictures | None = None  # the true picture of each exam prompt
 
 
 def load_character(
@@ -45,13 +55,14 @@ def load_character(
     class_prompt: str,
     masks: str | None = None,
     min_size: int = 32,
+    held_out: int = 0,
 ) -> Character:
     """Find, decode and caption the training images in `folder`.
 
     The shorter side must have at least `min_size` pixels. An image without a caption gets the
     instance prompt. `masks` says where masks are read from: "file", NAME-mask.png beside NAME.png,
-    or "alpha". The settings have checked that no word is empty and that the instance prompt has the
-    identifier. Raises `CharacterError`.
+    or "alpha". The last `held_out` images are not trained on. The settings have checked that no
+    word is empty and that the instance prompt has the identifier. Raises `CharacterError`.
     """
     problems = []
     if identifier in class_prompt:  # which is what training ties to her
@@ -60,27 +71,44 @@ def load_character(
             f'class only, for instance "a picture of {class_noun}"'
         )
     paths, mask_paths = without_masks(images_in(folder))
+    if held_out and held_out >= len(paths) > 0:
+        problems.append(
+            f"held_out={held_out} leaves none of its {len(paths)} images to teach: hold out fewer"
+        )
+        held_out = 0
+    taught = len(paths) - held_out
     digests = _checked_digests(paths, min_size, problems)
     texts = captions_in(folder, paths, problems)
-    known = masks_of(masks, paths, mask_paths, problems) if masks else None
+    known = masks_of(masks, paths[:taught], mask_paths, problems) if masks else None
     if not paths:
         problems.append("it holds no PNG, JPEG or WebP: put one drawing or more right into it")
     if problems:
         raise CharacterError(message_of(f"character {name}, folder {folder}", problems))
     spec = CharacterSpec(
         name=name,
-        digests=digests,
-        captions=tuple(texts.get(path.name, instance_prompt) for path in paths),
+        digests=digests[:taught],
+        captions=tuple(texts.get(path.name, instance_prompt) for path in paths[:taught]),
         identifier=identifier,
         class_noun=class_noun,
         instance_prompt=instance_prompt,
         class_prompt=class_prompt,
     )
-    return Character(tuple(paths), spec, known)
+    kept = Pictures(tuple(paths[taught:]), digests[taught:]) if held_out else None
+    return Character(tuple(paths[:taught]), spec, known, kept)
 
 
-def load_truth(folder: Path, count: int) -> tuple[str, ...]:
-    """Content digests of the true images `00.png`, `01.png`, …: exactly one per exam prompt.
+def load_held_out(folder: Path, min_size: int = 32) -> Pictures:
+    """The drawings in a folder that nothing is taught from. Raises `CharacterError`."""
+    paths = images_in(folder)
+    problems = [] if paths else ["it holds no PNG, JPEG or WebP: put one drawing or more into it"]
+    digests = _checked_digests(paths, min_size, problems)
+    if problems:
+        raise CharacterError(message_of(f"character.held_out, folder {folder}", problems))
+    return Pictures(tuple(paths), digests)
+
+
+def load_truth(folder: Path, count: int) -> Pictures:
+    """The true images `00.png`, `01.png`, …: exactly one per exam prompt.
 
     Raises `CharacterError`.
     """
@@ -95,7 +123,7 @@ def load_truth(folder: Path, count: int) -> tuple[str, ...]:
     digests = _checked_digests([found[name] for name in names if name in found], 1, problems)
     if problems:
         raise CharacterError(message_of(f"true pictures of the exam, folder {folder}", problems))
-    return digests
+    return Pictures(tuple(found[name] for name in names), digests)
 
 
 def open_training_images(character: Character, masked: bool) -> list[TrainingImage]:

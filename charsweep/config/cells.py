@@ -10,15 +10,26 @@ from typing import Any
 
 import pydantic
 
-from charsweep.character import Character, check_framed, load_character, load_truth
+from charsweep.character import (
+    Character,
+    Pictures,
+    check_framed,
+    load_character,
+    load_held_out,
+    load_truth,
+)
+from charsweep.character.attributes import named_in
 from charsweep.config.pack_width import with_width
 from charsweep.config.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import identity_of, resolve
 from charsweep.core.specs import (
+    AttributeSpec,
     Cell,
     EncoderSpec,
+    ExamPart,
+    ExamSpec,
     Framing,
     ImageSetSpec,
     Plugin,
@@ -30,6 +41,7 @@ from charsweep.core.store import Store
 from charsweep.core.system.hardware import find_card, usable_precision
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 
+OTHERS = "others"  # the part of the exam whose prompts are not of the character
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
 
 
@@ -66,7 +78,7 @@ def cells_of(
         untaught_set = class_noun_set = None
         if taught.base:
             untaught_set = replace(images, snapshot=SnapshotSpec(taught.base, 0))
-            class_noun_set = replace(untaught_set, prompts=template.exam_prompts)
+            class_noun_set = replace(untaught_set, prompts=template.exam.prompts)
         yield replace(
             template,
             class_images=class_images,
@@ -74,7 +86,19 @@ def cells_of(
             images=images,
             untaught_set=untaught_set,
             class_noun_set=class_noun_set,
+            parts=tuple(_drawn_as(part, images, untaught_set) for part in template.parts),
         )
+
+
+def _drawn_as(part: ExamPart, images: ImageSetSpec, untaught: ImageSetSpec | None) -> ExamPart:
+    """A part of the exam, drawn by the snapshot and in the way of a cell."""
+    assert untaught is not None
+    asked, seeds = part.images.prompts, part.images.seeds
+    return replace(
+        part,
+        images=replace(images, prompts=asked, seeds=seeds),
+        untaught=replace(untaught, prompts=part.exam.prompts, seeds=seeds),
+    )
 
 
 def _applies(axis: str, method: Method) -> bool:
@@ -181,24 +205,55 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         batch_width=sampler.batch_width or settings.models.batch_width,
         precision=trajectory.precision,
     )
-    encoders = encoders_of(settings)
     return Cell(
         values={},
         images=images,
         untaught_set=images,
         class_noun_set=None,
         class_images=None,
-        metrics=tuple(
-            PluginSettings.model_validate({"name": name, **plugin}).plugin()
-            for name, plugin in settings.metric.items()
-        ),
-        encoders=tuple(spec for spec, _ in encoders.values()),
-        reference_digests=references_of(settings, character),
-        exam_prompts=tuple(
-            p.replace("{subject}", character.spec.one_of_class)
-            for p in exam.prompts
-            if method.prompted
-        ),
+        metrics=_metrics_of(settings, None),
+        exam=exam_of(settings, character, exam.prompts if method.prompted else ()),
+        parts=tuple(_parts_of(settings, character, images)) if method.prompted else (),
+    )
+
+
+def _metrics_of(settings: Settings, part: str | None) -> tuple[Plugin, ...]:
+    """The metrics of a part of the exam; None: of the exam itself."""
+    plugins = [
+        PluginSettings.model_validate({"name": name, **plugin}).plugin()
+        for name, plugin in settings.metric.items()
+    ]
+    return tuple(p for p in plugins if getattr(resolve(p.identity), "part", None) == part)
+
+
+def _parts_of(settings: Settings, character: Character, images: ImageSetSpec) -> Iterator[ExamPart]:
+    """The parts of the exam that any metric is on. Of others, {subject} is one of the class."""
+    for name, part in (settings.exam.parts or {}).items():
+        if not (metrics := _metrics_of(settings, name)):
+            continue
+        subject = character.spec.one_of_class if name == OTHERS else character.spec.identifier
+        asked = tuple(prompt.replace("{subject}", subject) for prompt in part.prompts)
+        drawn = replace(images, prompts=asked, seeds=tuple(part.seeds))
+        yield ExamPart(name, drawn, drawn, exam_of(settings, character, part.prompts), metrics)
+
+
+def exam_of(settings: Settings, character: Character, prompts: Sequence[str]) -> ExamSpec:
+    """What images are judged by that are drawn for these prompts, {subject} still in them."""
+    spec = character.spec
+    filled = tuple(prompt.replace("{subject}", spec.one_of_class) for prompt in prompts)
+    known = settings.attributes | settings.exam.attributes
+    vocabulary = [AttributeSpec(name, tuple(one.words)) for name, one in known.items()]
+    named = {name for prompt in filled for name in named_in(prompt, vocabulary)}
+    return ExamSpec(
+        encoders=tuple(spec for spec, _ in encoders_of(settings).values()),
+        references=references_of(settings, character),
+        held_out=character.held_out.digests if character.held_out else (),
+        truth=character.truth.digests
+        if character.truth and prompts == settings.exam.prompts
+        else (),
+        prompts=filled,
+        class_prompt=settings.character.class_prompt,
+        attributes=tuple(one for one in vocabulary if one.name in named),
     )
 
 
@@ -252,18 +307,20 @@ def references_of(settings: Settings, character: Character) -> tuple[str, ...]:
 def character_of(settings: Settings) -> Character:
     """The chosen character, loaded and checked. Raises `CharacterError`."""
     chosen = settings.character
-    return load_character(
+    loaded = load_character(
         chosen.name, find_folder(chosen.images), chosen.identifier, chosen.class_noun,
         chosen.instance_prompt, chosen.class_prompt, chosen.masks,
+        held_out=chosen.held_out if isinstance(chosen.held_out, int) else 0,
     )  # fmt: skip
+    if isinstance(chosen.held_out, str):
+        loaded = replace(loaded, held_out=load_held_out(find_folder(chosen.held_out)))
+    return replace(loaded, truth=true_pictures(settings))
 
 
-def truth_of(
-    settings: Settings, cell: Cell, character: Character
-) -> tuple[ImageSetSpec | None, Path | None]:
-    """The true images as an image set, so that they are scored like any other."""
+def true_pictures(settings: Settings) -> Pictures | None:
+    """The true pictures of the exam's prompts; None without, or where they are of others."""
     if settings.character.truth is None:
-        return None, None
+        return None
     folder = find_folder(settings.character.truth)
     try:
         asked = (folder / "prompts.txt").read_text(encoding="utf-8").splitlines()
@@ -272,17 +329,18 @@ def truth_of(
             f"character.truth={settings.character.truth}: cannot read its prompts.txt ({error}); "
             "write there the exam's prompts, one per line, or set character.truth=null"
         ) from error
-    if asked != settings.exam.prompts:  # images of another exam
-        return None, None
-    digests = load_truth(folder, len(asked))
-    spec = TruthSpec(character.spec.name, tuple(digests), cell.images.resolution)
+    return load_truth(folder, len(asked)) if asked == settings.exam.prompts else None
+
+
+def truth_of(cell: Cell, character: Character) -> ImageSetSpec | None:
+    """The true pictures as an image set, so that they are scored like any other."""
+    if character.truth is None:
+        return None
+    spec = TruthSpec(character.spec.name, character.truth.digests, cell.images.resolution)
     drawn = Plugin("drawn", "", 1, {})
-    return (
-        replace(
-            cell.images, snapshot=SnapshotSpec(spec, 0), sampler=drawn, inference_steps=1,
-            guidance_scale=1.0, negative_prompt="", seeds=(0,),
-        ),
-        folder,
+    return replace(
+        cell.images, snapshot=SnapshotSpec(spec, 0), sampler=drawn, inference_steps=1,
+        guidance_scale=1.0, negative_prompt="", seeds=(0,),
     )  # fmt: skip
 
 
@@ -294,9 +352,12 @@ def meaning_of(
     meaning: dict[str, Any] = {
         "character": asdict(cell.trajectory.character),
         "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
-        "encoders": {spec.name: asdict(spec) for spec in cell.encoders},
-        "objectives": settings.objectives,
-        "references": cell.reference_digests,
+        "encoders": {spec.name: asdict(spec) for spec in cell.exam.encoders},
+        "objectives": _objectives(settings),
+        "references": cell.exam.references,
+        "held_out": cell.exam.held_out,
+        "truth": cell.exam.truth,
+        "attributes": [asdict(attribute) for attribute in cell.exam.attributes],
     }
     if masks := max(other.trajectory.framing.masks for other in cells):
         meaning["masks"] = masks
@@ -305,6 +366,15 @@ def meaning_of(
         fields = _fields(other.trajectory, other.images)
         meaning |= {f"{method}.{name}": value for name, axis, value in fields if axis not in axes}
     return meaning
+
+
+def _objectives(settings: Settings) -> dict[str, str]:
+    """Which way each goes, and the version of its metric: with another, its numbers are others."""
+    plugins = {
+        name: PluginSettings.model_validate({"name": name, **settings.metric[name]}).plugin()
+        for name in settings.objectives
+    }
+    return {name: f"{way}, {plugins[name].version}" for name, way in settings.objectives.items()}
 
 
 def _fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str, str, Any]]:

@@ -28,7 +28,7 @@ from charsweep.core.methods import method_of
 from charsweep.core.plugins import CONF
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
-            "character", "exam", "metric", "seeds", "parts", "search", "story",
+            "character", "exam", "attributes", "metric", "seeds", "parts", "search", "story",
             "export", "caption", "references", "report", "store")  # fmt: skip
 # What is taken from the command line alone when a folder of YAML files is given, and what it is
 # otherwise: what is done, where is written, what is removed, and what leaves the machine.
@@ -214,7 +214,7 @@ def _sense(settings: Settings) -> list[str]:
     if search.pruner is not None and len(settings.objectives) > 1:
         problems.append(
             f"objectives={', '.join(settings.objectives)}: search={search.name} prunes by one "
-            "objective; name one, as in objectives=[dino]"
+            "objective; name one, as in objectives=[score]"
         )
     if (
         search.rungs

@@ -60,7 +60,7 @@ def with_subject(prompt: str) -> str:
     return prompt
 
 
-def without_repeats(values: list[int]) -> list[int]:
+def without_repeats(values: list[Any]) -> list[Any]:
     """The values as they are; ValueError if one stands there twice."""
     if len(set(values)) < len(values):
         raise ValueError("a value stands there twice; take one out")
@@ -135,6 +135,7 @@ class CharacterSettings(pydantic.BaseModel):
     class_prompt: Text
     masks: Literal["file", "alpha"] | None = None
     truth: Text | None
+    held_out: Annotated[int, Field(ge=1)] | Text | None = None
 
 
 class SamplerSettings(pydantic.BaseModel):
@@ -213,6 +214,43 @@ class SearchSettings(pydantic.BaseModel):
         return self
 
 
+Probability = Annotated[float, Field(ge=0.5, le=1)]
+
+
+class Attribute(pydantic.BaseModel):
+    """What can be said of an image, and the words for it, of which one is true."""
+
+    model_config = STRICT
+    words: Annotated[list[Text], Field(min_length=2)]
+    unsaid: list[Text] = []  # what a caption leaves out
+    of_character: bool = False  # the character's own looks
+    sure: Probability | None = None  # of a captioner; None: as for the others
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Attribute:
+        if len(set(self.words)) < len(self.words):
+            raise ValueError("words: one stands there twice; take one out")
+        if unknown := sorted(set(self.unsaid) - set(self.words)):
+            raise ValueError(f"unsaid: {unknown[0]} is not among the words")
+        return self
+
+
+def with_words(attribute: Any) -> Any:
+    """[holding a book, holding a cup] -> {words: [...]}."""
+    return {"words": attribute} if isinstance(attribute, list) else attribute
+
+
+Attributes = dict[Text, Annotated[Attribute, BeforeValidator(with_words)]]
+
+
+class ExamPartSettings(pydantic.BaseModel):
+    """Prompts and seeds that answer one further question, by the metric that is on this part."""
+
+    model_config = STRICT
+    prompts: Annotated[list[Text], Field(min_length=1), AfterValidator(without_repeats)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(without_repeats)]
+
+
 class ExamSettings(pydantic.BaseModel):
     """A file of conf/exam/: every prompt is drawn with every seed."""
 
@@ -220,6 +258,8 @@ class ExamSettings(pydantic.BaseModel):
     name: Text
     prompts: Annotated[list[Text], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
+    attributes: Attributes = {}  # besides those that captions know
+    parts: dict[Literal["others", "elsewhere", "changes"], ExamPartSettings] | None = None
 
 
 class SceneSettings(pydantic.BaseModel):
@@ -334,7 +374,18 @@ class Settings(pydantic.BaseModel):
 
     model_config = STRICT
     action: Literal[
-        "run", "plan", "report", "story", "export", "caption", "ui", "check", "gc", "show", "why"
+        "run",
+        "plan",
+        "report",
+        "validate",
+        "story",
+        "export",
+        "caption",
+        "ui",
+        "check",
+        "gc",
+        "show",
+        "why",
     ]
     name: FolderName
     question: str
@@ -366,6 +417,7 @@ class Settings(pydantic.BaseModel):
     optimizer: OptimizerSettings
     sampler: SamplerSettings
     exam: ExamSettings
+    attributes: Attributes
     metric: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     runtime: Runtime
     story: StorySettings

@@ -73,7 +73,6 @@ class Sweep:
     cells: tuple[Cell, ...]  # (): an adaptive search chooses them
     examples: tuple[Cell, ...]  # the cells, or what those of a search will be like
     truth: ImageSetSpec | None
-    truth_folder: Path | None
     bases: Mapping[str, BaseWeights]
     encoders: Mapping[str, tuple[EncoderSpec, Weights]]
     unmeasured: tuple[TrajectorySpec, ...]  # kinds whose width of packs is left to measurement
@@ -119,7 +118,6 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
             )
         except ModelsError as error:
             raise _with_encoders(error, first) from error
-    truth, truth_folder = truth_of(first, examined(examples), character)
     bases = {cell.trajectory.base.name for cell in examples if cell.trajectory.base}
     return Sweep(
         typed=typed,
@@ -130,8 +128,7 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         character=character,
         cells=whole.cells,
         examples=examples,
-        truth=truth,
-        truth_folder=truth_folder,
+        truth=truth_of(examined(examples), character),
         bases={name: base_weights(first, name) for name in sorted(bases)},
         encoders=encoders_of(first),
         unmeasured=unmeasured(examples, first, store_of(first)),
@@ -240,7 +237,17 @@ def _words_of(part: Mapping[str, Any]) -> list[str]:
 
 def _agree(name: str, part: Settings, whole: Settings) -> None:
     """Parts are judged alike, or they could not be compared; and each is a grid."""
-    alike = ("models", "character", "exam", "metric", "references", "objectives", "runtime", "root")
+    alike = (
+        "models",
+        "character",
+        "exam",
+        "attributes",
+        "metric",
+        "references",
+        "objectives",
+        "runtime",
+        "root",
+    )
     for group in alike:
         if getattr(part, group) != getattr(whole, group):
             raise ConfigError(

@@ -196,19 +196,55 @@ class EncoderSpec:
 
 
 @dataclass(frozen=True)
+class AttributeSpec:
+    """Something that a prompt can say of an image, and the words for it, of which one is true."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExamSpec:
+    """What images are judged by, whichever cell drew them."""
+
+    encoders: tuple[EncoderSpec, ...]
+    references: tuple[str, ...]  # digests of the training images; with "/" that of the mask used
+    held_out: tuple[str, ...]  # digests of drawings of the character that are not trained on
+    truth: tuple[str, ...]  # digests of the true pictures, one per prompt
+    prompts: tuple[str, ...]  # identifier replaced by the class noun; () where none is read
+    class_prompt: str
+    attributes: tuple[AttributeSpec, ...]  # those that any prompt names
+
+
+@dataclass(frozen=True)
 class ScoreSpec:
-    """One metric of one image set: against which references, read by which encoders."""
+    """One metric of one image set."""
 
     images: ImageSetSpec
     metric: Plugin
-    encoders: tuple[EncoderSpec, ...]
-    references: tuple[str, ...]  # digests of the training images; with "/" that of the mask used
-    prompts: tuple[str, ...]  # the exam's, identifier replaced by the class noun
+    exam: ExamSpec
     untaught: str | None  # key of the base's image set drawn with the class noun
 
     @cached_property
     def key(self) -> str:
         return score_key(canonical(self))
+
+
+@dataclass(frozen=True)
+class ExamPart:
+    """A further question that a snapshot is asked: what it draws, what the base draws, metrics."""
+
+    name: str
+    images: ImageSetSpec
+    untaught: ImageSetSpec  # by the untaught base, with the class noun
+    exam: ExamSpec
+    metrics: tuple[Plugin, ...]
+
+    @property
+    def scores(self) -> tuple[ScoreSpec, ...]:
+        return tuple(
+            ScoreSpec(self.images, metric, self.exam, self.untaught.key) for metric in self.metrics
+        )
 
 
 @dataclass(frozen=True)
@@ -219,7 +255,7 @@ class Cell:
     and seed, and inference_steps where it draws in steps. `untaught_set` is the untaught base on
     the same exam with the same prompts, `class_noun_set` the same base with the class noun in place
     of the identifier, `class_images` what the base draws for prior preservation; each None without
-    a base.
+    a base. `metrics` are those of the exam itself, `parts` what else is asked, with their own.
     """
 
     values: Mapping[str, Any]
@@ -228,9 +264,8 @@ class Cell:
     class_noun_set: ImageSetSpec | None
     class_images: ImageSetSpec | None
     metrics: tuple[Plugin, ...]
-    encoders: tuple[EncoderSpec, ...]
-    reference_digests: tuple[str, ...]  # what images are scored against, as ScoreSpec has it
-    exam_prompts: tuple[str, ...]  # identifier replaced by the class noun; () where none is read
+    exam: ExamSpec
+    parts: tuple[ExamPart, ...] = ()
 
     @property
     def key(self) -> str:
@@ -246,14 +281,24 @@ class Cell:
     def step(self) -> int:
         return self.images.snapshot.step
 
+    @property
+    def drawn_sets(self) -> tuple[ImageSetSpec, ...]:
+        """What its snapshot draws: for the exam, then for each of its parts."""
+        return (self.images, *(part.images for part in self.parts))
+
+    @property
+    def image_sets(self) -> tuple[ImageSetSpec, ...]:
+        """The same and all that the untaught base draws beside them."""
+        base = (self.untaught_set, self.class_noun_set, self.class_images)
+        every = (*self.drawn_sets, *base, *(part.untaught for part in self.parts))
+        return tuple(images for images in every if images is not None)
+
     def score_spec(self, metric: Plugin, images: ImageSetSpec) -> ScoreSpec:
         """The spec of `metric` on this cell's image set or on one of its reference sets."""
         return ScoreSpec(
             images=images,
             metric=metric,
-            encoders=self.encoders,
-            references=self.reference_digests,
-            prompts=self.exam_prompts,
+            exam=self.exam,
             untaught=self.class_noun_set.key if self.class_noun_set else None,
         )
 
@@ -273,7 +318,7 @@ def score_key(spec: Mapping[str, Any]) -> str:
 
 def examined(cells: Sequence[Cell]) -> Cell:
     """The cell whose exam the true images are scored by: the first with prompts, else the first."""
-    return next((cell for cell in cells if cell.exam_prompts), cells[0])
+    return next((cell for cell in cells if cell.exam.prompts), cells[0])
 
 
 def revived(kind: Any, value: Any) -> Any:

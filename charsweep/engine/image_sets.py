@@ -133,11 +133,12 @@ class ImageSets:
 
     def _copy_truth(self, images: ImageSetSpec) -> None:
         """The true pictures become an image set, so that they are scored like any other."""
-        assert self.sweep.truth_folder is not None
+        true = self.sweep.character.truth
+        assert true is not None
         manifest = image_manifest(images, 0.0)
         with new_folder(self.store.images(images), "images.json", manifest) as folder:
             for i, entry in enumerate(manifest["files"]):
-                picture = open_image(self.sweep.truth_folder / f"{i:02d}.png")
+                picture = open_image(true.paths[i])
                 middle_square(picture, images.resolution).save(folder / entry["file"])
                 self.view.advance("images")
 

@@ -31,7 +31,7 @@ from charsweep.engine.measure_pack_width import seconds_per_trial
 from charsweep.engine.progress import ProgressView
 from charsweep.engine.queue import CostLedger, TrainingQueue
 from charsweep.evaluate.encoders import LOADERS
-from charsweep.evaluate.score import Scorer, reference_features
+from charsweep.evaluate.score import Scorer, reference_features, square_features
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import set_products
 from charsweep.models.samplers import check_fits, make_scheduler
@@ -263,10 +263,11 @@ class LocalEngine:
                 self._record_costs(ledger)
             scorings = {scoring.images.key: scoring for scoring in training.scorings}
             for cell in training.cells:
-                seconds = paid.pop(cell.images.key, 0.0)
+                own = cell.drawn_sets
+                seconds = sum(paid.pop(images.key, 0.0) for images in own)
                 seconds += ledger.spent.pop(cell.step, 0.0) if ledger else 0.0
-                if self._is_alive(cell) and self.store.has_images(cell.images):
-                    seconds += self._score(scorings[cell.images.key])
+                if self._is_alive(cell) and all(map(self.store.has_images, own)):
+                    seconds += sum(self._score(scorings[images.key]) for images in own)
                     yield result_of(cell, self.store, seconds)
                 else:
                     why = error or "not trained" if self._is_alive(cell) else None
@@ -364,7 +365,15 @@ class LocalEngine:
             )
             if self.sweep.settings.references == "subject":
                 references = reference_features(encoders, self.training_images(masked=True))
-            self._scorer = Scorer(encoders, self.store, references, unmasked_references)
+            held_out, truth = (
+                square_features(encoders, [open_image(path) for path in known.paths])
+                if known is not None
+                else None
+                for known in (self.sweep.character.held_out, self.sweep.character.truth)
+            )
+            self._scorer = Scorer(
+                encoders, self.store, references, unmasked_references, held_out, truth
+            )
         return self._scorer
 
     def _check(self, plan: Plan) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from PIL import Image
 
 from charsweep.character import TrainingImage, middle_square
+from charsweep.character.attributes import rivals_of
 from charsweep.core.errors import StoreError
-from charsweep.core.specs import ImageSetSpec, ScoreSpec
+from charsweep.core.specs import ExamSpec, ImageSetSpec, ScoreSpec
 from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import Encoder
@@ -39,8 +39,14 @@ def reference_features(
     rises because an image repeats a training image's background; its own background still counts
     against it, and scores compare only with others of this kind.
     """
-    subjects = [image.subject for image in training_images]
-    return all_features(encoders, [middle_square(one, min(one.size)) for one in subjects])
+    return square_features(encoders, [image.subject for image in training_images])
+
+
+def square_features(
+    encoders: Mapping[str, Encoder], pictures: Sequence[Image.Image]
+) -> dict[str, Features]:
+    """What is seen in the middle square of each image."""
+    return all_features(encoders, [middle_square(one, min(one.size)) for one in pictures])
 
 
 @dataclass
@@ -51,6 +57,8 @@ class Scorer:
     store: Store
     references: Mapping[str, Features]  # training images, masked where only subjects count
     unmasked_references: Mapping[str, Features]  # training images as they are
+    held_out: Mapping[str, Features] | None = None  # drawings that are not trained on
+    truth: Mapping[str, Features] | None = None  # the true picture of every exam prompt
     _texts: dict[tuple[str, ...], Features] = field(default_factory=dict)
     _images: dict[str, ImageFeatures] = field(default_factory=dict)
 
@@ -60,16 +68,30 @@ class Scorer:
         """Score one stored image set by every metric of `specs` and store the scores."""
         if not specs:
             return
-        exam = Exam(
-            images=self.features(images),
+        base = self._kept(untaught) if untaught else None
+        exam = self.exam(specs[0].exam, self.features(images), base)
+        for score_spec in specs:
+            score = score_spec.metric.make()(exam)
+            self.store.write_score(
+                score_spec,
+                {"value": score.value, "per_image": score.per_image, "details": score.details},
+            )
+
+    def exam(self, spec: ExamSpec, images: ImageFeatures, untaught: ImageFeatures | None) -> Exam:
+        """The images with all that they are judged by."""
+        prompts = spec.prompts if "clip" in self.encoders else ()
+        rivals = [rivals_of(prompt, spec.attributes) for prompt in prompts]
+        return Exam(
+            images=images,
             references=self.references,
-            prompts=self._prompts(specs[0].prompts),
-            untaught=self._kept(untaught) if untaught else None,
+            prompts=self._texts_of(prompts) if prompts else None,
+            untaught=untaught,
             unmasked_references=self.unmasked_references,
+            held_out=self.held_out,
+            truth=self._truth() if spec.truth else None,
+            rivals=[{name: self._texts_of(texts) for name, texts in own.items()} for own in rivals],
+            class_prompt=self._texts_of((spec.class_prompt,)) if prompts else None,
         )
-        for spec in specs:
-            score = spec.metric.make()(exam)
-            self.store.write_score(spec, {"value": score.value, "per_image": score.per_image})
 
     def features(self, spec: ImageSetSpec) -> ImageFeatures:
         """Features of a stored image set by every encoder; StoreError if it cannot be read."""
@@ -83,21 +105,22 @@ class Scorer:
                 "command again"
             ) from error
         by_encoder = all_features(self.encoders, pictures)
-        return ImageFeatures(
-            by_encoder, tuple(np.repeat(range(len(spec.prompts)), len(spec.seeds)))
-        )
+        return ImageFeatures(by_encoder, tuple(i // len(spec.seeds) for i in range(count)))
 
     def _kept(self, spec: ImageSetSpec) -> ImageFeatures:
         if spec.key not in self._images:
             self._images[spec.key] = self.features(spec)
         return self._images[spec.key]
 
-    def _prompts(self, prompts: tuple[str, ...]) -> Features | None:
-        if "clip" not in self.encoders or not prompts:
+    def _truth(self) -> ImageFeatures | None:
+        if self.truth is None:
             return None
-        if prompts not in self._texts:
-            self._texts[prompts] = self.encoders["clip"].texts(prompts)
-        return self._texts[prompts]
+        return ImageFeatures(self.truth, tuple(range(len(self.truth["colour"]))))
+
+    def _texts_of(self, texts: tuple[str, ...]) -> Features:
+        if texts not in self._texts:
+            self._texts[texts] = self.encoders["clip"].texts(texts)
+        return self._texts[texts]
 
     def among_references(self) -> dict[str, float]:
         """The training images scored against each other, leave one out; empty for one image."""

@@ -171,6 +171,9 @@ def _references(cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None)
                 wanted[images.key] = _scoring(cell, images, store)
                 if images is cell.class_images:  # drawn to train on, never scored
                     wanted[images.key] = replace(wanted[images.key], scores=())
+        for part in cell.parts:
+            drawn = not store.has_images(part.untaught)
+            wanted.setdefault(part.untaught.key, Scoring(part.untaught, drawn, (), None))
     if truth is not None and cells:
         wanted[truth.key] = _scoring(examined(cells), truth, store)
     return list(wanted.values())
@@ -222,6 +225,10 @@ def plan_training(
     for cell in cells:
         if diverged_at is None or cell.step < diverged_at:
             scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store))
+            for part in cell.parts:
+                scorings.setdefault(
+                    part.images.key, _missing(part.images, part.scores, part.untaught, store)
+                )
     return Training(
         trajectory=trajectory,
         spans=tuple(spans),
@@ -246,16 +253,23 @@ def _check_versions(store: Store, trajectory: TrajectorySpec, step: int) -> None
 
 def _scoring(cell: Cell, images: ImageSetSpec, store: Store) -> Scoring:
     specs = [cell.score_spec(metric, images) for metric in cell.metrics]
+    return _missing(images, specs, cell.class_noun_set, store)
+
+
+def _missing(
+    images: ImageSetSpec, specs: Sequence[ScoreSpec], untaught: ImageSetSpec | None, store: Store
+) -> Scoring:
     lacks_images = not store.has_images(images)
     # scores lie with their images: without these there are none to look for
     missing = tuple(spec for spec in specs if lacks_images or not store.has_score(spec))
-    return Scoring(images, lacks_images, missing, cell.class_noun_set)
+    return Scoring(images, lacks_images, missing, untaught)
 
 
 def is_stored(training: Training, cell: Cell) -> bool:
     """Whether the cell's result is whole in the store."""
     if training.diverged_at is not None and cell.step >= training.diverged_at:
         return True
+    own = {images.key for images in cell.drawn_sets}
     return cell.step not in training.snapshots and not any(
-        s.draw or s.scores for s in training.scorings if s.images.key == cell.images.key
+        s.draw or s.scores for s in training.scorings if s.images.key in own
     )

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from charsweep.results.cells import COSTS
 from charsweep.results.compare_methods import contenders
 from charsweep.results.labels import cost_label, cost_text, listing, metric_label, score_text
-from charsweep.results.points import Point, comparable, is_tie, points_of
-from charsweep.results.records import Objective, Record
+from charsweep.results.points import Point, comparable, difference, points_of
+from charsweep.results.records import Record
 from charsweep.results.table import Column, Table, TableEntry, TableRow, text_entry
-from charsweep.results.verdict import ROLES, objectives_of
+from charsweep.results.verdict import objectives_of
 
 COST_TIE = 0.05  # of the smallest: a repeated run's time moves by about as much. By hand.
 
@@ -67,13 +67,10 @@ class Advantage:
 
 def aspects(record: Record) -> tuple[Aspect, ...]:
     """The counts on which the record has numbers."""
-    roles = {ROLES.get(one.metric): one for one in reversed(objectives_of(record))}
-    identity = roles.get("identity") or Objective("dino", True)
-    prompt = roles.get("prompt") or Objective("clip_t", True)
     return (
-        Aspect("Highest identity", identity.metric, identity.maximize),
-        Aspect("Highest prompt score", prompt.metric, prompt.maximize),
-        Aspect("Highest quality ratio", "quality_ratio", True),
+        Aspect("Highest score", "score", True),
+        Aspect("Highest identity", "identity", True),
+        Aspect("Shows most of the prompt", "prompt", True),
         Aspect("Fastest to train", "train_seconds"),
         Aspect("Lightest", "size_mb"),
         Aspect("Least energy", "energy_wh"),
@@ -120,7 +117,8 @@ def close(aspect: Aspect, best: Point, top: float, point: Point, value: float) -
     """Whether a point ties with the best."""
     if aspect.is_cost:
         return value - top <= COST_TIE * abs(top)
-    return is_tie(best, top, point, value, aspect.name)
+    ahead = (best, point) if aspect.maximize else (point, best)
+    return not difference(*ahead, aspect.name).is_told
 
 
 def advantages_table(record: Record) -> Table | None:
@@ -138,8 +136,8 @@ def advantages_table(record: Record) -> Table | None:
     )
     rows = tuple(advantage_row(advantage) for advantage in known)
     note = (
-        f"Scores closer than their width of ties, and costs within {COST_TIE:.0%} of the smallest, "
-        "are ties."
+        "Scores that a paired test over prompts and training seeds cannot tell apart, and costs "
+        f"within {COST_TIE:.0%} of the smallest, are ties."
     )
     return Table("advantages", "Advantages", columns, rows, (note,))
 

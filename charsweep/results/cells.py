@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from charsweep.core.store.files import read_json, unwritable, write_text
 from charsweep.core.store.losses import LossRow
 
 State = Literal["finished", "diverged", "failed"]
+DIGITS = 5  # of an image's score in cells.jsonl; the store has them all
 COSTS = (  # the fields that say what a cell took, in the order of tables
     "size_mb",
     "train_seconds",
@@ -59,6 +60,8 @@ class CellResult:
     peak_memory_mb: float | None
     energy_wh: float | None = None  # of the cell by itself, like train_seconds; an estimate
     co2_g: float | None = None
+    per_image: Mapping[str, Sequence[float]] = field(default_factory=dict)  # prompt by prompt
+    repeats: Mapping[str, int] = field(default_factory=dict)  # drawing -> images that repeat it
 
     @property
     def finished(self) -> bool:
@@ -72,14 +75,15 @@ class CellResult:
         return value
 
 
-def scores_of(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, float | None]:
-    """Stored scores of one image set, by metric name; a metric that does not apply is None."""
+def stored_scores(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, dict[str, Any]]:
+    """Stored scores of one image set by metric name: value, per_image, details."""
     specs = {metric.name: cell.score_spec(metric, images) for metric in cell.metrics}
-    return {
-        name: store.read_score(spec)["value"]
-        for name, spec in specs.items()
-        if store.has_score(spec)
-    }
+    return {name: store.read_score(spec) for name, spec in specs.items() if store.has_score(spec)}
+
+
+def values_of(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    """The scores alone; a metric that does not apply is None."""
+    return {name: score["value"] for name, score in scores.items()}
 
 
 def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -> CellResult:
@@ -92,10 +96,13 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     runs = _runs(store.source(trajectory))
     seconds = _seconds_alone(rows, runs)
     finished = state == "finished"
-    scores = scores_of(cell, cell.images, store) if finished else {}
+    stored = stored_scores(cell, cell.images, store) if finished else {}
+    for spec in (spec for part in cell.parts for spec in part.scores if finished):
+        stored[spec.metric.name] = store.read_score(spec)
+    scores = values_of(stored)
     untaught = {}
     if finished and cell.untaught_set is not None:
-        untaught = scores_of(cell, cell.untaught_set, store)
+        untaught = values_of(stored_scores(cell, cell.untaught_set, store))
     folder = store.images(cell.images)
     images = read_json(folder / "images.json", "seconds") if finished else {}
     snapshot = store.snapshot(cell.images.snapshot)
@@ -118,6 +125,12 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
         sample_seconds=images.get("seconds"),
         seconds_per_step=round(seconds / len(rows), 5) if rows else None,
         peak_memory_mb=max((run["peak_memory_mb"] for run in runs), default=None),
+        per_image={
+            name: [round(value, DIGITS) for value in score["per_image"]]
+            for name, score in stored.items()
+            if score.get("per_image")
+        },
+        repeats=stored.get("copy", {}).get("details", {}).get("repeats", {}),
     )
 
 
@@ -191,7 +204,8 @@ def result_from(record: Mapping[str, Any]) -> CellResult:
     ValueError where a field is missing.
     """
     known = {f.name: record[f.name] for f in fields(CellResult) if f.name in record}
-    missing = [f.name for f in fields(CellResult) if f.default is MISSING and f.name not in known]
+    needed = [f.name for f in fields(CellResult) if MISSING is f.default is f.default_factory]
+    missing = [name for name in needed if name not in known]
     if missing:
         raise ValueError(f"it says nothing of {', '.join(missing)}")
     return CellResult(**known)
@@ -219,6 +233,8 @@ def flatten(result: CellResult) -> dict[str, Any]:
     for name, value in asdict(result).items():
         if name in ("values", "scores"):
             row |= value
+        elif name in ("per_image", "repeats"):
+            continue  # cells.jsonl has them: a table has one number a field
         elif name == "gains":
             row |= {f"{metric}_gain": gain for metric, gain in value.items()}
         else:

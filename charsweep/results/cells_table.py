@@ -200,7 +200,7 @@ def seeds_table(record: Record) -> Table | None:
         ),
     )
     rows = tuple(seed_row(record, axes, point) for point in points_of(record))
-    title = "Over training seeds: mean and its 95 % interval (bootstrap)"
+    title = "Over training seeds: mean, two standard errors either way"
     return condensed(Table("seeds", title, columns, rows, lead=len(axes) + 1))
 
 

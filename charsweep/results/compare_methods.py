@@ -53,10 +53,12 @@ def contenders(record: Record) -> tuple[Contender, ...]:
     return tuple(
         Contender(
             str(own[0].values.get(METHOD) or record.sweep.name),
-            tuple(dict.fromkeys(cell.base for cell in own if cell.base)),
-            recommend(record, own).stand_in,
+            tuple(dict.fromkeys(cell.base for cell in shown if cell.base)),
+            point,
         )
         for own in by_values(record.cells, [METHOD])
+        for point in [recommend(record, own).stand_in]
+        for shown in [point.cells if point else own]
     )
 
 

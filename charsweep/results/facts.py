@@ -12,6 +12,7 @@ from charsweep.core.system.console import span
 from charsweep.results.labels import (
     axis_label,
     bytes_text,
+    listing,
     metric_label,
     point_text,
     value_text,
@@ -64,7 +65,49 @@ def asked(record: Record) -> Lines:
         for o in objectives_of(record)
     ]
     lines.append(("objectives", ", ".join(objectives)))
+    return [*lines, *judged_by(record)]
+
+
+def judged_by(record: Record) -> Lines:
+    """What identity was measured against, and what of the prompts CLIP could read, per base."""
+    lines: Lines = []
+    for name, reference in record.sweep.bases.items():
+        on = f" ({name})" if len(record.sweep.bases) > 1 else ""
+        identity = reference.measured.get("identity") or {}
+        prompt = reference.measured.get("prompt") or {}
+        if identity:
+            lines.append((f"identity{on}", f"against {DRAWINGS[identity['drawings']]}"))
+        if prompt:
+            lines.append((f"prompt{on}", prompt_text(record, prompt)))
     return lines
+
+
+DRAWINGS = {
+    "held out": "the drawings held out of training",
+    "true pictures": "the true pictures of the exam, none of which was trained on",
+    "training images": "the training images themselves: character.held_out keeps some out of it",
+}
+
+
+def prompt_text(record: Record, measured: Mapping[str, Any]) -> str:
+    """Which attributes count, with how often CLIP names them right, and which do not."""
+    known = measured.get("attributes") or {}
+    counted = [f"{name} {share(found)}" for name, found in known.items() if found["counts"]]
+    others = [f"{name} {share(found)}" for name, found in known.items() if not found["counts"]]
+    texts = [f"by {listing(counted, most=9)} (named right by CLIP)"] if counted else []
+    texts += [f"not by {listing(others, most=9)}, which CLIP cannot read here"] if others else []
+    if plain := measured.get("by_contrast"):
+        all_of = len(plain) == len(record.sweep.prompts)
+        which = "all prompts" if all_of else f"{len(plain)} of {len(record.sweep.prompts)} prompts"
+        texts.append(f"{which} by plain contrast with the others, which is weaker")
+    return "; ".join(texts)
+
+
+def share(found: Mapping[str, Any]) -> str:
+    """ "88 % on the base's images, 100 % on true ones"."""
+    places = {"base": "the base's images", "truth": "true ones"}
+    shares = [f"{found[name]:.0%} on {words}" for name, words in places.items() if name in found]
+    return ", ".join(shares)
 
 
 def range_text(axis: str, searched: SampledRange) -> str:

@@ -19,8 +19,33 @@ class MetricLabel:
 
 
 METRICS = {
-    "dino": MetricLabel("DINO", "identity (DINO)", "looks like the drawings, self-supervised eye"),
-    "clip_i": MetricLabel("CLIP-I", "identity (CLIP-I)", "looks like the drawings, CLIP's eye"),
+    "score": MetricLabel(
+        "score", "score (identity × prompt)", "is it the character, doing what was asked? 0 to 1"
+    ),
+    "identity": MetricLabel(
+        "identity",
+        "identity, 0 to 1",
+        "how far from the untaught base (0) to the character's own drawings (1), by DINO",
+    ),
+    "prompt": MetricLabel(
+        "prompt", "prompt, 0 to 1", "share of what the prompt names that the image shows, by CLIP"
+    ),
+    "leak": MetricLabel(
+        "leak",
+        "leak into the class",
+        "how much of the character others of the class have got: 0 none, 1 all",
+        False,
+    ),
+    "drift": MetricLabel(
+        "drift", "drift from the base", "how far unrelated pictures have moved from the base", False
+    ),
+    "flexibility": MetricLabel(
+        "flexibility",
+        "flexibility, 0 to 1",
+        "share of other clothes and things that are shown when asked",
+    ),
+    "dino": MetricLabel("DINO", "likeness (DINO)", "looks like the drawings, self-supervised eye"),
+    "clip_i": MetricLabel("CLIP-I", "likeness (CLIP-I)", "looks like the drawings, CLIP's eye"),
     "clip_t": MetricLabel("CLIP-T", "prompt (CLIP-T)", "shows what the prompt asks for"),
     "diversity": MetricLabel(
         "diversity", "diversity between seeds", "how much pictures of one prompt differ"
@@ -31,7 +56,7 @@ METRICS = {
     "quality_ratio": MetricLabel(
         "quality ratio",
         "quality ratio",
-        "share of exam pictures that are the character, follow the prompt and are no copy",
+        "share of exam pictures that are the character and show all that the prompt names",
     ),
     "colour": MetricLabel(
         "colour",

@@ -152,6 +152,8 @@ def joint_energy(energies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def differences(sweeps: Sequence[SweepRecord]) -> list[str]:
     """In what the sweeps differ that makes their scores incomparable, said plainly."""
+    if not sweeps:
+        return []
     first = sweeps[0]
     asked: dict[str, list[Any]] = {
         "the exam's prompts and seeds": [(sweep.prompts, sweep.seeds) for sweep in sweeps],

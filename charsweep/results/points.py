@@ -1,22 +1,27 @@
-"""Points of the grid: cells that differ only in their seed, with means, intervals and ties."""
+"""Points of the grid: cells that differ only in their training seed, and what tells them apart.
+
+Images of one prompt resemble each other, and so do those of one training seed. So a mean over
+images has two errors: that over prompts (each the mean of its exam seeds) and, where there are
+several, that over training seeds; their variances add. Two points are compared image by image: by
+the differences between images of the same prompt, exam seed and training seed, which the prompts'
+being easy or hard does not enter. They differ if the mean difference exceeds two standard errors.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charsweep.results.cells import COSTS, CellResult
 from charsweep.results.labels import point_text
 from charsweep.results.records import Objective, Record, Value, by_values
 
 SEED = "seed"
-# One seed is noise: .02 DINO is what scoring anew or another card moves. CLIP-T of SD spans only
-# about .25 to .33, so half of DINO's; the others like DINO. By hand.
-TIES = {"clip_t": 0.01}
-TIE = 0.02
+ERRORS = 2  # standard errors: what an interval spans either way, and what tells two points apart
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Point:
 
     values: Mapping[str, Value]  # of the varied axes except the seed
     cells: tuple[CellResult, ...]
+    exam_seeds: int = 1  # images of each prompt
 
     @property
     def finished(self) -> tuple[CellResult, ...]:
@@ -45,9 +51,8 @@ class Point:
         return mean(self.scores(metric))
 
     def interval(self, metric: str) -> tuple[float, float] | None:
-        """The 95 % interval of the mean score; None without a score."""
-        scores = self.scores(metric)
-        return interval(scores) if scores else None
+        """Two standard errors either way of the mean; None without a score or an error."""
+        return interval(self.finished, metric, self.exam_seeds)
 
     def gain(self, metric: str) -> float | None:
         """The mean difference from the untaught base on the same exam."""
@@ -72,26 +77,78 @@ def mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-@lru_cache(maxsize=65_536)
-def interval(values: tuple[float, ...]) -> tuple[float, float]:
-    """The 95 % interval of the mean by the bootstrap's percentiles (Efron 1979).
+def units(cell: CellResult, metric: str, exam_seeds: int) -> NDArray[np.float64] | None:
+    """A score by prompt (P,); of one prompt, by image; of a whole image set (1,); None without."""
+    score, images = cell.scores.get(metric), cell.per_image.get(metric)
+    if score is None:
+        return None
+    if not images or len(images) % exam_seeds:
+        return np.array([score])
+    by_prompt = np.array(images, dtype=np.float64).reshape(-1, exam_seeds)
+    return np.asarray(by_prompt[0] if len(by_prompt) == 1 else by_prompt.mean(axis=1))
 
-    10,000 resamples from a fixed seed, so that a report is the same each time. Of one value it is
-    that value; of a handful it is rough, and rather too narrow than too wide.
-    """
-    if len(values) < 2:
-        return values[0], values[0]
-    chosen = np.random.default_rng(0).integers(len(values), size=(10_000, len(values)))
-    means = np.asarray(values)[chosen].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+
+def error_of(rows: NDArray[np.float64]) -> float | None:
+    """The standard error of the mean of scores (training seeds, prompts); None of a single one."""
+    if rows.size < 2:
+        return None
+    means = [rows.mean(axis=axis) for axis in (0, 1)]
+    return math.sqrt(sum(float(m.var(ddof=1)) / len(m) for m in means if len(m) > 1))
+
+
+def interval(
+    cells: Sequence[CellResult], metric: str, exam_seeds: int
+) -> tuple[float, float] | None:
+    """Two standard errors either way of the mean score of some cells; None where there is none."""
+    rows = [row for cell in cells if (row := units(cell, metric, exam_seeds)) is not None]
+    if not rows or len({len(row) for row in rows}) > 1:
+        return None
+    middle, error = float(np.mean(rows)), error_of(np.array(rows))
+    return None if error is None else (middle - ERRORS * error, middle + ERRORS * error)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much higher one point's mean score is than another's, and the error of that."""
+
+    value: float
+    error: float | None  # None: one number each, of which none can be known
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is more than chance would do; without an error, any difference is."""
+        return self.value > ERRORS * (self.error or 0.0) + 1e-9
+
+
+def difference(higher: Point, lower: Point, metric: str) -> Difference:
+    """Of two points that have the score, image by image, of the training seeds that both have."""
+    ours, theirs = (
+        {
+            cell.values.get(SEED): row
+            for cell in point.finished
+            if (row := units(cell, metric, point.exam_seeds)) is not None
+        }
+        for point in (higher, lower)
+    )
+    shared = [seed for seed in ours if seed in theirs]
+    pairs = [(ours[seed], theirs[seed]) for seed in shared]
+    if not pairs:  # no training seed in common
+        pairs = [(np.mean(list(ours.values()), axis=0), np.mean(list(theirs.values()), axis=0))]
+    if any(len(a) != len(b) for a, b in pairs):  # judged by other exams
+        return Difference((higher.mean(metric) or 0.0) - (lower.mean(metric) or 0.0), None)
+    rows = np.array([a - b for a, b in pairs])
+    return Difference(float(rows.mean()), error_of(rows))
 
 
 def points_of(record: Record, cells: Sequence[CellResult] | None = None) -> tuple[Point, ...]:
     """The record's points in the order of the grid."""
     axes = tuple(axis for axis in record.axes if axis != SEED)
     return tuple(
-        Point({axis: own[0].values[axis] for axis in axes if axis in own[0].values}, tuple(own))
+        Point(
+            {axis: own[0].values[axis] for axis in axes if axis in own[0].values},
+            tuple(own),
+            record.part_of(own[0]).sweep.exam_seeds,
+        )
         for own in by_values(record.cells if cells is None else cells, axes)
     )
 
@@ -113,21 +170,6 @@ def ranked(points: Sequence[Point], objective: Objective) -> list[tuple[Point, f
         (point, score) for point in points if (score := point.mean(objective.metric)) is not None
     ]
     return sorted(known, key=lambda pair: pair[1], reverse=objective.maximize)
-
-
-def tie_width(metric: str) -> float:
-    """Differences smaller than this are ties on one seed."""
-    return TIES.get(metric, TIE)
-
-
-def is_tie(best: Point, top: float, point: Point, score: float, metric: str) -> bool:
-    """Whether two means are too close to tell apart: by the width of ties, or by their seeds."""
-    # Rounded: .80 - .78 in floating point is a hair less than .02.
-    if round(abs(top - score), 6) < tie_width(metric):
-        return True
-    ours, theirs = best.interval(metric), point.interval(metric)
-    several = len(best.scores(metric)) > 1 and len(point.scores(metric)) > 1
-    return bool(several and ours and theirs and ours[0] <= theirs[1] and theirs[0] <= ours[1])
 
 
 def pareto(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:

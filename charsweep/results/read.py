@@ -148,7 +148,8 @@ def _parse_character(raw: Mapping[str, Any]) -> CharacterRecord:
 
 
 def _parse_reference(raw: Mapping[str, Any]) -> Reference:
-    return Reference(scores=_numbers(raw.get("scores")), images=raw.get("images"))
+    measured = dict(raw.get("measured") or {})
+    return Reference(_numbers(raw.get("scores")), raw.get("images"), measured)
 
 
 def _numbers(raw: Mapping[str, Any] | None) -> dict[str, float]:

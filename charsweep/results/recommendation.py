@@ -3,23 +3,24 @@
 `recommend` alone says what is best. The report, MLflow, the export, the story, the notebooks and
 the command line ask it; none of them knows its rule, which is this:
 
-A setting is a point of the grid with all its training seeds. Its mean identity (DINO) and its mean
-prompt score (CLIP-T) are each put as the distance from the mean over all settings, in standard
-deviations, and added; the highest sum is recommended, of equals the first in the grid's order.
-Rejected: ranks (they make much of differences that are none), and the sum of the bare cosines
-(DINO spreads several times as wide as CLIP-T and would decide alone). Weights belong to one
-training seed: those taken are of the seed that is highest, by the same rule, among the setting's.
+A setting is a point of the grid with all its training seeds. The best has the highest mean `score`.
+Recommended is the cheapest (fewest training steps, then inference steps, then the smallest file)
+that a paired test cannot tell from the best: the one-standard-error rule (Breiman et al. 1984,
+section 3.4.3) with two errors of the difference, see `charsweep.results.points`. Of equally cheap
+ones it is that with the highest score, of equals the first in the grid's order. Settings on
+different bases are compared within each base, since the score is measured from the untaught base;
+named is the one whose base gets the highest score. Weights belong to one training seed: those taken
+are of the seed with the highest score.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from charsweep.core.errors import StoreError
 from charsweep.core.system.console import span
@@ -27,17 +28,21 @@ from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
     axis_label,
     bytes_text,
+    gain_text,
     listing,
-    metric_label,
     score_text,
     value_text,
 )
-from charsweep.results.points import SEED, Point, is_tie, points_of, ranked, tie_width
+from charsweep.results.next_steps import NextStep, next_steps, with_seeds
+from charsweep.results.parts import differences
+from charsweep.results.points import ERRORS, Point, difference, points_of, ranked
 from charsweep.results.read import load_cells
-from charsweep.results.records import Objective, Record, Value, is_numeric
+from charsweep.results.records import Objective, Record, Value
 
-IDENTITY, PROMPT = PAIR = ("dino", "clip_t")
-RULE = "its images are most like the character and the prompt, taken together"
+SCORE = "score"
+RULE = "the cheapest that a paired test cannot tell from the highest score"
+MUCH = 0.25  # of leak, or of what flexibility lacks, to be worth a word
+MOST_SEEDS = 5  # more training seeds than this are not asked for
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,17 @@ class Recommendation:
     point: Point | None
     cell: CellResult | None
     reason: str  # why this one, in words that follow its name; or why none, a whole sentence
-    evidence: str  # its scores
-    alike: tuple[Point, ...]  # settings that the scores cannot tell from it
+    evidence: str  # its score, and how many of its images are right
+    alike: tuple[Point, ...]  # settings that the paired test cannot tell from it
+    next_steps: tuple[NextStep, ...]  # what to try now
     doubts: tuple[str, ...]  # sentences: how sure it is
     command: str  # writes its weights as files for other programs; empty for none
     stand_in: Point | None  # what a table shows for these cells: the setting, or an example
+
+    @property
+    def sure(self) -> bool:
+        """Whether every other setting is told apart from it."""
+        return self.point is not None and not self.alike
 
     @property
     def label(self) -> str:
@@ -95,7 +106,8 @@ class Recommendation:
         """All of it as labelled lines, for a terminal or a notebook."""
         if self.point is None:
             return [("best", self.reason)]
-        known = [("best", self.sentence), *(("doubt", doubt) for doubt in self.doubts)]
+        known = [("best", self.sentence), *(("next", step.line) for step in self.next_steps)]
+        known += [("doubt", doubt) for doubt in self.doubts]
         return [*known, ("costs", ", ".join(self.costs)), ("take it", self.command)]
 
 
@@ -121,22 +133,29 @@ def recommended_cell(
 def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Recommendation:
     """The recommendation among all cells of a record, or among some of them."""
     points = points_of(record, cells)
-    known = scored(points)
-    if not known:
-        reason = nothing_to_recommend(record.cells if cells is None else cells)
-        return Recommendation(None, None, reason, "", (), (), "", example(points))
-    order = in_order(known)
-    best, *others = order
-    alike = tuple(point for point in others if is_alike(best, point))
-    following = next((point for point in others if point not in alike), None)
+    groups = on_each_base([point for point in points if point.mean(SCORE) is not None])
+    unlike = differences([part.sweep for part in record.parts]) if cells is None else []
+    if not groups or unlike:
+        reason = (
+            " ".join([*unlike, "So nothing is recommended over all of them."])
+            if unlike
+            else (nothing_to_recommend(record.cells if cells is None else cells))
+        )
+        return Recommendation(None, None, reason, "", (), (), (), "", example(points))
+    best, alike, others = max(map(chosen, groups), key=lambda found: found[0].mean(SCORE) or 0.0)
     cell = cell_of(best)
     return Recommendation(
         point=best,
         cell=cell,
-        reason=reason_for(best, cell, len(known)),
-        evidence="; ".join(with_gain(best, metric) for metric in PAIR),
+        reason=reason_for(best, alike, others),
+        evidence=evidence_of(best),
         alike=alike,
-        doubts=doubts(record, best, alike, following),
+        next_steps=(*next_steps(record, best, alike), *too_close(record, best, alike)),
+        doubts=(
+            *doubts(best, alike, others),
+            *of_bases(groups),
+            *side_effects(record, best),
+        ),
         command=export_command(record, cell, is_named=cells is not None),
         stand_in=best,
     )
@@ -145,49 +164,40 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
 # -- the rule --------------------------------------------------------------------------------------
 
 
-def scored(points: Sequence[Point]) -> list[Point]:
-    """The points that have both scores."""
-    return [point for point in points if all(point.mean(metric) is not None for metric in PAIR)]
+def on_each_base(points: Sequence[Point]) -> list[list[Point]]:
+    """The points by the base that they are taught on."""
+    together: dict[str, list[Point]] = {}
+    for point in points:
+        together.setdefault(point.finished[0].base, []).append(point)
+    return list(together.values())
 
 
-def in_order(points: Sequence[Point]) -> list[Point]:
-    """Points that have both scores, the recommended one first."""
-    scores = [[point.mean(metric) or 0.0 for point in points] for metric in PAIR]
-    sums = standings(scores, [0] * len(points))
-    # Rounded: sums that are equal differ by floating point's last digits.
-    order = sorted(range(len(points)), key=lambda at: -round(sums[at], 9))
-    return [points[at] for at in order]
+def chosen(points: Sequence[Point]) -> tuple[Point, tuple[Point, ...], tuple[Point, ...]]:
+    """Of points with a score: the recommended one, those as good as the best, and the others."""
+    order = [point for point, _ in ranked(points, Objective(SCORE, True))]
+    best = order[0]
+    good = [point for point in order if not difference(best, point, SCORE).is_told]
+    cheapest = min(good, key=price)
+    alike = tuple(point for point in good if point is not cheapest)
+    return cheapest, alike, tuple(point for point in order if point not in good)
+
+
+def price(point: Point) -> tuple[float, ...]:
+    """What a setting costs, most important first."""
+    steps = {cell.step for cell in point.finished}
+    drawn = [cell.values.get("inference_steps") or 1 for cell in point.finished]
+    return max(steps), max(drawn), round(point.cost("size_mb") or 0.0, 2)
 
 
 def cell_of(point: Point) -> CellResult:
     """Of a point's training seeds, the one whose weights are taken."""
-    return in_order(scored([Point({}, (cell,)) for cell in point.finished]))[0].cells[0]
-
-
-def standings(scores: Sequence[Sequence[float]], groups: Sequence[int]) -> list[float]:
-    """Per item, the sum over scores of its distance from its group's mean in pooled deviations."""
-    total = np.zeros(len(groups))
-    for column in scores:
-        values, members = np.array(column, dtype=np.float64), np.array(groups)
-        means = {group: values[members == group].mean() for group in set(groups)}
-        distance = values - np.array([means[group] for group in groups])
-        spread = float(np.sqrt((distance**2).mean()))
-        if spread > 1e-12:  # all alike: this score decides nothing
-            total += distance / spread
-    return [float(value) for value in total]
-
-
-def is_alike(best: Point, point: Point) -> bool:
-    """Whether neither score can tell two points apart."""
-    return all(
-        is_tie(best, best.mean(metric) or 0.0, point, point.mean(metric) or 0.0, metric)
-        for metric in PAIR
-    )
+    known = [cell for cell in point.finished if cell.scores.get(SCORE) is not None]
+    return max(known, key=lambda cell: cell.scores[SCORE] or 0.0)
 
 
 def example(points: Sequence[Point]) -> Point | None:
     """Of points that nothing is recommended of: one to show beside others, in a table."""
-    order = ranked(points, Objective(IDENTITY, True))
+    order = ranked(points, Objective("dino", True))
     return order[0][0] if order else next((point for point in points if point.finished), None)
 
 
@@ -208,79 +218,138 @@ def setting_text(values: Mapping[str, Value]) -> str:
 # -- words -----------------------------------------------------------------------------------------
 
 
-def reason_for(best: Point, cell: CellResult, among: int) -> str:
+def reason_for(best: Point, alike: Sequence[Point], others: Sequence[Point]) -> str:
     """Why it is recommended."""
-    if among == 1:
-        return "it is the one setting that has both scores"
-    seeds = len(best.scores(IDENTITY))
-    text = f"of {among} settings, {RULE}"
-    if seeds > 1:
-        text += f", in the mean over {seeds} training seeds; the weights taken are those of seed "
-        text += str(cell.values.get(SEED))
-    return text
+    if not alike and not others:
+        return "it is the one setting that has a score"
+    if not alike:
+        rest = f"each of the {len(others)} others" if len(others) > 1 else "the other"
+        return f"sure, {rest} is worse by more than chance would do"
+    labels = listing([point.label for point in alike], most=3)
+    if saved := savings(best, alike):
+        return f"as good as {labels}, as far as these images tell, and the cheapest: {saved}"
+    return f"highest in score, though {labels} cannot be told from it by these images"
 
 
-def with_gain(point: Point, metric: str) -> str:
-    """ "DINO 0.812, 0.243 above the untaught base"."""
-    text = f"{metric_label(metric).short} {score_text(point.mean(metric))}"
-    gain = point.gain(metric)
-    if gain is None:
-        return text
-    return f"{text}, {score_text(abs(gain))} {'above' if gain >= 0 else 'below'} the untaught base"
+def savings(best: Point, alike: Sequence[Point]) -> str:
+    """What it saves against the dearest setting that is as good; empty where they cost the same."""
+    dearest = max(alike, key=price)
+    (steps, drawn, size), (most_steps, most_drawn, most_size) = price(best), price(dearest)
+    texts = []
+    if most_steps > steps:
+        seconds = (dearest.cost("train_seconds") or 0.0) - (best.cost("train_seconds") or 0.0)
+        time = f" ({span(seconds)} of training)" if seconds > 0 else ""
+        texts.append(f"{most_steps - steps:,.0f} training steps{time}")
+    if most_drawn > drawn:
+        quick, slow = best.cost("sample_seconds"), dearest.cost("sample_seconds")
+        share = f" ({1 - quick / slow:.0%} of the drawing time)" if quick and slow else ""
+        texts.append(f"{most_drawn - drawn:,.0f} inference steps{share}")
+    if most_size > size and not texts:
+        texts.append(bytes_text((most_size - size) * 1e6))
+    return f"up to {' and '.join(texts)} less" if texts else ""
 
 
-def doubts(
-    record: Record, best: Point, alike: Sequence[Point], following: Point | None
-) -> tuple[str, ...]:
+def evidence_of(best: Point) -> str:
+    """ "score 0.866 ± 0.050; 94 % of its images are the character and show all that was asked"."""
+    text = with_error(best)
+    right = best.mean("quality_ratio")
+    if right is not None:
+        text += f"; {right:.0%} of its images are the character and show all that was asked"
+    seeds = len(best.scores(SCORE))
+    return f"{text}, over {seeds} training seeds" if seeds > 1 else text
+
+
+def with_error(point: Point) -> str:
+    """ "score 0.866 ± 0.050"."""
+    span_ = point.interval(SCORE)
+    error = f" ± {score_text((span_[1] - span_[0]) / 2)}" if span_ else ""
+    return f"score {score_text(point.mean(SCORE))}{error}"
+
+
+def doubts(best: Point, alike: Sequence[Point], others: Sequence[Point]) -> list[str]:
     """How sure a recommendation is, in sentences."""
     texts = []
-    if alike:
-        labels = listing([point.label for point in alike], most=3)
-        texts.append(f"The scores cannot tell it from {labels}: {noise(best)}.")
-    elif following:
-        scores = [f"{metric_label(m).short} {score_text(following.mean(m))}" for m in PAIR]
+    if others:
+        following = difference(best, others[0], SCORE)
+        error = f" ± {score_text(ERRORS * following.error)}" if following.error else ""
+        told = " that is told apart" if alike else ""
         texts.append(
-            f"No other setting is so close that chance could decide; the next, {following.label}, "
-            f"has {' and '.join(scores)}."
+            f"The next{told}, {others[0].label}, scores {score_text(following.value)}{error} less."
         )
-    else:
+    elif not alike:
         texts.append("Nothing stands beside it, so nothing is compared.")
-    gain, score = best.gain(IDENTITY), best.mean(IDENTITY)
-    if gain is not None and score is not None and round(gain, 6) < tie_width(IDENTITY):
+    spread, gain = best.interval(SCORE), best.gain(SCORE)
+    if spread is None:
         texts.append(
-            "It hardly draws the character: its identity "
-            f"({metric_label(IDENTITY).short} {score_text(score)}) is not clearly above the "
-            f"untaught base's ({score_text(score - gain)})."
+            "One image a cell says nothing of chance: more exam prompts or exam.seeds would."
         )
-    return (*texts, *at_the_edge(record, (best, *alike)))
-
-
-def noise(best: Point) -> str:
-    """What is taken for chance."""
-    widths = [f"{tie_width(m):.2f} {metric_label(m).short}" for m in PAIR]
-    seeds = len(best.scores(IDENTITY))
-    if seeds > 1:
-        return (
-            f"they differ by less than {' and '.join(widths)}, or the 95 % intervals of their "
-            f"means over {seeds} training seeds overlap"
+    elif gain is not None and gain <= (spread[1] - spread[0]) / 2:
+        texts.append(
+            f"It hardly draws the character: its score is {gain_text(gain)} from the untaught "
+            "base's, which chance could do."
         )
-    return f"on one training seed, less than {' and '.join(widths)} is chance"
-
-
-def at_the_edge(record: Record, points: Sequence[Point]) -> list[str]:
-    """Where all that cannot be told apart lies at the end of what was tried on an axis."""
-    texts = []
-    for axis, values in record.axes.items():
-        if axis == SEED or len(values) < 3 or not is_numeric(values):
-            continue
-        at = {point.values.get(axis) for point in points}
-        for end, word in ((values[0], "smallest"), (values[-1], "largest")):
-            if at == {end}:
-                texts.append(
-                    f"Its {axis_label(axis)}, {value_text(axis, end)}, is the {word} tried: a "
-                    "wider range may hold a better one."
-                )
     return texts
+
+
+def side_effects(record: Record, best: Point) -> list[str]:
+    """What else teaching did to the model, where it is more than chance and worth a word."""
+    noun = record.sweep.character.class_noun or "other"
+    known = {name: best.mean(name) for name in ("leak", "flexibility")}
+    spans = {name: best.interval(name) or (-math.inf, math.inf) for name in known}
+    texts = []
+    if (known["leak"] or 0.0) >= MUCH and spans["leak"][0] > 0:
+        texts.append(
+            f"It also turns every {noun} into the character (leak {score_text(known['leak'])} of "
+            "1): prior preservation (method.prior_weight=1) or fewer steps may mend that."
+        )
+    if known["flexibility"] is not None and known["flexibility"] <= 1 - MUCH:
+        texts.append(
+            f"It hardly changes when asked to (flexibility {score_text(known['flexibility'])} of "
+            "1): captions that name the clothes (method.prompts=captions), or fewer steps, may."
+        )
+    return texts
+
+
+def of_bases(groups: Sequence[Sequence[Point]]) -> list[str]:
+    """What may be the base's doing and not the method's."""
+    if len(groups) < 2:
+        return []
+    methods = [
+        dict.fromkeys(str(point.finished[0].values.get("method")) for point in group)
+        for group in groups
+    ]
+    bases = [group[0].finished[0].base for group in groups]
+    rest = [
+        f"on {base} the best is {found[0].label} ({with_error(found[0])})"
+        for base, found in zip(bases, map(chosen, groups), strict=True)
+    ]
+    text = (
+        "Scores are measured from each untaught base, so they are compared within one: "
+        f"{'; '.join(rest)}."
+    )
+    if set.intersection(*map(set, methods)):
+        return [text]
+    told = [f"{listing(list(own))} on {base}" for own, base in zip(methods, bases, strict=True)]
+    return [
+        f"{text} Method and base are mixed up here ({'; '.join(told)}): what differs may be the "
+        "base. `python -m charsweep +sweep=methods` crosses them."
+    ]
+
+
+def too_close(record: Record, best: Point, alike: Sequence[Point]) -> list[NextStep]:
+    """A few more training seeds, where these may tell rivals of the same price apart."""
+    rivals = [point for point in alike if price(point) == price(best)]
+    gaps = [difference(best, point, SCORE) for point in rivals]
+    if not rivals or any(gap.error is None or gap.value <= 0 for gap in gaps):
+        return []
+    seeds = len(best.scores(SCORE))
+    needed = max(math.ceil(seeds * (ERRORS * (gap.error or 0.0) / gap.value) ** 2) for gap in gaps)
+    wanted = max(needed, seeds + 1)
+    if wanted > MOST_SEEDS:
+        return [NextStep("Such gaps are ties: no handful of training seeds would tell more.", "")]
+    trained = f"{seeds} training seed{'s' if seeds > 1 else ''}"
+    text = f"It is too close to call on {trained}; {wanted} may tell."
+    return [NextStep(text, with_seeds(record, (best, *rivals), wanted))]
 
 
 def nothing_to_recommend(cells: Sequence[CellResult]) -> str:
@@ -302,8 +371,8 @@ def nothing_to_recommend(cells: Sequence[CellResult]) -> str:
             "The sweep's command tries failed cells again."
         )
     return (
-        f"There is no finished cell with both {IDENTITY} (identity) and {PROMPT} (prompt), the "
-        "scores of a method that follows prompts, so nothing is recommended; look at the images."
+        "There is no finished cell with a score, which needs a base and prompts, so nothing is "
+        "recommended; look at the images."
     )
 
 

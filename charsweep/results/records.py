@@ -17,7 +17,18 @@ from charsweep.results.cells import COSTS, CellResult
 Item = TypeVar("Item")
 Value = str | int | float | bool | None  # of an axis
 
-METRIC_ORDER = ("dino", "clip_i", "clip_t", "diversity", "copy", "quality_ratio", "colour")
+METRIC_ORDER = (
+    "score",
+    "quality_ratio",
+    "identity",
+    "prompt",
+    "dino",
+    "clip_i",
+    "clip_t",
+    "diversity",
+    "copy",
+    "colour",
+)
 MOST_BESIDE = 12  # values of a searched axis; past it no image per value is shown
 
 
@@ -35,6 +46,7 @@ class Reference:
 
     scores: Mapping[str, float]
     images: str | None  # folder below the store
+    measured: Mapping[str, Any] = field(default_factory=dict)  # by which drawings, which attributes
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,11 @@ class SweepRecord:
     importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # metric -> axis
     energy: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""  # the sweep that was run: of a part, the whole; of several together, none
+
+    @property
+    def exam_seeds(self) -> int:
+        """How many images are drawn for each prompt."""
+        return max(len(self.seeds), 1)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
-    level_text,
     listing,
     metric_label,
     point_text,
@@ -18,11 +18,12 @@ from charsweep.results.labels import (
     value_text,
 )
 from charsweep.results.points import SEED, Point, comparable, pareto, points_of, ranked
-from charsweep.results.recommendation import Recommendation, recommend
+from charsweep.results.recommendation import SCORE, Recommendation, recommend
 from charsweep.results.records import Objective, Record
 
-DEFAULT_OBJECTIVES = (Objective("dino", True), Objective("clip_t", True))
-ROLES = {"dino": "identity", "clip_i": "identity", "clip_t": "prompt"}
+DEFAULT_OBJECTIVES = (Objective(SCORE, True),)
+TRADE_OFF = (Objective("identity", True), Objective("prompt", True))  # what a score is made of
+EXPLAINING = ("dino", "clip_t")
 RECOMMENDED, ALIKE, PARETO = "recommended", "as good", "Pareto"
 
 
@@ -69,7 +70,7 @@ class Verdict:
 
 
 def objectives_of(record: Record) -> tuple[Objective, ...]:
-    """The sweep's objectives, or identity and prompt."""
+    """The sweep's objectives, or the score."""
     return record.sweep.objectives or DEFAULT_OBJECTIVES
 
 
@@ -86,7 +87,12 @@ def judge(record: Record) -> Verdict:
     )
     front = pareto(points, objectives) if len(objectives) > 1 else ()
     rest = rest_sentence(record, front, len(objectives)) if leaders else ""
-    sentences = (found.sentence, *found.doubts, *([rest] if rest else []))
+    sentences = (
+        found.sentence,
+        *(step.text for step in found.next_steps),
+        *found.doubts,
+        *([rest] if rest else []),
+    )
     return Verdict(found, sentences, rest, remarks(record, points, leaders), leaders, front)
 
 
@@ -131,45 +137,63 @@ def which(record: Record, cells: Sequence[CellResult]) -> str:
 def remarks(record: Record, points: Sequence[Point], leaders: Sequence[Leader]) -> tuple[str, ...]:
     """What a careful reader should know besides."""
     texts = []
-    if len(points) > 1 and leaders:
+    explaining = [
+        Leader(Objective(metric, True), *order[0])
+        for metric in EXPLAINING
+        if metric not in {leader.objective.metric for leader in leaders}
+        and (order := ranked(points, Objective(metric, True)))
+    ]
+    if len(points) > 1 and explaining:
         ahead = [
             f"{leader.mark} has {leader.point.label} ({score_text(leader.score)})"
-            for leader in leaders
+            for leader in explaining
         ]
         texts.append(
-            f"By single scores: {listing(ahead, most=6)}. No single score says what is best: "
-            "identity rises with over-fitting, and the untaught base already follows prompts."
+            "The answer does not rest on single similarities, which explain it at most: "
+            f"{listing(ahead, most=6)}. Copies of the drawings have the highest DINO, and the "
+            "untaught base already follows prompts."
         )
+    copying = [point for point in points if any(cell.repeats for cell in point.finished)]
+    if copying:
+        texts.append(repeats_sentence(copying))
     quality = ranked(points, Objective("quality_ratio", True))
-    if quality and quality[0][1] > 0:
-        top = [point.label for point, score in quality if score == quality[0][1]]
-        level = level_text(quality[0][1])
-        text = f"The quality ratio is highest, {quality[0][1]:.3f} ({level}), with "
-        texts.append(f"{text}{listing(top, most=2)}.")
-    elif quality:
+    if quality and quality[0][1] <= 0:
         texts.append(
-            "No cell has a quality ratio above 0: no image is at once the character, "
-            "the prompt and not a copy."
+            "No cell has a quality ratio above 0: no image is at once the character and all that "
+            "the prompt asks for."
         )
     return (*texts, *unranked_remarks(record, points))
 
 
-def unranked_remarks(record: Record, points: Sequence[Point]) -> list[str]:
-    """What lacks an objective is not ranked; what it reaches on the first is said, by method."""
-    objectives = objectives_of(record)
-    judged = comparable(points, objectives)
-    others = [point for point in points if point not in judged]
+def repeats_sentence(points: Sequence[Point]) -> str:
+    """ "Copies: 12 of 16 images of lr = 1e-1 repeat drawing 3"."""
     texts = []
-    for method in dict.fromkeys(cell.values.get("method") for p in others for cell in p.cells):
-        own = [p for p in others if any(c.values.get("method") == method for c in p.cells)]
-        order = ranked(own, objectives[0])
+    for point in points:
+        counts: Counter[str] = Counter()
+        for cell in point.finished:
+            counts.update(cell.repeats)
+        images = sum(len(cell.per_image.get("copy", ())) for cell in point.finished)
+        drawings = listing(sorted(counts, key=int), most=6)
+        word = "drawing" if len(counts) == 1 else "drawings"
+        texts.append(
+            f"{counts.total()} of {images} images of {point.label} repeat {word} {drawings}"
+        )
+    return f"Copies: {listing(texts, most=3)}."
+
+
+def unranked_remarks(record: Record, points: Sequence[Point]) -> list[str]:
+    """What has no score is not ranked; how like the drawings it becomes is said, by method."""
+    others = [point for point in points if point.finished and point.mean(SCORE) is None]
+    texts = []
+    for method in dict.fromkeys(point.finished[0].values.get("method") for point in others):
+        own = [p for p in others if p.finished[0].values.get("method") == method]
+        order = ranked(own, Objective("dino", True))
         if not order:
             continue
-        point, score = order[0]
-        lacks = [o for o in objectives if point.mean(o.metric) is None]
+        point, likeness = order[0]
         spread = point.mean("diversity")
-        text = f"{method} is not ranked, because it has no {metric_label(lacks[0].metric).short}"
-        text += f": it reaches {metric_label(objectives[0].metric).short} {score_text(score)}"
+        text = f"{method} is not ranked: a score needs a base and prompts. It reaches DINO "
+        text += score_text(likeness)
         text += f" with diversity {score_text(spread)}" if spread is not None else ""
         texts.append(f"{text} ({point.label}).")
     return texts

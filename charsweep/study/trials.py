@@ -91,8 +91,11 @@ class Trials:
         self.objectives = sweep.settings.objectives
         self.path = sweep.folder / "study.db"
         try:
+            storage = open_storage(self.path)
+            if sweep.settings.search.is_grid:
+                self._forget_other_objectives(storage)
             self.study = optuna.create_study(
-                storage=open_storage(self.path),
+                storage=storage,
                 study_name=sweep.name,
                 directions=list(self.objectives.values()),
                 sampler=sampler,
@@ -102,6 +105,13 @@ class Trials:
         except (RuntimeError, ValueError) as error:  # another Optuna's file, or another study's
             raise unusable(self.path, str(error)) from error
         self._check_meaning()
+
+    def _forget_other_objectives(self, storage: RDBStorage) -> None:
+        """A grid's trials are told anew, from the store, where the study has other objectives."""
+        for known in optuna.get_all_study_summaries(storage):
+            then = known.user_attrs.get("meaning", {}).get("objectives")
+            if then not in (None, canonical(self.sweep.meaning["objectives"])):
+                optuna.delete_study(study_name=known.study_name, storage=storage)
 
     def wait_for_file(self) -> None:
         """Wait for whoever else has locked the study's file; before much is asked or told."""

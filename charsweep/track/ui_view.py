@@ -21,7 +21,8 @@ from charsweep.track.server import VIEW
 
 SECTION = "charsweep"
 SMOOTHNESS = 70  # of 100, for the loss; by eye
-COLUMNS = ("train_seconds", "size_mb")
+# MLflow lists metrics by the alphabet, before the axes: more of them would hide what one compares.
+COLUMNS = ("score", "quality_ratio", "identity", "prompt")
 CURVE = {
     "lineSmoothness": SMOOTHNESS,
     "xAxisKey": "step",
@@ -58,6 +59,8 @@ def note_with_verdict(sweep: Mapping[str, Any], verdict: Verdict, report: str | 
     blocks += ["\n".join(f"- {plain(remark)}" for remark in verdict.remarks)]
     taking = verdict.recommendation.command.replace("`", "'")
     blocks += [f"To take it: `{taking}`"] if taking else []
+    following = [step.command for step in verdict.recommendation.next_steps if step.command]
+    blocks += ["To try next: `" + command.replace("`", "'") + "`" for command in following]
     blocks += [f"[The report, with images]({report})"] if report else []
     return "\n\n".join(block for block in [*blocks, _typed(sweep)] if block)
 
@@ -91,7 +94,7 @@ def saved_view(sweep: Mapping[str, Any]) -> str:
         "datasetsFilter": [],
         "selectedColumns": [
             *(f"params.`{axis}`" for axis in sweep.get("axes") or {}),
-            *(f"metrics.`{name}`" for name in (*scores, *COLUMNS)),
+            *(f"metrics.`{name}`" for name in dict.fromkeys([*objectives, *COLUMNS])),
         ],
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": charts(objectives, scores),

@@ -82,7 +82,11 @@ TYPED: list[tuple[list[str], list[str]]] = [
     (["search=tpe", "+axes={lr:{low:1,high:2}}", "seeds=3"], ["seeds=3", "leave"]),
     (["search=tpe", "search.trials=0"], ["search.trials=0"]),
     (["search=tpe", "search.sampler._target_=optuna.nothing"], ["optuna.nothing"]),
-    (["search=halving"], ["objectives=dino, clip_t", "objectives=[dino]"]),
+    (["search=halving"], ["no axes to search"]),
+    (
+        ["search=halving", "objectives=[identity,prompt]"],
+        ["objectives=identity, prompt", "objectives=[score]"],
+    ),
     (["search=halving", "objectives=[dino]", "train_steps=100"], ["search.rungs", "train_steps"]),
     (["search.rungs=[100]"], ["search", "need each other"]),
     (["+parts.a.train_step=5"], ["train_step"]),

@@ -71,7 +71,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_own_metric_method_and_sweep(own: list[str], tmp_path: Path) -> None:
-    words = [*own, "+sweep=loud", "metric=[dino,clip_t,images]"]
+    words = [*own, "+sweep=loud", "metric=[score,images]"]
     _, store, results = execute(tmp_path / "root", *words)
     assert [result.values["method"] for result in results] == ["dreambooth_lora", "louder"]
     assert all(result.scores["images"] == 40.0 for result in results)

@@ -17,6 +17,7 @@ from charsweep.models.weights import BaseWeights, find_base
 from charsweep.plan import plan_work
 
 EXAM = [
+    "exam=quick",
     "exam.prompts=['a picture of {subject} jumping','a picture of {subject} on the beach']",
     "exam.seeds=[0,1]",
     "inference_steps=2",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from helpers.fake_sweep import FakeSweep, dino, result
+from helpers.fake_sweep import FakeSweep, result
 from helpers.small import loaded_after, small
 
 from charsweep.__main__ import main
@@ -28,74 +30,177 @@ from charsweep.results.cells import named_cell
 from charsweep.results.recommendation import recommendation_of, recommended_cell
 from charsweep.track import process as track
 
+PER_PROMPT = 2  # FakeSweep's exam has two seeds
+
 
 def recommended(sweep: FakeSweep) -> Recommendation:
     return recommend(sweep.record())
 
 
-def of_scores(root: Path, **scores: tuple[float, float]) -> FakeSweep:
-    """A sweep over methods, each with its identity and its prompt score."""
-    sweep = FakeSweep(root, {"method": list(scores)})
-    for method, (identity, prompt) in scores.items():
-        sweep.add(method=method, scores=dino(identity, prompt))
+def add(sweep: FakeSweep, images: Sequence[float] | None, **values: Any) -> dict[str, Any]:
+    """A finished cell with a score for every image; None: a method that has none."""
+    mean = None if images is None else float(np.mean(images))
+    cell = sweep.add(**values, scores={"score": mean})
+    cell["per_image"] = {} if images is None else {"score": list(images)}
+    return cell
+
+
+def of_scores(root: Path, **images: Sequence[float]) -> FakeSweep:
+    """A sweep over methods, each with the scores of its images."""
+    sweep = FakeSweep(root, {"method": list(images)})
+    for method, scores in images.items():
+        add(sweep, scores, method=method)
     return sweep
 
 
-def test_it_is_highest_in_identity_and_prompt_together(tmp_path: Path) -> None:
-    sweep = of_scores(tmp_path, memoriser=(0.9, 0.2), both=(0.8, 0.7), stranger=(0.1, 0.8))
-    sweep.add(method="unscored", scores=dino(0.99) | {"clip_t": None})
+HIGH, LOW = [0.9, 0.8, 0.7, 0.8, 0.9, 0.9], [0.1, 0.2, 0.3, 0.0, 0.1, 0.2]
+
+
+def test_the_highest_score_is_named_and_sure_where_all_others_are_told_apart(
+    tmp_path: Path,
+) -> None:
+    sweep = of_scores(tmp_path, copies=LOW, right=HIGH)
+    add(sweep, None, method="unscored")
     sweep.add("failed", method="gone")
     found = recommended(sweep)
-    assert found.label == "method = both"
-    assert found.reason.startswith("of 3 settings, ")
-    assert found.alike == ()
-    assert "the next, method = " in found.doubts[0]
+    assert found.label == "method = right"
+    assert found.sure
+    assert found.reason == "sure, the other is worse by more than chance would do"
+    assert found.evidence.startswith("score 0.833 ± ")
+    assert found.doubts[0].startswith("The next, method = copies, scores 0.683 ± ")
     assert found.costs == ("40 training steps", "25 s of training by itself", "0.3 MB of weights")
     assert found.command == "python -m charsweep action=export name=fake"
 
 
-@pytest.mark.parametrize(
-    ("identity", "prompt", "is_alike"), [(0.781, 0.7, True), (0.78, 0.7, False), (0.8, 0.69, False)]
-)
-def test_what_the_scores_cannot_tell_apart_is_said(
-    tmp_path: Path, identity: float, prompt: float, is_alike: bool
-) -> None:
-    found = recommended(of_scores(tmp_path, a=(0.8, 0.7), b=(identity, prompt), c=(0.1, 0.1)))
-    assert found.label == "method = a"
-    assert [point.label for point in found.alike] == ["method = b"] * is_alike
-    assert ("cannot tell it from method = b" in found.doubts[0]) is is_alike
+def test_images_are_compared_in_pairs(tmp_path: Path) -> None:
+    """Prompts that are hard for both make their means overlap; they are told apart all the same."""
+    hard = [0.9, 0.9, 0.5, 0.5, 0.1, 0.1]
+    a_little_worse = [score - 0.05 for score in hard]
+    found = recommended(of_scores(tmp_path, better=hard, worse=a_little_worse))
+    assert (found.label, found.sure) == ("method = better", True)
+    mixed = [0.6, 0.6, 0.9, 0.9, 0.0, 0.0]  # as far below in the mean
+    found = recommended(of_scores(tmp_path / "mixed", better=hard, other=mixed))
+    assert [point.label for point in found.alike] == ["method = other"]
+    assert not found.sure
+
+
+def test_seeds_of_one_prompt_are_no_independent_images(tmp_path: Path) -> None:
+    """Two prompts decide, however often each is drawn."""
+    left = [0.9] * PER_PROMPT + [0.5] * PER_PROMPT
+    right = [0.5] * PER_PROMPT + [0.7] * PER_PROMPT
+    found = recommended(of_scores(tmp_path, a=left, b=right))
+    assert found.alike  # the mean differs by 0.1, and the two prompts disagree
+
+
+def test_of_what_cannot_be_told_apart_the_cheapest_is_named(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {"train_steps": [10, 20, 40, 80]})
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, (3, 6))
+    add(sweep, LOW, train_steps=10)
+    for steps, row in zip((20, 40, 80), noise, strict=True):
+        cell = add(sweep, [0.8 + value for value in row], train_steps=steps)
+        cell["train_seconds"] = steps / 2
+    found = recommended(sweep)
+    assert found.label == "train_steps = 20"
+    assert [point.label for point in found.alike] == ["train_steps = 80", "train_steps = 40"] or (
+        [point.label for point in found.alike] == ["train_steps = 40", "train_steps = 80"]
+    )
+    assert "the cheapest: up to 60 training steps (30 s of training) less" in found.reason
+
+
+def test_inference_steps_are_saved_too(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {"inference_steps": [10, 100]})
+    for steps in (10, 100):
+        add(sweep, HIGH, inference_steps=steps)["sample_seconds"] = steps / 10
+    found = recommended(sweep)
+    assert found.label == "inference_steps = 10"
+    assert "up to 90 inference steps (90% of the drawing time) less" in found.reason
+
+
+def test_rivals_of_the_same_price_ask_for_more_training_seeds(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {"lr": [1e-3, 2e-3]})
+    add(sweep, [0.8, 0.8, 0.9, 0.9, 0.7, 0.7], lr=1e-3)
+    add(sweep, [0.75, 0.75, 0.7, 0.7, 0.72, 0.72], lr=2e-3)
+    found = recommended(sweep)
+    why = "highest in score, though lr = 2e-3 cannot be told from it by these images"
+    assert found.reason == why
+    assert found.next_steps[-1].text == "It is too close to call on 1 training seed; 3 may tell."
+    words = shlex.split(found.next_steps[-1].command)
+    assert words[3:] == ["+sweep=fake", "++axes.lr=[1e-3,2e-3]", "seeds=3"]
+
+
+def test_equal_scores_are_ties_that_no_seed_would_part(tmp_path: Path) -> None:
+    for order in itertools.permutations((0.001, 0.01, 0.1)):
+        sweep = FakeSweep(tmp_path / str(order), {"lr": list(order)})
+        for lr in order:
+            add(sweep, HIGH, lr=lr)
+        found = recommended(sweep)
+        assert found.label == "lr = 1e-3"
+        assert len(found.alike) == 2
+        assert not any("seed" in step.text for step in found.next_steps)
 
 
 def test_what_hardly_draws_the_character_is_said(tmp_path: Path) -> None:
-    found = recommended(of_scores(tmp_path, a=(0.50, 0.2), b=(0.54, 0.19)))  # the base has .55
-    assert "hardly draws the character" in found.doubts[1]
+    sweep = of_scores(tmp_path, a=[0.1, 0.1, 0.3, 0.3, 0.0, 0.0])  # 0.133 ± 0.176
+    sweep.cells[0]["gains"]["score"] = 0.1
+    assert any("It hardly draws the character" in doubt for doubt in recommended(sweep).doubts)
+    sweep.cells[0]["gains"]["score"] = 0.2
+    assert not any("hardly draws" in doubt for doubt in recommended(sweep).doubts)
 
 
-def test_the_end_of_an_axis_is_said(tmp_path: Path) -> None:
-    sweep = FakeSweep(tmp_path, {"train_steps": [10, 20, 40]})
-    for steps in (10, 20, 40):
-        sweep.add(train_steps=steps, scores=dino(0.6 + steps / 100))
-    assert "Its training steps, 40, is the largest tried" in recommended(sweep).doubts[-1]
+def test_what_else_teaching_did_is_said(tmp_path: Path) -> None:
+    sweep = of_scores(tmp_path, a=HIGH)
+    sweep.cells[0]["scores"] |= {"leak": 0.7, "flexibility": 0.3}
+    sweep.cells[0]["per_image"] |= {"leak": [0.6, 0.7, 0.8, 0.7]}
+    texts = " ".join(recommended(sweep).doubts)
+    assert "turns every girl into the character (leak 0.700 of 1)" in texts
+    assert "method.prior_weight=1" in texts
+    assert "hardly changes when asked to (flexibility 0.300 of 1)" in texts
+
+
+def test_the_end_of_an_axis_and_a_gap_are_said_with_a_command_that_extends_it(
+    tmp_path: Path,
+) -> None:
+    sweep = FakeSweep(tmp_path, {"lr": [1e-4, 1e-3, 1e-2], "train_steps": [10, 40]})
+    for lr, steps in itertools.product((1e-4, 1e-3, 1e-2), (10, 40)):
+        add(sweep, HIGH if (lr, steps) == (1e-3, 40) else LOW, lr=lr, train_steps=steps)
+    gap, end = recommended(sweep).next_steps
+    assert gap.text == (
+        "The best learning rate lies at 1e-3, and nothing else between 1e-4 and 1e-2 was tried: "
+        "2e-4, 5e-4, 2e-3 and 5e-3 may do better."
+    )
+    assert shlex.split(gap.command)[3:] == [
+        "+sweep=fake", "++axes.train_steps=[40]", "++axes.lr=[2e-4,5e-4,2e-3,5e-3]",
+    ]  # fmt: skip
+    assert "it is the largest tried" in end.text
+    assert shlex.split(end.command)[3:] == [
+        "+sweep=fake", "++axes.lr=[1e-3]", "++axes.train_steps=[20,60,80]",
+    ]  # fmt: skip
 
 
 def test_of_several_seeds_the_mean_counts_and_the_highest_is_taken(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"method": ["lucky", "steady"], "seed": [0, 1]})
-    scores = {("lucky", 0): 0.9, ("lucky", 1): 0.5, ("steady", 0): 0.75, ("steady", 1): 0.8}
+    scores = {("lucky", 0): 0.9, ("lucky", 1): 0.3, ("steady", 0): 0.75, ("steady", 1): 0.8}
     for (method, seed), score in scores.items():
-        sweep.add(method=method, seed=seed, scores=dino(score))
+        add(sweep, [score] * 6, method=method, seed=seed)
     found = recommended(sweep)
     assert found.label == "method = steady"
     assert found.cell is not None
     assert found.cell.values["seed"] == 1
-    assert found.reason.startswith("of 2 settings, ")
+    assert found.alike  # one lucky seed more would turn it
+    assert found.evidence.endswith("over 2 training seeds")
 
 
-def test_equals_are_decided_by_the_grid_whatever_order_the_files_have(tmp_path: Path) -> None:
-    for order in itertools.permutations((0.001, 0.01, 0.1)):
-        sweep = FakeSweep(tmp_path / str(order), {"lr": list(order)})
-        for lr in order:
-            sweep.add(lr=lr, scores=dino(0.7))
-        assert recommended(sweep).label == "lr = 1e-3"
+def test_settings_on_different_bases_are_compared_within_each(tmp_path: Path) -> None:
+    sweep = of_scores(tmp_path, dreambooth=LOW, lora=[score - 0.01 for score in HIGH])
+    add(sweep, HIGH, method="dreambooth_lora")
+    sweep.cells[0]["base"] = "sd15"
+    found = recommended(sweep)
+    assert found.label == "method = dreambooth_lora"
+    assert [point.label for point in found.alike] == []  # lora is told apart, each image by .01
+    (mixed,) = (doubt for doubt in found.doubts if "untaught base" in doubt)
+    assert "on sd15 the best is method = dreambooth" in mixed
+    assert "Method and base are mixed up here" in mixed
+    assert "+sweep=methods" in mixed
 
 
 @pytest.mark.parametrize(
@@ -104,13 +209,13 @@ def test_equals_are_decided_by_the_grid_whatever_order_the_files_have(tmp_path: 
         ([], "No cell has ended yet"),
         (["diverged", "diverged"], "All 2 cells diverged"),
         (["diverged", "failed"], r"No cell finished \(1 failed, 1 diverged\)"),
-        (["finished", "failed"], "no finished cell with both dino"),
+        (["finished", "failed"], "no finished cell with a score"),
     ],
 )
 def test_why_there_is_none(tmp_path: Path, states: list[str], reason: str) -> None:
     sweep = FakeSweep(tmp_path, {"lr": [0.1, 0.01]})
     for state, lr in zip(states, (0.1, 0.01), strict=False):
-        sweep.add(state, lr=lr, scores={"clip_t": None})
+        sweep.add(state, lr=lr, scores={"score": None})
     found = recommended(sweep)
     assert (found.point, found.cell, found.command) == (None, None, "")
     results = read_results(sweep.folder / "cells.jsonl")
@@ -120,7 +225,7 @@ def test_why_there_is_none(tmp_path: Path, states: list[str], reason: str) -> No
 
 
 def test_the_command_says_where_and_which(tmp_path: Path) -> None:
-    sweep = of_scores(tmp_path, a=(0.8, 0.7), b=(0.1, 0.1))
+    sweep = of_scores(tmp_path, a=HIGH, b=LOW)
     sweep.sweep["command"] = "python -m charsweep +sweep=fake root=elsewhere"
     record = sweep.record()
     words = ["python", "-m", "charsweep", "action=export", "name=fake", f"root={tmp_path}"]
@@ -148,21 +253,23 @@ def test_no_torch() -> None:
 
 @pytest.fixture(scope="module")
 def disputed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, CellResult]]:
-    """Three cells: one has the highest identity, one the highest quality ratio, one is neither."""
+    """Three cells; the highest DINO, quality ratio and score are each another's."""
     root = tmp_path_factory.mktemp("disputed")
     words = small(root, "+axes.lr=[1e-2,1e-3,1e-4]", "train_steps=2", "method.rank=2")
     assert main([*words, "runtime.tracking=false"]) == 0
     path = root / "sweeps/small/cells.jsonl"
-    scores = {  # identity, prompt, quality ratio
-        0.01: (0.90, 0.20, 0.2),
-        0.001: (0.80, 0.35, 0.1),
-        0.0001: (0.50, 0.30, 0.9),
+    scores = {  # DINO, quality ratio, score
+        0.01: (0.90, 0.2, 0.2),
+        0.001: (0.80, 0.1, 0.7),
+        0.0001: (0.50, 0.9, 0.3),
     }
     changed = []
     for cell in read_results(path).values():
-        names = ("dino", "clip_t", "quality_ratio")
+        names = ("dino", "quality_ratio", "score")
         own = dict(zip(names, scores[cell.values["lr"]], strict=True))
-        changed.append(replace(cell, scores={**cell.scores, **own}, gains={}))
+        images = {"score": [own["score"]] * len(cell.per_image["dino"])}
+        scored = replace(cell, scores={**cell.scores, **own}, gains={}, per_image=images)
+        changed.append(scored)
     write_results(path, changed)
     return root, {f"{cell.values['lr']:g}": cell for cell in changed}
 
@@ -180,7 +287,7 @@ def test_every_outlet_names_the_same_cell(
     assert found.cell.cell == best.cell
     assert main([f"root={root}", "name=small", "action=report"]) == 0
     said = capsys.readouterr().out
-    line = "lr = 1e-3 is recommended: of 3 settings"
+    line = "lr = 1e-3 is recommended: sure, each of the 2 others"
     assert line in said
     assert found.command in said
     page = (folder / "report/index.html").read_text()

@@ -29,7 +29,7 @@ from pydantic import Field
 from charsweep.actions.caption.proposal import Proposal, Reader
 from charsweep.config import Settings
 from charsweep.config.cells import made_in
-from charsweep.config.settings import STRICT, Text
+from charsweep.config.settings import STRICT, Attribute, Probability, Text
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import CharacterSpec, EncoderSpec
 from charsweep.models.weights import find_weights
@@ -38,25 +38,6 @@ if TYPE_CHECKING:  # torch
     from charsweep.evaluate.encoders import Encoder
 
 Features = NDArray[np.float32]
-Probability = Annotated[float, Field(ge=0.5, le=1)]
-
-
-class Attribute(pydantic.BaseModel):
-    """What is asked of an image, and the answers there are."""
-
-    model_config = STRICT
-    words: Annotated[list[Text], Field(min_length=2)]
-    unsaid: list[Text] = []  # answers that leave the caption as it is
-    of_character: bool = False  # the character's own looks
-    sure: Probability | None = None  # None: as for the others
-
-    @pydantic.model_validator(mode="after")
-    def _whole(self) -> Attribute:
-        if len(set(self.words)) < len(self.words):
-            raise ValueError("words: one stands there twice; take one out")
-        if unknown := sorted(set(self.unsaid) - set(self.words)):
-            raise ValueError(f"unsaid: {unknown[0]} is not among the words")
-        return self
 
 
 def _with_places(template: str) -> str:

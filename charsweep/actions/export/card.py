@@ -15,7 +15,7 @@ from charsweep.core.keys import short_number
 from charsweep.core.store.files import write_text
 from charsweep.core.system.templates import fill
 from charsweep.results.labels import METRICS
-from charsweep.results.points import interval, mean
+from charsweep.results.points import Point
 from charsweep.results.records import METRIC_ORDER
 
 SHEET = "contact_sheet.png"
@@ -112,14 +112,14 @@ def scores(chosen: Chosen) -> Iterator[dict[str, str]]:
     known = {name: value for name, value in chosen.cell.scores.items() if value is not None}
     for name in sorted(known, key=[*METRIC_ORDER, *known].index):
         value = known[name]
-        seeds = tuple(s for cell in chosen.seeds if (s := cell.scores.get(name)) is not None)
-        low, high = interval(seeds)
+        seeds = Point({}, tuple(chosen.seeds), len(chosen.images.seeds))
+        span = seeds.interval(name)
         label = METRICS.get(name)
         yield {
             "name": label.short if label else name,
             "value": f"{value:.3f}",
-            "mean": f"{mean(seeds):.3f}",
-            "interval": f"{low:.3f} to {high:.3f}",
+            "mean": f"{seeds.mean(name):.3f}",
+            "interval": f"{span[0]:.3f} to {span[1]:.3f}" if span else "",
             "base": "" if untaught.get(name) is None else f"{untaught[name]:.3f}",
             "meaning": label.meaning if label else "",
         }

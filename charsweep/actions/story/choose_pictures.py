@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from charsweep.core.errors import ConfigError
-from charsweep.results.recommendation import standings
 
 RULE = (
     "DINO (identity) and CLIP-T (prompt), each as its distance from the scene's mean in standard "
     "deviations within scenes, added; the highest sum is kept"
 )
+
+
+IDENTITY, PROMPT = "dino", "clip_t"
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,19 @@ def choose_pictures(
     ]
     scenes = [everything[first : first + width] for first in range(0, len(files), width)]
     return tuple(_choice(scene, keep.get(number)) for number, scene in enumerate(scenes, 1))
+
+
+def standings(scores: Sequence[Sequence[float]], groups: Sequence[int]) -> list[float]:
+    """Per item, the sum over scores of its distance from its group's mean in pooled deviations."""
+    total = np.zeros(len(groups))
+    for column in scores:
+        values, members = np.array(column, dtype=np.float64), np.array(groups)
+        means = {group: values[members == group].mean() for group in set(groups)}
+        distance = values - np.array([means[group] for group in groups])
+        spread = float(np.sqrt((distance**2).mean()))
+        if spread > 1e-12:  # all alike: this score decides nothing
+            total += distance / spread
+    return [float(value) for value in total]
 
 
 def _choice(candidates: Sequence[Candidate], seed: int | None) -> Choice:

@@ -13,11 +13,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from charsweep.actions.story.choose_pictures import RULE, Choice, check_keep, choose_pictures
+from charsweep.actions.story.choose_pictures import (
+    IDENTITY,
+    PROMPT,
+    RULE,
+    Choice,
+    check_keep,
+    choose_pictures,
+)
 from charsweep.actions.story.page import write_page, write_pdf
 from charsweep.actions.story.source import StorySource, find_source
 from charsweep.config import Sweep
-from charsweep.config.cells import references_of
+from charsweep.config.cells import exam_of
 from charsweep.config.settings import PluginSettings, StorySettings
 from charsweep.core.errors import CharsweepError, ConfigError, ModelsError
 from charsweep.core.specs import AdapterSpec, ImageSetSpec, ScoreSpec
@@ -26,7 +33,6 @@ from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import image_manifest
 from charsweep.core.system.console import out
 from charsweep.plan import Plan, Scoring
-from charsweep.results.recommendation import IDENTITY, PROMPT
 from charsweep.track import log_story
 
 
@@ -63,26 +69,22 @@ def scores_of(
     story: StorySettings, source: StorySource, images: ImageSetSpec
 ) -> dict[str, ScoreSpec]:
     """How the images are scored: by name, against the training images and with the class noun."""
-    metrics = source.sweep.settings.metric
-    encoders = {name: spec for name, (spec, _) in source.sweep.encoders.items()}
-    if not {IDENTITY, PROMPT} <= metrics.keys() or not {"dino", "clip"} <= encoders.keys():
+    settings, character = source.sweep.settings, source.sweep.character
+    metrics = settings.metric
+    if (
+        not {IDENTITY, PROMPT} <= metrics.keys()
+        or not {"dino", "clip"} <= source.sweep.encoders.keys()
+    ):
         raise ConfigError(
             f"metric=[{','.join(metrics)}]: a story is chosen by {IDENTITY} and {PROMPT}; add them "
             "to metric=[...], and the encoders dino and clip to the models"
         )
-    spec = source.sweep.character.spec
-    prompts = tuple(s.prompt.replace("{subject}", spec.one_of_class) for s in story.scenes)
-    return {
-        name: ScoreSpec(
-            images=images,
-            metric=PluginSettings.model_validate({"name": name, **metrics[name]}).plugin(),
-            encoders=tuple(encoders.values()),
-            references=references_of(source.sweep.settings, source.sweep.character),
-            prompts=prompts,
-            untaught=None,
-        )
+    exam = exam_of(settings, character, [scene.prompt for scene in story.scenes])
+    plugins = {
+        name: PluginSettings.model_validate({"name": name, **metrics[name]}).plugin()
         for name in (IDENTITY, PROMPT)
     }
+    return {name: ScoreSpec(images, one, exam, untaught=None) for name, one in plugins.items()}
 
 
 def draw_missing(

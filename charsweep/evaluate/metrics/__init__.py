@@ -10,8 +10,8 @@ planning, which asks a metric for its version, needs no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class Exam:
-    """An image set with the training images, the prompts and the untaught base beside it."""
+    """An image set, and all that it is judged by."""
 
     images: ImageFeatures
     references: Mapping[str, Features]  # training images by encoder name: (M, D)
@@ -41,6 +41,11 @@ class Exam:
     untaught: ImageFeatures | None  # the base's images for the prompts with the class noun
     # Training images with their backgrounds, where `references` are masked.
     unmasked_references: Mapping[str, Features] | None = None
+    held_out: Mapping[str, Features] | None = None  # drawings of the character not trained on
+    truth: ImageFeatures | None = None  # the true picture of every prompt
+    # Per prompt, by each attribute that it names: the prompt with every other word for it (W, D).
+    rivals: Sequence[Mapping[str, Features]] = ()
+    class_prompt: Features | None = None  # "a picture of a girl": (1, D)
 
     def among(self, encoder: str) -> NDArray[np.float64]:
         """The training images scored as if drawn, leave one out: cosines (M, M - 1)."""
@@ -63,6 +68,7 @@ class Score:
 
     value: float | None
     per_image: tuple[float, ...] | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)  # plain values that explain it
 
 
 def colour_features(images: Sequence[Image.Image]) -> Features:
@@ -78,9 +84,9 @@ def colour_features(images: Sequence[Image.Image]) -> Features:
     return np.stack(rows).astype(np.float32)
 
 
-def mean_score(per_image: NDArray[np.floating]) -> Score:
+def mean_score(per_image: NDArray[np.floating], details: Mapping[str, Any] | None = None) -> Score:
     """The mean of the images' scores (N,), and these."""
-    return Score(float(per_image.mean()), tuple(map(float, per_image)))
+    return Score(float(per_image.mean()), tuple(map(float, per_image)), details or {})
 
 
 def similarity(images: Features, others: Features) -> NDArray[np.float64]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from charsweep.evaluate.metrics import Exam, Score, mean_score, similarity
 
 
@@ -13,14 +15,20 @@ class Copy:
     """Highest cosine to any one training image, minus what training images have to each other.
 
     Above 0, images lie closer to one training image than the training images' nearest neighbours
-    do: the sign of memorising. None with one training image.
+    do. An image repeats a drawing where it lies nearer to it than half the distance between the two
+    training images that are most alike; `repeats` counts these by the drawing's number, from 1.
+    None with one training image.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Score:
         references = exam.references["dino"]
         if len(references) < 2:
             return Score(None)
-        nearest = similarity(exam.images.by_encoder["dino"], references).max(axis=1)
-        return mean_score(nearest - exam.among("dino").max(axis=1).mean())
+        between = exam.among("dino")
+        pairs = similarity(exam.images.by_encoder["dino"], references)
+        repeated = pairs.argmax(axis=1)[pairs.max(axis=1) > 1.0 - (1.0 - between.max()) / 2]
+        numbers, counts = np.unique(repeated + 1, return_counts=True)
+        repeats = {str(number): int(count) for number, count in zip(numbers, counts, strict=True)}
+        return mean_score(pairs.max(axis=1) - between.max(axis=1).mean(), {"repeats": repeats})

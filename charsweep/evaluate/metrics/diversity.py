@@ -8,19 +8,27 @@ from typing import ClassVar
 import numpy as np
 
 from charsweep.evaluate.metrics import Exam, Score, among
+from charsweep.evaluate.metrics.quality_ratio import QualityRatio
 
 
 @dataclass(frozen=True)
 class Diversity:
-    """Mean over prompts of 1 - cosine between the seeds' images; None with one seed.
+    """Mean over prompts of 1 - cosine between the seeds' images that are right.
 
-    The idea of DreamBooth's DIV (Ruiz et al. 2022, section 4.3), with DINO in the place of LPIPS.
+    Right is what `quality_ratio` counts; where that does not apply, every image is. None unless two
+    images of a prompt are. The idea of DreamBooth's DIV (Ruiz et al. 2022, section 4.3), with DINO
+    in the place of LPIPS, and only of images that are worth having: debris is diverse.
     """
 
-    version: ClassVar[int] = 1
+    identity_from: float = 0.7  # as for quality_ratio
+
+    version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Score:
-        asked, features = np.array(exam.images.prompt_of), exam.images.by_encoder["dino"]
-        groups = [features[asked == prompt] for prompt in sorted(set(exam.images.prompt_of))]
+        right = QualityRatio(self.identity_from)(exam).per_image
+        prompts = np.array(exam.images.prompt_of)
+        counted = np.ones(len(prompts), dtype=bool) if right is None else np.array(right) == 1.0
+        features = exam.images.by_encoder["dino"]
+        groups = [features[(prompts == prompt) & counted] for prompt in np.unique(prompts)]
         spread = [1.0 - float(among(group).mean()) for group in groups if len(group) > 1]
         return Score(float(np.mean(spread)) if spread else None)

@@ -6,43 +6,27 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from charsweep.evaluate.metrics import Exam, Score, mean_score, prompt_similarity, similarity
+from charsweep.evaluate.metrics import Exam, Score, mean_score
+from charsweep.evaluate.metrics.identity import Identity
+from charsweep.evaluate.metrics.prompt import Prompt
 
 
 @dataclass(frozen=True)
 class QualityRatio:
-    """Share of images, in [0, 1], that pass all three:
+    """Share of images, in [0, 1], that are the character and show all that the prompt names.
 
-    identity: mean DINO cosine to the training images at least the 10th percentile of the cosines
-    that the training images have among themselves;
-    prompt: CLIP cosine to the prompt at least what the untaught base reaches for that prompt with
-    the class noun, whatever the seed;
-    no copy: nearest training image no nearer than half the distance between the two training
-    images that are most alike.
-
-    None where there is nothing to compare with (one training image, no prompts).
+    The character: `identity` at least `identity_from`; all: `prompt` of 1. None where either does
+    not apply.
     """
 
-    version: ClassVar[int] = 1
+    identity_from: float = 0.7
+
+    version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Score:
-        references = exam.references["dino"]
-        if exam.prompts is None or exam.untaught is None or len(references) < 2:
+        identity, prompt = Identity()(exam).per_image, Prompt()(exam).per_image
+        if identity is None or prompt is None:
             return Score(None)
-        pairs = similarity(exam.images.by_encoder["dino"], references)
-        between = exam.among("dino")
-        identity = pairs.mean(axis=1) >= np.percentile(between, 10)
-        original = pairs.max(axis=1) <= 1.0 - (1.0 - between.max()) / 2
-        asked = prompt_similarity(exam.images, exam.prompts) >= self._bar(exam)
-        return mean_score((identity & original & asked).astype(np.float64))
-
-    def _bar(self, exam: Exam) -> NDArray[np.float64]:
-        """Per image (N,): what the untaught base reaches for the same prompt."""
-        assert exam.untaught is not None
-        assert exam.prompts is not None
-        reached = prompt_similarity(exam.untaught, exam.prompts)
-        asked = np.array(exam.untaught.prompt_of)
-        bars = {p: reached[asked == p].min() for p in set(exam.untaught.prompt_of)}
-        return np.array([bars[p] for p in exam.images.prompt_of])
+        right = (np.array(identity) >= self.identity_from) & (np.array(prompt) == 1.0)
+        return mean_score(right.astype(np.float64))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from charsweep.results import CellResult, Record
 from charsweep.results.labels import axis_label, point_text, value_text
-from charsweep.results.points import SEED, interval, mean
+from charsweep.results.points import SEED, interval, known, mean
 from charsweep.results.records import Value, by_values, is_numeric
 
 MOST_LINES = 8
@@ -15,7 +15,7 @@ MOST_LINES = 8
 
 @dataclass(frozen=True)
 class Mark:
-    """A score at one position: the mean of its cells and where it may lie (95 %, bootstrap)."""
+    """A score at one position: the mean of its cells, two standard errors either way."""
 
     x: float
     mean: float
@@ -44,6 +44,7 @@ class LinePlan:
     groups: tuple[tuple[str, int, tuple[CellResult, ...]], ...]  # label, colour, cells: bold
     thin: tuple[tuple[int, tuple[CellResult, ...]], ...]  # colour, cells: faint
     title: str  # of the legend
+    exam_seeds: int
 
     @property
     def numeric(self) -> bool:
@@ -64,17 +65,19 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     combos = by_values(cells, others)
     numbers = [float(value or 0) for value in values] if is_numeric(values) else [0.0]
     log = min(numbers) > 0 and (axis == "lr" or max(numbers) / min(numbers) >= 100)
-    few = len(combos) <= MOST_LINES
+    few, images = len(combos) <= MOST_LINES, record.sweep.exam_seeds
     by = next((name for name in others if is_short(record, name, cells)), None)
     if few and len(others) != 1:  # every combination of two or more axes is a line of its own
         lines = tuple(
             (point_text(own[0].values, others), index, tuple(own))
             for index, own in enumerate(combos)
         )
-        return LinePlan(axis, values, log, tuple(label for label, _, _ in lines), lines, (), "")
+        return LinePlan(
+            axis, values, log, tuple(label for label, _, _ in lines), lines, (), "", images
+        )
     if by is None:  # no axis has few enough values to be told apart by colour
         thin = tuple((0, tuple(own)) for own in combos)
-        return LinePlan(axis, values, log, ("all",), (("mean", 0, tuple(cells)),), thin, "")
+        return LinePlan(axis, values, log, ("all",), (("mean", 0, tuple(cells)),), thin, "", images)
     known = record.axes[by]
     if any(by not in cell.values for cell in cells) and None not in known:
         known = (*known, None)  # a method that has no such axis gets a colour of its own
@@ -86,7 +89,7 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     )
     thin = () if few else tuple((colour[own[0].values.get(by)], tuple(own)) for own in combos)
     title = axis_label(by) if few else f"{axis_label(by)} (mean over the rest)"
-    return LinePlan(axis, values, log, known, groups, thin, title)
+    return LinePlan(axis, values, log, known, groups, thin, title, images)
 
 
 def is_short(record: Record, axis: str, cells: Sequence[CellResult]) -> bool:
@@ -97,14 +100,15 @@ def is_short(record: Record, axis: str, cells: Sequence[CellResult]) -> bool:
 
 def marks_of(plan: LinePlan, cells: Sequence[CellResult], metric: str) -> tuple[Mark, ...]:
     """The scores of some cells by position."""
-    at: dict[float, list[float]] = {}
+    at: dict[float, list[CellResult]] = {}
     for cell in cells:
-        if (score := cell.scores.get(metric)) is not None:
-            at.setdefault(plan.x(cell), []).append(score)
-    return tuple(
-        Mark(x, sum(scores) / len(scores), *interval(tuple(scores)))
-        for x, scores in sorted(at.items())
-    )
+        if cell.scores.get(metric) is not None:
+            at.setdefault(plan.x(cell), []).append(cell)
+    marks = []
+    for x, own in sorted(at.items()):
+        middle = mean(known(cell.scores[metric] for cell in own)) or 0.0
+        marks.append(Mark(x, middle, *(interval(own, metric, plan.exam_seeds) or (middle, middle))))
+    return tuple(marks)
 
 
 def ended_of(plan: LinePlan) -> tuple[Ended, ...]:

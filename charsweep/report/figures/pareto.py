@@ -26,7 +26,7 @@ from charsweep.results import Point, Record
 from charsweep.results.labels import COST_WORDS, axis_label, cost_text, metric_label, value_text
 from charsweep.results.points import SEED, pareto, points_of
 from charsweep.results.records import Objective, Value, evenly, is_numeric
-from charsweep.results.verdict import ROLES, objectives_of
+from charsweep.results.verdict import TRADE_OFF, objectives_of
 
 MOST_LABELS = 14
 CROWD = 60  # points; more are drawn small
@@ -62,21 +62,22 @@ class Plane:
 def draw_fronts(record: Record, folder: Path) -> tuple[Front, ...]:
     """Write the plots that the record has numbers for."""
     up, across = trade_off_objectives(record)
+    first = objectives_of(record)[0]
     wanted = [
         (up, across, "pareto"),
-        (up, Objective("train_seconds", False), "pareto-time"),
-        (up, Objective("size_mb", False), "pareto-size"),
+        (first, Objective("train_seconds", False), "pareto-time"),
+        (first, Objective("size_mb", False), "pareto-size"),
+        (first, Objective("leak", False), "pareto-leak"),
+        (first, Objective("drift", False), "pareto-drift"),
     ]
     made = [draw_front(record, plane_of(record, a, b), folder / file) for a, b, file in wanted]
     return tuple(front for front in made if front is not None)
 
 
 def trade_off_objectives(record: Record) -> tuple[Objective, Objective]:
-    """The two that are plotted: the sweep's first on identity and on prompt, or the usual ones."""
-    objectives = objectives_of(record)
-    prompt = next((one for one in objectives if ROLES.get(one.metric) == "prompt"), None)
-    other = next((one for one in objectives if one != prompt), None)
-    return other or Objective("dino", True), prompt or Objective("clip_t", True)
+    """The two that are plotted: the sweep's first two, or what its score is made of."""
+    known = objectives_of(record)
+    return (known[0], known[1]) if len(known) > 1 else TRADE_OFF
 
 
 def plane_of(record: Record, up: Objective, across: Objective) -> Plane:
@@ -170,8 +171,8 @@ def set_axes(axes: Axes, plane: Plane) -> None:
 
 
 def title_word(name: str) -> str:
-    """The role of a metric if it has one, else its name; a cost in words."""
-    return WORDS.get(name) or ROLES.get(name, metric_label(name).short)
+    """A metric's name; a cost in words."""
+    return WORDS.get(name) or metric_label(name).short
 
 
 def draw_references(axes: Axes, record: Record, plane: Plane) -> None:

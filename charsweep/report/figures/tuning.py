@@ -37,7 +37,7 @@ class TuningPlots:
     together: Plot  # all panels in one figure, for Markdown and papers
     legend_title: str
     legend: tuple[LegendEntry, ...]
-    banded: bool  # whether a band shows several seeds
+    banded: bool  # whether bands show what the means may be off by
     thin: bool  # whether thin lines show the single combinations
     dots: bool  # whether every trial is a dot, because the axis was searched
 
@@ -81,7 +81,7 @@ def draw_tuning(record: Record, axis: str, folder: Path) -> TuningPlots | None:
         together=draw_together(setting, metrics, folder),
         legend_title=setting.title,
         legend=setting.legend,
-        banded="seed" in record.axes and not plan.thin and axis != "seed" and not setting.dots,
+        banded=not plan.thin and not setting.dots,
         thin=bool(plan.thin) and not setting.dots,
         dots=setting.dots,
     )
@@ -168,7 +168,7 @@ def draw_thin_lines(axes: Axes, setting: Setting, metric: str) -> None:
 
 
 def draw_lines(axes: Axes, setting: Setting, metric: str) -> None:
-    """Bold lines, and bands (or bars, between names) where there are several seeds."""
+    """Bold lines, and bands (or bars, between names) of two standard errors."""
     plan = setting.plan
     for _, colour, cells in plan.groups:
         marks = marks_of(plan, cells, metric)

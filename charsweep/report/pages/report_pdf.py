@@ -125,6 +125,9 @@ def paper(content: Content) -> dict[str, Any]:
         "how": facts.how_it_ran(record),
         "versions": [f"{name} {value}" for name, value in sweep.environment.items() if value],
         "commands": sweep.command.splitlines(),
+        "next": [
+            step.command for step in content.verdict.recommendation.next_steps if step.command
+        ],
         "cells": shown(content.cells) if content.cells.rows else None,
         "seeds_table": shown(content.seeds),
         "training": [
@@ -203,7 +206,7 @@ def tuning_figures(part: Chapter, plots: TuningPlots, slug: str, rank: int) -> l
     rest = [metric for metric in metrics if metric not in first]
     text = TUNING
     text += " Every dot is a trial, early ones dark; a ring marks the highest." * plots.dots
-    text += " Means over training seeds; bands: their 95 % intervals (bootstrap)." * plots.banded
+    text += " Bands: two standard errors, over prompts and training seeds." * plots.banded
     text += " Thin: single combinations of the other axes. Bold: their means." * plots.thin
     made = [
         figure(f"tuning-{slug}", f"Scores along {plots.label}. {text}", [panels[m] for m in first],

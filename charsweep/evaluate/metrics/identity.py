@@ -1,0 +1,70 @@
+"""Identity: how much of the way from the untaught base to the character an image has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charsweep.evaluate.metrics import (
+    Exam,
+    Features,
+    ImageFeatures,
+    Score,
+    among,
+    mean_score,
+    similarity,
+)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Mean DINO cosine to drawings of the character on a scale of its own, cut to [0, 1].
+
+    0: no more her than the untaught base's images of the same exam, drawn with the class noun;
+    1: as much her as the least typical drawing is to the others, leave one out. The drawings are
+    those held out of training, else the true pictures of the exam, else the training images. The
+    scale ends at 1, the same image, where one drawing is all there is or where the base's images
+    are as like the drawings as these are to each other. None without a base, whose images it needs.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __call__(self, exam: Exam) -> Score:
+        if exam.untaught is None:
+            return Score(None)
+        scale = scale_of(exam, exam.untaught)
+        details = {"drawings": scale.kind, "base": scale.base, "least": scale.end}
+        return mean_score(np.clip(scale.place(exam.images), 0.0, 1.0), details)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From the likeness of the untaught base's images to drawings, to that among the drawings."""
+
+    kind: str
+    drawings: Features  # (M, D)
+    base: float
+    end: float
+
+    def place(self, images: ImageFeatures) -> NDArray[np.float64]:
+        """Where images lie on it (N,): 0 like the base's, 1 like the least typical drawing."""
+        likeness = similarity(images.by_encoder["dino"], self.drawings).mean(axis=1)
+        return np.asarray((likeness - self.base) / max(self.end - self.base, 1e-9))
+
+
+def scale_of(exam: Exam, untaught: ImageFeatures) -> Scale:
+    """The scale of identity; see `Identity`."""
+    if exam.held_out is not None:
+        kind, drawings = "held out", exam.held_out["dino"]
+        between = among(drawings)
+    elif exam.truth is not None:
+        kind, drawings = "true pictures", exam.truth.by_encoder["dino"]
+        between = among(drawings)
+    else:
+        kind, drawings, between = "training images", exam.references["dino"], exam.among("dino")
+    base = float(similarity(untaught.by_encoder["dino"], drawings).mean())
+    least = float(between.mean(axis=1).min()) if len(drawings) > 1 else 1.0
+    return Scale(kind, drawings, base, least if least > base else 1.0)

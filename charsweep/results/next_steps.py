@@ -1,0 +1,136 @@
+"""What to try next: past the end of an axis, within a gap, or with more training seeds.
+
+Each is a sentence with a command that extends the same sweep; what is trained already stays.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from charsweep.results.labels import axis_label, listing, value_text
+from charsweep.results.points import SEED, Point
+from charsweep.results.records import Record, Value, in_order, is_numeric
+
+WIDE = 3  # a larger factor between two values tried is a gap
+MOST_BETWEEN = 2  # values to try on either side
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """What to try, and the command that does."""
+
+    text: str  # a sentence
+    command: str  # "" where it is no command of this sweep's
+
+    @property
+    def line(self) -> str:
+        """Both, for a terminal."""
+        return f"{self.text.rstrip('.')}: {self.command}" if self.command else self.text
+
+
+def next_steps(record: Record, best: Point, alike: Sequence[Point]) -> tuple[NextStep, ...]:
+    """A sentence per axis on which something better may lie where nothing was tried."""
+    steps = []
+    for axis, values in record.axes.items():
+        value = best.values.get(axis)
+        if axis == SEED or record.is_searched(axis) or len(values) < 2 or not is_numeric(values):
+            continue
+        numbers = [float(cast(float, one)) for one in values]
+        if value is None or min(numbers) <= 0:
+            continue
+        at, whole = values.index(value), all(isinstance(one, int) for one in values)
+        good = {point.values.get(axis) for point in (best, *alike)}
+        below = between(numbers[at - 1], numbers[at], whole) if at else []
+        above = between(numbers[at], numbers[at + 1], whole) if at + 1 < len(numbers) else []
+        where = []
+        if gap := gap_text(axis, values, at):
+            where.append(f"nothing else between {gap} was tried")
+        for end, is_last in ((0, False), (len(values) - 1, True)):
+            if at == end and good == {value}:
+                where.append(f"it is the {'largest' if is_last else 'smallest'} tried")
+                beyond = past(numbers[at], is_last, whole)
+                below, above = (below, beyond) if is_last else (beyond, above)
+        tried = [*below[-MOST_BETWEEN:], *above[:MOST_BETWEEN]]
+        if where and tried:
+            values_text = listing([value_text(axis, one) for one in tried])
+            text = (
+                f"The best {axis_label(axis)} lies at {value_text(axis, value)}, and "
+                f"{' and '.join(where)}: {values_text} may do better."
+            )
+            steps.append(NextStep(text, extended(record, best, axis, tried)))
+    return tuple(steps)
+
+
+def gap_text(axis: str, values: Sequence[Value], at: int) -> str:
+    """ "1e-4 and 1e-2" where a neighbour lies more than a factor `WIDE` away; else nothing."""
+    low, high = max(at - 1, 0), min(at + 1, len(values) - 1)
+    numbers = [float(cast(float, one)) for one in values]
+    if numbers[at] / numbers[low] <= WIDE and numbers[high] / numbers[at] <= WIDE:
+        return ""
+    return f"{value_text(axis, values[low])} and {value_text(axis, values[high])}"
+
+
+def between(low: float, high: float, whole: bool) -> list[float]:
+    """The round numbers (1, 2, 5, 10, ...) well within a gap, in order; none in a narrow one."""
+    if high / low <= WIDE:
+        return []
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    series = [float(f"{digit}e{power}") for power in range(first, last + 1) for digit in (1, 2, 5)]
+    return [rounded(one, whole) for one in series if 1.4 * low < one < high / 1.4]
+
+
+def past(end: float, upward: bool, whole: bool) -> list[float]:
+    """Two values past the end of an axis, in order."""
+    factors = (1.5, 2) if whole else (2, 5)
+    found = [end * f for f in factors] if upward else [end / f for f in reversed(factors)]
+    return sorted({one for value in found if (one := rounded(value, whole)) != end and one > 0})
+
+
+def rounded(value: float, whole: bool) -> float:
+    """Two figures of a number, or a whole number."""
+    return round(value) if whole else float(f"{value:.1e}")
+
+
+def extended(record: Record, best: Point, axis: str, values: Sequence[float]) -> str:
+    """The command that tries more values of an axis, all else as recommended."""
+    pinned: dict[str, Sequence[Value]] = {
+        name: [best.values[name]]
+        for name in record.axes
+        if name not in (axis, SEED) and name in best.values
+    }
+    return command_with(record, {**pinned, axis: list(values)})
+
+
+def with_seeds(record: Record, points: Sequence[Point], seeds: int) -> str:
+    """The command that runs some settings with more training seeds; empty for a part of a sweep."""
+    axes: dict[str, Sequence[Value]] = {
+        name: in_order([point.values[name] for point in points if name in point.values])
+        for name in record.axes
+        if name != SEED
+    }
+    return command_with(record, axes, f"seeds={seeds}")
+
+
+def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str) -> str:
+    """The sweep's command with other values on its axes; empty for one of several parts."""
+    sweep = record.sweep
+    if sweep.parts or sweep.folder != sweep.name or not sweep.command:
+        return ""
+    names = ("axes", *(word.partition("=")[0] for word in more))
+    typed = [
+        word
+        for word in shlex.split(sweep.command)
+        if word.lstrip("+~").partition("=")[0].partition(".")[0] not in names
+    ]
+    held = {
+        name: values for name, values in sweep.axes.items() if name not in axes and name != SEED
+    }
+    words = [
+        f"++axes.{name}=[{','.join(value_text(name, value) for value in values)}]"
+        for name, values in {**held, **axes}.items()
+    ]
+    return shlex.join([*typed, *words, *more])
