@@ -29,6 +29,7 @@ from charsweep.results.points import SEED, Point, points_of
 from charsweep.results.read import load_cells
 from charsweep.results.recommendation import SCORE
 
+JUDGED = (SCORE, "quality_ratio")  # what planted sets get
 LEAST = 3  # settings: fewer have no order to agree on
 OTHER_QUESTIONS = ("leak", "drift", "flexibility")  # need not agree with the score
 
@@ -49,7 +50,7 @@ class Planted:
     what: str
     is_right: bool
     score: float
-    quality_ratio: float
+    quality_ratio: float | None
 
 
 def validate(sweep: Sweep) -> Path:
@@ -139,11 +140,10 @@ def planted(sweep: Sweep, store: Store) -> Iterator[Planted]:
     from charsweep.engine.local import LocalEngine
     from charsweep.engine.progress import ProgressView
     from charsweep.evaluate.metrics import ImageFeatures
-    from charsweep.evaluate.metrics.quality_ratio import QualityRatio
-    from charsweep.evaluate.metrics.score import Score
     from charsweep.evaluate.score import square_features
 
     cell = judged_cell(sweep, store)
+    metrics = {metric.name: metric.make() for metric in cell.metrics if metric.name in JUDGED}
     with ProgressView() as view:
         scorer = LocalEngine(sweep, store, view).scorer
         view.doing("judging planted sets")
@@ -155,9 +155,9 @@ def planted(sweep: Sweep, store: Store) -> Iterator[Planted]:
             features = square_features(scorer.encoders, pictures)
             images = ImageFeatures(features, tuple(range(count)))
             exam = scorer.exam(cell.exam, images, base)
-            score, quality = Score()(exam).value, QualityRatio()(exam).value
-            if score is not None and quality is not None:
-                yield Planted(what, is_right, score, quality)
+            found = {name: metric(exam).value for name, metric in metrics.items()}
+            if (score := found[SCORE]) is not None:
+                yield Planted(what, is_right, score, found.get("quality_ratio"))
 
 
 def judged_cell(sweep: Sweep, store: Store) -> Cell:
