@@ -135,7 +135,7 @@ class CharacterSettings(pydantic.BaseModel):
     class_prompt: Text
     masks: Literal["file", "alpha"] | None = None
     truth: Text | None
-    held_out: Annotated[int, Field(ge=1)] | Text | None = None
+    held_out: Annotated[int, Field(ge=1)] | Text | None
 
 
 class SamplerSettings(pydantic.BaseModel):

@@ -15,6 +15,7 @@ from helpers.small import loaded_after
 from PIL import Image, ImageDraw
 
 from charsweep.character import Character, load_character, load_truth, middle_square
+from charsweep.config import load_sweep
 from charsweep.core.errors import CharacterError
 from charsweep.core.keys import digest_of
 from charsweep.core.system.images import natural_order, open_image
@@ -406,3 +407,20 @@ def test_torch_is_not_imported() -> None:
     loaded = loaded_after("import charsweep.character.load")
     assert "charsweep" in loaded
     assert "torch" not in loaded
+
+
+def test_drawings_are_held_out_of_training(tmp_path: Path) -> None:
+    words = [f"root={tmp_path}", "exam=quick"]
+    whole = load_sweep(words)
+    assert whole.character.held_out is None
+    kept = load_sweep([*words, "character.held_out=2"])
+    digests = whole.character.spec.digests
+    assert kept.character.held_out is not None
+    assert kept.character.spec.digests == digests[:4]
+    assert kept.character.spec.captions == whole.character.spec.captions[:4]
+    assert kept.character.held_out.digests == digests[4:] == kept.cells[0].exam.held_out
+    other = load_sweep([*words, f"character.held_out={whole.character.paths[0].parent}"])
+    assert other.character.spec.digests == digests == other.cells[0].exam.held_out
+    assert other.cells[0].key == whole.cells[0].key  # the same images, measured otherwise
+    with pytest.raises(CharacterError, match="held_out=6 leaves none of its 6 images to teach"):
+        load_sweep([*words, "character.held_out=6"])
