@@ -70,7 +70,7 @@ def validate(sweep: Sweep) -> Path:
         )
     lines = [f"# Can the scores of {sweep.name} be believed?", ""]
     lines += as_table("Do other metrics order its settings alike?", metrics_agree(record, points))
-    lines += as_table("Does the score, on parts of the exam?", list(parts_agree(record, points)))
+    lines += as_table("Does the score, on parts of the exam?", list(parts_agree(points)))
     lines += planted_table(list(planted(sweep, store)))
     path = sweep.folder / "validation.md"
     write_text(path, "\n".join(lines))
@@ -97,16 +97,15 @@ def metrics_agree(record: Record, points: Sequence[Point]) -> list[Agreement]:
     return found
 
 
-def parts_agree(record: Record, points: Sequence[Point]) -> Iterator[Agreement]:
+def parts_agree(points: Sequence[Point]) -> Iterator[Agreement]:
     """The score on one part of the images against that on the rest."""
-    seeds = record.sweep.exam_seeds
     images = [images_of(point) for point in points]
     if images[0].size and all(image.shape == images[0].shape for image in images):
-        found = np.stack(images).reshape(len(points), -1, seeds)  # settings, prompts, exam seeds
+        found = np.stack(images)  # settings, prompts, exam seeds
         if found.shape[1] > 1:
             first, second = found[:, ::2].mean((1, 2)), found[:, 1::2].mean((1, 2))
             yield agreement("every second prompt, by the others", first, second)
-        if seeds > 1:
+        if found.shape[2] > 1:
             first, second = found[:, :, 0].mean(1), found[:, :, 1:].mean((1, 2))
             yield agreement("the first exam seed, by the others", first, second)
     by_seed = [{cell.values.get(SEED): cell.scores[SCORE] for cell in p.finished} for p in points]
@@ -119,7 +118,7 @@ def parts_agree(record: Record, points: Sequence[Point]) -> Iterator[Agreement]:
 
 
 def images_of(point: Point) -> NDArray[np.float64]:
-    """The scores of a setting's images (N,), means over its training seeds."""
+    """The scores of a setting's images (prompts, exam seeds), means over its training seeds."""
     rows = [cell.per_image[SCORE] for cell in point.finished if cell.per_image.get(SCORE)]
     return np.mean(rows, axis=0) if rows else np.zeros(0)
 

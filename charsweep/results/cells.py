@@ -60,7 +60,8 @@ class CellResult:
     peak_memory_mb: float | None
     energy_wh: float | None = None  # of the cell by itself, like train_seconds; an estimate
     co2_g: float | None = None
-    per_image: Mapping[str, Sequence[float]] = field(default_factory=dict)  # prompt by prompt
+    # By metric the score of every image: a row per prompt, with a number per exam seed.
+    per_image: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     repeats: Mapping[str, int] = field(default_factory=dict)  # drawing -> images that repeat it
 
     @property
@@ -97,8 +98,10 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     seconds = _seconds_alone(rows, runs)
     finished = state == "finished"
     stored = stored_scores(cell, cell.images, store) if finished else {}
+    seeds_of = dict.fromkeys(stored, cell.images.seeds)
     for spec in (spec for part in cell.parts for spec in part.scores if finished):
         stored[spec.metric.name] = store.read_score(spec)
+        seeds_of[spec.metric.name] = spec.images.seeds
     scores = values_of(stored)
     untaught = {}
     if finished and cell.untaught_set is not None:
@@ -126,12 +129,18 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
         seconds_per_step=round(seconds / len(rows), 5) if rows else None,
         peak_memory_mb=max((run["peak_memory_mb"] for run in runs), default=None),
         per_image={
-            name: [round(value, DIGITS) for value in score["per_image"]]
+            name: by_prompt(score["per_image"], len(seeds_of[name]))
             for name, score in stored.items()
             if score.get("per_image")
         },
         repeats=stored.get("copy", {}).get("details", {}).get("repeats", {}),
     )
+
+
+def by_prompt(scores: Sequence[float], width: int) -> list[list[float]]:
+    """Scores of images as rows of that width, shortened."""
+    short = [round(score, DIGITS) for score in scores]
+    return [short[first : first + width] for first in range(0, len(short), width)]
 
 
 def _minus(score: float | None, untaught: float | None) -> float | None:

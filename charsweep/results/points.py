@@ -30,7 +30,6 @@ class Point:
 
     values: Mapping[str, Value]  # of the varied axes except the seed
     cells: tuple[CellResult, ...]
-    exam_seeds: int = 1  # images of each prompt
 
     @property
     def finished(self) -> tuple[CellResult, ...]:
@@ -52,7 +51,7 @@ class Point:
 
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Two standard errors either way of the mean; None without a score or an error."""
-        return interval(self.finished, metric, self.exam_seeds)
+        return interval(self.finished, metric)
 
     def gain(self, metric: str) -> float | None:
         """The mean difference from the untaught base on the same exam."""
@@ -77,14 +76,14 @@ def mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def units(cell: CellResult, metric: str, exam_seeds: int) -> NDArray[np.float64] | None:
+def units(cell: CellResult, metric: str) -> NDArray[np.float64] | None:
     """A score by prompt (P,); of one prompt, by image; of a whole image set (1,); None without."""
     score, images = cell.scores.get(metric), cell.per_image.get(metric)
     if score is None:
         return None
-    if not images or len(images) % exam_seeds:
+    if not images:
         return np.array([score])
-    by_prompt = np.array(images, dtype=np.float64).reshape(-1, exam_seeds)
+    by_prompt = np.array(images, dtype=np.float64)
     return np.asarray(by_prompt[0] if len(by_prompt) == 1 else by_prompt.mean(axis=1))
 
 
@@ -96,11 +95,9 @@ def error_of(rows: NDArray[np.float64]) -> float | None:
     return math.sqrt(sum(float(m.var(ddof=1)) / len(m) for m in means if len(m) > 1))
 
 
-def interval(
-    cells: Sequence[CellResult], metric: str, exam_seeds: int
-) -> tuple[float, float] | None:
+def interval(cells: Sequence[CellResult], metric: str) -> tuple[float, float] | None:
     """Two standard errors either way of the mean score of some cells; None where there is none."""
-    rows = [row for cell in cells if (row := units(cell, metric, exam_seeds)) is not None]
+    rows = [row for cell in cells if (row := units(cell, metric)) is not None]
     if not rows or len({len(row) for row in rows}) > 1:
         return None
     middle, error = float(np.mean(rows)), error_of(np.array(rows))
@@ -126,7 +123,7 @@ def difference(higher: Point, lower: Point, metric: str) -> Difference:
         {
             cell.values.get(SEED): row
             for cell in point.finished
-            if (row := units(cell, metric, point.exam_seeds)) is not None
+            if (row := units(cell, metric)) is not None
         }
         for point in (higher, lower)
     )
@@ -147,7 +144,6 @@ def points_of(record: Record, cells: Sequence[CellResult] | None = None) -> tupl
         Point(
             {axis: own[0].values[axis] for axis in axes if axis in own[0].values},
             tuple(own),
-            record.part_of(own[0]).sweep.exam_seeds,
         )
         for own in by_values(record.cells if cells is None else cells, axes)
     )

@@ -105,11 +105,6 @@ class SweepRecord:
     energy: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""  # the sweep that was run: of a part, the whole; of several together, none
 
-    @property
-    def exam_seeds(self) -> int:
-        """How many images are drawn for each prompt."""
-        return max(len(self.seeds), 1)
-
 
 @dataclass(frozen=True)
 class LossCurve:

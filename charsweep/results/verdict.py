@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
     listing,
@@ -172,7 +174,7 @@ def repeats_sentence(points: Sequence[Point]) -> str:
         counts: Counter[str] = Counter()
         for cell in point.finished:
             counts.update(cell.repeats)
-        images = sum(len(cell.per_image.get("copy", ())) for cell in point.finished)
+        images = sum(np.size(cell.per_image.get("copy", ())) for cell in point.finished)
         drawings = listing(sorted(counts, key=int), most=6)
         word = "drawing" if len(counts) == 1 else "drawings"
         texts.append(

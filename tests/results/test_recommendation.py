@@ -26,7 +26,7 @@ from charsweep.results import (
     recommend,
     write_results,
 )
-from charsweep.results.cells import named_cell
+from charsweep.results.cells import by_prompt, named_cell
 from charsweep.results.recommendation import recommendation_of, recommended_cell
 from charsweep.track import process as track
 
@@ -41,7 +41,7 @@ def add(sweep: FakeSweep, images: Sequence[float] | None, **values: Any) -> dict
     """A finished cell with a score for every image; None: a method that has none."""
     mean = None if images is None else float(np.mean(images))
     cell = sweep.add(**values, scores={"score": mean})
-    cell["per_image"] = {} if images is None else {"score": list(images)}
+    cell["per_image"] = {} if images is None else {"score": by_prompt(images, PER_PROMPT)}
     return cell
 
 
@@ -150,7 +150,7 @@ def test_what_hardly_draws_the_character_is_said(tmp_path: Path) -> None:
 def test_what_else_teaching_did_is_said(tmp_path: Path) -> None:
     sweep = of_scores(tmp_path, a=HIGH)
     sweep.cells[0]["scores"] |= {"leak": 0.7, "flexibility": 0.3}
-    sweep.cells[0]["per_image"] |= {"leak": [0.6, 0.7, 0.8, 0.7]}
+    sweep.cells[0]["per_image"] |= {"leak": [[0.6], [0.7], [0.8]]}
     texts = " ".join(recommended(sweep).doubts)
     assert "turns every girl into the character (leak 0.700 of 1)" in texts
     assert "method.prior_weight=1" in texts
@@ -267,7 +267,7 @@ def disputed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     for cell in read_results(path).values():
         names = ("dino", "quality_ratio", "score")
         own = dict(zip(names, scores[cell.values["lr"]], strict=True))
-        images = {"score": [own["score"]] * len(cell.per_image["dino"])}
+        images = {"score": [[own["score"]]] * len(cell.per_image["dino"])}
         scored = replace(cell, scores={**cell.scores, **own}, gains={}, per_image=images)
         changed.append(scored)
     write_results(path, changed)

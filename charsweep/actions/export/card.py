@@ -112,7 +112,7 @@ def scores(chosen: Chosen) -> Iterator[dict[str, str]]:
     known = {name: value for name, value in chosen.cell.scores.items() if value is not None}
     for name in sorted(known, key=[*METRIC_ORDER, *known].index):
         value = known[name]
-        seeds = Point({}, tuple(chosen.seeds), len(chosen.images.seeds))
+        seeds = Point({}, tuple(chosen.seeds))
         span = seeds.interval(name)
         label = METRICS.get(name)
         yield {

@@ -44,7 +44,6 @@ class LinePlan:
     groups: tuple[tuple[str, int, tuple[CellResult, ...]], ...]  # label, colour, cells: bold
     thin: tuple[tuple[int, tuple[CellResult, ...]], ...]  # colour, cells: faint
     title: str  # of the legend
-    exam_seeds: int
 
     @property
     def numeric(self) -> bool:
@@ -65,19 +64,17 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     combos = by_values(cells, others)
     numbers = [float(value or 0) for value in values] if is_numeric(values) else [0.0]
     log = min(numbers) > 0 and (axis == "lr" or max(numbers) / min(numbers) >= 100)
-    few, images = len(combos) <= MOST_LINES, record.sweep.exam_seeds
+    few = len(combos) <= MOST_LINES
     by = next((name for name in others if is_short(record, name, cells)), None)
     if few and len(others) != 1:  # every combination of two or more axes is a line of its own
         lines = tuple(
             (point_text(own[0].values, others), index, tuple(own))
             for index, own in enumerate(combos)
         )
-        return LinePlan(
-            axis, values, log, tuple(label for label, _, _ in lines), lines, (), "", images
-        )
+        return LinePlan(axis, values, log, tuple(label for label, _, _ in lines), lines, (), "")
     if by is None:  # no axis has few enough values to be told apart by colour
         thin = tuple((0, tuple(own)) for own in combos)
-        return LinePlan(axis, values, log, ("all",), (("mean", 0, tuple(cells)),), thin, "", images)
+        return LinePlan(axis, values, log, ("all",), (("mean", 0, tuple(cells)),), thin, "")
     known = record.axes[by]
     if any(by not in cell.values for cell in cells) and None not in known:
         known = (*known, None)  # a method that has no such axis gets a colour of its own
@@ -89,7 +86,7 @@ def plan_lines(record: Record, axis: str) -> LinePlan:
     )
     thin = () if few else tuple((colour[own[0].values.get(by)], tuple(own)) for own in combos)
     title = axis_label(by) if few else f"{axis_label(by)} (mean over the rest)"
-    return LinePlan(axis, values, log, known, groups, thin, title, images)
+    return LinePlan(axis, values, log, known, groups, thin, title)
 
 
 def is_short(record: Record, axis: str, cells: Sequence[CellResult]) -> bool:
@@ -107,7 +104,7 @@ def marks_of(plan: LinePlan, cells: Sequence[CellResult], metric: str) -> tuple[
     marks = []
     for x, own in sorted(at.items()):
         middle = mean(known(cell.scores[metric] for cell in own)) or 0.0
-        marks.append(Mark(x, middle, *(interval(own, metric, plan.exam_seeds) or (middle, middle))))
+        marks.append(Mark(x, middle, *(interval(own, metric) or (middle, middle))))
     return tuple(marks)
 
 
