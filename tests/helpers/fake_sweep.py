@@ -16,10 +16,18 @@ from PIL import Image
 from charsweep.report import write_report
 from charsweep.results import CellResult, Record, load_record
 
-METRICS = ["clip_i", "clip_t", "dino", "diversity", "copy", "quality_ratio"]
-BASE = {"clip_i": 0.62, "clip_t": 0.30, "dino": 0.55, "diversity": 0.3, "copy": 0.5}
+METRICS = [
+    "score", "quality_ratio", "identity", "prompt", "dino", "clip_i", "clip_t", "diversity", "copy",
+]  # fmt: skip
+BASE = {
+    "score": 0.1, "identity": 0.15, "prompt": 0.75, "dino": 0.55,
+    "clip_i": 0.62, "clip_t": 0.30, "diversity": 0.3, "copy": 0.5,
+}  # fmt: skip
 PROMPTS = ["a picture of UnicornGirl jumping", "a picture of UnicornGirl <b>sitting</b> & waving"]
 EVIL = "<script>alert(1)</script>"
+# From a cell's score to those of its images: the standard error over the two prompts is .02. It is
+# the same in every cell, so between cells, compared image by image, any difference is told.
+SPREAD = (-0.03, -0.01, 0.01, 0.03)
 
 
 class FakeSweep:
@@ -47,10 +55,7 @@ class FakeSweep:
             "axes": axes,
             "fixed": {name: value for name, value in fixed.items() if name not in axes},
             "settings": {"models": {"name": "embedded"}},
-            "objectives": [
-                {"metric": "dino", "direction": "maximize"},
-                {"metric": "clip_t", "direction": "maximize"},
-            ],
+            "objectives": [{"metric": "score", "direction": "maximize"}],
             "metrics": METRICS,
             "character": {
                 "name": "unicorn_girl",
@@ -68,7 +73,7 @@ class FakeSweep:
                     }
                 },
                 "truth": {
-                    "scores": {"dino": 0.93, "clip_i": 0.92, "clip_t": 0.31},
+                    "scores": {"score": 0.95, "dino": 0.93, "clip_i": 0.92, "clip_t": 0.31},
                     "images": self.draw("truth--0/step-000000/exam", "gold", seeds=1),
                 },
                 "real": {"dino": 0.9, "clip_i": 0.91},
@@ -101,7 +106,7 @@ class FakeSweep:
         return folder
 
     def add(self, state: str = "finished", **values: Any) -> dict[str, Any]:
-        """One more cell; `scores` among the values overrides its scores."""
+        """One more cell; `scores` among the values overrides its scores, by chance otherwise."""
         number = len(self.cells)
         given = values.pop("scores", {})
         point = {**self.fixed, **values}
@@ -128,6 +133,9 @@ class FakeSweep:
             "diverged_at": 23 if state == "diverged" else None,
             "error": f"out of memory {EVIL}" if state == "failed" else None,
             "scores": scores,
+            "per_image": {
+                name: [known[name] + one for one in SPREAD] for name in known if name != "diversity"
+            },
             "gains": {name: known[name] - BASE[name] for name in known if name in BASE},
             "size_mb": 0.31,
             "train_seconds": 25.125,
@@ -174,7 +182,8 @@ class FakeSweep:
 def result(**known: Any) -> CellResult:
     """A cell's result of which only some fields matter."""
     nothing: dict[str, Any] = dict.fromkeys(CellResult.__dataclass_fields__)
-    return CellResult(**{**nothing, "state": "finished", "values": {}, "gains": {}, **known})
+    empty: dict[str, Any] = {name: {} for name in ("values", "gains", "per_image", "repeats")}
+    return CellResult(**{**nothing, "state": "finished", **empty, **known})
 
 
 def without_pdf() -> AbstractContextManager[Any]:
@@ -182,5 +191,7 @@ def without_pdf() -> AbstractContextManager[Any]:
     return patch("charsweep.report.write.write_pdf", lambda content, path: path.touch() or "")
 
 
-def dino(score: float, prompt: float = 0.3) -> dict[str, Any]:
-    return {"dino": score, "clip_t": prompt, "clip_i": 0.7, "quality_ratio": 0.5}
+def scored(score: float, **more: float | None) -> dict[str, Any]:
+    """Scores of a cell that shows all that it is asked for: its score is its identity."""
+    same = {"score": score, "identity": score, "dino": score}
+    return {**same, "prompt": 1.0, "clip_t": 0.3, "clip_i": 0.7, "quality_ratio": 0.5, **more}

@@ -63,7 +63,7 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
     images = trajectory / f"step-{steps:06d}" / f"ddim50-cfg7.5-exam2x2--{key}"
     if state == "finished":
         make_images(images)
-    prompt = 0.3 if index == 0 else None  # does not apply to the others
+    score = 0.3 if index == 0 else None  # does not apply to the others
     record = {
         "cell": key,
         "state": state,
@@ -76,8 +76,8 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
         "images": str(images.relative_to(store)) if state == "finished" else None,
         "diverged_at": 37 if state == "diverged" else None,
         "error": "out of memory" if state == "failed" else None,
-        "scores": {"dino": 0.75, "clip_t": prompt} if state == "finished" else {},
-        "gains": {"dino": 0.25, "clip_t": None} if state == "finished" else {},
+        "scores": {"score": score, "dino": 0.75} if state == "finished" else {},
+        "gains": {"score": None, "dino": 0.25} if state == "finished" else {},
         "size_mb": 0.31,
         "train_seconds": 3.0,
         "paid_seconds": 2.0,
@@ -86,6 +86,8 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
         "peak_memory_mb": 900.0,
         "energy_wh": None,
         "co2_g": None,
+        "per_image": {"dino": [0.7, 0.8, 0.72, 0.78]} if state == "finished" else {},
+        "repeats": {"2": 1} if state == "finished" else {},
     }
     return json.dumps(record) + "\n"
 
@@ -126,7 +128,7 @@ def make_sweep(root: Path, name: str) -> Path:
     folder.mkdir(parents=True)
     sweep = {"name": name, "question": "Which learning rate?", "command": "python -m charsweep"}
     sweep |= {"axes": {"lr": [0.1, 0.01, 0.001]}, "plan": {"cells": 3}}
-    sweep |= {"metrics": ["dino", "clip_t"], "objectives": [{"metric": "dino"}]}
+    sweep |= {"metrics": ["score", "dino"], "objectives": [{"metric": "score"}]}
     (folder / "sweep.json").write_text(json.dumps(sweep))
     (folder / "cells.jsonl").touch()
     return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import itertools
+import math
 import re
 import subprocess
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_sweep import EVIL, METRICS, FakeSweep, dino, without_pdf
+from helpers.fake_sweep import EVIL, METRICS, SPREAD, FakeSweep, result, scored, without_pdf
 from helpers.small import loaded_after
 from PIL import Image
 
@@ -29,8 +30,8 @@ def lr_grid(tmp_path: Path) -> FakeSweep:
     sweep = FakeSweep(tmp_path, {"lr": [0.1, 0.01, 0.001, 0.0001]})
     sweep.add("diverged", lr=0.1)
     sweep.add("failed", lr=0.01)
-    sweep.add(lr=0.001, scores=dino(0.8123456, 0.28))
-    sweep.add(lr=0.0001, scores=dino(0.6012345, 0.32) | {"diversity": None})
+    sweep.add(lr=0.001, scores=scored(0.8123456, prompt=0.9, clip_t=0.28))
+    sweep.add(lr=0.0001, scores=scored(0.6012345, clip_t=0.32, diversity=None))
     return sweep
 
 
@@ -112,16 +113,52 @@ def test_states_are_told_apart(lr_grid: FakeSweep) -> None:
     assert '<b class="bad">diverged</b> at step 23' in page
 
 
-def test_verdict_names_the_best_and_its_gain(lr_grid: FakeSweep) -> None:
-    sentences = judged(lr_grid).sentences
-    assert sentences[0].startswith("lr = 1e-4 is recommended: of 2 settings, its images")
-    assert "DINO 0.601, 0.051 above the untaught base; CLIP-T 0.320, 0.020 above" in sentences[0]
-    assert "the next, lr = 1e-3, has DINO 0.812 and CLIP-T 0.280" in sentences[1]
-    assert "nothing beats lr = 1e-4 and lr = 1e-3 (the Pareto set)" in sentences[-1]
-    marks = [judged(lr_grid).marks(cell) for cell in lr_grid.record().cells]
-    assert marks[0] == ("recommended", "highest CLIP-T", "Pareto")
-    assert marks[1] == ("highest DINO", "Pareto")
+def test_verdict_names_the_best_what_to_try_and_how_much_worse_the_next_is(
+    lr_grid: FakeSweep,
+) -> None:
+    found = judged(lr_grid)
+    best, following, doubt, rest = found.sentences
+    assert best == (
+        "lr = 1e-3 is recommended: sure, the other is worse by more than chance would do (score "
+        "0.812 ± 0.040; 50% of its images are the character and show all that was asked)."
+    )
+    assert following == (
+        "The best learning rate lies at 1e-3, and nothing else between 1e-4 and 1e-2 was tried: "
+        "2e-4, 5e-4, 2e-3 and 5e-3 may do better."
+    )
+    assert doubt == "The next, lr = 1e-4, scores 0.211 less."
+    assert rest.startswith("2 of 4 cells finished (1 diverged: ")
+    assert found.remarks[0].endswith(
+        "highest DINO has lr = 1e-3 (0.812) and highest CLIP-T has lr = 1e-4 (0.320). Copies of "
+        "the drawings have the highest DINO, and the untaught base already follows prompts."
+    )
+    marks = [found.marks(cell) for cell in lr_grid.record().cells]
+    assert marks == [(), ("recommended", "highest score"), (), ()]
+
+
+def test_several_objectives_have_leaders_and_a_pareto_set(lr_grid: FakeSweep) -> None:
+    lr_grid.sweep["objectives"] = [{"metric": name} for name in ("identity", "prompt")]
+    found = judged(lr_grid)
+    assert found.recommendation.label == "lr = 1e-3"  # by the score, whatever is searched for
+    assert "nothing beats lr = 1e-4 and lr = 1e-3 (the Pareto set)" in found.sentences[-1]
+    marks = [found.marks(cell) for cell in lr_grid.record().cells]
+    assert marks[0] == ("highest prompt", "Pareto")
+    assert marks[1] == ("recommended", "highest identity", "Pareto")
     assert marks[2:] == [(), ()]
+
+
+def test_what_to_try_next_is_a_command_on_the_page(lr_grid: FakeSweep) -> None:
+    command = "python -m charsweep +sweep=fake &#39;++axes.lr=[2e-4,5e-4,2e-3,5e-3]&#39;"
+    assert f'<pre class="command">{command}</pre>' in lr_grid.report()
+    beside = (lr_grid.folder / "report" / "verdicts.md").read_text("utf-8")
+    assert html.unescape(command) in beside
+
+
+def test_images_that_repeat_a_drawing_are_counted(lr_grid: FakeSweep) -> None:
+    lr_grid.cells[2]["repeats"] = {"3": 2, "1": 1}
+    sentence = "Copies: 3 of 4 images of lr = 1e-3 repeat drawings 1 and 3."
+    assert sentence in judged(lr_grid).remarks
+    assert sentence in lr_grid.report()
 
 
 def test_all_diverged(tmp_path: Path) -> None:
@@ -141,14 +178,14 @@ def test_what_failed_is_said_in_few_words(tmp_path: Path) -> None:
 
 def test_one_cell(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"lr": [0.001]})
-    sweep.add(lr=0.001, scores=dino(0.8))
+    sweep.add(lr=0.001, scores=scored(0.8))
     page = sweep.report()
-    assert "the one setting that has both scores (DINO 0.800" in page
+    assert "the one setting that has a score (score 0.800 ± 0.040" in page
     assert "Nothing stands beside it" in page
 
 
 def test_two_axes_with_seeds(tmp_path: Path) -> None:
-    axes: dict[str, list[Any]] = {  # of two values the bootstrap reaches from one to the other
+    axes: dict[str, list[Any]] = {
         "method": ["lora", "dreambooth_lora"],
         "train_steps": [10, 20, 40],
         "seed": [0, 1],
@@ -156,42 +193,53 @@ def test_two_axes_with_seeds(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, axes)
     for method, steps, seed in itertools.product(*axes.values()):
         score = 0.5 + steps / 200 + seed / 10 + (method == "lora") / 20
-        sweep.add(method=method, train_steps=steps, seed=seed, scores=dino(score))
+        sweep.add(method=method, train_steps=steps, seed=seed, scores=scored(score))
     page = sweep.report()
     found = judged(sweep)
     best = found.recommendation.point
     assert best is not None
     assert best.values == {"method": "lora", "train_steps": 40}
     assert found.sentences[0].startswith("lora · train_steps 40 is recommended: ")
-    assert "DINO 0.800" in found.sentences[0]
-    assert (
-        "in the mean over 2 training seeds; the weights taken are those of seed 1"
-        in found.sentences[0]
-    )
-    assert "0.750 to 0.850" in page
+    assert "(score 0.800 ± 0.108; " in found.sentences[0]
+    assert found.sentences[0].endswith(", over 2 training seeds).")
+    assert found.recommendation.cell is not None
+    assert found.recommendation.cell.values["seed"] == 1  # whose weights are better
+    assert "0.692 to 0.908" in page
     assert "Methods, each as recommended" in page
     record = sweep.record()
     plan = lines.plan_lines(record, "train_steps")
     assert [label for label, _, _ in plan.groups] == ["lora", "dreambooth_lora"]
-    mark = lines.marks_of(plan, plan.groups[0][2], "dino")[0]
-    assert (mark.x, mark.low, mark.high) == (10, pytest.approx(0.6), pytest.approx(0.7))
+    mark = lines.marks_of(plan, plan.groups[0][2], "score")[0]
+    error = math.sqrt(0.05**2 + 0.02**2)  # over training seeds, over prompts
+    assert (mark.x, mark.mean) == (10, pytest.approx(0.65))
+    assert (mark.low, mark.high) == pytest.approx((0.65 - 2 * error, 0.65 + 2 * error))
 
 
-def test_means_have_bootstrap_intervals_and_overlapping_ones_are_ties(tmp_path: Path) -> None:
-    wide, apart = (0.50, 0.62, 0.55, 0.70, 0.58), (0.90, 0.91, 0.90, 0.92, 0.91)
-    low, high = points.interval(wide)
-    chosen = np.random.default_rng(7).choice(wide, size=(50_000, 5)).mean(axis=1)
-    assert (low, high) == pytest.approx(tuple(np.percentile(chosen, [2.5, 97.5])), abs=0.003)
-    assert points.interval((0.4,)) == (0.4, 0.4)
+def test_intervals_are_two_standard_errors_and_ties_are_found_pair_by_pair(tmp_path: Path) -> None:
+    wide = (0.50, 0.62, 0.55, 0.70, 0.58)
+    cells = [
+        result(scores={"score": score}, per_image={"score": [score + one for one in SPREAD]})
+        for score in wide
+    ]
+    error = math.sqrt(np.var(wide, ddof=1) / len(wide) + 0.02**2)
+    known = points.interval(cells, "score", exam_seeds=2)
+    assert known == pytest.approx((0.59 - 2 * error, 0.59 + 2 * error))
+    assert points.interval([result(scores={"score": 0.4})], "score", exam_seeds=2) is None
 
-    scores = {"a": wide, "b": tuple(score - 0.04 for score in wide), "c": apart}
-    for names, ties in ((("a", "b"), 1), (("a", "c"), 0)):
-        sweep = FakeSweep(tmp_path / "".join(names), {"method": names, "seed": [0, 1, 2, 3, 4]})
-        for method, seed in itertools.product(names, range(5)):
-            sweep.add(method=method, seed=seed, scores=dino(scores[method][seed]))
+    others = {
+        "now better, now worse": (0.52, 0.58, 0.56, 0.66, 0.57),
+        "always a bit worse": tuple(score - 0.01 for score in wide),  # though intervals overlap
+    }
+    for name, ties in (("now better, now worse", 1), ("always a bit worse", 0)):
+        scores = {"wide": wide, name: others[name]}
+        sweep = FakeSweep(tmp_path / name, {"method": list(scores), "seed": [0, 1, 2, 3, 4]})
+        for method, seed in itertools.product(scores, range(5)):
+            sweep.add(method=method, seed=seed, scores=scored(scores[method][seed]))
         page = sweep.report()
-        assert len(judged(sweep).recommendation.alike) == ties
-        assert ("95 % intervals of their means over 5 training seeds overlap" in page) == ties
+        found = judged(sweep).recommendation
+        assert (found.label, len(found.alike)) == ("method = wide", ties)
+        assert found.sure is not bool(ties)
+        assert ("no handful of training seeds would tell more" in page) is bool(ties)
 
 
 def test_partial_data_still_gives_a_report(tmp_path: Path) -> None:
@@ -356,8 +404,8 @@ def test_quality_levels(ratio: float | None, level: str) -> None:
 def test_pareto_keeps_equal_points(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"lr": [0.1, 0.01, 0.001]})
     for lr in sweep.axes["lr"]:
-        sweep.add(lr=lr, scores=dino(0.7 if lr > 0.005 else 0.6))
+        sweep.add(lr=lr, scores=scored(0.7 if lr > 0.005 else 0.6))
     sweep.report()
     record = sweep.record()
-    front = points.pareto(points.points_of(record), record.sweep.objectives)
+    front = points.pareto(points.points_of(record), verdict.TRADE_OFF)
     assert [point.values["lr"] for point in front] == [0.01, 0.1]

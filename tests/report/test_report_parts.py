@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fake_sweep import EVIL, PROMPTS, FakeSweep, dino, without_pdf
+from helpers.fake_sweep import EVIL, PROMPTS, FakeSweep, scored, without_pdf
 
 from charsweep.core.errors import StoreError
 from charsweep.report import __main__, write_report_together
@@ -21,11 +21,11 @@ def union(tmp_path: Path) -> FakeSweep:
     """A rate grid at 40 steps and a steps grid at one rate; they share a cell."""
     sweep = FakeSweep(tmp_path, {"lr": [0.01, 0.001], "train_steps": [10, 20, 40]})
     steps = [
-        sweep.add(lr=0.001, train_steps=n, scores=dino(0.51 - 0.1 * (40 - n) / 40))
+        sweep.add(lr=0.001, train_steps=n, scores=scored(0.51 - 0.1 * (40 - n) / 40))
         for n in (10, 20)
     ]
     # Last, because an added cell writes its trajectory's losses anew, as far as it goes.
-    rates = [sweep.add(lr=lr, scores=dino(0.5 + lr * 10)) for lr in (0.01, 0.001)]
+    rates = [sweep.add(lr=lr, scores=scored(0.5 + lr * 10)) for lr in (0.01, 0.001)]
     sweep.sweep["parts"] = {
         "rates": {
             "question": "Which rate?",
@@ -97,9 +97,9 @@ def two_sweeps(root: Path, **other: Any) -> tuple[FakeSweep, FakeSweep]:
     rates = FakeSweep(root, {"lr": [0.01, 0.001]}, name="rates")
     steps = FakeSweep(root, {"train_steps": [20, 40]}, name="steps", **other)
     for lr in (0.01, 0.001):
-        rates.add(lr=lr, scores=dino(0.6))
+        rates.add(lr=lr, scores=scored(0.6))
     for number in (20, 40):
-        steps.add(train_steps=number, scores=dino(0.6 + number / 400))["cell"] = f"s{number}"
+        steps.add(train_steps=number, scores=scored(0.6 + number / 400))["cell"] = f"s{number}"
     steps.cells.append(rates.cells[1] | {"trial": 7})  # both sweeps asked for it
     for sweep in (rates, steps):
         sweep.write()
@@ -170,7 +170,7 @@ def test_no_sweep_is_an_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def search(tmp_path: Path) -> FakeSweep:
-    """Fifteen trials over a rate and a rank; the best DINO comes ninth."""
+    """Fifteen trials over a rate and a rank; the best score comes ninth."""
     sweep = FakeSweep(tmp_path, {}, search={"sampler": "tpe", "trials": 15})
     sweep.sweep["axes"] = {
         "lr": {"low": 1e-5, "high": 1e-1, "log": True},
@@ -180,7 +180,7 @@ def search(tmp_path: Path) -> FakeSweep:
         score = 0.8 if number == 8 else 0.5 + number / 100
         state = "diverged" if number == 3 else "finished"
         values = {"lr": 10 ** -(5 - number / 4), "method.rank": 1 + (number * 7) % 60}
-        sweep.add(state, **values, scores=dino(score, 0.3 - number / 1000))
+        sweep.add(state, **values, scores=scored(score, clip_t=0.3 - number / 1000))
     return sweep
 
 
@@ -224,6 +224,6 @@ def test_few_values_of_a_searched_axis_stand_side_by_side(tmp_path: Path) -> Non
     sweep = FakeSweep(tmp_path, {}, search={"sampler": "nsga2"})
     sweep.sweep["axes"] = {"method.rank": {"low": 1, "high": 8}}
     for rank in (1, 2, 4):
-        sweep.add(**{"method.rank": rank}, scores=dino(rank / 10))
+        sweep.add(**{"method.rank": rank}, scores=scored(rank / 10))
     sweep.report()
     assert (sweep.folder / "report" / "contact_sheets" / "sheet-method-rank.png").exists()

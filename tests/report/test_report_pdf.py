@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from helpers.fake_sweep import EVIL, FakeSweep, dino
+from helpers.fake_sweep import EVIL, FakeSweep, scored
 
 from charsweep.core.errors import StoreError
 from charsweep.report import write_report
@@ -34,8 +34,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> FakeSweep:
     sweep.sweep["question"] = LONG + EVIL
     sweep.add("diverged", lr=0.1, method="a")
     sweep.add("failed", lr=0.1, method="b")["error"] = f"{HOSTILE} {WORD}"
-    sweep.add(lr=0.01, method="a", scores=dino(0.8123))
-    sweep.add(lr=0.01, method="b", scores=dino(0.6))
+    sweep.add(lr=0.01, method="a", scores=scored(0.8123))
+    sweep.add(lr=0.01, method="b", scores=scored(0.6))
     sweep.report(pdf=True)
     return sweep
 

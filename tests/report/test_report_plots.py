@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from helpers.fake_sweep import FakeSweep, dino
+from helpers.fake_sweep import FakeSweep, scored
 
 from charsweep.core.store.losses import read_losses
 from charsweep.report.figures import (
@@ -25,12 +25,12 @@ from charsweep.results.records import Objective, evenly
 
 
 def grid_of(root: Path, **axes: list[object]) -> FakeSweep:
-    """Every combination once; DINO rises along each axis."""
+    """Every combination once; the score rises along each axis."""
     sweep = FakeSweep(root, dict(axes))
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
         places = [axes[name].index(value) for name, value in values.items()]
-        sweep.add(**values, scores=dino(0.3 + 0.05 * sum(places)))
+        sweep.add(**values, scores=scored(0.3 + 0.05 * sum(places)))
     return sweep
 
 
@@ -42,7 +42,7 @@ def test_a_heat_map_for_two_axes(tmp_path: Path) -> None:
     assert len(grid.points) == 6
     with style.style():
         plots = heatmap.draw_heat_maps(record, tmp_path)
-    assert [plot.file.name for plot in plots] == ["heat-dino", "heat-clip_t"]
+    assert [plot.file.name for plot in plots] == ["heat-score"]
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,10 @@ def test_large_grids_are_thinned_and_keep_the_best() -> None:
 def test_fronts_against_costs(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"lr": [1, 2, 3]})
     for lr, score, seconds in ((1, 0.8, 100.0), (2, 0.7, 10.0), (3, 0.6, 50.0)):
-        sweep.add(lr=lr, scores=dino(score))["train_seconds"] = seconds
+        scores = scored(score, prompt=1.2 - score)
+        sweep.add(lr=lr, scores=scores)["train_seconds"] = seconds
     record = sweep.record()
-    plane = pareto.plane_of(record, Objective("dino", True), Objective("train_seconds", False))
+    plane = pareto.plane_of(record, Objective("score", True), Objective("train_seconds", False))
     assert [point.values["lr"] for point in plane.front] == [1, 2]
     with style.style():
         fronts = pareto.draw_fronts(record, tmp_path)
@@ -154,23 +155,23 @@ def test_extra_columns_are_cut_with_the_steps(tmp_path: Path) -> None:
 def test_a_method_without_the_other_axis_keeps_its_line(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"train_steps": [10, 20], "inference_steps": [10, 20]})
     for steps, inference in itertools.product((10, 20), (10, 20)):
-        sweep.add(train_steps=steps, inference_steps=inference, scores=dino(0.5))
+        sweep.add(train_steps=steps, inference_steps=inference, scores=scored(0.5))
     for steps in (10, 20):
-        cell = sweep.add(train_steps=steps, scores=dino(0.4))
+        cell = sweep.add(train_steps=steps, scores=scored(0.4))
         del cell["values"]["inference_steps"]
     record = sweep.record()
     plan = lines.plan_lines(record, "train_steps")
     assert [label for label, _, _ in plan.groups] == ["none", "10", "20"]
-    shown = sum(len(lines.marks_of(plan, cells, "dino")) for _, _, cells in plan.groups)
+    shown = sum(len(lines.marks_of(plan, cells, "score")) for _, _, cells in plan.groups)
     assert shown == 6
     assert sweep.report()
 
 
 def test_importance_is_drawn_when_it_is_known(tmp_path: Path) -> None:
     sweep = grid_of(tmp_path, lr=[1e-4, 1e-3])
-    sweep.sweep["importance"] = {"dino": {"lr": 0.7, "method.rank": 0.3}, "clip_t": {"lr": None}}
+    sweep.sweep["importance"] = {"score": {"lr": 0.7, "method.rank": 0.3}, "prompt": {"lr": None}}
     assert "Which axis matters" in sweep.report()
-    assert sweep.record().sweep.importance == {"dino": {"lr": 0.7, "method.rank": 0.3}}
+    assert sweep.record().sweep.importance == {"score": {"lr": 0.7, "method.rank": 0.3}}
     sweep.sweep["importance"] = {}
     assert "Which axis matters" not in sweep.report()
     assert not (sweep.folder / "report" / "plots" / "importance.png").exists()
@@ -193,7 +194,7 @@ def test_labels_keep_off_lines_points_and_each_other() -> None:
 def test_names_of_scores_that_lie_close_stay_on_the_paper(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"lr": [1e-4, 1e-3]})
     for lr, score in ((1e-4, 0.4868), (1e-3, 0.4731)):  # ticks of four decimals
-        sweep.add(lr=lr, scores={"mine": score})
+        sweep.add(lr=lr, scores={"mine": score})["per_image"] = {}  # no bands, which are wider
     setting = tuning.setting_of(sweep.record(), "lr")
     with style.style():
         figure, (axes,) = style.Layout(4.3, 2.9, setting.margins).new_figure()

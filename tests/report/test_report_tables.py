@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fake_sweep import EVIL, METRICS, FakeSweep, dino
+from helpers.fake_sweep import EVIL, METRICS, FakeSweep, scored
 
 from charsweep.results import advantages, cells_table, compare_methods, facts, judge, table
 from charsweep.results.labels import cost_text, level_text
@@ -25,11 +25,12 @@ def methods(tmp_path: Path) -> FakeSweep:
     sweep = FakeSweep(tmp_path, {"method": ["lora", "dreambooth"], "lr": [0.01, 0.001]})
     sweep.axes["seed"] = [0, 1]
     for number, (method, lr, seed) in enumerate(itertools.product(*sweep.axes.values())):
-        scores = dino(0.5 + number / 20, 0.30 + number / 500) | {"quality_ratio": number / 10}
+        scores = scored(0.5 + number / 20, clip_t=0.30 + number / 500, quality_ratio=number / 10)
         cell = sweep.add(method=method, lr=lr, seed=seed, scores=scores | {"copy": -0.1 - seed})
         cell |= {"size_mb": 3.23 if method == "lora" else 4000.0, "energy_wh": 1.5 + number}
         cell |= {"train_seconds": 60.0 + number, "co2_g": 0.1 * number}
-    gan = sweep.add(method="gan", scores=dino(0.45) | {"clip_t": None, "quality_ratio": None})
+    nothing = dict.fromkeys(["score", "quality_ratio", "identity", "prompt", "clip_t"])
+    gan = sweep.add(method="gan", scores=scored(0.45) | nothing)
     gan |= {"base": "", "gains": {}, "values": {"method": "gan", "seed": 0}, "size_mb": 8.1}
     return sweep
 
@@ -48,7 +49,7 @@ def mean(numbers: list[float]) -> float:
 
 
 def best_cells(sweep: FakeSweep, method: str) -> list[dict[str, Any]]:
-    """By hand: the cells of a method at the rate whose mean DINO over seeds is highest."""
+    """By hand: the cells of a method at the rate whose mean over seeds is highest."""
     own = [cell for cell in sweep.cells if cell["values"]["method"] == method]
     rates = {cell["values"].get("lr") for cell in own}
     by_rate = {rate: [c for c in own if c["values"].get("lr") == rate] for rate in rates}
@@ -72,7 +73,7 @@ def test_comparison_has_each_method_at_its_own_best(methods: FakeSweep) -> None:
 
 def test_the_best_of_the_methods_is_bold(methods: FakeSweep) -> None:
     methods.report()
-    best = max(float(row["dino"]) for row in rows_of(methods, "comparison"))
+    best = max(float(row["score"]) for row in rows_of(methods, "comparison") if row["score"])
     assert rf"\textbf{{{best:.3f}" in text_of(methods, "comparison.tex")
     assert f"**{best:.3f}" in text_of(methods, "comparison.md")
 
@@ -80,10 +81,11 @@ def test_the_best_of_the_methods_is_bold(methods: FakeSweep) -> None:
 def test_what_does_not_apply_is_blank_and_never_zero(methods: FakeSweep) -> None:
     page = methods.report()
     gan = rows_of(methods, "comparison")[2]
-    blank = ["base", "lr", "clip_t", "quality_ratio", "visual_quality", "energy_wh", "dino_gain"]
+    blank = ["base", "lr", "score", "identity", "prompt", "clip_t", "quality_ratio"]
+    blank += ["visual_quality", "energy_wh", "dino_gain"]
     assert [gan[name] for name in blank] == [""] * len(blank)
     cell = rows_of(methods, "cells")[-1]
-    assert [cell[name] for name in ("base", "lr", "clip_t", "clip_t_gain")] == [""] * 4
+    assert [cell[name] for name in ("base", "lr", "score", "score_gain")] == [""] * 4
     line = next(ln for ln in text_of(methods, "comparison.md").splitlines() if "gan" in ln)
     assert "0.000" not in line
     assert "gan" in page
@@ -155,9 +157,10 @@ def test_seeds_table_holds_means_and_their_ends(methods: FakeSweep) -> None:
         scores = [cell["scores"]["dino"] for cell in own]
         assert float(row["dino"]) == pytest.approx(mean(scores))
         assert row["finished"] == f"{len(own)} of {len(own)}"
-        # Two values: the bootstrap reaches from one to the other.
-        assert float(row["dino_low"]) == pytest.approx(min(scores))
-        assert float(row["dino_high"]) == pytest.approx(max(scores))
+        # Over training seeds, of one or two; and over prompts.
+        error = math.sqrt(((max(scores) - min(scores)) / 2) ** 2 + 0.02**2)
+        assert float(row["dino_low"]) == pytest.approx(mean(scores) - 2 * error)
+        assert float(row["dino_high"]) == pytest.approx(mean(scores) + 2 * error)
 
 
 def test_cells_csv_agrees_with_the_runs_own(methods: FakeSweep) -> None:
@@ -176,7 +179,7 @@ def test_advantages_are_read_off_the_comparison(methods: FakeSweep) -> None:
     found = {row["measure"]: row for row in rows_of(methods, "advantages")}
     assert found["size_mb"]["who"] == "lora"
     assert found["size_mb"]["next"] == "gan"
-    assert found["dino"]["who"] == "dreambooth"
+    assert found["score"]["who"] == "dreambooth"
     assert found["train_seconds"]["who"] == "gan"  # 25 s
     sentences = [one.sentence for one in advantages.advantages(methods.record())]
     assert "Lightest: lora, 3.23 MB; next gan, 8.1 MB." in sentences
@@ -186,16 +189,16 @@ def test_advantages_are_read_off_the_comparison(methods: FakeSweep) -> None:
 def test_costs_that_tie_are_said(tmp_path: Path, second: float, tied: bool) -> None:
     sweep = FakeSweep(tmp_path, {"method": ["a", "b", "c"]})
     for method, seconds in (("a", 100.0), ("b", second), ("c", 300.0)):
-        sweep.add(method=method, scores=dino(0.5))["train_seconds"] = seconds
+        sweep.add(method=method, scores=scored(0.5))["train_seconds"] = seconds
     found = next(o for o in advantages.advantages(sweep.record()) if o.aspect.is_cost)
     assert ("tied with b" in found.sentence) is tied
     alike = advantages.advantages(sweep.record())[0].sentence
-    assert alike == "Highest identity: no difference to speak of (DINO 0.500)."
+    assert alike == "Highest score: no difference to speak of (score 0.500)."
 
 
 def test_a_method_without_a_finished_cell_is_listed(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"method": ["lora", "dreambooth"]})
-    sweep.add(method="lora", scores=dino(0.7))
+    sweep.add(method="lora", scores=scored(0.7))
     sweep.add("failed", method="dreambooth")
     assert "no finished cell" in sweep.report()
     assert [one.point is None for one in compare_methods.contenders(sweep.record())] == [
@@ -207,8 +210,8 @@ def test_a_method_without_a_finished_cell_is_listed(tmp_path: Path) -> None:
 def test_latex_and_markdown_are_escaped(tmp_path: Path) -> None:
     name = f"lo_ra & 50% $x$ #1 | {EVIL} [a] \\"
     sweep = FakeSweep(tmp_path, {"method": [name, "plain"]})
-    sweep.add(method=name, scores=dino(0.7))
-    sweep.add(method="plain", scores=dino(0.6))
+    sweep.add(method=name, scores=scored(0.7))
+    sweep.add(method="plain", scores=scored(0.6))
     sweep.report()
     latex = text_of(sweep, "comparison.tex")
     wanted = r"lo\_ra \& 50\% \$x\$ \#1 \textbar{} \textless{}script\textgreater{}"
@@ -227,7 +230,7 @@ def test_latex_and_markdown_are_escaped(tmp_path: Path) -> None:
 def test_a_long_table_goes_over_several_pages_of_a_paper(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"train_steps": list(range(1, 51))})
     for steps in sweep.axes["train_steps"]:
-        sweep.add(train_steps=steps, scores=dino(steps / 100))
+        sweep.add(train_steps=steps, scores=scored(steps / 100))
     sweep.report()
     assert r"\begin{longtable}" in text_of(sweep, "cells.tex")
     assert [int(row["train_steps"]) for row in rows_of(sweep, "cells")] == list(range(1, 51))
@@ -257,8 +260,8 @@ def test_without_energy_no_word_of_it(lr_pair: FakeSweep) -> None:
 @pytest.fixture
 def lr_pair(tmp_path: Path) -> FakeSweep:
     sweep = FakeSweep(tmp_path, {"lr": [0.01, 0.001]})
-    sweep.add(lr=0.01, scores=dino(0.8) | {"colour": 0.75})
-    sweep.add(lr=0.001, scores=dino(0.6) | {"colour": 0.5})
+    sweep.add(lr=0.01, scores=scored(0.8, colour=0.75))
+    sweep.add(lr=0.001, scores=scored(0.6, colour=0.5))
     return sweep
 
 
@@ -277,30 +280,34 @@ def test_markdown_stays_in_its_cell(text: str) -> None:
 
 
 def test_what_reads_no_prompts_wins_nothing_that_it_was_not_asked_for(methods: FakeSweep) -> None:
-    """The GAN copies one drawing: the highest identity of all, and no prompt to follow."""
+    """The GAN copies one drawing: the highest DINO of all, and no prompt to follow."""
     methods.cells[-1]["scores"] |= {"dino": 0.99, "diversity": 0.01}
     methods.report()
     page = (methods.folder / "report" / "verdicts.md").read_text("utf-8")
     verdict = page.partition("## Verdict")[2].partition("##")[0]
-    for word in ("is recommended", "highest DINO"):
-        assert "gan" not in next(line for line in verdict.splitlines() if word in line)
-    assert "gan is not ranked, because it has no CLIP-T: it reaches DINO 0.990" in verdict
+    assert "gan" not in next(line for line in verdict.splitlines() if "is recommended" in line)
+    assert (
+        "gan is not ranked: a score needs a base and prompts. It reaches DINO 0.990 with "
+        "diversity 0.010" in verdict
+    )
     found = {row["advantage"]: row for row in rows_of(methods, "advantages")}
-    assert found["Highest identity"]["who"] == "dreambooth"
+    for name in ("Highest score", "Highest identity"):
+        assert found[name]["who"] == "dreambooth"
     assert found["Lightest"]["next"] == "gan"  # costs are for all
 
 
 def test_a_method_stands_at_what_is_recommended_of_its_own(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"method": ["lora", "dreambooth"], "lr": [0.01, 0.001, 0.0001]})
     for method, lr, identity, prompt in [
-        ("lora", 0.01, 0.9, 0.10),  # over-trained
-        ("lora", 0.001, 0.8, 0.30),
-        ("lora", 0.0001, 0.5, 0.31),
-        ("dreambooth", 0.01, 0.6, 0.30),
-        ("dreambooth", 0.001, 0.5, 0.28),
-        ("dreambooth", 0.0001, 0.4, 0.29),
+        ("lora", 0.01, 0.9, 0.2),  # over-trained
+        ("lora", 0.001, 0.8, 0.9),
+        ("lora", 0.0001, 0.5, 1.0),
+        ("dreambooth", 0.01, 0.6, 0.9),
+        ("dreambooth", 0.001, 0.5, 0.8),
+        ("dreambooth", 0.0001, 0.4, 1.0),
     ]:
-        sweep.add(method=method, lr=lr, scores=dino(identity, prompt))
+        scores = scored(identity * prompt, identity=identity, prompt=prompt)
+        sweep.add(method=method, lr=lr, scores=scores)
     sweep.report()
     rates = {row["method"]: float(row["lr"]) for row in rows_of(sweep, "comparison")[:2]}
     assert rates == {"lora": 0.001, "dreambooth": 0.01}
@@ -309,7 +316,7 @@ def test_a_method_stands_at_what_is_recommended_of_its_own(tmp_path: Path) -> No
 def test_a_column_that_says_the_same_in_every_row_is_one_line_above(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"lr": [0.01, 0.001]})
     for lr in (0.01, 0.001):
-        sweep.add(lr=lr, scores=dino(lr * 50) | {"quality_ratio": 0.0})
+        sweep.add(lr=lr, scores=scored(lr * 50, quality_ratio=0.0))
     sweep.sweep["references"]["truth"]["scores"] |= {"copy": 0.1}
     made = cells_table.cells_table(sweep.record(), judge(sweep.record()))
     titles = [column.title for column in made.shown]

@@ -28,6 +28,7 @@ TPE = [
     "search.sampler.n_startup_trials=2",
     "+axes={lr: [1e-3, 1e-2], train_steps: {low: 2, high: 8, step: 2},"
     " sampler.guidance_scale: {low: 1.0, high: 7.0}}",
+    "objectives=[dino,clip_t]",
     *QUIET,
 ]
 

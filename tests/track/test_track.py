@@ -107,7 +107,7 @@ def test_the_note_is_the_verdict(logged: Any) -> None:
     first, *_ = logged["tags"]["mlflow.note.content"].splitlines()
     assert first.startswith("**Which learning rate?** lr")
     assert "is recommended: " in first
-    assert "DINO 0.750" in first
+    assert "score 0.300" in first
     assert parent_run(logged)["tags"]["charsweep.recommended"] == f"{0:012x}"
     assert logged["tags"]["charsweep.recommended_run"] == cell_run(logged, 0)["id"]
     assert parent_run(logged)["tags"]["mlflow.note.content"].startswith(first)
@@ -117,8 +117,9 @@ def test_the_saved_view_shows_cells_by_their_first_objective(logged: Any) -> Non
     view = json.loads(logged["tags"]["mlflow.sharedViewState.charsweep"])
     packed = view["state"].removeprefix("deflate;")
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
-    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`dino`", False)
-    assert state["selectedColumns"][:3] == ["params.`lr`", "metrics.`dino`", "metrics.`clip_t`"]
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`score`", False)
+    made_of = ("score", "quality_ratio", "identity", "prompt")
+    assert state["selectedColumns"] == ["params.`lr`", *(f"metrics.`{one}`" for one in made_of)]
     kinds = [chart["type"] for chart in state["compareRunCharts"]]
     assert kinds == ["LINE", "IMAGE", "BAR", "BAR"]
 
@@ -133,7 +134,7 @@ def test_a_cell_from_nothing_lacks_what_it_has_not(logged: Any) -> None:
     ]
     assert len(run["curves"]["loss_discriminator"]) == STEPS
     assert run["metrics"]["energy_wh"] == 1.5
-    assert run["metrics"].keys().isdisjoint({"co2_g", "clip_t", "dino_gain"})
+    assert run["metrics"].keys().isdisjoint({"co2_g", "score", "dino_gain"})
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_scores_gains_and_costs_are_metrics(logged: Any) -> None:
     expected = {"dino": 0.75, "dino_gain": 0.25, "size_mb": 0.31, "train_seconds": 3.0}
     expected |= {"paid_seconds": 2.0, "sample_seconds": 6.0, "peak_memory_mb": 900.0}
     assert expected.items() <= metrics.items()
-    assert "clip_t_gain" not in metrics  # null: does not apply
+    assert "score_gain" not in metrics  # null: does not apply
 
 
 def test_contact_sheet_spec_and_scores_are_artifacts(root: Path, logged: Any) -> None:
