@@ -27,7 +27,7 @@ PROMPTS = ["a picture of UnicornGirl jumping", "a picture of UnicornGirl <b>sitt
 EVIL = "<script>alert(1)</script>"
 # From a cell's score to those of its images: the standard error over the two prompts is .02. It is
 # the same in every cell, so between cells, compared image by image, any difference is told.
-SPREAD = (-0.03, -0.01, 0.01, 0.03)
+SPREAD = ((-0.03, -0.01), (0.01, 0.03))
 
 
 class FakeSweep:
@@ -134,7 +134,9 @@ class FakeSweep:
             "error": f"out of memory {EVIL}" if state == "failed" else None,
             "scores": scores,
             "per_image": {
-                name: [known[name] + one for one in SPREAD] for name in known if name != "diversity"
+                name: [[known[name] + one for one in seeds] for seeds in SPREAD]
+                for name in known
+                if name != "diversity"
             },
             "gains": {name: known[name] - BASE[name] for name in known if name in BASE},
             "size_mb": 0.31,

@@ -86,7 +86,7 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
         "peak_memory_mb": 900.0,
         "energy_wh": None,
         "co2_g": None,
-        "per_image": {"dino": [0.7, 0.8, 0.72, 0.78]} if state == "finished" else {},
+        "per_image": {"dino": [[0.7, 0.8], [0.72, 0.78]]} if state == "finished" else {},
         "repeats": {"2": 1} if state == "finished" else {},
     }
     return json.dumps(record) + "\n"

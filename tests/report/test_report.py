@@ -218,7 +218,7 @@ def test_two_axes_with_seeds(tmp_path: Path) -> None:
 def test_intervals_are_two_standard_errors_and_ties_are_found_pair_by_pair(tmp_path: Path) -> None:
     wide = (0.50, 0.62, 0.55, 0.70, 0.58)
     cells = [
-        result(scores={"score": score}, per_image={"score": [score + one for one in SPREAD]})
+        result(scores={"score": score}, per_image={"score": [[score + one] for one in SPREAD]})
         for score in wide
     ]
     error = math.sqrt(np.var(wide, ddof=1) / len(wide) + 0.02**2)
