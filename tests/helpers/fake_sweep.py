@@ -133,11 +133,7 @@ class FakeSweep:
             "diverged_at": 23 if state == "diverged" else None,
             "error": f"out of memory {EVIL}" if state == "failed" else None,
             "scores": scores,
-            "per_image": {
-                name: [[known[name] + one for one in seeds] for seeds in SPREAD]
-                for name in known
-                if name != "diversity"
-            },
+            "per_image": {name: image_scores(known[name]) for name in known if name != "diversity"},
             "gains": {name: known[name] - BASE[name] for name in known if name in BASE},
             "size_mb": 0.31,
             "train_seconds": 25.125,
@@ -179,6 +175,11 @@ class FakeSweep:
             index = write_report(self.folder, self.store)
         assert index == self.folder / "report" / "index.html"
         return index.read_text(encoding="utf-8")
+
+
+def image_scores(score: float) -> list[list[float]]:
+    """Scores of a cell's images, by prompt and seed, whose mean is the cell's."""
+    return [[score + one for one in seeds] for seeds in SPREAD]
 
 
 def result(**known: Any) -> CellResult:

@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_sweep import EVIL, METRICS, SPREAD, FakeSweep, result, scored, without_pdf
+from helpers.fake_sweep import (
+    EVIL,
+    METRICS,
+    FakeSweep,
+    image_scores,
+    result,
+    scored,
+    without_pdf,
+)
 from helpers.small import loaded_after
 from PIL import Image
 
@@ -218,13 +226,12 @@ def test_two_axes_with_seeds(tmp_path: Path) -> None:
 def test_intervals_are_two_standard_errors_and_ties_are_found_pair_by_pair(tmp_path: Path) -> None:
     wide = (0.50, 0.62, 0.55, 0.70, 0.58)
     cells = [
-        result(scores={"score": score}, per_image={"score": [[score + one] for one in SPREAD]})
-        for score in wide
+        result(scores={"score": score}, per_image={"score": image_scores(score)}) for score in wide
     ]
     error = math.sqrt(np.var(wide, ddof=1) / len(wide) + 0.02**2)
-    known = points.interval(cells, "score", exam_seeds=2)
+    known = points.interval(cells, "score")
     assert known == pytest.approx((0.59 - 2 * error, 0.59 + 2 * error))
-    assert points.interval([result(scores={"score": 0.4})], "score", exam_seeds=2) is None
+    assert points.interval([result(scores={"score": 0.4})], "score") is None
 
     others = {
         "now better, now worse": (0.52, 0.58, 0.56, 0.66, 0.57),
