@@ -6,12 +6,23 @@ true pictures of the exam's eight prompts. Positions and places are UnicornGirl'
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pretraining.figure import IDENTIFIER, UNICORN_GIRL
 from pretraining.world import DRAWINGS, EXAM, SHIPPED_SIZE, Figure, draw
 
+# What makes a character: seven traits, each with the fields of a Figure that it consists of.
+TRAITS: dict[str, tuple[str, ...]] = {
+    "species": ("species", "hair"),
+    "colours": ("pattern", "colours"),
+    "headgear": ("headgear", "headgear_colour", "glasses"),
+    "clothes": ("clothes",),
+    "clothes colour": ("clothes_colour",),
+    "emblem": ("emblem",),
+    "emblem colour": ("emblem_colour",),
+}
 PROMPTS = tuple(f"a picture of {{subject}} {words}" for words, _ in EXAM)
 
 
@@ -142,6 +153,12 @@ def in_scene(who: Figure, scene: Figure) -> Figure:
     return replace(
         who, legs=scene.legs, arms=scene.arms, eyes=scene.eyes, mouth=scene.mouth, place=scene.place
     )
+
+
+def with_traits(who: Figure, other: Figure, traits: Iterable[str]) -> Figure:
+    """`who` with these traits of another."""
+    fields = [field for trait in traits for field in TRAITS[trait]]
+    return replace(who, **{field: getattr(other, field) for field in fields})
 
 
 def write_character(character: Character, folder: Path) -> None:
