@@ -69,7 +69,7 @@ HEADS: dict[str, tuple[str, ...]] = {
 }
 FIGURE = "figure"  # the head for what is no figure
 DRAWN, CODED, REJECTED, UNSEEN = 40_000, 8_000, 4_000, 1_000  # pictures
-STEPS, BATCH, PEAK_RATE = 1_200, 128, 2e-3
+STEPS, BATCH, PEAK_RATE = 1_000, 128, 2e-3
 SHARE_REJECTED = 0.2  # of a batch
 
 Reading = dict[str, str]  # attribute -> value, and FIGURE -> "yes" or "no"
@@ -137,7 +137,7 @@ class Autoencoder:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         pixels = self.vae.decode(latents).sample.clamp(-1, 1).permute(0, 2, 3, 1)
-        return ((pixels + 1) * 127.5).round().byte().numpy()
+        return np.asarray(((pixels + 1) * 127.5).round().byte())
 
 
 def coded(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -268,16 +268,17 @@ class Judge(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
-        widths, strides = (12, 40, 80, 80, 112, 112), (1, 2, 1, 2, 1)
+        widths, strides = (12, 32, 64, 64, 96, 96), (1, 2, 1, 2, 1)
         for before, after, stride in zip(widths, widths[1:], strides, strict=False):
             layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)]
             layers += [nn.ReLU()]
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(112 * 8 * 8, 256), nn.ReLU())
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(96 * 8 * 8, 256), nn.ReLU())
         self.sizes = [*map(len, HEADS.values()), 2]
         self.heads = nn.Linear(256, sum(self.sizes))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.heads(self.body(images)).split(self.sizes, dim=1)
+        logits: Tensor = self.heads(self.body(images))
+        return torch.split(logits, self.sizes, dim=1)
 
     @torch.inference_mode()
     def read(self, images: Sequence[Image.Image]) -> list[Reading]:
