@@ -22,7 +22,7 @@ from benchmarks.validity.measure import (
     regret,
     share_worse,
 )
-from benchmarks.validity.sweeps import Measured
+from benchmarks.validity.sweeps import RATES, STEPS, Measured
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -36,9 +36,9 @@ HEAD = f"""# Do the scores agree with the truth?
 What `python -m benchmarks.validity` measured, disappointing figures included. The embedded world
 can draw any character in any position, so an independent judge can be taught to read from an image
 what it shows. **Truth** of an image = share of the character's seven traits that are right × share
-of what its prompt names that is shown; 0 where there is no figure. Characters: {{who}}. Those marked
-*kept* were looked at for these figures alone. A pick is *worse* if its truth is {WORSE} or more
-below the best there; *regret* is the mean loss of truth.
+of what its prompt names that is shown; 0 where there is no figure. Characters: {{who}}. Those
+marked *kept* were looked at for these figures alone. A pick is *worse* if its truth is {WORSE} or
+more below the best there; *regret* is the mean loss of truth.
 
 Every character: learning rates 1e-4 to 1e-1 × 200, 500 and 1,000 steps of `dreambooth_lora`,
 8 prompts × 2 seeds, embedded models.
@@ -212,7 +212,8 @@ def cells_figure(found: Sequence[Measured]) -> None:
     truths = [[row.truth.mean() for row in one.cells[0]] for one in found]
     panel.imshow(truths, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     panel.set_yticks(range(len(found)), [one.who.name for one in found])
-    panel.set_xlabel("cells, by learning rate and then training steps; ring: recommended")
+    panel.set_xticks(range(1, 3 * len(RATES.split(",")), 3), RATES.split(","))
+    panel.set_xlabel(f"learning rate, each at {STEPS} training steps; ring: recommended")
     for line, one in enumerate(found):
         for column, truth in enumerate(truths[line]):
             colour = "white" if truth < 0.6 else "black"

@@ -30,7 +30,7 @@ from charsweep.evaluate.sample import PartialImageSet
 from charsweep.results.read import load_cells
 from charsweep.results.recommendation import recommend
 
-GRID = ("+axes.lr=[1e-4,3e-4,1e-3,2e-3,3e-3,1e-2,1e-1]", "+axes.train_steps=[200,500,1000]")
+RATES, STEPS = "1e-4,3e-4,1e-3,2e-3,3e-3,1e-2,1e-1", "200,500,1000"
 TRAINING_SEEDS = {"unicorn_girl": 2}  # of the others: one
 
 
@@ -41,7 +41,8 @@ def words_of(who: Character, work: Path, metrics: Sequence[str]) -> list[str]:
         *who.words(work / "characters"),
         f"name={who.name}",
         f"root={work}",
-        *GRID,
+        f"+axes.lr=[{RATES}]",
+        f"+axes.train_steps=[{STEPS}]",
         f"seeds={TRAINING_SEEDS.get(who.name, 1)}",
         f"metric=[{','.join(dict.fromkeys(known))}]",
         f"question=Does the recommendation name what is truly best for {who.name}?",
