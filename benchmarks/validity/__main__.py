@@ -12,8 +12,9 @@ from pathlib import Path
 
 from benchmarks.validity import report
 from benchmarks.validity.characters import CHARACTERS
-from benchmarks.validity.judge import accuracies, train
+from benchmarks.validity.judge import train
 from benchmarks.validity.sweeps import measured, run
+from benchmarks.validity.truth import accuracies
 
 HERE = Path(__file__).parent
 NAMES = [who.name for who in CHARACTERS]

@@ -68,8 +68,8 @@ HEADS: dict[str, tuple[str, ...]] = {
     "place": PLACES,
 }
 FIGURE = "figure"  # the head for what is no figure
-DRAWN, CODED, REJECTED, UNSEEN = 40_000, 8_000, 4_000, 1_000  # pictures
-STEPS, BATCH, PEAK_RATE = 1_000, 128, 2e-3
+DRAWN, CODED, REJECTED = 40_000, 8_000, 4_000  # pictures
+STEPS, BATCH, PEAK_RATE = 2_500, 128, 2e-3
 SHARE_REJECTED = 0.2  # of a batch
 
 Reading = dict[str, str]  # attribute -> value, and FIGURE -> "yes" or "no"
@@ -328,32 +328,3 @@ def train(folder: Path) -> Judge:
             saved = time.monotonic()
     save_file({k: v.contiguous() for k, v in judge.state_dict().items()}, weights)
     return judge.eval()
-
-
-# -- how well it reads
-
-
-def accuracy(judge: Judge, figures: Sequence[Figure], through: bool) -> dict[str, float]:
-    """Share read right by attribute; `through`: of the drawings gone through the autoencoder."""
-    drawn = pictures(figures, len(figures))
-    images = [Image.fromarray(one) for one in (coded(drawn) if through else drawn)]
-    expected = [reading_of(figure) for figure in figures]
-    read = judge.read(images)
-    pairs = list(zip(read, expected, strict=True))
-    return {h: sum(r[h] == e[h] for r, e in pairs) / len(pairs) for h in (*HEADS, FIGURE)}
-
-
-def accuracies(judge: Judge) -> dict[str, dict[str, float]]:
-    """By set of unseen figures, the share read right by attribute; and of unseen rejects."""
-    any_ = [any_figure(Random(f"unseen-{i}")) for i in range(UNSEEN)]
-    found = {
-        "any figure": accuracy(judge, any_, through=False),
-        "any, coded": accuracy(judge, any_[: UNSEEN // 2], through=True),
-    }
-    for who in CHARACTERS:
-        near = [near_figure(who.figure, Random(f"{who.name}-{i}")) for i in range(UNSEEN // 5)]
-        found[f"near {who.name}"] = accuracy(judge, near, through=True)
-    wrong = rejects(pictures(any_, UNSEEN // 2))
-    seen = judge.read([Image.fromarray(one) for one in wrong])
-    found["rejects"] = {FIGURE: sum(r[FIGURE] == "no" for r in seen) / len(seen)}
-    return found
