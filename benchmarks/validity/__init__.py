@@ -1,0 +1,1 @@
+"""Whether charsweep's scores and recommendation agree with the truth about drawn images."""
