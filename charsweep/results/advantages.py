@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from charsweep.results.cells import COSTS
 from charsweep.results.compare_methods import contenders
 from charsweep.results.labels import cost_label, cost_text, listing, metric_label, score_text
-from charsweep.results.points import Point, comparable, difference, points_of
+from charsweep.results.points import ERRORS, Point, comparable, difference, points_of
 from charsweep.results.records import Record
 from charsweep.results.table import Column, Table, TableEntry, TableRow, text_entry
 from charsweep.results.verdict import objectives_of
@@ -118,7 +118,7 @@ def close(aspect: Aspect, best: Point, top: float, point: Point, value: float) -
     if aspect.is_cost:
         return value - top <= COST_TIE * abs(top)
     ahead = (best, point) if aspect.maximize else (point, best)
-    return not difference(*ahead, aspect.name).is_told
+    return difference(*ahead, aspect.name).is_within(ERRORS)
 
 
 def advantages_table(record: Record) -> Table | None:

@@ -111,10 +111,9 @@ class Difference:
     value: float
     error: float | None  # None: one number each, of which none can be known
 
-    @property
-    def is_told(self) -> bool:
-        """Whether it is more than chance would do; without an error, any difference is."""
-        return self.value > ERRORS * (self.error or 0.0) + 1e-9
+    def is_within(self, errors: float) -> bool:
+        """Whether it is at most so many standard errors; without an error, none is."""
+        return self.value <= errors * (self.error or 0.0) + 1e-9
 
 
 def difference(higher: Point, lower: Point, metric: str) -> Difference:

@@ -104,7 +104,7 @@ def test_of_what_cannot_be_told_apart_the_cheapest_is_named(tmp_path: Path) -> N
     assert [point.label for point in found.alike] == ["train_steps = 80", "train_steps = 40"] or (
         [point.label for point in found.alike] == ["train_steps = 40", "train_steps = 80"]
     )
-    assert "the cheapest: up to 60 training steps (30 s of training) less" in found.reason
+    assert "and cheaper: up to 60 training steps (30 s of training) less" in found.reason
 
 
 def test_inference_steps_are_saved_too(tmp_path: Path) -> None:
