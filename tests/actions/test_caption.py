@@ -182,7 +182,7 @@ def test_drawings_of_the_package_are_only_shown(
 
 
 def test_what_is_not_sure_is_not_said(drawings: Path) -> None:
-    found = propose(words(drawings, "caption.sure=1", "caption.attributes.mood.sure=1"))
+    found = propose(words(drawings, "caption.sure=1", "attributes.mood.sure=1"))
     assert {one.state for one in found} == {NOTHING}
     assert captions(drawings) == {}
 
@@ -191,7 +191,7 @@ def test_looks_are_left_out_unless_asked_for(drawings: Path) -> None:
     plain = propose(words(drawings, "caption.write=false"))
     asked = propose(
         words(drawings, "caption.write=false", "caption.describe_character=true",
-              "caption.attributes.clothes.words=[wearing a dress,wearing overalls]",
+              "attributes.clothes.words=[wearing a dress,wearing overalls]",
               "caption.sure=0.5")
     )  # fmt: skip
     assert not any("hair" in one.proposal.because for one in plain)
@@ -254,8 +254,8 @@ def test_mistakes_are_named_before_torch_is_loaded(drawings: Path) -> None:
     wrong = {
         "caption.sure=0.3": "caption.sure=0.3: should be greater than or equal to 0.5",
         "caption.templates=[a picture]": "lacks {subject}",
-        "caption.attributes.arms.unsaid=[waving]": "waving is not among the words",
-        "caption.attributes.place.words=[at sea]": "at least 2 items",
+        "attributes.arms.unsaid=[waving]": "waving is not among the words",
+        "attributes.place.words=[at sea]": "at least 2 items",
         "+caption.threshold=1": "caption.threshold: there is no such setting",
         "caption._target_=pathlib.Path": "none of the packages that plug-ins are taken from",
         "caption._target_=charsweep.evaluate.metrics.copy.Copy": "is no captioner",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -174,10 +176,14 @@ def test_the_card_gives_scores_with_intervals(swept: Path, adapter: Path) -> Non
     assert len(seeds) == 2
     row = next(line for line in card.splitlines() if line.startswith("| DINO |"))
     value, mean, interval, base = (part.strip() for part in row.split("|")[2:6])
-    low, high = sorted(one.scores["dino"] for one in seeds)
+    images = np.array([one.per_image["dino"] for one in seeds]).reshape(2, 2, 2)  # by prompt
+    of_seeds, of_prompts = images.mean(axis=(1, 2)), images.mean(axis=(0, 2))
+    error = math.sqrt(of_seeds.var(ddof=1) / 2 + of_prompts.var(ddof=1) / 2)
+    middle = images.mean()
     assert value == f"{best.scores['dino']:.3f}"
-    assert mean == f"{(low + high) / 2:.3f}"
-    assert interval == f"{low:.3f} to {high:.3f}"  # of two values, all resamples' ends
+    assert mean == f"{middle:.3f}"
+    ends = [float(end) for end in interval.split(" to ")]
+    assert ends == pytest.approx([middle - 2 * error, middle + 2 * error], abs=6e-4)
     assert base == f"{best.scores['dino'] - best.gains['dino']:.3f}"
     assert "| rank | 3 |" in card
     assert str(swept) not in card
@@ -295,7 +301,7 @@ def test_convolutions_have_their_own_words(swept: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["dora", "loha", "lokr"])
 def test_other_adapters(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(tmp_path, f"method.adapter={kind}", "train_steps=1", "metric=[dino,clip_t]")
+    run(tmp_path, f"method.adapter={kind}", "train_steps=1", "metric=[score]")
     folder = exported(tmp_path)
     card = (folder / "README.md").read_text(encoding="utf-8")
     kohya = folder / "UnicornGirl-kohya.safetensors"
@@ -312,7 +318,7 @@ def test_other_adapters(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_whole_weights_are_a_pipeline(tmp_path: Path) -> None:
     run(tmp_path, "method=dreambooth", "method.prior_weight=0", "train_steps=1",
-        "metric=[dino,clip_t]")  # fmt: skip
+        "metric=[score]")  # fmt: skip
     folder = exported(tmp_path)
     assert (folder / "unet/diffusion_pytorch_model.safetensors").exists()
     assert not list(folder.glob("*kohya*"))

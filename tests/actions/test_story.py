@@ -15,14 +15,13 @@ from helpers.small import loaded_after, pictures, small
 from PIL import Image, ImageChops, ImageStat
 
 from charsweep.__main__ import main
-from charsweep.actions.story.choose_pictures import check_keep, choose_pictures
+from charsweep.actions.story.choose_pictures import check_keep, choose_pictures, standings
 from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, revived
 from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE
-from charsweep.results.recommendation import standings
 
 SCENES = [
     "story.scenes=[{prompt: 'a picture of {subject} jumping', caption: 'She jumps.'},"
@@ -367,7 +366,7 @@ def test_a_method_without_prompts_tells_no_story(
     assert main(words) == 0
     (made,) = read_json_lines(tmp_path / "sweeps/small/cells.jsonl")
     for chosen, error in {
-        "story.cell=null": "StoreError: sweep small: There is no finished cell with both dino",
+        "story.cell=null": "StoreError: sweep small: There is no finished cell with a score",
         f"story.cell='{made['cell']}'": f"ConfigError: story.cell={made['cell']}: its method, gan,",
     }.items():
         capsys.readouterr()

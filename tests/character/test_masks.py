@@ -253,7 +253,7 @@ def test_scores_against_the_subject_do_not_depend_on_training_backgrounds(
             more = [f"references={references}", "mask_background=1", "lr=1e-7", "train_steps=1"]
             sweep, _, (result,) = execute(tmp_path / where.name, *words_of(where, *more))
             scores[where.name, references] = result.scores["dino"]
-            marked = [digest.count("/") for digest in sweep.cells[0].reference_digests]
+            marked = [digest.count("/") for digest in sweep.cells[0].exam.references]
             assert marked == [int(references == "subject")] * 3
     assert scores["mia", "whole"] != pytest.approx(scores["other", "whole"], abs=0.01)
     assert scores["mia", "subject"] == pytest.approx(scores["other", "subject"], abs=1e-3)

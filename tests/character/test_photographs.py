@@ -20,7 +20,7 @@ from charsweep.plan import plan_work
 from charsweep.report.figures.training_images import training_sheets, ways_of
 from charsweep.results import load_record
 
-QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[dino,clip_t]"]
+QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[score]"]
 
 
 def test_photographs_train_and_are_cached_and_shown_as_the_model_saw_them(tmp_path: Path) -> None:

@@ -87,23 +87,28 @@ NEEDED = {  # what a person must say too
 
 
 def test_there_are_as_many_choices_as_are_planned_here() -> None:
-    assert len(CHOICES) == 39
-    assert len({choice.partition("=")[0] for choice in CHOICES}) == 13
+    assert len(CHOICES) == 47
+    assert len({choice.partition("=")[0] for choice in CHOICES}) == 14
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_file_of_conf_composes_and_plans(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("=")
-    words = [f"metric=[dino,clip_t,{name}]"] if group == "metric" else [choice]
-    if name in ("dino", "clip_t"):
-        words = ["metric=[dino,clip_t]"]
+    words = [choice]
+    if group == "metric":  # of some, the exam must have a part
+        metrics = dict.fromkeys(["score", name])
+        words = [f"metric=[{','.join(metrics)}]", "exam=positions"]
     if choice == "models=sd3":  # nothing of it ships
         words.append(f"models.bases.sd3.path={write_sd3(tmp_path / 'sd3', t5=False)}")
     sweep = sweep_of(tmp_path, *words, *NEEDED.get(choice, []))
     plan = plan_work(sweep.examples, Store(tmp_path), sweep.truth)
     assert plan.steps_needed == sum(training.steps for training in plan.trainings) > 0
     if group == "metric":
-        assert name in {metric.name for metric in sweep.examples[0].metrics}
+        (cell,) = sweep.examples
+        asked = [*cell.metrics, *(metric for part in cell.parts for metric in part.metrics)]
+        assert {metric.name for metric in asked} == set(metrics)
+    elif group == "attributes":
+        assert sweep.resolved[group].keys() >= {"hair", "clothes", "position", "place"}
     else:
         assert sweep.resolved[group]["name" if group != "runtime" else "device"] in (name, "auto")
 
@@ -116,9 +121,8 @@ def test_the_study_is_its_parts_in_one_plan(tmp_path: Path) -> None:
     tuning = [cell for part in sweep.parts[:3] for cell in part.cells]
     assert len(tuning) == 37
     assert sum(cell.step for cell in tuning) == 38_000
-    plan = plan_work(sweep.cells, Store(tmp_path), sweep.truth)
-    taught = [t for t in plan.trainings if t.trajectory.method.name == "dreambooth_lora"]
-    assert sum(training.steps for training in taught) == 8_000
+    plan = plan_work(tuning, Store(tmp_path), sweep.truth)
+    assert plan.steps_needed == 8_000
     keys = {cell.key for part in sweep.parts for cell in part.cells}
     assert keys == {cell.key for cell in sweep.cells}
     assert len(keys) == len(sweep.cells)
