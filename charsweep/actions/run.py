@@ -236,6 +236,7 @@ class Run:
         write_json(self.sweep.folder / "sweep.json", record)
         self._write_results()
         self.study.trials.note_unfinished()
+        self.study.trials.note_recommended(recommendation_of(self.sweep.folder))
 
 
 # -- tracking --------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from charsweep.core.keys import canonical, differences
 from charsweep.core.store.files import clear_abandoned, replacing, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.core.system.sqlite import check_whole, unusable, wait_until_free
-from charsweep.results import CellResult
+from charsweep.results import CellResult, Recommendation
 
 STATES = {
     "finished": TrialState.COMPLETE,
@@ -175,6 +175,14 @@ class Trials:
         }
         if linked != self.study.user_attrs.get("mlflow_runs"):
             self.study.set_user_attr("mlflow_runs", linked)
+
+    def note_recommended(self, found: Recommendation) -> None:
+        """Write on the study which cell is recommended, and why."""
+        self.wait_for_file()
+        cell = found.cell.cell if found.cell else None
+        value = {"cell": cell, "sentence": found.sentence, "sure": found.sure}
+        if value != self.study.user_attrs.get("recommended"):
+            self.study.set_user_attr("recommended", value)
 
     def importances(self) -> dict[str, dict[str, float]]:
         """By objective, the share of its variance that each parameter explains.

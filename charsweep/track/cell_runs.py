@@ -72,7 +72,9 @@ class Experiment:
         self.sweep = read_json(self.folder / "sweep.json")
         report = log_outcome(self.client, self.id, self.parent, self.sweep, self.folder, self.store)
         verdict = judge(load_record(self.folder, self.store))
-        note = ui_view.note_with_verdict(self.sweep, verdict, report)
+        best = verdict.recommendation.cell
+        run, _ = self.runs.get(best.cell if best else "", ("", ""))
+        note = ui_view.note_with_verdict(self.sweep, verdict, report, run)
         self._describe((ui_view.unfinished(self.sweep) + note)[:NOTE_LENGTH])
         self._note_recommended(verdict.recommendation)
         self.client.set_terminated(self.parent, status)

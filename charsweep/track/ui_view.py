@@ -20,6 +20,7 @@ from charsweep.results.table import escape_markdown as plain
 from charsweep.track.server import VIEW
 
 SECTION = "charsweep"
+PICTURE = "get-artifact?path=contact_sheet.png&run_uuid="  # as MLflow's server answers
 SMOOTHNESS = 70  # of 100, for the loss; by eye
 # MLflow lists metrics by the alphabet, before the axes: more of them would hide what one compares.
 COLUMNS = ("score", "quality_ratio", "identity", "prompt")
@@ -49,13 +50,17 @@ def note_while_running(sweep: Mapping[str, Any]) -> str:
     )
 
 
-def note_with_verdict(sweep: Mapping[str, Any], verdict: Verdict, report: str | None) -> str:
-    """The question, the report's verdict and remarks, and the command, as Markdown.
+def note_with_verdict(
+    sweep: Mapping[str, Any], verdict: Verdict, report: str | None, run: str = ""
+) -> str:
+    """The question, the report's verdict and remarks, pictures, and the command, as Markdown.
 
-    `report` is the address of the report within the UI.
+    `report` is the address of the report within the UI, `run` the recommended cell's.
     """
     first, *rest = map(plain, verdict.sentences)
-    blocks = [f"**{plain(question(sweep))}** {first}", *rest]
+    blocks = [f"**{plain(question(sweep))}** {first}"]
+    blocks += [f"![what it draws]({PICTURE}{run})"] if run else []
+    blocks += rest
     blocks += ["\n".join(f"- {plain(remark)}" for remark in verdict.remarks)]
     taking = verdict.recommendation.command.replace("`", "'")
     blocks += [f"To take it: `{taking}`"] if taking else []
