@@ -18,7 +18,7 @@ from charsweep.core.store.files import write_json
 from charsweep.results import write_results
 
 WORDS = ["train_steps=4", "+axes.lr=[1e-3,1e-4]"]
-COLOUR = ["metric=[dino,clip_t,colour]"]
+COLOUR = ["metric=[score,dino,colour]"]
 
 
 @pytest.fixture(scope="module")

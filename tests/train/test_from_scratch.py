@@ -38,7 +38,7 @@ def test_what_does_not_apply_is_blank_and_not_zero(tmp_path: Path) -> None:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert set(rows) == {"dreambooth_lora", "gan", "diffusion"}
     for name in ("gan", "diffusion"):
-        blank = ["base", "clip_t", "quality_ratio", "dino_gain", "clip_i_gain", "error"]
+        blank = ["base", "score", "identity", "prompt", "clip_t", "dino_gain", "error"]
         assert [rows[name][column] for column in blank] == [""] * len(blank)
         for column in ("dino", "clip_i", "diversity", "copy", "colour", "size_mb", "train_seconds"):
             float(rows[name][column])
