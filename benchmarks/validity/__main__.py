@@ -33,12 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    given = parser()
-    options = given.parse_args(arguments)
-    wrong = [word for word in options.words if not word.startswith("metric=")]
-    if wrong:
-        given.error(f"{wrong[0]}: only metric=NAME can be given")
-    metrics = [word.removeprefix("metric=") for word in options.words]
+    options = parser().parse_args(arguments)
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     judge = train(work / "judge")
@@ -49,8 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
     for who in CHARACTERS:
         if who.name in options.only:
             print(f"{who.name}: sweep", flush=True)
-            run(who, work, metrics)
-            found.append(measured(who, work, metrics, judge))
+            run(who, work, options.words)
+            found.append(measured(who, work, options.words, judge))
     report.write(options.out, found, json.loads(known.read_text(encoding="utf-8")))
     print(options.out.read_text(encoding="utf-8"))
 

@@ -34,8 +34,9 @@ RATES, STEPS = "1e-4,3e-4,1e-3,2e-3,3e-3,1e-2,1e-1", "200,500,1000"
 TRAINING_SEEDS = {"unicorn_girl": 2}  # of the others: one
 
 
-def words_of(who: Character, work: Path, metrics: Sequence[str]) -> list[str]:
-    """The command line of a character's sweep, further metrics by their names in conf/metric/."""
+def words_of(who: Character, work: Path, further: Sequence[str]) -> list[str]:
+    """The command line of a character's sweep; further words may be `metric=NAME` and any other."""
+    metrics = [word.removeprefix("metric=") for word in further if word.startswith("metric=")]
     known = [*load_settings([]).metric, *metrics]
     return [
         *who.words(work / "characters"),
@@ -48,13 +49,14 @@ def words_of(who: Character, work: Path, metrics: Sequence[str]) -> list[str]:
         f"metric=[{','.join(dict.fromkeys(known))}]",
         f"question=Does the recommendation name what is truly best for {who.name}?",
         "runtime.tracking=false",
+        *(word for word in further if not word.startswith("metric=")),
     ]
 
 
-def run(who: Character, work: Path, metrics: Sequence[str]) -> None:
+def run(who: Character, work: Path, further: Sequence[str]) -> None:
     """Do what is missing of the character's sweep; its output goes to a file beside the store."""
     write_character(who, work / "characters")
-    words = [sys.executable, "-m", "charsweep", *words_of(who, work, metrics)]
+    words = [sys.executable, "-m", "charsweep", *words_of(who, work, further)]
     with (work / f"{who.name}.log").open("a", encoding="utf-8") as log:
         subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, check=True)
 
@@ -71,9 +73,9 @@ class Measured:
     recommended: Rule  # charsweep's own recommendation
 
 
-def measured(who: Character, work: Path, metrics: Sequence[str], judge: Judge) -> Measured:
+def measured(who: Character, work: Path, further: Sequence[str], judge: Judge) -> Measured:
     """Read a finished sweep, plant the planted sets in its store, judge and score all of them."""
-    sweep = load_sweep(words_of(who, work, metrics))
+    sweep = load_sweep(words_of(who, work, further))
     store, first = Store(sweep.root), sweep.cells[0]
     assert first.untaught_set is not None
     made = planted_sets(who)
