@@ -72,9 +72,8 @@ class Experiment:
         self.sweep = read_json(self.folder / "sweep.json")
         report = log_outcome(self.client, self.id, self.parent, self.sweep, self.folder, self.store)
         verdict = judge(load_record(self.folder, self.store))
-        best = verdict.recommendation.cell
-        run, _ = self.runs.get(best.cell if best else "", ("", ""))
-        note = ui_view.note_with_verdict(self.sweep, verdict, report, run)
+        shown = self.parent if self._show(verdict.recommendation) else ""
+        note = ui_view.note_with_verdict(self.sweep, verdict, report, shown)
         self._describe((ui_view.unfinished(self.sweep) + note)[:NOTE_LENGTH])
         self._note_recommended(verdict.recommendation)
         self.client.set_terminated(self.parent, status)
@@ -132,6 +131,14 @@ class Experiment:
         }
         self.client.log_batch(self.parent, tags=values.as_tags(tags))
         self.client.log_artifact(self.parent, str(self.folder / "sweep.json"))
+
+    def _show(self, found: Recommendation) -> bool:
+        """Log what the recommended cell draws, for the note; whether it draws anything."""
+        images = found.cell and found.cell.images
+        picture = pictures.strip(inside(self.store, images)) if images else None
+        if picture:
+            self.client.log_image(self.parent, picture, artifact_file=ui_view.STRIP)
+        return picture is not None
 
     def _note_recommended(self, found: Recommendation) -> None:
         """The recommended cell and its run, as tags of the experiment and of the sweep's run."""

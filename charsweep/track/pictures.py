@@ -17,6 +17,7 @@ from charsweep.core.store.files import inside, read_json
 from charsweep.core.system.images import opened
 
 TILE = 160  # px; a contact sheet of 8 x 2 stays under 1 MB
+NOTE_TILE = 96  # px
 ROW_TILE = 256  # px; the embedded models' images are 64 and so stay whole
 KEY_LENGTH = 60  # of a prompt in a file's name
 
@@ -31,6 +32,18 @@ def contact_sheet(images: Path) -> Image.Image | None:
     for index, (_, row) in enumerate(rows):
         sheet.paste(row, (0, index * side))
     return sheet
+
+
+def strip(images: Path) -> Image.Image | None:
+    """The first picture of every prompt in one row, for a note; None without images."""
+    rows = [row for _, row in _rows(images, NOTE_TILE)]
+    if not rows:
+        return None
+    side = rows[0].height
+    picture = Image.new("RGB", (side * len(rows), side), "white")
+    for index, row in enumerate(rows):
+        picture.paste(row.crop((0, 0, side, side)), (index * side, 0))
+    return picture
 
 
 def exam_rows(images: Path, label: str = "exam") -> Iterator[tuple[str, Image.Image]]:

@@ -20,7 +20,8 @@ from charsweep.results.table import escape_markdown as plain
 from charsweep.track.server import VIEW
 
 SECTION = "charsweep"
-PICTURE = "get-artifact?path=contact_sheet.png&run_uuid="  # as MLflow's server answers
+STRIP = "recommended.png"  # what the recommended cell draws
+PICTURE = f"get-artifact?path={STRIP}&run_uuid="  # as MLflow's server answers
 SMOOTHNESS = 70  # of 100, for the loss; by eye
 # MLflow lists metrics by the alphabet, before the axes: more of them would hide what one compares.
 COLUMNS = ("score", "quality_ratio", "identity", "prompt")
@@ -55,7 +56,7 @@ def note_with_verdict(
 ) -> str:
     """The question, the report's verdict and remarks, pictures, and the command, as Markdown.
 
-    `report` is the address of the report within the UI, `run` the recommended cell's.
+    `report` is the address of the report within the UI, `run` the one that has `STRIP`.
     """
     first, *rest = map(plain, verdict.sentences)
     blocks = [f"**{plain(question(sweep))}** {first}"]
