@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import shlex
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from helpers.fake_sweep import FakeSweep, result
 from helpers.small import loaded_after, small
+from optuna import load_study
 
 from charsweep.__main__ import main
 from charsweep.core.errors import ConfigError, StoreError
@@ -21,6 +23,7 @@ from charsweep.results import (
     CellResult,
     Recommendation,
     compare_methods,
+    judge,
     load_record,
     read_results,
     recommend,
@@ -28,7 +31,9 @@ from charsweep.results import (
 )
 from charsweep.results.cells import by_prompt, named_cell
 from charsweep.results.recommendation import recommendation_of, recommended_cell
+from charsweep.results.table import escape_markdown
 from charsweep.track import process as track
+from charsweep.track.ui_view import note_with_verdict
 
 PER_PROMPT = 2  # FakeSweep's exam has two seeds
 
@@ -313,6 +318,63 @@ def test_every_outlet_names_the_same_cell(
     story = ["action=story", "story.seeds=[0]", "runtime.tracking=false", *SCENES]
     assert main([f"root={root}", "name=small", *story]) == 0
     assert read_json(folder / "story/story.json")["drawn_by"]["cell"] == best.cell
+    assert main([*small(root, "+axes.lr=[1e-2,1e-3,1e-4]", "train_steps=2", "method.rank=2")]) == 0
+    anew = recommendation_of(folder)  # the store's own scores are back
+    study = load_study(study_name="small", storage=f"sqlite:///{folder / 'study.db'}")
+    assert anew.cell is not None
+    assert study.user_attrs["recommended"]["cell"] == anew.cell.cell
+    assert study.user_attrs["recommended"]["sentence"] == anew.sentence
+
+
+def kinds(root: Path) -> dict[str, FakeSweep]:
+    """Five kinds of sweeps."""
+    rates = FakeSweep(root / "rates", {"lr": [1e-4, 1e-3, 1e-2]})
+    for lr, scores in ((1e-4, LOW), (1e-3, HIGH), (1e-2, LOW)):
+        add(rates, scores, lr=lr)
+    steps = FakeSweep(root / "steps", {"train_steps": [10, 20, 40]})
+    for count, scores in ((10, LOW), (20, HIGH), (40, [*HIGH[2:], *HIGH[:2]])):
+        add(steps, scores, train_steps=count)
+    methods = of_scores(root / "methods", dreambooth=LOW, lora=HIGH)
+    methods.cells[0]["base"] = "sd15"
+    add(methods, None, method="gan")
+    seeds = FakeSweep(root / "seeds", {"lr": [1e-3, 1e-2], "seed": [0, 1]})
+    for lr, seed in itertools.product((1e-3, 1e-2), (0, 1)):
+        add(seeds, HIGH if lr == 1e-3 else LOW, lr=lr, seed=seed)
+    nothing = FakeSweep(root / "nothing", {"method": ["gan", "diffusion"]})
+    for method in ("gan", "diffusion"):
+        add(nothing, None, method=method)
+    found = {"rates": rates, "steps": steps, "methods": methods, "seeds": seeds, "nothing": nothing}
+    for sweep in found.values():
+        sweep.write()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["rates", "steps", "methods", "seeds", "nothing"])
+def test_whatever_is_said_of_a_sweep_is_the_same(tmp_path: Path, kind: str) -> None:
+    """Page, Markdown, MLflow's note, export and story, and the last lines of the command."""
+    sweep = kinds(tmp_path)[kind]
+    found = recommended(sweep)
+    record = sweep.record()
+    results = read_results(sweep.folder / "cells.jsonl")
+    page = html.unescape(sweep.report())
+    text = (sweep.folder / "report/verdicts.md").read_text(encoding="utf-8")
+    note = note_with_verdict(sweep.sweep, judge(record), None)
+    assert found.lines()[0] == ("best", found.sentence)
+    for where in (text, note):
+        assert escape_markdown(found.sentence) in where
+    if found.cell is None:
+        assert kind == "nothing"
+        assert found.reason in page
+        with pytest.raises(StoreError, match="no finished cell with a score"):
+            recommended_cell(sweep.folder, results, "")
+        return
+    assert f"<h2>{found.title}</h2>" in page
+    for where in (page, text, note):
+        assert found.command in where
+        assert all(step.command in where for step in found.next_steps)
+    assert found.why in page
+    cell, why = recommended_cell(sweep.folder, results, "")
+    assert (cell.cell, why) == (found.cell.cell, f"the recommended one: {found.reason}")
 
 
 SCENES = ["story.scenes=[{prompt: 'a picture of {subject} jumping', caption: 'She jumps.'}]"]
