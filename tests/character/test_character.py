@@ -14,7 +14,13 @@ import pytest
 from helpers.small import loaded_after
 from PIL import Image, ImageDraw
 
-from charsweep.character import Character, load_character, load_truth, middle_square
+from charsweep.character import (
+    Character,
+    load_character,
+    load_held_out,
+    load_truth,
+    middle_square,
+)
 from charsweep.config import load_sweep
 from charsweep.core.errors import CharacterError
 from charsweep.core.keys import digest_of
@@ -342,14 +348,43 @@ def test_words_images_and_captions_are_all_told_at_once(tmp_path: Path) -> None:
     assert len(message_of(tmp_path, class_prompt="a UnicornGirl").splitlines()) == 4
 
 
+# --- held out
+
+
+def test_the_last_drawings_are_held_out_of_training(tmp_path: Path) -> None:
+    draw_into(tmp_path, "1.png", "2.png", "10.png")
+    whole, most = load(tmp_path), load(tmp_path, held_out=1)
+    assert whole.held_out is None
+    assert most.held_out is not None
+    assert [path.name for path in most.paths] == ["1.png", "2.png"]
+    assert [path.name for path in most.held_out.paths] == ["10.png"]
+    assert (*most.spec.digests, *most.held_out.digests) == whole.spec.digests
+    assert len(most.spec.captions) == 2
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_something_is_left_to_teach(tmp_path: Path, count: int) -> None:
+    draw_into(tmp_path, "1.png", "2.png")
+    assert f"held_out={count} leaves none of its 2 images to teach" in message_of(
+        tmp_path, held_out=count
+    )
+
+
+def test_a_folder_of_drawings_is_held_out(tmp_path: Path) -> None:
+    with pytest.raises(CharacterError, match=r"character\.held_out, folder .*: it holds no PNG"):
+        load_held_out(tmp_path)
+    draw_into(tmp_path, "b.png", "a.png")
+    assert [path.name for path in load_held_out(tmp_path).paths] == ["a.png", "b.png"]
+
+
 # --- true pictures
 
 
 def test_the_shipped_truth_loads() -> None:
-    digests = load_truth(UNICORN_GIRL_EXAM, 8)
-    files = [UNICORN_GIRL_EXAM / f"0{n}.png" for n in range(8)]
-    assert digests == tuple(digest_of(file.read_bytes()) for file in files)
-    assert len(set(digests)) == 8
+    truth = load_truth(UNICORN_GIRL_EXAM, 8)
+    assert truth.paths == tuple(UNICORN_GIRL_EXAM / f"0{n}.png" for n in range(8))
+    assert truth.digests == tuple(digest_of(file.read_bytes()) for file in truth.paths)
+    assert len(set(truth.digests)) == 8
 
 
 def test_truth_is_one_picture_per_prompt(tmp_path: Path) -> None:
@@ -363,7 +398,7 @@ def test_truth_is_one_picture_per_prompt(tmp_path: Path) -> None:
 
 def test_truth_counts_past_one_hundred(tmp_path: Path) -> None:
     draw_into(tmp_path, *(f"{n:02d}.png" for n in range(101)))
-    assert len(load_truth(tmp_path, 101)) == 101
+    assert len(load_truth(tmp_path, 101).paths) == 101
 
 
 def test_broken_truth_is_named(tmp_path: Path) -> None:
