@@ -37,9 +37,13 @@ Every file has a `name` besides, which results call it by, and those that choose
 `_target_`, its dotted name.
 """
 LONGEST = 90  # characters of a default that is shown
-UNLISTED = ("name", "_target_")  # which all files have and the page says once
+UNLISTED = ("name", "_target_", "defaults")  # which the page says once, or Hydra alone reads
+UNTOLD = ("metric", "attributes")  # groups whose files say all
 KINDS = {"objectives": "list of metrics"}  # that its class turns into something else
-LEAVES = ("axes", "parts", "caption.attributes", "search.sampler", "search.pruner", "metric")
+LEAVES = (
+    "axes", "parts", "exam.parts", "caption.attributes", "search.sampler", "search.pruner",
+    "metric",
+)  # fmt: skip
 
 
 def page() -> str:
@@ -121,7 +125,7 @@ def group_lines(group: str, schema: Mapping[str, Any]) -> list[str]:
     files = sorted((CONF / group).glob("*.yaml"), key=lambda path: (path.stem not in usual, path))
     lines = ["| file | |", "|---|---|"]
     lines += [f"| [`{f.stem}`](../conf/{group}/{f.name}) | {cell(about(f))} |" for f in files]
-    if group == "metric":  # none has settings of its own
+    if group in UNTOLD:
         return [*lines, ""]
     rows: dict[str, list[Any]] = {}
     for path in files:
