@@ -69,9 +69,8 @@ HEADS: dict[str, tuple[str, ...]] = {
 }
 FIGURE = "figure"  # the head for what is no figure
 DRAWN, CODED, REJECTED = 40_000, 8_000, 4_000  # pictures
-STEPS, BATCH, PEAK_RATE = 2_500, 128, 2e-3
+STEPS, BATCH, PEAK_RATE = 1_000, 128, 2e-3
 SHARE_REJECTED = 0.2  # of a batch
-SPREAD = 0.6  # of noise in latents whose deviation is 1: figures are then blotted, and still there
 
 Reading = dict[str, str]  # attribute -> value, and FIGURE -> "yes" or "no"
 
@@ -141,16 +140,12 @@ class Autoencoder:
         return np.asarray(((pixels + 1) * 127.5).round().byte())
 
 
-def coded(drawn: NDArray[np.uint8], spread: float = 0.0) -> NDArray[np.uint8]:
-    """The pictures gone through the autoencoder, each with noise of 0 to `spread` in its latents:
-    so come the blots and blurs of a base that draws badly."""
+def coded(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pictures gone through the autoencoder."""
     autoencoder, result = Autoencoder(), np.empty_like(drawn)
     for index in steps("through the autoencoder", 0, -(-len(drawn) // 50)):
-        part, rng = slice(50 * index, 50 * index + 50), np.random.default_rng(index)
-        latents = autoencoder.encode(drawn[part])
-        amount = torch.from_numpy(rng.uniform(0, spread, (len(latents), 1, 1, 1))).float()
-        noise = torch.from_numpy(rng.standard_normal(latents.shape)).float()
-        result[part] = autoencoder.decode(latents + amount * noise)
+        part = slice(50 * index, 50 * index + 50)
+        result[part] = autoencoder.decode(autoencoder.encode(drawn[part]))
     return result
 
 
@@ -249,7 +244,7 @@ def lessons(folder: Path) -> Lessons:
     """Drawn on the first call, then read from the folder."""
     figures = [figure_at("taught", index) for index in range(DRAWN)]
     drawn = _kept(folder / "drawn.npy", lambda: pictures(figures, DRAWN))
-    passed = _kept(folder / "coded.npy", lambda: coded(drawn[:CODED], SPREAD))
+    passed = _kept(folder / "coded.npy", lambda: coded(drawn[:CODED]))
     wrong = _kept(folder / "rejected.npy", lambda: rejects(drawn[-REJECTED:]))
     return Lessons(drawn, passed, wrong, targets_of(figures))
 

@@ -17,6 +17,7 @@ bit for bit, a prefix of a long one, and a resumed run equals an uninterrupted o
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -235,18 +236,25 @@ class Trial:
             if row.step > self.recorded:  # a stretch trained again has its rows already
                 self.file.write(loss_line(row) + "\n")
         if self.diverged:
-            self.file.flush()
+            self._flush()
             self.store.mark_diverged(self.spec, self.step)
             return
         if self.is_due:
+            self._flush()
             save_snapshot(SnapshotSpec(self.spec, self.step), self.trainable, self.slot, self.store)
         if self.is_done or time.monotonic() - self.saved > resume_seconds:
             self.save()
 
+    def _flush(self) -> None:
+        """Have the rows on disk: weights whose losses are lost with the process are of no use."""
+        assert self.file
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
     def save(self) -> None:
         """Write the resume state of the step at hand, unless one of a later step is there."""
         if self.file and self.step > self.stored:
-            self.file.flush()
+            self._flush()
             tensors = self.trainable.resume_tensors(self.slot)
             save_state(self.store, self.spec, self.step, tensors, self.optimizer, self.scaler)
             self.saved = time.monotonic()

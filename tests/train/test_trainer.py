@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +22,13 @@ from PIL import Image
 from charsweep.character import middle_square
 from charsweep.config import Sweep
 from charsweep.core.seeding import generator
-from charsweep.core.specs import SnapshotSpec
+from charsweep.core.specs import SnapshotSpec, TrajectorySpec
+from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import quiet
+from charsweep.train import loop
+from charsweep.train.checkpoint import save_snapshot
 from charsweep.train.methods import Materials
 from charsweep.train.methods.denoising import DenoisingTrainable
 from charsweep.train.methods.finetune import FineTune
@@ -251,6 +255,22 @@ def test_cosine_needs_the_horizon_and_constant_does_not(step: int) -> None:
     assert not Constant.needs_horizon
     assert Cosine(warmup_steps=0)(step, 10) > Cosine(warmup_steps=0)(step + 1, 10)
     assert Cosine(warmup_steps=0)(10, 10) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_losses_are_on_disk_before_the_weights_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed after a snapshot has lost no row that belongs to it."""
+    seen = []
+
+    def noted(spec: SnapshotSpec, trainable: Any, slot: int, store: Store) -> None:
+        assert isinstance(spec.source, TrajectorySpec)
+        seen.append((spec.step, [row.step for row in store.losses(spec.source)]))
+        save_snapshot(spec, trainable, slot, store)
+
+    monkeypatch.setattr(loop, "save_snapshot", noted)
+    execute(tmp_path, "+axes.train_steps=[1,3]")
+    assert seen == [(1, [1]), (3, [1, 2, 3])]
 
 
 def test_a_loss_that_is_not_finite_is_a_result(tmp_path: Path) -> None:
