@@ -27,9 +27,9 @@ from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import CONF
 
-NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "models",
-            "character", "exam", "attributes", "metric", "seeds", "parts", "search", "story",
-            "export", "caption", "references", "report", "store")  # fmt: skip
+NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "constraints",
+            "models", "character", "exam", "attributes", "metric", "seeds", "parts", "search",
+            "story", "export", "caption", "references", "report", "store")  # fmt: skip
 # What is taken from the command line alone when a folder of YAML files is given, and what it is
 # otherwise: what is done, where is written, what is removed, and what leaves the machine.
 GUARDED = {"action": "run", "root": ".", "runtime.tracking_uri": None, "export.push": None,
@@ -199,6 +199,12 @@ def _sense(settings: Settings) -> list[str]:
                 f"objectives.{metric}: not among the metrics ({', '.join(settings.metric)}); "
                 "add it to metric=[...] or choose another objective"
             )
+    problems += [
+        f"constraints.{metric}: not among the metrics ({', '.join(settings.metric)}); add it to "
+        "metric=[...] or take the constraint out"
+        for metric in settings.constraints
+        if metric not in settings.metric
+    ]
     for prompt in settings.exam.prompts:
         if "{subject}" not in prompt:
             problems.append(

@@ -5,6 +5,7 @@ pydantic collects all mistakes, so that they are shown together; `mistakes` word
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -352,6 +353,29 @@ def directed(objectives: Any) -> Any:
     return {name.removeprefix("-"): ways[name.startswith("-")] for name in objectives}
 
 
+class Bounds(pydantic.BaseModel):
+    """What a score must keep to."""
+
+    model_config = STRICT
+    least: float | None = None
+    most: float | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _some(self) -> Bounds:
+        if self.least is None and self.most is None:
+            raise ValueError("says neither least nor most; give one, as in {most: 0.3}")
+        if self.least is not None and self.most is not None and self.least > self.most:
+            raise ValueError(f"least={self.least} should not be above most={self.most}")
+        return self
+
+    def excess(self, score: float) -> float:
+        """By how much a score lies outside; at most 0 within."""
+        outside = [-math.inf]
+        outside += [self.least - score] if self.least is not None else []
+        outside += [score - self.most] if self.most is not None else []
+        return max(outside)
+
+
 class ReportSettings(pydantic.BaseModel):
     """Of `action=report`: which sweeps one report is on, and where they are read from."""
 
@@ -410,6 +434,7 @@ class Settings(pydantic.BaseModel):
     objectives: Annotated[
         dict[Text, Literal["maximize", "minimize"]], Field(min_length=1), BeforeValidator(directed)
     ]
+    constraints: dict[Text, Bounds]
     models: ModelsSettings
     character: CharacterSettings
     method: PluginSettings

@@ -245,6 +245,7 @@ def _agree(name: str, part: Settings, whole: Settings) -> None:
         "metric",
         "references",
         "objectives",
+        "constraints",
         "runtime",
         "root",
     )

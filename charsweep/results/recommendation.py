@@ -31,6 +31,7 @@ from charsweep.results.labels import (
     bytes_text,
     gain_text,
     listing,
+    metric_label,
     score_text,
     value_text,
 )
@@ -134,7 +135,9 @@ def recommended_cell(
 def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Recommendation:
     """The recommendation among all cells of a record, or among some of them."""
     points = points_of(record, cells)
-    groups = on_each_base([point for point in points if point.mean(SCORE) is not None])
+    scored = [point for point in points if point.mean(SCORE) is not None]
+    kept = [point for point in scored if keeps(point, constraints_of(record))]
+    groups = on_each_base(kept or scored)
     unlike = differences([part.sweep for part in record.parts]) if cells is None else []
     if not groups or unlike:
         reason = (
@@ -154,6 +157,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
         next_steps=(*next_steps(record, best, alike), *too_close(record, best, alike)),
         doubts=(
             *doubts(best, alike, others),
+            *left_out(record, scored, kept),
             *of_bases(groups),
             *side_effects(record, best),
         ),
@@ -171,6 +175,22 @@ def on_each_base(points: Sequence[Point]) -> list[list[Point]]:
     for point in points:
         together.setdefault(point.finished[0].base, []).append(point)
     return list(together.values())
+
+
+def constraints_of(record: Record) -> Mapping[str, Mapping[str, float | None]]:
+    """What must hold besides: by metric the least and the most that it may be."""
+    return record.sweep.settings.get("constraints") or {}
+
+
+def keeps(point: Point, constraints: Mapping[str, Mapping[str, float | None]]) -> bool:
+    """Whether all its mean scores keep to them; one that it lacks does."""
+    for name, bounds in constraints.items():
+        score, least, most = point.mean(name), bounds.get("least"), bounds.get("most")
+        if score is not None and (
+            (least is not None and score < least) or (most is not None and score > most)
+        ):
+            return False
+    return True
 
 
 def chosen(points: Sequence[Point]) -> tuple[Point, tuple[Point, ...], tuple[Point, ...]]:
@@ -293,6 +313,25 @@ def doubts(best: Point, alike: Sequence[Point], others: Sequence[Point]) -> list
             "base's, which chance could do."
         )
     return texts
+
+
+def left_out(record: Record, scored: Sequence[Point], kept: Sequence[Point]) -> list[str]:
+    """How many settings do not keep the constraints."""
+    lost = len(scored) - len(kept)
+    if not lost:
+        return []
+    signs = {"least": "≥", "most": "≤"}
+    told = listing(
+        [
+            f"{metric_label(name).short} {signs[end]} {value:g}"
+            for name, bounds in constraints_of(record).items()
+            for end, value in bounds.items()
+            if value is not None
+        ]
+    )
+    if not kept:
+        return [f"No setting keeps to {told}: this is the best of those that do not."]
+    return [f"Left out: {lost} of {len(scored)} settings, which do not keep to {told}."]
 
 
 def side_effects(record: Record, best: Point) -> list[str]:

@@ -152,6 +152,10 @@ class Trials:
             state = TrialState.FAIL  # an objective that does not apply to this method
         running = self.open(trial)
         running.set_user_attr("state", result.state)
+        for name, bounds in self.sweep.settings.constraints.items():
+            score = result.scores.get(name)
+            if score is not None and name not in running.constraints:  # told before a kill
+                running.set_constraint(name, bounds.excess(score))
         if result.error:
             running.set_user_attr("error", result.error)
         if state == TrialState.COMPLETE:

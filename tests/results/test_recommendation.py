@@ -162,6 +162,20 @@ def test_what_else_teaching_did_is_said(tmp_path: Path) -> None:
     assert "hardly changes when asked to (flexibility 0.300 of 1)" in texts
 
 
+def test_what_does_not_keep_the_constraints_is_left_out(tmp_path: Path) -> None:
+    sweep = of_scores(tmp_path, greedy=HIGH, modest=[score - 0.1 for score in HIGH])
+    sweep.cells[0]["scores"]["leak"], sweep.cells[1]["scores"]["leak"] = 0.6, 0.1
+    assert recommended(sweep).label == "method = greedy"
+    sweep.sweep["settings"]["constraints"] = {"leak": {"least": None, "most": 0.3}}
+    found = recommended(sweep)
+    assert found.label == "method = modest"
+    assert "Left out: 1 of 2 settings, which do not keep to leak ≤ 0.3." in found.doubts
+    sweep.sweep["settings"]["constraints"]["leak"]["most"] = 0.01
+    found = recommended(sweep)
+    assert found.label == "method = greedy"
+    assert any("No setting keeps to leak ≤ 0.01" in doubt for doubt in found.doubts)
+
+
 def test_the_end_of_an_axis_and_a_gap_are_said_with_a_command_that_extends_it(
     tmp_path: Path,
 ) -> None:

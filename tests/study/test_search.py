@@ -29,6 +29,7 @@ TPE = [
     "+axes={lr: [1e-3, 1e-2], train_steps: {low: 2, high: 8, step: 2},"
     " sampler.guidance_scale: {low: 1.0, high: 7.0}}",
     "objectives=[dino,clip_t]",
+    "+constraints.dino={least: 0.5}",
     *QUIET,
 ]
 
@@ -68,6 +69,7 @@ def test_every_parameter_told_is_the_parameter_that_ran(searched: Path) -> None:
         row = rows[trial.user_attrs["cell"]]
         assert {name: float(row[name]) for name in trial.params} == trial.params
         assert [float(row["dino"]), float(row["clip_t"])] == trial.values
+        assert trial.constraints == {"dino": pytest.approx(0.5 - float(row["dino"]))}
         spec = next(searched.glob(f"sweeps/store/*--{trial.user_attrs['trajectory']}/spec.json"))
         assert json.loads(spec.read_text())["spec"]["learning_rate"] == trial.params["lr"]
 
