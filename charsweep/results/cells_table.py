@@ -9,6 +9,7 @@ from charsweep.results.labels import (
     axis_label,
     cost_label,
     cost_text,
+    error_text,
     gain_text,
     level_text,
     metric_label,
@@ -78,12 +79,14 @@ def score_entries(
     scores: Mapping[str, float | None],
     gains: Mapping[str, float | None],
     top: Mapping[str, float],
+    point: Point,
 ) -> tuple[TableEntry, ...]:
-    """What `score_columns` head."""
+    """What `score_columns` head; the first with two standard errors either way."""
+    spans = {metric: point.interval(metric) for metric in record.metrics[:1]}
     shown = [
         TableEntry(
             scores.get(metric),
-            score_text(scores.get(metric)),
+            score_text(scores.get(metric)) + error_text(spans.get(metric)),
             gain_text(gains.get(metric)),
             best=metric in top and scores.get(metric) == top[metric],
         )
@@ -130,7 +133,7 @@ def cell_row(
         TableEntry(cell.diverged_at),
         TableEntry(cell.error),
         TableEntry("; ".join(marks) or None),
-        *score_entries(record, cell.scores, cell.gains, top),
+        *score_entries(record, cell.scores, cell.gains, top, Point({}, (cell,))),
         text_entry(level_text(cell.scores.get("quality_ratio"))),
         *(cost_entry(name, cell.cost(name)) for name in record.costs),
     )

@@ -119,7 +119,7 @@ def contender_row(
         *(axis_entry(axis, values) for axis in axes),
         TableEntry(len(point.finished) or None),
         *(cost_entry(name, point.cost(name)) for name in FIRST_COSTS),
-        *score_entries(record, score, gain, top),
+        *score_entries(record, score, gain, top, point),
         text_entry(level_text(score.get("quality_ratio"))),
         *(cost_entry(name, point.cost(name)) for name in rest),
     )

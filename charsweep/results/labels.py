@@ -138,6 +138,11 @@ def score_text(value: float | None) -> str:
     return f"{value:.3f}".replace("-0.000", "0.000").replace("-", "\N{MINUS SIGN}")
 
 
+def error_text(interval: tuple[float, float] | None) -> str:
+    """ " ± 0.064", half the width of an interval; blank without one."""
+    return f" ± {score_text((interval[1] - interval[0]) / 2)}" if interval else ""
+
+
 def gain_text(value: float | None) -> str:
     """A difference with its sign and a true minus."""
     if value is None:

@@ -29,6 +29,7 @@ from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
     axis_label,
     bytes_text,
+    error_text,
     gain_text,
     listing,
     metric_label,
@@ -285,9 +286,7 @@ def evidence_of(best: Point) -> str:
 
 def with_error(point: Point) -> str:
     """ "score 0.866 ± 0.050"."""
-    span_ = point.interval(SCORE)
-    error = f" ± {score_text((span_[1] - span_[0]) / 2)}" if span_ else ""
-    return f"score {score_text(point.mean(SCORE))}{error}"
+    return f"score {score_text(point.mean(SCORE))}{error_text(point.interval(SCORE))}"
 
 
 def doubts(best: Point, alike: Sequence[Point], others: Sequence[Point]) -> list[str]:
