@@ -92,7 +92,7 @@ def test_a_cell_is_a_run_nested_in_the_sweep(root: Path, logged: Any) -> None:
     assert len(logged["runs"]) == 5
     parent = parent_run(logged)
     assert parent["status"] == "FINISHED"
-    assert parent["files"] == ["cells.csv", "report/index.html", "sweep.json"]
+    assert parent["files"] == ["cells.csv", "recommended.png", "report/index.html", "sweep.json"]
     assert json.loads(parent["tags"]["charsweep.plan"]) == {"cells": 3}
     for index, name in enumerate(("lr=1e-1", "lr=1e-2", "lr=1e-3")):
         run = cell_run(logged, index)
