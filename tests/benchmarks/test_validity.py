@@ -42,10 +42,10 @@ def test_a_sweep_takes_a_character_and_its_true_pictures(tmp_path: Path) -> None
     sweep = load_sweep([f"root={tmp_path}", *who.words(tmp_path)])
     assert len(sweep.character.paths) == 6
     assert (
-        sweep.character.captions[0]
+        sweep.character.spec.captions[0]
         == f"a picture of {who.identifier} standing on a white background"
     )
-    assert sweep.character.class_noun == who.class_noun
+    assert sweep.character.spec.class_noun == who.class_noun
     assert tuple(load_settings([]).exam.prompts) == PROMPTS
     assert sweep.truth is not None
     assert len(sweep.truth.prompts) == 8
@@ -57,8 +57,8 @@ def test_characters_are_written_as_folders(who: Character, tmp_path: Path) -> No
     drawings = tmp_path / who.name / "drawings"
     loaded = load_character(who.name, drawings, who.identifier, who.class_noun, who.identifier, "a")
     assert len(set(loaded.spec.digests)) == 6
-    assert all(who.identifier in caption for caption in loaded.captions)
-    assert len(load_truth(tmp_path / who.name / "exam", len(PROMPTS))) == 8
+    assert all(who.identifier in caption for caption in loaded.spec.captions)
+    assert len(load_truth(tmp_path / who.name / "exam", len(PROMPTS)).digests) == 8
 
 
 def test_characters_are_distinct() -> None:
