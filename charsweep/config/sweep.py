@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -94,8 +95,8 @@ class Sweep:
 
     @property
     def command(self) -> str:
-        """The command as typed, without secrets."""
-        return redacted(" ".join(["python -m charsweep", *self.typed]))
+        """The command as typed, quoted for a shell, without secrets."""
+        return redacted(shlex.join(["python", "-m", "charsweep", *self.typed]))
 
     def cell_at(self, values: Mapping[str, Any]) -> Cell:
         """The one cell with these values of the axes."""

@@ -121,16 +121,18 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
     if sweep.parts or sweep.folder != sweep.name or not sweep.command:
         return ""
     names = ("axes", *(word.partition("=")[0] for word in more))
+    try:
+        words = shlex.split(sweep.command)
+    except ValueError:  # nothing that a shell would take
+        return ""
     typed = [
-        word
-        for word in shlex.split(sweep.command)
-        if word.lstrip("+~").partition("=")[0].partition(".")[0] not in names
+        word for word in words if word.lstrip("+~").partition("=")[0].partition(".")[0] not in names
     ]
     held = {
         name: values for name, values in sweep.axes.items() if name not in axes and name != SEED
     }
-    words = [
+    asked = [
         f"++axes.{name}=[{','.join(value_text(name, value) for value in values)}]"
         for name, values in {**held, **axes}.items()
     ]
-    return shlex.join([*typed, *words, *more])
+    return shlex.join([*typed, *asked, *more])

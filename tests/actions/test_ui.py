@@ -97,9 +97,9 @@ def test_loss_curves_scores_and_pictures_of_all_cells_side_by_side(
 ) -> None:
     page.get(ui.charts)
     chromium.wait_for(page, "a curve per cell", lambda p: chromium.curves(p, "loss") >= len(RATES))
-    scores = [f"{float(cell['clip_t']):.2f}" for cell in cells(root)]
+    scores = [f"{float(cell['identity']):.2f}" for cell in cells(root)]
     said = chromium.wait_for_text(page, *scores)
-    assert all(title in said for title in ("loss", "score", "clip_t"))
+    assert all(title in said for title in ("loss", "score", "identity"))
     chromium.wait_for(page, "pictures", lambda p: len(chromium.image_widths(p)) >= len(RATES))
     chromium.wait_for(page, "loaded pictures", lambda p: all(chromium.image_widths(p)))
     assert min(chromium.image_widths(page)) > 0
