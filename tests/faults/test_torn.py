@@ -13,7 +13,7 @@ from helpers.small import cells_without_times
 
 from charsweep.__main__ import main
 
-ONE = ["train_steps=4", "exam.prompts=['a picture of {subject} jumping']",
+ONE = ["exam=quick", "train_steps=4", "exam.prompts=['a picture of {subject} jumping']",
        "sampler.batch_width=1", "inference_steps=1", "pack=1",
        "runtime.tracking=false"]  # fmt: skip
 TRAJECTORY = "sweeps/store/dreambooth*"
