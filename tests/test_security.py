@@ -35,7 +35,7 @@ from charsweep.models import embedded
 from charsweep.models.kohya import tensors_in
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.weights import find_folder
-from charsweep.report.figures.contact_sheets import forget, image_files, read_image
+from charsweep.report.figures.contact_sheets import ImageFiles, forget, image_files, read_image
 from charsweep.results.cells import json_line, result_from
 
 SECRET = "correct-horse-battery-staple"
@@ -322,8 +322,8 @@ def test_a_manifest_shows_no_picture_from_elsewhere(tmp_path: Path) -> None:
         content["files"][0]["file"] = name
         manifest.write_text(json.dumps(content))
         forget()
-        assert image_files(sweep.store, cell["images"]) == ((), 1)
-    assert image_files(sweep.store, "../../..") == ((), 1)
+        assert image_files(sweep.store, cell["images"]) == ImageFiles()
+    assert image_files(sweep.store, "../../..") == ImageFiles()
     cell["trajectory"] = "../../.."
     with pytest.raises(StoreError, match="leads out of"):
         sweep.record()

@@ -25,9 +25,8 @@ from charsweep.core.system.console import out
 from charsweep.core.system.images import open_image
 from charsweep.results import Record
 from charsweep.results.labels import listing, metric_label, score_text
-from charsweep.results.points import SEED, Point, points_of
+from charsweep.results.points import SCORE, SEED, Point, points_of
 from charsweep.results.read import load_cells
-from charsweep.results.recommendation import SCORE
 
 JUDGED = (SCORE, "quality_ratio")  # what planted sets get
 LEAST = 3  # settings: fewer have no order to agree on

@@ -20,7 +20,7 @@ from charsweep.character import (
 )
 from charsweep.character.attributes import named_in
 from charsweep.config.pack_width import with_width
-from charsweep.config.settings import ALWAYS, PLAIN_AXES, PluginSettings, Settings, mistakes
+from charsweep.config.settings import ALWAYS, PLAIN_AXES, Settings, mistakes
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import identity_of, resolve
@@ -211,25 +211,16 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         untaught_set=images,
         class_noun_set=None,
         class_images=None,
-        metrics=_metrics_of(settings, None),
+        metrics=settings.metrics_on(None),
         exam=exam_of(settings, character, exam.prompts if method.prompted else ()),
         parts=tuple(_parts_of(settings, character, images)) if method.prompted else (),
     )
 
 
-def _metrics_of(settings: Settings, part: str | None) -> tuple[Plugin, ...]:
-    """The metrics of a part of the exam; None: of the exam itself."""
-    plugins = [
-        PluginSettings.model_validate({"name": name, **plugin}).plugin()
-        for name, plugin in settings.metric.items()
-    ]
-    return tuple(p for p in plugins if getattr(resolve(p.identity), "part", None) == part)
-
-
 def _parts_of(settings: Settings, character: Character, images: ImageSetSpec) -> Iterator[ExamPart]:
     """The parts of the exam that any metric is on. Of others, {subject} is one of the class."""
     for name, part in (settings.exam.parts or {}).items():
-        if not (metrics := _metrics_of(settings, name)):
+        if not (metrics := settings.metrics_on(name)):
             continue
         subject = character.spec.one_of_class if name == OTHERS else character.spec.identifier
         asked = tuple(prompt.replace("{subject}", subject) for prompt in part.prompts)
@@ -370,10 +361,7 @@ def meaning_of(
 
 def _objectives(settings: Settings) -> dict[str, str]:
     """Which way each goes, and the version of its metric: with another, its numbers are others."""
-    plugins = {
-        name: PluginSettings.model_validate({"name": name, **settings.metric[name]}).plugin()
-        for name in settings.objectives
-    }
+    plugins = {name: settings.metric_plugin(name) for name in settings.objectives}
     return {name: f"{way}, {plugins[name].version}" for name, way in settings.objectives.items()}
 
 

@@ -9,6 +9,7 @@ no file reads the environment, and none says where results go: `GUARDED`.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,6 +111,11 @@ def refuse_environment(name: str, *_: object) -> None:
 
 def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
     """The configuration of these words as plain data; within `Composing`."""
+    return _compose(overrides)[0]
+
+
+def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
+    """The configuration as plain data, and the names that other values are made of, by ${}."""
     try:
         composed = compose("config", overrides=list(overrides))
         missing = sorted(OmegaConf.missing_keys(composed))
@@ -126,7 +132,8 @@ def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
     named = {str(name): value for name, value in plain.items()}
     if any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides):
         refuse_guarded(named, overrides)
-    return named
+    used = frozenset(re.findall(r"\w+", " ".join(re.findall(r"\$\{([^}]*)", str(composed)))))
+    return named, used
 
 
 def refuse_guarded(plain: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -205,6 +212,14 @@ def _sense(settings: Settings) -> list[str]:
         for metric in settings.constraints
         if metric not in settings.metric
     ]
+    wanted = [f"objectives.{name}" for name in settings.objectives]
+    wanted += [f"constraints.{name}" for name in settings.constraints]
+    for name in wanted:
+        if part := settings.unasked.get(name.partition(".")[2]):
+            problems.append(
+                f"{name}: exam={settings.exam.name} has no part {part}, so it is never measured; "
+                "choose exam=positions or take it out"
+            )
     for prompt in settings.exam.prompts:
         if "{subject}" not in prompt:
             problems.append(
@@ -317,16 +332,44 @@ def leaves(raw: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def combinations_of(
     overrides: Sequence[str], axes: Axes, first: Settings
 ) -> Iterator[tuple[dict[str, Any], Settings]]:
-    """Each combination of the axes that need composing, with its settings."""
+    """Each combination of the axes that need composing, with its settings.
+
+    Hydra chooses the files of groups; their fields are set in what it composes, as it would.
+    """
     names = [name for name in axes if name not in PLAIN_AXES]
-    names.sort(key=lambda name: "." in name)  # a group is chosen before its fields are set
-    for values in itertools.product(*(axes[name] for name in names)):
-        chosen = dict(zip(names, values, strict=True))
-        if not chosen:
-            yield chosen, first
-            continue
-        typed = [f"{name}={spell(value)}" for name, value in chosen.items()]
-        yield chosen, check_raw(compose_words([*overrides, *typed]))
+    if not names:
+        yield {}, first
+        return
+    groups = [name for name in names if "." not in name]
+    fields = [name for name in names if "." in name]
+    for values in itertools.product(*(axes[name] for name in groups)):
+        group = dict(zip(groups, values, strict=True))
+        words = [*overrides, *_typed(group)]
+        composed, used = _compose(words)
+        is_alone = used.isdisjoint(part for name in fields for part in name.split("."))
+        for others in itertools.product(*(axes[name] for name in fields)):
+            field = dict(zip(fields, others, strict=True))
+            raw = with_fields(composed, field) if is_alone else None
+            yield group | field, check_raw(raw or compose_words([*words, *_typed(field)]))
+
+
+def _typed(values: Mapping[str, Any]) -> list[str]:
+    """Values as they would be typed."""
+    return [f"{name}={spell(value)}" for name, value in values.items()]
+
+
+def with_fields(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Composed data with other values in fields that it has; None where it lacks one."""
+    changed = copy.deepcopy(dict(raw))
+    for name, value in values.items():
+        *parents, last = name.split(".")
+        place: Any = changed
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            return None
+        place[last] = value
+    return changed
 
 
 def spell(value: Any) -> str:

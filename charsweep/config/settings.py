@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -244,6 +244,10 @@ def with_words(attribute: Any) -> Any:
 Attributes = dict[Text, Annotated[Attribute, BeforeValidator(with_words)]]
 
 
+ExamPartName = Literal["others", "elsewhere", "changes"]
+EXAM_PARTS = get_args(ExamPartName)
+
+
 class ExamPartSettings(pydantic.BaseModel):
     """Prompts and seeds that answer one further question, by the metric that is on this part."""
 
@@ -260,7 +264,7 @@ class ExamSettings(pydantic.BaseModel):
     prompts: Annotated[list[Text], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     attributes: Attributes = {}  # besides those that captions know
-    parts: dict[Literal["others", "elsewhere", "changes"], ExamPartSettings] | None = None
+    parts: dict[ExamPartName, ExamPartSettings] | None = None
 
 
 class SceneSettings(pydantic.BaseModel):
@@ -450,6 +454,21 @@ class Settings(pydantic.BaseModel):
     caption: CaptionSettings
     report: ReportSettings
     store: StoreSettings
+
+    def metric_plugin(self, name: str) -> Plugin:
+        """The metric of that name."""
+        return PluginSettings.model_validate({"name": name, **self.metric[name]}).plugin()
+
+    def metrics_on(self, part: str | None) -> tuple[Plugin, ...]:
+        """The metrics of a part of the exam; None: of the exam itself."""
+        plugins = map(self.metric_plugin, self.metric)
+        return tuple(p for p in plugins if getattr(resolve(p.identity), "part", None) == part)
+
+    @property
+    def unasked(self) -> dict[str, str]:
+        """Metrics on a part that the exam lacks, with that part."""
+        missing = [part for part in EXAM_PARTS if part not in (self.exam.parts or {})]
+        return {metric.name: part for part in missing for metric in self.metrics_on(part)}
 
 
 NUMBER, WHOLE = "should be a number, as in 0.0001 or 1e-4", "should be a whole number"

@@ -57,6 +57,9 @@ def _asked(sweep: Sweep) -> list[str]:
     lines = [f"{sweep.name}: {sweep.settings.question}"]
     for part in sweep.parts:
         lines.append(f"  {part.name:<13} {len(part.cells)} cells: {part.question}")
+    if unasked := sweep.settings.unasked:
+        exam = sweep.settings.exam.name
+        lines.append(f"  not asked     {', '.join(unasked)}: exam={exam} has no prompts for them")
     if not sweep.parts:
         axes = "; ".join(f"{name}: {_values(axis)}" for name, axis in sweep.axes.items())
         lines.append(f"  axes          {axes or 'none'}")

@@ -20,6 +20,7 @@ from charsweep.report.figures.contact_sheets import (
     cell_sheet,
     front_sheet,
     image_files,
+    side_effects_sheet,
 )
 from charsweep.report.figures.heatmap import draw_heat_maps
 from charsweep.report.figures.losses import LossPlots, draw_losses
@@ -154,6 +155,8 @@ def build_chapter(record: Record, slug: str, plots: Path, sheets: Path) -> Chapt
     along = [sheet for axis in record.axes for sheet in axis_sheets(record, verdict, axis)]
     if record.sweep.search and (found := front_sheet(record, verdict)):
         along.insert(0, found)
+    if effects := side_effects_sheet(record, verdict):
+        along.append(effects)
     grids = picture_grids(record, verdict)
     sheets.mkdir(exist_ok=True)
     for sheet in (*along, *grids):
@@ -200,7 +203,7 @@ def draw_cell_sheets(
 
 def source_pixels(store: Path, cell: CellResult) -> float:
     """How many pixels a cell's images have, judged by the first."""
-    files, _ = image_files(store, cell.images)
+    files = image_files(store, cell.images).files
     try:
         with opened(files[0]) as first:
             return float(first.width * first.height * len(files))

@@ -63,6 +63,8 @@ class CellResult:
     # By metric the score of every image: a row per prompt, with a number per exam seed.
     per_image: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     repeats: Mapping[str, int] = field(default_factory=dict)  # drawing -> images that repeat it
+    # By part of the exam: its image set, and the untaught base's for the same prompts and seeds.
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -134,6 +136,11 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
             if score.get("per_image")
         },
         repeats=stored.get("copy", {}).get("details", {}).get("repeats", {}),
+        parts={
+            part.name: [store.relative(store.images(s)) for s in (part.images, part.untaught)]
+            for part in cell.parts
+            if finished
+        },
     )
 
 
@@ -242,7 +249,7 @@ def flatten(result: CellResult) -> dict[str, Any]:
     for name, value in asdict(result).items():
         if name in ("values", "scores"):
             row |= value
-        elif name in ("per_image", "repeats"):
+        elif name in ("per_image", "repeats", "parts"):
             continue  # cells.jsonl has them: a table has one number a field
         elif name == "gains":
             row |= {f"{metric}_gain": gain for metric, gain in value.items()}

@@ -1,4 +1,4 @@
-"""What to try next: past the end of an axis, within a gap, or with more training seeds.
+"""What to try next: past the end of an axis, within a gap, with more training seeds, or longer.
 
 Each is a sentence with a command that extends the same sweep; what is trained already stays.
 """
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from charsweep.results.labels import axis_label, listing, value_text
-from charsweep.results.points import SEED, Point
+from charsweep.results.points import ERRORS, SCORE, SEED, Point, difference
 from charsweep.results.records import Record, Value, in_order, is_numeric
 
 WIDE = 3  # a larger factor between two values tried is a gap
 MOST_BETWEEN = 2  # values to try on either side
+MOST_SEEDS = 5  # more training seeds than this are not asked for
+LONGER = (5, 10)  # times the training steps, where nothing has been learnt
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,22 @@ class NextStep:
 
 
 def next_steps(record: Record, best: Point, alike: Sequence[Point]) -> tuple[NextStep, ...]:
+    """What to try after a recommendation and those that cannot be told from it."""
+    if not best.is_taught:
+        return (teach_more(record, best),)
+    return (*untried(record, best, alike), *too_close(record, best, alike))
+
+
+def teach_more(record: Record, best: Point) -> NextStep:
+    """Where the untaught base is as good, all else is too early to ask."""
+    steps = max(cell.step for cell in best.finished)
+    wanted = [factor * steps for factor in LONGER]
+    told = listing([f"{number:,}" for number in wanted])
+    text = f"It is not taught yet: {told} training steps may teach it, or another learning rate."
+    return NextStep(text, extended(record, best, "train_steps", wanted))
+
+
+def untried(record: Record, best: Point, alike: Sequence[Point]) -> list[NextStep]:
     """A sentence per axis on which something better may lie where nothing was tried."""
     steps = []
     for axis, values in record.axes.items():
@@ -62,7 +80,7 @@ def next_steps(record: Record, best: Point, alike: Sequence[Point]) -> tuple[Nex
                 f"{' and '.join(where)}: {values_text} may do better."
             )
             steps.append(NextStep(text, extended(record, best, axis, tried)))
-    return tuple(steps)
+    return steps
 
 
 def gap_text(axis: str, values: Sequence[Value], at: int) -> str:
@@ -136,3 +154,19 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
         for name, values in {**held, **axes}.items()
     ]
     return shlex.join([*typed, *asked, *more])
+
+
+def too_close(record: Record, best: Point, alike: Sequence[Point]) -> list[NextStep]:
+    """A few more training seeds, where these may tell rivals of the same price apart."""
+    rivals = [point for point in alike if point.price == best.price]
+    gaps = [difference(best, point, SCORE) for point in rivals]
+    if not rivals or any(gap.error is None or gap.value <= 0 for gap in gaps):
+        return []
+    seeds = len(best.scores(SCORE))
+    needed = max(math.ceil(seeds * (ERRORS * (gap.error or 0.0) / gap.value) ** 2) for gap in gaps)
+    wanted = max(needed, seeds + 1)
+    if wanted > MOST_SEEDS:
+        return [NextStep("Such gaps are ties: no handful of training seeds would tell more.", "")]
+    trained = f"{seeds} training seed{'s' if seeds > 1 else ''}"
+    text = f"It is too close to call on {trained}; {wanted} may tell."
+    return [NextStep(text, with_seeds(record, (best, *rivals), wanted))]

@@ -21,6 +21,7 @@ from charsweep.results.labels import point_text
 from charsweep.results.records import Objective, Record, Value, by_values
 
 SEED = "seed"
+SCORE = "score"  # by which settings are compared
 ERRORS = 2  # standard errors: what an interval spans either way, and what tells two points apart
 
 
@@ -57,9 +58,22 @@ class Point:
         """The mean difference from the untaught base on the same exam."""
         return mean(known(cell.gains.get(metric) for cell in self.finished))
 
+    @property
+    def is_taught(self) -> bool:
+        """Whether its score is further above the untaught base's than chance would do."""
+        span, gain = self.interval(SCORE), self.gain(SCORE)
+        return span is None or gain is None or gain > (span[1] - span[0]) / 2
+
     def cost(self, name: str) -> float | None:
         """The mean size, time or memory over the finished seeds."""
         return mean(known(cell.cost(name) for cell in self.finished))
+
+    @property
+    def price(self) -> tuple[float, float, float]:
+        """What it takes, most important first: training steps, inference steps, MB of weights."""
+        steps = max(cell.step for cell in self.finished)
+        drawn = max(cell.values.get("inference_steps") or 1 for cell in self.finished)
+        return steps, drawn, round(self.cost("size_mb") or 0.0, 2)
 
     def value(self, name: str) -> float | None:
         """The mean of a metric or of a cost."""

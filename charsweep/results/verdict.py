@@ -19,8 +19,8 @@ from charsweep.results.labels import (
     score_text,
     value_text,
 )
-from charsweep.results.points import SEED, Point, comparable, pareto, points_of, ranked
-from charsweep.results.recommendation import SCORE, Recommendation, recommend
+from charsweep.results.points import SCORE, SEED, Point, comparable, pareto, points_of, ranked
+from charsweep.results.recommendation import Recommendation, recommend
 from charsweep.results.records import Objective, Record
 
 DEFAULT_OBJECTIVES = (Objective(SCORE, True),)

@@ -75,6 +75,8 @@ TYPED: list[tuple[list[str], list[str]]] = [
     (["+axes.method.rank=[4,zero]"], ["method.rank=zero"]),
     (["+axes.method.rank=[4,{a:1}]"], ["axes.method.rank", "numbers or words"]),
     (["objectives=[beauty]"], ["objectives.beauty"]),
+    (["objectives=[-leak]", "exam=quick"], ["objectives.leak", "no part others", "exam=positions"]),
+    (["+constraints.flexibility.least=0.5", "exam=quick"], ["constraints.flexibility", "changes"]),
     (["objectives=dino"], ["objectives=dino", "[dino,-copy]"]),
     (["+axes={lr:{low:1,high:2}}"], ["axes.lr", "a grid has no ranges", "search=tpe"]),
     (["search=tpe", "+axes={lr:{low:2,high:1}}"], ["axes.lr", "low=2 should be below high=1"]),

@@ -259,3 +259,11 @@ def test_planning_needs_no_torch_and_writes_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "7,000 to train" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_made_of_an_axis_follows_it(tmp_path: Path) -> None:
+    words = ["sampler.negative_prompt=scale ${sampler.guidance_scale}",
+             "+axes.sampler.guidance_scale=[2,3]", "+axes.method.rank=[1,2]"]  # fmt: skip
+    cells = sweep_of(tmp_path, *words).cells
+    assert [cell.images.negative_prompt for cell in cells] == 2 * ["scale 2"] + 2 * ["scale 3"]
+    assert [cell.trajectory.method.settings["rank"] for cell in cells] == [1, 2, 1, 2]

@@ -169,6 +169,17 @@ def test_images_that_repeat_a_drawing_are_counted(lr_grid: FakeSweep) -> None:
     assert sentence in lr_grid.report()
 
 
+def test_what_else_teaching_did_is_shown_beside_the_untaught_base(lr_grid: FakeSweep) -> None:
+    taught, untaught = lr_grid.draw("taught/leak", "red"), lr_grid.draw("base/leak", "blue")
+    lr_grid.cells[2]["parts"] = {"others": [taught, untaught], "changes": ["gone", "gone too"]}
+    page = lr_grid.report()
+    assert "What else teaching did" in page
+    sheet = lr_grid.folder / "report" / "contact_sheets" / "sheet-side-effects.png"
+    with Image.open(sheet) as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
+    assert {(255, 0, 0), (0, 0, 255)} <= colours
+
+
 def test_all_diverged(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"lr": [0.1, 0.01]})
     sweep.add("diverged", lr=0.1)

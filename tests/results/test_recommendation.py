@@ -147,9 +147,21 @@ def test_equal_scores_are_ties_that_no_seed_would_part(tmp_path: Path) -> None:
 def test_what_hardly_draws_the_character_is_said(tmp_path: Path) -> None:
     sweep = of_scores(tmp_path, a=[0.1, 0.1, 0.3, 0.3, 0.0, 0.0])  # 0.133 ± 0.176
     sweep.cells[0]["gains"]["score"] = 0.1
-    assert any("It hardly draws the character" in doubt for doubt in recommended(sweep).doubts)
+    found = recommended(sweep)
+    assert any("It hardly draws the character" in doubt for doubt in found.doubts)
     sweep.cells[0]["gains"]["score"] = 0.2
     assert not any("hardly draws" in doubt for doubt in recommended(sweep).doubts)
+
+
+def test_what_is_not_taught_is_to_be_taught_more_and_nothing_else(tmp_path: Path) -> None:
+    """Gaps between rates and further seeds tell nothing of images that the base draws as well."""
+    sweep = FakeSweep(tmp_path, {"lr": [1e-5, 1e-3]})
+    for lr, score in {1e-5: 0.1, 1e-3: 0.12}.items():
+        add(sweep, [score, 0.0, 0.3, 0.1, 0.0, 0.2], lr=lr)["gains"]["score"] = 0.01
+    (step,) = recommended(sweep).next_steps
+    assert "200 and 400 training steps may teach it, or another learning rate" in step.text
+    *_, lr, steps = shlex.split(step.command)
+    assert (lr, steps) == ("++axes.lr=[1e-3]", "++axes.train_steps=[200,400]")
 
 
 def test_what_else_teaching_did_is_said(tmp_path: Path) -> None:

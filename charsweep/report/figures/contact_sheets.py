@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
@@ -88,18 +89,27 @@ def file_uri(path: Path) -> str:
         return image_uri(image.convert("RGB"))
 
 
+class ImageFiles(NamedTuple):
+    """An image set's files in their order, prompt by prompt, with how many seeds each has."""
+
+    files: tuple[Path, ...] = ()
+    seeds: int = 1
+    prompts: tuple[str, ...] = ()
+
+
 @cache
-def image_files(store: Path, folder: str | None) -> tuple[tuple[Path, ...], int]:
-    """An image set's images in their order, prompt by prompt, and how many seeds each has."""
+def image_files(store: Path, folder: str | None) -> ImageFiles:
+    """The files of a stored image set; none where it cannot be read."""
     if not folder:
-        return (), 1
+        return ImageFiles()
     try:
         place = inside(store, folder)
         manifest = json.loads((place / "images.json").read_text(encoding="utf-8"))
         files = tuple(inside(place, str(entry["file"])) for entry in manifest["files"])
-        return files, max(1, len(manifest["seeds"]))
-    except (StoreError, OSError, ValueError, KeyError, TypeError):
-        return (), 1
+        prompts = tuple(map(str, manifest.get("prompts", ())))
+        return ImageFiles(files, max(1, len(manifest["seeds"])), prompts)
+    except (StoreError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ImageFiles()
 
 
 def forget() -> None:
@@ -110,9 +120,9 @@ def forget() -> None:
 
 def tile_of(store: Path, folder: str | None, prompt: int, seed: int, note: str) -> Tile:
     """The image of one prompt and seed; the true images have one seed for all."""
-    files, seeds = image_files(store, folder)
-    index = prompt * seeds + min(seed, seeds - 1)
-    return Tile(files[index]) if index < len(files) else Tile(None, note)
+    found = image_files(store, folder)
+    index = prompt * found.seeds + min(seed, found.seeds - 1)
+    return Tile(found.files[index]) if index < len(found.files) else Tile(None, note)
 
 
 def axis_sheets(record: Record, verdict: Verdict, axis: str) -> tuple[ContactSheet, ...]:
@@ -247,6 +257,35 @@ def heading(axis: str, value: Value) -> str:
 def missing(cell: CellResult | None) -> str:
     """The word where a image should be."""
     return cell.state if cell is not None and not cell.finished else "not found"
+
+
+def side_effects_sheet(record: Record, verdict: Verdict) -> ContactSheet | None:
+    """The parts of the exam as the untaught base and the recommended cell draw them."""
+    cell = verdict.recommendation.cell
+    if cell is None:
+        return None
+    rows, tiles = [], []
+    for name, (drawn, untaught) in cell.parts.items():
+        for index, prompt in enumerate(image_files(record.store, drawn).prompts):
+            rows.append(f"{name}: {prompt}")
+            pair = (untaught, drawn)
+            tiles.append(tuple(tile_of(record.store, f, index, 0, "not found") for f in pair))
+    if not rows:
+        return None
+    return ContactSheet(
+        name="sheet-side-effects",
+        title="What else teaching did",
+        columns=("untaught base", "recommended"),
+        rows=tuple(rows),
+        tiles=tuple(tiles),
+        references=1,
+        caption=(
+            "Prompts that are not of the exam itself: everybody of the class (others), unrelated "
+            "ones (elsewhere), the character in other clothes (changes). The same seed in a row; "
+            "the untaught base is asked with the class noun."
+        ),
+        chosen=1,
+    )
 
 
 def cell_sheet(record: Record, cell: CellResult) -> ContactSheet:

@@ -13,7 +13,7 @@ from charsweep.report.figures.contact_sheets import file_uri, image_files, thumb
 from charsweep.results import CellResult, Record, cells_table, facts
 from charsweep.results.labels import LEVELS, metric_label
 from charsweep.results.points import SEED
-from charsweep.results.recommendation import setting_text
+from charsweep.results.reasons import setting_text
 from charsweep.results.records import Value
 from charsweep.results.verdict import objectives_of
 
@@ -67,7 +67,7 @@ def drawn_images(record: Record, cell: CellResult | None) -> list[tuple[Path, st
     if cell is None:
         return []
     sweep = record.part_of(cell).sweep
-    files, seeds = image_files(record.store, cell.images)
+    files, seeds, _ = image_files(record.store, cell.images)
     each = -(-MOST_DRAWN // max(1, len(sweep.prompts)))  # seeds of a prompt
     return [
         (path, prompt)

@@ -1,0 +1,198 @@
+"""Why a setting is recommended, how sure that is and what else it does, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from charsweep.core.system.console import span
+from charsweep.results.cells import CellResult
+from charsweep.results.labels import (
+    axis_label,
+    bytes_text,
+    error_text,
+    gain_text,
+    listing,
+    metric_label,
+    score_text,
+    value_text,
+)
+from charsweep.results.points import ERRORS, SCORE, Point, difference
+from charsweep.results.records import Record, Value
+
+Bounds = Mapping[str, float | None]  # least and most
+MUCH = 0.25  # of leak, or of what flexibility lacks, to be worth a word
+COUNTED = ("train_steps", "inference_steps")  # read as "400 training steps"
+
+
+def setting_text(values: Mapping[str, Value]) -> str:
+    """Values by the names that people read: "lora · learning rate 1e-3 · 400 training steps"."""
+    texts = [str(values["method"])] if "method" in values else []
+    for axis, value in values.items():
+        if axis in COUNTED and isinstance(value, int):
+            texts.append(f"{value:,} {axis_label(axis)}")
+        elif axis != "method":
+            texts.append(f"{axis_label(axis)} {value_text(axis, value)}")
+    return " · ".join(texts)
+
+
+def reason_for(best: Point, alike: Sequence[Point], others: Sequence[Point]) -> str:
+    """Why it is recommended."""
+    if not alike and not others:
+        return "it is the one setting that has a score"
+    if not alike:
+        rest = f"each of the {len(others)} others" if len(others) > 1 else "the other"
+        return f"sure, {rest} is worse by more than chance would do"
+    dearer = [point for point in alike if point.price > best.price]
+    if dearer and (saved := savings(best, dearer)):
+        labels = listing([point.label for point in dearer], most=3)
+        return f"as good as {labels}, as far as these images tell, and cheaper: {saved}"
+    labels = listing([point.label for point in alike], most=3)
+    return f"highest in score, though {labels} cannot be told from it by these images"
+
+
+def savings(best: Point, dearer: Sequence[Point]) -> str:
+    """What it saves against the dearest of these."""
+    dearest = max(dearer, key=lambda point: point.price)
+    (steps, drawn, size), (most_steps, most_drawn, most_size) = best.price, dearest.price
+    texts = []
+    if most_steps > steps:
+        seconds = (dearest.cost("train_seconds") or 0.0) - (best.cost("train_seconds") or 0.0)
+        time = f" ({span(seconds)} of training)" if seconds > 0 else ""
+        texts.append(f"{most_steps - steps:,.0f} training steps{time}")
+    if most_drawn > drawn:
+        quick, slow = best.cost("sample_seconds"), dearest.cost("sample_seconds")
+        share = f" ({1 - quick / slow:.0%} of the drawing time)" if quick and slow else ""
+        texts.append(f"{most_drawn - drawn:,.0f} inference steps{share}")
+    if most_size > size and not texts:
+        texts.append(bytes_text((most_size - size) * 1e6))
+    return f"up to {' and '.join(texts)} less" if texts else ""
+
+
+def evidence_of(best: Point) -> str:
+    """ "score 0.866 ± 0.050; 94 % of its images are the character and show all that was asked"."""
+    text = with_error(best)
+    right = best.mean("quality_ratio")
+    if right is not None:
+        text += f"; {right:.0%} of its images are the character and show all that was asked"
+    seeds = len(best.scores(SCORE))
+    return f"{text}, over {seeds} training seeds" if seeds > 1 else text
+
+
+def with_error(point: Point) -> str:
+    """ "score 0.866 ± 0.050"."""
+    return f"score {score_text(point.mean(SCORE))}{error_text(point.interval(SCORE))}"
+
+
+def doubts(best: Point, alike: Sequence[Point], others: Sequence[Point]) -> list[str]:
+    """How sure a recommendation is, in sentences."""
+    texts = []
+    if others:
+        following = difference(best, others[0], SCORE)
+        error = f" ± {score_text(ERRORS * following.error)}" if following.error else ""
+        told = " that is told apart" if alike else ""
+        texts.append(
+            f"The next{told}, {others[0].label}, scores {score_text(following.value)}{error} less."
+        )
+    elif not alike:
+        texts.append("Nothing stands beside it, so nothing is compared.")
+    if best.interval(SCORE) is None:
+        texts.append(
+            "One image a cell says nothing of chance: more exam prompts or exam.seeds would."
+        )
+    elif not best.is_taught:
+        texts.append(
+            f"It hardly draws the character: its score is {gain_text(best.gain(SCORE) or 0.0)} "
+            "from the untaught base's, which chance could do."
+        )
+    return texts
+
+
+def left_out(
+    constraints: Mapping[str, Bounds], scored: Sequence[Point], kept: Sequence[Point]
+) -> list[str]:
+    """How many settings do not keep the constraints."""
+    lost = len(scored) - len(kept)
+    if not lost:
+        return []
+    signs = {"least": "≥", "most": "≤"}
+    told = listing(
+        [
+            f"{metric_label(name).short} {signs[end]} {value:g}"
+            for name, bounds in constraints.items()
+            for end, value in bounds.items()
+            if value is not None
+        ]
+    )
+    if not kept:
+        return [f"No setting keeps to {told}: this is the best of those that do not."]
+    return [f"Left out: {lost} of {len(scored)} settings, which do not keep to {told}."]
+
+
+def side_effects(record: Record, best: Point) -> list[str]:
+    """What else teaching did to the model, where it is more than chance and worth a word."""
+    noun = record.sweep.character.class_noun or "other"
+    known = {name: best.mean(name) for name in ("leak", "flexibility")}
+    spans = {name: best.interval(name) or (-math.inf, math.inf) for name in known}
+    texts = []
+    if (known["leak"] or 0.0) >= MUCH and spans["leak"][0] > 0:
+        texts.append(
+            f"It also turns every {noun} into the character (leak {score_text(known['leak'])} of "
+            "1): prior preservation (method.prior_weight=1) or fewer steps may mend that."
+        )
+    if known["flexibility"] is not None and known["flexibility"] <= 1 - MUCH:
+        texts.append(
+            f"It hardly changes when asked to (flexibility {score_text(known['flexibility'])} of "
+            "1): captions that name the clothes (method.prompts=captions), or fewer steps, may."
+        )
+    return texts
+
+
+def of_bases(groups: Sequence[Sequence[Point]], best: Sequence[Point]) -> list[str]:
+    """What may be the base's doing and not the method's; groups by base, with the best of each."""
+    if len(groups) < 2:
+        return []
+    methods = [
+        dict.fromkeys(str(point.finished[0].values.get("method")) for point in group)
+        for group in groups
+    ]
+    bases = [point.finished[0].base for point in best]
+    rest = [
+        f"on {base} the best is {point.label} ({with_error(point)})"
+        for base, point in zip(bases, best, strict=True)
+    ]
+    text = (
+        "Scores are measured from each untaught base, so they are compared within one: "
+        f"{'; '.join(rest)}."
+    )
+    if set.intersection(*map(set, methods)):
+        return [text]
+    told = [f"{listing(list(own))} on {base}" for own, base in zip(methods, bases, strict=True)]
+    return [
+        f"{text} Method and base are mixed up here ({'; '.join(told)}): what differs may be the "
+        "base. `python -m charsweep +sweep=methods` crosses them."
+    ]
+
+
+def nothing_to_recommend(cells: Sequence[CellResult]) -> str:
+    """Why no cell is recommended, and what to do then."""
+    if not cells:
+        return "No cell has ended yet, so there is nothing to recommend: run the sweep first."
+    states = [cell.state for cell in cells]
+    how_many = f"All {len(cells)} cells" if len(cells) > 1 else "The one cell"
+    if set(states) == {"diverged"}:
+        return (
+            f"{how_many} diverged: the loss stopped being finite, so nothing was drawn and nothing "
+            "can be recommended. Try smaller learning rates."
+        )
+    if "finished" not in states:
+        counts = {state: states.count(state) for state in dict.fromkeys(states)}
+        ended = ", ".join(f"{count} {state}" for state, count in counts.items())
+        return (
+            f"No cell finished ({ended}), so nothing can be recommended; the report says why. "
+            "The sweep's command tries failed cells again."
+        )
+    return (
+        "There is no finished cell with a score, which needs a base and prompts, so nothing is "
+        "recommended; look at the images."
+    )
