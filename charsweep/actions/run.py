@@ -111,13 +111,9 @@ class Run:
             Meter(runtime.country) if runtime.energy else nullcontext() as meter,
         ):
             try:
-                for cells in self.study.batches():
-                    plan = self._plan(cells)
-                    with closing(self._execute(plan, view)) as results:
-                        for result in results:
-                            done = self._add(result, meter.read() if meter else None)
-                            self.study.tell(done)
-                            view.cell(done, list(self.sweep.axes))
+                with closing(self.study.batches()) as batches:
+                    for cells in batches:
+                        self._work(cells, view, meter)
                 self._finish(meter.read() if meter else None)
                 page = self.sweep.folder / "report" / "index.html"
                 if not (was_finished and self.results == self.earlier and page.exists()):
@@ -133,6 +129,14 @@ class Run:
                     tracker.close()
                 raise
         return page
+
+    def _work(self, cells: Sequence[Cell], view: ProgressView, meter: Meter | None) -> None:
+        """Do what is missing of a batch, and tell each result as it comes."""
+        with closing(self._execute(self._plan(cells), view)) as results:
+            for result in results:
+                done = self._add(result, meter.read() if meter else None)
+                self.study.tell(done)
+                view.cell(done, list(self.sweep.axes))
 
     def _plan(self, cells: Sequence[Cell]) -> Plan:
         """What is missing of these cells: of a grid, as it was planned at the start."""
@@ -161,7 +165,6 @@ class Run:
                     energy, self.results, self.earlier, self.known
                 )
             write_json(self.sweep.folder / "sweep.json", self.record)
-        self.study.trials.note_unfinished()
         return f"{done} of {asked} cells are finished; what is begun goes on from here"
 
     def _execute(self, plan: Plan, view: ProgressView) -> Generator[CellResult, None, None]:
@@ -235,7 +238,6 @@ class Run:
             record["energy"] = energy_record(energy, self.results, self.earlier, known)
         write_json(self.sweep.folder / "sweep.json", record)
         self._write_results()
-        self.study.trials.note_unfinished()
         self.study.trials.note_recommended(recommendation_of(self.sweep.folder))
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydantic
 
@@ -26,6 +26,7 @@ from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import identity_of, resolve
 from charsweep.core.specs import (
     AttributeSpec,
+    BaseSpec,
     Cell,
     EncoderSpec,
     ExamPart,
@@ -64,6 +65,7 @@ def cells_of(
     if not method.iterative:
         spans[list(PLAIN_AXES).index("inference_steps")] = (1,)
     trajectories: dict[tuple[float, int, int], TrajectorySpec] = {}
+    bases: dict[int, _OfBase] = {}  # by inference steps: shared, as their keys take time
     for lr, steps, inference, seed in itertools.product(*spans):
         horizon = steps if needs_horizon else None
         taught = trajectories.setdefault(
@@ -75,30 +77,44 @@ def cells_of(
         images = replace(
             template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference
         )
-        untaught_set = class_noun_set = None
-        if taught.base:
-            untaught_set = replace(images, snapshot=SnapshotSpec(taught.base, 0))
-            class_noun_set = replace(untaught_set, prompts=template.exam.prompts)
+        if inference not in bases:
+            bases[inference] = _of_base(taught.base, images, template)
+        untaught = bases[inference]
         yield replace(
             template,
             class_images=class_images,
             values={**typed, "seed": seed, **chosen},
             images=images,
-            untaught_set=untaught_set,
-            class_noun_set=class_noun_set,
-            parts=tuple(_drawn_as(part, images, untaught_set) for part in template.parts),
+            untaught_set=untaught.exam,
+            class_noun_set=untaught.class_noun,
+            parts=tuple(
+                replace(part, images=_drawn(part, images), untaught=base)
+                for part, base in zip(template.parts, untaught.parts, strict=True)
+            ),
         )
 
 
-def _drawn_as(part: ExamPart, images: ImageSetSpec, untaught: ImageSetSpec | None) -> ExamPart:
-    """A part of the exam, drawn by the snapshot and in the way of a cell."""
-    assert untaught is not None
-    asked, seeds = part.images.prompts, part.images.seeds
-    return replace(
-        part,
-        images=replace(images, prompts=asked, seeds=seeds),
-        untaught=replace(untaught, prompts=part.exam.prompts, seeds=seeds),
-    )
+class _OfBase(NamedTuple):
+    """What the untaught base draws beside a cell's images."""
+
+    exam: ImageSetSpec | None = None
+    class_noun: ImageSetSpec | None = None
+    parts: tuple[ImageSetSpec, ...] = ()
+
+
+def _of_base(base: BaseSpec | None, images: ImageSetSpec, template: Cell) -> _OfBase:
+    if base is None:
+        return _OfBase()
+    exam = replace(images, snapshot=SnapshotSpec(base, 0))
+    parts = [
+        replace(exam, prompts=part.exam.prompts, seeds=part.images.seeds) for part in template.parts
+    ]
+    return _OfBase(exam, replace(exam, prompts=template.exam.prompts), tuple(parts))
+
+
+def _drawn(part: ExamPart, images: ImageSetSpec) -> ImageSetSpec:
+    """What a part of the exam asks for, drawn as a cell's images are."""
+    return replace(images, prompts=part.images.prompts, seeds=part.images.seeds)
 
 
 def _applies(axis: str, method: Method) -> bool:

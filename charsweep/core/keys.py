@@ -9,26 +9,40 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+PLAIN = (str, int, bool, type(None))  # are what they are, in JSON too
 
 
 def canonical(value: Any) -> Any:
     """Reduce a spec to plain JSON values; a whole float becomes an int."""
-    if value is None or isinstance(value, bool | str | int):
+    kind = type(value)
+    if kind in PLAIN:
         return value
-    if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            raise ValueError(f"{value} has no place in a spec")
-        return int(value) if value.is_integer() else value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): canonical(item) for name, item in sorted(value.items())}
+    if names := field_names(kind):
+        return {name: canonical(getattr(value, name)) for name in names}
     if isinstance(value, list | tuple):
         return [canonical(item) for item in value]
-    raise TypeError(f"{type(value).__name__} has no place in a spec")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} has no place in a spec")
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Mapping):
+        return {str(name): canonical(item) for name, item in sorted(value.items())}
+    if isinstance(value, PLAIN):  # of a class of its own
+        return value
+    raise TypeError(f"{kind.__name__} has no place in a spec")
+
+
+@cache
+def field_names(kind: Any) -> tuple[str, ...]:
+    """The names of a dataclass's fields; () for any other type."""
+    return tuple(f.name for f in dataclasses.fields(kind)) if is_dataclass(kind) else ()
 
 
 def canonical_json(value: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from charsweep.core.keys import canonical, differences, key_of, short_number
+from charsweep.core.keys import differences, field_names, key_of, short_number
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import resolve
 
@@ -177,7 +177,8 @@ class ImageSetSpec:
 
     @cached_property
     def key(self) -> str:
-        return image_set_key(canonical(self))
+        own = {name: getattr(self, name) for name in field_names(type(self)) if name != "snapshot"}
+        return key_of({"source": self.snapshot.source.key, "step": self.snapshot.step, **own})
 
     @property
     def slug(self) -> str:
@@ -227,7 +228,8 @@ class ScoreSpec:
 
     @cached_property
     def key(self) -> str:
-        return score_key(canonical(self))
+        own = {name: getattr(self, name) for name in field_names(type(self)) if name != "images"}
+        return key_of({"images": self.images.key, **own})
 
 
 @dataclass(frozen=True)

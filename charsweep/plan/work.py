@@ -171,9 +171,9 @@ def _references(cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None)
                 wanted[images.key] = _scoring(cell, images, store)
                 if images is cell.class_images:  # drawn to train on, never scored
                     wanted[images.key] = replace(wanted[images.key], scores=())
-        for part in cell.parts:
-            drawn = not store.has_images(part.untaught)
-            wanted.setdefault(part.untaught.key, Scoring(part.untaught, drawn, (), None))
+        for base in (part.untaught for part in cell.parts):
+            if base.key not in wanted:
+                wanted[base.key] = Scoring(base, not store.has_images(base), (), None)
     if truth is not None and cells:
         wanted[truth.key] = _scoring(examined(cells), truth, store)
     return list(wanted.values())
@@ -224,11 +224,11 @@ def plan_training(
     scorings: dict[str, Scoring] = {}
     for cell in cells:
         if diverged_at is None or cell.step < diverged_at:
-            scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store))
+            is_drawn = cell.step in there  # images lie with their snapshot
+            scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store, is_drawn))
             for part in cell.parts:
-                scorings.setdefault(
-                    part.images.key, _missing(part.images, part.scores, part.untaught, store)
-                )
+                missing = _missing(part.images, part.scores, part.untaught, store, is_drawn)
+                scorings.setdefault(part.images.key, missing)
     return Training(
         trajectory=trajectory,
         spans=tuple(spans),
@@ -251,15 +251,20 @@ def _check_versions(store: Store, trajectory: TrajectorySpec, step: int) -> None
         )
 
 
-def _scoring(cell: Cell, images: ImageSetSpec, store: Store) -> Scoring:
+def _scoring(cell: Cell, images: ImageSetSpec, store: Store, is_drawn: bool = True) -> Scoring:
     specs = [cell.score_spec(metric, images) for metric in cell.metrics]
-    return _missing(images, specs, cell.class_noun_set, store)
+    return _missing(images, specs, cell.class_noun_set, store, is_drawn)
 
 
 def _missing(
-    images: ImageSetSpec, specs: Sequence[ScoreSpec], untaught: ImageSetSpec | None, store: Store
+    images: ImageSetSpec,
+    specs: Sequence[ScoreSpec],
+    untaught: ImageSetSpec | None,
+    store: Store,
+    is_drawn: bool,
 ) -> Scoring:
-    lacks_images = not store.has_images(images)
+    """What of an image set is missing; `is_drawn` where it may be there at all."""
+    lacks_images = not (is_drawn and store.has_images(images))
     # scores lie with their images: without these there are none to look for
     missing = tuple(spec for spec in specs if lacks_images or not store.has_score(spec))
     return Scoring(images, lacks_images, missing, untaught)

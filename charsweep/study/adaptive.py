@@ -12,7 +12,7 @@ failed, and another takes its place.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from optuna.distributions import (
@@ -56,7 +56,7 @@ class Search:
                 return ()
         return tuple(int(step) for step in (steps.values if isinstance(steps, Range) else steps))
 
-    def batches(self) -> Iterator[tuple[Cell, ...]]:
+    def batches(self) -> Generator[tuple[Cell, ...]]:
         """A batch of trials after the other, each rung by rung."""
         self._give_up_torn()
         while True:
@@ -107,7 +107,7 @@ class Search:
             (objective,) = self.trials.objectives
             value = result.scores.get(objective)
             if value is None:
-                self.trials.study.tell(trial.number, state=TrialState.FAIL)
+                self.trials.give_up([trial])
             else:
                 self.trials.open(trial).report(value, result.step)
 
@@ -115,9 +115,8 @@ class Search:
 
     def _give_up_torn(self) -> None:
         """Trials that were killed before all their parameters were suggested."""
-        for trial in self._running():
-            if set(trial.params) != set(self.space):
-                self.trials.study.tell(trial.number, state=TrialState.FAIL)
+        space = set(self.space)
+        self.trials.give_up([trial for trial in self._running() if set(trial.params) != space])
 
     def _fill(self) -> None:
         """Ask until the batch is full, unless one that was begun is still running.

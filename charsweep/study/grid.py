@@ -1,15 +1,23 @@
 """The `Study` of a sweep, and that of a grid: Optuna trials told in the order of the cells.
 
-A grid is enqueued and then asked, so every trial's parameters are exactly those that run. A trial
-that a killed process left RUNNING is simply gone on with, so no cell ever has two.
+A grid asks nothing of Optuna: a cell's trial is added, finished, once the cell and all before it
+have a result, on a thread of its own, so that neither starting nor telling holds up the work. A
+killed command's untold cells are told from the store by the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
 from optuna.trial import FrozenTrial, TrialState
 
 from charsweep.config import Sweep
@@ -17,7 +25,7 @@ from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Cell
 from charsweep.results import CellResult
 from charsweep.study.adaptive import Search
-from charsweep.study.trials import Trials, spans_of
+from charsweep.study.trials import Trials
 
 
 class Grid:
@@ -28,70 +36,82 @@ class Grid:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.trials = Trials(sweep)
-        self._order: list[str] = []
-        self._waiting: dict[str, CellResult] = {}
-        self._known: dict[str, FrozenTrial] = {}
+        self.space = space_of(sweep.cells)
+        self._cells = {cell.key: cell for cell in sweep.cells}
+        self._numbers: dict[str, int] = {}
+        self._order: list[str] = []  # cells that are still to be told
+        self._results: dict[str, CellResult] = {}  # that wait for those of cells before them
+        self._telling: list[Future[None]] = []
+        self._teller: ThreadPoolExecutor | None = None
 
-    def batches(self) -> Iterator[tuple[Cell, ...]]:
-        """Cells to run next, until there are no more; all of a batch are told before the next."""
-        cells = {cell.key: cell for cell in self.sweep.cells}
-        study = self.trials.study
+    def batches(self) -> Generator[tuple[Cell, ...]]:
+        """All cells; when the next batch is asked for, which there is not, all have been told."""
         self.trials.wait_for_file()
-        self._order = list(cells)
-        known = self.trials.by_cell()
-        new = [key for key in cells if key not in known or _may_be_tried_again(known[key])]
-        for key in new:
-            study.enqueue_trial(dict(cells[key].values), user_attrs={"cell": key})
-        waiting = [key for key, trial in known.items() if trial.state == TrialState.WAITING]
-        spans = spans_of([cell.values for cell in self.sweep.cells])
-        for _ in range(len(new) + len(waiting)):
-            trial = study.ask()
-            if trial.user_attrs.get("cell") not in cells:  # an earlier command asked for more
-                study.tell(trial, state=TrialState.FAIL)
-        self._known = self.trials.by_cell()
-        for key, cell in cells.items():
-            if "trajectory" not in self._known[key].user_attrs:  # asked just now, or torn then
-                self._describe(self.trials.open(self._known[key]), cell, spans)
-        yield self.sweep.cells
+        trials = self.trials.all()
+        self._check_space(trials)
+        self.trials.give_up([trial for trial in trials if not trial.state.is_finished()])
+        known = {key: trial for key, trial in self.trials.by_cell().items() if _stands(trial)}
+        self._order = [key for key in self._cells if key not in known]
+        self._numbers = {key: trial.number for key, trial in known.items()}
+        self._numbers |= {key: len(trials) + place for place, key in enumerate(self._order)}
+        self._teller = ThreadPoolExecutor(1, "study")
+        try:
+            yield self.sweep.cells
+            for told in self._telling:
+                told.result()
+        finally:
+            self._teller.shutdown(cancel_futures=True)
 
     def number(self, result: CellResult) -> int:
-        """The trial that the result's cell belongs to."""
-        return self._known[result.cell].number
+        """The trial that the result's cell has, or will."""
+        return self._numbers[result.cell]
 
     def tell(self, result: CellResult) -> None:
         """Tell a result as soon as those of all cells before it have been told."""
-        self._waiting[result.cell] = result
-        while self._order and self._order[0] in self._waiting:
+        assert self._teller is not None
+        self._results[result.cell] = result
+        while self._order and self._order[0] in self._results:
             key = self._order.pop(0)
-            if not self._known[key].state.is_finished():
-                self.trials.tell(self._known[key], self._waiting.pop(key))
+            told = self._results.pop(key)
+            self._telling.append(self._teller.submit(self._add, self._cells[key], told))
 
-    def _describe(
-        self, trial: optuna.Trial, cell: Cell, spans: Mapping[str, tuple[Any, ...]]
-    ) -> None:
-        """Give the trial its cell's parameters; that of its trajectory is the last word."""
-        for name in cell.values:
-            self._suggest(trial, name, spans[name])
-        trial.set_user_attr("trajectory", cell.trajectory.key)
+    def _add(self, cell: Cell, result: CellResult) -> None:
+        self.trials.add(cell, result, {name: self.space[name] for name in cell.values})
 
-    def _suggest(self, trial: optuna.Trial, name: str, values: tuple[Any, ...]) -> None:
-        """Read an enqueued parameter; numbers as ranges, which a later grid may widen."""
-        try:
-            if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
-                trial.suggest_categorical(name, values)
-            elif all(isinstance(value, int) for value in values):
-                trial.suggest_int(name, min(values), max(values))
-            else:
-                trial.suggest_float(name, min(values), max(values))
-        except ValueError as error:
-            raise ConfigError(
-                f"axes.{name}: the study {self.sweep.name} was begun with another set of words, "
-                "which Optuna cannot extend; start a new one with name=NAME"
-            ) from error
+    def _check_space(self, trials: list[FrozenTrial]) -> None:
+        """ConfigError for an axis whose values Optuna cannot put beside those of earlier trials."""
+        known = {n: span for trial in trials for n, span in trial.distributions.items()}
+        for name, span in self.space.items():
+            try:
+                check_distribution_compatibility(known.get(name, span), span)
+            except ValueError as error:
+                raise ConfigError(
+                    f"axes.{name}: the study {self.sweep.name} was begun with another set of "
+                    "words, which Optuna cannot extend; start a new one with name=NAME"
+                ) from error
 
 
-def _may_be_tried_again(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL and trial.user_attrs.get("state") == "failed"
+def space_of(cells: tuple[Cell, ...]) -> dict[str, BaseDistribution]:
+    """What each parameter is of; numbers as ranges, which a later grid may widen."""
+    spans: dict[str, dict[Any, None]] = {}
+    for cell in cells:
+        for name, value in cell.values.items():
+            spans.setdefault(name, {})[value] = None
+    return {name: _span(tuple(values)) for name, values in spans.items()}
+
+
+def _span(values: tuple[Any, ...]) -> BaseDistribution:
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+        return CategoricalDistribution(values)
+    if all(isinstance(value, int) for value in values):
+        return IntDistribution(min(values), max(values))
+    return FloatDistribution(min(values), max(values))
+
+
+def _stands(trial: FrozenTrial) -> bool:
+    """Whether it is a result; a cell that failed is tried, and told, once more."""
+    failed = trial.state == TrialState.FAIL and trial.user_attrs.get("state") in (None, "failed")
+    return trial.state.is_finished() and not failed
 
 
 Study = Grid | Search  # which cells are to be run next, and what became of them

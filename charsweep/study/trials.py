@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
@@ -24,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical, differences
+from charsweep.core.specs import Cell
 from charsweep.core.store.files import clear_abandoned, replacing, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.core.system.sqlite import check_whole, unusable, wait_until_free
@@ -143,33 +145,58 @@ class Trials:
         """A trial that runs, to be noted on and reported to."""
         return optuna.Trial(self.study, trial._trial_id)
 
+    def add(self, cell: Cell, result: CellResult, space: dict[str, BaseDistribution]) -> None:
+        """Add a finished trial with the result of its cell."""
+        self.wait_for_file()
+        state, values = self._outcome(result)
+        trial = optuna.create_trial(
+            state=state,
+            values=values,
+            params=dict(cell.values),
+            distributions=space,
+            user_attrs={"cell": cell.key, "trajectory": cell.trajectory.key, **_notes(result)},
+            constraints=self._excesses(result),
+        )
+        assert trial.datetime_complete is not None
+        spent = timedelta(seconds=result.paid_seconds + (result.sample_seconds or 0.0))
+        trial.datetime_start = trial.datetime_complete - spent
+        self.study.add_trial(trial)
+
     def tell(self, trial: FrozenTrial, result: CellResult) -> None:
         """End a trial with the result of its cell."""
         self.wait_for_file()
-        state = STATES[result.state]
-        values = [result.scores.get(name) for name in self.objectives]
-        if state == TrialState.COMPLETE and None in values:
-            state = TrialState.FAIL  # an objective that does not apply to this method
+        state, values = self._outcome(result)
         running = self.open(trial)
-        running.set_user_attr("state", result.state)
-        for name, bounds in self.sweep.settings.constraints.items():
-            score = result.scores.get(name)
-            if score is not None and name not in running.constraints:  # told before a kill
-                running.set_constraint(name, bounds.excess(score))
-        if result.error:
-            running.set_user_attr("error", result.error)
-        if state == TrialState.COMPLETE:
-            self.study.tell(trial.number, [value for value in values if value is not None])
-        else:
-            self.study.tell(trial.number, state=state)
+        for name, excess in self._excesses(result).items():
+            if name not in running.constraints:  # told before a kill
+                running.set_constraint(name, excess)
+        for name, text in _notes(result).items():
+            running.set_user_attr(name, text)
+        self.study.tell(trial.number, values, state=None if values else state)
 
-    def note_unfinished(self) -> int:
-        """Write on the study which trials are begun and not ended; how many there are."""
-        open_ones = (TrialState.RUNNING, TrialState.WAITING)
-        unfinished = [trial.number for trial in self.all() if trial.state in open_ones]
-        if unfinished != self.study.user_attrs.get("unfinished", []):
-            self.study.set_user_attr("unfinished", unfinished)
-        return len(unfinished)
+    def give_up(self, trials: Sequence[FrozenTrial]) -> None:
+        """Tell trials that will have no result as failed."""
+        for trial in trials:
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _outcome(self, result: CellResult) -> tuple[TrialState, list[float] | None]:
+        """A trial's state and its values, one for every objective, by its cell's result."""
+        state = STATES[result.state]
+        scores = [result.scores.get(name) for name in self.objectives]
+        values = [score for score in scores if score is not None]
+        if state != TrialState.COMPLETE:
+            return state, None
+        if len(values) < len(scores):  # an objective that does not apply to this method
+            return TrialState.FAIL, None
+        return state, values
+
+    def _excesses(self, result: CellResult) -> dict[str, float]:
+        """By constraint, how far its score lies outside; at most 0 within."""
+        return {
+            name: bounds.excess(score)
+            for name, bounds in self.sweep.settings.constraints.items()
+            if (score := result.scores.get(name)) is not None
+        }
 
     def link_runs(self, runs: Mapping[str, str]) -> None:
         """Write each trial's MLflow run on the study: a trial that was told takes no more words."""
@@ -223,10 +250,6 @@ class Trials:
         return {name: float(w) for name, w in weights.items() if math.isfinite(w)}
 
 
-def spans_of(values: list[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
-    """All values of each parameter, in the order they come up."""
-    spans: dict[str, dict[Any, None]] = {}
-    for combination in values:
-        for name, value in combination.items():
-            spans.setdefault(name, {})[value] = None
-    return {name: tuple(found) for name, found in spans.items()}
+def _notes(result: CellResult) -> dict[str, str]:
+    """What a trial's user attributes say of its cell's result."""
+    return {"state": result.state} | ({"error": result.error} if result.error else {})

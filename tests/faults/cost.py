@@ -26,7 +26,6 @@ GUARDS = {
     "charsweep.core.system.locks": ("_try", "_owner"),
     "charsweep.core.system.signals": ("check", "pause"),
     "charsweep.actions.run": ("append_result",),
-    "charsweep.study.trials": ("Trials.note_unfinished",),
 }  # fmt: skip
 
 spent, calls, depth = Counter[str](), Counter[str](), [0]
