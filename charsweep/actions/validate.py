@@ -141,7 +141,7 @@ def planted(sweep: Sweep, store: Store) -> Iterator[Planted]:
     from charsweep.evaluate.score import square_features
 
     cell = judged_cell(sweep, store)
-    metrics = {metric.name: metric.make() for metric in cell.metrics if metric.name in JUDGED}
+    metrics = {metric.name: metric.made for metric in cell.metrics if metric.name in JUDGED}
     with ProgressView() as view:
         scorer = LocalEngine(sweep, store, view).scorer
         view.doing("judging planted sets")

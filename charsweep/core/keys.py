@@ -11,21 +11,23 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 PLAIN = (str, int, bool, type(None))  # are what they are, in JSON too
+# Of a field that came after keys were made: at its default it is in none, so that they hold.
+CAME_LATER: Mapping[Any, Any] = MappingProxyType({"came later": True})
 
 
 def canonical(value: Any) -> Any:
     """Reduce a spec to plain JSON values; a whole float becomes an int."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in PLAIN:
         return value
-    if names := field_names(kind):
-        return {name: canonical(getattr(value, name)) for name in names}
+    if _fields(kind):
+        return {name: canonical(own) for name, own in keyed(value).items()}
     if isinstance(value, list | tuple):
         return [canonical(item) for item in value]
     if isinstance(value, float):
@@ -39,10 +41,26 @@ def canonical(value: Any) -> Any:
     raise TypeError(f"{kind.__name__} has no place in a spec")
 
 
+def keyed(spec: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are in keys, with their values: see `CAME_LATER`."""
+    kind: Any = type(spec)
+    values = {name: getattr(spec, name) for name in _fields(kind)}
+    for name, default in _later(kind).items():
+        if values[name] == default:
+            del values[name]
+    return values
+
+
 @cache
-def field_names(kind: Any) -> tuple[str, ...]:
+def _fields(kind: Any) -> tuple[str, ...]:
     """The names of a dataclass's fields; () for any other type."""
-    return tuple(f.name for f in dataclasses.fields(kind)) if is_dataclass(kind) else ()
+    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else ()
+
+
+@cache
+def _later(kind: Any) -> dict[str, Any]:
+    """Of a dataclass, the fields that came later and their defaults."""
+    return {f.name: f.default for f in dataclasses.fields(kind) if "came later" in f.metadata}
 
 
 def canonical_json(value: Any) -> str:

@@ -166,7 +166,7 @@ def base_precision(spec: TrajectorySpec) -> str:
 
 def method_of(plugin: Plugin) -> Method:
     """The method that a plug-in names; ConfigError for a class that is none."""
-    made: Method = plugin.make()
+    made: Method = plugin.made
     lacks = [name for name in vars(Method) if not name.startswith("_") and not hasattr(made, name)]
     if lacks:
         raise ConfigError(

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from charsweep.core.keys import differences, field_names, key_of, short_number
+from charsweep.core.keys import differences, key_of, keyed, short_number
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import resolve
 
@@ -33,7 +33,8 @@ class Plugin:
     version: int
     settings: Mapping[str, Any]
 
-    def make(self) -> Any:
+    @cached_property
+    def made(self) -> Any:
         """The plug-in itself, with its settings."""
         return self.find()(**self.settings)
 
@@ -177,7 +178,7 @@ class ImageSetSpec:
 
     @cached_property
     def key(self) -> str:
-        own = {name: getattr(self, name) for name in field_names(type(self)) if name != "snapshot"}
+        own = {name: value for name, value in keyed(self).items() if name != "snapshot"}
         return key_of({"source": self.snapshot.source.key, "step": self.snapshot.step, **own})
 
     @property
@@ -228,7 +229,7 @@ class ScoreSpec:
 
     @cached_property
     def key(self) -> str:
-        own = {name: getattr(self, name) for name in field_names(type(self)) if name != "images"}
+        own = {name: value for name, value in keyed(self).items() if name != "images"}
         return key_of({"images": self.images.key, **own})
 
 

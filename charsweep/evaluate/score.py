@@ -71,7 +71,7 @@ class Scorer:
         base = self._kept(untaught) if untaught else None
         exam = self.exam(specs[0].exam, self.features(images), base)
         for score_spec in specs:
-            score = score_spec.metric.make()(exam)
+            score = score_spec.metric.made(exam)
             self.store.write_score(
                 score_spec,
                 {"value": score.value, "per_image": score.per_image, "details": score.details},

@@ -65,7 +65,7 @@ class BaseWeights:
     @cached_property
     def family(self) -> Family:
         """What pipelines of its class have in common."""
-        family: Family = self.plugin.make()
+        family: Family = self.plugin.made
         return family
 
     @property
@@ -121,7 +121,7 @@ def find_base(
     The plug-ins' names are those of the bases among the models. `made` is the folder for random
     weights.
     """
-    family: Family = plugin.make()
+    family: Family = plugin.made
     where = find_folder(path)
     if where.exists() and where.suffix.lower() not in PICKLES:  # before anything large is read
         _check_family(where, path, plugin, others)
@@ -143,12 +143,12 @@ def find_base(
 def _check_family(where: Path, path: str, plugin: Plugin, others: Mapping[str, Plugin]) -> None:
     """Raise ModelsError, which says what it is, for a pipeline that is not of the family it should
     be."""
-    family: Family = plugin.make()
+    family: Family = plugin.made
     if family.recognises(where):
         return
     given = f"models.bases.{plugin.name}.path={path}"
     for name, other in others.items():
-        own: Family = other.make()
+        own: Family = other.made
         if name != plugin.name and own.recognises(where):
             raise ModelsError(
                 f"{given} is {own.title}, but {plugin.name} stands for {family.title}: give it as "

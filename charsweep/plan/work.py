@@ -227,8 +227,8 @@ def plan_training(
             is_drawn = cell.step in there  # images lie with their snapshot
             scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store, is_drawn))
             for part in cell.parts:
-                missing = _missing(part.images, part.scores, part.untaught, store, is_drawn)
-                scorings.setdefault(part.images.key, missing)
+                asked = _missing(part.images, part.scores, part.untaught, store, is_drawn)
+                scorings.setdefault(part.images.key, asked)
     return Training(
         trajectory=trajectory,
         spans=tuple(spans),

@@ -157,7 +157,7 @@ class Trial:
         self.parameters = list(trainable.named(slot).values())
         self.optimizer = make_optimizer(self.spec, self.parameters)
         self.scaler = make_scaler(self.spec, self.parameters[0].device)
-        self.schedule = self.spec.schedule.make()
+        self.schedule = self.spec.schedule.made
         self.stored = store.resume_step(self.spec)
         if self.span.start:
             folder = store.resume(self.spec, self.span.start)

@@ -119,7 +119,7 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     from charsweep.core.system.images import open_image
 
     images = [open_image(path) for path in sweep.character.paths]
-    chosen = spec.method.make()
+    chosen = spec.method.made
     priors = images[:2] if spec.class_images else []
     (training,) = plan_work(sweep.cells, store).trainings
     trainable = chosen.trainable(spec, Materials(base.device, base, images, lambda _: priors))

@@ -52,7 +52,7 @@ def trainable_of(root: Path, *words: str, execution: Execution = WHOLE) -> Any:
     spec = sweep.cells[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     images = [open_image(path) for path in sweep.character.paths]
-    method = spec.method.make()
+    method = spec.method.made
     materials = Materials(base.device, base, images, lambda _: images[:2], execution)
     return method.trainable(spec, materials)
 
@@ -137,7 +137,7 @@ def test_no_step_waits_for_the_card(tmp_path: Path) -> None:
     spec = sweep.cells[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cuda"))
     images = [open_image(path) for path in sweep.character.paths]
-    method = spec.method.make()
+    method = spec.method.made
     materials = Materials(base.device, base, images, lambda _: [])
     trainable = method.trainable(spec, materials)
     trainable.enter(0, spec)

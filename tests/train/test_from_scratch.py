@@ -101,7 +101,7 @@ def test_an_image_of_the_gan_does_not_depend_on_its_batch(tmp_path: Path) -> Non
     sweep, store, _ = execute(tmp_path, *TINY["gan"], "train_steps=2")
     images = sweep.cells[0].images
     plugin = sweep.cells[0].trajectory.method
-    method = plugin.make()
+    method = plugin.made
     folder, device = store.snapshot(images.snapshot), torch.device("cpu")
     one, two = Asked("", 0, 0), Asked("", 1, 1)
     with method.painter(images.snapshot, folder, None, device) as paint:

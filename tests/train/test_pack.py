@@ -222,7 +222,7 @@ def test_an_adapter_that_fills_batches_is_fused_and_taken_off_exactly(
         first, second = (np.asarray(Image.open(BytesIO(one)), int) for one in (data, shown[name]))
         assert np.abs(first - second).max() <= 1
     spec = sweep.cells[0].trajectory
-    method = spec.method.make()
+    method = spec.method.made
     before = sdxl.digest()
     last = SnapshotSpec(spec, 2)
     with method.painter(last, store.snapshot(last), sdxl, sdxl.device):
@@ -404,7 +404,7 @@ def train_only(
     spec = pack.trainings[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     images = [open_image(path) for path in sweep.character.paths]
-    method = spec.method.make()
+    method = spec.method.made
     trainable = method.trainable(spec, Materials(base.device, base, images, lambda _: []))
     passes = train(trainable, iter(pack.trainings), store, resume_seconds, fetch_seconds=0)
     shared = [len(done) for done in itertools.islice(passes, steps)]

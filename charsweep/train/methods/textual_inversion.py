@@ -185,7 +185,7 @@ class TextualInversion:
         assert spec.base is not None
         identifier = spec.character.identifier
         written = replaced(identifier, identifier.lower(), prompt)
-        family: Family = spec.base.family.make()
+        family: Family = spec.base.family.made
         if len(family.encoders) == 1:
             return Loading((), (LOAD_ONE.format(place=place),), written)
         imports = ("from safetensors.torch import load_file",)
