@@ -7,25 +7,62 @@ said here what to type instead; of anything else, Hydra's first line.
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra import compose
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
+from charsweep.config.schema import can_vary, is_list, is_open, may_be_text, schemas_of
+from charsweep.config.words import parsed
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.plugins import CONF
+from charsweep.core.system.console import quoted
 
 NAME = re.compile(r"[^\W\d][\w$-]*([./@:][\w$-]+)*")
-# What other programs call them.
-ALIASES = {"learning_rate": "lr", "steps": "train_steps", "max_train_steps": "train_steps",
-           "num_inference_steps": "inference_steps", "epochs": "train_steps", "model": "models",
-           "output_dir": "root", "network_dim": "method.rank"}  # fmt: skip
+# What other trainers call them.
+ALIASES = {"learning_rate": "lr", "unet_lr": "lr", "steps": "train_steps",
+           "max_steps": "train_steps", "max_train_steps": "train_steps", "num_train_steps": "train_steps",
+           "num_inference_steps": "inference_steps", "sample_steps": "inference_steps",
+           "epochs": "train_steps", "epoch": "train_steps", "num_epochs": "train_steps",
+           "num_train_epochs": "train_steps", "max_train_epochs": "train_steps",
+           "repeats": "train_steps", "num_repeats": "train_steps",
+           "dataset_repeats": "train_steps", "train_batch_size": "batch_size",
+           "gradient_accumulation_steps": "batch_size", "gradient_accumulation": "batch_size",
+           "gradient_checkpointing": "runtime.checkpointing", "mixed_precision": "precision",
+           "lr_scheduler": "schedule", "lr_warmup_steps": "schedule.warmup_steps",
+           "optimizer_type": "optimizer", "network_dim": "method.rank",
+           "network_rank": "method.rank", "lora_rank": "method.rank", "dim": "method.rank",
+           "network_alpha": "method.alpha", "lora_alpha": "method.alpha",
+           "train_text_encoder": "method.text_encoder", "with_prior_preservation":
+           "method.prior_weight", "prior_loss_weight": "method.prior_weight",
+           "num_class_images": "method.class_images", "snr_gamma": "method.min_snr_gamma",
+           "validation_prompt": "exam.prompts", "sample_prompts": "exam.prompts",
+           "cfg_scale": "sampler.guidance_scale", "scheduler": "sampler",
+           "instance_data_dir": "character.images", "train_data_dir": "character.images",
+           "image_dir": "character.images", "dataset": "character.images",
+           "trigger_word": "character.identifier", "token": "character.identifier",
+           "instance_token": "character.identifier", "class_token": "character.class_noun",
+           "flip_aug": "flip", "random_flip": "flip", "enable_bucket": "framing",
+           "random_crop": "framing", "center_crop": "framing", "model": "models",
+           "pretrained_model_name_or_path": "models.bases.sdxl.path",
+           "pretrained_model": "models.bases.sdxl.path", "base_model": "models.bases.sdxl.path",
+           "checkpoint": "models.bases.sdxl.path", "vae": "models.bases.sdxl.vae",
+           "output_dir": "root", "output_name": "name", "run_name": "name",
+           "report_to": "runtime.tracking", "push_to_hub": "export.push"}  # fmt: skip
+AGAIN = "the same command, given again, goes on where it stopped, so take it out"
+# What they ask for that needs no setting.
+NEEDLESS = {"resume": AGAIN, "resume_from_checkpoint": AGAIN,
+            "save_every_n_steps": "what is judged is saved, so take it out; +axes.train_steps=[100,"
+            "200] judges both", "checkpointing_steps": "what is judged is saved, so take it out; "
+            "+axes.train_steps=[100,200] judges both"}  # fmt: skip
 EXAMPLE = "write NAME=VALUE, as in lr=1e-3 or method.rank=8"
 MOST_PROBLEMS = 10  # mistyped words that are told at once
+MOST_VALUES = 50  # of an axis that a message spells out
 # What Hydra says -> what to do instead; {name} is the setting, {word} what was typed.
 SAID = (
     (r"Could not override '(?P<name>[^']*)'\.?\s+(?:Did you mean|No match)", "{no_group}"),
@@ -51,17 +88,74 @@ SAID = (
 
 def check_words(words: Sequence[str]) -> None:
     """ConfigError for words that are none of Hydra's, or that stand for several commands."""
-    bare = [word for word in words if word.strip() and "=" not in word and word[0] != "~"]
-    problems = [problem for word in words if word not in bare and (problem := _problem(word))]
-    if bare:
+    problems = [*_without_name(words), *_options(words)]
+    problems += [
+        problem
+        for word in words
+        if not _is_bare(word) and word[:1] != "-" and (problem := _problem(word))
+    ]
+    sweeps = [word.partition("=")[2] for word in words if _name_of(word) == "sweep"]
+    if len(sweeps) > 1:
+        parts = ",".join(f"{name}:{{sweep:{name}}}" for name in dict.fromkeys(sweeps))
         problems.append(
-            f"{shown(' '.join(bare))}: stands without a name and =; {EXAMPLE}, and a value with "
-            "spaces in quotes"
+            f"+sweep={shown(' +sweep='.join(sweeps))}: a command runs one sweep; give one of them, "
+            f"or make them parts of one: name=both {quoted([f'parts={{{parts}}}'])}"
         )
     if problems:
         more = len(problems) - MOST_PROBLEMS
         rest = [f"and {more} more like these; mend them too"] if more > 0 else []
         raise ConfigError("\n".join(dict.fromkeys([*problems[:MOST_PROBLEMS], *rest])))
+
+
+def _is_bare(word: str) -> bool:
+    """Whether a word gives nothing to any name."""
+    return bool(word.strip()) and ("=" not in word or word == "=") and word[0] not in "~-"
+
+
+def _without_name(words: Sequence[str]) -> Iterator[str]:
+    """A sentence for each run of words without =, and what it was meant as."""
+    before = ""
+    for is_bare, run in itertools.groupby(words, _is_bare):
+        together = list(run)
+        text = " ".join(together)
+        if not is_bare:
+            before = together[-1]
+            continue
+        if before[:1] == "-":  # whose value it is
+            continue
+        name, *values = re.split(r"[:\s=]+", text, maxsplit=1)
+        following = values and values[0]
+        if before.partition("=")[1] and may_be_text(_name_of(before)):
+            ours = f"put the whole text in quotes: {quoted([f'{before} {text}'])}"
+        elif before.endswith("="):
+            ours = f"leave the space out: {quoted([before + text])}"
+        elif following and (schemas_of(name) or name in ALIASES):
+            ours = f"type {quoted([f'{ALIASES.get(name, name)}={following}'])}"
+        else:
+            ours = f"{EXAMPLE}, and a value with spaces in quotes"
+        yield f"{shown(text)}: stands without a name and =; {ours}"
+
+
+def _options(words: Sequence[str]) -> Iterator[str]:
+    """A sentence for each word that begins with a dash, and for what follows it."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word[:1] != "-":
+            continue
+        name, _, value = word.lstrip("-").partition("=")
+        name = name.replace("-", "_")
+        ours = ALIASES.get(name, name)
+        value = value or (following if _is_bare(following) else "VALUE")
+        if word in ("-m", "--multirun"):
+            yield (
+                f"{word}: every combination of the axes is run without it; leave it out, and list "
+                "what varies, as in +axes.lr=[1e-3,1e-4]"
+            )
+        elif name in NEEDLESS:
+            yield f"{shown(word)}: {NEEDLESS[name]}"
+        elif name and schemas_of(ours):
+            yield f"{shown(word)}: settings have no dashes; type {quoted([f'{ours}={value}'])}"
+        else:
+            yield f"{shown(word)}: no such option; see python -m charsweep --help"
 
 
 def _problem(word: str) -> str | None:
@@ -70,21 +164,55 @@ def _problem(word: str) -> str | None:
         return f"'{given}' is no setting; {EXAMPLE}"
     if any(not char.isprintable() and not char.isspace() for char in word):
         return f"{given}: holds a character that is no text; type it without"
-    try:
-        override = OverridesParser.create().parse_override(word)
-    except Exception:  # ANTLR's kinds, and Python's over numbers of thousands of digits
+    if re.match(r"hydra\b(?!\.searchpath)", name):
+        return (
+            f"{given}: is Hydra's own, and nothing here heeds it; take it out: root=FOLDER and "
+            "name=NAME say where results go"
+        )
+    override = parsed(word)
+    if override is None:
         if not NAME.fullmatch(name):
             return f"{given}: '{shown(name)}' is no name of a setting; {EXAMPLE}"
         return (
             f"{given}: its value cannot be read; close every bracket and quotation mark, and put "
             f"a text that holds any of them, commas or colons in quotes: \"{name}='a, b'\""
         )
-    if override.is_sweep_override():
+    return _several(given, name, value, override) if override.is_sweep_override() else None
+
+
+def _several(given: str, name: str, value: str, override: Override) -> str:
+    """Several values where one is asked for: Hydra's ways to vary a setting are an axis here."""
+    swept: Any = override.value()
+    if isinstance(swept, IntervalSweep):
+        span = quoted([f"+axes.{name}={{low:{swept.start:g},high:{swept.end:g}}}"])
+        return f"{given}: is a range, which a search samples as an axis; type search=tpe {span}"
+    files = sorted(path.stem for path in (CONF / name).glob("*.yaml"))
+    if isinstance(swept, Glob):
+        if not (values := swept.filter(files)):
+            return f"{given}: there are no such files; choose one of conf/, as in method=lora"
+        listed = ",".join(values)
+    elif isinstance(swept, ChoiceSweep) and swept.simple_form and not swept.shuffle:
+        listed = value
+    else:
+        values = list(itertools.islice(override.sweep_string_iterator(), MOST_VALUES + 1))
+        if len(values) > MOST_VALUES:
+            return (
+                f"{given}: is more than {MOST_VALUES} values; list fewer as an axis, as in "
+                f"+axes.{name}=[{values[0]},{values[1]}]"
+            )
+        listed = ",".join(values)
+    as_text = f"\"{name}='{shown(value)}'\""
+    if is_list(name) or is_open(name):
         return (
-            f"{given}: is more than one value; make them an axis, as in +axes.{name}="
-            f"[{shown(value)}], or put a text in quotes: \"{name}='{shown(value)}'\""
+            f"{given}: is a list, which stands in brackets; type {quoted([f'{name}=[{listed}]'])}"
         )
-    return None
+    if may_be_text(name) and not can_vary(name):
+        return f"{given}: takes one text; give one, or put a text with commas in quotes: {as_text}"
+    if not can_vary(name):
+        return f"{given}: takes one value; give one of them"
+    axis = quoted([f"+axes.{name}=[{listed}]"])
+    text = f", or put a text in quotes: {as_text}" if may_be_text(name) else ""
+    return f"{given}: is more than one value; make them an axis: {axis}{text}"
 
 
 # -- all together ----------------------------------------------------------------------------------
@@ -101,8 +229,6 @@ def explain(error: Exception, words: Sequence[str]) -> str:
             f"{group}={shown(file)}: there is no conf/{group}/{shown(file)}.yaml; choose "
             f"{', '.join(known)}"
         )
-    if axis := next((word for word in words if word.startswith("axes.")), None):
-        return f"{shown(axis)}: an axis is added with a plus sign; type +{shown(axis)}"
     text = str(error)
     for pattern, instead in SAID:
         if found := re.search(pattern, text, re.DOTALL):
@@ -144,6 +270,8 @@ def _no_setting(name: str, word: str, words: Sequence[str]) -> str:
             f"{shown(word)}: {chosen[-1] if chosen else top} has no {rest}; take it out, or choose "
             f"another {top}"
         )
+    if name in NEEDLESS:
+        return f"{shown(word)}: {NEEDLESS[name]}"
     within = [setting for setting in known if setting.endswith(f".{name}")]
     alike = difflib.get_close_matches(name, known, 1)
     near = [ALIASES[name]] if name in ALIASES else within or alike

@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 
 from charsweep.__main__ import main
 from charsweep.config import Settings
-from charsweep.config.compose import Composing, compose_words, spell
+from charsweep.config.compose import Composing, compose_words
+from charsweep.config.schema import alternatives
 from charsweep.core.plugins import CONF, resolve
+from charsweep.core.system.console import spell
 
 SECONDS = 5.0  # of CPU: what a command may take to refuse, or to plan, what is tried here
 LONGEST = 2500  # characters of a message: a screen
@@ -128,15 +130,6 @@ def _field(schema: Any, name: str, known: Mapping[str, Any]) -> Any:
         if isinstance(found, dict):
             return {"anyOf": alternatives(found, known)}
     return {}
-
-
-def alternatives(schema: Any, known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A schema's ways, with references followed."""
-    if "$ref" in schema:
-        return alternatives(known.get(schema["$ref"].rpartition("/")[2], {}), known)
-    if "anyOf" in schema:
-        return [node for one in schema["anyOf"] for node in alternatives(one, known)]
-    return [schema]
 
 
 # -- values ----------------------------------------------------------------------------------------
