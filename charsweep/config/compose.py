@@ -22,7 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from omegaconf.resolvers.oc import env
 
-from charsweep.config.mistyped import check_words, explain
+from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
 from charsweep.config.schema import can_vary
 from charsweep.config.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
 from charsweep.config.words import as_meant, opened
@@ -65,11 +65,10 @@ def with_search_path(words: Sequence[str]) -> list[str]:
     rest = iter(words)
     for word in rest:
         if word.startswith("--config-dir"):
-            folder = Path(word.partition("=")[2] or next(rest, "")).expanduser()
-            if not str(folder).strip(".") or not folder.is_dir():
-                raise ConfigError(
-                    f"--config-dir {folder}: no such folder; give one with YAML files"
-                )
+            given = word.partition("=")[2] or next(rest, "")
+            folder = Path(given).expanduser()
+            if not given or not folder.is_dir():
+                raise ConfigError(f"--config-dir {given}: no such folder; give one with YAML files")
             folders.append(spell(f"file://{folder.resolve()}"))
         else:
             left.append(word)
@@ -172,6 +171,7 @@ def check_raw(raw: Mapping[str, Any]) -> Settings:
         if not isinstance(plugin, dict):  # which the settings have said
             continue
         problems += _plugin_mistakes(f"metric.{name}", {"name": name, **plugin})
+    problems += _untaken(settings) if settings else []
     if settings is not None and not problems:
         problems += _sense(settings)
     if problems or settings is None:
@@ -189,6 +189,25 @@ def _plugin_mistakes(where: str, raw: Mapping[str, Any]) -> list[str]:
     except (TypeError, ValueError, AttributeError) as error:
         return [f"{where}: {error}; see the file in conf/{where.partition('.')[0]}/"]
     return []
+
+
+def _untaken(settings: Settings) -> list[str]:
+    """Settings that the classes of others, which planning does not import, would not take."""
+    optimizer, sampler, caption = settings.optimizer, settings.sampler, settings.caption
+    chosen = {"sampler": settings.search.sampler, "pruner": settings.search.pruner}
+    problems = [
+        *untaken("optimizer", optimizer.target, optimizer.model_extra or {}),
+        *untaken("caption", caption.target, caption.model_extra or {}),
+        *(untaken("sampler.settings", sampler.target, sampler.settings) if sampler.target else ()),
+    ]
+    for name, own in chosen.items():
+        problems += untaken(f"search.{name}", str(own["_target_"]), own) if own else []
+    if "lr" in (optimizer.model_extra or {}):
+        problems.append(
+            f"optimizer.lr={shown((optimizer.model_extra or {})['lr'])}: the learning rate is lr; "
+            "take it out, and set lr"
+        )
+    return problems
 
 
 def _sense(settings: Settings) -> list[str]:
@@ -287,7 +306,10 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
                 f"axes.{name}={shown(values)}: should be a list, as in axes.{name}=[1,2]"
             )
         elif not values:
-            problems.append(f"axes.{name}=[]: is empty; give values or take the axis out (~axes)")
+            problems.append(
+                f"axes.{name}=[]: is empty; give values, or leave it out (~axes.{name} takes out "
+                "one that a sweep has)"
+            )
         elif any(isinstance(value, dict | list) for value in values):
             problems.append(f"axes.{name}={shown(values)}: should list numbers or words")
         elif len({str(value) for value in values}) < len(values):
@@ -295,8 +317,10 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
                 f"axes.{name}={shown(values)}: a value stands there twice; take one out"
             )
         elif top not in config or not can_vary(name):
+            near = [one for one in nearest(name, list(names(config))) if can_vary(one)]
+            ours = f"should it be axes.{near[0]}? There" if near else "there"
             possible = ", ".join(axis for axis in config if can_vary(axis))
-            problems.append(f"axes.{name}: nothing of that name can vary; there is {possible}")
+            problems.append(f"axes.{name}: nothing of that name can vary; {ours} is {possible}")
         else:
             axes[name] = tuple(values)
     if problems:

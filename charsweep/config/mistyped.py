@@ -21,45 +21,48 @@ from charsweep.config.schema import can_vary, is_list, is_open, may_be_text, sch
 from charsweep.config.words import parsed
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.plugins import CONF
+from charsweep.core.signatures import parameters_of
 from charsweep.core.system.console import quoted
 
 NAME = re.compile(r"[^\W\d][\w$-]*([./@:][\w$-]+)*")
-# What other trainers call them.
-ALIASES = {"learning_rate": "lr", "unet_lr": "lr", "steps": "train_steps",
-           "max_steps": "train_steps", "max_train_steps": "train_steps", "num_train_steps": "train_steps",
-           "num_inference_steps": "inference_steps", "sample_steps": "inference_steps",
-           "epochs": "train_steps", "epoch": "train_steps", "num_epochs": "train_steps",
-           "num_train_epochs": "train_steps", "max_train_epochs": "train_steps",
-           "repeats": "train_steps", "num_repeats": "train_steps",
-           "dataset_repeats": "train_steps", "train_batch_size": "batch_size",
-           "gradient_accumulation_steps": "batch_size", "gradient_accumulation": "batch_size",
-           "gradient_checkpointing": "runtime.checkpointing", "mixed_precision": "precision",
-           "lr_scheduler": "schedule", "lr_warmup_steps": "schedule.warmup_steps",
-           "optimizer_type": "optimizer", "network_dim": "method.rank",
-           "network_rank": "method.rank", "lora_rank": "method.rank", "dim": "method.rank",
-           "network_alpha": "method.alpha", "lora_alpha": "method.alpha",
-           "train_text_encoder": "method.text_encoder", "with_prior_preservation":
-           "method.prior_weight", "prior_loss_weight": "method.prior_weight",
-           "num_class_images": "method.class_images", "snr_gamma": "method.min_snr_gamma",
-           "validation_prompt": "exam.prompts", "sample_prompts": "exam.prompts",
-           "cfg_scale": "sampler.guidance_scale", "scheduler": "sampler",
-           "instance_data_dir": "character.images", "train_data_dir": "character.images",
-           "image_dir": "character.images", "dataset": "character.images",
-           "trigger_word": "character.identifier", "token": "character.identifier",
-           "instance_token": "character.identifier", "class_token": "character.class_noun",
-           "flip_aug": "flip", "random_flip": "flip", "enable_bucket": "framing",
-           "random_crop": "framing", "center_crop": "framing", "model": "models",
-           "pretrained_model_name_or_path": "models.bases.sdxl.path",
-           "pretrained_model": "models.bases.sdxl.path", "base_model": "models.bases.sdxl.path",
-           "checkpoint": "models.bases.sdxl.path", "vae": "models.bases.sdxl.vae",
-           "output_dir": "root", "output_name": "name", "run_name": "name",
-           "report_to": "runtime.tracking", "push_to_hub": "export.push"}  # fmt: skip
+# What others call our settings.
+THEIRS = {
+    "lr": "learning_rate unet_lr",
+    "train_steps": "steps max_steps max_train_steps num_train_steps epoch epochs num_epochs "
+                   "num_train_epochs max_train_epochs repeats num_repeats dataset_repeats",
+    "inference_steps": "num_inference_steps sample_steps sampling_steps",
+    "batch_size": "train_batch_size gradient_accumulation_steps gradient_accumulation",
+    "precision": "mixed_precision save_precision",
+    "framing": "enable_bucket random_crop center_crop",
+    "flip": "flip_aug random_flip",
+    "schedule": "lr_scheduler", "schedule.warmup_steps": "lr_warmup_steps",
+    "optimizer": "optimizer_type",
+    "method.rank": "network_dim network_rank lora_rank dim",
+    "method.alpha": "network_alpha lora_alpha",
+    "method.text_encoder": "train_text_encoder",
+    "method.prior_weight": "with_prior_preservation prior_loss_weight",
+    "method.class_images": "num_class_images",
+    "method.min_snr_gamma": "snr_gamma",
+    "sampler": "scheduler", "sampler.guidance_scale": "cfg_scale cfg",
+    "exam.prompts": "validation_prompt validation_prompts sample_prompts",
+    "character.images": "instance_data_dir train_data_dir image_dir dataset",
+    "character.identifier": "trigger_word trigger token instance_token placeholder_token",
+    "character.class_noun": "class_token",
+    "models": "model", "models.bases.sdxl.vae": "vae",
+    "models.bases.sdxl.path": "pretrained_model_name_or_path pretrained_model base_model "
+                              "checkpoint",
+    "root": "output_dir logging_dir", "name": "output_name run_name",
+    "runtime.tracking": "report_to log_with", "runtime.checkpointing": "gradient_checkpointing",
+    "export.push": "push_to_hub hub_model_id",
+}  # fmt: skip
+ALIASES = {their: ours for ours, words in THEIRS.items() for their in words.split()}
 AGAIN = "the same command, given again, goes on where it stopped, so take it out"
 # What they ask for that needs no setting.
-NEEDLESS = {"resume": AGAIN, "resume_from_checkpoint": AGAIN,
-            "save_every_n_steps": "what is judged is saved, so take it out; +axes.train_steps=[100,"
-            "200] judges both", "checkpointing_steps": "what is judged is saved, so take it out; "
-            "+axes.train_steps=[100,200] judges both"}  # fmt: skip
+SNAPSHOTS = "what is judged is kept, so take it out; as an axis: +axes.train_steps=[100,200]"
+# What they ask for that needs no setting.
+NEEDLESS = {"resume": AGAIN, "resume_from_checkpoint": AGAIN, "resume_from": AGAIN,
+            "save_every_n_steps": SNAPSHOTS, "save_every_n_epochs": SNAPSHOTS,
+            "checkpointing_steps": SNAPSHOTS, "save_steps": SNAPSHOTS}  # fmt: skip
 EXAMPLE = "write NAME=VALUE, as in lr=1e-3 or method.rank=8"
 MOST_PROBLEMS = 10  # mistyped words that are told at once
 MOST_VALUES = 50  # of an axis that a message spells out
@@ -272,10 +275,35 @@ def _no_setting(name: str, word: str, words: Sequence[str]) -> str:
         )
     if name in NEEDLESS:
         return f"{shown(word)}: {NEEDLESS[name]}"
-    within = [setting for setting in known if setting.endswith(f".{name}")]
-    alike = difflib.get_close_matches(name, known, 1)
-    near = [ALIASES[name]] if name in ALIASES else within or alike
+    near = nearest(name, known)
     return f"{shown(word)}: there is no setting {shown(name)}; {_try(near)}"
+
+
+def nearest(name: str, known: Sequence[str]) -> list[str]:
+    """The settings that a name may stand for: what others call it, where it lies, or alike."""
+    if name in ALIASES:
+        return [ALIASES[name]]
+    within = [setting for setting in known if setting.endswith(f".{name}")]
+    return within or difflib.get_close_matches(name, known, 1)
+
+
+def untaken(where: str, target: str, given: Mapping[str, Any]) -> list[str]:
+    """A line for each setting that a class does not take."""
+    try:
+        taken = parameters_of(target)
+    except ConfigError as error:
+        return [f"{where.partition('.')[0]}: {error}"]
+    problems = []
+    for name, value in given.items():
+        if taken is None or name in taken or name == "_target_":
+            continue
+        near = difflib.get_close_matches(name, taken, 1)
+        ours = f"should it be {near[0]}?" if near else "take it out;"
+        problems.append(
+            f"{where}.{name}={shown(value)}: {target.rpartition('.')[2]} takes no {name}; {ours} "
+            f"It takes {', '.join(sorted(taken - {'params', 'lr'}))}"
+        )
+    return problems
 
 
 def _try(near: Sequence[str]) -> str:
