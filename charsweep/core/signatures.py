@@ -43,7 +43,7 @@ def parameters_of(target: str) -> frozenset[str] | None:
             f"_target_={target}: {package} has no such class; name one that it has, or leave "
             "_target_ as the files of conf/ say"
         )
-    return found and _taken_by(found, place)
+    return _taken_by(found, place) if found else None
 
 
 def how_to_install(package: str) -> str:
@@ -89,9 +89,9 @@ def _taken_by(found: ast.ClassDef, place: Path) -> frozenset[str] | None:
 
 def _fields(found: ast.ClassDef) -> Iterator[str]:
     for node in found.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            if "ClassVar" not in ast.unparse(node.annotation):
-                yield node.target.id
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=name)) if "ClassVar" not in ast.dump(node):
+                yield name
 
 
 def _names_of_bases(found: ast.ClassDef) -> list[str]:
