@@ -56,3 +56,17 @@ def _quoted(word: str) -> str:
 def command(words: Sequence[str]) -> str:
     """The command line of these words, to be pasted into a shell."""
     return quoted(["python", "-m", "charsweep", *words])
+
+
+def wrapped(typed: str, width: int) -> list[str]:
+    """A command as lines of at most so many letters, where no word is longer; a shell joins them.
+
+    Broken between words alone: within quotes, a backslash joins nothing.
+    """
+    lines: list[str] = []
+    for word in re.findall(r"""(?:\$'(?:\\.|[^'])*'|'[^']*'|"(?:\\.|[^"])*"|\\.|\S)+""", typed):
+        if lines and len(lines[-1]) + len(word) + 3 <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]

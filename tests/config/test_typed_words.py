@@ -13,12 +13,17 @@ from charsweep.config.compose import Composing, compose_words
 from charsweep.config.schema import is_list, is_open, is_text, may_be_text
 from charsweep.config.words import as_meant, elements, opened, parsed
 from charsweep.core.errors import ConfigError
-from charsweep.core.system.console import command, quoted, spell
+from charsweep.core.system.console import command, quoted, spell, wrapped
 
 TEXTS = ["Éva", "ミア", "~/drawings", "drawings (1)", "What's best?", "a; b & c", "<x>", "#1 girl",
          'the "best" one', "{x}", "[draft] which is best", "50% off", "a\\b", "C:\\x\\", "it\\'s",
          "\\", "''", "100", "1e5", "true", "inf", "a, b", "x = y", "*", "🦄", "a:b", "a\tb",
          "\\\\'"]  # fmt: skip
+
+
+def read_by_a_shell(typed: str) -> list[str]:
+    shell = ["bash", "-c", f"printf '%s\\0' {typed}"]
+    return subprocess.run(shell, capture_output=True, check=True).stdout.decode().split("\0")[:-1]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -41,13 +46,18 @@ def test_what_is_spelled_reads_back(text: str) -> None:
 @pytest.mark.parametrize("text", [*TEXTS, "a\nb", "$HOME `x` !y 'z'", "\\n'\n"])
 def test_what_is_printed_pastes(text: str) -> None:
     words = [f"question={text}", "+axes.lr=[1e-4,1e-3]", f"root=/a b/{text}"]
-    typed = command(words).removeprefix("python -m charsweep ")
-    printed = subprocess.run(
-        ["bash", "-c", f"printf '%s\\0' {typed}"], capture_output=True, check=True
-    )
-    assert printed.stdout.decode().split("\0")[:-1] == words
+    typed = command(words)
+    assert read_by_a_shell(typed)[3:] == words
     assert "\n" not in typed
     assert quoted(["lr=1e-4"]) == "lr=1e-4"
+
+
+@pytest.mark.parametrize("width", [20, 60, 200])
+def test_a_command_is_broken_where_a_shell_joins_it(width: int) -> None:
+    words = [f"question={text}" for text in TEXTS]
+    lines = wrapped(command(words), width)
+    assert all(len(line) <= max(width, 90) for line in lines)
+    assert read_by_a_shell("\n".join(lines))[3:] == words
 
 
 @pytest.mark.parametrize(
