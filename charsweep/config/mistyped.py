@@ -298,10 +298,10 @@ def untaken(where: str, target: str, given: Mapping[str, Any]) -> list[str]:
         if taken is None or name in taken or name == "_target_":
             continue
         near = difflib.get_close_matches(name, taken, 1)
-        ours = f"should it be {near[0]}?" if near else "take it out;"
+        all_taken = ", ".join(sorted(taken - {"params", "lr"}))
+        ours = f"should it be {near[0]}?" if near else f"take it out. It takes {all_taken}"
         problems.append(
-            f"{where}.{name}={shown(value)}: {target.rpartition('.')[2]} takes no {name}; {ours} "
-            f"It takes {', '.join(sorted(taken - {'params', 'lr'}))}"
+            f"{where}.{name}={shown(value)}: {target.rpartition('.')[2]} takes no {name}; {ours}"
         )
     return problems
 
