@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 2 something a person can mend (one message, no traceback unless
 CHARSWEEP_DEBUG=1; cells that failed too, after the report), 130 or 143 stopped in order by Ctrl-C
-or SIGTERM.
+or SIGTERM, 141 because nobody reads on, as `| head`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import errno
 import io
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 from charsweep.core.errors import CharsweepError, ConfigError, shown
-from charsweep.core.system.console import out
+from charsweep.core.system.console import command, out
 from charsweep.core.system.distributed import is_launched, is_leader
 from charsweep.core.system.redact import redacted
 from charsweep.core.system.signals import Stopped, listening
@@ -31,21 +30,23 @@ ALONE = ("ui", "caption", "check", "gc", "show", "why")  # actions that need no 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # where nobody could say it better
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
                "--shell-completion", "-sc")  # fmt: skip
+TAKES_WORD = ("--cfg", "-c", "--info", "-i", "--package", "-p")  # the next one
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words and (words[0] in HYDRA_FLAGS or words[0].startswith(("--cfg=", "--info="))):
-            return ask_hydra(words)
-        act(words)
+        (ask_hydra if any(map(_asks_hydra, words)) else act)(words)
+        sys.stdout.flush()
     except CharsweepError as error:
         debug = os.environ.get("CHARSWEEP_DEBUG") == "1"
         shown = traceback.format_exc() if debug else f"{type(error).__name__}: {error}\n"
         sys.stderr.write(redacted(shown))
         return 2
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141
         if error.errno not in NO_ROOM or os.environ.get("CHARSWEEP_DEBUG") == "1":
             raise
         where = error.filename or "a file"
@@ -55,23 +56,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except Stopped as stopped:
-        command = shlex.join(["python", "-m", "charsweep", *words])
         again = "launch it again" if is_launched() else "run it again"
         if is_leader():
-            sys.stderr.write(f"stopped by {stopped.name}; to go on, {again}:\n  {command}\n")
+            typed = redacted(command(words))
+            sys.stderr.write(f"stopped by {stopped.name}; to go on, {again}:\n  {typed}\n")
         return stopped.code
     except KeyboardInterrupt:
         return 130
     return 0
 
 
+def _nobody_reads() -> bool:
+    """Whether standard output leads nowhere any more; nothing is written to it after this."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def act(words: Sequence[str]) -> None:
     """Compose, check, and do what `action` says."""
-    unknown = [
-        word for word in words if word.startswith("-") and not word.startswith("--config-dir")
-    ]
-    if unknown:
-        raise ConfigError(f"{shown(unknown[0])}: no such option; see python -m charsweep --help")
     typed = {word.replace("'", "") for word in words}
     action = next((name for name in ALONE if f"action={name}" in typed), None)
     with listening(aloud=is_leader()):
@@ -134,10 +140,11 @@ def act_alone(words: Sequence[str]) -> None:
         return
     from charsweep.actions.store_tools import keep
 
-    try:
-        keep(settings)
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    keep(settings)
+
+
+def _asks_hydra(word: str) -> bool:
+    return word in HYDRA_FLAGS or word.startswith(("--cfg=", "--info="))
 
 
 def _leads_elsewhere(word: str) -> bool:
@@ -145,27 +152,28 @@ def _leads_elsewhere(word: str) -> bool:
     return word.startswith(("--config-", "-cd", "-cp", "-cn")) or "hydra." in word
 
 
-def ask_hydra(words: Sequence[str]) -> int:
-    """Let Hydra answer --help, --cfg, --info and shell completion.
+def ask_hydra(words: Sequence[str]) -> None:
+    """Let Hydra answer --help, --cfg, --info and shell completion, wherever they stand.
 
     Not on a person's own conf folder: to answer, Hydra sets up logging as the files say, with
-    whatever factories they name. Of these, `--cfg job` is answered here.
+    whatever factories they name. `--cfg job` is answered here.
     """
-    if any(_leads_elsewhere(word) for word in words):
-        if list(words[:2]) not in (["--cfg", "job"], ["-c", "job"]):
-            raise ConfigError(
-                f"{words[0]}: with a conf folder of your own there is only --cfg job, which shows "
-                "the whole configuration, as in --cfg job --config-dir FOLDER"
-            )
-        from charsweep.config import as_yaml
+    from charsweep.config import as_yaml, hydra_words
 
-        sys.stdout.write(as_yaml(words[2:]))
-        return 0
+    flags, others = _flags_first(words)
+    if flags in (["--cfg", "job"], ["-c", "job"], ["--cfg=job"]):
+        sys.stdout.write(as_yaml(others))
+        return
+    if any(_leads_elsewhere(word) for word in others):
+        raise ConfigError(
+            f"{flags[0]}: with a conf folder of your own there is only --cfg job, which shows "
+            "the whole configuration, as in --cfg job --config-dir FOLDER"
+        )
     import hydra
 
     from charsweep.core.plugins import CONF
 
-    sys.argv = ["charsweep", *words]
+    sys.argv = ["charsweep", *flags, *hydra_words(others)]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -176,7 +184,17 @@ def ask_hydra(words: Sequence[str]) -> int:
                 f"{shown(' '.join(words))}: {_first_line(said.getvalue())}; see python -m "
                 "charsweep --help"
             ) from left
-    return 0
+
+
+def _flags_first(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags that ask Hydra, each with the bare word that it takes, and all other words."""
+    flags: list[str] = []
+    others: list[str] = []
+    for word in words:
+        follows = bool(flags) and flags[-1] in TAKES_WORD and not word.startswith("-")
+        is_flag = _asks_hydra(word) or word in ("-p", "--package", "--resolve")
+        (flags if is_flag or (follows and "=" not in word) else others).append(word)
+    return flags, others
 
 
 def _first_line(text: str) -> str:

@@ -92,6 +92,33 @@ def test_whatever_is_typed(
     assert seen[2] > count / 3
 
 
+@FEW_AND_MORE
+def test_what_a_message_says_to_do_leads_on(times: int, place: Path) -> None:
+    """To a plan, or to another message; never back to one that was there before."""
+    followed = [0]
+
+    @examples(60 * times)
+    @given(fuzzing.mistakes_typed())
+    def check(words: list[str]) -> None:
+        said: list[str] = []
+        for _ in range(8):
+            planned = fuzzing.outcome(*words, "action=plan", f"root={place / 'root'}")
+            if planned.code == 0:
+                return
+            assert planned.message not in said, (words, said)
+            said.append(planned.message)
+            lines = planned.message.splitlines()
+            ways = (new for line in lines if (new := fuzzing.mended(words, line)) is not None)
+            if (mended := next(ways, None)) is None:
+                return
+            assert mended != words, (words, planned.message)
+            words, followed[0] = mended, followed[0] + 1
+        raise AssertionError(f"no end of mending: {words}, {said}")
+
+    check()
+    assert followed[0] > 60 * times
+
+
 OTHERS = ["report", "export", "caption", "story", "ui", "check", "gc", "show", "why"]
 
 

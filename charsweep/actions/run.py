@@ -14,7 +14,7 @@ from charsweep.core.errors import TrainingError
 from charsweep.core.specs import Cell
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_abandoned, unwritable, write_json
-from charsweep.core.system.console import out
+from charsweep.core.system.console import command, out
 from charsweep.core.system.distributed import Team, join_team
 from charsweep.core.system.energy import Energy, Meter
 from charsweep.core.system.signals import Stopped, delay_signals
@@ -267,4 +267,5 @@ def say_where(sweep: Sweep, page: Path) -> None:
     out(f"report   {page}")
     out(f"cells    {sweep.folder / 'cells.csv'}")
     if sweep.settings.runtime.tracking:
-        out(f"MLflow   python -m charsweep action=ui name={sweep.name} root={sweep.root}")
+        look = command(["action=ui", f"name={sweep.name}", f"root={sweep.root}"])
+        out(f"MLflow   {look}")

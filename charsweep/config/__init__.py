@@ -4,8 +4,18 @@ The words of a command line go in, a checked and frozen `Sweep` comes out. The o
 Hydra.
 """
 
-from charsweep.config.compose import Axes, as_yaml, load_settings
+from charsweep.config.compose import Axes, as_yaml, hydra_words, load_settings
 from charsweep.config.settings import Range, Settings
 from charsweep.config.sweep import Part, Sweep, load_sweep
 
-__all__ = ["Axes", "Part", "Range", "Settings", "Sweep", "as_yaml", "load_settings", "load_sweep"]
+__all__ = [
+    "Axes",
+    "Part",
+    "Range",
+    "Settings",
+    "Sweep",
+    "as_yaml",
+    "hydra_words",
+    "load_settings",
+    "load_sweep",
+]

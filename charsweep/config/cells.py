@@ -19,6 +19,7 @@ from charsweep.character import (
     load_truth,
 )
 from charsweep.character.attributes import named_in
+from charsweep.config.mistyped import untaken
 from charsweep.config.pack_width import with_width
 from charsweep.config.settings import ALWAYS, PLAIN_AXES, Settings, mistakes
 from charsweep.core.errors import ConfigError, ModelsError
@@ -40,6 +41,7 @@ from charsweep.core.specs import (
 )
 from charsweep.core.store import Store
 from charsweep.core.system.hardware import find_card, usable_precision
+from charsweep.models.samplers import check_fits
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 
 OTHERS = "others"  # the part of the exam whose prompts are not of the character
@@ -167,7 +169,27 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         horizon=None,
     )
     method.check(spec, base.family if base else None)
+    if base:
+        _check_with(base, settings, method)
     return spec
+
+
+def _check_with(base: BaseWeights, settings: Settings, method: Method) -> None:
+    """ConfigError for layers that a base lacks, and for a sampler that cannot draw with it."""
+    taught = [name for name in method.taught(base.family) if name in base.shapes]
+    if method.low_rank:
+        method.low_rank.check({name: base.shapes[name] for name in taught})
+    sampler = _sampler(settings)
+    check_fits(sampler, base.family)
+    if base.scheduler and not sampler.identity:
+        target = f"diffusers.{base.scheduler}"
+        if problems := untaken("sampler.settings", target, sampler.settings):
+            raise ConfigError("\n".join(problems))
+
+
+def _sampler(settings: Settings) -> Plugin:
+    sampler = settings.sampler
+    return Plugin(sampler.name, identity_of(sampler.target or ""), 1, sampler.settings)
 
 
 def _framing(settings: Settings, character: Character, resolution: int) -> Framing:
@@ -208,10 +230,9 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
     sampler, exam = settings.sampler, settings.exam
     method = method_of(trajectory.method)
     prompts = [p.replace("{subject}", character.spec.identifier) for p in exam.prompts]
-    way = Plugin(sampler.name, identity_of(sampler.target or ""), 1, sampler.settings)
     images = ImageSetSpec(
         snapshot=SnapshotSpec(trajectory, settings.train_steps),
-        sampler=way if method.iterative else Plugin("once", "", 1, {}),
+        sampler=_sampler(settings) if method.iterative else Plugin("once", "", 1, {}),
         inference_steps=settings.inference_steps,
         guidance_scale=sampler.guidance_scale if method.prompted else 1.0,
         negative_prompt=sampler.negative_prompt if method.prompted else "",

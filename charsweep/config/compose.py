@@ -22,21 +22,19 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from omegaconf.resolvers.oc import env
 
-from charsweep.config.mistyped import check_words, explain
+from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
+from charsweep.config.schema import can_vary
 from charsweep.config.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
+from charsweep.config.words import as_meant, opened
 from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import CONF
+from charsweep.core.system.console import spell
 
-NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "constraints",
-            "models", "character", "exam", "attributes", "metric", "seeds", "parts", "search",
-            "story", "export", "caption", "references", "report", "store")  # fmt: skip
 # What is taken from the command line alone when a folder of YAML files is given, and what it is
 # otherwise: what is done, where is written, what is removed, and what leaves the machine.
 GUARDED = {"action": "run", "root": ".", "runtime.tracking_uri": None, "export.push": None,
            "store.remove": False, "store.repair": False}  # fmt: skip
-KEYS = ("story.cell", "export.cell")
-BARE_KEY = re.compile(r"[0-9a-f]{1,12}")  # a key, or the beginning of one
 
 Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them
 
@@ -53,6 +51,11 @@ def as_yaml(words: Sequence[str]) -> str:
         return OmegaConf.to_yaml(OmegaConf.create(compose_words(with_search_path(words))))
 
 
+def hydra_words(words: Sequence[str]) -> list[str]:
+    """Checked words, as Hydra itself is to be given them."""
+    return [opened(word) for word in with_search_path(words)]
+
+
 # -- composing -------------------------------------------------------------------------------------
 
 
@@ -62,30 +65,16 @@ def with_search_path(words: Sequence[str]) -> list[str]:
     rest = iter(words)
     for word in rest:
         if word.startswith("--config-dir"):
-            folder = word.partition("=")[2] or next(rest, "")
-            if not Path(folder).is_dir():
-                raise ConfigError(
-                    f"--config-dir {folder}: no such folder; give one with YAML files"
-                )
-            folders.append(spell(f"file://{Path(folder).resolve()}"))
+            given = word.partition("=")[2] or next(rest, "")
+            folder = Path(given).expanduser()
+            if not given or not folder.is_dir():
+                raise ConfigError(f"--config-dir {given}: no such folder; give one with YAML files")
+            folders.append(spell(f"file://{folder.resolve()}"))
         else:
             left.append(word)
-    left = with_keys(left)
+    left = as_meant(left)
     check_words(left)
     return [f"hydra.searchpath=[{','.join(folders)}]", *left] if folders else left
-
-
-def with_keys(words: Sequence[str]) -> list[str]:
-    """Keys as text, which Hydra would read as numbers: `123e4`; bare ones go to `store.keys`."""
-    left, bare = [], []
-    for word in words:
-        name, _, value = word.partition("=")
-        if BARE_KEY.fullmatch(word):
-            bare.append(spell(word))
-        else:
-            is_key = name in KEYS and BARE_KEY.fullmatch(value)
-            left.append(f"{name}={spell(value)}" if is_key else word)
-    return [*left, f"store.keys=[{','.join(bare)}]"] if bare else left
 
 
 class Composing:
@@ -117,7 +106,7 @@ def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
 def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
     """The configuration as plain data, and the names that other values are made of, by ${}."""
     try:
-        composed = compose("config", overrides=list(overrides))
+        composed = compose("config", overrides=[opened(word) for word in overrides])
         missing = sorted(OmegaConf.missing_keys(composed))
         if missing:
             raise ConfigError(
@@ -128,12 +117,22 @@ def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
         raise
     except Exception as error:  # Hydra's, OmegaConf's and YAML's, and Python's within them
         raise ConfigError(explain(error, overrides)) from error
-    assert isinstance(plain, dict)
-    named = {str(name): value for name, value in plain.items()}
+    named = _named(plain)
+    assert isinstance(named, dict)
     if any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides):
         refuse_guarded(named, overrides)
     used = frozenset(re.findall(r"\w+", " ".join(re.findall(r"\$\{([^}]*)", str(composed)))))
     return named, used
+
+
+def _named(plain: Any) -> Any:
+    """Plain data whose names are texts: YAML reads those of inf, 2024 or true as something else."""
+    if isinstance(plain, dict):
+        return {
+            name if isinstance(name, str) else shown(name): _named(value)
+            for name, value in plain.items()
+        }
+    return [_named(value) for value in plain] if isinstance(plain, list) else plain
 
 
 def refuse_guarded(plain: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -172,6 +171,7 @@ def check_raw(raw: Mapping[str, Any]) -> Settings:
         if not isinstance(plugin, dict):  # which the settings have said
             continue
         problems += _plugin_mistakes(f"metric.{name}", {"name": name, **plugin})
+    problems += _untaken(settings) if settings else []
     if settings is not None and not problems:
         problems += _sense(settings)
     if problems or settings is None:
@@ -189,6 +189,25 @@ def _plugin_mistakes(where: str, raw: Mapping[str, Any]) -> list[str]:
     except (TypeError, ValueError, AttributeError) as error:
         return [f"{where}: {error}; see the file in conf/{where.partition('.')[0]}/"]
     return []
+
+
+def _untaken(settings: Settings) -> list[str]:
+    """Settings that the classes of others, which planning does not import, would not take."""
+    optimizer, sampler, caption = settings.optimizer, settings.sampler, settings.caption
+    chosen = {"sampler": settings.search.sampler, "pruner": settings.search.pruner}
+    problems = [
+        *untaken("optimizer", optimizer.target, optimizer.model_extra or {}),
+        *untaken("caption", caption.target, caption.model_extra or {}),
+        *(untaken("sampler.settings", sampler.target, sampler.settings) if sampler.target else ()),
+    ]
+    for name, own in chosen.items():
+        problems += untaken(f"search.{name}", str(own["_target_"]), own) if own else []
+    if "lr" in (optimizer.model_extra or {}):
+        problems.append(
+            f"optimizer.lr={shown((optimizer.model_extra or {})['lr'])}: the learning rate is lr; "
+            "take it out, and set lr"
+        )
+    return problems
 
 
 def _sense(settings: Settings) -> list[str]:
@@ -287,16 +306,21 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
                 f"axes.{name}={shown(values)}: should be a list, as in axes.{name}=[1,2]"
             )
         elif not values:
-            problems.append(f"axes.{name}=[]: is empty; give values or take the axis out (~axes)")
+            problems.append(
+                f"axes.{name}=[]: is empty; give values, or leave it out (~axes.{name} takes out "
+                "one that a sweep has)"
+            )
         elif any(isinstance(value, dict | list) for value in values):
             problems.append(f"axes.{name}={shown(values)}: should list numbers or words")
         elif len({str(value) for value in values}) < len(values):
             problems.append(
                 f"axes.{name}={shown(values)}: a value stands there twice; take one out"
             )
-        elif top not in config or top in NOT_AXES:
-            possible = ", ".join(axis for axis in config if axis not in NOT_AXES)
-            problems.append(f"axes.{name}: nothing of that name can vary; there is {possible}")
+        elif top not in config or not can_vary(name):
+            near = [one for one in nearest(name, list(names(config))) if can_vary(one)]
+            ours = f"should it be axes.{near[0]}? There" if near else "there"
+            possible = ", ".join(axis for axis in config if can_vary(axis))
+            problems.append(f"axes.{name}: nothing of that name can vary; {ours} is {possible}")
         else:
             axes[name] = tuple(values)
     if problems:
@@ -370,14 +394,3 @@ def with_fields(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
             return None
         place[last] = value
     return changed
-
-
-def spell(value: Any) -> str:
-    """A value as Hydra's override grammar reads it back."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool | int | float):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + ",".join(map(spell, value)) + "]"
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,7 +35,6 @@ from charsweep.config.compose import (
     combinations_of,
     compose_words,
     leaves,
-    spell,
     with_search_path,
     with_seeds,
 )
@@ -44,6 +42,7 @@ from charsweep.config.pack_width import unmeasured
 from charsweep.config.settings import PLAIN_AXES, Range, Settings
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
+from charsweep.core.system.console import command, spell
 from charsweep.core.system.redact import redacted
 from charsweep.models.weights import BaseWeights, Weights
 
@@ -96,7 +95,7 @@ class Sweep:
     @property
     def command(self) -> str:
         """The command as typed, quoted for a shell, without secrets."""
-        return redacted(shlex.join(["python", "-m", "charsweep", *self.typed]))
+        return redacted(command(self.typed))
 
     def cell_at(self, values: Mapping[str, Any]) -> Cell:
         """The one cell with these values of the axes."""
@@ -231,7 +230,7 @@ def _words_of(part: Mapping[str, Any]) -> list[str]:
     for name, value in leaves(part):
         if not SETTING.fullmatch(name) or name.startswith("hydra"):  # no settings of ours
             raise ConfigError(f"parts: {name}: there is no such setting; take it out")
-        plus = "+" if name == "sweep" else "++" if name.startswith("axes.") else ""
+        plus = "+" if name == "sweep" else ""
         words.append(f"{plus}{name}={spell(value)}")
     return words
 

@@ -94,6 +94,11 @@ def refused(target: str) -> str | None:
     )
 
 
+def is_known(target: str) -> bool:
+    """Whether a name lies where the plug-ins of charsweep's own files do."""
+    return _place_of(target) is not None
+
+
 def _place_of(target: str) -> str | None:
     return next((place for place in PLACES if _lies_in(target, place)), None)
 

@@ -25,7 +25,7 @@ from charsweep.core.system.hardware import find_card
 from charsweep.core.system.images import open_image
 from charsweep.core.system.signals import Stopped, delay_signals
 from charsweep.engine.environment import environment, find_device, free_memory, is_out_of_memory
-from charsweep.engine.image_sets import Bases, ImageSets, base_of
+from charsweep.engine.image_sets import Bases, ImageSets
 from charsweep.engine.measure_memory import Peak, peak_memory_mb
 from charsweep.engine.measure_pack_width import seconds_per_trial
 from charsweep.engine.progress import ProgressView
@@ -34,7 +34,7 @@ from charsweep.evaluate.encoders import LOADERS
 from charsweep.evaluate.score import Scorer, reference_features, square_features
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import set_products
-from charsweep.models.samplers import check_fits, make_scheduler
+from charsweep.models.samplers import make_scheduler
 from charsweep.plan import Pack, Plan, Scoring, Speeds, Training, memory
 from charsweep.plan.cost import count
 from charsweep.results import CellResult
@@ -383,9 +383,6 @@ class LocalEngine:
         }.values():
             make_optimizer(spec, [torch.nn.Parameter(torch.zeros(1))])
         for scoring in plan.scorings:
-            base = base_of(scoring.images.snapshot.source)
-            if scoring.draw and base is not None:
-                check_fits(scoring.images.sampler, self.sweep.bases[base.name].family)
-            elif scoring.draw and scoring.images.sampler.identity:
+            if scoring.draw and scoring.images.sampler.identity:
                 config = {"num_train_timesteps": 1000}
                 make_scheduler(scoring.images.sampler, config, None)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from charsweep.core.errors import ConfigError
 from charsweep.models.architectures import Shapes
 from charsweep.models.safetensors_file import TensorEntry, file_size
 
@@ -63,6 +64,17 @@ class LowRank(NamedTuple):
     def of(self, name: str) -> tuple[str, ...]:
         """Its targets in the module `name`."""
         return TEXT_TARGETS if name.startswith("text_encoder") else self.targets
+
+    def check(self, taught: Shapes) -> None:
+        """ConfigError for targets that no layer of these parts is named by."""
+        for part, shapes in taught.items():
+            lacking = [one for one in self.of(part) if not any(layers_in(shapes, [one]))]
+            if lacking:
+                told = f"method.target_modules={','.join(lacking)}: {part}"
+                raise ConfigError(
+                    f"{told} has no linear or convolution layer of that name; name the last parts "
+                    "of layers, as in method.target_modules=[to_q,to_k,to_v,to_out.0]"
+                )
 
     @property
     def held_rank(self) -> int:

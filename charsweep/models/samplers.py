@@ -31,14 +31,12 @@ def check_fits(sampler: Plugin, family: Family) -> None:
     """
     if not sampler.identity:
         return
-    made = make_scheduler(sampler, {"num_train_timesteps": 1000}, None)
-    is_flow = "FlowMatch" in type(made).__name__ or (
-        made.config.get("prediction_type") == "flow_prediction"
-    )
+    name = sampler.identity.rpartition(".")[2]
+    is_flow = "FlowMatch" in name or sampler.settings.get("prediction_type") == "flow_prediction"
     if is_flow != family.is_flow:
         base, which = ("flow matching", "a") if family.is_flow else ("noise levels", "no")
         raise ConfigError(
-            f"sampler={sampler.name}: {type(made).__name__} cannot draw with {family.title}, which "
+            f"sampler={sampler.name}: {name} cannot draw with {family.title}, which "
             f"was trained by {base}; use sampler=base, or {which} flow-matching scheduler, as "
             "diffusers.FlowMatchEulerDiscreteScheduler"
         )

@@ -9,6 +9,7 @@ planning needs neither made nor fetched. `charsweep.models.load` does that when 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -98,6 +99,15 @@ class BaseWeights:
         for file in files:
             shapes.setdefault(file.parent.name, {}).update(tensor_shapes(file))
         return shapes if self.family.denoiser in shapes else self.family.shapes(self.configs)
+
+    @property
+    def scheduler(self) -> str:
+        """Name of the class of diffusers that it was published to be drawn with; "": not known."""
+        try:
+            text = (self.configs / "scheduler" / "scheduler_config.json").read_text("utf-8")
+            return str(json.loads(text)["_class_name"])
+        except (OSError, ValueError, KeyError, TypeError):  # said where the folder is checked
+            return ""
 
     def numbers(self, parts: Iterable[str]) -> int:
         """How many numbers parts hold; those that are absent, or not known before they are here,

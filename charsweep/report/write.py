@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from charsweep.core.errors import StoreError
-from charsweep.core.system.console import out
+from charsweep.core.system.console import out, quoted
 from charsweep.report.content import Content, build_content
 from charsweep.report.figures.contact_sheets import forget
 from charsweep.report.pages.html import build_page
@@ -84,5 +84,5 @@ def unwritable(final: Path, error: OSError) -> StoreError:
     """What to say when the disk is full or the folder is not ours."""
     return StoreError(
         f"The report cannot be written to {final} ({error}). Make room or give write permission, "
-        f"then run: python -m charsweep.report {final.parent}"
+        f"then run: {quoted(['python', '-m', 'charsweep.report', str(final.parent)])}"
     )

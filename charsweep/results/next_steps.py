@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from charsweep.core.system.console import quoted, spell
 from charsweep.results.labels import axis_label, listing, value_text
 from charsweep.results.points import ERRORS, SCORE, SEED, Point, difference
 from charsweep.results.records import Record, Value, in_order, is_numeric
@@ -136,7 +137,7 @@ def with_seeds(record: Record, points: Sequence[Point], seeds: int) -> str:
 def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str) -> str:
     """The sweep's command with other values on its axes; empty for one of several parts."""
     sweep = record.sweep
-    if sweep.parts or sweep.folder != sweep.name or not sweep.command:
+    if sweep.parts or sweep.folder != sweep.name or not sweep.command or "$'" in sweep.command:
         return ""
     names = ("axes", *(word.partition("=")[0] for word in more))
     try:
@@ -150,10 +151,16 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
         name: values for name, values in sweep.axes.items() if name not in axes and name != SEED
     }
     asked = [
-        f"++axes.{name}=[{','.join(value_text(name, value) for value in values)}]"
+        f"++axes.{name}=[{','.join(_typed(name, value) for value in values)}]"
         for name, values in {**held, **axes}.items()
     ]
-    return shlex.join([*typed, *asked, *more])
+    return quoted([*typed, *asked, *more])
+
+
+def _typed(name: str, value: Value) -> str:
+    """A value of an axis as it is typed: numbers as the report has them."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value_text(name, value) if is_number else spell(value)
 
 
 def too_close(record: Record, best: Point, alike: Sequence[Point]) -> list[NextStep]:

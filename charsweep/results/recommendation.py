@@ -17,13 +17,12 @@ are of the seed with the highest score.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from charsweep.core.errors import StoreError
-from charsweep.core.system.console import span
+from charsweep.core.system.console import command, span
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import bytes_text
 from charsweep.results.next_steps import NextStep, next_steps
@@ -218,9 +217,9 @@ def example(points: Sequence[Point]) -> Point | None:
 def export_command(record: Record, cell: CellResult, is_named: bool) -> str:
     """`python -m charsweep action=export name=lr_grid`, with the cell where it must be named."""
     sweep = record.sweep if record.sweep.folder else record.part_of(cell).sweep
-    words = ["python", "-m", "charsweep", "action=export", f"name={sweep.folder}"]
+    words = ["action=export", f"name={sweep.folder}"]
     if re.search(r"(^|[\s'\"])root=", sweep.command):
         words.append(f"root={record.store.parent.parent}")
     if is_named or sweep.folder != record.sweep.name:
         words.append(f"export.cell={cell.cell}")
-    return shlex.join(words)
+    return command(words)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -63,10 +64,10 @@ def note_with_verdict(
     blocks += [f"![what it draws]({PICTURE}{run})"] if run else []
     blocks += rest
     blocks += ["\n".join(f"- {plain(remark)}" for remark in verdict.remarks)]
-    taking = verdict.recommendation.command.replace("`", "'")
-    blocks += [f"To take it: `{taking}`"] if taking else []
+    taking = verdict.recommendation.command
+    blocks += [f"To take it: {_code(taking)}"] if taking else []
     following = [step.command for step in verdict.recommendation.next_steps if step.command]
-    blocks += ["To try next: `" + command.replace("`", "'") + "`" for command in following]
+    blocks += [f"To try next: {_code(command)}" for command in following]
     blocks += [f"[The report, with images]({report})"] if report else []
     return "\n\n".join(block for block in [*blocks, _typed(sweep)] if block)
 
@@ -81,8 +82,13 @@ def unfinished(sweep: Mapping[str, Any]) -> str:
 
 
 def _typed(sweep: Mapping[str, Any]) -> str:
-    command = str(sweep.get("command", "")).replace("`", "'")
-    return f"`{command}`"
+    return _code(str(sweep.get("command", "")))
+
+
+def _code(text: str) -> str:
+    """Markdown that shows a text as it is, with more backquotes around than it has in a row."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{text}{fence}" if len(fence) == 1 else f"{fence} {text} {fence}"
 
 
 def saved_view(sweep: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from charsweep.__main__ import main
+from charsweep.core.signatures import parameters_of
 from charsweep.models import embedded
 
 DRAWINGS = embedded.FOLDER / "unicorn_girl"
@@ -116,6 +118,26 @@ TYPED: list[tuple[list[str], list[str]]] = [
     (["lr"], ["lr"]),
     (["lr=1e-4=2"], ["lr=1e-4=2"]),
     (["--resume"], ["--resume"]),
+    (["+optimizer.colour=red"], ["optimizer.colour=red", "AdamW takes no colour", "betas"]),
+    (["optimizer._target_=torch.optim.Nope"], ["torch.optim.Nope", "no such class"]),
+    (["sampler._target_=diffusers.NopeScheduler"], ["diffusers.NopeScheduler", "no such class"]),
+    (["search=halving", "search.pruner.kep=0.5"], ["search.pruner.kep", "keep"]),
+    (
+        ["+axes.sampler=[ddim,dpm]", "sampler.settings.use_karras_sigmas=true"],
+        ["DDIMScheduler takes no use_karras_sigmas"],
+    ),
+    (
+        ["sampler._target_=diffusers.FlowMatchEulerDiscreteScheduler"],
+        ["FlowMatchEulerDiscreteScheduler cannot draw", "sampler=base"],
+    ),
+    (["method.target_modules=[to_q,atn]"], ["method.target_modules=atn", "to_k"]),
+    (["method.target_modules=[norm1]"], ["method.target_modules=norm1", "linear"]),
+    (["+axes.method.target_modules=[attn,to_q]"], ["method.target_modules"]),
+    (["+sampler.settings.use_karas_sigmas=true"], ["use_karras_sigmas"]),
+    (["identifier=mia", "bee"], ["bee: stands without"]),
+    (["++hydra.job.chdir=true"], ["hydra.job.chdir", "root=FOLDER"]),
+    (["hydra/launcher=basic"], ["hydra/launcher", "root=FOLDER"]),
+    (["constraints.flexbility.least=0.5"], ["constraints.flexbility", "flexibility"]),
     (["--config-dir", "no/such/conf"], ["no/such/conf"]),
 ]
 
@@ -254,6 +276,21 @@ def test_what_only_torch_knows_is_refused_before_training(
     assert "Traceback" not in captured.err
     assert "ConfigError" in captured.err
     assert not list(tmp_path.glob("sweeps/store/*/loss.csv"))
+
+
+def test_a_package_that_is_missing_is_said_at_planning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    missing = ("prodigyopt", "bitsandbytes")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in missing else find(name)
+    )
+    parameters_of.cache_clear()
+    message = refuse(["action=plan", "+axes.optimizer=[adamw,prodigy]"], capsys, tmp_path)
+    assert "pip install 'charsweep[optimizers]'" in message
+    assert "prodigyopt is not installed" in message
+    parameters_of.cache_clear()
 
 
 def test_a_root_that_cannot_be_written_is_one_message(

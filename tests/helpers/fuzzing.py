@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,8 +22,11 @@ from hypothesis import strategies as st
 
 from charsweep.__main__ import main
 from charsweep.config import Settings
-from charsweep.config.compose import Composing, compose_words, spell
+from charsweep.config.compose import Composing, compose_words
+from charsweep.config.mistyped import ALIASES, NEEDLESS
+from charsweep.config.schema import alternatives
 from charsweep.core.plugins import CONF, resolve
+from charsweep.core.system.console import spell
 
 SECONDS = 5.0  # of CPU: what a command may take to refuse, or to plan, what is tried here
 LONGEST = 2500  # characters of a message: a screen
@@ -128,15 +132,6 @@ def _field(schema: Any, name: str, known: Mapping[str, Any]) -> Any:
         if isinstance(found, dict):
             return {"anyOf": alternatives(found, known)}
     return {}
-
-
-def alternatives(schema: Any, known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A schema's ways, with references followed."""
-    if "$ref" in schema:
-        return alternatives(known.get(schema["$ref"].rpartition("/")[2], {}), known)
-    if "anyOf" in schema:
-        return [node for one in schema["anyOf"] for node in alternatives(one, known)]
-    return [schema]
 
 
 # -- values ----------------------------------------------------------------------------------------
@@ -284,3 +279,74 @@ def forms_typed(draw: st.DrawFn) -> list[str]:
 words_typed = st.one_of(
     settings_typed(), settings_typed(), axes_typed(), groups_typed(), forms_typed()
 )
+
+
+VARIED = ["lr", "seed", "method", "method.rank", "method.target_modules", "exam.seeds", "metric",
+          "objectives", "question", "sampler.negative_prompt", "character.identifier", "precision",
+          "axes.lr", "axes.method", "optimizer.betas", "sampler.settings.timestep_spacing", "flip",
+          "constraints.leak.most", "models", "name", "train_steps", "sweep", "tran_steps",
+          "optimizer.weight_deacy", "method.rnak", "parts.a.lr", *ALIASES, *NEEDLESS]  # fmt: skip
+VALUES = ["1e-4,1e-3", "choice(1,2)", "range(1,4)", "interval(1,2)", "glob(*)", "lora,gan", "[1,2]",
+          "[]", "[1,2", "4", "dino", "[dino,clip_t]", "shuffle(1,2,3)", "lora", "lr_grid", "null",
+          "What's best?", "a, b", "{a:1}", "1e-4", "'x", "true", "", "0,1",
+          "to_q,to_k"]  # fmt: skip
+ALONE = ["-m", "--multirun", "--lr=1e-4", "--network_dim=8", "lr", "bee", "2024", "--resume", "=",
+         "hydra.run.dir=x", "+sweep=lr_grid", "+sweep=smoke", "search=tpe",
+         "sampler=dpm"]  # fmt: skip
+
+
+@st.composite
+def mistakes_typed(draw: st.DrawFn) -> list[str]:
+    """What people who know Hydra, or another trainer, type for lists, ranges, axes and names."""
+    words = []
+    for name in draw(st.lists(st.sampled_from(VARIED), min_size=1, max_size=2)):
+        sign = draw(st.sampled_from(["", "", "", "+", "++", "+axes.", "axes.", "--"]))
+        words.append(f"{sign}{name}={draw(st.sampled_from(VALUES))}")
+    return [*draw(st.lists(st.sampled_from(ALONE), max_size=1)), *words]
+
+
+# -- remedies --------------------------------------------------------------------------------------
+
+# What a line of a message says to do: the words in place of the wrong ones, or none.
+INSTEAD = re.compile(
+    r"(?:; type |make them an axis: |in quotes: |space out: |parts of one: |plus signs?, as in |"
+    r"plus sign out: |as a range: |should be a list, as in )(?P<words>.+)$"
+)
+ANOTHER_NAME = re.compile(r"should it be (?P<name>[\w.]+)\?")
+ANOTHER_FILE = re.compile(r"^(?P<group>\w+)=.*; choose (?P<file>\w+)")
+TAKEN_OUT = re.compile(r"take (?:it|one|the constraint) out|leave it out|leave one out")
+
+
+def mended(words: list[str], line: str) -> list[str] | None:
+    """The words with what a line of their message says to do; None where it asks for a thought."""
+    wrong = line.partition(": ")[0]
+    at = [place for place, word in enumerate(words) if _is_said(wrong, words, place)]
+    if not at:
+        return None
+    start, end = at[0], at[-1] + 1
+    if found := INSTEAD.search(line):
+        text = re.split(r", or (?=put|make|choose)", found["words"])[0]
+        with contextlib.suppress(ValueError):
+            return [*words[:start], *shlex.split(text), *words[end:]]
+    if found := ANOTHER_NAME.search(line):
+        sign, name, rest = re.fullmatch(r"([+~]*)([^=]*)(.*)", words[start], re.S).groups()
+        ours = found["name"]
+        if "takes no" in line:  # which names a setting within
+            ours = f"{name.rpartition('.')[0]}.{ours}"
+        return [*words[:start], f"{sign}{ours}{rest}", *words[end:]]
+    if found := ANOTHER_FILE.search(line):
+        return [*words[:start], f"{found['group']}={found['file']}", *words[end:]]
+    if TAKEN_OUT.search(line):
+        return [*words[:start], *words[end:]]
+    return None
+
+
+def _is_said(wrong: str, words: list[str], place: int) -> bool:
+    """Whether a line that begins so speaks of this word: the word, a run of them, or its name."""
+    word = words[place]
+    if wrong in (word, word.strip()):
+        return True
+    name, given = wrong.partition("=")[0].lstrip("+~"), word.partition("=")[0].lstrip("+~")
+    if "=" in word[1:]:
+        return bool(given) and (given == name or name.startswith(f"{given}."))
+    return word in wrong.split()

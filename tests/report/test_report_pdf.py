@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from helpers.fake_sweep import EVIL, FakeSweep, scored
 
 from charsweep.core.errors import StoreError
+from charsweep.core.system.console import command
 from charsweep.report import write_report
 from charsweep.report.content import build_content
 from charsweep.report.pages import typesetting
@@ -21,6 +23,14 @@ from charsweep.report.pages.report_pdf import write_pdf
 LONG = "a question that is so long that it cannot stand in one line of any paper " * 4
 WORD = "x" * 500
 HOSTILE = "#let $x^2$ \\ [*] _a_ @ref <b>bold</b> `c` // /* {} ~ \u202f 😀 שלום"
+
+TYPED = [
+    "+sweep=fake",
+    'question=What\'s best, and how `much` does it cost at $5 a "night"?',
+    "+axes.lr=[1e-1,1e-2]",
+    "root=/a folder/of {mine}",
+    *(f"story.seeds=[{n}]" for n in range(9)),
+]
 
 needs_poppler = pytest.mark.skipif(
     not shutil.which("pdftotext"), reason="needs poppler's pdftotext and pdftoppm"
@@ -32,6 +42,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> FakeSweep:
     """A grid with a diverged and a failed cell, printed once for all tests here."""
     sweep = FakeSweep(tmp_path_factory.mktemp("printed"), {"lr": [0.1, 0.01], "method": ["a", "b"]})
     sweep.sweep["question"] = LONG + EVIL
+    sweep.sweep["command"] = command(TYPED)
     sweep.add("diverged", lr=0.1, method="a")
     sweep.add("failed", lr=0.1, method="b")["error"] = f"{HOSTILE} {WORD}"
     sweep.add(lr=0.01, method="a", scores=scored(0.8123))
@@ -106,6 +117,34 @@ def test_its_text_holds_the_verdict_and_the_figures(printed: FakeSweep) -> None:
     for wanted in ("diverged", "the loss stopped being finite at step 23", "not found"):
         assert wanted in text
     assert "python -m charsweep +sweep=fake" in text
+
+
+def pasted(text: str) -> list[str]:
+    """The words that a shell reads in the first command of a text."""
+    found = re.search(r"python -m charsweep ((?:.*\\\n)*.*)", text)
+    assert found, text
+    shell = ["bash", "-c", f"printf '%s\\0' {found[1]}"]
+    return subprocess.run(shell, capture_output=True, check=True).stdout.decode().split("\0")[:-1]
+
+
+@needs_poppler
+def test_a_command_pastes_from_the_paper(printed: FakeSweep) -> None:
+    shell = ["pdftotext", "-layout", str(pdf_of(printed)), "-"]
+    text = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+    assert pasted(text[text.index("How to reproduce it") :]) == TYPED
+
+
+def test_a_command_pastes_from_page_and_verdicts(printed: FakeSweep) -> None:
+    folder = printed.folder / "report"
+    page = (folder / "index.html").read_text("utf-8")
+    assert (
+        pasted(
+            html.unescape(page[page.index("To reproduce or resume it") :].partition("</pre>")[0])
+        )
+        == TYPED
+    )
+    text = (folder / "verdicts.md").read_text("utf-8")
+    assert pasted(text[text.index("python -m charsweep +sweep=fake") :]) == TYPED
 
 
 @needs_poppler

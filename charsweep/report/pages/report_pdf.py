@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from charsweep.core.system.console import wrapped
 from charsweep.report.content import Chapter, Content
 from charsweep.report.figures.contact_sheets import ContactSheet
 from charsweep.report.figures.style import Plot
@@ -30,6 +31,7 @@ MOST_FAILURES = 8
 FEW_PROMPTS = 4  # rows of images in the main text
 MOST_ROWS = 400  # of a table; the rest is in tables/
 MOST_TILES = 700  # images, so that the file stays small enough to be sent by mail
+COMMAND_WIDTH = 88  # letters of a line of a command, at 8 pt
 PIXELS = 160  # of a image: 200 dots an inch at 2 cm
 
 TUNING = (
@@ -124,9 +126,11 @@ def paper(content: Content) -> dict[str, Any]:
         "cells_count": len(record.cells),
         "how": facts.how_it_ran(record),
         "versions": [f"{name} {value}" for name, value in sweep.environment.items() if value],
-        "commands": sweep.command.splitlines(),
+        "commands": [wrapped(typed, COMMAND_WIDTH) for typed in sweep.command.splitlines()],
         "next": [
-            step.command for step in content.verdict.recommendation.next_steps if step.command
+            wrapped(step.command, COMMAND_WIDTH)
+            for step in content.verdict.recommendation.next_steps
+            if step.command
         ],
         "cells": shown(content.cells) if content.cells.rows else None,
         "seeds_table": shown(content.seeds),
