@@ -67,7 +67,7 @@ def with_search_path(words: Sequence[str]) -> list[str]:
                 raise ConfigError(
                     f"--config-dir {folder}: no such folder; give one with YAML files"
                 )
-            folders.append(spell(f"file://{Path(folder).resolve()}"))
+            folders.append(spell(str(Path(folder).resolve())))
         else:
             left.append(word)
     left = with_keys(left)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from charsweep.core.errors import StoreError
+from charsweep.core.store.files import clear_abandoned, temporary_path
 from charsweep.core.system.console import out
 from charsweep.report.content import Content, build_content
 from charsweep.report.figures.contact_sheets import forget
@@ -54,10 +51,11 @@ def swapped_in(final: Path) -> Iterator[Path]:
 
     Between the two renames a kill leaves no report; at any other moment the old one stands.
     """
-    sweep_leftovers(final.parent)
+    clear_abandoned(final.parent)
+    scratch = temporary_path(final)
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".report-{os.getpid()}-", dir=final.parent))
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
     except OSError as error:
         raise unwritable(final, error) from error
     try:
@@ -71,13 +69,6 @@ def swapped_in(final: Path) -> Iterator[Path]:
         raise unwritable(final, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def sweep_leftovers(folder: Path) -> None:
-    """Remove what killed processes left behind."""
-    for old in folder.glob(".report-*-*"):
-        if not psutil.pid_exists(int(old.name.split("-")[1])):
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def unwritable(final: Path, error: OSError) -> StoreError:

@@ -1,4 +1,4 @@
-"""Cells that do not compare: their scores are measured by other prompts, drawings or encoders. Pure.
+"""Cells that do not compare: their scores are measured by other prompts, drawings, encoders. Pure.
 
 Such cells have no verdict, rank, best score or untaught base in common. Every cell's result says by
 what it is measured; where those of an earlier version do not, the settings of their sweeps tell.

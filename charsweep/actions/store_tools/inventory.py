@@ -19,6 +19,7 @@ from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import key_of
 from charsweep.core.specs import image_set_key, score_key
 from charsweep.core.store import Store
+from charsweep.core.store.files import is_abandoned
 
 Kind = Literal[
     "trajectory", "base", "truth", "adapter", "snapshot", "resume state", "image set", "score",
@@ -108,7 +109,8 @@ def _inside(
     """What lies in a folder: things of a kind have such names, and none asks for `own` ones."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name.startswith(".") and path.name.endswith(".tmp"):
-            yield Item("left half-written", path, parent)
+            if is_abandoned(path):  # else somebody is writing it
+                yield Item("left half-written", path, parent)
         elif name.fullmatch(path.name) and (path.is_dir() or kind == "score"):
             item = Item(_kind_of_source(path) if kind == "trajectory" else kind, path, parent)
             yield item
