@@ -11,6 +11,7 @@ from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan
+from charsweep.results.labels import quoted
 
 
 def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
@@ -95,7 +96,7 @@ def kwh(energy: float) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else quoted(str(value))
 
 
 def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:

@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment as MlflowExperiment
 from mlflow.entities import Run
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from mlflow.utils.file_utils import local_file_uri_to_path
 
 from charsweep.core.errors import TrackingError
 from charsweep.core.store.files import (
@@ -88,7 +88,7 @@ class Experiment:
         root = self.folder.parent.parent
         known = experiment_of(self.client, self.name, self.uri, root)
         ours = database(self.uri) == root / "mlflow.db"
-        place = Path(local_file_uri_to_path(known.artifact_location))
+        place = Path(url2pathname(urlsplit(known.artifact_location).path))
         if ours and not place.is_relative_to(root):
             raise TrackingError(
                 f"{root / 'mlflow.db'} keeps the artifacts of {self.name} in {place}: the folder "

@@ -25,6 +25,7 @@ from charsweep.core.keys import digest_of
 from charsweep.core.store.checksums import with_checksums
 
 OWNER = re.compile(r"(\d+)(?:-(\w{6})-(\w{6}))?")  # process, machine, its start
+MOST_BYTES = 255 - len(".." + ".4194304-machine-start0.tmp")  # of a name, beside a temporary's
 FORGOTTEN = 7 * 24 * 3600  # seconds: nothing is written for a week without a change to it
 
 
@@ -34,6 +35,11 @@ def one_name(name: str) -> str:
         raise StoreError(
             f"{name!r} would lead out of its folder; give the method, sampler, metric or model in "
             "it a plain name, without / and \\"
+        )
+    if (size := len(name.encode())) > MOST_BYTES:
+        raise StoreError(
+            f"{name} is {size} bytes long, and the name of a folder holds {MOST_BYTES}; give the "
+            "method, sampler, base or character in it a shorter one"
         )
     return name
 
@@ -56,7 +62,7 @@ def machine() -> tuple[str, str]:
     Other machines may work in the same folder, on a file system that they share.
     """
     try:
-        place = os.readlink("/proc/self/ns/pid")
+        place = str(Path("/proc/self/ns/pid").readlink())
         start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:  # not Linux
         place, start = "", f"{psutil.boot_time():.0f}"
