@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from charsweep.config import Range, Sweep
+from charsweep.config.precision import precision_note
 from charsweep.core.store import Store
 from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
@@ -21,6 +22,8 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
         lines.append(
             "  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
         )
+    if note := precision_note(sweep.settings, Store(sweep.root)):
+        lines.append(f"  precision=auto {note}")
     return "\n".join(lines)
 
 

@@ -35,7 +35,7 @@ MANIFESTS: Mapping[str, str] = {
 }  # fmt: skip
 KEYED_KINDS = ("trajectory", "base", "truth", "adapter", "image set", "score")
 MOST_NAMED = 8  # of what an ambiguous key may mean
-OF_STORE = ("speeds.json", "widths.json", "weights")
+OF_STORE = ("speeds.json", "widths.json", "precision.json", "weights")
 OF_SOURCE = ("spec.json", "loss.csv", "provenance.json", "diverged.json", "resume")
 
 

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class Words:
         return name
 
 
-def missing_letters(text: str, fonts: list[Path]) -> str:
+def missing_letters(text: str, fonts: Sequence[Path] = ()) -> str:
     """The letters of a text that no font here has; `fonts` are folders with further ones."""
     rare = [
         letter for letter in dict.fromkeys(text) if not any(ord(letter) in part for part in COMMON)
@@ -109,7 +109,7 @@ def missing_letters(text: str, fonts: list[Path]) -> str:
         "<missing>",
         field="value",
         one=True,
-        font_paths=fonts,
+        font_paths=list(fonts),
         sys_inputs={"letters": letters},
     )
     return str(json.loads(found))
