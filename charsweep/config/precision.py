@@ -1,8 +1,8 @@
 """The precision of training: as set or, for `auto`, what the card is good at that a store began on.
 
-A precision belongs to a trajectory's spec. So what `auto` meant in a store's first run is remembered
-there and kept: a machine without a card that plans, or another card that goes on, must not change
-keys. No torch: planning asks this too.
+A precision belongs to a trajectory's spec. So what `auto` meant in a store's first run is kept
+there: a machine without a card that plans, or another card that goes on, must not change keys. No
+torch: planning asks this too.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def precision_of(settings: Settings, store: Store) -> str:
 
 
 def card_of(settings: Settings) -> Card | None:
-    """The card that `auto` is about; ConfigError where one is named that is not here to be asked."""
+    """The card that `auto` is about; ConfigError where one is named that is not here."""
     device = settings.runtime.device
     card = find_card(device)
     if card is None and device == "cuda" and "cuda" in torch_is_built_for():
         raise ConfigError(
-            "precision=auto: there is no card here, which runtime.device=cuda names, to ask what it "
-            "is good at; set precision=bf16 (NVIDIA's since 2020), precision=fp16 or precision=fp32"
+            "precision=auto: the card that runtime.device=cuda names is not here to be asked what "
+            "it is good at; set precision=bf16 (NVIDIA's since 2020), fp16 or fp32"
         )
     return card
 
@@ -63,6 +63,7 @@ def remember_precision(settings: Settings, store: Store) -> None:
     if (settings.precision or settings.models.precision) == "auto" and not remembered(store):
         card = card_of(settings)
         meant = {"precision": usable_precision("auto", card), "card": name_of(card)}
+        store.folder.mkdir(parents=True, exist_ok=True)
         write_json(store.folder / FILE, meant)
 
 

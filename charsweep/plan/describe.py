@@ -12,7 +12,7 @@ from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan
-from charsweep.results.labels import quoted
+from charsweep.results.labels import in_quotes
 
 
 def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
@@ -99,7 +99,7 @@ def kwh(energy: float) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else quoted(str(value))
+    return f"{value:g}" if isinstance(value, float) else in_quotes(str(value))
 
 
 def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:

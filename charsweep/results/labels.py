@@ -90,7 +90,6 @@ COST_WORDS = {  # on a plot's axis
 # The low / medium / high of the study's table, read off the quality ratio in thirds. By hand.
 MEDIUM_FROM, HIGH_FROM = 1 / 3, 2 / 3
 RUNS_ON = re.compile(r'[,;·="\n]| and ')  # in a text: looks like the end of a value
-AS_TYPED = re.compile(r"(?!(?:null|true|false|inf|nan)$)[A-Za-z][\w./-]*", re.ASCII | re.IGNORECASE)
 LEVELS = "low below 1/3, medium from 1/3, high from 2/3 of the exam pictures"
 
 
@@ -117,10 +116,10 @@ def value_text(axis: str, value: Value) -> str:
         return "yes" if value else "no"
     if isinstance(value, float) or (axis == "lr" and isinstance(value, int)):
         return scientific(value) if axis == "lr" or 0 < abs(value) < 1e-2 else f"{value:g}"
-    return quoted(str(value))
+    return in_quotes(str(value))
 
 
-def quoted(text: str) -> str:
+def in_quotes(text: str) -> str:
     """A text among others: in quotes where it is empty, or would run into what stands beside it."""
     plain = text.strip() and text == text.strip() and not RUNS_ON.search(text)
     return text if plain or is_list(text) else json.dumps(text, ensure_ascii=False)
@@ -129,18 +128,6 @@ def quoted(text: str) -> str:
 def is_list(text: str) -> bool:
     """Whether a value is a list, which records hold as JSON."""
     return text.startswith("[") and text.endswith("]")
-
-
-def typed_value(axis: str, value: Value) -> str:
-    """One value of an axis as the command line takes it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = value_text(axis, value) if not isinstance(value, str) else value
-    if not isinstance(value, str) or is_list(text) or AS_TYPED.fullmatch(text):
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def scientific(value: float) -> str:

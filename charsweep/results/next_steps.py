@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from charsweep.results.labels import axis_label, listing, typed_value, value_text
+from charsweep.results.labels import axis_label, listing, value_text
 from charsweep.results.points import ERRORS, SCORE, SEED, Point, difference
 from charsweep.results.records import Record, Value, in_order, is_numeric
 
@@ -150,7 +150,7 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
         name: values for name, values in sweep.axes.items() if name not in axes and name != SEED
     }
     asked = [
-        f"++axes.{name}=[{','.join(typed_value(name, value) for value in values)}]"
+        f"++axes.{name}=[{','.join(value_text(name, value) for value in values)}]"
         for name, values in {**held, **axes}.items()
     ]
     return shlex.join([*typed, *asked, *more])

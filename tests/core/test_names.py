@@ -49,5 +49,5 @@ def test_a_name_of_90_kana_is_refused_and_what_is_offered_fits(tmp_path: Path) -
 
 def test_names_that_are_too_long_together_are_one_error() -> None:
     assert one_name("a" * 200) == "a" * 200
-    with pytest.raises(StoreError, match="is 240 bytes long.*give the method, sampler, base"):
+    with pytest.raises(StoreError, match=r"is 240 bytes long.*give the method, sampler, base"):
         one_name("ミ" * 80)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.fake_sweep import FakeSweep, result, scored
-from helpers.small import sweep_of
 
 from charsweep.plan.describe import _values
 from charsweep.results import recommend
 from charsweep.results.cells_table import cells_table
 from charsweep.results.facts import asked
-from charsweep.results.labels import typed_value, value_text
-from charsweep.results.next_steps import command_with
+from charsweep.results.labels import value_text
 from charsweep.results.verdict import judge
 
 AXIS = "sampler.negative_prompt"
@@ -66,22 +63,3 @@ def test_a_plan_and_a_run_tell_texts_apart() -> None:
     assert run_name(cell, [AXIS, "x"]) == f'{AXIS}="", x="a, b"'
     known = {param.key: param.value for param in params(cell, Path("none"), None)}
     assert known[AXIS] == '""'
-
-
-@pytest.mark.parametrize(
-    "values", [TEXTS, ["null", "it's", "1e-3"], [None, 1e-4, True], ["a\\", "x"]]
-)
-def test_the_next_command_reads_the_values_back(tmp_path: Path, values: list[Any]) -> None:
-    axis = AXIS if all(isinstance(value, str) for value in values) else "x"
-    sweep = FakeSweep(
-        tmp_path, {axis: values}, command=f"python -m charsweep root={tmp_path} name=s"
-    )
-    for value in values:
-        sweep.add(**{axis: value}, scores=scored(0.5))
-    words = shlex.split(command_with(sweep.record(), {axis: values}))[3:]
-    if axis == AXIS:
-        assert tuple(sweep_of(tmp_path, *words[2:]).axes[AXIS]) == tuple(values)
-    else:
-        typed = ",".join(typed_value(axis, value) for value in values)
-        assert f"++axes.x=[{typed}]" in words
-        assert typed == "null,1e-4,true"
