@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from charsweep.actions.sweep_record import in_order, known_record, new_record, now, references
 from charsweep.config import Sweep
+from charsweep.config.precision import remember_precision
 from charsweep.core.errors import TrainingError
 from charsweep.core.specs import Cell
 from charsweep.core.store import Store
@@ -47,6 +48,7 @@ def run(sweep: Sweep) -> Path:
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         clear_abandoned(store.folder)
+        remember_precision(sweep.settings, store)
     except OSError as error:
         raise unwritable(store.folder, error) from error
     with lock_sweep(sweep) as waited, sqlite_errors(sweep):

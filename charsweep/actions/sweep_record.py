@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.redact import redacted_all
 from charsweep.results import CellResult
-from charsweep.results.cells import stored_scores, values_of
+from charsweep.results.cells import judged_by, stored_scores, values_of
 
 
 def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,6 +50,7 @@ def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str,
             "prompts": list(example.images.prompts),
             "seeds": list(example.images.seeds),
         },
+        "judged_by": _distinct(judged_by(cell) for cell in sweep.examples),
         "references": references(
             sweep, store, known_record(sweep).get("references", {}).get("real")
         ),
@@ -59,6 +60,10 @@ def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str,
         "energy": None,
         "environment": {},
     }
+
+
+def _distinct(known: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    return list({canonical_json(one): one for one in known}.values())
 
 
 def _plain(axes: Axes) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from charsweep.character import (
 from charsweep.character.attributes import named_in
 from charsweep.config.mistyped import untaken
 from charsweep.config.pack_width import with_width
+from charsweep.config.precision import precision_of
 from charsweep.config.settings import ALWAYS, PLAIN_AXES, Settings, mistakes
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.methods import Method, method_of
@@ -40,7 +41,6 @@ from charsweep.core.specs import (
     TruthSpec,
 )
 from charsweep.core.store import Store
-from charsweep.core.system.hardware import find_card, usable_precision
 from charsweep.models.samplers import check_fits
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 
@@ -162,7 +162,7 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         batch_size=settings.batch_size,
         resolution=resolution,
         framing=_framing(settings, character, resolution) if base else Framing(),
-        precision=precision_of(settings) if base else "fp32",
+        precision=precision_of(settings, store_of(settings)) if base else "fp32",
         max_grad_norm=settings.max_grad_norm,
         pack=1,
         class_images=None,
@@ -199,13 +199,6 @@ def _framing(settings: Settings, character: Character, resolution: int) -> Frami
     check_framed(character, settings.framing, resolution)
     masks = character.masks.digests
     return Framing(settings.framing, settings.flip, masks, settings.mask_background)
-
-
-def precision_of(settings: Settings) -> str:
-    """As set, or as the models say; `auto` is what the card that it would run on is good at."""
-    wanted = settings.precision or settings.models.precision
-    card = find_card(settings.runtime.device) if wanted == "auto" else None
-    return usable_precision(wanted, card)
 
 
 def base_weights(settings: Settings, name: str) -> BaseWeights:

@@ -69,7 +69,7 @@ def with_search_path(words: Sequence[str]) -> list[str]:
             folder = Path(given).expanduser()
             if not given or not folder.is_dir():
                 raise ConfigError(f"--config-dir {given}: no such folder; give one with YAML files")
-            folders.append(spell(f"file://{folder.resolve()}"))
+            folders.append(spell(str(folder.resolve())))
         else:
             left.append(word)
     left = as_meant(left)

@@ -28,11 +28,24 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
 FOLDER_NAME, NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", r"^[^\x00-\x1f/\\.][^\x00-\x1f/\\]{0,99}$"
 KEY, COUNTRY, REPOSITORY = r"^[0-9a-f]{1,12}$", r"^[A-Z]{3}$", r"^[\w.-]+/[\w.-]+$"
+MOST_BYTES = 150  # of a name: it shares a file system's 255 with what else a folder is called by
+
+
+def short_enough(name: str) -> str:
+    """The name; ValueError for more than a file system takes."""
+    if (size := len(name.encode())) > MOST_BYTES:
+        fits = name.encode()[:MOST_BYTES].decode(errors="ignore")
+        raise ValueError(
+            f"has {size} bytes as folders are named, of which {MOST_BYTES} fit: {fits} is as long "
+            "as it may be"
+        )
+    return name
+
+
 FolderName = Annotated[str, StringConstraints(pattern=FOLDER_NAME)]
 # Part of a folder's name in the store: in any language, but it leads nowhere else.
 Name = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, pattern=NAME),
+    str, StringConstraints(strip_whitespace=True, pattern=NAME), AfterValidator(short_enough)
 ]
 CellKey = Annotated[str, StringConstraints(strip_whitespace=True, pattern=KEY)]
 Country = Annotated[str, StringConstraints(pattern=COUNTRY), AfterValidator(checked_country)]

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from charsweep.core.system.console import span
 from charsweep.results import CellResult
+from charsweep.results.labels import in_quotes
 
 PLAIN_SECONDS = 20.0  # between two plain lines when the output is not a terminal
 
@@ -103,7 +104,8 @@ class ProgressView:
     def cell(self, result: CellResult, varied: list[str]) -> None:
         """Report one finished cell."""
         self.advance("cells")
-        where = ", ".join(f"{name}={result.values.get(name)}" for name in varied) or result.cell
+        values = {name: in_quotes(str(result.values.get(name))) for name in varied}
+        where = ", ".join(f"{name}={text}" for name, text in values.items()) or result.cell
         if result.state == "finished":
             numbers = [f"{k} {v:.3f}" for k, v in result.scores.items() if v is not None]
             self.say(f"  {where}: " + ", ".join(numbers))

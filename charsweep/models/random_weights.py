@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep.core.store.files import new_folder, unwritable
+from charsweep.core.store.files import clear_abandoned, new_folder, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.models import architectures
 from charsweep.models.clip_tokenizer import TOKENIZERS, clip_tokenizer
@@ -34,8 +34,7 @@ def make(recipe: str, folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.parent / ".lock", f"the random weights {recipe}"):
-            for left in folder.parent.glob(f".{folder.name}.*.tmp"):
-                shutil.rmtree(left)
+            clear_abandoned(folder.parent)
             if not (folder / MANIFEST).exists():
                 _fill(recipe, folder)
     except OSError as error:

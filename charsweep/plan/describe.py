@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from charsweep.config import Range, Sweep
+from charsweep.config.precision import precision_note
 from charsweep.core.store import Store
 from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan
+from charsweep.results.labels import in_quotes
 
 
 def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
@@ -20,6 +22,8 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
         lines.append(
             "  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
         )
+    if note := precision_note(sweep.settings, Store(sweep.root)):
+        lines.append(f"  precision=auto {note}")
     return "\n".join(lines)
 
 
@@ -95,7 +99,7 @@ def kwh(energy: float) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else in_quotes(str(value))
 
 
 def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:

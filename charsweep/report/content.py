@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from charsweep.core.system.images import opened
+from charsweep.core.system.names import as_file_name
 from charsweep.report.figures.contact_sheets import (
     SMALL_TILE,
     TILE,
@@ -34,7 +35,6 @@ from charsweep.report.figures.tuning import TuningPlots, draw_tuning
 from charsweep.results import CellResult, Record, Verdict, cells_table, judge
 from charsweep.results.advantages import advantages, advantages_table
 from charsweep.results.compare_methods import comparison_table
-from charsweep.results.labels import as_file_name
 from charsweep.results.points import SEED
 from charsweep.results.table import Table
 
@@ -109,7 +109,7 @@ def build_content(record: Record, folder: Path) -> Content:
     plots, sheets = folder / "plots", folder / "contact_sheets"
     plots.mkdir()
     sheets.mkdir()
-    with style():
+    with style(words_of(record)):
         parts = record.parts or (record,)
         slugs = slugs_of(record.parts) or [""]
         chapters = tuple(
@@ -136,6 +136,16 @@ def build_content(record: Record, folder: Path) -> Content:
         left_out=left_out,
         folder=folder,
     )
+
+
+def words_of(record: Record) -> str:
+    """All that may be written on a plot or a contact sheet, in any order."""
+    values = [(axis, value) for cell in record.cells for axis, value in cell.values.items()]
+    texts = [str(text) for pair in dict.fromkeys(values) for text in pair]
+    for sweep in (part.sweep for part in (record, *record.parts)):
+        names = (path.name for path in sweep.character.images)
+        texts += [*sweep.axes, *sweep.bases, *sweep.prompts, *sweep.character.captions, *names]
+    return "\n".join(texts)
 
 
 def slugs_of(parts: Sequence[Record]) -> list[str]:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from charsweep.core.errors import StoreError
+from charsweep.core.store.files import clear_abandoned, temporary_path
 from charsweep.core.system.console import out, quoted
-from charsweep.report.content import Content, build_content
+from charsweep.report.content import Content, build_content, words_of
 from charsweep.report.figures.contact_sheets import forget
+from charsweep.report.figures.fonts import lacking
 from charsweep.report.pages.html import build_page
 from charsweep.report.pages.markdown import build_markdown
 from charsweep.report.pages.report_pdf import write_pdf
 from charsweep.results import Record
+from charsweep.results.labels import listing
 from charsweep.results.table import write_tables
+
+MOST_LETTERS = 40  # that are named
 
 
 def write_record(record: Record, final: Path) -> Path:
@@ -28,24 +29,34 @@ def write_record(record: Record, final: Path) -> Path:
     with swapped_in(final) as folder:
         content = build_content(record, folder)
         write_tables(content.tables, folder / "tables")
-        if note := print_content(content, folder / "report.pdf"):
-            out(f"report.pdf: {note}")
+        note = print_content(content, folder / "report.pdf", lacking(words_of(record)))
+        if note:
+            out(f"report   {note}")
         (folder / "verdicts.md").write_text(build_markdown(content), encoding="utf-8")
         (folder / "index.html").write_text(build_page(content, final, note), encoding="utf-8")
     forget()
     return final / "index.html"
 
 
-def print_content(content: Content, path: Path) -> str:
-    """Write the PDF; returns what is wrong with it in a sentence: the page matters more."""
+def print_content(content: Content, path: Path, boxes: str = "") -> str:
+    """Write the PDF; returns what is wrong with it, and with plots: the page matters more.
+
+    `boxes` are the letters that plots and contact sheets lack.
+    """
+    missing, trouble = "", ""
     try:
         missing = write_pdf(content, path)
     except StoreError as error:
         path.unlink(missing_ok=True)
-        return f"{error}."
-    if not missing:
-        return ""
-    return f"No font here has {missing}: install one that does, or print this page instead."
+        trouble = f"{error}."
+    known = {"plots and contact sheets": boxes, "report.pdf": missing}
+    where = listing([name for name, letters in known.items() if letters] or [""])
+    letters = "".join(dict.fromkeys(boxes + missing))
+    lacks = (
+        f"No font here has {letters[:MOST_LETTERS]}, for which boxes stand in {where}: install one "
+        "that does, such as Noto Sans CJK of Japanese and Chinese, and run action=report."
+    )
+    return " ".join(filter(None, (trouble, lacks if letters else "")))
 
 
 @contextmanager
@@ -54,10 +65,11 @@ def swapped_in(final: Path) -> Iterator[Path]:
 
     Between the two renames a kill leaves no report; at any other moment the old one stands.
     """
-    sweep_leftovers(final.parent)
+    clear_abandoned(final.parent)
+    scratch = temporary_path(final)
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".report-{os.getpid()}-", dir=final.parent))
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
     except OSError as error:
         raise unwritable(final, error) from error
     try:
@@ -71,13 +83,6 @@ def swapped_in(final: Path) -> Iterator[Path]:
         raise unwritable(final, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def sweep_leftovers(folder: Path) -> None:
-    """Remove what killed processes left behind."""
-    for old in folder.glob(".report-*-*"):
-        if not psutil.pid_exists(int(old.name.split("-")[1])):
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def unwritable(final: Path, error: OSError) -> StoreError:

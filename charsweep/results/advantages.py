@@ -16,6 +16,7 @@ from charsweep.results.labels import cost_label, cost_text, listing, metric_labe
 from charsweep.results.points import ERRORS, Point, comparable, difference, points_of
 from charsweep.results.records import Record
 from charsweep.results.table import Column, Table, TableEntry, TableRow, text_entry
+from charsweep.results.unlike import unlike
 from charsweep.results.verdict import objectives_of
 
 COST_TIE = 0.05  # of the smallest: a repeated run's time moves by about as much. By hand.
@@ -84,7 +85,7 @@ def advantages(record: Record) -> tuple[Advantage, ...]:
         for contender in contenders(record)
         if contender.point is not None
     ]
-    if len(known) < 2:
+    if len(known) < 2 and not unlike(record):
         known = [(point.label, point) for point in points_of(record) if point.finished]
     if len(known) < 2:
         return ()

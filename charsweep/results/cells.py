@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from charsweep.core.errors import ConfigError, StoreError
+from charsweep.core.keys import key_of
 from charsweep.core.specs import Cell, ImageSetSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, unwritable, write_text
@@ -65,6 +66,8 @@ class CellResult:
     repeats: Mapping[str, int] = field(default_factory=dict)  # drawing -> images that repeat it
     # By part of the exam: its image set, and the untaught base's for the same prompts and seeds.
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    # What its scores are measured by, as digests: prompts, seeds, drawings, encoders, metrics.
+    judged_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -82,6 +85,23 @@ def stored_scores(cell: Cell, images: ImageSetSpec, store: Store) -> dict[str, d
     """Stored scores of one image set by metric name: value, per_image, details."""
     specs = {metric.name: cell.score_spec(metric, images) for metric in cell.metrics}
     return {name: store.read_score(spec) for name, spec in specs.items() if store.has_score(spec)}
+
+
+def judged_by(cell: Cell) -> dict[str, str]:
+    """What a cell's scores are measured by, as digests; no prompts where none are read."""
+    exam = cell.exam
+    known: dict[str, Any] = {
+        "seeds": cell.images.seeds,
+        "drawings": (exam.references, exam.held_out),
+        **{f"encoder {encoder.name}": encoder for encoder in exam.encoders},
+        **{f"metric {metric.name}": metric for metric in cell.metrics},
+    }
+    if exam.prompts:
+        known["prompts"] = (exam.prompts, exam.class_prompt, exam.attributes, exam.truth)
+    for part in cell.parts:
+        asked = (part.exam.prompts, part.images.seeds)
+        known |= {f"metric {metric.name}": (metric, asked) for metric in part.metrics}
+    return {name: key_of(what) for name, what in known.items()}
 
 
 def values_of(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
@@ -141,6 +161,7 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
             for part in cell.parts
             if finished
         },
+        judged_by=judged_by(cell),
     )
 
 
@@ -249,7 +270,7 @@ def flatten(result: CellResult) -> dict[str, Any]:
     for name, value in asdict(result).items():
         if name in ("values", "scores"):
             row |= value
-        elif name in ("per_image", "repeats", "parts"):
+        elif name in ("per_image", "repeats", "parts", "judged_by"):
             continue  # cells.jsonl has them: a table has one number a field
         elif name == "gains":
             row |= {f"{metric}_gain": gain for metric, gain in value.items()}

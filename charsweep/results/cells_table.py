@@ -29,6 +29,7 @@ from charsweep.results.table import (
     condensed,
     text_entry,
 )
+from charsweep.results.unlike import unlike
 from charsweep.results.verdict import RECOMMENDED, Verdict, objectives_of
 
 IN_GRID_ORDER = 40  # a longer table is sorted, the recommended one first
@@ -95,9 +96,14 @@ def score_entries(
     return (*shown, *(TableEntry(gains.get(metric)) for metric in record.metrics))
 
 
+def is_sorted(record: Record) -> bool:
+    """Whether the table of all cells has the best in front."""
+    return len(record.cells) > IN_GRID_ORDER and not unlike(record)
+
+
 def shown_order(record: Record) -> Sequence[CellResult]:
-    """Grid order; of many cells, the best on the first objective in front."""
-    if len(record.cells) <= IN_GRID_ORDER:
+    """Grid order; of many cells that compare, the best on the first objective in front."""
+    if not is_sorted(record):
         return record.cells
     first = objectives_of(record)[0]
     order = [cell for point, _ in ranked(points_of(record), first) for cell in point.cells]
@@ -106,8 +112,13 @@ def shown_order(record: Record) -> Sequence[CellResult]:
 
 
 def best_scores(record: Record, points: Sequence[Point]) -> dict[str, float]:
-    """The best of the points' scores on each objective and on the quality ratio, set in bold."""
-    top = {}
+    """The best of the points' scores on each objective and on the quality ratio, set in bold.
+
+    Empty where cells do not compare.
+    """
+    top: dict[str, float] = {}
+    if unlike(record):
+        return top
     for objective in (*objectives_of(record), Objective("quality_ratio", True)):
         scores = known(point.mean(objective.metric) for point in points)
         if len(scores) > 1:
@@ -163,8 +174,11 @@ def state_entry(cell: CellResult, marks: tuple[str, ...]) -> TableEntry:
 def reference_rows(record: Record, columns: Sequence[Column]) -> tuple[TableRow, ...]:
     """The training images among themselves, the true images and the untaught bases, where known.
 
+    None of cells that do not compare: each has others.
     Their names stand in the first column that readers see, their scores under the metrics.
     """
+    if unlike(record):
+        return ()
     several = len(record.sweep.bases) > 1
     known = [
         ("drawings among themselves", record.sweep.real),

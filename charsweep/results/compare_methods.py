@@ -27,6 +27,7 @@ from charsweep.results.table import (
     condensed,
     text_entry,
 )
+from charsweep.results.unlike import unlike
 from charsweep.results.verdict import objectives_of
 
 FIRST_COSTS = ("size_mb", "train_seconds", "seconds_per_step")
@@ -49,7 +50,12 @@ class Contender:
 
 
 def contenders(record: Record) -> tuple[Contender, ...]:
-    """Each method at its own best of everything else, in the order of the grid."""
+    """Each method at its own best of everything else, in the order of the grid.
+
+    None where cells do not compare.
+    """
+    if unlike(record):
+        return ()
     return tuple(
         Contender(
             str(own[0].values.get(METHOD) or record.sweep.name),

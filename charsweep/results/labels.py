@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -87,6 +89,7 @@ COST_WORDS = {  # on a plot's axis
 
 # The low / medium / high of the study's table, read off the quality ratio in thirds. By hand.
 MEDIUM_FROM, HIGH_FROM = 1 / 3, 2 / 3
+RUNS_ON = re.compile(r'[,;·="\n]| and ')  # in a text: looks like the end of a value
 LEVELS = "low below 1/3, medium from 1/3, high from 2/3 of the exam pictures"
 
 
@@ -113,7 +116,18 @@ def value_text(axis: str, value: Value) -> str:
         return "yes" if value else "no"
     if isinstance(value, float) or (axis == "lr" and isinstance(value, int)):
         return scientific(value) if axis == "lr" or 0 < abs(value) < 1e-2 else f"{value:g}"
-    return str(value)
+    return in_quotes(str(value))
+
+
+def in_quotes(text: str) -> str:
+    """A text among others: in quotes where it is empty, or would run into what stands beside it."""
+    plain = text.strip() and text == text.strip() and not RUNS_ON.search(text)
+    return text if plain or is_list(text) else json.dumps(text, ensure_ascii=False)
+
+
+def is_list(text: str) -> bool:
+    """Whether a value is a list, which records hold as JSON."""
+    return text.startswith("[") and text.endswith("]")
 
 
 def scientific(value: float) -> str:
@@ -173,11 +187,6 @@ def listing(items: Sequence[str], most: int = 4) -> str:
     if len(items) > most:
         items = [*items[:most], f"{len(items) - most} more"]
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
-
-
-def as_file_name(text: str) -> str:
-    """A name with nothing in it that a file system could mind."""
-    return "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in text)
 
 
 def bytes_text(size: float) -> str:

@@ -1,4 +1,4 @@
-"""Parts of a record, one per sub-sweep; and several records joined into one. Pure."""
+"""Parts of a record: one per sub-sweep, one per exam; several records joined into one. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from charsweep.core.keys import canonical_json
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import listing
 from charsweep.results.records import (
+    CharacterRecord,
     LossCurve,
     Record,
     SweepRecord,
@@ -19,6 +21,9 @@ from charsweep.results.records import (
     of_trajectories,
     varied_axes,
 )
+from charsweep.results.unlike import unlike
+
+SWEEP = "sweep"  # the axis that tells sweeps apart
 
 
 def parts_of(whole: Record) -> Record:
@@ -59,13 +64,26 @@ def cut(curve: LossCurve, cells: Sequence[CellResult], axes: Sequence[str]) -> L
 
 
 def together(name: str, records: Sequence[Record], store: Path) -> Record:
-    """Several sweeps as one record whose parts they are; a cell that two share counts once."""
+    """Several sweeps as one record whose parts they are; a cell that two share counts once.
+
+    Where cells do not compare, or two that are not the same have the same values (their sweeps hold
+    something else at another value), the sweep is one more axis: no table takes them for one.
+    """
     assert records
     cells = tuple({cell.cell: cell for record in records for cell in record.cells}.values())
     declared: dict[str, tuple[Any, ...]] = {}
     for record in records:
         for axis, values in record.sweep.axes.items():
             declared[axis] = (*declared.get(axis, ()), *values)
+    parts = tuple(part for record in records for part in named_parts(record))
+    told = unlike(Record(records[0].sweep, cells, {}, (), store, parts=parts))
+    places = {canonical_json(cell.values) for cell in cells}
+    if told or len(places) < len(cells):
+        sweeps = {cell.cell: one.sweep.name for one in reversed(records) for cell in one.cells}
+        cells = tuple(
+            replace(cell, values={SWEEP: sweeps[cell.cell], **cell.values}) for cell in cells
+        )
+        declared = {SWEEP: tuple(record.sweep.name for record in records), **declared}
     axes = varied_axes(declared, cells)
     # The longest of each wins: a longer sweep saw more of the same trajectory.
     all_curves = [curve for record in records for curve in record.curves]
@@ -73,16 +91,16 @@ def together(name: str, records: Sequence[Record], store: Path) -> Record:
     curves = {curve.trajectory: curve for curve in by_length}
     members = of_trajectories(cells)
     return Record(
-        sweep=joint_sweep(name, [record.sweep for record in records]),
+        sweep=joint_sweep(name, [record.sweep for record in records], compares=not told),
         cells=in_grid_order(axes, cells),
         axes=axes,
         curves=tuple(cut(curve, members[key], tuple(axes)) for key, curve in curves.items()),
         store=store,
         notes=(
-            *differences([record.sweep for record in records]),
+            *told,
             *(f"{record.sweep.name}: {note}" for record in records for note in record.notes),
         ),
-        parts=tuple(part for record in records for part in named_parts(record)),
+        parts=parts,
     )
 
 
@@ -96,9 +114,15 @@ def named_parts(record: Record) -> tuple[Record, ...]:
     )
 
 
-def joint_sweep(name: str, sweeps: Sequence[SweepRecord]) -> SweepRecord:
-    """What the sweeps have in common, and the first one's where only one can be shown."""
+def joint_sweep(name: str, sweeps: Sequence[SweepRecord], compares: bool) -> SweepRecord:
+    """What the sweeps have in common, and the first one's where only one can be shown.
+
+    Of sweeps that do not compare, no exam and no references; of characters, all.
+    """
     first = sweeps[0]
+    if not compares:
+        character = joint_character([sweep.character for sweep in sweeps])
+        first = replace(first, character=character, prompts=(), seeds=(), truth=None, real={})
     bases = {base: ref for sweep in reversed(sweeps) for base, ref in sweep.bases.items()}
     ended = [sweep.finished for sweep in sweeps]
     return replace(
@@ -113,13 +137,27 @@ def joint_sweep(name: str, sweeps: Sequence[SweepRecord]) -> SweepRecord:
         fixed=shared([sweep.fixed for sweep in sweeps]),
         settings={sweep.name: sweep.settings for sweep in sweeps},
         metrics=tuple(dict.fromkeys(metric for sweep in sweeps for metric in sweep.metrics)),
-        bases=bases,
+        bases=bases if compares else {},
         plan=joint_plan([sweep.plan for sweep in sweeps]),
         parts=(),
         search={},
         importance={},
         energy=joint_energy([sweep.energy for sweep in sweeps]),
         folder="",
+    )
+
+
+def joint_character(characters: Sequence[CharacterRecord]) -> CharacterRecord:
+    """All training images, each once, and whom they show."""
+    captioned = {path: text for one in reversed(characters) for path, text in one.captioned}
+    nouns = {one.class_noun for one in characters}
+    names = dict.fromkeys(one.identifier or one.name for one in characters)
+    return CharacterRecord(
+        name=characters[0].name,
+        identifier=listing([name for name in names if name] or ["the character"]),
+        class_noun=nouns.pop() if len(nouns) == 1 else "",
+        images=tuple(captioned),
+        captions=tuple(captioned.values()),
     )
 
 
@@ -148,44 +186,3 @@ def joint_energy(energies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for name in ("kwh", "co2_kg", "saved_kwh")
     }
     return {**known[0], **sums, "measured": all(energy.get("measured") for energy in known)}
-
-
-def differences(sweeps: Sequence[SweepRecord]) -> list[str]:
-    """In what the sweeps differ that makes their scores incomparable, said plainly."""
-    if not sweeps:
-        return []
-    first = sweeps[0]
-    asked: dict[str, list[Any]] = {
-        "the exam's prompts and seeds": [(sweep.prompts, sweep.seeds) for sweep in sweeps],
-        "the character and its drawings": [drawn_from(sweep) for sweep in sweeps],
-        "the encoders that judge": [
-            (sweep.settings.get("models") or {}).get("encoders") for sweep in sweeps
-        ],
-        "the settings of the metrics": [common_metrics(sweep, sweeps) for sweep in sweeps],
-    }
-    notes = []
-    for what, values in asked.items():
-        other = [sweep.name for sweep, own in zip(sweeps, values, strict=True) if own != values[0]]
-        if other:
-            notes.append(
-                f"Scores of {listing([first.name, *other])} are not comparable: {what} "
-                f"are not the same in {listing(other)} as in {first.name}."
-            )
-    return notes
-
-
-def drawn_from(sweep: SweepRecord) -> tuple[Any, ...]:
-    """What says which character was taught; where its files lie does not."""
-    character = sweep.character
-    return (
-        character.name,
-        character.identifier,
-        character.captions,
-        tuple(path.name for path in character.images),
-    )
-
-
-def common_metrics(sweep: SweepRecord, sweeps: Sequence[SweepRecord]) -> dict[str, Any]:
-    """The settings of the metrics that all sweeps have."""
-    own, *others = [one.settings.get("metric") or {} for one in (sweep, *sweeps)]
-    return {name: own[name] for name in own if all(name in other for other in others)}

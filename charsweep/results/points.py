@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charsweep.results.cells import COSTS, CellResult
-from charsweep.results.labels import point_text
+from charsweep.results.labels import listing, point_text, value_text
 from charsweep.results.records import Objective, Record, Value, by_values
 
 SEED = "seed"
@@ -160,6 +160,20 @@ def points_of(record: Record, cells: Sequence[CellResult] | None = None) -> tupl
         )
         for own in by_values(record.cells if cells is None else cells, axes)
     )
+
+
+def which(record: Record, cells: Sequence[CellResult]) -> str:
+    """Some cells in few words: "all with lr = 1e-1" where that says it, else their labels."""
+    for axis in record.axes:
+        values = dict.fromkeys(cell.values.get(axis) for cell in cells)
+        alike = [cell for cell in record.cells if cell.values.get(axis) in values]
+        if len(alike) == len(cells) > len(values):
+            texts = [f"{axis} = {value_text(axis, value)}" for value in values]
+            if len(alike) < len(record.cells):
+                return f"all with {listing(texts)}"
+    axes = tuple(axis for axis in record.axes if axis != SEED) or tuple(record.axes)
+    labels = dict.fromkeys(point_text(cell.values, axes) for cell in cells)
+    return listing(tuple(labels), most=3)
 
 
 def comparable(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:

@@ -32,6 +32,7 @@ from charsweep.results.records import (
     of_trajectories,
     varied_axes,
 )
+from charsweep.results.unlike import fits
 
 REBUILD = "Run the sweep's command again to have it rewritten from the store."
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
@@ -41,19 +42,34 @@ def load_record(sweep_folder: Path, store: Path) -> Record:
     """Read everything a report shows except pixels."""
     record = load_cells(sweep_folder, store)
     curves, notes = read_curves(store, record.cells, tuple(record.axes))
-    return parts_of(replace(record, curves=curves, notes=tuple(notes)))
+    return parts_of(replace(record, curves=curves, notes=(*record.notes, *notes)))
 
 
 def load_cells(sweep_folder: Path, store: Path) -> Record:
-    """The same without losses and parts: enough to compare cells by."""
+    """The same without losses and parts: enough to compare cells by.
+
+    Cells that an earlier command had judged by another exam are left out, and that is said.
+    """
     sweep = read_sweep(sweep_folder / "sweep.json")
     results = read_results(sweep_folder / "cells.jsonl").values()
     plain = [
         replace(result, values={axis: hashable(value) for axis, value in result.values.items()})
         for result in results
     ]
-    axes = varied_axes(sweep.axes, plain)
-    return Record(sweep, in_grid_order(axes, plain), axes, (), store)
+    own = [cell for cell in plain if fits(cell.judged_by, sweep.judged_by)]
+    axes = varied_axes(sweep.axes, own)
+    notes = (left_out(len(plain) - len(own)),) if len(own) < len(plain) else ()
+    return Record(sweep, in_grid_order(axes, own), axes, (), store, notes)
+
+
+def left_out(count: int) -> str:
+    """That cells of an earlier exam are not shown, and what would show them."""
+    cells, they = ("cells", "they are") if count > 1 else ("cell", "it is")
+    return (
+        f"Left out: {count} {cells} that an earlier command had judged by another exam, other "
+        f"drawings or encoders; {they} in cells.csv. A command that asks for {cells} of these "
+        "values judges them anew."
+    )
 
 
 def read_sweep(path: Path) -> SweepRecord:
@@ -111,6 +127,7 @@ def _parse_sweep(raw: Mapping[str, Any]) -> SweepRecord:
         search=dict(raw.get("search") or {}),
         importance={metric: shares for metric, shares in importance.items() if shares},
         energy=dict(raw.get("energy") or {}),
+        judged_by=tuple(map(dict, raw.get("judged_by") or ())),
         folder=str(raw["name"]),
     )
 

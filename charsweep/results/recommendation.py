@@ -26,7 +26,6 @@ from charsweep.core.system.console import command, span
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import bytes_text
 from charsweep.results.next_steps import NextStep, next_steps
-from charsweep.results.parts import differences
 from charsweep.results.points import ERRORS, SCORE, Point, difference, points_of, ranked
 from charsweep.results.read import load_cells
 from charsweep.results.reasons import (
@@ -41,6 +40,7 @@ from charsweep.results.reasons import (
     side_effects,
 )
 from charsweep.results.records import Objective, Record
+from charsweep.results.unlike import unlike
 
 RULE = "the cheapest within one standard error of the highest score"
 
@@ -137,13 +137,11 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
     constraints: Mapping[str, Bounds] = record.sweep.settings.get("constraints") or {}
     kept = [point for point in scored if keeps(point, constraints)]
     groups = on_each_base(kept or scored)
-    unlike = differences([part.sweep for part in record.parts]) if cells is None else []
-    if not groups or unlike:
-        reason = (
-            " ".join([*unlike, "So nothing is recommended over all of them."])
-            if unlike
-            else (nothing_to_recommend(record.cells if cells is None else cells))
-        )
+    if told := unlike(record, cells):
+        reason = " ".join([*told, "So nothing is recommended over all of them."])
+        return Recommendation(None, None, reason, "", (), (), (), "", None)
+    if not groups:
+        reason = nothing_to_recommend(record.cells if cells is None else cells)
         return Recommendation(None, None, reason, "", (), (), (), "", example(points))
     on_each = [chosen(group) for group in groups]
     best, alike, others = max(on_each, key=lambda found: found[0].mean(SCORE) or 0.0)

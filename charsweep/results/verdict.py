@@ -15,13 +15,12 @@ from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
     listing,
     metric_label,
-    point_text,
     score_text,
-    value_text,
 )
-from charsweep.results.points import SCORE, SEED, Point, comparable, pareto, points_of, ranked
+from charsweep.results.points import SCORE, Point, comparable, pareto, points_of, ranked, which
 from charsweep.results.recommendation import Recommendation, recommend
 from charsweep.results.records import Objective, Record
+from charsweep.results.unlike import unlike
 
 DEFAULT_OBJECTIVES = (Objective(SCORE, True),)
 TRADE_OFF = (Objective("identity", True), Objective("prompt", True))  # what a score is made of
@@ -77,9 +76,10 @@ def objectives_of(record: Record) -> tuple[Objective, ...]:
 
 
 def judge(record: Record) -> Verdict:
-    """The verdict on whatever has finished so far."""
+    """The verdict on whatever has finished so far; no leaders of cells that do not compare."""
     found = recommend(record)
-    points = points_of(record)
+    told = unlike(record)
+    points = () if told else points_of(record)
     objectives = objectives_of(record)
     judged = comparable(points, objectives)
     leaders = tuple(
@@ -88,7 +88,7 @@ def judge(record: Record) -> Verdict:
         if (order := ranked(judged, objective))
     )
     front = pareto(points, objectives) if len(objectives) > 1 else ()
-    rest = rest_sentence(record, front, len(objectives)) if leaders else ""
+    rest = rest_sentence(record, front, len(objectives)) if leaders or told else ""
     sentences = (
         found.sentence,
         *(step.text for step in found.next_steps),
@@ -120,20 +120,6 @@ def ended_badly(record: Record) -> str:
         if cells:
             parts.append(f"{len(cells)} {state}: {which(record, cells)}")
     return "; ".join(parts)
-
-
-def which(record: Record, cells: Sequence[CellResult]) -> str:
-    """Some cells in few words: "all with lr = 1e-1" where that says it, else their labels."""
-    for axis in record.axes:
-        values = dict.fromkeys(cell.values.get(axis) for cell in cells)
-        alike = [cell for cell in record.cells if cell.values.get(axis) in values]
-        if len(alike) == len(cells) > len(values):
-            texts = [f"{axis} = {value_text(axis, value)}" for value in values]
-            if len(alike) < len(record.cells):
-                return f"all with {listing(texts)}"
-    axes = tuple(axis for axis in record.axes if axis != SEED) or tuple(record.axes)
-    labels = dict.fromkeys(point_text(cell.values, axes) for cell in cells)
-    return listing(tuple(labels), most=3)
 
 
 def remarks(record: Record, points: Sequence[Point], leaders: Sequence[Leader]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from charsweep.core.keys import canonical, differences
 from charsweep.core.specs import Cell
 from charsweep.core.store.files import clear_abandoned, replacing, unwritable
 from charsweep.core.system.locks import locked
-from charsweep.core.system.sqlite import check_whole, unusable, wait_until_free
+from charsweep.core.system.sqlite import address_of, check_whole, unusable, wait_until_free
 from charsweep.results import CellResult, Recommendation
 
 STATES = {
@@ -76,10 +76,10 @@ def open_storage(path: Path) -> RDBStorage:
     """
     if not path.exists():
         with replacing(path) as temporary:
-            RDBStorage(f"sqlite:///{temporary}").engine.dispose()
+            RDBStorage(address_of(temporary)).engine.dispose()
     wait_until_free(path)
     check_whole(path)
-    return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    return RDBStorage(address_of(path), engine_kwargs={"connect_args": {"timeout": 60}})
 
 
 class Trials:

@@ -14,21 +14,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment as MlflowExperiment
 from mlflow.entities import Run
+from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from charsweep.core.errors import TrackingError
 from charsweep.core.store.files import (
     claim,
+    clear_abandoned,
     inside,
-    is_abandoned,
     read_json,
     temporary_name,
     write_text,
 )
 from charsweep.core.store.losses import read_losses
+from charsweep.core.system.sqlite import address_of
 from charsweep.results import CellResult, Recommendation, judge, load_record
 from charsweep.results.cells import json_line
 from charsweep.track import pictures, ui_view, values
@@ -82,10 +85,10 @@ class Experiment:
     # -- the sweep -----------------------------------------------------------------------------
 
     def _experiment(self) -> str:
-        known = experiment_of(self.client, self.name)
         root = self.folder.parent.parent
-        ours = self.uri == f"sqlite:///{root / 'mlflow.db'}"
-        place = Path(urlsplit(known.artifact_location).path)
+        known = experiment_of(self.client, self.name, self.uri, root)
+        ours = database(self.uri) == root / "mlflow.db"
+        place = Path(url2pathname(urlsplit(known.artifact_location).path))
         if ours and not place.is_relative_to(root):
             raise TrackingError(
                 f"{root / 'mlflow.db'} keeps the artifacts of {self.name} in {place}: the folder "
@@ -214,11 +217,16 @@ class Experiment:
                 log_image(self.client, run_id, key, picture)
 
 
-def experiment_of(client: MlflowClient, name: str) -> MlflowExperiment:
-    """A sweep's experiment, made if there is none."""
+def experiment_of(client: MlflowClient, name: str, uri: str, root: Path) -> MlflowExperiment:
+    """A sweep's experiment, made if there is none: its artifacts below root, or as a server says.
+
+    Their place is given as an address: MLflow would read `%20` in a plain path as a blank.
+    """
     known = client.get_experiment_by_name(name)
     if known is None:
-        return client.get_experiment(client.create_experiment(name))
+        kept_here = urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES
+        place = (root / "mlruns" / name).as_uri() if kept_here else None
+        return client.get_experiment(client.create_experiment(name, place))
     if known.lifecycle_stage == "deleted":  # by a person in the UI, who now runs it again
         client.restore_experiment(known.experiment_id)
     return known
@@ -255,12 +263,10 @@ def create_database(uri: str) -> None:
     path = database(uri)
     if path is None:
         return
-    for torn in path.parent.glob(f".{path.name}.*.tmp*"):
-        if is_abandoned(torn):
-            torn.unlink(missing_ok=True)
+    clear_abandoned(path.parent)
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_name(path) as temporary:
-        MlflowClient(tracking_uri=f"sqlite:///{temporary}").search_experiments(max_results=1)
+        MlflowClient(tracking_uri=address_of(temporary)).search_experiments(max_results=1)
         claim(temporary, path)  # unless another process was faster

@@ -35,12 +35,15 @@ from typing import Self
 
 from charsweep.core.errors import CharsweepError, TrackingError
 from charsweep.core.store.files import read_json, unwritable
+from charsweep.core.system.console import out
 from charsweep.core.system.locks import locked
 from charsweep.core.system.redact import redacted
 from charsweep.results import CellResult, read_results
 from charsweep.track.server import AGAIN, UnreachableError, hush, public, reach, tracking_uri
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between two tries to reach MLflow
+# What MLflow's own clients read; a sweep has an experiment of its own, and each cell a run.
+IGNORED = ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
 LAST_PATIENCE = 30.0  # seconds: how long a sweep that has ended waits for one that went away
 
 
@@ -50,6 +53,9 @@ def start(
     """Start following `cells.jsonl`; returns at once. `uri` as configured, if it is."""
     sweep_folder, store_folder = sweep_folder.resolve(), store_folder.resolve()
     uri = tracking_uri(sweep_folder.parent.parent, uri)
+    for name in IGNORED:
+        if value := os.environ.get(name):
+            out(f"{name}={value} is ignored: a sweep is the experiment of its own name, name=")
     command = [sys.executable, "-m", "charsweep.track", "--follow", f"--nice={niceness}"]
     path = sweep_folder / "tracking.log"
     try:

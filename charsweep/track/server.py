@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from charsweep.core.errors import TrackingError
+from charsweep.core.system.sqlite import address_of, path_in
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # it is on by default
@@ -40,14 +41,14 @@ def tracking_uri(root: Path, configured: str | None = None) -> str:
     given = configured or os.environ.get("MLFLOW_TRACKING_URI")
     if not given:
         _refuse_leftover(root)
-        return f"sqlite:///{root.resolve() / 'mlflow.db'}"
-    if given.startswith("sqlite:///"):
-        return f"sqlite:///{Path(given.removeprefix('sqlite:///')).absolute()}"
+        return address_of(root.resolve() / "mlflow.db")
+    if path := database(given):
+        return address_of(path.absolute())
     files_allowed = os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() == "true"
     if urlsplit(given).scheme in ("", "file") and given != "databricks" and not files_allowed:
         raise TrackingError(
             f"MLFLOW_TRACKING_URI is {given}, a folder, which MLflow 3 no longer writes; "
-            f"unset it, or use sqlite:///{root.resolve() / 'mlflow.db'}"
+            f"unset it, or use {address_of(root.resolve() / 'mlflow.db')}"
         )
     return given
 
@@ -60,7 +61,7 @@ def hush() -> None:
 
 def database(uri: str) -> Path | None:
     """The SQLite file behind a tracking URI; None for a server or another database."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return path_in(uri)
 
 
 def is_server(uri: str) -> bool:

@@ -63,7 +63,9 @@ def _log(sweep_folder: Path, uri: str) -> str:
     create_database(uri)
     client = MlflowClient(tracking_uri=uri)
     story = read_json(sweep_folder / "story" / "story.json")
-    experiment = experiment_of(client, story["sweep"]).experiment_id
+    experiment = experiment_of(
+        client, story["sweep"], uri, sweep_folder.parent.parent
+    ).experiment_id
     for old in client.search_runs([experiment], f"tags.`{STORY}` = '{story['story']}'"):
         client.delete_run(old.info.run_id)
     run = client.create_run(

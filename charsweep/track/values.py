@@ -21,6 +21,7 @@ from charsweep.results.table import escape_markdown
 
 LAYOUT = 3  # of what a run holds; runs of another layout are logged anew
 RESULT = ("state", "trial", "values", "base", "trajectory", "step", "images", "scores", "gains")
+EMPTY = '""'  # the text of no letters, which would show as nothing
 CURVES = ("loss", "lr", "grad_norm")
 CURVE_POINTS = 200  # of lr and grad_norm: every step would treble the database (245 B a row)
 PARAM_LENGTH = 500
@@ -145,5 +146,5 @@ def _finite(value: float) -> float:
 def _plain(value: Any) -> str:
     """Plain decimals, so that MLflow's axes stay numeric: `0.00001`, not `1e-05`."""
     if not isinstance(value, float):
-        return str(value)
+        return str(value) or EMPTY
     return f"{value:.12f}".rstrip("0").rstrip(".") if 1e-6 <= abs(value) < 1e6 else f"{value:g}"

@@ -14,7 +14,7 @@ from helpers.small import execute, loaded_after, pictures, small, snapshot_bytes
 
 from charsweep.__main__ import main
 from charsweep.actions.sweep_record import new_record, now
-from charsweep.core.store.files import write_json
+from charsweep.core.store.files import machine, write_json
 from charsweep.results import write_results
 
 WORDS = ["train_steps=4", "+axes.lr=[1e-3,1e-4]"]
@@ -138,7 +138,7 @@ def test_what_is_foreign_is_named_and_left(root: Path, capsys: pytest.CaptureFix
     strange.append(next(one(root, f"{LORA}/step-000004").glob("*--*")) / "004.png")
     for path in strange:
         path.write_text("mine")
-    left = one(root, LORA) / ".step-000008.99999999.tmp"
+    left = one(root, LORA) / f".step-000008.99999999-{'-'.join(machine())}.tmp"
     left.mkdir()
     code, out, _ = act(root, capsys, "action=check", "store.repair=true")
     assert code == 0

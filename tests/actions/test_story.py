@@ -257,7 +257,7 @@ def test_letters_that_the_pdf_lacks_are_said(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("charsweep.report.pages.typesetting.missing_letters", lambda text: "の一日")
+    monkeypatch.setattr("charsweep.report.pages.typesetting.missing_letters", lambda *_: "の一日")
     assert told(swept, "story.title='{subject} の一日'") == 0
     assert "story.pdf: no font here has の一日;" in capsys.readouterr().out
     assert "UnicornGirl の一日" in (story / "index.html").read_text()

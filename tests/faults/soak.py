@@ -38,7 +38,7 @@ def stage_of(log: Path, root: Path, process: Popen[bytes]) -> str:
         for words, stage in STAGES.items()
         if line.startswith(words)
     ]
-    if list(root.glob(f"sweeps/small/.report-{process.pid}-*")):
+    if list(root.glob(f"sweeps/small/.report.{process.pid}-*")):
         return "report"
     return said[-1] if said else "starting"
 

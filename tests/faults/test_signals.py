@@ -101,11 +101,11 @@ def test_a_second_signal_ends_at_once_and_every_other_stage_is_left_at_the_first
 
     log.unlink()
     process = start(words, log)
-    until(lambda: list(root.glob("sweeps/small/.report-*")), process, log)
+    until(lambda: list(root.glob("sweeps/small/.report.*")), process, log)
     process.send_signal(signal.SIGHUP)
     assert ended(process, 30) == 129
     assert not (root / "sweeps/small/report").exists()
-    assert not list(root.glob("sweeps/small/.report-*"))
+    assert not list(root.glob("sweeps/small/.report.*"))
 
     log.unlink()
     assert ended(start(words, log)) == 0

@@ -27,6 +27,7 @@ from helpers.small import loaded_after
 from PIL import Image
 
 from charsweep.core.errors import StoreError
+from charsweep.core.store.files import machine
 from charsweep.report import __main__, write_report
 from charsweep.report.figures import lines
 from charsweep.results import labels, points, records, verdict
@@ -343,7 +344,9 @@ def test_a_full_disk_is_said(lr_grid: FakeSweep, monkeypatch: pytest.MonkeyPatch
 def test_leftovers_of_a_kill_are_removed(lr_grid: FakeSweep) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    old, other = lr_grid.folder / f".report-{dead.pid}-x", lr_grid.folder / ".report-1-x"
+    here = "-".join(machine())
+    names = (f".report.{dead.pid}-{here}.tmp", f".report.1-{here}.tmp")
+    old, other = (lr_grid.folder / name for name in names)
     old.mkdir()
     other.mkdir()
     lr_grid.report()

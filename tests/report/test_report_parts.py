@@ -14,6 +14,9 @@ from charsweep.report import __main__, write_report_together
 from charsweep.report.figures import axes, search_trials
 from charsweep.report.figures.contact_sheets import front_sheet
 from charsweep.results import Point, Record, facts, load_record, parts, recommend, verdict
+from charsweep.results.advantages import advantages
+from charsweep.results.cells_table import cells_table
+from charsweep.results.compare_methods import comparison_table
 
 
 @pytest.fixture
@@ -150,6 +153,95 @@ def test_what_makes_scores_incomparable_is_said(
     if what is not None:
         assert "Scores of rates and steps are not comparable" in notes[0]
         assert what in notes[0]
+
+
+BY = {"prompts": "p", "seeds": "s", "drawings": "d", "encoder dino": "e", "metric dino": "m"}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"prompts": "q"}, "the exam's prompts"),
+        ({"seeds": "t"}, "the exam's seeds"),
+        ({"drawings": "other", "prompts": "q"}, "the exam's prompts and the character's drawings"),
+        ({"encoder dino": "f"}, "encoder dino"),
+        ({"metric dino": "n"}, "metric dino"),
+        ({"metric colour": "n"}, None),  # which only one of them has
+    ],
+)
+def test_what_scores_are_measured_by_is_told_by_content(
+    tmp_path: Path, change: dict[str, str], what: str | None
+) -> None:
+    rates, steps = two_sweeps(tmp_path)
+    steps.cells.pop()
+    for sweep, by in ((rates, BY), (steps, BY | change)):
+        for cell in sweep.cells:
+            cell["judged_by"] = by
+    both = parts.together("both", [rates.record(), steps.record()], rates.store)
+    found = f"not comparable: steps differs from rates in {what}."
+    assert list(both.notes) == ([f"Scores of rates and steps are {found}"] if what else [])
+    assert (recommend(both).point is None) is bool(what)
+
+
+@pytest.mark.parametrize("told_by", ["settings", "cells"])
+def test_nothing_is_crowned_where_nothing_compares(tmp_path: Path, told_by: str) -> None:
+    other = {"name": "bea", "identifier": "Bea", "class_noun": "girl", "images": [], "captions": []}
+    rates, steps = two_sweeps(tmp_path, character=other)
+    steps.cells.pop()
+    for sweep, drawings in ((rates, "a"), (steps, "b")) if told_by == "cells" else ():
+        for cell in sweep.cells:
+            cell["judged_by"] = BY | {"drawings": drawings}
+    records = [rates.record(), steps.record()]
+    both = parts.together("both", records, rates.store)
+
+    found = verdict.judge(both)
+    assert found.recommendation.point is None
+    assert "So nothing is recommended over all of them." in found.recommendation.sentence
+    assert (found.leaders, found.front, found.remarks) == ((), (), ())
+    assert not any(found.marks(cell) for cell in both.cells)
+    assert advantages(both) == ()
+    assert comparison_table(both) is None
+    table = cells_table(both, found)
+    assert [row.kind for row in table.rows] == [""] * 4  # no untaught base: each has its own
+    assert not any(entry.best for row in table.rows for entry in row.entries)
+    assert [row.entries[1].text for row in table.rows] == ["rates", "rates", "steps", "steps"]
+
+    final = tmp_path / "sweeps" / "both" / "report"
+    with without_pdf():
+        write_report_together("both", [rates.folder, steps.folder], rates.store, final)
+    page, text = (final / "index.html").read_text(), (final / "verdicts.md").read_text()
+    assert "UnicornGirl and Bea" in page
+    joint = page.split('<section class="part"')[0] + page.split('id="tables"')[1]
+    joint += text.split("## rates")[0] + text.split("## What failed")[1]
+    assert not re.search(r"[Hh]ighest (score|identity|DINO)|Pareto|Advantages", joint)
+    assert not list((final / "plots").glob("pareto*"))
+    assert {file.name for file in (final / "tables").glob("*.csv")} == {"cells.csv"}
+    # Each sweep is still judged by itself.
+    for part in both.parts:
+        assert recommended(part).label in page
+
+
+def test_cells_of_the_same_values_are_not_taken_for_seeds_of_one(tmp_path: Path) -> None:
+    """Two sweeps of one exam, with something else held at another value: rank 4 and rank 8."""
+    low, high = (FakeSweep(tmp_path, {"lr": [0.01, 0.001]}, name=name) for name in ("low", "high"))
+    for number, sweep in enumerate((low, high)):
+        for lr in (0.01, 0.001):
+            cell = sweep.add(lr=lr, scores=scored(0.6 + 0.1 * number + lr))
+            cell["cell"] = f"{sweep.folder.name}-{lr}"
+    both = parts.together("both", [low.record(), high.record()], low.store)
+    assert recommended(both).label == "sweep high · lr 1e-2"
+    assert len(recommended(both).cells) == 1
+
+
+def test_cells_of_an_earlier_exam_are_left_out_and_said(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {"lr": [0.01, 0.001]}, judged_by=[BY])
+    sweep.add(lr=0.1, scores=scored(0.99))["judged_by"] = BY | {"seeds": "fewer"}
+    sweep.add(lr=0.01, scores=scored(0.6))["judged_by"] = BY
+    sweep.add(lr=0.001, scores=scored(0.5))["judged_by"] = BY | {"metric new": "n"}
+    record = sweep.record()
+    assert recommended(record).values == {"lr": 0.01}
+    assert [note.partition(" that")[0] for note in record.notes] == ["Left out: 1 cell"]
+    assert "Left out: 1 cell" in sweep.report()
 
 
 def test_a_sweep_with_parts_brings_them(union: FakeSweep, tmp_path: Path) -> None:

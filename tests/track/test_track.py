@@ -34,6 +34,7 @@ from PIL import Image
 
 from charsweep.core.errors import TrackingError
 from charsweep.core.store.losses import LossRow, read_losses
+from charsweep.core.system.sqlite import address_of
 from charsweep.track import process as track
 
 # -- hand-made sweeps ------------------------------------------------------------------------------
@@ -47,7 +48,7 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of four cells that were logged while `cells.jsonl` grew."""
-    root = tmp_path_factory.mktemp("a root")
+    root = tmp_path_factory.mktemp("a {root} %20 #1?")
     sweep = make_sweep(root, "lr_grid")
     first, second, third = (
         make_cell(root, index, state)
@@ -72,7 +73,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def logged(root: Path) -> Any:
-    return read(f"sqlite:///{root / 'mlflow.db'}", "lr_grid")
+    return read(address_of(root / "mlflow.db"), "lr_grid")
 
 
 def cell_run(logged: Any, index: int) -> Any:
@@ -101,6 +102,17 @@ def test_a_cell_is_a_run_nested_in_the_sweep(root: Path, logged: Any) -> None:
         assert run["tags"]["charsweep.trial"] == str(index)
         assert run["name"] == name
     assert Path(parent["artifacts"]).is_relative_to(root / "mlruns")
+
+
+def test_what_mlflows_clients_would_heed_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    sweep = make_sweep(tmp_path, "s")
+    track.start(sweep, tmp_path / "sweeps" / "store").close()
+    assert capsys.readouterr().out == (
+        "MLFLOW_EXPERIMENT_NAME=mine is ignored: a sweep is the experiment of its own name, name=\n"
+    )
 
 
 def test_the_note_is_the_verdict(logged: Any) -> None:
@@ -287,7 +299,7 @@ def test_rebuilt_elsewhere_from_the_store_alone(
 def test_a_sweep_comes_back_from_mlflow_alone(root: Path, logged: Any, tmp_path: Path) -> None:
     sweep, back = root / "sweeps" / "lr_grid", tmp_path / "sweeps" / "lr_grid"
     seen: list[tuple[int, int]] = []
-    uri = f"sqlite:///{root / 'mlflow.db'}"
+    uri = address_of(root / "mlflow.db")
     store = track.fetch("lr_grid", back, uri, lambda *counts: seen.append(counts))
     assert (store, seen[-1]) == (back / "fetched", (4, 4))
     asked, found = (
@@ -322,7 +334,7 @@ def compare_losses(before: list[LossRow], after: list[LossRow]) -> None:
 
 
 def test_what_is_not_in_mlflow_is_said(root: Path, logged: Any, tmp_path: Path) -> None:
-    uri, empty = f"sqlite:///{root / 'mlflow.db'}", tmp_path / "sweeps" / "lr_grid"
+    uri, empty = address_of(root / "mlflow.db"), tmp_path / "sweeps" / "lr_grid"
     with pytest.raises(TrackingError, match=r"has no sweep nothing; it has .*lr_grid"):
         track.fetch("nothing", empty, uri)
     with pytest.raises(TrackingError, match="was written by the sweep itself"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from charsweep.actions.export.metadata import kohya_metadata, prediction
 from charsweep.core.errors import ModelsError
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
+from charsweep.core.system.names import as_title
 from charsweep.models.kohya import write_kohya
 
 PIPELINE_INDEX = "model_index.json"
@@ -40,7 +40,7 @@ def write_weights(
     is_pipeline = (folder / PIPELINE_INDEX).exists()
     if chosen.method.low_rank is None or chosen.base_model is None:
         return WrittenWeights(is_pipeline, None, None)
-    title = f"{file_name(chosen.trajectory.character.identifier)}-kohya"
+    title = f"{as_title(chosen.trajectory.character.identifier)}-kohya"
     file = folder / f"{title}.safetensors"
     base = chosen.base_model.weights
     try:
@@ -58,11 +58,6 @@ def own_files(snapshot: Path) -> Iterator[Path]:
         manifest = path.name == "snapshot.json" or path.name.startswith(".")
         if not manifest and not (path / "images.json").exists():
             yield path
-
-
-def file_name(identifier: str) -> str:
-    """An identifier as part of a file's name, also where prompts name files by it."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", identifier).strip("_-") or "character"
 
 
 def ended(chosen: Chosen, store: Store) -> str | None:

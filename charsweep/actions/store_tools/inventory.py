@@ -19,6 +19,7 @@ from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import key_of
 from charsweep.core.specs import image_set_key, score_key
 from charsweep.core.store import Store
+from charsweep.core.store.files import is_abandoned
 
 Kind = Literal[
     "trajectory", "base", "truth", "adapter", "snapshot", "resume state", "image set", "score",
@@ -34,7 +35,7 @@ MANIFESTS: Mapping[str, str] = {
 }  # fmt: skip
 KEYED_KINDS = ("trajectory", "base", "truth", "adapter", "image set", "score")
 MOST_NAMED = 8  # of what an ambiguous key may mean
-OF_STORE = ("speeds.json", "widths.json", "weights")
+OF_STORE = ("speeds.json", "widths.json", "precision.json", "weights")
 OF_SOURCE = ("spec.json", "loss.csv", "provenance.json", "diverged.json", "resume")
 
 
@@ -108,7 +109,8 @@ def _inside(
     """What lies in a folder: things of a kind have such names, and none asks for `own` ones."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name.startswith(".") and path.name.endswith(".tmp"):
-            yield Item("left half-written", path, parent)
+            if is_abandoned(path):  # else somebody is writing it
+                yield Item("left half-written", path, parent)
         elif name.fullmatch(path.name) and (path.is_dir() or kind == "score"):
             item = Item(_kind_of_source(path) if kind == "trajectory" else kind, path, parent)
             yield item

@@ -33,6 +33,7 @@ from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import image_manifest
 from charsweep.core.system.console import out
 from charsweep.plan import Plan, Scoring
+from charsweep.results.labels import in_quotes
 from charsweep.track import log_story
 
 
@@ -148,7 +149,7 @@ def drawn_by(source: StorySource) -> str:
     about = source.about
     if "cell" not in about:
         return f"the adapter {Path(about['adapter']).name} on {about['base']}, {about['why']}"
-    values = ", ".join(f"{name} {value}" for name, value in about["values"].items())
+    values = ", ".join(f"{name} {in_quotes(str(value))}" for name, value in about["values"].items())
     return f"{values} (cell {about['cell']} of sweep {source.sweep.name}, {about['why']})"
 
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,12 @@ import psutil
 from safetensors import SafetensorError
 
 from charsweep.core.errors import StoreError
+from charsweep.core.keys import digest_of
 from charsweep.core.store.checksums import with_checksums
+
+OWNER = re.compile(r"(\d+)(?:-(\w{6})-(\w{6}))?")  # process, machine, its start
+MOST_BYTES = 255 - len(".." + ".4194304-machine-start0.tmp")  # of a name, beside a temporary's
+FORGOTTEN = 7 * 24 * 3600  # seconds: nothing is written for a week without a change to it
 
 
 def one_name(name: str) -> str:
@@ -26,6 +35,11 @@ def one_name(name: str) -> str:
         raise StoreError(
             f"{name!r} would lead out of its folder; give the method, sampler, metric or model in "
             "it a plain name, without / and \\"
+        )
+    if (size := len(name.encode())) > MOST_BYTES:
+        raise StoreError(
+            f"{name} is {size} bytes long, and the name of a folder holds {MOST_BYTES}; give the "
+            "method, sampler, base or character in it a shorter one"
         )
     return name
 
@@ -41,22 +55,57 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+@cache
+def machine() -> tuple[str, str]:
+    """This machine, or what a container shows of it, and its start: numbers of processes are its.
+
+    Other machines may work in the same folder, on a file system that they share.
+    """
+    try:
+        place = str(Path("/proc/self/ns/pid").readlink())
+        start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except OSError:  # not Linux
+        place, start = "", f"{psutil.boot_time():.0f}"
+    name = f"{socket.gethostname()} {place}"
+    return digest_of(name.encode())[:6], digest_of(start.encode())[:6]
+
+
+def temporary_path(path: Path) -> Path:
+    """The name beside `path` that this process writes under: `.name.PID-MACHINE-START.tmp`."""
+    return path.with_name(f".{path.name}.{'-'.join((str(os.getpid()), *machine()))}.tmp")
+
+
 def clear_abandoned(folder: Path) -> None:
     """Drop what killed processes left half-written in a folder that others may write to."""
-    for path in folder.glob(".*.tmp*"):
-        if is_abandoned(path):
-            path.unlink(missing_ok=True)
+    _drop_abandoned(folder.glob(".*.tmp*"))
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether the process that a temporary name (`.name.PID.tmp`) belongs to has ended."""
-    pid = path.name.split(".")[-2]
-    return pid.isdigit() and not psutil.pid_exists(int(pid))
+    """Whether the process that a temporary name belongs to has ended.
+
+    Of another machine's that cannot be known; what nothing was written to for a week is abandoned.
+    """
+    owner = OWNER.fullmatch(path.name.split(".")[-2])
+    if owner is None:
+        return False
+    pid, place, start = owner.groups()
+    if place == machine()[0]:
+        return start != machine()[1] or not psutil.pid_exists(int(pid))
+    try:
+        return time.time() - path.stat().st_mtime > FORGOTTEN
+    except FileNotFoundError:  # it was no longer there
+        return False
 
 
 def clear_half_written(folder: Path) -> None:
-    """Drop what killed processes left half-written in a folder that nobody else works in."""
-    for path in sorted(folder.rglob(".*.tmp"), reverse=True):
+    """The same in all that a folder holds."""
+    _drop_abandoned(sorted(folder.rglob(".*.tmp"), reverse=True))
+
+
+def _drop_abandoned(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if not is_abandoned(path):
+            continue
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -69,7 +118,7 @@ def new_folder(path: Path, manifest: str, content: Mapping[str, Any]) -> Iterato
 
     The manifest gets the files' sizes in bytes, so that a file that was cut short is noticed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
@@ -125,7 +174,7 @@ def write_out(path: Path, text: str) -> None:
 @contextlib.contextmanager
 def temporary_name(path: Path) -> Iterator[Path]:
     """A name beside `path` to write under; whatever is left there goes when the block ends."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         yield temporary
     finally:

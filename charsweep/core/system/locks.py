@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ def locked(path: Path, what: str, *, wait: bool = True) -> Iterator[bool]:
             while not _try(file):
                 pause(LOOK_SECONDS)
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield True
 
@@ -49,5 +50,5 @@ def _try(file: TextIO) -> bool:
 
 def _owner(file: TextIO) -> str:
     file.seek(0)
-    pid = file.read().strip()
-    return f"process {pid}" if pid else "another process"
+    owner = file.read().strip().removesuffix(f" on {socket.gethostname()}")
+    return f"process {owner}" if owner else "another process"

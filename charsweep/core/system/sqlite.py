@@ -1,4 +1,4 @@
-"""Checks of a SQLite file before use: another program may hold it, and a copy may be torn."""
+"""The address of a SQLite file, and checks before its use: it may be held, a copy may be torn."""
 
 from __future__ import annotations
 
@@ -7,10 +7,24 @@ import sqlite3
 import sys
 from pathlib import Path
 
+from sqlalchemy import URL, make_url
+
 from charsweep.core.errors import TrackingError
 from charsweep.core.system.signals import pause
 
 LOOK_SECONDS = 0.5  # between two looks at a file that another program holds
+
+
+def address_of(path: Path) -> str:
+    """The file as libraries are told of it, whatever letters its folders have."""
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def path_in(address: str) -> Path | None:
+    """The file that an address names; None for what is no SQLite file."""
+    if not address.startswith("sqlite:///"):
+        return None
+    return Path(make_url(address).database or "")
 
 
 def wait_until_free(path: Path) -> None:

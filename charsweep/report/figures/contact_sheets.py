@@ -20,8 +20,9 @@ from PIL import Image, ImageOps
 from charsweep.core.errors import StoreError
 from charsweep.core.store.files import inside
 from charsweep.core.system.images import flat, in_colour, opened
+from charsweep.core.system.names import as_file_name
 from charsweep.results import CellResult, Record, Verdict
-from charsweep.results.labels import as_file_name, axis_label, point_text, value_text
+from charsweep.results.labels import axis_label, point_text, value_text
 from charsweep.results.points import SEED
 from charsweep.results.records import Value, evenly
 

@@ -11,9 +11,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from charsweep.core.system.names import as_file_name
 from charsweep.report.figures.style import BAD, Layout, Margins, Plot, save
 from charsweep.results import Point, Record
-from charsweep.results.labels import as_file_name, axis_label, metric_label, value_text
+from charsweep.results.labels import axis_label, metric_label, value_text
 from charsweep.results.points import SEED, points_of
 from charsweep.results.records import Objective, Value, is_numeric
 from charsweep.results.verdict import objectives_of

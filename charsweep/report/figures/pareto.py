@@ -26,6 +26,7 @@ from charsweep.results import Point, Record
 from charsweep.results.labels import COST_WORDS, axis_label, cost_text, metric_label, value_text
 from charsweep.results.points import SEED, pareto, points_of
 from charsweep.results.records import Objective, Value, evenly, is_numeric
+from charsweep.results.unlike import unlike
 from charsweep.results.verdict import TRADE_OFF, objectives_of
 
 MOST_LABELS = 14
@@ -60,7 +61,9 @@ class Plane:
 
 
 def draw_fronts(record: Record, folder: Path) -> tuple[Front, ...]:
-    """Write the plots that the record has numbers for."""
+    """Write the plots that the record has numbers for; none of cells that do not compare."""
+    if unlike(record):
+        return ()
     up, across = trade_off_objectives(record)
     first = objectives_of(record)[0]
     wanted = [

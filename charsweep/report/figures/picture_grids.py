@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
+from charsweep.core.system.names import as_file_name
 from charsweep.report.figures.contact_sheets import (
     ContactSheet,
     Tile,
@@ -20,7 +21,7 @@ from charsweep.report.figures.contact_sheets import (
     tile_of,
 )
 from charsweep.results import CellResult, Record, Verdict
-from charsweep.results.labels import as_file_name, axis_label, point_text
+from charsweep.results.labels import axis_label, point_text
 from charsweep.results.records import Value, evenly
 
 MOST_GRIDS = 4

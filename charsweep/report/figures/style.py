@@ -23,6 +23,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from charsweep.report.figures.fonts import families, fonts_for
 from charsweep.results.records import Value, is_numeric
 
 INK, MUTED, GRID, BAD = "#1f2430", "#667085", "#e4e7ec", "#c8321f"
@@ -40,7 +41,6 @@ STYLE: Mapping[str, object] = {  # sizes in points
     "grid.linewidth": 0.8,
     "lines.linewidth": 1.8,
     "lines.markersize": 5.5,
-    "font.family": ["DejaVu Sans"],
     "text.color": INK,
     "text.parse_math": False,  # an axis value may hold a dollar sign
     "axes.edgecolor": MUTED,
@@ -97,11 +97,15 @@ class LegendEntry:
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Everything drawn inside looks like charsweep; the caller's rcParams come back after."""
-    settings: Any = dict(STYLE)  # matplotlib types each key by itself
+def style(text: str = "") -> Iterator[None]:
+    """Everything drawn inside looks like charsweep; the caller's rcParams come back after.
+
+    `text` is what may be written: where DejaVu Sans lacks letters of it, installed fonts help.
+    """
+    # Any: matplotlib types each key by itself
+    settings: Any = {**STYLE, "font.family": families(fonts_for(text))}
     with mpl.rc_context(rc=settings), warnings.catch_warnings():
-        # A caption may hold letters that DejaVu Sans lacks; a box in a plot is no reason to warn.
+        # What no font has is said once, of the whole report.
         warnings.filterwarnings("ignore", message=".*missing from font.*")
         yield
 

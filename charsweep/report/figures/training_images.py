@@ -20,9 +20,9 @@ from charsweep.core.methods import method_of
 from charsweep.core.specs import CharacterSpec, Framing, Plugin, revived
 from charsweep.core.store.files import read_json
 from charsweep.core.system.images import open_image
+from charsweep.core.system.names import as_file_name
 from charsweep.report.figures.contact_sheets import ContactSheet, Tile
 from charsweep.results import Record
-from charsweep.results.labels import as_file_name
 from charsweep.results.records import of_trajectories
 
 MOST = 24  # training images of a sheet

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
+from charsweep.core.system.names import as_file_name
 from charsweep.report.figures.axes import crowded, draw_ended, draw_references, set_scale
 from charsweep.report.figures.lines import LinePlan, ended_of, marks_of, plan_lines
 from charsweep.report.figures.search_trials import draw_dots, trial_colours, trial_legend
@@ -23,7 +24,7 @@ from charsweep.report.figures.style import (
     save,
 )
 from charsweep.results import Record
-from charsweep.results.labels import as_file_name, axis_label, metric_label
+from charsweep.results.labels import axis_label, metric_label
 
 MANY_MARKS = 12
 

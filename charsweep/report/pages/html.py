@@ -15,6 +15,7 @@ from charsweep.results.labels import LEVELS, metric_label
 from charsweep.results.points import SEED
 from charsweep.results.reasons import setting_text
 from charsweep.results.records import Value
+from charsweep.results.unlike import unlike
 from charsweep.results.verdict import objectives_of
 
 MOST_DRAWN, MOST_TRAINING_IMAGES = 4, 8  # images on the first screen
@@ -33,6 +34,7 @@ def build_page(content: Content, final: Path, pdf_note: str = "") -> str:
             "content": content,
             "record": record,
             "sweep": record.sweep,
+            "unlike": unlike(record),
             "best": content.verdict.recommendation,
             "rest": setting_text(held(record)),
             "drawn_images": drawn_images(record, content.verdict.recommendation.cell),
@@ -40,7 +42,7 @@ def build_page(content: Content, final: Path, pdf_note: str = "") -> str:
             "state": facts.state_line(record),
             "asked": facts.asked,
             "meanings": [metric_label(metric) for metric in record.metrics],
-            "is_sorted": len(record.cells) > cells_table.IN_GRID_ORDER,
+            "is_sorted": cells_table.is_sorted(record),
             "sorted_by": metric_label(objectives_of(record)[0].metric).short,
             "levels": LEVELS,
             "thumbnail": thumbnail,

@@ -56,9 +56,10 @@ def abstract(content: Content) -> list[str]:
     prompts = facts.count(len(sweep.prompts), "prompt", "prompts")
     seeds = facts.count(len(sweep.seeds), "seed", "seeds")
     cells = facts.count(len(record.cells), "cell", "cells")
+    exam = f"on the images of {prompts} and {seeds} each" if sweep.prompts else "each by its exam"
     done = (
-        f"{named(record)} is taught to a text-to-image model from {about}. {cells}, which differ "
-        f"in {axes}, are judged on the images of {prompts} and {seeds} each."
+        f"A text-to-image model is taught {named(record)} from {about}. {cells}, which differ "
+        f"in {axes}, are judged {exam}."
     )
     return [done, *content.verdict.sentences]
 
@@ -66,7 +67,7 @@ def abstract(content: Content) -> list[str]:
 def named(record: Record) -> str:
     """The character with its noun."""
     character = record.sweep.character
-    name = character.identifier or character.name or "The character"
+    name = character.identifier or character.name or "the character"
     return f"{name} (“{character.class_noun}”)" if character.class_noun else name
 
 

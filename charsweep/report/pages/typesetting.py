@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import typst
 
 from charsweep.core.errors import StoreError
 from charsweep.report.figures.contact_sheets import read_image
+from charsweep.report.figures.fonts import fonts_for
 
 PROBE = Path(__file__).with_name("letters.typ")
 # Up to Cyrillic, then punctuation, arrows and mathematics: in the fonts that Typst brings along.
@@ -42,8 +43,9 @@ def typeset(template: Path, words: Mapping[str, Any], path: Path, pixels: int) -
         text = json.dumps(said, ensure_ascii=False, allow_nan=False)
         (folder / "words.json").write_text(text, encoding="utf-8")
         try:
-            typst.compile(folder / template.name, path, root=folder)
-            return missing_letters(text)
+            fonts = sorted({font.parent for font in fonts_for(text)})
+            typst.compile(folder / template.name, path, root=folder, font_paths=fonts)
+            return missing_letters(text, fonts)
         except RuntimeError as error:  # TypstError, and what is wrong before there is a document
             reason = " ".join(str(error).split())
             raise StoreError(
@@ -94,8 +96,8 @@ class Words:
         return name
 
 
-def missing_letters(text: str) -> str:
-    """The letters of a text that no font here has."""
+def missing_letters(text: str, fonts: Sequence[Path] = ()) -> str:
+    """The letters of a text that no font here has; `fonts` are folders with further ones."""
     rare = [
         letter for letter in dict.fromkeys(text) if not any(ord(letter) in part for part in COMMON)
     ]
@@ -103,6 +105,11 @@ def missing_letters(text: str) -> str:
     if letters == "[]":
         return ""
     found = typst.query(
-        PROBE, "<missing>", field="value", one=True, sys_inputs={"letters": letters}
+        PROBE,
+        "<missing>",
+        field="value",
+        one=True,
+        font_paths=list(fonts),
+        sys_inputs={"letters": letters},
     )
     return str(json.loads(found))

@@ -24,6 +24,7 @@ from pydantic.dataclasses import dataclass
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import Held, Loading, LossSettings
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
+from charsweep.core.system.names import as_title
 from charsweep.models.families import tokenizer_of
 from charsweep.models.safetensors_file import TensorEntry, file_size, settle_header
 
@@ -193,8 +194,7 @@ class TextualInversion:
         return Loading(imports, LOAD_BOTH.format(token=token).splitlines(), written)
 
     def elsewhere(self, spec: TrajectorySpec) -> str:
-        name = re.sub(r"[^\w-]+", "_", spec.character.identifier)
-        return ELSEWHERE.format(name=name)
+        return ELSEWHERE.format(name=as_title(spec.character.identifier))
 
 
 class TokenEmbeddings:
