@@ -10,15 +10,14 @@ import re
 from collections.abc import Sequence
 
 from charsweep.core.specs import AttributeSpec
+from charsweep.core.words import pattern_of
 
 
 def named_in(prompt: str, attributes: Sequence[AttributeSpec]) -> dict[str, re.Match[str]]:
     """Where a prompt names each attribute; one that it names by two words is left out."""
     found = {}
     for attribute in attributes:
-        longest_first = sorted(attribute.words, key=len, reverse=True)
-        pattern = rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)"
-        matches = list(re.finditer(pattern, prompt, re.IGNORECASE))
+        matches = list(pattern_of(attribute.words).finditer(prompt))
         if len(matches) == 1:
             found[attribute.name] = matches[0]
     return found

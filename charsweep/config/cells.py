@@ -39,6 +39,7 @@ from charsweep.core.specs import (
 )
 from charsweep.core.store import Store
 from charsweep.core.system.hardware import find_card, usable_precision
+from charsweep.core.words import holds
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 
 OTHERS = "others"  # the part of the exam whose prompts are not of the character
@@ -151,7 +152,18 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         horizon=None,
     )
     method.check(spec, base.family if base else None)
+    _check_captions(spec, method)
     return spec
+
+
+def _check_captions(spec: TrajectorySpec, method: Method) -> None:
+    """ConfigError if no prompt of training holds the identifier, which nothing would be tied to."""
+    captions, identifier = method.captions(spec.character), spec.character.identifier
+    if captions and not any(holds(caption, identifier) for caption in captions):
+        raise ConfigError(
+            f"method={spec.method.name}: no caption holds the identifier {identifier}, so nothing "
+            "would be tied to it; write it into the captions, or set method.prompts=instance"
+        )
 
 
 def _framing(settings: Settings, character: Character, resolution: int) -> Framing:

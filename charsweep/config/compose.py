@@ -27,6 +27,7 @@ from charsweep.config.settings import PLAIN_AXES, PluginSettings, Range, Setting
 from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import CONF
+from charsweep.core.words import holds
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "constraints",
             "models", "character", "exam", "attributes", "metric", "seeds", "parts", "search",
@@ -257,7 +258,7 @@ def _sense(settings: Settings) -> list[str]:
         values = getattr(settings.exam, name)
         if len(set(values)) < len(values):
             problems.append(f"exam.{name}: a value stands there twice; take one out")
-    if settings.character.identifier not in settings.character.instance_prompt:
+    if not holds(settings.character.instance_prompt, settings.character.identifier):
         problems.append(
             f"character.instance_prompt='{settings.character.instance_prompt}': should contain "
             f"the identifier {settings.character.identifier}"

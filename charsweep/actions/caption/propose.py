@@ -52,7 +52,7 @@ def propose(words: Sequence[str]) -> list[Outcome]:
     captioner = captioner_of(settings.caption)
     character = character_of(settings)
     folder = character.paths[0].parent
-    given = given_captions(folder, character.paths)
+    given = given_captions(folder)
     write = settings.caption.write and not is_shipped(folder)
     if write:
         check_writable(folder, [path for path in character.paths if path.name not in given])

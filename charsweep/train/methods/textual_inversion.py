@@ -24,6 +24,7 @@ from pydantic.dataclasses import dataclass
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import Held, Loading, LossSettings
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
+from charsweep.core.words import pattern_of, same
 from charsweep.models.families import tokenizer_of
 from charsweep.models.safetensors_file import TensorEntry, file_size, settle_header
 
@@ -99,13 +100,6 @@ class TextualInversion:
             raise ConfigError(
                 f"method.base={self.base} is {family.title}, for which there are no files of token "
                 "embeddings; teach it with method=dreambooth_lora"
-            )
-        captions, identifier = self.captions(spec.character), spec.character.identifier
-        if not any(identifier.lower() in caption.lower() for caption in captions):
-            raise ConfigError(
-                f"method.prompts={self.prompts}: no caption holds the identifier {identifier}, so "
-                "its embeddings would learn nothing; write it into the captions, or set "
-                "method.prompts=instance"
             )
 
     def captions(self, character: CharacterSpec) -> tuple[str, ...]:
@@ -348,7 +342,7 @@ def widths_of(base: BaseWeights) -> list[int]:
 
 def replaced(identifier: str, text: str, prompt: str) -> str:
     """A prompt with that text in the place of the identifier, in capitals or not."""
-    return re.sub(re.escape(identifier), lambda _: text, prompt, flags=re.IGNORECASE)
+    return pattern_of([same(identifier)]).sub(lambda _: text, same(prompt))
 
 
 def _numbers(tokenizer: Any, text: str) -> list[int]:
