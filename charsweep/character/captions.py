@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from charsweep.character.folder import Contents, contents_of
-from charsweep.core.errors import CharacterError, shown
-from charsweep.core.system.images import UnusableError, message_of, read_bytes
+from charsweep.character.folder import Contents
+from charsweep.core.errors import shown
+from charsweep.core.system.images import UnusableError, read_bytes
 from charsweep.core.words import same
 
 METADATA = "metadata"
@@ -78,15 +78,6 @@ def captions_in(contents: Contents, problems: list[str]) -> Captions:
     return found
 
 
-def given_captions(folder: Path) -> dict[str, str]:
-    """File name -> caption of the images that have one of their own. Raises `CharacterError`."""
-    problems: list[str] = []
-    found = captions_in(contents_of(folder), problems)
-    if problems:
-        raise CharacterError(message_of(f"captions in {folder}", problems))
-    return {name: text for name, (text, _) in found.texts.items()}
-
-
 def _read_own(file: Path, own: Sequence[Path], found: Captions, problems: list[str]) -> None:
     """A file with the caption of one image."""
     try:
@@ -108,6 +99,7 @@ def _read_own(file: Path, own: Sequence[Path], found: Captions, problems: list[s
 def _read_table(file: Path, contents: Contents, found: Captions, problems: list[str]) -> None:
     """A file with the captions of many; one under another name than metadata may be no such."""
     strict = file.stem.casefold() == METADATA
+    aside = [*contents.aside, *contents.loose_masks]
     try:
         rows = list(_rows(file))
     except UnusableError as error:
@@ -118,9 +110,13 @@ def _read_table(file: Path, contents: Contents, found: Captions, problems: list[
         try:
             if isinstance(row, UnusableError):
                 raise row
-            image = _image_of(row, file.parent, contents)
+            image = _image_of(row, file.parent, contents.drawings)
             if image is None:
-                continue
+                if not strict or _named(Path(_name_in(row)).name, aside):
+                    continue
+                raise UnusableError(
+                    f"{_name_in(row)} is no image in the folder: add it, or take it out"
+                )
             text = _caption_of(row)
             if text is None:
                 raise UnusableError(
@@ -186,27 +182,29 @@ def _json_rows(text: str) -> Iterator[tuple[str, Row]]:
         raise UnusableError('holds no captions: write {"NAME.png": "…"}')
 
 
-def _image_of(row: Mapping[str, Any], folder: Path, contents: Contents) -> Path | None:
-    """The drawing that a row is of; None for an image that is none. Raises `UnusableError`."""
+def _image_of(row: Mapping[str, Any], folder: Path, drawings: Sequence[Path]) -> Path | None:
+    """The drawing that a row is of; None for what is none. Raises `UnusableError`."""
+    name = _name_in(row)
+    path, place = Path(name.replace("\\", "/")), drawings[0].parent.absolute() if drawings else None
+    if ".." in path.parts or (path.is_absolute() and path.parent != place):
+        raise UnusableError(f"{name} points outside the folder: give the name of an image in it")
+    if len(path.parts) > 1 and folder / path not in drawings and (folder / path).exists():
+        raise UnusableError(f"{name} is in a subfolder: move the image beside the captions")
+    own = _named(path.name, drawings)
+    return _the_one(own) if own else None
+
+
+def _name_in(row: Mapping[str, Any]) -> str:
+    """The file that a row says it is of. Raises `UnusableError`."""
     column = next((name for name in FILE_COLUMNS if name in row), None)
     if column is None:
         raise UnusableError(
             f"names no image, its columns are {', '.join(row)}: call the one with the file's "
             f"name {FILE_COLUMNS[0]}"
         )
-    name = row[column]
-    if not isinstance(name, str):
-        raise UnusableError(f'"{column}" is {name!r}: a text is needed')
-    path = Path(name.replace("\\", "/"))
-    if ".." in path.parts or (path.is_absolute() and path.parent != contents.folder.absolute()):
-        raise UnusableError(f"{name} points outside the folder: give the name of an image in it")
-    if len(path.parts) > 1 and folder / path not in contents.drawings and (folder / path).exists():
-        raise UnusableError(f"{name} is in a subfolder: move the image beside the captions")
-    if own := _named(path.name, contents.drawings):
-        return _the_one(own)
-    if _named(path.name, [*contents.aside, *contents.loose_masks]):
-        return None
-    raise UnusableError(f"{name} is no image in the folder: add it, or take it out")
+    if not isinstance(row[column], str):
+        raise UnusableError(f'"{column}" is {row[column]!r}: a text is needed')
+    return str(row[column])
 
 
 def _named(name: str, images: Sequence[Path]) -> list[Path]:

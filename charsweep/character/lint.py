@@ -12,26 +12,29 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from charsweep.character.attributes import named_in
 from charsweep.core.specs import AttributeSpec, CharacterSpec
 from charsweep.core.system.images import flat
-from charsweep.core.words import holds, pattern_of
+from charsweep.core.words import holds, places_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SIDE = 256  # pixels, of the longer side of a small copy
+SIDE = 128  # pixels, of the longer side of a small copy
 GRID = 32  # pixels, of the copies that are compared
 # Correlation of two copies. The same drawing saved anew, smaller or darker has 0.999 or more; of
 # UnicornGirl's drawings, which differ by an arm, no two have more than 0.985.
 ALIKE = 0.995
+TWICE = ": keep one, or it counts twice"
+MIRRORED = ", mirrored: keep one; flip=true mirrors all, if her sides are alike"
+HELD_OUT = ", and the second is held out: hold out another drawing"
 MOST_COMPARED = 500  # drawings
 FAR_BELOW = 2 / 3  # of the resolution: enlarged by half or more
 BORDER, STRAIGHT = 0.01, 0.9  # of a side; of an edge that is unlike the border
 UNLIKE = 24  # of 255: further from the border's colour than its own noise
-MASK_LIKE = 0.95  # of the pixels black or white
+MASK_LIKE, NEARLY = 0.95, 8  # of the pixels black or white, up to so many of 255
 FEW = 3  # captions, below which what they share says nothing
 WRITING = ("text", "watermark", "signature", "signed", "logo", "artist name", "username", "caption",
            "speech bubble", "web address", "dated", "copyright", "letters", "subtitle")  # fmt: skip
@@ -59,16 +62,14 @@ def lint_drawings(
 ) -> Iterator[str]:
     """Of drawings that teach, and of those that are held out."""
     every = [*shown, *kept]
+    pairs: dict[str, list[str]] = {}
     for first, second, mirrored in _alike(every):
-        names = f"{every[first].name} and {every[second].name} are nearly the same"
-        if first >= len(shown):  # nothing is taught twice
-            continue
-        if second >= len(shown):
-            yield f"{names}, and the second is held out: hold out another drawing"
-        elif mirrored:
-            yield f"{names}, mirrored: keep one; flip=true mirrors all, if her sides are alike"
-        else:
-            yield f"{names}: keep one, or it counts twice"
+        if first < len(shown):  # else neither is taught
+            what = HELD_OUT if second >= len(shown) else MIRRORED if mirrored else TWICE
+            pairs.setdefault(what, []).append(f"{every[first].name} and {every[second].name}")
+    yield from (
+        f"{'; '.join(_few(names))} are nearly the same{what}" for what, names in pairs.items()
+    )
     if small := [one for one in shown if min(one.size) < FAR_BELOW * resolution]:
         least = min(min(one.size) for one in small)
         yield (
@@ -77,7 +78,7 @@ def lint_drawings(
         )
     if framed := [one for one in shown if _has_border(_array(one.small))]:
         yield f"{shown_names(framed)}: a border, which is learned too: crop it away"
-    masks = [one for one in shown if _is_black_and_white(_array(one.small))]
+    masks = [one for one in shown if _is_black_and_white(one.small)]
     if masks and len(masks) < len(shown):
         yield (
             f"{shown_names(masks)}: black and white alone; if it is a mask, call it NAME-mask.png "
@@ -118,28 +119,33 @@ def lint_captions(
         )
     for attribute in changing:
         named = [named_in(text, [attribute]).get(attribute.name) for text in captions.values()]
-        values = {found[0].lower() for found in named if found}
+        values = {found.word.lower() for found in named if found}
         if len(named) >= FEW and None not in named and len(values) == 1:
             yield (
                 f'every caption says "{values.pop()}", so it is learned as part of {identifier}: '
                 f"add drawings of another {attribute.name}"
             )
-    written = [name for name, text in captions.items() if pattern_of(WRITING).search(text)]
+    written = {
+        name: places[0].word
+        for name, text in captions.items()
+        if (places := list(places_in(text, WRITING)))
+    }
     if written:
-        word = pattern_of(WRITING).search(captions[written[0]])
-        assert word is not None
+        word = next(iter(written.values()))
         yield (
-            f'{shown_names(written)}: the caption says "{word[0]}", which is learned too: paint '
+            f'{shown_names(list(written))}: the caption says "{word}", which is learned too: paint '
             "it over, or crop it away"
         )
 
 
 def shown_names(names: Sequence[str | Thumbnail]) -> str:
     """ "01.png, 02.png and 4 more"."""
-    texts = [name.name if isinstance(name, Thumbnail) else name for name in names]
-    if len(texts) > 3:
-        texts = [", ".join(texts[:2]), f"{len(texts) - 2} more"]
+    texts = _few([name.name if isinstance(name, Thumbnail) else name for name in names])
     return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
+
+
+def _few(texts: Sequence[str]) -> list[str]:
+    return [*texts] if len(texts) <= 3 else [*texts[:2], f"{len(texts) - 2} more"]
 
 
 def _counted(texts: Collection[str], words: Iterable[str]) -> dict[str, int]:
@@ -190,7 +196,8 @@ def _has_border(pixels: NDArray[Any]) -> bool:
     corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
     if np.ptp(corners, axis=0).max() > UNLIKE:
         return False
-    inside = np.abs(pixels - corners[0]).max(-1) > UNLIKE
+    red, green, blue = np.moveaxis(np.abs(pixels - corners[0]) > UNLIKE, -1, 0)
+    inside = red | green | blue
     if not inside.any():
         return False
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
@@ -204,9 +211,16 @@ def _has_border(pixels: NDArray[Any]) -> bool:
     return bool(edges) and min(float(edge.mean()) for edge in edges) >= STRAIGHT
 
 
-def _is_black_and_white(pixels: NDArray[Any]) -> bool:
-    import numpy as np
+def _is_black_and_white(image: Image.Image) -> bool:
+    red, green, blue = image.split()
+    if any(_farthest(red, other) > NEARLY for other in (green, blue)):
+        return False
+    counts = red.histogram()
+    black, white = sum(counts[:NEARLY]), sum(counts[-NEARLY:])
+    return min(black, white) > 0 and black + white >= MASK_LIKE * sum(counts)
 
-    black, white = (pixels < 8).all(-1), (pixels > 247).all(-1)
-    grey = float(np.ptp(pixels, axis=-1).max()) < 8
-    return grey and bool(black.any() and white.any()) and (black | white).mean() >= MASK_LIKE
+
+def _farthest(one: Image.Image, other: Image.Image) -> int:
+    """The largest difference of two images in greys."""
+    counts = ImageChops.difference(one, other).histogram()
+    return max(value for value, count in enumerate(counts) if count)

@@ -57,9 +57,9 @@ class Character:
     paths: tuple[Path, ...]
     spec: CharacterSpec
     masks: Masks | None
+    found: Found = field(compare=False)
     held_out: Pictures | None = None  # drawings of her that identity is measured against
     truth: Pictures | None = None  # the true picture of each exam prompt
-    found: Found | None = field(default=None, compare=False)
 
 
 def load_character(
@@ -119,7 +119,7 @@ def load_character(
         left_out=left_out(contents, captions.files),
         folder=contents.folder.name if contents.repeats else "",
     )
-    return Character(paths[:taught], spec, known, rest if held_out else None, found=found)
+    return Character(paths[:taught], spec, known, found, rest if held_out else None)
 
 
 def load_held_out(folder: Path, min_size: int = 32) -> Pictures:

@@ -31,14 +31,16 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
 def _of_character(sweep: Sweep) -> Iterator[str]:
     """What was found of the character, and what may spoil it."""
     found, kept = sweep.character.found, sweep.character.held_out
-    if found is None:
-        return
-    counts = [f"{len(found.thumbnails)} drawings", f"{len(found.captions)} captions"]
-    unused = " (not used)" if found.masks and sweep.settings.character.masks != "file" else ""
-    counts.append(f"{found.masks} masks{unused}")
+    numbers = {
+        "drawing": len(found.thumbnails),
+        "caption": len(found.captions),
+        "mask": found.masks,
+    }
+    text = ", ".join(f"{number} {what}{'s' * (number != 1)}" for what, number in numbers.items())
+    if found.masks and sweep.settings.character.masks != "file":
+        text += " (not used)"
     if kept:
-        counts.append(f"{len(kept.paths)} held out")
-    text = ", ".join(counts)
+        text += f", {len(kept.paths)} held out"
     if found.folder:
         text += f"; of {found.folder}, whose repeats and words are not used"
     if found.left_out:
@@ -51,7 +53,6 @@ def _of_character(sweep: Sweep) -> Iterator[str]:
 def lint(sweep: Sweep) -> Iterator[str]:
     """What may spoil what the sweep teaches, each with its remedy."""
     character, found = sweep.character, sweep.character.found
-    assert found is not None
     taught = [cell.trajectory for cell in sweep.examples]
     kept = character.held_out.thumbnails if character.held_out else ()
     yield from lint_drawings(found.thumbnails, kept, max(spec.resolution for spec in taught))

@@ -188,15 +188,11 @@ def _decoded(data: bytes) -> Image.Image:
 def _reduced(image: Image.Image, factor: int) -> Image.Image:
     """In colour, and smaller by a whole factor; by strips, so that it is never there twice."""
     rows = max(STRIP // image.width // factor, 1) * factor
-    strips = [
-        in_colour(image.crop((0, top, image.width, min(top + rows, image.height)))).reduce(factor)
-        for top in range(0, image.height, rows)
-    ]
-    small = Image.new(strips[0].mode, (strips[0].width, sum(strip.height for strip in strips)))
-    top = 0
-    for strip in strips:
-        small.paste(strip, (0, top))
-        top += strip.height
+    size = -(-image.width // factor), -(-image.height // factor)
+    small = Image.new("RGBA" if image.has_transparency_data else "RGB", size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        small.paste(in_colour(strip).reduce(factor), (0, top // factor))
     return small
 
 

@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import Held, Loading, LossSettings
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
-from charsweep.core.words import pattern_of, same
+from charsweep.core.words import replaced
 from charsweep.models.families import tokenizer_of
 from charsweep.models.safetensors_file import TensorEntry, file_size, settle_header
 
@@ -178,7 +178,7 @@ class TextualInversion:
     def loading(self, spec: TrajectorySpec, prompt: str, place: str) -> Loading:
         assert spec.base is not None
         identifier = spec.character.identifier
-        written = replaced(identifier, identifier.lower(), prompt)
+        written = replaced(prompt, identifier, identifier.lower())
         family: Family = spec.base.family.make()
         if len(family.encoders) == 1:
             return Loading((), (LOAD_ONE.format(place=place),), written)
@@ -254,7 +254,7 @@ class TokenEmbeddings:
 
     def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
         tokens = " ".join(f"<{slot}.{index}>" for index in range(self.count))
-        return [replaced(self.identifiers[slot], tokens, caption) for caption in captions]
+        return [replaced(caption, self.identifiers[slot], tokens) for caption in captions]
 
     def leave(self, slot: int) -> None:
         del self.identifiers[slot]
@@ -338,11 +338,6 @@ def widths_of(base: BaseWeights) -> list[int]:
         next(shape[1] for key, shape in base.shapes[name].items() if key.endswith(EMBEDDING))
         for name in base.family.encoders
     ]
-
-
-def replaced(identifier: str, text: str, prompt: str) -> str:
-    """A prompt with that text in the place of the identifier, in capitals or not."""
-    return pattern_of([same(identifier)]).sub(lambda _: text, same(prompt))
 
 
 def _numbers(tokenizer: Any, text: str) -> list[int]:
