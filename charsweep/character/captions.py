@@ -99,7 +99,6 @@ def _read_own(file: Path, own: Sequence[Path], found: Captions, problems: list[s
 def _read_table(file: Path, contents: Contents, found: Captions, problems: list[str]) -> None:
     """A file with the captions of many; one under another name than metadata may be no such."""
     strict = file.stem.casefold() == METADATA
-    aside = [*contents.aside, *contents.loose_masks]
     try:
         rows = list(_rows(file))
     except UnusableError as error:
@@ -112,19 +111,11 @@ def _read_table(file: Path, contents: Contents, found: Captions, problems: list[
                 raise row
             image = _image_of(row, file.parent, contents.drawings)
             if image is None:
-                if not strict or _named(Path(_name_in(row)).name, aside):
-                    continue
-                raise UnusableError(
-                    f"{_name_in(row)} is no image in the folder: add it, or take it out"
-                )
-            text = _caption_of(row)
-            if text is None:
-                raise UnusableError(
-                    f"has no caption, its columns are {', '.join(row)}: call the one with the "
-                    f"caption {CAPTION_COLUMNS[0]}"
-                )
+                if strict:
+                    _check_aside(row, [*contents.aside, *contents.loose_masks])
+                continue
             found.files.add(file)
-            found.add(image, text, file)
+            found.add(image, _text_of(row), file)
         except _TwiceError as error:
             problems.append(str(error))
         except UnusableError as error:
@@ -194,6 +185,23 @@ def _image_of(row: Mapping[str, Any], folder: Path, drawings: Sequence[Path]) ->
     return _the_one(own) if own else None
 
 
+def _check_aside(row: Mapping[str, Any], aside: Sequence[Path]) -> None:
+    name = _name_in(row)
+    if not _named(Path(name).name, aside):
+        raise UnusableError(f"{name} is no image in the folder: add it, or take it out")
+
+
+def _text_of(row: Mapping[str, Any]) -> str:
+    """The caption in a row of a table. Raises `UnusableError`."""
+    text = _caption_of(row)
+    if text is None:
+        raise UnusableError(
+            f"has no caption, its columns are {', '.join(row)}: call the one with the caption "
+            f"{CAPTION_COLUMNS[0]}"
+        )
+    return text
+
+
 def _name_in(row: Mapping[str, Any]) -> str:
     """The file that a row says it is of. Raises `UnusableError`."""
     column = next((name for name in FILE_COLUMNS if name in row), None)
@@ -240,14 +248,14 @@ def _caption_of(row: Any) -> str | None:
 
 def _whose(file: Path, drawings: Sequence[Path], found: Captions) -> str:
     """What to do with a caption of no image: perhaps its name is mistyped."""
-    bare = [path for path in drawings if path.name not in found.texts]
-    near = difflib.get_close_matches(file.stem, [path.stem for path in bare], 1, 0.5)
+    bare = {path.stem: path.name for path in drawings if path.name not in found.texts}
+    near = difflib.get_close_matches(file.stem, bare, 1, 0.5)
+    near += sorted(filter(file.stem.startswith, bare), key=len, reverse=True)
     if not near:
         return f"is a caption without an image: add {file.stem}.png, or move the text away"
-    image = next(path for path in bare if path.stem == near[0])
     return (
         f"is a caption without an image: rename it {near[0]}{file.suffix} if it is that of "
-        f"{image.name}, or move the text away"
+        f"{bare[near[0]]}, or move the text away"
     )
 
 

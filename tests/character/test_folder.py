@@ -205,6 +205,17 @@ def test_columns_that_hold_no_caption_are_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["01.txt.txt", "01 .txt", "01_caption.txt", "O1.caption"])
+def test_a_name_that_is_nearly_an_image_s_is_told(tmp_path: Path, name: str) -> None:
+    draw(tmp_path, "01.png", "02.png")
+    (tmp_path / "02.txt").write_text("Miavex")
+    (tmp_path / name).write_text("Miavex sits")
+    said = message_of(tmp_path)
+    remedy = said.partition("rename it ")[2].partition(" if it is that of 01.png")[0]
+    (tmp_path / name).rename(tmp_path / remedy)
+    assert load(tmp_path).spec.captions == ("Miavex sits", "Miavex")
+
+
 def test_a_mistyped_name_of_a_caption_is_told(tmp_path: Path) -> None:
     draw(tmp_path, "mia_sitting.png", "mia_jumping.png")
     (tmp_path / "mia_jumping.txt").write_text("Miavex jumping")
