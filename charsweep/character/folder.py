@@ -73,9 +73,9 @@ def contents_of(root: Path) -> Contents:
                 for owner in own if kind else ():
                     masks.setdefault(owner, []).append(path)
     drawings = tuple(path for path in images if path not in aside)
-    loose, others = [], []
+    loose, others, seen = [], [], {folder, root, *images}
     for path in _listed(folder, root):
-        if path in images or path in (folder, root):
+        if path in seen:
             continue
         inside = images_in(path) if path.parent == folder and _is_mask_folder(path) else []
         for mask in inside:
@@ -117,7 +117,8 @@ def left_out(contents: Contents, used: Iterable[Path]) -> tuple[str, ...]:
         if path not in masks
     ]
     told += [f"{path.parent.name}/{path.name}" for path in contents.loose_masks]
-    rest = [path for path in contents.others if path not in set(used)]
+    known = set(used)
+    rest = [path for path in contents.others if path not in known]
     counts = Counter(path.suffix.lower() for path in rest)
     for ending, count in counts.items():
         alike = [path for path in rest if path.suffix.lower() == ending]
