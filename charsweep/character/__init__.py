@@ -3,7 +3,6 @@
 A folder of images goes in; checked images, their words and digests come out.
 """
 
-from charsweep.character.captions import given_captions
 from charsweep.character.framing import framed, middle_square, size_of, sizes_of
 from charsweep.character.load import (
     Character,
@@ -23,7 +22,6 @@ __all__ = [
     "TrainingImage",
     "check_framed",
     "framed",
-    "given_captions",
     "load_character",
     "load_held_out",
     "load_truth",

@@ -6,19 +6,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from charsweep.core.specs import AttributeSpec
+from charsweep.core.words import Place, places_in
 
 
-def named_in(prompt: str, attributes: Sequence[AttributeSpec]) -> dict[str, re.Match[str]]:
+def named_in(prompt: str, attributes: Sequence[AttributeSpec]) -> dict[str, Place]:
     """Where a prompt names each attribute; one that it names by two words is left out."""
     found = {}
     for attribute in attributes:
-        longest_first = sorted(attribute.words, key=len, reverse=True)
-        pattern = rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)"
-        matches = list(re.finditer(pattern, prompt, re.IGNORECASE))
+        matches = list(places_in(prompt, attribute.words))
         if len(matches) == 1:
             found[attribute.name] = matches[0]
     return found
@@ -29,9 +27,9 @@ def rivals_of(prompt: str, attributes: Sequence[AttributeSpec]) -> dict[str, tup
     places = named_in(prompt, attributes)
     return {
         attribute.name: tuple(
-            prompt[: place.start()] + word + prompt[place.end() :]
+            prompt[: place.start] + word + prompt[place.end :]
             for word in attribute.words
-            if word.lower() != place[0].lower()
+            if word.lower() != place.word.lower()
         )
         for attribute in attributes
         if (place := places.get(attribute.name))

@@ -6,14 +6,16 @@ and mask that cannot be used, so a folder is mended in one go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from charsweep.character.captions import captions_in
+from charsweep.character.folder import drawings_in, left_out
 from charsweep.character.framing import framed
-from charsweep.character.masks import Masks, TrainingImage, masks_of, open_masked, without_masks
+from charsweep.character.lint import Thumbnail, thumbnail_of
+from charsweep.character.masks import Masks, TrainingImage, masks_of, open_masked
 from charsweep.core.errors import CharacterError
 from charsweep.core.keys import digest_of
 from charsweep.core.specs import CharacterSpec
@@ -25,6 +27,7 @@ from charsweep.core.system.images import (
     open_image,
     read_bytes,
 )
+from charsweep.core.words import holds
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,18 @@ class Pictures:
 
     paths: tuple[Path, ...]
     digests: tuple[str, ...]
+    thumbnails: tuple[Thumbnail, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the folder of the training images held, for a plan to say."""
+
+    captions: Mapping[str, str]  # by the training images' names, of those with one of their own
+    thumbnails: tuple[Thumbnail, ...]
+    masks: int  # training images with a mask file, used or not
+    left_out: tuple[str, ...]  # names of what is neither drawing, caption nor mask
+    folder: str  # the folder with sd-scripts' repeats that they were read from, if they were
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,7 @@ class Character:
     paths: tuple[Path, ...]
     spec: CharacterSpec
     masks: Masks | None
+    found: Found = field(compare=False)
     held_out: Pictures | None = None  # drawings of her that identity is measured against
     truth: Pictures | None = None  # the true picture of each exam prompt
 
@@ -60,28 +76,30 @@ def load_character(
     """Find, decode and caption the training images in `folder`.
 
     The shorter side must have at least `min_size` pixels. An image without a caption gets the
-    instance prompt. `masks` says where masks are read from: "file", NAME-mask.png beside NAME.png,
-    or "alpha". The last `held_out` images are not trained on. The settings have checked that no
-    word is empty and that the instance prompt has the identifier. Raises `CharacterError`.
+    instance prompt. `masks` says where masks are read from: "file", NAME-mask.png beside NAME.png
+    or as other trainers name it, or "alpha". The last `held_out` images are not trained on. The
+    settings have checked that no word is empty and that the instance prompt has the identifier.
+    Raises `CharacterError`.
     """
     problems = []
-    if identifier in class_prompt:  # which is what training ties to her
+    if holds(class_prompt, identifier):  # which is what training ties to her
         problems.append(
             f'class_prompt "{class_prompt}" contains the identifier "{identifier}": name the '
             f'class only, for instance "a picture of {class_noun}"'
         )
-    paths, mask_paths = without_masks(images_in(folder))
+    contents, missing = drawings_in(folder, "character.images")
+    paths = contents.drawings
     if held_out and held_out >= len(paths) > 0:
         problems.append(
             f"held_out={held_out} leaves none of its {len(paths)} images to teach: hold out fewer"
         )
         held_out = 0
     taught = len(paths) - held_out
-    digests = _checked_digests(paths, min_size, problems)
-    texts = captions_in(folder, paths, problems)
-    known = masks_of(masks, paths[:taught], mask_paths, problems) if masks else None
-    if not paths:
-        problems.append("it holds no PNG, JPEG or WebP: put one drawing or more right into it")
+    digests, thumbnails = _checked(paths, min_size, problems)
+    captions = captions_in(contents, problems)
+    texts = {name: text for name, (text, _) in captions.texts.items()}
+    known = masks_of(masks, paths[:taught], contents, problems) if masks else None
+    problems += missing
     if problems:
         raise CharacterError(message_of(f"character {name}, folder {folder}", problems))
     spec = CharacterSpec(
@@ -93,18 +111,24 @@ def load_character(
         instance_prompt=instance_prompt,
         class_prompt=class_prompt,
     )
-    kept = Pictures(tuple(paths[taught:]), digests[taught:]) if held_out else None
-    return Character(tuple(paths[:taught]), spec, known, kept)
+    rest = Pictures(paths[taught:], digests[taught:], thumbnails[taught:])
+    found = Found(
+        captions={path.name: texts[path.name] for path in paths[:taught] if path.name in texts},
+        thumbnails=thumbnails[:taught],
+        masks=sum(bool(contents.masks[path]) for path in paths[:taught]),
+        left_out=left_out(contents, captions.files),
+        folder=contents.folder.name if contents.repeats else "",
+    )
+    return Character(paths[:taught], spec, known, found, rest if held_out else None)
 
 
 def load_held_out(folder: Path, min_size: int = 32) -> Pictures:
     """The drawings in a folder that nothing is taught from. Raises `CharacterError`."""
-    paths = images_in(folder)
-    problems = [] if paths else ["it holds no PNG, JPEG or WebP: put one drawing or more into it"]
-    digests = _checked_digests(paths, min_size, problems)
+    contents, problems = drawings_in(folder, "character.held_out")
+    digests, thumbnails = _checked(contents.drawings, min_size, problems)
     if problems:
         raise CharacterError(message_of(f"character.held_out, folder {folder}", problems))
-    return Pictures(tuple(paths), digests)
+    return Pictures(contents.drawings, digests, thumbnails)
 
 
 def load_truth(folder: Path, count: int) -> Pictures:
@@ -120,7 +144,7 @@ def load_truth(folder: Path, count: int) -> Pictures:
         for name in found
         if name not in names
     ]
-    digests = _checked_digests([found[name] for name in names if name in found], 1, problems)
+    digests, _ = _checked([found[name] for name in names if name in found], 1, problems)
     if problems:
         raise CharacterError(message_of(f"true pictures of the exam, folder {folder}", problems))
     return Pictures(tuple(found[name] for name in names), digests)
@@ -147,19 +171,22 @@ def check_framed(character: Character, crop: str, resolution: int) -> None:
         raise CharacterError(message_of(f"masks of character {character.spec.name}", problems))
 
 
-def _checked_digests(paths: Iterable[Path], min_size: int, problems: list[str]) -> tuple[str, ...]:
-    """Content digests of files that decode and are large enough; the others go to `problems`."""
-    digests = []
+def _checked(
+    paths: Iterable[Path], min_size: int, problems: list[str]
+) -> tuple[tuple[str, ...], tuple[Thumbnail, ...]]:
+    """Content digests and small copies of files that decode and are large enough."""
+    digests, thumbnails = [], []
     for path in paths:
         try:
             data = read_bytes(path)
-            width, height = decoded(data).size
-            if min(width, height) < min_size:
+            image = decoded(data)
+            if min(image.size) < min_size:
                 raise UnusableError(
-                    f"{width} × {height} pixels is too small: at least {min_size} × {min_size} "
-                    "are needed, so draw or scan it larger"
+                    f"{image.width} × {image.height} pixels is too small: at least {min_size} × "
+                    f"{min_size} are needed, so draw or scan it larger"
                 )
             digests.append(digest_of(data))
+            thumbnails.append(thumbnail_of(path.name, image))
         except UnusableError as error:
             problems.append(f"{path.name}: {error}")
-    return tuple(digests)
+    return tuple(digests), tuple(thumbnails)

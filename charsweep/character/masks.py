@@ -1,23 +1,24 @@
 """Masks of training images: what of each is the character.
 
-A mask is an image of its own, `NAME-mask.png` beside `NAME.png`, or the image's alpha channel:
-white, or opaque, is the character; black, or transparent, is not; between, in part. Under an alpha
-mask the colours are those that the file holds, as sd-scripts' alpha masks have it, so that a
-photograph keeps its background; without masks, transparency is white.
+A mask is an image of its own, `NAME-mask.png` beside `NAME.png` or as other trainers name it (see
+charsweep.character.folder), or the image's alpha channel: white, or opaque, is the character;
+black, or transparent, is not; between, in part. Under an alpha mask the colours are those that the
+file holds, as sd-scripts' alpha masks have it, so that a photograph keeps its background; without
+masks, transparency is white.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
+from charsweep.character.folder import MASK_WORDS, Contents, contents_of, parted
 from charsweep.core.keys import digest_of
 from charsweep.core.system.images import (
-    ENDINGS,
     UnusableError,
     decoded,
     flat,
@@ -55,26 +56,18 @@ class Masks:
     digests: tuple[str, ...]  # "alpha" for an alpha channel, whose digest is the image's
 
 
-def without_masks(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Training images, and the masks among the files: those named after another with `-mask`."""
-    stems = {path.stem for path in paths}
-    masks = [
-        path
-        for path in paths
-        if path.stem.endswith(ENDING) and path.stem.removesuffix(ENDING) in stems
-    ]
-    return [path for path in paths if path not in masks], masks
-
-
-def masks_of(
-    source: str, paths: Sequence[Path], masks: Sequence[Path], problems: list[str]
-) -> Masks:
+def masks_of(source: str, paths: Sequence[Path], contents: Contents, problems: list[str]) -> Masks:
     """The masks of training images from "file" or "alpha"; what is wrong goes to `problems`."""
     if source == ALPHA:
         problems.extend(_wrong_alphas(paths))
         return Masks((None,) * len(paths), (ALPHA,) * len(paths))
-    own = {path: [mask for mask in masks if mask.stem == path.stem + ENDING] for path in paths}
+    own = {path: contents.masks[path] for path in paths}
     problems.extend(_wrong_pairs(own))
+    problems.extend(
+        f"{path.parent.name}/{path.name}: is a mask without an image: rename it as its image is "
+        "called, or move it away"
+        for path in contents.loose_masks
+    )
     digests = []
     for path, found in own.items():
         try:
@@ -93,8 +86,8 @@ def open_masked(path: Path, mask: Path | None) -> TrainingImage:
 
 def mask_beside(path: Path) -> Path | None:
     """The mask file of a training image, if there is one."""
-    names = [path.with_name(path.stem + ENDING + ending) for ending in ENDINGS]
-    return next((name for name in names if name.exists()), None)
+    masks = contents_of(path.parent).masks.get(path)
+    return masks[0] if masks else None
 
 
 def _split(image: Image.Image) -> TrainingImage:
@@ -108,12 +101,10 @@ def _greys(image: Image.Image) -> Image.Image:
     return flat(image, "black").convert("L")
 
 
-def _wrong_pairs(own: dict[Path, list[Path]]) -> Iterator[str]:
+def _wrong_pairs(own: Mapping[Path, Sequence[Path]]) -> Iterator[str]:
     """Masks without an image; images without a mask, with two, or two with the same one."""
-    stems = [path.stem for path in own]
     for path, found in own.items():
-        if not found and path.stem.endswith(ENDING):
-            name = path.stem.removesuffix(ENDING)
+        if not found and (name := parted(path.stem, MASK_WORDS)[0]):
             yield f"{path.name}: is a mask without an image: add {name}.png, or move it away"
         elif not found:
             yield (
@@ -122,7 +113,7 @@ def _wrong_pairs(own: dict[Path, list[Path]]) -> Iterator[str]:
             )
         elif len(found) > 1:
             yield f"{path.name}: has the masks {' and '.join(m.name for m in found)}: keep one"
-        elif stems.count(path.stem) > 1:
+        elif sum(found[0] in masks for masks in own.values()) > 1:
             yield f"{found[0].name}: is the mask of which image? Rename {path.name} or the other"
 
 

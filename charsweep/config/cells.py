@@ -41,6 +41,7 @@ from charsweep.core.specs import (
     TruthSpec,
 )
 from charsweep.core.store import Store
+from charsweep.core.words import holds
 from charsweep.models.samplers import check_fits
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_folder, find_weights
 
@@ -171,6 +172,7 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
     method.check(spec, base.family if base else None)
     if base:
         _check_with(base, settings, method)
+    _check_captions(spec, method)
     return spec
 
 
@@ -185,6 +187,16 @@ def _check_with(base: BaseWeights, settings: Settings, method: Method) -> None:
         target = f"diffusers.{base.scheduler}"
         if problems := untaken("sampler.settings", target, sampler.settings):
             raise ConfigError("\n".join(problems))
+
+
+def _check_captions(spec: TrajectorySpec, method: Method) -> None:
+    """ConfigError if no prompt of training holds the identifier, which nothing would be tied to."""
+    captions, identifier = method.captions(spec.character), spec.character.identifier
+    if captions and not any(holds(caption, identifier) for caption in captions):
+        raise ConfigError(
+            f"method={spec.method.name}: no caption holds the identifier {identifier}, so nothing "
+            "would be tied to it; write it into the captions, or set method.prompts=instance"
+        )
 
 
 def _sampler(settings: Settings) -> Plugin:

@@ -30,6 +30,7 @@ from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import CONF
 from charsweep.core.system.console import spell
+from charsweep.core.words import holds
 
 # What is taken from the command line alone when a folder of YAML files is given, and what it is
 # otherwise: what is done, where is written, what is removed, and what leaves the machine.
@@ -276,7 +277,7 @@ def _sense(settings: Settings) -> list[str]:
         values = getattr(settings.exam, name)
         if len(set(values)) < len(values):
             problems.append(f"exam.{name}: a value stands there twice; take one out")
-    if settings.character.identifier not in settings.character.instance_prompt:
+    if not holds(settings.character.instance_prompt, settings.character.identifier):
         problems.append(
             f"character.instance_prompt='{settings.character.instance_prompt}': should contain "
             f"the identifier {settings.character.identifier}"

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from charsweep.character.lint import lint_captions, lint_drawings, lint_identifier
 from charsweep.config import Range, Sweep
 from charsweep.config.precision import precision_note
+from charsweep.core.methods import method_of
+from charsweep.core.specs import AttributeSpec
 from charsweep.core.store import Store
 from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
+from charsweep.models.vocabulary import common_words
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan
 from charsweep.results.labels import in_quotes
@@ -17,7 +21,8 @@ from charsweep.results.labels import in_quotes
 
 def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
     """The plan in a few lines, of a grid or of a search."""
-    lines = [*_asked(sweep), *(_of_grid(numbers) if sweep.cells else _of_search(sweep))]
+    lines = [*_asked(sweep), *_of_character(sweep)]
+    lines += [*(_of_grid(numbers) if sweep.cells else _of_search(sweep))]
     if sweep.unmeasured:
         lines.append(
             "  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
@@ -25,6 +30,51 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
     if note := precision_note(sweep.settings, Store(sweep.root)):
         lines.append(f"  precision=auto {note}")
     return "\n".join(lines)
+
+
+def _of_character(sweep: Sweep) -> Iterator[str]:
+    """What was found of the character, and what may spoil it."""
+    found, kept = sweep.character.found, sweep.character.held_out
+    numbers = {
+        "drawing": len(found.thumbnails),
+        "caption": len(found.captions),
+        "mask": found.masks,
+    }
+    text = ", ".join(f"{number} {what}{'s' * (number != 1)}" for what, number in numbers.items())
+    if found.masks and sweep.settings.character.masks != "file":
+        text += " (not used)"
+    if kept:
+        text += f", {len(kept.paths)} held out"
+    if found.folder:
+        text += f"; of {found.folder}, whose repeats and words are not used"
+    if found.left_out:
+        text += f"; left out: {', '.join(found.left_out)}"
+    yield f"  character     {text}"
+    for line in lint(sweep):
+        yield f"  lint          {line}"
+
+
+def lint(sweep: Sweep) -> Iterator[str]:
+    """What may spoil what the sweep teaches, each with its remedy."""
+    character, found = sweep.character, sweep.character.found
+    taught = [cell.trajectory for cell in sweep.examples]
+    kept = character.held_out.thumbnails if character.held_out else ()
+    yield from lint_drawings(found.thumbnails, kept, max(spec.resolution for spec in taught))
+    if sweep.bases:
+        base = next(iter(sweep.bases.values()))
+        yield from lint_identifier(character.spec, common_words(base.configs))
+    read = {method_of(spec.method).captions(character.spec) for spec in taught}
+    if character.spec.captions in read:
+        known = sweep.settings.attributes.items()
+        looks, changing = (
+            [
+                AttributeSpec(name, tuple(one.words))
+                for name, one in known
+                if one.of_character is own
+            ]
+            for own in (True, False)
+        )
+        yield from lint_captions(character.spec, found.captions, looks, changing)
 
 
 def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 from helpers.small import loaded_after
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from charsweep.character import (
     Character,
@@ -88,6 +91,17 @@ def turned(orientation: int) -> bytes:
     return encoded(drawing(), "JPEG", exif=exif.tobytes(), quality=95)
 
 
+def with_long_texts() -> bytes:
+    """A PNG as programs write it that put the whole of their work into it."""
+    info = PngInfo()
+    info.add_text("workflow", "x" * 3_000_000, zip=True)
+    info.add_itxt("prompt", "y" * 3_000_000, zip=True)
+    exif = Image.Exif()
+    exif[0x0112] = UPSIDE_DOWN
+    image = drawing().rotate(180)
+    return encoded(image, "PNG", pnginfo=info, exif=exif.tobytes())
+
+
 def draw_into(folder: Path, *names: str) -> None:
     folder.mkdir(exist_ok=True)
     for name in names:
@@ -96,13 +110,17 @@ def draw_into(folder: Path, *names: str) -> None:
 
 def png_header_claiming(width: int, height: int) -> bytes:
     """A valid PNG of a few bytes that says it is `width` × `height`."""
+    return png_of(width, height, zlib.compress(b"\0" * 100))
+
+
+def png_of(width: int, height: int, pixels: bytes) -> bytes:
+    """A PNG in RGB of packed rows."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + data))
         return struct.pack(">I", len(data)) + kind + data + check
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" * 100)
     start = b"\x89PNG\r\n\x1a\n"
     return start + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
@@ -119,6 +137,14 @@ FORMATS: dict[str, tuple[Callable[[], bytes], tuple[int, ...], tuple[int, ...]]]
     "1-bit png": (lambda: encoded(Image.new("1", (WIDTH, HEIGHT), 1), "PNG"), WHITE, WHITE),
     "P png": (lambda: encoded(drawing().quantize(2), "PNG"), RED, BLUE),
     "P png with transparency": (palette_with_transparency, RED, WHITE),
+    "bmp": (lambda: encoded(drawing(), "BMP"), RED, BLUE),
+    "P bmp": (lambda: encoded(drawing().quantize(2), "BMP"), RED, BLUE),
+    "avif": (lambda: encoded(drawing(), "AVIF", quality=95), RED, BLUE),
+    "RGBA avif": (lambda: encoded(half_transparent("RGBA"), "AVIF", quality=95), RED, WHITE),
+    "gif": (lambda: encoded(drawing(), "GIF"), RED, BLUE),
+    "tiff": (lambda: encoded(drawing(), "TIFF", compression="tiff_lzw"), RED, BLUE),
+    "CMYK tiff": (lambda: encoded(drawing("CMYK"), "TIFF"), RED, BLUE),
+    "png with long texts": (with_long_texts, RED, BLUE),
     "CMYK jpeg": (lambda: encoded(drawing("CMYK"), "JPEG", quality=95), RED, BLUE),
     "L jpeg": (lambda: encoded(drawing("L"), "JPEG", quality=95), (76,) * 3, (29,) * 3),
     "16-bit png": (sixteen_bit, WHITE, (128,) * 3),
@@ -214,7 +240,12 @@ def test_captions_from_text_files_metadata_and_the_prompt(tmp_path: Path) -> Non
         ("metadata.jsonl", "{file_name: 1}", "line 1: {file_name: 1} is not valid JSON"),
         ("metadata.jsonl", "[" * 100_000, "is not valid JSON"),
         ("metadata.jsonl", '\n"text"', 'line 2: "text" is no object'),
-        ("metadata.jsonl", '{"file_name": "1.png"}', '"text" is None: a text is needed'),
+        (
+            "metadata.jsonl",
+            '{"file_name": "1.png"}',
+            "has no caption, its columns are file_name: call",
+        ),
+        ("metadata.jsonl", '{"file_name": "1.png", "text": 5}', '"text" is 5: a text is needed'),
         ("metadata.jsonl", '{"file_name": 1, "text": "x"}', '"file_name" is 1: a text'),
         ("metadata.jsonl", '{"file_name": "7.png", "text": "x"}', "7.png is no image in"),
         ("metadata.jsonl", '{"file_name": "", "text": "x"}', "is no image in the folder"),
@@ -261,10 +292,11 @@ def broken_files(folder: Path) -> dict[str, str]:
         "damaged.png": png[:50] + bytes(20) + png[70:],
         "empty.png": b"",
         "text.jpeg": b"this is not an image",
-        "old.gif": encoded(drawing(), "GIF"),
-        "liar.png": encoded(drawing(), "BMP"),
+        "new.jxl": b"\xff\x0a" + bytes(20),
+        "liar.png": encoded(drawing(), "PPM"),
+        "moving.gif": encoded(drawing(), "GIF", save_all=True, append_images=[drawing("L")]),
         "tiny.png": encoded(Image.new("RGB", (31, 200)), "PNG"),
-        "huge.png": png_header_claiming(20_000, 5_001),
+        "huge.png": png_header_claiming(17_600, 10_000),
         "bomb.png": png_header_claiming(100_000, 100_000),
     }
     folder.mkdir(exist_ok=True)
@@ -278,11 +310,12 @@ def broken_files(folder: Path) -> dict[str, str]:
         "header.png": "",
         "damaged.png": "cannot be decoded",
         "empty.png": "is empty (0 bytes): copy it again",
-        "text.jpeg": "its content is not PNG, JPEG or WebP: convert it",
-        "old.gif": "its content is not PNG, JPEG or WebP: convert it",
-        "liar.png": "its content is not PNG, JPEG or WebP: convert it",
+        "text.jpeg": "its content is not PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF: convert it",
+        "new.jxl": "its content is not PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF: convert it",
+        "moving.gif": "holds 2 images: save the one that you mean as a PNG",
+        "liar.png": "its content is not PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF: convert it",
         "tiny.png": "31 × 200 pixels is too small: at least 32 × 32 are needed",
-        "huge.png": "20000 × 5001 pixels is too large: at most 100 million",
+        "huge.png": "17600 × 10000 pixels is too large: at most 175 million",
         "bomb.png": "is too large",
         "link.png": "cannot be read (No such file or directory)",
     }
@@ -298,6 +331,28 @@ def test_one_message_names_every_bad_image_and_no_good_one(tmp_path: Path) -> No
     for name, part in expected.items():
         assert part in said[name]
         assert "BytesIO" not in said[name]
+
+
+def test_a_scan_of_139_megapixels_is_read_within_a_bound_of_memory(tmp_path: Path) -> None:
+    """Four bytes a pixel while it is decoded, and a quarter of its pixels afterwards."""
+    width, height = 9933, 14043  # A2 at 600 dpi
+    bound = 5 * width * height + 300_000_000
+    whole = zlib.compressobj(1)
+    row = b"\0" + bytes(RED) * width
+    packed = b"".join([*(whole.compress(row) for _ in range(height)), whole.flush()])
+    (tmp_path / "scan.png").write_bytes(png_of(width, height, packed))
+    code = (
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from charsweep.core.system.images import open_image\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({bound}, {bound}))\n"
+        "image = open_image(Path(sys.argv[1]))\n"
+        "print(*image.size, *image.getpixel((9, 9)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "scan.png")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert [int(n) for n in done.stdout.split()] == [(width + 1) // 2, (height + 1) // 2, *RED]
 
 
 def test_the_size_limit_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +377,9 @@ def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert message_of(tmp_path / "none").endswith("does not exist: give the folder of the images")
-    assert "holds no PNG, JPEG or WebP" in message_of(tmp_path)
+    assert "holds no PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF: put one drawing" in message_of(
+        tmp_path
+    )
     draw_into(tmp_path, "a.png")
     assert "a.png is a file: give the folder" in message_of(tmp_path / "a.png")
 

@@ -50,8 +50,16 @@ def things(folder: Path) -> None:
     """What the table's commands find around them: good drawings, bad ones, weights of two kinds."""
     good = folder / "drawings"
     shutil.copytree(embedded.FOLDER / "unicorn_girl", good)
-    for name in ("caption_left", "text_file", "tiny", "no_masks"):
+    copies = ("caption_left", "caption_mistyped", "text_file", "tiny", "no_masks", "new_format")
+    for name in (*copies, "other_column", "one_folder_down/train"):
         shutil.copytree(good, folder / name)
+    (folder / "caption_mistyped" / "03.txt").rename(folder / "caption_mistyped" / "O3.txt")
+    (folder / "new_format" / "03.txt").unlink()
+    (folder / "new_format" / "03.png").rename(folder / "new_format" / "03.jxl")
+    (folder / "new_format" / "03.jxl").write_bytes(b"\xff\x0a" + bytes(20))
+    (folder / "other_column" / "03.txt").unlink()
+    row = {"file_name": "03.png", "label": "a picture"}
+    (folder / "other_column" / "metadata.jsonl").write_text(json.dumps(row))
     (folder / "caption_left" / "03.png").unlink()
     (folder / "text_file" / "03.png").write_text("not a picture")
     Image.new("RGB", (16, 16)).save(folder / "tiny" / "03.png")

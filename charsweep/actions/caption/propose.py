@@ -20,7 +20,7 @@ from rich.text import Text
 
 from charsweep.actions.caption.proposal import Captioner, Proposal
 from charsweep.actions.caption.write import caption_file, check_writable, is_shipped, write_new
-from charsweep.character import Character, given_captions
+from charsweep.character import Character
 from charsweep.config import Settings, load_settings
 from charsweep.config.cells import character_of
 from charsweep.config.settings import CaptionSettings, mistakes
@@ -52,7 +52,7 @@ def propose(words: Sequence[str]) -> list[Outcome]:
     captioner = captioner_of(settings.caption)
     character = character_of(settings)
     folder = character.paths[0].parent
-    given = given_captions(folder, character.paths)
+    given = character.found.captions
     write = settings.caption.write and not is_shipped(folder)
     if write:
         check_writable(folder, [path for path in character.paths if path.name not in given])

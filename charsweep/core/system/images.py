@@ -8,6 +8,7 @@ Only Pillow, no torch: `action=plan` reads the character too.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,11 +20,22 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from charsweep.core.errors import CharacterError
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp")
+FORMATS = ("PNG", "JPEG", "WEBP")  # what a store holds
+DRAWN = (*FORMATS, "AVIF", "BMP", "GIF", "TIFF")  # what people bring
+DRAWN_WORDS = "PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF"
+ENDINGS = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff",
+)  # fmt: skip
 # Images in formats that are not read: named in the error, so that none is left out in silence.
-FOREIGN_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".svg", ".psd")
-MAX_PIXELS = 100_000_000  # about 300 MB decoded; a scan of A4 at 600 dpi has 35 million
+FOREIGN_ENDINGS = (
+    ".jxl", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".tga", ".dds", ".exr", ".hdr", ".svg",
+    ".psd", ".psb", ".kra", ".clip", ".csp", ".sai", ".sai2", ".xcf", ".ora", ".mdp", ".procreate",
+    ".afphoto", ".raw", ".dng", ".cr2", ".nef", ".arw", ".qoi", ".ppm", ".pgm",
+)  # fmt: skip
+WHOLE = 100_000_000  # pixels; what has more is made smaller as it is decoded, by a whole factor
+MAX_PIXELS = 175_000_000  # 700 MB while it is decoded; a scan of A2 at 600 dpi has 139 million
+PNG = b"\x89PNG\r\n\x1a\n"
+STRIP = 4_000_000  # pixels that are made smaller at a time
 
 
 class UnusableError(ValueError):
@@ -47,8 +59,10 @@ def open_whole(path: Path) -> Image.Image:
 
 
 @contextmanager
-def opened(path: Path | BytesIO) -> Iterator[Image.Image]:
-    """Like `Image.open`, of few formats and of at most `MAX_PIXELS`: for what is read back.
+def opened(
+    path: Path | BytesIO, formats: tuple[str, ...] = FORMATS, most: int = WHOLE
+) -> Iterator[Image.Image]:
+    """Like `Image.open`, of few formats and of at most so many pixels: for what is read back.
 
     A store may have come from somebody else, and of the forty formats that Pillow reads, one runs
     another program. Raises what Pillow raises: OSError, ValueError, SyntaxError,
@@ -56,12 +70,12 @@ def opened(path: Path | BytesIO) -> Iterator[Image.Image]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow's own, lower limit, and of odd metadata
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:  # before it unfolds into gigabytes
+        with Image.open(path, formats=formats) as image:
+            if image.width * image.height > most:  # before it unfolds into gigabytes
                 named = f"{path}: " if isinstance(path, Path) else ""
                 raise UnusableError(
                     f"{named}{image.width} × {image.height} pixels is too large: at most "
-                    f"{MAX_PIXELS // 10**6} million are read, reduce it"
+                    f"{most // 10**6} million are read, reduce it"
                 )
             yield image
 
@@ -110,10 +124,15 @@ def _head(path: Path) -> bytes:
 
 
 def _has_known_start(data: bytes) -> bool:
-    """The magic numbers of PNG, JPEG and WebP."""
-    if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
-        return True
-    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    """The magic numbers of the formats in `DRAWN`."""
+    if data[:4] == b"RIFF":
+        return data[8:12] == b"WEBP"
+    if data[4:8] == b"ftyp":
+        return data[8:12] in (b"avif", b"avis", b"mif1")
+    if data.startswith(b"BM"):  # two letters alone begin many a text: the reserved bytes are 0
+        return data[6:10] == bytes(4)
+    return data.startswith((PNG, b"\xff\xd8\xff", b"GIF87a", b"GIF89a",
+                            b"II*\0", b"MM\0*"))  # fmt: skip
 
 
 def read_bytes(path: Path) -> bytes:
@@ -127,15 +146,23 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decoded(data: bytes) -> Image.Image:
-    """Bytes of an image file -> upright RGB or RGBA, every pixel. Raises `UnusableError`."""
+    """Bytes of an image file -> upright RGB or RGBA, every pixel. Raises `UnusableError`.
+
+    More than `WHOLE` pixels are made fewer by a whole factor.
+    """
     if not data:
         raise UnusableError("is empty (0 bytes): copy it again")
     if not _has_known_start(data[:12]):
-        raise UnusableError("its content is not PNG, JPEG or WebP: convert it to PNG")
+        raise UnusableError(f"its content is not {DRAWN_WORDS}: convert it to PNG, or move it away")
     try:
-        with opened(BytesIO(data)) as image:
-            image.load()
-            return in_colour(ImageOps.exif_transpose(image))
+        try:
+            return _decoded(data)
+        except UnusableError:
+            raise
+        except ValueError:  # Pillow's limits on texts, which pictures of other programs go beyond
+            if not data.startswith(PNG):
+                raise
+            return _decoded(_without_texts(data))
     except UnusableError:
         raise
     except Image.DecompressionBombError as error:
@@ -146,8 +173,42 @@ def decoded(data: bytes) -> Image.Image:
         raise UnusableError(f"cannot be decoded ({error}): export or copy it again") from error
 
 
+def _decoded(data: bytes) -> Image.Image:
+    with opened(BytesIO(data), DRAWN, MAX_PIXELS) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # a photograph with a preview of itself
+            raise UnusableError(f"holds {frames} images: save the one that you mean as a PNG")
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.width * image.height > WHOLE:
+            return _reduced(image, math.isqrt(image.width * image.height // WHOLE) + 1)
+        return in_colour(image)
+
+
+def _reduced(image: Image.Image, factor: int) -> Image.Image:
+    """In colour, and smaller by a whole factor; by strips, so that it is never there twice."""
+    rows = max(STRIP // image.width // factor, 1) * factor
+    size = -(-image.width // factor), -(-image.height // factor)
+    small = Image.new("RGBA" if image.has_transparency_data else "RGB", size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        small.paste(in_colour(strip).reduce(factor), (0, top // factor))
+    return small
+
+
+def _without_texts(data: bytes) -> bytes:
+    """A PNG without the chunks that hold texts or a colour profile."""
+    kept, place = [data[:8]], 8
+    while place + 8 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        if data[place + 4 : place + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            kept.append(data[place:end])
+        place = end
+    return b"".join(kept)
+
+
 def in_colour(image: Image.Image) -> Image.Image:
-    """Any mode that PNG, JPEG or WebP decode to -> RGB, or RGBA where it has transparency."""
+    """Any mode that files decode to -> RGB, or RGBA where it has transparency."""
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips instead of scaling
         image = image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -25,6 +24,7 @@ from charsweep.core.errors import ConfigError
 from charsweep.core.methods import Held, Loading, LossSettings
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
 from charsweep.core.system.names import as_title
+from charsweep.core.words import replaced
 from charsweep.models.families import tokenizer_of
 from charsweep.models.safetensors_file import TensorEntry, file_size, settle_header
 
@@ -100,13 +100,6 @@ class TextualInversion:
             raise ConfigError(
                 f"method.base={self.base} is {family.title}, for which there are no files of token "
                 "embeddings; teach it with method=dreambooth_lora"
-            )
-        captions, identifier = self.captions(spec.character), spec.character.identifier
-        if not any(identifier.lower() in caption.lower() for caption in captions):
-            raise ConfigError(
-                f"method.prompts={self.prompts}: no caption holds the identifier {identifier}, so "
-                "its embeddings would learn nothing; write it into the captions, or set "
-                "method.prompts=instance"
             )
 
     def captions(self, character: CharacterSpec) -> tuple[str, ...]:
@@ -185,7 +178,7 @@ class TextualInversion:
     def loading(self, spec: TrajectorySpec, prompt: str, place: str) -> Loading:
         assert spec.base is not None
         identifier = spec.character.identifier
-        written = replaced(identifier, identifier.lower(), prompt)
+        written = replaced(prompt, identifier, identifier.lower())
         family: Family = spec.base.family.made
         if len(family.encoders) == 1:
             return Loading((), (LOAD_ONE.format(place=place),), written)
@@ -260,7 +253,7 @@ class TokenEmbeddings:
 
     def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
         tokens = " ".join(f"<{slot}.{index}>" for index in range(self.count))
-        return [replaced(self.identifiers[slot], tokens, caption) for caption in captions]
+        return [replaced(caption, self.identifiers[slot], tokens) for caption in captions]
 
     def leave(self, slot: int) -> None:
         del self.identifiers[slot]
@@ -344,11 +337,6 @@ def widths_of(base: BaseWeights) -> list[int]:
         next(shape[1] for key, shape in base.shapes[name].items() if key.endswith(EMBEDDING))
         for name in base.family.encoders
     ]
-
-
-def replaced(identifier: str, text: str, prompt: str) -> str:
-    """A prompt with that text in the place of the identifier, in capitals or not."""
-    return re.sub(re.escape(identifier), lambda _: text, prompt, flags=re.IGNORECASE)
 
 
 def _numbers(tokenizer: Any, text: str) -> list[int]:
