@@ -175,7 +175,9 @@ def base_weights(settings: Settings, name: str) -> BaseWeights:
     bases = settings.models.bases
     plugins = {other: base.plugin(other) for other, base in bases.items()}
     base, plugin = bases[name], plugins[name]
-    return find_base(base.path, made_in(settings), plugin, base.vae, base.variant, plugins)
+    return find_base(
+        base.path, made_in(settings), plugin, base.vae, base.variant, plugins, base.prediction
+    )
 
 
 def store_of(settings: Settings) -> Store:

@@ -385,7 +385,7 @@ class LocalEngine:
         for scoring in plan.scorings:
             base = base_of(scoring.images.snapshot.source)
             if scoring.draw and base is not None:
-                check_fits(scoring.images.sampler, self.sweep.bases[base.name].family)
+                check_fits(scoring.images.sampler, self.sweep.bases[base.name])
             elif scoring.draw and scoring.images.sampler.identity:
                 config = {"num_train_timesteps": 1000}
                 make_scheduler(scoring.images.sampler, config, None)

@@ -94,6 +94,15 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     return shapes
 
 
+@cache
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a file's header says beside its tensors; ModelsError as `tensor_shapes`."""
+    tensor_shapes(path)
+    header, _ = _header(path)
+    metadata = header.get("__metadata__")
+    return metadata if isinstance(metadata, dict) else {}
+
+
 def settle_header(path: Path) -> None:
     """Sort a safetensors header: the library writes its metadata in an order of chance.
 

@@ -11,19 +11,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import digest_of, digest_of_content, digest_of_files
 from charsweep.core.specs import BaseSpec, Plugin
+from charsweep.core.store.files import read_json
 from charsweep.models import architectures, embedded, hub
 from charsweep.models.architectures import Shapes
 from charsweep.models.families import Family, parts_of
 from charsweep.models.identify import has_vae, what_is
+from charsweep.models.prediction import (
+    Prediction,
+    in_content,
+    prediction_of,
+    scheduler_changes,
+    scheduler_class,
+)
 from charsweep.models.safetensors_file import tensor_shapes
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
@@ -61,6 +69,7 @@ class BaseWeights:
     pipeline: Weights
     vae: Weights | None
     plugin: Plugin  # its family, as the YAML names it
+    prediction: Prediction | None  # None: of a flow
 
     @cached_property
     def family(self) -> Family:
@@ -75,10 +84,14 @@ class BaseWeights:
 
     @property
     def digest(self) -> str:
-        """Digest of the pipeline's weights and of the autoencoder's that stands in."""
-        if self.vae is None:
-            return self.pipeline.digest
-        return digest_of(f"{self.pipeline.digest} vae {self.vae.digest}".encode())
+        """Digest of the pipeline's weights, of the autoencoder's that stands in, and of what it
+        predicts where that is said elsewhere."""
+        digest = self.pipeline.digest
+        if self.vae is not None:
+            digest = digest_of(f"{digest} vae {self.vae.digest}".encode())
+        if self.prediction and self.prediction != in_content(self.path, self.configs):
+            digest = digest_of(f"{digest} predicts {self.prediction}".encode())
+        return digest
 
     @property
     def spec(self) -> BaseSpec:
@@ -89,6 +102,16 @@ class BaseWeights:
     def configs(self) -> Path:
         """A folder laid out as diffusers does, with all configs and perhaps without weights."""
         return read_as(self.family) if self.path.is_file() else self.pipeline.small
+
+    @property
+    def scheduler(self) -> tuple[str, dict[str, Any]]:
+        """Its scheduler's class in diffusers, and what must be told beyond what is read with it."""
+        config = read_json(self.configs / "scheduler" / "scheduler_config.json")
+        own = str(config["_class_name"])
+        if self.prediction is None:
+            return own, {}
+        changes = scheduler_changes(self.prediction, config)
+        return scheduler_class(self.prediction, own), changes
 
     @cached_property
     def shapes(self) -> Shapes:
@@ -114,7 +137,7 @@ def read_as(family: Family) -> Path:
 
 def find_base(
     path: str, made: Path, plugin: Plugin, vae: str | None = None, variant: str | None = None,
-    others: Mapping[str, Plugin] = MappingProxyType({}),
+    others: Mapping[str, Plugin] = MappingProxyType({}), prediction: Prediction | None = None,
 ) -> BaseWeights:  # fmt: skip
     """The base of this family at `path`; ModelsError if it is of another, perhaps of `others`.
 
@@ -137,7 +160,17 @@ def find_base(
             f"models.bases.{plugin.name}.path={path} holds no VAE; give one with "
             f"models.bases.{plugin.name}.vae=FILE-OR-FOLDER"
         )
-    return BaseWeights(pipeline, other, plugin)
+    found = BaseWeights(pipeline, other, plugin, None)
+    setting = f"models.bases.{plugin.name}.prediction"
+    if not family.is_flow:
+        said = prediction_of(pipeline.path, found.configs, prediction, setting)
+        return replace(found, prediction=said)
+    if prediction is not None:
+        raise ModelsError(
+            f"{setting}={prediction}: {family.title} was trained by flow matching, which predicts "
+            "one thing only; leave it null"
+        )
+    return found
 
 
 def _check_family(where: Path, path: str, plugin: Plugin, others: Mapping[str, Plugin]) -> None:

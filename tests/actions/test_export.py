@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +33,9 @@ from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, ModelsError, StoreError
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
+from charsweep.models.embedded import FOLDER
 from charsweep.models.pipeline import quiet
+from charsweep.models.prediction import prediction_of
 from charsweep.models.weights import Weights as Source
 from charsweep.results import read_results
 from charsweep.results.recommendation import recommendation_of
@@ -231,6 +234,8 @@ def card_on(swept: Path, folder: Path, path: str, vae: Source | None = None) -> 
     file = Path(path) if Path(path).exists() else weights.path
     pipeline = replace(weights.pipeline, name=path, source=source, path=file)
     taught = replace(weights, pipeline=pipeline, vae=vae)
+    said = prediction_of(file, taught.configs, None, "")
+    taught = replace(taught, prediction=said)
     ground = replace(chosen.base_model, weights=taught)
     chosen = replace(chosen, base_model=ground)
     written = WrittenWeights(False, "UnicornGirl-kohya.safetensors", None)
@@ -255,7 +260,7 @@ def test_a_card_on_a_published_base_names_it_and_its_licence(swept: Path, tmp_pa
 
 def test_a_card_on_a_folder_of_one_s_own_keeps_where_it_lies(swept: Path, tmp_path: Path) -> None:
     own = tmp_path / "private" / "my_base"
-    own.mkdir(parents=True)
+    shutil.copytree(FOLDER / "weights/sdxl/scheduler", own / "scheduler")
     card = card_on(swept, tmp_path / "card", str(own))
     assert "my_base" in card
     assert "private" not in card
