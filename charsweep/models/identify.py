@@ -73,11 +73,6 @@ def what_is(path: Path) -> str:
     return next(found, "no whole pipeline")
 
 
-def has_vae(path: Path) -> bool:
-    """Whether a pipeline has its own autoencoder; some single files leave it out."""
-    return path.is_dir() or holds(tensor_shapes(path), VAE)
-
-
 def holds(
     names: Mapping[str, object] | Collection[str], part: str, *, within: bool = False
 ) -> bool:

@@ -10,7 +10,7 @@ planning needs neither made nor fetched. `charsweep.models.load` does that when 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -24,7 +24,8 @@ from charsweep.core.store.files import read_json
 from charsweep.models import architectures, embedded, hub
 from charsweep.models.architectures import Shapes
 from charsweep.models.families import Family, parts_of
-from charsweep.models.identify import has_vae, what_is
+from charsweep.models.folder import check_folder, check_vae, chosen_variant, only_variant
+from charsweep.models.identify import VAE, holds, what_is
 from charsweep.models.prediction import (
     Prediction,
     in_content,
@@ -33,8 +34,10 @@ from charsweep.models.prediction import (
     scheduler_class,
 )
 from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.models.single_file import check_whole
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
+SAFETENSORS = (".safetensors", ".sft")
 What = Literal["base", "vae", "clip", "dino", "captioner"]
 CONFIGS = {"clip": "open_clip_config.json", "dino": "config.json", "vae": "config.json"}
 
@@ -104,10 +107,17 @@ class BaseWeights:
         return read_as(self.family) if self.path.is_file() else self.pipeline.small
 
     @property
+    def vae_configs(self) -> Path | None:
+        """What an autoencoder's single file is read with; None where nothing says."""
+        if (self.configs / "vae" / "config.json").exists():
+            return self.configs
+        return read_as(self.family) if self.family.published else None
+
+    @property
     def scheduler(self) -> tuple[str, dict[str, Any]]:
         """Its scheduler's class in diffusers, and what must be told beyond what is read with it."""
         config = read_json(self.configs / "scheduler" / "scheduler_config.json")
-        own = str(config["_class_name"])
+        own = str(read_json(self.configs / "model_index.json")["scheduler"][1])
         if self.prediction is None:
             return own, {}
         changes = scheduler_changes(self.prediction, config)
@@ -116,7 +126,8 @@ class BaseWeights:
     @cached_property
     def shapes(self) -> Shapes:
         """Shapes of all tensors by part; the family's, where no folder is here to say."""
-        files = weight_files(self.path, self.pipeline.variant) if self.path.is_dir() else []
+        own = self.pipeline
+        files = weight_files(own.path, own.variant, own.parts) if own.path.is_dir() else []
         shapes: Shapes = {}
         for file in files:
             shapes.setdefault(file.parent.name, {}).update(tensor_shapes(file))
@@ -145,23 +156,36 @@ def find_base(
     weights.
     """
     family: Family = plugin.make()
-    where = find_folder(path)
+    where, setting = find_folder(path), f"models.bases.{plugin.name}"
     if where.exists() and where.suffix.lower() not in PICKLES:  # before anything large is read
         _check_family(where, path, plugin, others)
+    if where.is_dir():
+        chosen = variant or only_variant(where, parts_of(family))
+        check_folder(where, family, setting, chosen, has_vae=vae is not None, weights=True)
     try:
         pipeline = find_weights(path, "base", made, variant, family)
         other = find_weights(vae, "vae", made) if vae is not None else None
+        if vae is not None and other is not None and other.source == "disk":
+            check_vae(other.path, vae, f"{setting}.vae", other.variant)
     except ModelsError as error:  # the hub does not know what a base is called here
         raise ModelsError(str(error).replace("bases.NAME.", f"bases.{plugin.name}.")) from error
     if pipeline.source == "hub":
         _check_family(pipeline.small, path, plugin, others)
-    if other is None and pipeline.source == "disk" and not has_vae(pipeline.path):
+        small, has_vae = pipeline.small, vae is not None
+        check_folder(small, family, setting, "", has_vae=has_vae, weights=False)
+    if other is None and pipeline.path.is_file() and not holds(tensor_shapes(pipeline.path), VAE):
         raise ModelsError(
-            f"models.bases.{plugin.name}.path={path} holds no VAE; give one with "
-            f"models.bases.{plugin.name}.vae=FILE-OR-FOLDER"
+            f"{setting}.path={path} holds no VAE; give one with {setting}.vae=FILE-OR-FOLDER"
         )
+    if pipeline.path.is_file():
+        check_whole(pipeline.path, setting)
     found = BaseWeights(pipeline, other, plugin, None)
-    setting = f"models.bases.{plugin.name}.prediction"
+    if other is not None and other.path.is_file() and found.vae_configs is None:
+        raise ModelsError(
+            f"{setting}.vae={vae} is a single file, and {path} has no vae/ that says how it is "
+            "built; give the VAE as a diffusers folder"
+        )
+    setting += ".prediction"
     if not family.is_flow:
         said = prediction_of(pipeline.path, found.configs, prediction, setting)
         return replace(found, prediction=said)
@@ -221,10 +245,14 @@ def find_weights(
         return Weights(
             name, what, path, _digest_of_file(path, what, read_as(family) if family else None)
         )
+    if path.is_dir() and what in ("clip", "dino") and not (path / CONFIGS[what]).is_file():
+        raise ModelsError(f"{name} lacks {CONFIGS[what]}: give a folder that holds it too")
     if path.is_dir():
-        chosen = variant or _only_variant(path)
-        return Weights(name, what, path, weights_digest(path, chosen), chosen)
-    if path.suffix == ".safetensors" or not hub.REPOSITORY.fullmatch(name):
+        parts = parts_of(family) if family else ()
+        chosen = variant or only_variant(path, parts)
+        digest = weights_digest(path, chosen, parts)
+        return Weights(name, what, path, digest, chosen, "disk", parts)
+    if path.suffix in SAFETENSORS or not hub.REPOSITORY.fullmatch(name):
         raise ModelsError(
             f"{name} is not there (looked from {Path.cwd()}); give a folder, a .safetensors file, "
             "or a hub repository OWNER/NAME@REVISION"
@@ -261,27 +289,27 @@ def find_folder(name: str) -> Path:
 # -- files and their digests -----------------------------------------------------------------------
 
 
-def weight_files(folder: Path, variant: str = "") -> list[Path]:
-    """The safetensors below a folder that are of a variant; those of others are not read."""
+def weight_files(folder: Path, variant: str = "", parts: Collection[str] = ()) -> list[Path]:
+    """The safetensors below a folder that are of a variant; those of others are not read.
+
+    Of a base's `parts`, those of a part that has none of that variant are the plain ones.
+    """
+    plain = {part for part in parts if not chosen_variant(folder / part, variant)}
     return [
-        path for path in sorted(folder.rglob("*.safetensors")) if hub.variant_of(path) == variant
+        path
+        for path in sorted(folder.rglob("*.safetensors"))
+        if hub.variant_of(path) == ("" if path.parent.name in plain else variant)
     ]
 
 
-def _only_variant(folder: Path) -> str:
-    """`fp16` for a folder that holds nothing else; full precision is preferred."""
-    found = {hub.variant_of(path) for path in folder.rglob("*.safetensors")}
-    return "fp16" if "fp16" in found and "" not in found else ""
-
-
 @cache
-def weights_digest(folder: Path, variant: str = "") -> str:
+def weights_digest(folder: Path, variant: str = "", parts: tuple[str, ...] = ()) -> str:
     """Digest of the safetensors of a variant and all JSON files below a folder."""
     resolved = folder.resolve()
     if resolved.parent.name == "snapshots":  # the hub's cache: the commit names the content
         return digest_of(f"{resolved.name} {variant}".encode()) if variant else resolved.name[:16]
-    weights = weight_files(folder, variant)
-    if not weights:
+    weights = weight_files(folder, variant, parts)
+    if variant not in map(hub.variant_of, weights):
         wanted = f".{variant}.safetensors" if variant else ".safetensors"
         raise ModelsError(
             f"{folder} holds no {wanted} weights{_pickled(folder)}; give a folder that does"

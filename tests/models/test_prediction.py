@@ -189,6 +189,9 @@ def test_a_folder_that_cannot_be_taught_is_one_message(
     assert message.startswith("ModelsError: ")
     for choice in found[2].split(", "):
         assert main([*words, f"{found[1]}{choice}"]) == 0
+        plan = capsys.readouterr().out
+        assert ("base          sdxl predicts velocity" in plan) == (choice != EPSILON)
+        assert ("with zero terminal SNR" in plan) == (choice == ZERO)
 
 
 def test_a_word_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
