@@ -182,9 +182,9 @@ def _check_with(base: BaseWeights, settings: Settings, method: Method) -> None:
     if method.low_rank:
         method.low_rank.check({name: base.shapes[name] for name in taught})
     sampler = _sampler(settings)
-    check_fits(sampler, base.family)
-    if base.scheduler and not sampler.identity:
-        target = f"diffusers.{base.scheduler}"
+    check_fits(sampler, base)
+    if sampler.settings and not sampler.identity:
+        target = f"diffusers.{base.scheduler[0]}"
         if problems := untaken("sampler.settings", target, sampler.settings):
             raise ConfigError("\n".join(problems))
 
@@ -218,7 +218,9 @@ def base_weights(settings: Settings, name: str) -> BaseWeights:
     bases = settings.models.bases
     plugins = {other: base.plugin(other) for other, base in bases.items()}
     base, plugin = bases[name], plugins[name]
-    return find_base(base.path, made_in(settings), plugin, base.vae, base.variant, plugins)
+    return find_base(
+        base.path, made_in(settings), plugin, base.vae, base.variant, plugins, base.prediction
+    )
 
 
 def store_of(settings: Settings) -> Store:

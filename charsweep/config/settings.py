@@ -17,6 +17,7 @@ from charsweep.core.keys import keyed
 from charsweep.core.plugins import identity_of, refused, resolve
 from charsweep.core.specs import Plugin
 from charsweep.core.system.energy import checked_country
+from charsweep.models.prediction import Prediction
 
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -108,6 +109,7 @@ class BaseSettings(pydantic.BaseModel):
     resolution: Pixels
     vae: Text | None = None  # one that stands in for the pipeline's own
     variant: Literal["fp16"] | None = None  # None: full precision where it is there
+    prediction: Prediction | None = None  # None: what its files say
 
     def plugin(self, name: str) -> Plugin:
         """Its family, under the name that the base has among the models."""

@@ -29,6 +29,7 @@ from charsweep.core.system.images import open_image
 from charsweep.engine.measure_memory import Peak
 from charsweep.engine.progress import ProgressView
 from charsweep.evaluate.sample import LoadSlot, Paint, draw, paint_with
+from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
@@ -115,7 +116,7 @@ class ImageSets:
             return
         if isinstance(source, AdapterSpec):
             base = self.bases(source.base, images.precision)
-            with base.with_snapshot(folder):
+            with base.changed(folder / ADAPTER_FILE):
                 yield paint_with(base), None
             return
         assert isinstance(source, TrajectorySpec)

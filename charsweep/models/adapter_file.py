@@ -22,6 +22,7 @@ ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # as diffusers names it in a 
 FACTORED_FILE, FACTORED_CONFIG = "adapter.safetensors", "adapter_config.json"
 FACTORED = ("loha", "lokr")  # kinds for which LoRA files have no names
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+MAGNITUDE = "lora_magnitude_vector"  # of DoRA
 SMALLEST_PADDED_RANK = 8
 METADATA = "lora_adapter_metadata"  # where diffusers keeps peft's settings in a LoRA file
 
@@ -120,11 +121,14 @@ def layers_in(
 
 
 def published(name: str, kind: str = "lora") -> str:
-    """A tensor's name in a LoRA file: text encoder 1 keeps the level that transformers 5 dropped.
+    """A tensor's name in a LoRA file: text encoder 1 keeps the level that transformers 5 dropped,
+    and encoders' magnitudes are weights, without which transformers leaves them as they begin.
 
     In peft's own files (LoHa, LoKr) a tensor is called as the module calls it.
     """
     first, rest = name.split(".", 1)
+    if first.startswith("text_encoder") and name.endswith(f".{MAGNITUDE}"):
+        return f"{published(name.removesuffix(MAGNITUDE), kind)}{MAGNITUDE}.weight"
     if first != "text_encoder":
         return name
     rest = rest.removeprefix("text_model.")
@@ -144,7 +148,7 @@ def parts_of(kind: str, rank: int, weight: tuple[int, ...]) -> dict[str, tuple[i
         return kronecker(rank, weight)
     parts = {"lora_A.weight": (rank, *into), "lora_B.weight": (out, rank, *ones)}
     if kind == "dora":
-        parts["lora_magnitude_vector"] = (1, out, *ones) if ones else (out,)
+        parts[MAGNITUDE] = (1, out, *ones) if ones else (out,)
     return parts
 
 

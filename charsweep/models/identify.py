@@ -73,16 +73,6 @@ def what_is(path: Path) -> str:
     return next(found, "no whole pipeline")
 
 
-def marks_of(file: Path) -> set[str]:
-    """What a single file may say of its training: `v_pred`, and `ztsnr` for noise at the end."""
-    return {"v_pred", "ztsnr"} & tensor_shapes(file).keys()
-
-
-def has_vae(path: Path) -> bool:
-    """Whether a pipeline has its own autoencoder; some single files leave it out."""
-    return path.is_dir() or holds(tensor_shapes(path), VAE)
-
-
 def holds(
     names: Mapping[str, object] | Collection[str], part: str, *, within: bool = False
 ) -> bool:

@@ -24,20 +24,26 @@ from safetensors import deserialize, safe_open
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
-from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
+from charsweep.models.adapter_file import (
+    ADAPTER_FILE,
+    FACTORED_CONFIG,
+    FACTORED_FILE,
+    MAGNITUDE,
+    METADATA,
+)
 from charsweep.models.safetensors_file import TensorEntry, header_of, in_order, tensor_shapes
 
 Tensors = dict[str, tuple[TensorEntry, bytes]]  # by name; their bytes, of whatever kind they are
 
 PARTS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
 SINGLE = {
-    "conv_in": "input_blocks.0.0", "conv_out": "out.2",
+    "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
     "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
     "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
 }  # fmt: skip
 RESNET = {
     "conv1": "in_layers.2", "conv2": "out_layers.3", "time_emb_proj": "emb_layers.1",
-    "conv_shortcut": "skip_connection",
+    "conv_shortcut": "skip_connection", "norm1": "in_layers.0", "norm2": "out_layers.0",
 }  # fmt: skip
 IN_BLOCK = re.compile(r"(down_blocks|mid_block|up_blocks)\.(?:(\d+)\.)?([a-z]+)\.(\d+)\.(.+)")
 
@@ -118,7 +124,7 @@ def tensors_in(path: Path) -> Tensors:
 
 def refuse_unreadable(names: Collection[str], settings: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise `ModelsError` for what other programs would read as something else."""
-    if any(name.endswith("lora_magnitude_vector") for name in names):
+    if any(MAGNITUDE in name for name in names):
         raise ModelsError(
             "DoRA has no kohya file: diffusers drops its magnitudes from one, and other programs "
             "disagree on what they scale; use the diffusers file, or method.adapter=lora"

@@ -7,24 +7,32 @@ nothing is fetched here, and nothing is unpickled.
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL
-from diffusers.loaders.single_file_utils import SingleFileComponentError
-from safetensors import SafetensorError
+from diffusers.loaders.single_file_utils import (
+    SingleFileComponentError,
+    create_diffusers_clip_model_from_ldm,
+)
+from safetensors import SafetensorError, safe_open
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import BaseSpec
+from charsweep.core.store.files import read_json
 from charsweep.models import hub
 from charsweep.models.clip_tokenizer import clip_tokenizer
 from charsweep.models.families import tokenizer_of
-from charsweep.models.identify import marks_of
 from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.models.random_weights import make
 from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.models.single_file import PROJECTION, renamed_encoders, usual_name
 from charsweep.models.weights import BaseWeights, Weights, weight_files
 
 SPARE = 128  # embeddings are padded to a multiple of it: T5 has 28 more than its tokenizer tokens
@@ -47,11 +55,12 @@ def load_base(
     path, family, vae = ready(weights.pipeline), weights.family, None
     if not family.recognises(path):
         raise ModelsError(f"{path} is no longer what it was when the sweep was planned; run again")
-    for file in weight_files(path, weights.pipeline.variant):  # one file is checked already
+    own = weights.pipeline
+    for file in weight_files(path, own.variant, own.parts):  # one file is checked already
         tensor_shapes(file)
     parts: dict[str, Any] = dict.fromkeys(family.left_out(path))
     if weights.vae is not None:
-        vae = parts["vae"] = load_vae(weights.vae, weights.configs)
+        vae = parts["vae"] = load_vae(weights.vae, weights.vae_configs)
     try:
         with quiet():
             pipeline = _pipeline(path, weights, parts)
@@ -76,6 +85,16 @@ def load_base(
 
 
 def _pipeline(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> Any:
+    pipeline = _as_published(path, weights, parts)
+    name, changes = weights.scheduler
+    if changes:
+        config = pipeline.scheduler.config
+        pipeline.scheduler = getattr(diffusers, name).from_config(config, **changes)
+    return pipeline
+
+
+def _as_published(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> Any:
+    """The pipeline with the scheduler that comes with it."""
     made = getattr(diffusers, weights.family.pipeline)
     if path.is_dir():
         return made.from_pretrained(
@@ -84,31 +103,49 @@ def _pipeline(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> Any:
         )  # fmt: skip
     names = [tokenizer_of(encoder) for encoder in weights.family.encoders]
     tokenizers = {name: clip_tokenizer(name) for name in names}
-    pipeline = made.from_single_file(
-        str(path), config=str(weights.configs), dtype=torch.float32, local_files_only=True,
-        **parts, **tokenizers,
-    )  # fmt: skip
-    marks = marks_of(path)
-    if "v_pred" in marks:
-        zero_snr = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-        pipeline.scheduler = type(pipeline.scheduler).from_config(
-            pipeline.scheduler.config, prediction_type="v_prediction",
-            **(zero_snr if "ztsnr" in marks else {}),
+    renamed = renamed_encoders(path, weights.family.encoders)
+    encoders = {part: _encoder(path, own, part, weights) for part, own in renamed.items()}
+    with as_safetensors(path) as file:
+        return made.from_single_file(
+            str(file), config=str(weights.configs), dtype=torch.float32, local_files_only=True,
+            **parts, **tokenizers, **encoders,
         )  # fmt: skip
-    return pipeline
 
 
-def load_vae(weights: Weights, configs: Path) -> AutoencoderKL:
+def _encoder(path: Path, names: list[str], part: str, weights: BaseWeights) -> Any:
+    """A text encoder of these tensors of a single file, called what the published ones are."""
+    kind = read_json(weights.configs / "model_index.json")[part][1]
+    with safe_open(path, "pt") as opened:
+        tensors = {usual_name(name): opened.get_tensor(name) for name in names}
+    if f"{PROJECTION}.weight" in names:
+        tensors[PROJECTION] = tensors[PROJECTION].T
+    return create_diffusers_clip_model_from_ldm(
+        getattr(transformers, kind), checkpoint=tensors, config=str(weights.configs),
+        subfolder=part, torch_dtype=torch.float32, local_files_only=True,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def as_safetensors(path: Path) -> Iterator[Path]:
+    """The file under a name by which diffusers reads it as what it is: of others, it unpickles."""
+    with tempfile.TemporaryDirectory() as made:
+        link = Path(made) / "weights.safetensors"
+        link.symlink_to(path.resolve())
+        yield link
+
+
+def load_vae(weights: Weights, configs: Path | None) -> AutoencoderKL:
     """An autoencoder from its own folder, a pipeline's folder, or a single file, which is read as
     that of the base with these configs."""
     path = ready(weights)
     try:
         with quiet():
             if path.is_file():
-                return AutoencoderKL.from_single_file(
-                    str(path), config=str(configs), subfolder="vae",
-                    dtype=torch.float32, local_files_only=True,
-                )  # fmt: skip
+                with as_safetensors(path) as file:
+                    return AutoencoderKL.from_single_file(
+                        str(file), config=str(configs), subfolder="vae",
+                        dtype=torch.float32, local_files_only=True,
+                    )  # fmt: skip
             folder = path / "vae" if (path / "vae" / "config.json").exists() else path
             return AutoencoderKL.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True,
@@ -146,10 +183,17 @@ def _check_tokenizers(base: LoadedPipeline, path: Path) -> None:
 
 def _check_vae(vae: AutoencoderKL, weights: BaseWeights, path: Path) -> None:
     """Another base's autoencoder would make latents that this U-Net has never seen."""
-    own = AutoencoderKL.load_config(weights.configs / "vae")
-    name = weights.vae.name if weights.vae else ""
-    for field, usual in (("latent_channels", 4), ("scaling_factor", 0.18215)):
-        wanted, got = own.get(field, usual), vae.config[field]
+    own, name = weights.configs / "vae", weights.vae.name if weights.vae else ""
+    fields = {"latent_channels": 4, "scaling_factor": 0.18215}
+    if (own / "config.json").exists():
+        fields |= {
+            field: AutoencoderKL.load_config(own).get(field, fields[field]) for field in fields
+        }
+    else:  # the denoiser says how many channels
+        denoiser = read_json(weights.configs / weights.family.denoiser / "config.json")
+        fields = {"latent_channels": denoiser["in_channels"]}
+    for field, wanted in fields.items():
+        got = vae.config[field]
         if wanted != got:
             raise ModelsError(
                 f"the VAE {name} has {field} {got}, the base in {path} was trained with {wanted}; "

@@ -22,14 +22,23 @@ import numpy as np
 import torch
 from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
+from safetensors import safe_open
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import BaseSpec
 from charsweep.core.store.files import read_json
-from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED, FACTORED_CONFIG, FACTORED_FILE
+from charsweep.models.adapter_changes import changed
+from charsweep.models.adapter_file import (
+    ADAPTER_FILE,
+    FACTORED,
+    FACTORED_CONFIG,
+    FACTORED_FILE,
+    MAGNITUDE,
+)
 from charsweep.models.families import Conditioning, Family, tokenizer_of
+from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
 
 
 def join(parts: Sequence[Conditioning]) -> Conditioning:
@@ -175,6 +184,7 @@ class LoadedPipeline:
                 if is_lora:
                     with quiet():
                         self.pipeline.load_lora_weights(folder, weight_name=ADAPTER_FILE)
+                    self._put_magnitudes_on(folder / ADAPTER_FILE)
                 else:
                     self._put_on(folder)
                 yield
@@ -208,6 +218,40 @@ class LoadedPipeline:
                 for layer, weight in kept.items():
                     self._weight(layer).copy_(weight)
 
+    @contextlib.contextmanager
+    def changed(self, file: Path) -> Iterator[None]:
+        """The base with all that an adapter file of any program changes; put back afterwards.
+
+        Raises `ModelsError` where the file is not whole, or of another base.
+        """
+        taught = self._teachable()
+        states = {name: module.state_dict() for name, module in taught.items()}
+        shapes = {n: {key: list(t.shape) for key, t in own.items()} for n, own in states.items()}
+        try:
+            layers = adapter_layers(file, plain_shapes(shapes), list(taught))
+        except ModelsError as error:
+            raise ModelsError(f"the adapter cannot be put on {self.spec.name}: {error}") from error
+        kept: list[tuple[Tensor, Tensor]] = []
+        try:
+            with torch.no_grad(), safe_open(file, "pt") as opened:
+                for layer in layers:
+                    self.bring(layer.module)
+                    found = _layer(taught[layer.module], layer.layer)
+                    own = {
+                        part: opened.get_tensor(name).to(self.device)
+                        for part, name in layer.tensors.items()
+                    }
+                    kept.append((found.weight, found.weight.clone()))
+                    found.weight.copy_(changed(layer, own, found.weight))
+                    if "diff_b" in own:
+                        kept.append((found.bias, found.bias.clone()))
+                        found.bias.add_(own["diff_b"])
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, was in kept:
+                    tensor.copy_(was)
+
     def _weight(self, layer: str) -> Tensor:
         """The weight of `MODULE.LAYER`."""
         module, _, path = layer.partition(".")
@@ -234,6 +278,17 @@ class LoadedPipeline:
             set_peft_model_state_dict(module, own)
             module.requires_grad_(False)
 
+    def _put_magnitudes_on(self, file: Path) -> None:
+        """Text encoders' magnitudes by the name that files once had, which transformers skips."""
+        with safe_open(file, "pt") as opened, torch.no_grad():
+            for name in opened.keys():  # noqa: SIM118  # it is no mapping
+                module, _, rest = name.partition(".")
+                layer, _, is_last = rest.rpartition(".")
+                if module.startswith("text_encoder") and is_last == MAGNITUDE:
+                    found = _layer(self.modules[module], layer.removeprefix("text_model."))
+                    for magnitudes in found.lora_magnitude_vector.values():
+                        magnitudes.weight.copy_(opened.get_tensor(name))
+
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
         """Put all that can be taught back, bit for bit, when the block ends; kept off a card."""
@@ -249,6 +304,15 @@ class LoadedPipeline:
 
     def _teachable(self) -> dict[str, torch.nn.Module]:
         return self.parts(self.family.taught(text_encoder=True))
+
+
+def _layer(module: torch.nn.Module, path: str) -> Any:
+    """A layer by its name, with the level `text_model` or, since transformers 5, without."""
+    wrapped = getattr(module, "text_model", None)
+    try:
+        return (module if wrapped is None else wrapped).get_submodule(path)
+    except AttributeError:  # a projection lies beside that level
+        return module.get_submodule(path)
 
 
 def pixels_of(pictures: Sequence[Image.Image]) -> Tensor:

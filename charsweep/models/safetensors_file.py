@@ -21,6 +21,12 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import replacing
 
 WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # of what is written here
+# How files of other kinds begin, whatever they are called.
+OTHERS = {
+    b"PK\x03\x04": "a pickled checkpoint or a zip archive, which may hold code and is not read",
+    b"\x80": "pickled, which may hold code, and is not read",
+    b"GGUF": "a GGUF file, whose numbers are too coarse to teach",
+}
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError,
               struct.error, SafetensorError)  # fmt: skip
@@ -82,6 +88,9 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     except OSError as error:
         raise ModelsError(f"cannot read {path}: {error.strerror or error}") from error
     except UNREADABLE as error:
+        for start, what in OTHERS.items():
+            if _starts(path, start):
+                raise ModelsError(f"{path} is {what}; give it as a .safetensors file") from error
         raise ModelsError(
             f"{path} is no safetensors file ({size} bytes) or not whole; fetch it again: what a "
             "browser saved may be a web page, and a few hundred bytes may only point at the file"
@@ -92,6 +101,20 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
             "way, so fetch it again"
         )
     return shapes
+
+
+def _starts(path: Path, start: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
+
+
+@cache
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a file's header says beside its tensors; ModelsError as `tensor_shapes`."""
+    tensor_shapes(path)
+    header, _ = _header(path)
+    metadata = header.get("__metadata__")
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def settle_header(path: Path) -> None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Plugin
+from charsweep.models.prediction import TO_ZERO_SNR, VELOCITY_ZERO_SNR
 
 if TYPE_CHECKING:
-    from charsweep.models.families import Family
+    from charsweep.models.weights import BaseWeights
 
 
 def make_scheduler(sampler: Plugin, config: Any, own: Any) -> Any:
@@ -23,20 +24,28 @@ def make_scheduler(sampler: Plugin, config: Any, own: Any) -> Any:
         ) from error
 
 
-def check_fits(sampler: Plugin, family: Family) -> None:
-    """Raise ConfigError for a scheduler that cannot draw with a base of that family.
+def check_fits(sampler: Plugin, base: BaseWeights) -> None:
+    """Raise ConfigError for a scheduler that cannot draw with that base.
 
     What was trained by flow matching (straight paths) and what by noise levels speak of different
-    times and predict different things; a scheduler takes either, and draws noise from the other.
+    times and predict different things; a scheduler takes either, and draws noise from the other. So
+    does one that knows no zero terminal SNR from a base that was made for it.
     """
     if not sampler.identity:
         return
     name = sampler.identity.rpartition(".")[2]
     is_flow = "FlowMatch" in name or sampler.settings.get("prediction_type") == "flow_prediction"
+    family = base.family
     if is_flow != family.is_flow:
-        base, which = ("flow matching", "a") if family.is_flow else ("noise levels", "no")
+        by, which = ("flow matching", "a") if family.is_flow else ("noise levels", "no")
         raise ConfigError(
             f"sampler={sampler.name}: {name} cannot draw with {family.title}, which "
-            f"was trained by {base}; use sampler=base, or {which} flow-matching scheduler, as "
+            f"was trained by {by}; use sampler=base, or {which} flow-matching scheduler, as "
             "diffusers.FlowMatchEulerDiscreteScheduler"
+        )
+    if base.prediction == VELOCITY_ZERO_SNR and name not in TO_ZERO_SNR:
+        raise ConfigError(
+            f"sampler={sampler.name}: {name} draws as if some signal were left "
+            f"where {base.plugin.name} has none (zero terminal SNR); "
+            "use sampler=base, ddim, dpm or euler"
         )

@@ -9,25 +9,35 @@ planning needs neither made nor fetched. `charsweep.models.load` does that when 
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import digest_of, digest_of_content, digest_of_files
 from charsweep.core.specs import BaseSpec, Plugin
+from charsweep.core.store.files import read_json
 from charsweep.models import architectures, embedded, hub
 from charsweep.models.architectures import Shapes
 from charsweep.models.families import Family, parts_of
-from charsweep.models.identify import has_vae, what_is
+from charsweep.models.folder import check_folder, check_vae, chosen_variant, only_variant
+from charsweep.models.identify import VAE, holds, what_is
+from charsweep.models.prediction import (
+    Prediction,
+    in_content,
+    prediction_of,
+    scheduler_changes,
+    scheduler_class,
+)
 from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.models.single_file import check_whole
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
+SAFETENSORS = (".safetensors", ".sft")
 What = Literal["base", "vae", "clip", "dino", "captioner"]
 CONFIGS = {"clip": "open_clip_config.json", "dino": "config.json", "vae": "config.json"}
 
@@ -62,6 +72,7 @@ class BaseWeights:
     pipeline: Weights
     vae: Weights | None
     plugin: Plugin  # its family, as the YAML names it
+    prediction: Prediction | None  # None: of a flow
 
     @cached_property
     def family(self) -> Family:
@@ -76,10 +87,14 @@ class BaseWeights:
 
     @property
     def digest(self) -> str:
-        """Digest of the pipeline's weights and of the autoencoder's that stands in."""
-        if self.vae is None:
-            return self.pipeline.digest
-        return digest_of(f"{self.pipeline.digest} vae {self.vae.digest}".encode())
+        """Digest of the pipeline's weights, of the autoencoder's that stands in, and of what it
+        predicts where that is said elsewhere."""
+        digest = self.pipeline.digest
+        if self.vae is not None:
+            digest = digest_of(f"{digest} vae {self.vae.digest}".encode())
+        if self.prediction and self.prediction != in_content(self.path, self.configs):
+            digest = digest_of(f"{digest} predicts {self.prediction}".encode())
+        return digest
 
     @property
     def spec(self) -> BaseSpec:
@@ -91,23 +106,32 @@ class BaseWeights:
         """A folder laid out as diffusers does, with all configs and perhaps without weights."""
         return read_as(self.family) if self.path.is_file() else self.pipeline.small
 
+    @property
+    def vae_configs(self) -> Path | None:
+        """What an autoencoder's single file is read with; None where nothing says."""
+        if (self.configs / "vae" / "config.json").exists():
+            return self.configs
+        return read_as(self.family) if self.family.published else None
+
+    @property
+    def scheduler(self) -> tuple[str, dict[str, Any]]:
+        """Its scheduler's class in diffusers, and what must be told beyond what is read with it."""
+        config = read_json(self.configs / "scheduler" / "scheduler_config.json")
+        own = str(read_json(self.configs / "model_index.json")["scheduler"][1])
+        if self.prediction is None:
+            return own, {}
+        changes = scheduler_changes(self.prediction, config)
+        return scheduler_class(self.prediction, own), changes
+
     @cached_property
     def shapes(self) -> Shapes:
         """Shapes of all tensors by part; the family's, where no folder is here to say."""
-        files = weight_files(self.path, self.pipeline.variant) if self.path.is_dir() else []
+        own = self.pipeline
+        files = weight_files(own.path, own.variant, own.parts) if own.path.is_dir() else []
         shapes: Shapes = {}
         for file in files:
             shapes.setdefault(file.parent.name, {}).update(tensor_shapes(file))
         return shapes if self.family.denoiser in shapes else self.family.shapes(self.configs)
-
-    @property
-    def scheduler(self) -> str:
-        """Name of the class of diffusers that it was published to be drawn with; "": not known."""
-        try:
-            text = (self.configs / "scheduler" / "scheduler_config.json").read_text("utf-8")
-            return str(json.loads(text)["_class_name"])
-        except (OSError, ValueError, KeyError, TypeError):  # said where the folder is checked
-            return ""
 
     def numbers(self, parts: Iterable[str]) -> int:
         """How many numbers parts hold; those that are absent, or not known before they are here,
@@ -124,7 +148,7 @@ def read_as(family: Family) -> Path:
 
 def find_base(
     path: str, made: Path, plugin: Plugin, vae: str | None = None, variant: str | None = None,
-    others: Mapping[str, Plugin] = MappingProxyType({}),
+    others: Mapping[str, Plugin] = MappingProxyType({}), prediction: Prediction | None = None,
 ) -> BaseWeights:  # fmt: skip
     """The base of this family at `path`; ModelsError if it is of another, perhaps of `others`.
 
@@ -132,22 +156,45 @@ def find_base(
     weights.
     """
     family: Family = plugin.made
-    where = find_folder(path)
+    where, setting = find_folder(path), f"models.bases.{plugin.name}"
     if where.exists() and where.suffix.lower() not in PICKLES:  # before anything large is read
         _check_family(where, path, plugin, others)
+    if where.is_dir():
+        chosen = variant or only_variant(where, parts_of(family))
+        check_folder(where, family, setting, chosen, has_vae=vae is not None, weights=True)
     try:
         pipeline = find_weights(path, "base", made, variant, family)
         other = find_weights(vae, "vae", made) if vae is not None else None
+        if vae is not None and other is not None and other.source == "disk":
+            check_vae(other.path, vae, f"{setting}.vae", other.variant)
     except ModelsError as error:  # the hub does not know what a base is called here
         raise ModelsError(str(error).replace("bases.NAME.", f"bases.{plugin.name}.")) from error
     if pipeline.source == "hub":
         _check_family(pipeline.small, path, plugin, others)
-    if other is None and pipeline.source == "disk" and not has_vae(pipeline.path):
+        small, has_vae = pipeline.small, vae is not None
+        check_folder(small, family, setting, "", has_vae=has_vae, weights=False)
+    if other is None and pipeline.path.is_file() and not holds(tensor_shapes(pipeline.path), VAE):
         raise ModelsError(
-            f"models.bases.{plugin.name}.path={path} holds no VAE; give one with "
-            f"models.bases.{plugin.name}.vae=FILE-OR-FOLDER"
+            f"{setting}.path={path} holds no VAE; give one with {setting}.vae=FILE-OR-FOLDER"
         )
-    return BaseWeights(pipeline, other, plugin)
+    if pipeline.path.is_file():
+        check_whole(pipeline.path, setting)
+    found = BaseWeights(pipeline, other, plugin, None)
+    if other is not None and other.path.is_file() and found.vae_configs is None:
+        raise ModelsError(
+            f"{setting}.vae={vae} is a single file, and {path} has no vae/ that says how it is "
+            "built; give the VAE as a diffusers folder"
+        )
+    setting += ".prediction"
+    if not family.is_flow:
+        said = prediction_of(pipeline.path, found.configs, prediction, setting)
+        return replace(found, prediction=said)
+    if prediction is not None:
+        raise ModelsError(
+            f"{setting}={prediction}: {family.title} was trained by flow matching, which predicts "
+            "one thing only; leave it null"
+        )
+    return found
 
 
 def _check_family(where: Path, path: str, plugin: Plugin, others: Mapping[str, Plugin]) -> None:
@@ -198,10 +245,14 @@ def find_weights(
         return Weights(
             name, what, path, _digest_of_file(path, what, read_as(family) if family else None)
         )
+    if path.is_dir() and what in ("clip", "dino") and not (path / CONFIGS[what]).is_file():
+        raise ModelsError(f"{name} lacks {CONFIGS[what]}: give a folder that holds it too")
     if path.is_dir():
-        chosen = variant or _only_variant(path)
-        return Weights(name, what, path, weights_digest(path, chosen), chosen)
-    if path.suffix == ".safetensors" or not hub.REPOSITORY.fullmatch(name):
+        parts = parts_of(family) if family else ()
+        chosen = variant or only_variant(path, parts)
+        digest = weights_digest(path, chosen, parts)
+        return Weights(name, what, path, digest, chosen, "disk", parts)
+    if path.suffix in SAFETENSORS or not hub.REPOSITORY.fullmatch(name):
         raise ModelsError(
             f"{name} is not there (looked from {Path.cwd()}); give a folder, a .safetensors file, "
             "or a hub repository OWNER/NAME@REVISION"
@@ -238,27 +289,27 @@ def find_folder(name: str) -> Path:
 # -- files and their digests -----------------------------------------------------------------------
 
 
-def weight_files(folder: Path, variant: str = "") -> list[Path]:
-    """The safetensors below a folder that are of a variant; those of others are not read."""
+def weight_files(folder: Path, variant: str = "", parts: Collection[str] = ()) -> list[Path]:
+    """The safetensors below a folder that are of a variant; those of others are not read.
+
+    Of a base's `parts`, those of a part that has none of that variant are the plain ones.
+    """
+    plain = {part for part in parts if not chosen_variant(folder / part, variant)}
     return [
-        path for path in sorted(folder.rglob("*.safetensors")) if hub.variant_of(path) == variant
+        path
+        for path in sorted(folder.rglob("*.safetensors"))
+        if hub.variant_of(path) == ("" if path.parent.name in plain else variant)
     ]
 
 
-def _only_variant(folder: Path) -> str:
-    """`fp16` for a folder that holds nothing else; full precision is preferred."""
-    found = {hub.variant_of(path) for path in folder.rglob("*.safetensors")}
-    return "fp16" if "fp16" in found and "" not in found else ""
-
-
 @cache
-def weights_digest(folder: Path, variant: str = "") -> str:
+def weights_digest(folder: Path, variant: str = "", parts: tuple[str, ...] = ()) -> str:
     """Digest of the safetensors of a variant and all JSON files below a folder."""
     resolved = folder.resolve()
     if resolved.parent.name == "snapshots":  # the hub's cache: the commit names the content
         return digest_of(f"{resolved.name} {variant}".encode()) if variant else resolved.name[:16]
-    weights = weight_files(folder, variant)
-    if not weights:
+    weights = weight_files(folder, variant, parts)
+    if variant not in map(hub.variant_of, weights):
         wanted = f".{variant}.safetensors" if variant else ".safetensors"
         raise ModelsError(
             f"{folder} holds no {wanted} weights{_pickled(folder)}; give a folder that does"

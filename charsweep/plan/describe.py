@@ -13,7 +13,9 @@ from charsweep.core.specs import AttributeSpec
 from charsweep.core.store import Store
 from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
+from charsweep.models.prediction import EPSILON, VELOCITY_ZERO_SNR
 from charsweep.models.vocabulary import common_words
+from charsweep.models.weights import BaseWeights
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan
 from charsweep.results.labels import in_quotes
@@ -117,7 +119,15 @@ def _asked(sweep: Sweep) -> list[str]:
     if not sweep.parts:
         axes = "; ".join(f"{name}: {_values(axis)}" for name, axis in sweep.axes.items())
         lines.append(f"  axes          {axes or 'none'}")
-    return lines
+    return [*lines, *(f"  base          {line}" for line in _predicting(sweep.bases))]
+
+
+def _predicting(bases: Mapping[str, BaseWeights]) -> Iterator[str]:
+    """What is taught to predict velocity, which most bases do not."""
+    for name, base in bases.items():
+        if base.prediction not in (None, EPSILON):
+            end = ", with zero terminal SNR" if base.prediction == VELOCITY_ZERO_SNR else ""
+            yield f"{name} predicts velocity{end}"
 
 
 def _values(axis: tuple[Any, ...] | Range) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +33,10 @@ from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, ModelsError, StoreError
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
+from charsweep.models.embedded import FOLDER
 from charsweep.models.pipeline import quiet
+from charsweep.models.prediction import prediction_of
+from charsweep.models.safetensors_file import metadata_of, tensor_shapes
 from charsweep.models.weights import Weights as Source
 from charsweep.results import read_results
 from charsweep.results.recommendation import recommendation_of
@@ -231,6 +235,8 @@ def card_on(swept: Path, folder: Path, path: str, vae: Source | None = None) -> 
     file = Path(path) if Path(path).exists() else weights.path
     pipeline = replace(weights.pipeline, name=path, source=source, path=file)
     taught = replace(weights, pipeline=pipeline, vae=vae)
+    said = prediction_of(file, taught.configs, None, "")
+    taught = replace(taught, prediction=said)
     ground = replace(chosen.base_model, weights=taught)
     chosen = replace(chosen, base_model=ground)
     written = WrittenWeights(False, "UnicornGirl-kohya.safetensors", None)
@@ -255,7 +261,7 @@ def test_a_card_on_a_published_base_names_it_and_its_licence(swept: Path, tmp_pa
 
 def test_a_card_on_a_folder_of_one_s_own_keeps_where_it_lies(swept: Path, tmp_path: Path) -> None:
     own = tmp_path / "private" / "my_base"
-    own.mkdir(parents=True)
+    shutil.copytree(FOLDER / "weights/sdxl", own)
     card = card_on(swept, tmp_path / "card", str(own))
     assert "my_base" in card
     assert "private" not in card
@@ -284,6 +290,12 @@ def test_a_card_on_a_single_file_says_what_the_file_says(swept: Path, tmp_path: 
     assert 'prediction_type="v_prediction"' in code
     assert "rescale_betas_zero_snr=True" in code
     compile(code, "card", "exec")
+    save_file({"a": torch.zeros(0)}, file, {"modelspec.prediction_type": "v"})
+    metadata_of.cache_clear()
+    tensor_shapes.cache_clear()
+    card_on(swept, tmp_path / "other", str(file))
+    assert 'prediction_type="v_prediction"' in code_of(tmp_path / "other")
+    assert "rescale_betas_zero_snr" not in code_of(tmp_path / "other")
 
 
 def test_convolutions_have_their_own_words(swept: Path) -> None:

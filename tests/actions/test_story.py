@@ -315,6 +315,68 @@ def test_an_adapter_that_fits_no_base_is_refused(
     assert message.startswith(f"ModelsError: story.adapter={tmp_path}: it cannot be put on sdxl")
 
 
+FEW = ["inference_steps=2", "sampler.batch_width=4"]
+
+
+@pytest.mark.parametrize("kind", ["dora", "lokr"])
+def test_adapters_of_other_kinds_tell_stories(kind: str, tmp_path: Path) -> None:
+    from helpers.adapters import ATTENTION, base_of, write_adapter
+
+    write_adapter(base_of("sdxl"), tmp_path / "mine", kind, targets=ATTENTION)
+    assert told(tmp_path, f"story.adapter={tmp_path / 'mine'}", *FEW) == 0
+    record = read_json(tmp_path / "sweeps/small/story/story.json")
+    with_it = pictures(tmp_path / "sweeps/store" / record["images"])
+    settings = tmp_path / "sweeps/store" / record["images"] / ".." / "adapter_config.json"
+    assert settings.exists() == (kind == "lokr")
+    plain = tmp_path / "plain"
+    write_adapter(base_of("sdxl"), plain, targets=ATTENTION)
+    assert told(tmp_path, f"story.adapter={plain}", *FEW) == 0
+    record = read_json(tmp_path / "sweeps/small/story/story.json")
+    assert with_it != pictures(tmp_path / "sweeps/store" / record["images"])
+
+
+def test_an_adapter_of_another_base_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from helpers.adapters import ATTENTION, base_of, write_adapter
+
+    write_adapter(base_of("sd15"), tmp_path / "mine", targets=ATTENTION, text_encoder=False)
+    words = [f"story.adapter={tmp_path / 'mine'}", *FEW]
+    assert told(tmp_path / "new", *words) == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith(f"ModelsError: {words[0]}: it cannot be put on sdxl: ")
+    assert not (tmp_path / "new").exists()
+    remedy = message.rpartition("give ")[2]
+    assert remedy == "story.base=sd15"
+    assert told(tmp_path / "new", *words, remedy) == 0
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("words.safetensors", "a textual inversion, which teaches words and no layers"),
+    ("lora.pt", "may hold pickled code"),
+    ("two", "but one.safetensors, other.safetensors; give the adapter's file itself"),
+    ("none", "no .safetensors file"),
+])  # fmt: skip
+def test_what_is_no_adapter_is_said_before_anything_is_drawn(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"clip_l": torch.zeros(1, 96), "clip_g": torch.zeros(1, 96)},
+              tmp_path / "words.safetensors")  # fmt: skip
+    (tmp_path / "lora.pt").write_bytes(b"PK")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "two").mkdir()
+    for one in ("one", "other"):
+        shutil.copy(tmp_path / "words.safetensors", tmp_path / "two" / f"{one}.safetensors")
+    assert told(tmp_path / "new", f"story.adapter={tmp_path / name}", *FEW) == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert f"story.adapter={tmp_path / name}: " in message
+    assert said in message
+    assert not (tmp_path / "new").exists()
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 

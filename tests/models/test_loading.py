@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from helpers.shrunk import forget, shrink
 from helpers.single_file import autoencoder, write_single_file
 from helpers.small import EXAM, execute, family, sweep_of
-from helpers.true_shapes import modules, shapes, write_shapes
+from helpers.true_shapes import modules, shapes
 from safetensors.torch import load_file, save_file
 
 from charsweep.__main__ import main
@@ -33,20 +32,6 @@ from charsweep.models.weights import find_base, find_weights
 
 WEIGHTS = embedded.FOLDER / "weights"
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def shrunk(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    """Shrunk architectures stand in for the published ones."""
-    folder = tmp_path_factory.mktemp("architectures")
-    shrink(folder)
-    monkeypatch.setattr(architectures, "FOLDER", folder)
-    forget()
-    write_shapes()
-    yield
-    forget()
 
 
 def load(path: str | Path, made: Path, name: str = "sdxl", **more: Any) -> LoadedPipeline:
@@ -105,16 +90,29 @@ def test_a_single_file_is_the_same_base_as_its_folder(recipe: str, tmp_path: Pat
     assert found.shapes == architectures.shapes_of(recipe)
 
 
+def without_level(name: str) -> str:
+    return re.sub(r"(cond_stage_model|conditioner\.embedders\.0)\.transformer\.text_model\.",
+                  r"\1.transformer.", name)  # fmt: skip
+
+
 @pytest.mark.usefixtures("shrunk")
-def test_a_file_that_says_it_predicts_velocity_is_taught_so(tmp_path: Path) -> None:
-    folder = load("random:sdxl", tmp_path)
-    file = write_single_file(folder.pipeline, tmp_path / "noobai.safetensors")
-    marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
-    save_file(load_file(file) | marks, file)
-    config = load(file, tmp_path).pipeline.scheduler.config
-    assert config.prediction_type == "v_prediction"
-    assert config.rescale_betas_zero_snr
-    assert folder.pipeline.scheduler.config.prediction_type == "epsilon"
+@pytest.mark.parametrize("recipe", ["sd15", "sdxl"])
+def test_names_that_sd_scripts_renames_on_reading(recipe: str, tmp_path: Path) -> None:
+    """NovelAI's files lack a level; some hold the second encoder's projection turned round."""
+    folder = load(f"random:{recipe}", tmp_path, recipe)
+    file = write_single_file(folder.pipeline, tmp_path / "nai.safetensors")
+    tensors = {without_level(name): tensor for name, tensor in load_file(file).items()}
+    projection = "conditioner.embedders.1.model.text_projection"
+    if projection in tensors:
+        tensors[f"{projection}.weight"] = tensors.pop(projection).T.contiguous()
+        left = f"{projection.rpartition('.')[0]}.transformer.text_model.embeddings.position_ids"
+        tensors[left] = torch.arange(77)[None]  # as ComfyUI once wrote
+    assert tensors.keys() != load_file(file).keys()
+    save_file(tensors, file)
+    single = load(file, tmp_path, recipe)
+    assert single.digest() == folder.digest()
+    prompt = ["a picture of UnicornGirl"]
+    assert torch.equal(single.texts(prompt).hidden, folder.texts(prompt).hidden)
 
 
 @pytest.mark.usefixtures("shrunk")

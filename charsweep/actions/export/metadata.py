@@ -16,10 +16,9 @@ import charsweep
 from charsweep.actions.export.chosen import BaseModel, Chosen
 from charsweep.core.methods import method_of
 from charsweep.core.specs import Plugin, TrajectorySpec
-from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import layers_in
-from charsweep.models.identify import marks_of
 from charsweep.models.kohya import Naming
+from charsweep.models.prediction import EPSILON, VELOCITY_ZERO_SNR
 from charsweep.models.weights import BaseWeights
 
 ALGORITHMS = {"loha": "loha", "lokr": "lokr"}  # LyCORIS' names; a LoRA is sd-scripts' own
@@ -88,6 +87,7 @@ def training(taught: TrajectorySpec, base_model: BaseModel, steps: int) -> dict[
         "ss_noise_offset": loss.noise_offset or None,
         "ss_min_snr_gamma": loss.min_snr_gamma,
         "ss_prior_loss_weight": loss.prior_weight,
+        "ss_zero_terminal_snr": base_model.weights.prediction == VELOCITY_ZERO_SNR,
     }
 
 
@@ -114,10 +114,7 @@ def dataset(taught: TrajectorySpec) -> dict[str, Any]:
 
 def prediction(weights: BaseWeights) -> str:
     """What the base was made to predict: "epsilon" or "v"."""
-    if weights.path.is_file():
-        return "v" if "v_pred" in marks_of(weights.path) else "epsilon"
-    config = read_json(weights.configs / "scheduler" / "scheduler_config.json")
-    return "v" if config.get("prediction_type") == "v_prediction" else "epsilon"
+    return "epsilon" if weights.prediction == EPSILON else "v"
 
 
 def modelspec(

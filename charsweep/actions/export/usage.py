@@ -14,7 +14,6 @@ from charsweep.actions.export.chosen import BaseModel, Chosen
 from charsweep.actions.export.formats import PIPELINE_INDEX, WrittenWeights
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
-from charsweep.models.identify import marks_of
 from charsweep.models.weights import Weights as Source
 
 HERE = "."
@@ -67,8 +66,10 @@ def in_order(imports: Sequence[str]) -> list[str]:
 def base_lines(base_model: BaseModel) -> tuple[list[str], list[str]]:
     """Imports, and lines that make `pipeline`, the untaught base as it was trained on."""
     name, vae = base_model.weights.family.pipeline, base_model.weights.vae
-    names = f"AutoencoderKL, {name}" if vae else name
-    imports = ["import torch", f"from diffusers import {names}"]
+    changed = scheduler(base_model)
+    names = ["AutoencoderKL"] * bool(vae) + [name]
+    names += [base_model.weights.scheduler[0]] * bool(changed)
+    imports = ["import torch", f"from diffusers import {', '.join(sorted(names))}"]
     own = [f"vae = AutoencoderKL.{loaded(vae, part='vae')}"] if vae else []
     more = ", ".join(["vae=vae"] * bool(vae) + without(base_model))
     if base_model.is_embedded:
@@ -76,10 +77,10 @@ def base_lines(base_model: BaseModel) -> tuple[list[str], list[str]]:
         words = ", ".join(filter(None, [f'FOLDER / "{path}"', "dtype=torch.float32", more]))
         return (
             [*imports, "from charsweep.models.embedded import FOLDER"],
-            [*own, f"pipeline = {name}.from_pretrained({words})"],
+            [*own, f"pipeline = {name}.from_pretrained({words})", *changed],
         )
     made = f'pipeline = {name}.{loaded(base_model.weights.pipeline, more)}.to("cuda")'
-    return imports, [*own, made, *scheduler(base_model)]
+    return imports, [*own, made, *changed]
 
 
 def without(base_model: BaseModel) -> list[str]:
@@ -105,14 +106,14 @@ def loaded(weights: Source, more: str = "", part: str = "") -> str:
 
 
 def scheduler(base_model: BaseModel) -> list[str]:
-    """What a single file says of its training and diffusers does not read."""
-    marks = marks_of(base_model.weights.path) if base_model.weights.path.is_file() else set()
-    if "v_pred" not in marks:
+    """What the base predicts, where diffusers does not read it from its files."""
+    name, changes = base_model.weights.scheduler
+    if not changes:
         return []
-    words = ['    pipeline.scheduler.config, prediction_type="v_prediction",']
-    if "ztsnr" in marks:
-        words.append('    rescale_betas_zero_snr=True, timestep_spacing="trailing",')
-    return ["pipeline.scheduler = type(pipeline.scheduler).from_config(", *words, ")"]
+    words = [f"    {word}={json.dumps(value)}," for word, value in changes.items()]
+    words = [word.replace("true", "True").replace("false", "False") for word in words]
+    first = f"pipeline.scheduler = {name}.from_config("
+    return [first, "    pipeline.scheduler.config,", *words, ")"]
 
 
 def drawn(chosen: Chosen, prompt: str) -> str:

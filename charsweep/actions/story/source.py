@@ -18,16 +18,27 @@ from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
 from charsweep.config import Sweep
 from charsweep.config.cells import base_weights, character_of, encoders_of
 from charsweep.config.settings import CharacterSettings, ModelsSettings
-from charsweep.core.errors import CharacterError, ConfigError, StoreError
+from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.core.keys import digest_of
 from charsweep.core.specs import AdapterSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder, read_json
 from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.foreign_adapter import (
+    CONFIG,
+    FILES,
+    PLAIN,
+    AdapterLayer,
+    adapter_layers,
+    plain_shapes,
+)
 from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.models.weights import PICKLES, BaseWeights
 from charsweep.results import read_results
 from charsweep.results.cells import named_cell
 from charsweep.results.recommendation import recommended_cell
+
+OTHERWISE = "; give a LoRA, DoRA, LoHa or LoKr file, and story.base= the base that it was taught on"
 
 
 @dataclass(frozen=True)
@@ -114,10 +125,9 @@ def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
     assert story.adapter is not None
     file = _adapter_file(Path(story.adapter).expanduser())
     weights = base_weights(sweep.settings, name)
+    layers = _layers(sweep, file, weights)
     spec = AdapterSpec(
-        file.parent.name if file.name == ADAPTER_FILE else file.stem,
-        digest_of(file.read_bytes()),
-        weights.spec,
+        file.parent.name if file.name in FILES else file.stem, _digest(file, layers), weights.spec
     )
     _keep(file, spec, store)
     images = replace(
@@ -129,22 +139,83 @@ def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
 
 
 def _adapter_file(path: Path) -> Path:
-    file = path / ADAPTER_FILE if path.is_dir() else path
-    if not file.is_file() or file.suffix != ".safetensors":
+    """The file that is meant; ConfigError if there is none that may be read."""
+    given, own = f"story.adapter={path}", [path / name for name in FILES]
+    if path.is_dir():
+        others = sorted(path.glob("*.safetensors"))
+        found = [file for file in own if file.is_file()] or others
+        if not found or (found == others and len(others) > 1):
+            names = ", ".join(file.name for file in others) or "no .safetensors file"
+            raise ConfigError(
+                f"{given}: there is no {FILES[0]} in that folder, but {names}; give the adapter's "
+                "file itself"
+            )
+        path = found[0]
+    if path.suffix.lower() in PICKLES:
         raise ConfigError(
-            f"story.adapter={path}: there is no {ADAPTER_FILE} in that folder, or no such "
-            ".safetensors file; give a LoRA adapter as diffusers and kohya-ss write it"
+            f"{given}: it may hold pickled code and is not read; give the adapter as a "
+            ".safetensors file, as which most are published too"
         )
-    tensor_shapes(file)
-    return file
+    if not path.is_file():
+        raise ConfigError(
+            f"{given}: there is no such file; give an adapter's .safetensors file, or its folder"
+        )
+    tensor_shapes(path)
+    return path
+
+
+def _layers(sweep: Sweep, file: Path, weights: BaseWeights) -> list[AdapterLayer] | None:
+    """What the adapter changes of the base; None where the base is not here to say.
+
+    Raises ModelsError where it is not whole, or of another base, which is named if it is among the
+    models.
+    """
+    adapter, name = sweep.settings.story.adapter, weights.plugin.name
+    try:
+        return _read(file, weights)
+    except ModelsError as error:
+        fitting = [
+            other
+            for other in sweep.settings.models.bases
+            if other != name and _is_of(sweep, file, other)
+        ]
+        remedy = f"; give story.base={fitting[0]}" if fitting else ""
+        raise ModelsError(
+            f"story.adapter={adapter}: it cannot be put on {name}: {error}{remedy or OTHERWISE}"
+        ) from error
+
+
+def _read(file: Path, weights: BaseWeights) -> list[AdapterLayer] | None:
+    shapes, parts = plain_shapes(weights.shapes), weights.family.taught(text_encoder=True)
+    modules = [part for part in parts if (weights.configs / part).is_dir()]
+    if not set(modules) <= shapes.keys():
+        return None
+    return adapter_layers(file, shapes, modules)
+
+
+def _is_of(sweep: Sweep, file: Path, name: str) -> bool:
+    try:
+        return bool(_read(file, base_weights(sweep.settings, name)))
+    except ModelsError:
+        return False
+
+
+def _digest(file: Path, layers: list[AdapterLayer] | None) -> str:
+    """Of all that it is read from; one that once was read in part has another."""
+    content, config = file.read_bytes(), file.with_name(CONFIG)
+    if all(layer.kind == "lora" and layer.tensors.keys() <= PLAIN for layer in layers or ()):
+        return digest_of(content)
+    return digest_of(content + b" whole " + (config.read_bytes() if config.exists() else b""))
 
 
 def _keep(file: Path, spec: AdapterSpec, store: Store) -> None:
     """Copy an adapter into the store, where the images that it draws will lie."""
-    snapshot = SnapshotSpec(spec, 0)
+    snapshot, config = SnapshotSpec(spec, 0), file.with_name(CONFIG)
     with store.lock(spec):
         folder = store.snapshot(snapshot)
         if not (folder / "snapshot.json").exists():
             content = {"spec": {"step": 0}, "bytes": file.stat().st_size}
             with new_folder(folder, "snapshot.json", content) as new:
                 shutil.copyfile(file, new / ADAPTER_FILE)
+                if file.name in FILES[1:] and config.exists():
+                    shutil.copyfile(config, new / CONFIG)

@@ -26,8 +26,8 @@ from charsweep.actions.story.source import StorySource, find_source
 from charsweep.config import Sweep
 from charsweep.config.cells import exam_of
 from charsweep.config.settings import PluginSettings, StorySettings
-from charsweep.core.errors import CharsweepError, ConfigError, ModelsError
-from charsweep.core.specs import AdapterSpec, ImageSetSpec, ScoreSpec
+from charsweep.core.errors import ConfigError
+from charsweep.core.specs import ImageSetSpec, ScoreSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import image_manifest
@@ -105,20 +105,7 @@ def draw_missing(
         if not drawn:
             view.expect(images=len(_files(images)))
         engine = LocalEngine(source.sweep, store, view)
-        try:
-            assert not list(engine.execute(Plan(cells=(), references=(scoring,), trainings=())))
-        except CharsweepError:
-            raise
-        except Exception as error:
-            drawn_by = images.snapshot.source
-            if not isinstance(drawn_by, AdapterSpec):
-                raise
-            # diffusers, peft and torch each have their own kinds of refusal
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelsError(
-                f"story.adapter={source.about['adapter']}: it cannot be put on "
-                f"{drawn_by.base.name} ({reason}); give story.base= the base that it was trained on"
-            ) from error
+        assert not list(engine.execute(Plan(cells=(), references=(scoring,), trainings=())))
 
 
 # -- writing ---------------------------------------------------------------------------------------

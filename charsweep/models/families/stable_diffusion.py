@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 UNET = "model.diffusion_model."
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
+OF_IMAGES = ("feature_extractor", "image_encoder")  # parts that read pictures
 ORIGINAL_CODE = "https://github.com/Stability-AI/generative-models"
 
 
@@ -50,7 +51,7 @@ class StableDiffusion:
         return is_checkpoint(path, self.pipeline, self.published, self.text)
 
     def left_out(self, configs: Path) -> tuple[str, ...]:
-        return ("safety_checker", "feature_extractor")
+        return ("safety_checker", *OF_IMAGES)
 
     def shapes(self, configs: Path) -> Shapes:
         return architectures.shapes_of(self.published)
@@ -111,7 +112,7 @@ class StableDiffusionXL(StableDiffusion):
     tags: ClassVar[tuple[str, ...]] = ("stable-diffusion-xl",)
 
     def left_out(self, configs: Path) -> tuple[str, ...]:
-        return ()
+        return OF_IMAGES
 
     def kohya(self, configs: Path, prediction: str) -> Naming:
         """U-Net layers go by the original code's names, as sd-scripts has them."""

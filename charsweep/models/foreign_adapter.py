@@ -1,0 +1,275 @@
+"""Adapter files of any program: which layer of a base each of their tensors changes; no torch.
+
+Names are those of diffusers (of all ages), peft, sd-scripts, LyCORIS, OneTrainer and ComfyUI; kinds
+are LoRA and DoRA, with Tucker's cores for convolutions, LoHa, LoKr, and whole differences. A file
+is read whole or not at all: what is left over is named. `charsweep.models.adapter_changes` says
+what the tensors make of a weight.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from charsweep.core.errors import ModelsError
+from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
+from charsweep.models.architectures import Shapes
+from charsweep.models.kohya import original_name
+from charsweep.models.safetensors_file import metadata_of, tensor_shapes
+
+# What an adapter's folder holds, by diffusers, by charsweep and by peft, and peft's settings.
+FILES, CONFIG = (ADAPTER_FILE, FACTORED_FILE, "adapter_model.safetensors"), FACTORED_CONFIG
+PLAIN = {"down", "up", "alpha"}  # the parts of a LoRA that has no others
+# How a tensor's name ends, and what it is of a layer.
+ENDS = {
+    **dict.fromkeys(("lora_A.weight", "lora_A.default.weight", "lora_down.weight",
+                     "lora.down.weight", "lora_linear_layer.down.weight"), "down"),
+    **dict.fromkeys(("lora_B.weight", "lora_B.default.weight", "lora_up.weight",
+                     "lora.up.weight", "lora_linear_layer.up.weight"), "up"),
+    **dict.fromkeys(("lora_magnitude_vector", "lora_magnitude_vector.weight",
+                     "lora_magnitude_vector.default.weight"), "magnitude"),
+    "lora_mid.weight": "mid",
+    **{name: name for name in (
+        "alpha", "scalar", "dora_scale",
+        "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2",
+        "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
+        "diff", "diff_b",
+    )},
+    "w_norm": "diff", "b_norm": "diff_b",
+}  # fmt: skip
+BESIDE = {"alpha", "scalar", "dora_scale", "magnitude"}  # to what makes a layer's change
+HADA = {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}
+KINDS: tuple[tuple[str, frozenset[str]], ...] = tuple(
+    (kind, frozenset(parts))
+    for kind, parts in (
+        ("lora", {"down", "up"}), ("lora", {"down", "up", "mid"}),
+        ("loha", HADA), ("loha", {*HADA, "hada_t1", "hada_t2"}),
+        *(("lokr", {*first, *second})
+          for first in ({"lokr_w1"}, {"lokr_w1_a", "lokr_w1_b"})
+          for second in ({"lokr_w2"}, {"lokr_w2_a", "lokr_w2_b"},
+                         {"lokr_w2_a", "lokr_w2_b", "lokr_t2"})),
+        ("diff", {"diff"}), ("diff", {"diff_b"}), ("diff", {"diff", "diff_b"}),
+    )
+)  # fmt: skip
+# How names of a module's layers begin; of the denoiser, then of the first and second encoder.
+DENOISER: tuple[str, ...] = (
+    "lora_unet_", "unet_", "lora_transformer_", "transformer_", "base_model_model_", "lycoris_",
+    "lycoris_unet_", "diffusion_model_", "model_diffusion_model_", "",
+)  # fmt: skip
+ENCODERS: tuple[tuple[str, ...], ...] = (
+    ("lora_te_", "lora_te1_", "text_encoder_", "clip_l_transformer_", "lycoris_te_",
+     "lycoris_te1_", "text_encoders_clip_l_transformer_", "cond_stage_model_transformer_",
+     "conditioner_embedders_0_transformer_"),
+    ("lora_te2_", "text_encoder_2_", "clip_g_transformer_", "lycoris_te2_",
+     "text_encoders_clip_g_transformer_"),
+)  # fmt: skip
+# What is no adapter of these kinds, by part of a tensor's name.
+MOST_EMBEDDINGS = 4  # tensors of a textual inversion
+WORDS = "a textual inversion, which teaches words and no layers: tell the story with the cell"
+OTHERS = {
+    "model.diffusion_model.input_blocks": "a whole checkpoint: give it as models.bases.NAME.path",
+    "control_model.": "a ControlNet",
+    "controlnet_": "a ControlNet",
+    "image_proj": "an IP-Adapter",
+    "ip_adapter": "an IP-Adapter",
+    "oft_": "an OFT adapter",
+    "boft_": "a BOFT adapter",
+    "on_input": "an (IA)³ adapter",
+    "ia3_": "an (IA)³ adapter",
+    "double_blocks": "made for Flux",
+    "joint_blocks": "of sd-scripts' names for SD 3",
+}
+
+
+@dataclass(frozen=True)
+class AdapterLayer:
+    """One layer's change: its kind, the names of its tensors by part, and how much it counts."""
+
+    module: str
+    layer: str  # as the module calls it, without the level `text_model`
+    kind: str
+    tensors: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)  # peft's, where there are any
+
+
+def adapter_layers(file: Path, shapes: Shapes, modules: Sequence[str]) -> list[AdapterLayer]:
+    """What a file changes of a base whose parts, those of `modules`, the denoiser first, have
+    weights of these shapes.
+
+    Raises `ModelsError`, which says what the file is, unless every tensor of it has its place.
+    """
+    known = dict(_index(shapes, modules))
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    left: list[str] = []
+    tensors = tensor_shapes(file)
+    for name in tensors:
+        layer, part = split(name)
+        place = known.get(_plain(layer)) if part else None
+        if place is None or part in found.setdefault(place, {}):
+            left.append(name)
+        else:
+            found[place][part] = name
+    if left:
+        raise ModelsError(_left_over(left, tensors))
+    settings = peft_settings(file)
+    layers = []
+    for (module, layer), parts in found.items():
+        kinds = (kind for kind, needed in KINDS if needed == parts.keys() - BESIDE)
+        if (kind := next(kinds, None)) is None:
+            raise ModelsError(
+                f"of {module}.{layer} it has {', '.join(sorted(parts))}, which make no change: it "
+                "is not whole, or of a kind that is not read here"
+            )
+        own = {part: tensors[name] for part, name in parts.items()}
+        weight = shapes[module][f"{layer}.weight"]
+        if not _fits(own, weight, shapes[module].get(f"{layer}.bias")):
+            raise ModelsError(
+                f"its {module}.{layer} is made for a layer of another size "
+                f"({' × '.join(map(str, weight))} here): for another kind of base"
+            )
+        mine = settings.get(module, settings.get("", {}))
+        layers.append(AdapterLayer(module, layer, kind, parts, mine))
+    return layers
+
+
+def plain_shapes(shapes: Shapes) -> Shapes:
+    """The same without the level `text_model`, which libraries have or have not."""
+    return {
+        module: {name.removeprefix("text_model."): shape for name, shape in own.items()}
+        for module, own in shapes.items()
+    }
+
+
+def split(name: str) -> tuple[str, str]:
+    """A layer, and what of it a tensor is: "" where that is not known."""
+    name = re.sub(r"\.to_(q|k|v|out)_lora\.", r".to_\1.lora.", name.replace(".processor.", "."))
+    for end, part in ENDS.items():
+        if name.endswith(f".{end}"):
+            return name.removesuffix(f".{end}"), part
+    return name, ""
+
+
+def _index(shapes: Shapes, modules: Sequence[str]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Every name that a layer goes by, and the layer."""
+    for number, module in enumerate(modules):
+        layers = [name[: -len(".weight")] for name in shapes[module] if name.endswith(".weight")]
+        per_block = _resnets(layers)
+        for layer in layers:
+            names, starts = {layer}, DENOISER
+            if number:
+                starts = ENCODERS[number - 1]
+                old = re.sub(r"\.(q|k|v|out)_proj$", r".to_\1", layer)  # diffusers once called it
+                names = {f"{level}{one}" for level in ("", "text_model.") for one in (layer, old)}
+            else:
+                names |= {layer.removesuffix(".0")} if layer.endswith("to_out.0") else set()
+                names |= set(_original(layer, per_block))
+            for name in names:
+                yield from ((f"{start}{_plain(name)}", (module, layer)) for start in starts)
+
+
+def _resnets(layers: Sequence[str]) -> int:
+    """How many residual blocks a U-Net has at each level on its way down."""
+    found = (re.match(r"down_blocks\.0\.resnets\.(\d+)\.", layer) for layer in layers)
+    return 1 + max((int(match[1]) for match in found if match), default=0)
+
+
+def _original(layer: str, per_block: int) -> Iterator[str]:
+    """What the original code calls a U-Net's layer, if it is one's."""
+    try:
+        name = original_name(layer, per_block)
+    except ModelsError:
+        return
+    yield name
+    if "upsamplers" in layer:  # behind no attention, as Stable Diffusion 1.5 has one
+        yield name.replace(".2.conv", ".1.conv")
+
+
+def _plain(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _left_over(left: Sequence[str], tensors: Mapping[str, list[int]]) -> str:
+    """What a file is whose tensors have no place, or what is known of it."""
+    count = len(tensors)
+    is_words = count <= MOST_EMBEDDINGS and all(len(shape) <= 2 for shape in tensors.values())
+    if is_words and not any(split(name)[1] for name in tensors):
+        return f"it is {WORDS}"
+    for part, what in OTHERS.items():
+        if any(part in name for name in left):
+            return f"it is {what}"
+    return (
+        f"{len(left)} of its {count} tensors belong to no layer there ({left[0]} for one), and "
+        "nothing is loaded in part: it is made for another kind of base, or by names that are not "
+        "known here"
+    )
+
+
+def _fits(own: Mapping[str, list[int]], weight: Sequence[int], bias: Sequence[int] | None) -> bool:
+    """Whether tensors of these shapes make a change of such a weight."""
+    try:
+        return _make(own, weight, bias) and _scale(own, weight)
+    except IndexError:  # some have fewer dimensions than any such adapter's
+        return False
+
+
+def _make(own: Mapping[str, list[int]], weight: Sequence[int], bias: Sequence[int] | None) -> bool:
+    out, into, kernel = weight[0], math.prod(weight[1:2]), math.prod(weight[2:])
+    size = math.prod(weight)
+    if "down" in own:
+        up, down, mid = own["up"], own["down"], own.get("mid")
+        inner = down[0] * into if mid else down[0] * into * kernel
+        ranks = up[1:2] == down[:1] and (not mid or math.prod(mid[2:]) == kernel)
+        return up[0] == out and math.prod(down) == inner and ranks
+    if "hada_w1_a" in own:
+        wide = into if "hada_t1" in own else into * kernel
+        pairs = [(own[f"hada_w{i}_a"], own[f"hada_w{i}_b"]) for i in (1, 2)]
+        return all(
+            (first[1] if "hada_t1" in own else first[0]) == out and second[1] == wide
+            for first, second in pairs
+        )
+    if "lokr_w1" in own or "lokr_w1_a" in own:
+        sides = []
+        for i in (1, 2):
+            whole, first = own.get(f"lokr_w{i}"), own.get(f"lokr_w{i}_a", [])
+            second = own.get(f"lokr_w{i}_b", [])
+            core = own.get("lokr_t2") if i == 2 else None
+            sides.append(
+                (whole[0], math.prod(whole[1:])) if whole
+                else (first[1], second[1] * math.prod(core[2:])) if core
+                else (first[0], second[1])
+            )  # fmt: skip
+        (a, b), (c, d) = sides
+        return a * c == out and b * d == into * kernel
+    fits = math.prod(own["diff"]) == size if "diff" in own else True
+    return fits and ("diff_b" not in own or (bias is not None and own["diff_b"] == list(bias)))
+
+
+def _scale(own: Mapping[str, list[int]], weight: Sequence[int]) -> bool:
+    """Whether what scales it is one number, or DoRA's one for each output, once each input."""
+    allowed = {
+        "alpha": [1], "scalar": [1], "magnitude": weight[:1], "dora_scale": weight[:2]
+    }  # fmt: skip
+    return all(math.prod(own[name]) in sizes for name, sizes in allowed.items() if name in own)
+
+
+def peft_settings(file: Path) -> dict[str, dict[str, Any]]:
+    """peft's settings by module, from the file's metadata or the config beside it; "" for any."""
+    try:
+        told = json.loads(metadata_of(file).get(METADATA, "{}"))
+        beside = file.with_name(CONFIG)
+        lies = beside.exists() and file.name in FILES
+        content = json.loads(beside.read_text(encoding="utf-8")) if lies else {}
+        if "peft_type" in content:
+            return {"": content}
+        settings: dict[str, dict[str, Any]] = {name: dict(own) for name, own in content.items()}
+        for name, value in told.items():
+            module, _, key = name.partition(".")
+            settings.setdefault(module, {})[key] = value
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelsError(f"its settings cannot be read ({error})") from error
+    return settings
