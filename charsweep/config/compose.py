@@ -25,7 +25,7 @@ from omegaconf.resolvers.oc import env
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
 from charsweep.config.schema import can_vary
 from charsweep.config.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
-from charsweep.config.words import as_meant, opened
+from charsweep.config.words import as_meant, opened, with_keys
 from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import CONF
@@ -73,9 +73,10 @@ def with_search_path(words: Sequence[str]) -> list[str]:
             folders.append(spell(str(folder.resolve())))
         else:
             left.append(word)
-    left = as_meant(left)
-    check_words(left)
-    return [f"hydra.searchpath=[{','.join(folders)}]", *left] if folders else left
+    typed = with_keys(left)
+    meant = as_meant(typed)
+    check_words(typed, meant)
+    return [f"hydra.searchpath=[{','.join(folders)}]", *meant] if folders else meant
 
 
 class Composing:

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, O
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
-from charsweep.config.schema import can_vary, is_list, is_open, may_be_text, schemas_of
+from charsweep.config.schema import can_vary, is_list, may_be_text, schemas_of
 from charsweep.config.words import parsed
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.plugins import CONF
@@ -89,25 +89,30 @@ SAID = (
 # -- one word at a time ----------------------------------------------------------------------------
 
 
-def check_words(words: Sequence[str]) -> None:
+def check_words(typed: Sequence[str], meant: Sequence[str]) -> None:
     """ConfigError for words that are none of Hydra's, or that stand for several commands."""
-    problems = [*_without_name(words), *_options(words)]
+    problems = [*_without_name(typed), *_options(typed)]
     problems += [
         problem
-        for word in words
-        if not _is_bare(word) and word[:1] != "-" and (problem := _problem(word))
+        for word, other in zip(typed, meant, strict=True)
+        if not _is_bare(word) and word[:1] != "-" and (problem := _problem(word, other))
     ]
-    sweeps = [word.partition("=")[2] for word in words if _name_of(word) == "sweep"]
+    sweeps = [word for word in typed if _name_of(word) == "sweep" and word[0] != "~"]
     if len(sweeps) > 1:
-        parts = ",".join(f"{name}:{{sweep:{name}}}" for name in dict.fromkeys(sweeps))
-        problems.append(
-            f"+sweep={shown(' +sweep='.join(sweeps))}: a command runs one sweep; give one of them, "
-            f"or make them parts of one: name=both {quoted([f'parts={{{parts}}}'])}"
-        )
+        names = [word.partition("=")[2] for word in sweeps]
+        problems.append(_two_sweeps(" ".join(sweeps), names))
     if problems:
         more = len(problems) - MOST_PROBLEMS
         rest = [f"and {more} more like these; mend them too"] if more > 0 else []
         raise ConfigError("\n".join(dict.fromkeys([*problems[:MOST_PROBLEMS], *rest])))
+
+
+def _two_sweeps(given: str, names: Sequence[str]) -> str:
+    parts = ",".join(f"{name}:{{sweep:{name}}}" for name in dict.fromkeys(names))
+    return (
+        f"{shown(given)}: a command runs one sweep; give one of them, or make them parts of one: "
+        f"name=both {quoted([f'parts={{{parts}}}'])}"
+    )
 
 
 def _is_bare(word: str) -> bool:
@@ -161,7 +166,7 @@ def _options(words: Sequence[str]) -> Iterator[str]:
             yield f"{shown(word)}: no such option; see python -m charsweep --help"
 
 
-def _problem(word: str) -> str | None:
+def _problem(word: str, meant: str) -> str | None:
     given, (name, _, value) = shown(word.strip()), word.lstrip("+~").partition("=")
     if not word.strip():
         return f"'{given}' is no setting; {EXAMPLE}"
@@ -172,7 +177,7 @@ def _problem(word: str) -> str | None:
             f"{given}: is Hydra's own, and nothing here heeds it; take it out: root=FOLDER and "
             "name=NAME say where results go"
         )
-    override = parsed(word)
+    override = parsed(meant)
     if override is None:
         if not NAME.fullmatch(name):
             return f"{given}: '{shown(name)}' is no name of a setting; {EXAMPLE}"
@@ -186,8 +191,9 @@ def _problem(word: str) -> str | None:
 def _several(given: str, name: str, value: str, override: Override) -> str:
     """Several values where one is asked for: Hydra's ways to vary a setting are an axis here."""
     swept: Any = override.value()
+    axis = name if name.startswith("axes.") else f"axes.{name}"
     if isinstance(swept, IntervalSweep):
-        span = quoted([f"+axes.{name}={{low:{swept.start:g},high:{swept.end:g}}}"])
+        span = quoted([f"+{axis}={{low:{swept.start:g},high:{swept.end:g}}}"])
         return f"{given}: is a range, which a search samples as an axis; type search=tpe {span}"
     files = sorted(path.stem for path in (CONF / name).glob("*.yaml"))
     if isinstance(swept, Glob):
@@ -201,11 +207,13 @@ def _several(given: str, name: str, value: str, override: Override) -> str:
         if len(values) > MOST_VALUES:
             return (
                 f"{given}: is more than {MOST_VALUES} values; list fewer as an axis, as in "
-                f"+axes.{name}=[{values[0]},{values[1]}]"
+                f"+{axis}=[{values[0]},{values[1]}]"
             )
         listed = ",".join(values)
     as_text = f"\"{name}='{shown(value)}'\""
-    if is_list(name) or is_open(name):
+    if name == "sweep":
+        return _two_sweeps(given, listed.split(","))
+    if is_list(name) or name == axis:
         return (
             f"{given}: is a list, which stands in brackets; type {quoted([f'{name}=[{listed}]'])}"
         )
@@ -213,9 +221,9 @@ def _several(given: str, name: str, value: str, override: Override) -> str:
         return f"{given}: takes one text; give one, or put a text with commas in quotes: {as_text}"
     if not can_vary(name):
         return f"{given}: takes one value; give one of them"
-    axis = quoted([f"+axes.{name}=[{listed}]"])
+    ours = quoted([f"+{axis}=[{listed}]"])
     text = f", or put a text in quotes: {as_text}" if may_be_text(name) else ""
-    return f"{given}: is more than one value; make them an axis: {axis}{text}"
+    return f"{given}: is more than one value; make them an axis: {ours}{text}"
 
 
 # -- all together ----------------------------------------------------------------------------------

@@ -21,12 +21,17 @@ KEY_ACTIONS = ("action=show", "action=why")  # whose other words are keys
 TOGETHER = {"[": "]", "{": "}", "(": ")"}
 
 
-def as_meant(words: Sequence[str]) -> list[str]:
-    """Texts in quotes; keys too, and bare ones in `store.keys`."""
+def with_keys(words: Sequence[str]) -> list[str]:
+    """Bare keys, behind the actions that take any, in `store.keys`."""
     takes_keys = any(word.replace("'", "") in KEY_ACTIONS for word in words)
     bare = [word for word in words if takes_keys and BARE_KEY.fullmatch(word)]
-    left = [_quoted(word) for word in words if word not in bare]
+    left = [word for word in words if word not in bare]
     return [*left, f"store.keys=[{','.join(map(spell, bare))}]"] if bare else left
+
+
+def as_meant(words: Sequence[str]) -> list[str]:
+    """Texts, and keys that look like numbers, in quotes."""
+    return [_quoted(word) for word in words]
 
 
 def opened(word: str) -> str:
