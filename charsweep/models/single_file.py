@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from charsweep.core.errors import ModelsError
+from charsweep.models.identify import VAE, holds
 from charsweep.models.safetensors_file import tensor_shapes
 
 # How the names of an encoder's tensors begin, by its part of the pipeline.
@@ -28,19 +29,19 @@ def usual_name(name: str) -> str:
     return PROJECTION if name == f"{PROJECTION}.weight" else name
 
 
-def check_whole(file: Path, setting: str) -> None:
+def check_whole(file: Path, setting: str, *, has_vae: bool) -> None:
     """Raise ModelsError where a checkpoint of Stable Diffusion 1.5 or XL has no end of some part.
 
-    Its other tensors are counted when it is loaded.
+    Another autoencoder may stand in for its own. All its tensors are counted when it is loaded.
     """
     names = {usual_name(name) for name in tensor_shapes(file)}
-    starts = {first: f"{first}text_model.final_layer_norm.weight" for first in FIRST}
-    if any(name.startswith(SECOND) for name in names):
-        ends = [starts[FIRST[1]], f"{SECOND}ln_final.weight"]
-    else:
-        ends = [starts[FIRST[0]]]
-    ends.append("model.diffusion_model.out.2.weight")
-    if lost := [end for end in ends if end not in names]:
+    if not has_vae and not holds(names, VAE):
+        raise ModelsError(
+            f"{setting}.path={file} holds no VAE; give one with {setting}.vae=FILE-OR-FOLDER"
+        )
+    ends = [f"{first}text_model.final_layer_norm.weight" for first in FIRST]
+    own = [ends[1], f"{SECOND}ln_final.weight"] if holds(names, SECOND) else [ends[0]]
+    if lost := [end for end in (*own, "model.diffusion_model.out.2.weight") if end not in names]:
         raise ModelsError(
             f"{setting}.path={file} is not whole: it lacks {lost[0]}; fetch it again, or give a "
             "checkpoint that holds denoiser and text encoders, or a diffusers folder"

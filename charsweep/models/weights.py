@@ -25,7 +25,7 @@ from charsweep.models import architectures, embedded, hub
 from charsweep.models.architectures import Shapes
 from charsweep.models.families import Family, parts_of
 from charsweep.models.folder import check_folder, check_vae, chosen_variant, only_variant
-from charsweep.models.identify import VAE, holds, what_is
+from charsweep.models.identify import what_is
 from charsweep.models.prediction import (
     Prediction,
     in_content,
@@ -156,45 +156,49 @@ def find_base(
     weights.
     """
     family: Family = plugin.made
-    where, setting = find_folder(path), f"models.bases.{plugin.name}"
+    setting, has_vae = f"models.bases.{plugin.name}", vae is not None
+    where = find_folder(path)
     if where.exists() and where.suffix.lower() not in PICKLES:  # before anything large is read
         _check_family(where, path, plugin, others)
-    if where.is_dir():
-        chosen = variant or only_variant(where, parts_of(family))
-        check_folder(where, family, setting, chosen, has_vae=vae is not None, weights=True)
+        if where.is_dir():
+            chosen = variant or only_variant(where, parts_of(family))
+            check_folder(where, family, setting, chosen, has_vae=has_vae, weights=True)
+        else:
+            check_whole(where, setting, has_vae=has_vae)
     try:
         pipeline = find_weights(path, "base", made, variant, family)
-        other = find_weights(vae, "vae", made) if vae is not None else None
-        if vae is not None and other is not None and other.source == "disk":
-            check_vae(other.path, vae, f"{setting}.vae", other.variant)
+        other = _find_vae(vae, made, f"{setting}.vae") if vae is not None else None
     except ModelsError as error:  # the hub does not know what a base is called here
         raise ModelsError(str(error).replace("bases.NAME.", f"bases.{plugin.name}.")) from error
     if pipeline.source == "hub":
         _check_family(pipeline.small, path, plugin, others)
-        small, has_vae = pipeline.small, vae is not None
-        check_folder(small, family, setting, "", has_vae=has_vae, weights=False)
-    if other is None and pipeline.path.is_file() and not holds(tensor_shapes(pipeline.path), VAE):
-        raise ModelsError(
-            f"{setting}.path={path} holds no VAE; give one with {setting}.vae=FILE-OR-FOLDER"
-        )
-    if pipeline.path.is_file():
-        check_whole(pipeline.path, setting)
+        check_folder(pipeline.small, family, setting, "", has_vae=has_vae, weights=False)
     found = BaseWeights(pipeline, other, plugin, None)
     if other is not None and other.path.is_file() and found.vae_configs is None:
         raise ModelsError(
             f"{setting}.vae={vae} is a single file, and {path} has no vae/ that says how it is "
             "built; give the VAE as a diffusers folder"
         )
-    setting += ".prediction"
-    if not family.is_flow:
-        said = prediction_of(pipeline.path, found.configs, prediction, setting)
-        return replace(found, prediction=said)
-    if prediction is not None:
+    return replace(found, prediction=_prediction(found, prediction, f"{setting}.prediction"))
+
+
+def _prediction(base: BaseWeights, wanted: Prediction | None, setting: str) -> Prediction | None:
+    """What it predicts; None of a flow, ModelsError where that is told otherwise."""
+    if not base.family.is_flow:
+        return prediction_of(base.path, base.configs, wanted, setting)
+    if wanted is not None:
         raise ModelsError(
-            f"{setting}={prediction}: {family.title} was trained by flow matching, which predicts "
+            f"{setting}={wanted}: {base.family.title} was trained by flow matching, which predicts "
             "one thing only; leave it null"
         )
-    return found
+    return None
+
+
+def _find_vae(name: str, made: Path, setting: str) -> Weights:
+    place = find_folder(name)
+    if place.exists() and place.suffix.lower() not in PICKLES:
+        check_vae(place, name, setting, only_variant(place))
+    return find_weights(name, "vae", made)
 
 
 def _check_family(where: Path, path: str, plugin: Plugin, others: Mapping[str, Plugin]) -> None:
