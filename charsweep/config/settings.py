@@ -13,6 +13,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from charsweep.core.errors import ConfigError, shown
+from charsweep.core.keys import keyed_fields
 from charsweep.core.plugins import identity_of, refused, resolve
 from charsweep.core.specs import Plugin
 from charsweep.core.system.energy import checked_country
@@ -135,6 +136,7 @@ class CharacterSettings(pydantic.BaseModel):
     instance_prompt: Text
     class_prompt: Text
     masks: Literal["file", "alpha"] | None = None
+    class_images: Text | None = None
     truth: Text | None
     held_out: Annotated[int, Field(ge=1)] | Text | None
 
@@ -315,7 +317,9 @@ class PluginSettings(pydantic.BaseModel):
                 f"_target_={self.target} is no plug-in; name a dataclass with a version"
             )
         made = kind(**(self.model_extra or {}))
-        return Plugin(self.name, identity_of(self.target), kind.version, asdict(made))
+        keyed = keyed_fields(made)
+        settings = {name: value for name, value in asdict(made).items() if name in keyed}
+        return Plugin(self.name, identity_of(self.target), kind.version, settings)
 
 
 class OptimizerSettings(PluginSettings):

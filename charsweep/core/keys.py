@@ -11,7 +11,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+# Of a field that came after keys were made: at its default it is in none, so that they hold.
+CAME_LATER: Mapping[Any, Any] = MappingProxyType({"came later": True})
 
 
 def canonical(value: Any) -> Any:
@@ -23,12 +27,21 @@ def canonical(value: Any) -> Any:
             raise ValueError(f"{value} has no place in a spec")
         return int(value) if value.is_integer() else value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: canonical(getattr(value, name)) for name in keyed_fields(value)}
     if isinstance(value, Mapping):
         return {str(name): canonical(item) for name, item in sorted(value.items())}
     if isinstance(value, list | tuple):
         return [canonical(item) for item in value]
     raise TypeError(f"{type(value).__name__} has no place in a spec")
+
+
+def keyed_fields(value: Any) -> list[str]:
+    """Names of the fields of a dataclass that are in keys: see `CAME_LATER`."""
+    return [
+        field.name
+        for field in dataclasses.fields(value)
+        if not ("came later" in field.metadata and getattr(value, field.name) == field.default)
+    ]
 
 
 def canonical_json(value: Any) -> str:
