@@ -7,9 +7,11 @@ from charsweep.character.captions import given_captions
 from charsweep.character.framing import framed, middle_square, size_of, sizes_of
 from charsweep.character.load import (
     Character,
+    ClassImages,
     Pictures,
     check_framed,
     load_character,
+    load_class_images,
     load_held_out,
     load_truth,
     open_training_images,
@@ -19,12 +21,14 @@ from charsweep.character.masks import ALPHA, TrainingImage, mask_beside, open_ma
 __all__ = [
     "ALPHA",
     "Character",
+    "ClassImages",
     "Pictures",
     "TrainingImage",
     "check_framed",
     "framed",
     "given_captions",
     "load_character",
+    "load_class_images",
     "load_held_out",
     "load_truth",
     "mask_beside",

@@ -15,7 +15,8 @@ from charsweep.character.captions import captions_in
 from charsweep.character.framing import framed
 from charsweep.character.masks import Masks, TrainingImage, masks_of, open_masked, without_masks
 from charsweep.core.errors import CharacterError
-from charsweep.core.keys import digest_of
+from charsweep.core.keys import digest_of, key_of
+from charsweep.core.prompts import found
 from charsweep.core.specs import CharacterSpec
 from charsweep.core.system.images import (
     UnusableError,
@@ -36,6 +37,18 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class ClassImages(Pictures):
+    """Images of the class, and a caption for each, for prior preservation."""
+
+    captions: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """What a trajectory knows them by: their contents and captions."""
+        return key_of({"digests": self.digests, "captions": self.captions})
+
+
+@dataclass(frozen=True)
 class Character:
     """Files of the training images in their order, the spec with captions and words, masks."""
 
@@ -44,6 +57,7 @@ class Character:
     masks: Masks | None
     held_out: Pictures | None = None  # drawings of her that identity is measured against
     truth: Pictures | None = None  # the true picture of each exam prompt
+    class_images: ClassImages | None = None  # None: the untaught base draws them
 
 
 def load_character(
@@ -107,23 +121,45 @@ def load_held_out(folder: Path, min_size: int = 32) -> Pictures:
     return Pictures(tuple(paths), digests)
 
 
+def load_class_images(
+    folder: Path, class_prompt: str, identifier: str, min_size: int = 32
+) -> ClassImages:
+    """The images of the class in a folder, with captions beside them or the class prompt.
+
+    Raises `CharacterError`.
+    """
+    paths = images_in(folder)
+    problems = [] if paths else ["it holds no PNG, JPEG or WebP: put images of the class into it"]
+    digests = _checked_digests(paths, min_size, problems)
+    texts = captions_in(folder, paths, problems)
+    captions = tuple(texts.get(path.name, class_prompt) for path in paths)
+    problems += [
+        f"{path.name}: its caption holds the identifier {identifier}: say what class it is of"
+        for path, caption in zip(paths, captions, strict=True)
+        if found(identifier, caption)
+    ]
+    if problems:
+        raise CharacterError(message_of(f"character.class_images, folder {folder}", problems))
+    return ClassImages(tuple(paths), digests, captions)
+
+
 def load_truth(folder: Path, count: int) -> Pictures:
     """The true images `00.png`, `01.png`, …: exactly one per exam prompt.
 
     Raises `CharacterError`.
     """
     names = [f"{index:02d}.png" for index in range(count)]
-    found = {path.name: path for path in images_in(folder)}
-    problems = [f"{name} is missing: draw it" for name in names if name not in found]
+    files = {path.name: path for path in images_in(folder)}
+    problems = [f"{name} is missing: draw it" for name in names if name not in files]
     problems += [
         f"{name} belongs to none of the {count} exam prompts: rename it or move it away"
-        for name in found
+        for name in files
         if name not in names
     ]
-    digests = _checked_digests([found[name] for name in names if name in found], 1, problems)
+    digests = _checked_digests([files[name] for name in names if name in files], 1, problems)
     if problems:
         raise CharacterError(message_of(f"true pictures of the exam, folder {folder}", problems))
-    return Pictures(tuple(found[name] for name in names), digests)
+    return Pictures(tuple(files[name] for name in names), digests)
 
 
 def open_training_images(character: Character, masked: bool) -> list[TrainingImage]:

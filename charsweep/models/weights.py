@@ -137,7 +137,9 @@ def find_base(
             f"models.bases.{plugin.name}.path={path} holds no VAE; give one with "
             f"models.bases.{plugin.name}.vae=FILE-OR-FOLDER"
         )
-    return BaseWeights(pipeline, other, plugin)
+    found = BaseWeights(pipeline, other, plugin)
+    family.check(plugin.name, found.configs)
+    return found
 
 
 def _check_family(where: Path, path: str, plugin: Plugin, others: Mapping[str, Plugin]) -> None:

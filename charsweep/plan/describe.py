@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from charsweep.config import Range, Sweep
+from charsweep.config.cut_texts import CutText
+from charsweep.core.errors import shown
 from charsweep.core.store import Store
 from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan
+
+MOST_CUT = 4  # texts that a plan names
 
 
 def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
@@ -60,10 +64,26 @@ def _asked(sweep: Sweep) -> list[str]:
     if unasked := sweep.settings.unasked:
         exam = sweep.settings.exam.name
         lines.append(f"  not asked     {', '.join(unasked)}: exam={exam} has no prompts for them")
+    lines += unread(sweep.cut)
     if not sweep.parts:
         axes = "; ".join(f"{name}: {_values(axis)}" for name, axis in sweep.axes.items())
         lines.append(f"  axes          {axes or 'none'}")
     return lines
+
+
+def unread(texts: Sequence[CutText]) -> Iterator[str]:
+    """Captions and prompts of which the end is not read, and how they would be read whole."""
+    for number, text in enumerate(texts[:MOST_CUT]):
+        name = "" if number else "not read"
+        yield (
+            f"  {name:<13} {text.what}: {text.reader} reads {text.room} of {text.tokens} tokens, "
+            f'not "{shown(text.unread, 40)}"'
+        )
+    if len(texts) > MOST_CUT:
+        yield f"  {'':<13} and {len(texts) - MOST_CUT} more captions and prompts"
+    longest = {text.reader: text for text in sorted(texts, key=lambda text: text.tokens)}
+    for advice in dict.fromkeys(text.advice for text in longest.values()):
+        yield f"  {'':<13} {advice}"
 
 
 def _values(axis: tuple[Any, ...] | Range) -> str:

@@ -22,7 +22,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ConfigError
-from charsweep.core.methods import Held, Loading, LossSettings
+from charsweep.core.methods import CaptionChanges, Held, Loading, LossSettings
+from charsweep.core.prompts import found, replaced
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
 from charsweep.models.families import tokenizer_of
 from charsweep.models.safetensors_file import TensorEntry, file_size, settle_header
@@ -78,6 +79,8 @@ class TextualInversion:
     unused: ClassVar[tuple[str, ...]] = ()
     low_rank: ClassVar[None] = None
     loss: ClassVar[LossSettings] = LossSettings()
+    caption_changes: ClassVar[CaptionChanges] = CaptionChanges()
+    text_encoder_lr: ClassVar[None] = None
     prior_images: ClassVar[int] = 0
 
     base: str
@@ -87,6 +90,10 @@ class TextualInversion:
     @property
     def label(self) -> str:
         return f"v{self.num_vectors}"
+
+    @property
+    def identifier_tokens(self) -> int:
+        return self.num_vectors
 
     @property
     def pack_key(self) -> tuple[object, ...]:
@@ -101,7 +108,7 @@ class TextualInversion:
                 "embeddings; teach it with method=dreambooth_lora"
             )
         captions, identifier = self.captions(spec.character), spec.character.identifier
-        if not any(identifier.lower() in caption.lower() for caption in captions):
+        if not any(found(identifier, caption) for caption in captions):
             raise ConfigError(
                 f"method.prompts={self.prompts}: no caption holds the identifier {identifier}, so "
                 "its embeddings would learn nothing; write it into the captions, or set "
@@ -344,11 +351,6 @@ def widths_of(base: BaseWeights) -> list[int]:
         next(shape[1] for key, shape in base.shapes[name].items() if key.endswith(EMBEDDING))
         for name in base.family.encoders
     ]
-
-
-def replaced(identifier: str, text: str, prompt: str) -> str:
-    """A prompt with that text in the place of the identifier, in capitals or not."""
-    return re.sub(re.escape(identifier), lambda _: text, prompt, flags=re.IGNORECASE)
 
 
 def _numbers(tokenizer: Any, text: str) -> list[int]:
