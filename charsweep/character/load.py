@@ -16,7 +16,6 @@ from charsweep.character.framing import framed
 from charsweep.character.masks import Masks, TrainingImage, masks_of, open_masked, without_masks
 from charsweep.core.errors import CharacterError
 from charsweep.core.keys import digest_of, key_of
-from charsweep.core.prompts import found
 from charsweep.core.specs import CharacterSpec
 from charsweep.core.system.images import (
     UnusableError,
@@ -26,6 +25,7 @@ from charsweep.core.system.images import (
     open_image,
     read_bytes,
 )
+from charsweep.core.words import holds
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pictures:
 class ClassImages(Pictures):
     """Images of the class, and a caption for each, for prior preservation."""
 
-    captions: tuple[str, ...]
+    captions: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -136,7 +136,7 @@ def load_class_images(
     problems += [
         f"{path.name}: its caption holds the identifier {identifier}: say what class it is of"
         for path, caption in zip(paths, captions, strict=True)
-        if found(identifier, caption)
+        if holds(caption, identifier)
     ]
     if problems:
         raise CharacterError(message_of(f"character.class_images, folder {folder}", problems))
@@ -149,17 +149,17 @@ def load_truth(folder: Path, count: int) -> Pictures:
     Raises `CharacterError`.
     """
     names = [f"{index:02d}.png" for index in range(count)]
-    files = {path.name: path for path in images_in(folder)}
-    problems = [f"{name} is missing: draw it" for name in names if name not in files]
+    found = {path.name: path for path in images_in(folder)}
+    problems = [f"{name} is missing: draw it" for name in names if name not in found]
     problems += [
         f"{name} belongs to none of the {count} exam prompts: rename it or move it away"
-        for name in files
+        for name in found
         if name not in names
     ]
-    digests = _checked_digests([files[name] for name in names if name in files], 1, problems)
+    digests = _checked_digests([found[name] for name in names if name in found], 1, problems)
     if problems:
         raise CharacterError(message_of(f"true pictures of the exam, folder {folder}", problems))
-    return Pictures(tuple(files[name] for name in names), digests)
+    return Pictures(tuple(found[name] for name in names), digests)
 
 
 def open_training_images(character: Character, masked: bool) -> list[TrainingImage]:

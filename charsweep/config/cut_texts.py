@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from charsweep.character import Character
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import Method, method_of
-from charsweep.core.prompts import found, replaced
 from charsweep.core.specs import BaseSpec, Cell, EncoderSpec
+from charsweep.core.words import holds, places_in, replaced, same
 from charsweep.models.prompt_tokens import PromptReader, readers_of, scoring_reader
 from charsweep.models.weights import BaseWeights, Weights
 
@@ -104,18 +104,15 @@ class BaseReader:
     def _written(self, text: str) -> str:
         if self.identifier_tokens is None:
             return text
-        return replaced(self.identifier, " ".join([TOKEN] * self.identifier_tokens), text)
+        return replaced(text, self.identifier, " ".join([TOKEN] * self.identifier_tokens))
 
     def _until_identifier(self, prompt: Prompt) -> str | None:
         """The text up to the identifier's end, at its latest place; None where it has none."""
-        text = prompt.text
+        text, name = same(prompt.text), same(self.identifier)
         if prompt.moved:  # to the end, at worst
-            text = ",".join(sorted(text.split(","), key=self._is_in))
-        name = found(self.identifier, text)
-        return None if name is None else self._written(text[: name.end()])
-
-    def _is_in(self, tag: str) -> bool:
-        return found(self.identifier, tag) is not None
+            text = ",".join(sorted(text.split(","), key=lambda tag: holds(tag, name)))
+        first = next(places_in(text, [name]), None)
+        return None if first is None else self._written(text[: first.end])
 
 
 def cut_texts(
@@ -185,7 +182,7 @@ def _taught(cell: Cell, character: Character, method: Method) -> Iterator[Prompt
     changes = method.caption_changes
     for path, text in zip(character.paths, method.captions(spec), strict=False):
         kept = ",".join(text.split(",")[: changes.kept])
-        moved = changes.shuffle and found(spec.identifier, kept) is None
+        moved = changes.shuffle and not holds(kept, spec.identifier)
         of_all = text == spec.instance_prompt
         yield Prompt("instance prompt" if of_all else f"caption of {path.name}", text, moved)
 

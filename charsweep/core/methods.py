@@ -46,6 +46,11 @@ class CaptionChanges(NamedTuple):
     dropout_rate: float = 0.0  # how often there is none
 
 
+def tags_of(caption: str) -> list[str]:
+    """The parts of a caption between commas."""
+    return [tag.strip() for tag in caption.split(",")]
+
+
 class Held(NamedTuple):
     """How many numbers one trial of a method holds in float32 while it trains."""
 

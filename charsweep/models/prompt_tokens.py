@@ -15,7 +15,7 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
 from charsweep.models.clip_vocabulary import END, LENGTH, Merges, clip_vocabulary
 from charsweep.models.families import tokenizer_of
-from charsweep.models.weights import BaseWeights, Weights, config_beside
+from charsweep.models.weights import CONFIGS, BaseWeights, Weights, config_beside
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -62,11 +62,12 @@ def readers_of(base: BaseWeights) -> list[PromptReader]:
 
 def scoring_reader(clip: Weights) -> PromptReader:
     """The CLIP that compares images with prompts."""
-    file = config_beside(clip.path, "clip") if clip.path.is_file() else None
-    config = read_json(file or clip.small / "open_clip_config.json")
-    length = config.get("model_cfg", config).get("text_cfg", {}).get("context_length", LENGTH)
-    folder, _ = _tokenizer_in(file.parent if file else clip.small)
-    return PromptReader("clip", folder, length - 2)
+    is_file = clip.path.is_file()
+    file = config_beside(clip.path, "clip") if is_file else clip.small / CONFIGS["clip"]
+    config = read_json(file) if file.exists() else {}
+    texts = config.get("model_cfg", config).get("text_cfg", {})
+    folder, _ = _tokenizer_in(file.parent)
+    return PromptReader("clip", folder, texts.get("context_length", LENGTH) - 2)
 
 
 def _tokenizer_in(folder: Path) -> tuple[Path | None, int]:

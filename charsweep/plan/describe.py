@@ -65,6 +65,10 @@ def _asked(sweep: Sweep) -> list[str]:
         exam = sweep.settings.exam.name
         lines.append(f"  not asked     {', '.join(unasked)}: exam={exam} has no prompts for them")
     lines += unread(sweep.cut)
+    if (own := sweep.character.class_images) is not None:
+        used = any(cell.trajectory.class_images == own.key for cell in sweep.examples)
+        why = "" if used else ", not used: no method here has a prior_weight above 0"
+        lines.append(f"  class images  {len(own.paths)} of your own{why}")
     if not sweep.parts:
         axes = "; ".join(f"{name}: {_values(axis)}" for name, axis in sweep.axes.items())
         lines.append(f"  axes          {axes or 'none'}")

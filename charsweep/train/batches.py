@@ -21,8 +21,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from charsweep.character import ALPHA, framed, sizes_of
-from charsweep.core.methods import CaptionChanges, LossSettings
-from charsweep.core.prompts import tags_of
+from charsweep.core.methods import CaptionChanges, LossSettings, tags_of
 from charsweep.core.seeding import chosen, generator
 from charsweep.core.specs import Framing, TrajectorySpec
 from charsweep.models.families import Noising

@@ -234,7 +234,9 @@ def test_own_class_images_are_learnt_from_and_none_is_drawn(girls: Path, tmp_pat
     assert sweep_of(tmp_path, *PRIOR, f"character.class_images={moved}").cells[0].key == cell.key
 
 
-def test_another_image_or_caption_is_another_key(girls: Path, tmp_path: Path) -> None:
+def test_another_image_or_caption_is_another_key(
+    girls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [*PRIOR, f"character.class_images={girls}"]
     keys = [sweep_of(tmp_path, *words).cells[0].trajectory.key]
     (girls / "0.txt").write_text("a girl", encoding="utf-8")
@@ -242,10 +244,14 @@ def test_another_image_or_caption_is_another_key(girls: Path, tmp_path: Path) ->
     Image.new("RGB", (64, 64), "white").save(girls / "0.png")
     keys.append(sweep_of(tmp_path, *words).cells[0].trajectory.key)
     assert len(set(keys)) == 3
-    # without prior preservation they are not looked at
+    # without prior preservation they are not learnt from, and the plan says so
     plain = [word for word in words if "prior" not in word]
     nothing = [word for word in plain if "class_images" not in word]
     assert sweep_of(tmp_path, *plain).cells[0].key == sweep_of(tmp_path, *nothing).cells[0].key
+    assert main(small(tmp_path, *plain, "action=plan")) == 0
+    assert "3 of your own, not used: no method" in capsys.readouterr().out
+    assert main(small(tmp_path, *words, "action=plan")) == 0
+    assert "class images  3 of your own\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["adapters", "weights and text"])

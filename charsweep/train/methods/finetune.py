@@ -16,8 +16,14 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import CAME_LATER
-from charsweep.core.methods import CaptionChanges, Held, Loading, LossSettings, method_of
-from charsweep.core.prompts import tags_of
+from charsweep.core.methods import (
+    CaptionChanges,
+    Held,
+    Loading,
+    LossSettings,
+    method_of,
+    tags_of,
+)
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED, LowRank
 

@@ -23,8 +23,8 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import CaptionChanges, Held, Loading, LossSettings
-from charsweep.core.prompts import found, replaced
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
+from charsweep.core.words import holds, replaced
 from charsweep.models.families import tokenizer_of
 from charsweep.models.safetensors_file import TensorEntry, file_size, settle_header
 
@@ -108,7 +108,7 @@ class TextualInversion:
                 "embeddings; teach it with method=dreambooth_lora"
             )
         captions, identifier = self.captions(spec.character), spec.character.identifier
-        if not any(found(identifier, caption) for caption in captions):
+        if not any(holds(caption, identifier) for caption in captions):
             raise ConfigError(
                 f"method.prompts={self.prompts}: no caption holds the identifier {identifier}, so "
                 "its embeddings would learn nothing; write it into the captions, or set "
@@ -191,7 +191,7 @@ class TextualInversion:
     def loading(self, spec: TrajectorySpec, prompt: str, place: str) -> Loading:
         assert spec.base is not None
         identifier = spec.character.identifier
-        written = replaced(identifier, identifier.lower(), prompt)
+        written = replaced(prompt, identifier, identifier.lower())
         family: Family = spec.base.family.make()
         if len(family.encoders) == 1:
             return Loading((), (LOAD_ONE.format(place=place),), written)
@@ -267,7 +267,7 @@ class TokenEmbeddings:
 
     def prompts(self, slot: int, captions: Sequence[str]) -> list[str]:
         tokens = " ".join(f"<{slot}.{index}>" for index in range(self.count))
-        return [replaced(self.identifiers[slot], tokens, caption) for caption in captions]
+        return [replaced(caption, self.identifiers[slot], tokens) for caption in captions]
 
     def leave(self, slot: int) -> None:
         del self.identifiers[slot]
