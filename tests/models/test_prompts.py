@@ -204,18 +204,17 @@ def test_clip_skip_reads_a_shorter_encoder(skip: int, tmp_path: Path) -> None:
     assert drawn(base, ["a girl"] * 2) != drawn(base_at(WEIGHTS / "sd15"), ["a girl"] * 2)
 
 
-def test_clip_skip_is_part_of_the_key_and_an_axis(tmp_path: Path) -> None:
-    sweep = sweep_of(
-        tmp_path, "method=dreambooth", "method.prior_weight=0",
-        "+axes={models.bases.sd15.clip_skip:[1,2]}",
-    )  # fmt: skip
-    plain, skipped = (cell.trajectory for cell in sweep.cells)
-    assert plain.base is not None
-    assert plain.base.family.settings == {}
+def test_a_base_reads_as_its_own_spec_says(tmp_path: Path) -> None:
+    """At its default a setting is in no key; and what loads a base has the weights alone to say."""
+    words = ["method=dreambooth", "method.prior_weight=0"]
+    plain = sweep_of(tmp_path, *words)
+    skipped = sweep_of(tmp_path, *words, "models.bases.sd15.clip_skip=2").cells[0].trajectory
+    base = plain.cells[0].trajectory.base
+    assert base is not None
+    assert base.family.settings == {}
     assert skipped.base is not None
     assert skipped.base.family.settings == {"clip_skip": 2}
-    weights = sweep.bases["sd15"]  # of the sweep; the cell's own setting counts
-    assert load_base(skipped.base, weights, CPU).family.clip_skip == 2
+    assert load_base(skipped.base, plain.bases["sd15"], CPU).family.clip_skip == 2
 
 
 @pytest.mark.parametrize(
