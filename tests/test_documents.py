@@ -59,6 +59,8 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the pages' commands speak of."""
     folder = tmp_path_factory.mktemp("pages")
     shutil.copytree(embedded.UNICORN_GIRL, folder / "drawings")
+    (folder / "girls").mkdir()
+    shutil.copy(embedded.UNICORN_GIRL / "01.png", folder / "girls")
     for page in (DOCS / "extending.md", DOCS / "sweeps.md"):
         for name, text in files_in(page).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

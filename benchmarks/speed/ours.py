@@ -19,7 +19,7 @@ from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
 from charsweep.plan import Training, TrainingSpan
 from charsweep.train.loop import train
-from charsweep.train.methods import Materials
+from charsweep.train.methods import ClassImage, Materials
 
 RESUME_SECONDS = 60.0  # as conf/runtime/auto.yaml
 
@@ -42,7 +42,8 @@ class Ours:
         set_products(task.precision)
         self.base = self._load(base_precision(self.specs[0]))
         images = [open_image(path) for path in task.character.paths]
-        priors = list(islice(cycle(images), task.learner.prior_images))  # which changes no time
+        own = (ClassImage(path, "") for path in task.character.paths)
+        priors = list(islice(cycle(own), task.learner.prior_images))  # which changes no time
         materials = Materials(task.device, self.base, images, lambda _: priors)
         self.trainable = task.learner.trainable(self.specs[0], materials)
         self.loop: Any = train(self.trainable, iter(trainings), self.store, RESUME_SECONDS)

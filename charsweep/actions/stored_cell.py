@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from charsweep.config import Settings
 from charsweep.config.cells import base_weights
 from charsweep.core.errors import ModelsError, StoreError
@@ -34,7 +36,7 @@ def stored_images(cell: CellResult, store: Store) -> ImageSetSpec:
 
 def base_as_it_was(settings: Settings, base: BaseSpec) -> BaseWeights:
     """The base of that name; `ModelsError` if its weights are others than the spec says."""
-    weights = base_weights(settings, base.name)
+    weights = replace(base_weights(settings, base.name), plugin=base.family)  # of its own cell
     if weights.spec.key != base.key:
         raise ModelsError(
             f"the weights of {base.name} in {weights.pipeline.name} are not those that the sweep "

@@ -6,9 +6,11 @@ A folder of images goes in; checked images, their words and digests come out.
 from charsweep.character.framing import framed, middle_square, size_of, sizes_of
 from charsweep.character.load import (
     Character,
+    ClassImages,
     Pictures,
     check_framed,
     load_character,
+    load_class_images,
     load_held_out,
     load_truth,
     open_training_images,
@@ -18,11 +20,13 @@ from charsweep.character.masks import ALPHA, TrainingImage, mask_beside, open_ma
 __all__ = [
     "ALPHA",
     "Character",
+    "ClassImages",
     "Pictures",
     "TrainingImage",
     "check_framed",
     "framed",
     "load_character",
+    "load_class_images",
     "load_held_out",
     "load_truth",
     "mask_beside",

@@ -17,7 +17,7 @@ from charsweep.character.framing import framed
 from charsweep.character.lint import Thumbnail, thumbnail_of
 from charsweep.character.masks import Masks, TrainingImage, masks_of, open_masked
 from charsweep.core.errors import CharacterError
-from charsweep.core.keys import digest_of
+from charsweep.core.keys import digest_of, key_of
 from charsweep.core.specs import CharacterSpec
 from charsweep.core.system.images import (
     UnusableError,
@@ -51,6 +51,18 @@ class Found:
 
 
 @dataclass(frozen=True)
+class ClassImages(Pictures):
+    """Images of the class, and a caption for each, for prior preservation."""
+
+    captions: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What a trajectory knows them by: their contents and captions."""
+        return key_of({"digests": self.digests, "captions": self.captions})
+
+
+@dataclass(frozen=True)
 class Character:
     """Files of the training images in their order, the spec with captions and words, masks."""
 
@@ -60,6 +72,7 @@ class Character:
     found: Found = field(compare=False)
     held_out: Pictures | None = None  # drawings of her that identity is measured against
     truth: Pictures | None = None  # the true picture of each exam prompt
+    class_images: ClassImages | None = None  # None: the untaught base draws them
 
 
 def load_character(
@@ -129,6 +142,28 @@ def load_held_out(folder: Path, min_size: int = 32) -> Pictures:
     if problems:
         raise CharacterError(message_of(f"character.held_out, folder {folder}", problems))
     return Pictures(contents.drawings, digests, thumbnails)
+
+
+def load_class_images(
+    folder: Path, class_prompt: str, identifier: str, min_size: int = 32
+) -> ClassImages:
+    """The images of the class in a folder, with captions beside them or the class prompt.
+
+    Raises `CharacterError`.
+    """
+    contents, problems = drawings_in(folder, "character.class_images")
+    paths = contents.drawings
+    digests, thumbnails = _checked(paths, min_size, problems)
+    texts = {name: text for name, (text, _) in captions_in(contents, problems).texts.items()}
+    captions = tuple(texts.get(path.name, class_prompt) for path in paths)
+    problems += [
+        f"{path.name}: its caption holds the identifier {identifier}: say what class it is of"
+        for path, caption in zip(paths, captions, strict=True)
+        if holds(caption, identifier)
+    ]
+    if problems:
+        raise CharacterError(message_of(f"character.class_images, folder {folder}", problems))
+    return ClassImages(paths, digests, thumbnails, captions)
 
 
 def load_truth(folder: Path, count: int) -> Pictures:

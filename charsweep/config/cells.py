@@ -12,9 +12,11 @@ import pydantic
 
 from charsweep.character import (
     Character,
+    ClassImages,
     Pictures,
     check_framed,
     load_character,
+    load_class_images,
     load_held_out,
     load_truth,
 )
@@ -58,9 +60,13 @@ def cells_of(
     """The cells of one combination: every product of the four plain axes."""
     spans = [_plain_values(name, axes, settings) for name in PLAIN_AXES]
     trajectory = with_width(_trajectory(settings, character), settings, store_of(settings))
-    class_images = _class_images(settings, trajectory)
-    if class_images is not None:
-        trajectory = replace(trajectory, class_images=class_images.key)
+    class_images = None
+    if method_of(trajectory.method).prior_images and trajectory.base is not None:
+        if character.class_images is not None:
+            trajectory = _with_own(character.class_images, trajectory, chosen)
+        else:
+            class_images = _class_images(settings, trajectory)
+            trajectory = replace(trajectory, class_images=class_images.key)
     needs_horizon = resolve(settings.schedule.target).needs_horizon
     template = _cell(settings, character, trajectory)
     method = method_of(trajectory.method)
@@ -292,14 +298,27 @@ def exam_of(settings: Settings, character: Character, prompts: Sequence[str]) ->
     )
 
 
-def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpec | None:
+def _with_own(
+    images: ClassImages, trajectory: TrajectorySpec, chosen: Mapping[str, Any]
+) -> TrajectorySpec:
+    """A trajectory whose class images are a person's own, all of them."""
+    if "method.class_images" in chosen:
+        raise ConfigError(
+            f"axes.method.class_images: character.class_images holds {len(images.paths)} images, "
+            "and all are used; take the axis out, or set character.class_images=null"
+        )
+    method = trajectory.method
+    settings = {**method.settings, "class_images": len(images.paths)}
+    return replace(trajectory, method=replace(method, settings=settings), class_images=images.key)
+
+
+def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpec:
     """The class images of prior preservation: an image set of the untaught base.
 
     Drawn in one way whatever the sweep varies, so that all its trajectories share them.
     """
+    assert trajectory.base is not None
     count = method_of(trajectory.method).prior_images
-    if not count or trajectory.base is None:
-        return None
     return ImageSetSpec(
         snapshot=SnapshotSpec(trajectory.base, 0),
         sampler=Plugin("base", "", 1, {}),
@@ -349,6 +368,11 @@ def character_of(settings: Settings) -> Character:
     )  # fmt: skip
     if isinstance(chosen.held_out, str):
         loaded = replace(loaded, held_out=load_held_out(find_folder(chosen.held_out)))
+    if chosen.class_images is not None:
+        own = load_class_images(
+            find_folder(chosen.class_images), chosen.class_prompt, chosen.identifier
+        )
+        loaded = replace(loaded, class_images=own)
     return replace(loaded, truth=true_pictures(settings))
 
 
@@ -398,6 +422,8 @@ def meaning_of(
         meaning["masks"] = masks
     for other in cells:
         method = other.trajectory.method.name  # each may have its own
+        if other.trajectory.class_images and other.class_images is None:  # a person's own
+            meaning[f"{method}.own_class_images"] = other.trajectory.class_images
         fields = _fields(other.trajectory, other.images)
         meaning |= {f"{method}.{name}": value for name, axis, value in fields if axis not in axes}
     return meaning

@@ -38,6 +38,7 @@ from charsweep.config.compose import (
     with_search_path,
     with_seeds,
 )
+from charsweep.config.cut_texts import CutText, cut_texts
 from charsweep.config.pack_width import unmeasured
 from charsweep.config.settings import PLAIN_AXES, Range, Settings
 from charsweep.core.errors import ConfigError, ModelsError
@@ -75,6 +76,7 @@ class Sweep:
     truth: ImageSetSpec | None
     bases: Mapping[str, BaseWeights]
     encoders: Mapping[str, tuple[EncoderSpec, Weights]]
+    cut: tuple[CutText, ...]  # captions and prompts of which the end is not read
     unmeasured: tuple[TrajectorySpec, ...]  # kinds whose width of packs is left to measurement
     meaning: Mapping[str, Any]  # what must stay the same for the study to go on
 
@@ -118,7 +120,9 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
             )
         except ModelsError as error:
             raise _with_encoders(error, first) from error
-    bases = {cell.trajectory.base.name for cell in examples if cell.trajectory.base}
+    names = {cell.trajectory.base.name for cell in examples if cell.trajectory.base}
+    bases = {name: base_weights(first, name) for name in sorted(names)}
+    encoders = encoders_of(first)
     return Sweep(
         typed=typed,
         settings=first,
@@ -129,8 +133,9 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         cells=whole.cells,
         examples=examples,
         truth=truth_of(examined(examples), character),
-        bases={name: base_weights(first, name) for name in sorted(bases)},
-        encoders=encoders_of(first),
+        bases=bases,
+        encoders=encoders,
+        cut=cut_texts(examples, character, bases, encoders),
         unmeasured=unmeasured(examples, first, store_of(first)),
         meaning=meaning_of(first, examples, whole.axes),
     )

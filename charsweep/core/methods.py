@@ -34,6 +34,23 @@ class LossSettings(NamedTuple):
     noise_offset: float = 0.0
 
 
+class CaptionChanges(NamedTuple):
+    """What becomes of a training image's caption at a step, as sd-scripts has it.
+
+    A caption is dropped, so that the base is taught without a prompt, or its tags, the parts
+    between commas, are put into another order.
+    """
+
+    shuffle: bool = False  # the tags after the first ones
+    kept: int = 0  # how many of these keep their place
+    dropout_rate: float = 0.0  # how often there is none
+
+
+def tags_of(caption: str) -> list[str]:
+    """The parts of a caption between commas."""
+    return [tag.strip() for tag in caption.split(",")]
+
+
 class Held(NamedTuple):
     """How many numbers one trial of a method holds in float32 while it trains."""
 
@@ -105,6 +122,18 @@ class Method(Protocol):
     @property
     def loss(self) -> LossSettings:
         """The settings of its denoising loss; one without a denoiser leaves them unread."""
+
+    @property
+    def caption_changes(self) -> CaptionChanges:
+        """What becomes of the training images' captions at a step."""
+
+    @property
+    def text_encoder_lr(self) -> float | None:
+        """The learning rate of the text encoders' tensors; None: that of all others."""
+
+    @property
+    def identifier_tokens(self) -> int | None:
+        """How many tokens stand for the identifier in prompts; None: what tokenizers make of it."""
 
     @property
     def prior_images(self) -> int:

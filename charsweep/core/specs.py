@@ -136,7 +136,7 @@ class TrajectorySpec(Keyed):
     precision: str
     max_grad_norm: float
     pack: int  # slots of the forward pass it trains in; free ones are padded
-    class_images: str | None  # key of the image set used for prior preservation
+    class_images: str | None  # key of what prior preservation uses: an image set, or own images
     horizon: int | None  # only for a schedule whose value depends on the last step
 
     @property

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from statistics import median
 
 import torch
-from PIL import Image
 
 from charsweep.character import TrainingImage, open_training_images
 from charsweep.config import Sweep
@@ -41,7 +40,7 @@ from charsweep.results import CellResult
 from charsweep.results.cells import result_of
 from charsweep.train.checkpoint import make_optimizer
 from charsweep.train.loop import Trained, train
-from charsweep.train.methods import Execution, Materials, Trainable
+from charsweep.train.methods import ClassImage, Execution, Materials, Trainable
 
 
 class LocalEngine:
@@ -287,12 +286,17 @@ class LocalEngine:
         missed = len(ledger.seconds) - ledger.training.steps  # a diverged one ends early
         self.view.expect(steps=missed)
 
-    def _class_images(self, spec: TrajectorySpec) -> list[Image.Image]:
+    def _class_images(self, spec: TrajectorySpec) -> list[ClassImage]:
+        """A person's own, or those that the untaught base has drawn; none without prior loss."""
+        own = self.sweep.character.class_images
+        if own is not None and spec.class_images == own.key:
+            pairs = zip(own.paths, own.captions, strict=True)
+            return [ClassImage(path, caption) for path, caption in pairs]
         images = self._priors[spec.key]
         if images is None:
             return []
-        folder = self.store.images(images)
-        return [open_image(folder / f"{i:03d}.png") for i in range(count(images))]
+        folder, prompt = self.store.images(images), spec.character.class_prompt
+        return [ClassImage(folder / f"{i:03d}.png", prompt) for i in range(count(images))]
 
     def _seconds_alone(self, spec: TrajectorySpec) -> float | None:
         """A step of this kind in a pack of one, measured once per process; None if it is in one.
@@ -381,7 +385,7 @@ class LocalEngine:
         for spec in {
             t.trajectory.optimizer.identity: t.trajectory for t in plan.trainings
         }.values():
-            make_optimizer(spec, [torch.nn.Parameter(torch.zeros(1))])
+            make_optimizer(spec, {"": torch.nn.Parameter(torch.zeros(1))})
         for scoring in plan.scorings:
             if scoring.draw and scoring.images.sampler.identity:
                 config = {"num_train_timesteps": 1000}

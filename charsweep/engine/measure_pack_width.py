@@ -26,7 +26,7 @@ from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of
 from charsweep.train.checkpoint import make_optimizer
-from charsweep.train.methods import Materials
+from charsweep.train.methods import ClassImage, Materials
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 3
@@ -77,7 +77,7 @@ def seconds_per_trial(
     training_images = open_training_images(sweep.character, masked=bool(spec.framing.masks))
     images = [image.image for image in training_images]
     masks = [image.mask for image in training_images]
-    priors = images[:1] if spec.class_images else []
+    priors = [ClassImage(sweep.character.paths[0], "")] if spec.class_images else []
     materials = Materials(device, base, images, lambda _: priors, masks=masks)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -87,7 +87,7 @@ def seconds_per_trial(
             optimizers = []
             for slot in range(spec.pack):
                 trainable.enter(slot, replace(spec, seed=slot))
-                optimizers.append(make_optimizer(spec, list(trainable.named(slot).values())))
+                optimizers.append(make_optimizer(spec, trainable.named(slot)))
             for step in range(steps + 1):
                 started = time.perf_counter()
                 trainable.zero_grad()

@@ -28,7 +28,7 @@ from charsweep.core.specs import BaseSpec
 from charsweep.core.store.files import read_json
 from charsweep.models import hub
 from charsweep.models.clip_tokenizer import clip_tokenizer
-from charsweep.models.families import tokenizer_of
+from charsweep.models.families import Family, tokenizer_of
 from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.models.random_weights import make
 from charsweep.models.safetensors_file import tensor_shapes
@@ -52,7 +52,8 @@ def load_base(
     Its autoencoder is float32 whatever `dtype` is: half precision breaks some, and it is not what
     takes the time.
     """
-    path, family, vae = ready(weights.pipeline), weights.family, None
+    path, vae = ready(weights.pipeline), None
+    family: Family = spec.family.made  # its settings may be those of one cell
     if not family.recognises(path):
         raise ModelsError(f"{path} is no longer what it was when the sweep was planned; run again")
     own = weights.pipeline

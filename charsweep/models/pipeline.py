@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import logging
 import warnings
+from collections import ChainMap
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,14 +109,19 @@ class LoadedPipeline:
             self._latents[key] = (mean[0], deviation[0])
         return self._latents[key]
 
-    def texts(self, prompts: Sequence[str]) -> Conditioning:
-        """Embeddings of prompts by the untouched text encoders, each computed once per process."""
+    def texts(self, prompts: Sequence[str], *, keep: bool = True) -> Conditioning:
+        """Embeddings of prompts by the untouched text encoders.
+
+        Each by itself and in their own precision, whoever asks; kept while the process lives,
+        unless there may be too many.
+        """
+        known = self._texts if keep else ChainMap({}, self._texts)
         for prompt in prompts:
-            if prompt not in self._texts:
+            if prompt not in known:
                 self.bring(*self.family.encoders)
-                with torch.no_grad():
-                    self._texts[prompt] = self.encode([prompt])
-        return join([self._texts[prompt] for prompt in prompts])
+                with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                    known[prompt] = self.encode([prompt])
+        return join([known[prompt] for prompt in prompts])
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Embeddings of prompts by the text encoders as they are now, with gradients if wanted."""

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import importlib.util
 import json
 from pathlib import Path
 
+from charsweep.models.clip_vocabulary import clip_vocabulary
+
 WORD_END = "</w>"
 COMMON = 0.8  # of a vocabulary, which begins with the commonest; CLIP's last fifth has "sks"
-MERGES = 49_152 - 256 - 2  # of CLIP's own, of which open_clip ships more
+LETTERS = 512  # tokens of CLIP's own that no merge makes
 
 
 def common_words(configs: Path) -> frozenset[str]:
     """Words that a CLIP tokenizer has one token for, the rarest left out, without loading it.
 
-    `configs` is a folder as diffusers lays it out. Empty where no vocabulary is found.
+    `configs` is a folder as diffusers lays it out; CLIP's own where it says nothing.
     """
-    tokens = _tokens_of(configs / "tokenizer") or _own_tokens()
+    tokens = _tokens_of(configs / "tokenizer") or list(clip_vocabulary()[0])[LETTERS:]
     common = tokens[: int(COMMON * len(tokens))]
     return frozenset(token.removesuffix(WORD_END) for token in common if token.endswith(WORD_END))
 
@@ -31,15 +31,4 @@ def _tokens_of(folder: Path) -> list[str]:
             return sorted(vocabulary, key=vocabulary.__getitem__)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-    return []
-
-
-def _own_tokens() -> list[str]:
-    """Those that a merge makes, of CLIP's own vocabulary; [] without open_clip."""
-    spec = importlib.util.find_spec("open_clip")
-    for place in (spec and spec.submodule_search_locations) or ():
-        file = Path(place) / "bpe_simple_vocab_16e6.txt.gz"
-        if file.is_file():
-            merges = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
-            return ["".join(merge.split()) for merge in merges[1 : MERGES + 1]]
     return []

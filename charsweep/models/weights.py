@@ -179,6 +179,7 @@ def find_base(
             f"{setting}.vae={vae} is a single file, and {path} has no vae/ that says how it is "
             "built; give the VAE as a diffusers folder"
         )
+    family.check(plugin.name, found.configs)
     return replace(found, prediction=_prediction(found, prediction, f"{setting}.prediction"))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from charsweep.character.lint import lint_captions, lint_drawings, lint_identifier
 from charsweep.config import Range, Sweep
+from charsweep.config.cut_texts import CutText
 from charsweep.config.precision import precision_note
+from charsweep.core.errors import shown
 from charsweep.core.methods import method_of
 from charsweep.core.specs import AttributeSpec
 from charsweep.core.store import Store
@@ -19,6 +21,8 @@ from charsweep.models.weights import BaseWeights
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan
 from charsweep.results.labels import in_quotes
+
+MOST_CUT = 4  # texts that a plan names
 
 
 def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
@@ -116,6 +120,11 @@ def _asked(sweep: Sweep) -> list[str]:
     if unasked := sweep.settings.unasked:
         exam = sweep.settings.exam.name
         lines.append(f"  not asked     {', '.join(unasked)}: exam={exam} has no prompts for them")
+    lines += unread(sweep.cut)
+    if (own := sweep.character.class_images) is not None:
+        used = any(cell.trajectory.class_images == own.key for cell in sweep.examples)
+        why = "" if used else ", not used: no method here has a prior_weight above 0"
+        lines.append(f"  class images  {len(own.paths)} of your own{why}")
     if not sweep.parts:
         axes = "; ".join(f"{name}: {_values(axis)}" for name, axis in sweep.axes.items())
         lines.append(f"  axes          {axes or 'none'}")
@@ -128,6 +137,21 @@ def _predicting(bases: Mapping[str, BaseWeights]) -> Iterator[str]:
         if base.prediction not in (None, EPSILON):
             end = ", with zero terminal SNR" if base.prediction == VELOCITY_ZERO_SNR else ""
             yield f"{name} predicts velocity{end}"
+
+
+def unread(texts: Sequence[CutText]) -> Iterator[str]:
+    """Captions and prompts of which the end is not read, and how they would be read whole."""
+    for number, text in enumerate(texts[:MOST_CUT]):
+        name = "" if number else "not read"
+        yield (
+            f"  {name:<13} {text.what}: {text.reader} reads {text.room} of {text.tokens} tokens, "
+            f'not "{shown(text.unread, 40)}"'
+        )
+    if len(texts) > MOST_CUT:
+        yield f"  {'':<13} and {len(texts) - MOST_CUT} more captions and prompts"
+    longest = {text.reader: text for text in sorted(texts, key=lambda text: text.tokens)}
+    for advice in dict.fromkeys(text.advice for text in longest.values()):
+        yield f"  {'':<13} {advice}"
 
 
 def _values(axis: tuple[Any, ...] | Range) -> str:

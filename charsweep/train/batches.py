@@ -12,7 +12,7 @@ close beside the window has a small part in it, and in return no step waits for 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from charsweep.character import ALPHA, framed, sizes_of
-from charsweep.core.methods import LossSettings
+from charsweep.core.methods import CaptionChanges, LossSettings, tags_of
 from charsweep.core.seeding import chosen, generator
 from charsweep.core.specs import Framing, TrajectorySpec
 from charsweep.models.families import Noising
@@ -57,14 +57,16 @@ class TrainingImages:
         spec: TrajectorySpec,
         purpose: str,
         keys: Sequence[str],
-        images: Sequence[Image.Image],
+        images: Iterable[Image.Image],
         captions: list[str],
         framing: Framing,
         masks: Sequence[Image.Image | None] = (),
+        changes: CaptionChanges = CaptionChanges(),  # noqa: B008  # a constant
     ) -> None:
         self.captions, self.purpose, self.framing = captions, purpose, framing
+        self.changes = changes
         self.seed, self.batch_size, self.resolution = spec.seed, spec.batch_size, spec.resolution
-        masks = masks or [None] * len(images)
+        masks = masks or [None] * len(keys)
         self.framed = [  # as it is and, perhaps, mirrored
             [self._framed(base, *one, mirrored) for mirrored in (False, True)[: 1 + framing.flip]]
             for one in zip(keys, images, masks, strict=True)
@@ -96,7 +98,9 @@ class TrainingImages:
         mean, std, area, sizes = (torch.stack(parts) for parts in zip(*images, strict=True))
         noise = torch.randn(mean.shape, generator=generator(self.seed, self.purpose, step))
         latents = mean + std * noise
-        return ImageBatch(latents, [self.captions[i] for i in indices], area, sizes)
+        source = generator(self.seed, f"{self.purpose} caption", step)
+        captions = [changed(self.captions[i], self.changes, source) for i in indices]
+        return ImageBatch(latents, captions, area, sizes)
 
     def _chosen(self, step: int) -> list[int]:
         """Which images a step shows: all of one size, and every image equally often.
@@ -137,6 +141,18 @@ class TrainingImages:
         each = self.resolution // side  # pixels of a latent pixel
         corner = torch.tensor([0, 0, y * each, x * each, 0, 0])
         return FramedImage(mean, std, weights, image.sizes + corner)
+
+
+def changed(caption: str, changes: CaptionChanges, source: torch.Generator) -> str:
+    """A caption as one step sees it, as sd-scripts' `process_caption` makes it."""
+    if changes.dropout_rate and torch.rand(1, generator=source).item() < changes.dropout_rate:
+        return ""
+    if not changes.shuffle:
+        return caption
+    tags = tags_of(caption)
+    kept, moved = tags[: changes.kept], tags[changes.kept :]
+    order = torch.randperm(len(moved), generator=source).tolist()
+    return ", ".join([*kept, *(moved[place] for place in order)])
 
 
 def weights_of(mask: Image.Image, like: Tensor, background: float) -> Tensor:

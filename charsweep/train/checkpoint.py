@@ -12,14 +12,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from charsweep.core.errors import ConfigError, StoreError
+from charsweep.core.methods import method_of
 from charsweep.core.specs import SnapshotSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
 from charsweep.core.system.versions import numerical_versions
+from charsweep.models.families import Family
 from charsweep.train.methods import Trainable
 
 
-def make_optimizer(spec: TrajectorySpec, parameters: list[Tensor]) -> torch.optim.Optimizer:
+def make_optimizer(spec: TrajectorySpec, named: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+    """The optimizer of named tensors; those with another learning rate are a group of their own."""
     settings = dict(spec.optimizer.settings)
     kind = spec.optimizer.find()
     if not isinstance(kind, type) or not issubclass(kind, torch.optim.Optimizer):
@@ -28,12 +31,24 @@ def make_optimizer(spec: TrajectorySpec, parameters: list[Tensor]) -> torch.opti
             "torch.optim.AdamW is one"
         )
     try:
-        return kind(parameters, **{**settings, "lr": spec.learning_rate})
+        return kind(_groups(spec, named), **{**settings, "lr": spec.learning_rate})
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"optimizer {spec.optimizer.identity} does not take {settings}: {error}; "
             "mend optimizer.* or choose another file of conf/optimizer/"
         ) from error
+
+
+def _groups(spec: TrajectorySpec, named: Mapping[str, Tensor]) -> list[Any]:
+    """All tensors or, where the text encoders have a learning rate of their own, two groups."""
+    own = method_of(spec.method).text_encoder_lr
+    if own is None or spec.base is None:
+        return list(named.values())
+    family: Family = spec.base.family.made
+    groups: list[Any] = [{"params": []}, {"params": [], "lr": own}]
+    for name, tensor in named.items():
+        groups[name.partition(".")[0] in family.encoders]["params"].append(tensor)
+    return groups
 
 
 def make_scaler(spec: TrajectorySpec, device: torch.device) -> torch.amp.GradScaler | None:
@@ -61,7 +76,10 @@ def save_state(
     """Write what is needed to go on after `step`, then drop the older state."""
     state = optimizer.state_dict()
     tensors = {f"weight/{name}": tensor for name, tensor in named.items()}
-    numbers: dict[str, Any] = {"group": own_numbers(state["param_groups"][0])}
+    numbers: dict[str, Any] = {
+        _group_name(number): own_numbers(group)
+        for number, group in enumerate(state["param_groups"])
+    }
     if scaler:
         numbers["scaler"] = scaler.state_dict()
     for place, value in leaves(state["state"], "optimizer"):
@@ -72,6 +90,11 @@ def save_state(
         save_file(contiguous, folder / "state.safetensors")
         (folder / "numbers.json").write_text(json.dumps(numbers), encoding="utf-8")
     store.commit_resume(spec, step)
+
+
+def _group_name(number: int) -> str:
+    """ "group", "group1", … in numbers.json."""
+    return f"group{number or ''}"
 
 
 def leaves(tree: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
@@ -98,7 +121,10 @@ def load_state(
     try:
         tensors = load_file(folder / "state.safetensors")
         numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
-        group = numbers.pop("group")
+        groups = [
+            {**group, **numbers.pop(_group_name(number))}
+            for number, group in enumerate(optimizer.state_dict()["param_groups"])
+        ]
         if scaler:
             scaler.load_state_dict(numbers.pop("scaler"))
         with torch.no_grad():
@@ -111,7 +137,6 @@ def load_state(
             for key in inner:
                 branch = branch.setdefault(key, {})
             branch[name] = value
-        groups = [{**one, **group} for one in optimizer.state_dict()["param_groups"]]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except Exception as error:
         raise StoreError(

@@ -154,8 +154,10 @@ class Trial:
         self._number = span
         self.trainable, self.slot, self.store, self.team = trainable, slot, store, team
         trainable.enter(slot, self.spec)
-        self.parameters = list(trainable.named(slot).values())
-        self.optimizer = make_optimizer(self.spec, self.parameters)
+        named = trainable.named(slot)
+        self.parameters = list(named.values())
+        self.optimizer = make_optimizer(self.spec, named)
+        self.learning_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = make_scaler(self.spec, self.parameters[0].device)
         self.schedule = self.spec.schedule.made
         self.stored = store.resume_step(self.spec)
@@ -186,9 +188,9 @@ class Trial:
 
     def update(self) -> Tensor:
         """Take one step along the gradients, clipped; their norm before that, on the device."""
-        rate = self.spec.learning_rate * self.schedule(self.step, self.spec.horizon)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        factor = self.schedule(self.step, self.spec.horizon)
+        for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
+            group["lr"] = rate * factor
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.max_grad_norm)
@@ -197,7 +199,7 @@ class Trial:
             self.scaler.update()
         else:
             self.optimizer.step()
-        self.rates.append(rate)
+        self.rates.append(self.spec.learning_rate * factor)
         self.step += 1
         return norm
 

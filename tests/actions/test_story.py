@@ -100,6 +100,19 @@ def test_what_cannot_be_kept_is_refused(keep: dict[int, int], reason: str) -> No
         check_keep(keep, 2, [0, 1])
 
 
+def test_a_scene_whose_character_is_not_read_is_refused(
+    swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cell is as it was taught, so the scene has to be written otherwise."""
+    hats = ", ".join(f"a red hat {number}" for number in range(12))
+    scene = "story.scenes=[{prompt: '%s', caption: x}]"
+    assert told(swept, scene % f"{hats}, {{subject}}") == 2
+    message = capsys.readouterr().err
+    assert "scene 1: the identifier UnicornGirl stands beyond the first 46 tokens" in message
+    assert "write it earlier, or make it shorter" in message
+    assert "text_chunks" not in message
+
+
 # -- what is stored --------------------------------------------------------------------------------
 
 

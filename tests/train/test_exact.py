@@ -16,7 +16,7 @@ from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.plan import TrainingSpan, plan_work
 from charsweep.train.loop import train
-from charsweep.train.methods import Materials
+from charsweep.train.methods import ClassImage, Materials
 
 TAUGHT = ["dreambooth_lora", "lora", "dreambooth"]  # on a base
 METHODS = [*TAUGHT, "gan", "diffusion"]
@@ -120,7 +120,7 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
 
     images = [open_image(path) for path in sweep.character.paths]
     chosen = spec.method.made
-    priors = images[:2] if spec.class_images else []
+    priors = [ClassImage(path, "") for path in sweep.character.paths[: 2 * bool(spec.class_images)]]
     (training,) = plan_work(sweep.cells, store).trainings
     trainable = chosen.trainable(spec, Materials(base.device, base, images, lambda _: priors))
     blocks = list(train(trainable, iter([training]), store, 60))

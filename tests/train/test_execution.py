@@ -27,7 +27,7 @@ from charsweep.core.system.images import open_image
 from charsweep.models.load import load_base
 from charsweep.plan import plan_work
 from charsweep.train.loop import train
-from charsweep.train.methods import Execution, Materials
+from charsweep.train.methods import ClassImage, Execution, Materials
 from charsweep.train.methods.denoising import DenoisingTrainable
 
 WHOLE = Execution()
@@ -52,8 +52,9 @@ def trainable_of(root: Path, *words: str, execution: Execution = WHOLE) -> Any:
     spec = sweep.cells[0].trajectory
     base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
     images = [open_image(path) for path in sweep.character.paths]
+    priors = [ClassImage(path, "a picture of a girl") for path in sweep.character.paths[:2]]
     method = spec.method.made
-    materials = Materials(base.device, base, images, lambda _: images[:2], execution)
+    materials = Materials(base.device, base, images, lambda _: priors, execution)
     return method.trainable(spec, materials)
 
 

@@ -21,7 +21,7 @@ from charsweep.core.system.images import open_image
 from charsweep.models.load import load_base
 from charsweep.plan import cost
 from charsweep.plan.memory import Place, Work, needs_of
-from charsweep.train.methods import Materials
+from charsweep.train.methods import ClassImage, Materials
 
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 TINY = {
@@ -74,7 +74,7 @@ def test_a_trial_holds_what_its_method_says(method: str, tmp_path: Path) -> None
     base = load_base(spec.base, weights, torch.device("cpu")) if weights else None
     before = base.digest() if base else ""
     images = [open_image(path) for path in sweep.character.paths]
-    priors = images[: 2 * bool(spec.class_images)]
+    priors = [ClassImage(path, "") for path in sweep.character.paths[: 2 * bool(spec.class_images)]]
     materials = Materials(torch.device("cpu"), base, images, lambda _: priors)
     with contextlib.closing(made.trainable(spec, materials)) as trainable:
         trainable.enter(0, spec)

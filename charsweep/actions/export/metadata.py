@@ -64,13 +64,19 @@ def network(taught: TrajectorySpec, base_model: BaseModel) -> dict[str, Any]:
 
 def training(taught: TrajectorySpec, base_model: BaseModel, steps: int) -> dict[str, Any]:
     method, learning_rate = method_of(taught.method), f"{taught.learning_rate:g}"
-    family, loss = base_model.weights.family, method.loss
+    family, loss, texts = base_model.weights.family, method.loss, method.caption_changes
     has_text = not set(family.encoders).isdisjoint(method.taught(family))
+    shared = learning_rate if has_text else None
     per_epoch = max(1, math.ceil(len(taught.character.digests) / taught.batch_size))
     return {
         "ss_learning_rate": learning_rate,
         "ss_unet_lr": learning_rate,
-        "ss_text_encoder_lr": learning_rate if has_text else None,
+        "ss_text_encoder_lr": f"{own:g}" if (own := method.text_encoder_lr) else shared,
+        "ss_clip_skip": family.clip_skip if family.clip_skip > 1 else None,
+        "ss_max_token_length": 75 * family.text_chunks if family.text_chunks > 1 else None,
+        "ss_shuffle_caption": texts.shuffle,
+        "ss_keep_tokens": texts.kept,
+        "ss_caption_dropout_rate": texts.dropout_rate,
         "ss_max_train_steps": steps,
         "ss_steps": steps,
         "ss_num_batches_per_epoch": per_epoch,

@@ -25,14 +25,17 @@ from charsweep.actions.story.page import write_page, write_pdf
 from charsweep.actions.story.source import StorySource, find_source
 from charsweep.config import Sweep
 from charsweep.config.cells import exam_of
+from charsweep.config.cut_texts import Prompt, reader_of, refuse
 from charsweep.config.settings import PluginSettings, StorySettings
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import ImageSetSpec, ScoreSpec
+from charsweep.core.methods import method_of
+from charsweep.core.specs import AdapterSpec, ImageSetSpec, ScoreSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import image_manifest
 from charsweep.core.system.console import out
 from charsweep.plan import Plan, Scoring
+from charsweep.plan.describe import unread
 from charsweep.results.labels import in_quotes
 from charsweep.track import log_story
 
@@ -45,6 +48,7 @@ def tell(sweep: Sweep) -> Path:
     story, store = sweep.settings.story, Store(sweep.root)
     source = find_source(sweep, store)
     images = scenes_of(story, source)
+    check_scenes(images, source)
     scores = scores_of(story, source, images)
     check_keep(story.keep or {}, len(story.scenes), story.seeds)
     draw_missing(source, images, scores, store)
@@ -64,6 +68,24 @@ def scenes_of(story: StorySettings, source: StorySource) -> ImageSetSpec:
     identifier = source.sweep.character.spec.identifier
     prompts = tuple(scene.prompt.replace("{subject}", identifier) for scene in story.scenes)
     return replace(source.images, prompts=prompts, seeds=tuple(story.seeds))
+
+
+def check_scenes(images: ImageSetSpec, source: StorySource) -> None:
+    """ConfigError for scenes whose character the base would not read; what else it does not is
+    said."""
+    weights = images.snapshot.source
+    assert isinstance(weights, TrajectorySpec | AdapterSpec)
+    assert weights.base is not None
+    method = method_of(weights.method) if isinstance(weights, TrajectorySpec) else None
+    identifier = source.sweep.character.spec.identifier
+    reader = replace(
+        reader_of(weights.base, source.sweep.bases, identifier, method), taught=method is not None
+    )
+    prompts = [Prompt(f"scene {n}", prompt) for n, prompt in enumerate(images.prompts, start=1)]
+    prompts.append(Prompt("negative prompt", images.negative_prompt))
+    refuse(reader.lost(prompts))
+    for line in unread(list(reader.cut(prompts))):
+        out(line)
 
 
 def scores_of(

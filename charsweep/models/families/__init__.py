@@ -92,6 +92,19 @@ class Family(Protocol):
         """Whether it was trained by flow matching: it has no alphas, and flow schedulers draw."""
 
     @property
+    def text_chunks(self) -> int:
+        """In how many chunks of its encoders' length a prompt is read; the rest is cut off."""
+
+    @property
+    def most_text_chunks(self) -> int:
+        """How many there may be."""
+
+    @property
+    def clip_skip(self) -> int:
+        """Which of its encoder's layers prompts are taken from, as A1111 counts: 1 is the last, 2
+        the one before; 1 where that cannot be chosen."""
+
+    @property
     def tags(self) -> tuple[str, ...]:
         """Words by which the hub finds what is made for such a base."""
 
@@ -105,6 +118,13 @@ class Family(Protocol):
 
     def left_out(self, configs: Path) -> tuple[str, ...]:
         """Names of parts of the class that are not loaded, or that this folder lacks."""
+
+    def check(self, name: str, configs: Path) -> None:
+        """Raise `ModelsError` for a setting that the base of that name, with these configs, cannot
+        follow."""
+
+    def room(self, encoder: str, length: int) -> int:
+        """How many tokens of a prompt an encoder reads whose tokenizer gives that length."""
 
     def shapes(self, configs: Path) -> Shapes:
         """Shapes of the tensors by part, where weights are not here to say; as far as is known."""
@@ -182,20 +202,17 @@ def posterior(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def call(
-    pipeline: Any, spec: ImageSetSpec, prompts: Sequence[str], generators: Sequence[Generator],
-    **more: Any,
-) -> NDArray[np.float32]:  # fmt: skip
-    """What every text-to-image pipeline of diffusers is asked with."""
+    pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator], **prompts: Any
+) -> NDArray[np.float32]:
+    """What every text-to-image pipeline of diffusers is asked with; `prompts` in its own words."""
     words: Mapping[str, Any] = {
-        "prompt": list(prompts),
-        "negative_prompt": [spec.negative_prompt] * len(prompts),
         "generator": list(generators),
         "num_inference_steps": spec.inference_steps,
         "guidance_scale": spec.guidance_scale,
         "height": spec.resolution,
         "width": spec.resolution,
         "output_type": "latent",
-        **more,
+        **prompts,
     }
     return decoded(pipeline, pipeline(**words).images, spec.resolution)
 

@@ -42,6 +42,9 @@ class StableDiffusion3:
     denoiser: ClassVar[str] = "transformer"
     published: ClassVar[None] = None
     is_flow: ClassVar[bool] = True
+    text_chunks: ClassVar[int] = 1
+    most_text_chunks: ClassVar[int] = 1
+    clip_skip: ClassVar[int] = 1
     tags: ClassVar[tuple[str, ...]] = ("stable-diffusion-3", "sd3", "sd3-diffusers")
 
     t5: bool = True  # False: it is left out where it is there
@@ -66,6 +69,14 @@ class StableDiffusion3:
         images = ("image_encoder", "feature_extractor")
         has_t5 = self.t5 and (configs / "text_encoder_3").is_dir()
         return images if has_t5 else (*images, "text_encoder_3", "tokenizer_3")
+
+    def check(self, name: str, configs: Path) -> None:
+        """Nothing of it depends on a config."""
+
+    def room(self, encoder: str, length: int) -> int:
+        """T5 reads a prompt in one piece, and diffusers lets it have 256 tokens, the end among
+        them; CLIP has a beginning too."""
+        return min(length, 256) - 1 if encoder == "text_encoder_3" else length - 2
 
     def shapes(self, configs: Path) -> Shapes:
         """Of the transformer, by its config; the encoders' are not known before they are here."""
@@ -113,7 +124,8 @@ class StableDiffusion3:
         self, pipeline: Any, spec: ImageSetSpec, prompts: Sequence[str],
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:  # fmt: skip
-        return call(pipeline, spec, prompts, generators)
+        negative = [spec.negative_prompt] * len(prompts)
+        return call(pipeline, spec, generators, prompt=list(prompts), negative_prompt=negative)
 
 
 def _is_plain(folder: Path) -> bool:

@@ -1,16 +1,27 @@
 """Stable Diffusion 1.5 and XL: a U-Net that predicts noise or velocity (Rombach et al. 2022,
-Podell et al. 2023)."""
+Podell et al. 2023).
+
+CLIP reads 75 tokens and cuts the rest off. With `text_chunks` a prompt is read in as many chunks of
+75, each by itself, and the U-Net sees them side by side: what A1111 and ComfyUI draw long prompts
+with. As sd-scripts' `max_token_length` has it, there are always as many, so that what a prompt is
+read as does not depend on those beside it; unlike there, each chunk keeps its beginning and its end
+(A1111 and ComfyUI draw so), and no chunk ends at a comma for its sake. Adapters trained with more
+chunks than a program draws a prompt with are used elsewhere as they are.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ModelsError
+from charsweep.core.keys import CAME_LATER
 from charsweep.core.store.files import read_json
 from charsweep.models import architectures
 from charsweep.models.families import Conditioning, call, posterior
@@ -31,6 +42,7 @@ UNET = "model.diffusion_model."
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
 OF_IMAGES = ("feature_extractor", "image_encoder")  # parts that read pictures
 ORIGINAL_CODE = "https://github.com/Stability-AI/generative-models"
+MOST_CHUNKS = 10
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -45,13 +57,32 @@ class StableDiffusion:
     published: ClassVar[str] = "sd15"
     text: ClassVar[str] = "cond_stage_model.transformer."  # how its names begin in a single file
     is_flow: ClassVar[bool] = False
+    most_text_chunks: ClassVar[int] = MOST_CHUNKS
     tags: ClassVar[tuple[str, ...]] = ("stable-diffusion",)
+
+    text_chunks: Annotated[int, Field(ge=1, le=MOST_CHUNKS)] = dataclasses.field(
+        default=1, metadata=CAME_LATER
+    )
+    clip_skip: Annotated[int, Field(ge=1)] = dataclasses.field(default=1, metadata=CAME_LATER)
 
     def recognises(self, path: Path) -> bool:
         return is_checkpoint(path, self.pipeline, self.published, self.text)
 
     def left_out(self, configs: Path) -> tuple[str, ...]:
         return ("safety_checker", *OF_IMAGES)
+
+    def check(self, name: str, configs: Path) -> None:
+        if self.clip_skip == 1:
+            return
+        layers = read_json(configs / "text_encoder" / "config.json").get("num_hidden_layers", 12)
+        if self.clip_skip > layers:
+            raise ModelsError(
+                f"models.bases.{name}.clip_skip={self.clip_skip}: its text encoder has {layers} "
+                f"layers; set models.bases.{name}.clip_skip=1, the last one, or up to {layers}"
+            )
+
+    def room(self, encoder: str, length: int) -> int:
+        return self.text_chunks * (length - 2)  # of each the beginning and the end are its own
 
     def shapes(self, configs: Path) -> Shapes:
         return architectures.shapes_of(self.published)
@@ -77,9 +108,16 @@ class StableDiffusion:
         return posterior(pipeline.vae, pixels)
 
     def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
-        """The last hidden state."""
-        ids = tokens(pipeline.tokenizer, prompts).to(pipeline.text_encoder.device)
-        return Conditioning(pipeline.text_encoder(ids)[0], None)
+        """The last hidden state, or that of an earlier layer with the last one's normalisation."""
+        encoder = pipeline.text_encoder
+        ids = tokens(pipeline.tokenizer, prompts, self.text_chunks).to(encoder.device)
+        if self.clip_skip == 1:
+            hidden = encoder(ids)[0]
+        else:
+            states = encoder(ids, output_hidden_states=True).hidden_states
+            normalised = getattr(encoder, "text_model", encoder).final_layer_norm
+            hidden = normalised(states[-self.clip_skip])
+        return Conditioning(side_by_side(hidden, len(prompts)), None)
 
     def noising(self, pipeline: Any) -> Alphas:
         """By the noise levels that the pipeline's scheduler was made with."""
@@ -97,7 +135,14 @@ class StableDiffusion:
         self, pipeline: Any, spec: ImageSetSpec, prompts: Sequence[str],
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:  # fmt: skip
-        return call(pipeline, spec, prompts, generators)
+        """By the embeddings that training sees."""
+        asked = {"": self.embed(pipeline, prompts)}
+        if spec.guidance_scale > 1:
+            asked["negative_"] = self.embed(pipeline, [spec.negative_prompt] * len(prompts))
+        embedded = {f"{which}prompt_embeds": one.hidden for which, one in asked.items()}
+        pooled = {f"{which}pooled_prompt_embeds": one.pooled for which, one in asked.items()}
+        known = {name: one for name, one in pooled.items() if one is not None}
+        return call(pipeline, spec, generators, **embedded, **known)
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -109,6 +154,8 @@ class StableDiffusionXL(StableDiffusion):
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2")
     published: ClassVar[str] = "sdxl"
     text: ClassVar[str] = "conditioner.embedders.1.model."
+    # always the last layer but one (Podell et al. 2023, section 2.1), so there is nothing to set
+    clip_skip: ClassVar[int] = 1  # type: ignore[misc]
     tags: ClassVar[tuple[str, ...]] = ("stable-diffusion-xl",)
 
     def left_out(self, configs: Path) -> tuple[str, ...]:
@@ -129,16 +176,17 @@ class StableDiffusionXL(StableDiffusion):
 
     def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
         """The last hidden states but one, side by side, and the second encoder's projected pooled
-        embedding (Podell et al. 2023, section 2.1)."""
+        embedding (Podell et al. 2023, section 2.1), which is that of the first chunk."""
         import torch
 
         first, second = pipeline.text_encoder, pipeline.text_encoder_2
-        ids = tokens(pipeline.tokenizer, prompts).to(first.device)
+        ids = tokens(pipeline.tokenizer, prompts, self.text_chunks).to(first.device)
         first_output = first(ids, output_hidden_states=True)
-        ids = tokens(pipeline.tokenizer_2, prompts).to(second.device)
+        ids = tokens(pipeline.tokenizer_2, prompts, self.text_chunks).to(second.device)
         second_output = second(ids, output_hidden_states=True)
         states = [output.hidden_states[-2] for output in (first_output, second_output)]
-        return Conditioning(torch.cat(states, dim=-1), second_output[0])
+        hidden = side_by_side(torch.cat(states, dim=-1), len(prompts))
+        return Conditioning(hidden, second_output[0][: len(prompts)])
 
     def predict(
         self, pipeline: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning,
@@ -176,13 +224,36 @@ def is_checkpoint(path: Path, pipeline: str, published: str, text: str) -> bool:
     return True
 
 
-def tokens(tokenizer: Any, prompts: Sequence[str]) -> Tensor:
-    """Numbers of the tokens, (N, length), cut and filled up to the encoder's length."""
-    numbers: Tensor = tokenizer(
-        list(prompts), padding="max_length", max_length=tokenizer.model_max_length,
-        truncation=True, return_tensors="pt",
-    ).input_ids  # fmt: skip
-    return numbers
+def tokens(tokenizer: Any, prompts: Sequence[str], chunks: int = 1) -> Tensor:
+    """Numbers of the tokens, (chunks · N, length), each row filled up to the encoder's length.
+
+    First that of the first chunk of every prompt, then of the second, so that sample i modulo N is
+    of prompt i: see `charsweep.train.stacked_lora`.
+    """
+    import torch
+
+    length = tokenizer.model_max_length
+    if chunks == 1:
+        numbers: Tensor = tokenizer(
+            list(prompts), padding="max_length", max_length=length, truncation=True,
+            return_tensors="pt",
+        ).input_ids  # fmt: skip
+        return numbers
+    found = tokenizer(list(prompts), add_special_tokens=False, verbose=False).input_ids
+    rows, room = [], length - 2
+    for chunk in range(chunks):
+        for whole in found:
+            part = whole[chunk * room : (chunk + 1) * room]
+            row = [tokenizer.bos_token_id, *part, tokenizer.eos_token_id]
+            rows.append(row + [tokenizer.pad_token_id] * (length - len(row)))
+    return torch.tensor(rows)
+
+
+def side_by_side(hidden: Tensor, count: int) -> Tensor:
+    """The chunks of each of `count` prompts, (chunks · count, length, width), one behind the other:
+    (count, chunks · length, width)."""
+    parts: Tensor = hidden.unflatten(0, (-1, count))
+    return parts.transpose(0, 1).flatten(1, 2)
 
 
 def ask(

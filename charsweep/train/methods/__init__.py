@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from charsweep.core.system.distributed import ALONE, Team
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
     from charsweep.core.specs import TrajectorySpec
     from charsweep.models.pipeline import LoadedPipeline
+
+
+class ClassImage(NamedTuple):
+    """An image of the class, for prior preservation."""
+
+    path: Path
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Materials:
     device: torch.device
     base: LoadedPipeline | None
     images: list[Image.Image]  # the training images
-    class_images: Callable[[TrajectorySpec], list[Image.Image]]
+    class_images: Callable[[TrajectorySpec], list[ClassImage]]
     execution: Execution = Execution()
     masks: Sequence[Image.Image | None] = ()  # one per training image, or none at all
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import Framing, TrajectorySpec
+from charsweep.core.system.images import open_image
 from charsweep.models.families import Conditioning
 from charsweep.models.precision import autocast
 from charsweep.train.batches import Batch, Images, TrainingImages, TrialBatches
@@ -64,19 +65,21 @@ class DenoisingTrainable:
             captions = self.written(slot, captions)
         images = TrainingImages(
             self.base, spec, "image", spec.character.digests, self.images, captions, spec.framing,
-            self.masks,
+            self.masks, method.caption_changes,
         )  # fmt: skip
         prior = None
         if classes := self.class_images(spec):
             names = [f"{spec.class_images}/{i}" for i in range(len(classes))]
-            prompts = [spec.character.class_prompt] * len(classes)
+            opened = (open_image(image.path) for image in classes)  # one after the other
+            prompts = [image.caption for image in classes]
             prior = TrainingImages(
-                self.base, spec, "class image", names, classes, prompts, Framing()
+                self.base, spec, "class image", names, opened, prompts, Framing()
             )
         self.batches[slot] = TrialBatches(method.loss, images, prior)
-        if not self.teaches_text:  # all that they are needed for is kept
+        if not self.teaches_text:
             self.base.texts(["", *captions, *(prior.captions if prior else ())])
-            self.base.put_away(*self.base.family.encoders)
+            if not method.caption_changes.shuffle:  # else these are not all
+                self.base.put_away(*self.base.family.encoders)
         self.base.put_away("vae")
         if self.execution.compile and not self.warm_up_seconds:
             self._warm_up(slot)
@@ -170,4 +173,4 @@ class DenoisingTrainable:
     def _conditioning(self, captions: list[str]) -> Conditioning:
         if self.teaches_text:
             return self.base.encode(captions)
-        return self.base.texts(captions)
+        return self.base.texts(captions, keep=False)

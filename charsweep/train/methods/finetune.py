@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ConfigError
-from charsweep.core.methods import Held, Loading, LossSettings, method_of
+from charsweep.core.keys import CAME_LATER
+from charsweep.core.methods import (
+    CaptionChanges,
+    Held,
+    Loading,
+    LossSettings,
+    method_of,
+    tags_of,
+)
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED, LowRank
 
@@ -55,6 +64,7 @@ class FineTune:
     version: ClassVar[int] = 2
     prompted: ClassVar[bool] = True
     iterative: ClassVar[bool] = True
+    identifier_tokens: ClassVar[None] = None
 
     base: str
     trains: Literal["weights", "adapters"]
@@ -68,6 +78,14 @@ class FineTune:
     class_images: Annotated[int, Field(ge=1, le=10_000)] = 32
     min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
     noise_offset: Annotated[float, Field(ge=0)] = 0.0
+    text_encoder_lr: Annotated[float, Field(gt=0, le=100)] | None = field(
+        default=None, metadata=CAME_LATER
+    )
+    shuffle_caption: bool = field(default=False, metadata=CAME_LATER)
+    keep_tokens: Annotated[int, Field(ge=0)] = field(default=0, metadata=CAME_LATER)
+    caption_dropout_rate: Annotated[float, Field(ge=0, lt=1)] = field(
+        default=0.0, metadata=CAME_LATER
+    )
 
     def __post_init__(self) -> None:
         whole = (self.adapter, self.rank, self.alpha, self.target_modules)
@@ -122,6 +140,10 @@ class FineTune:
         return LossSettings(self.prior_weight, self.min_snr_gamma, self.noise_offset)
 
     @property
+    def caption_changes(self) -> CaptionChanges:
+        return CaptionChanges(self.shuffle_caption, self.keep_tokens, self.caption_dropout_rate)
+
+    @property
     def prior_images(self) -> int:
         return self.class_images if self.prior_weight else 0
 
@@ -131,6 +153,34 @@ class FineTune:
                 f"method.min_snr_gamma={self.min_snr_gamma:g}: method.base={self.base} is "
                 f"{family.title}, trained by flow matching, and min-SNR weighs losses by noise "
                 "levels; set method.min_snr_gamma=null"
+            )
+        self._check_text(spec)
+
+    def _check_text(self, spec: TrajectorySpec) -> None:
+        """What is taught of text, and how, where that would change nothing."""
+        own = self.text_encoder_lr
+        if own is not None and not self.text_encoder:
+            raise ConfigError(
+                f"method.text_encoder_lr={own:g}: the text encoders are not taught; set "
+                "method.text_encoder=true, or method.text_encoder_lr=null"
+            )
+        if own is not None and "prodigy" in spec.optimizer.identity.lower():
+            raise ConfigError(
+                f"method.text_encoder_lr={own:g}: {spec.optimizer.name} finds one learning rate "
+                "for all that trains; set method.text_encoder_lr=null, or optimizer=adamw"
+            )
+        if self.keep_tokens and not self.shuffle_caption:
+            raise ConfigError(
+                f"method.keep_tokens={self.keep_tokens}: no tag changes places; set "
+                "method.shuffle_caption=true, or method.keep_tokens=0"
+            )
+        most = max(len(tags_of(caption)) for caption in self.captions(spec.character))
+        if self.shuffle_caption and most - self.keep_tokens < 2:
+            raise ConfigError(
+                "method.shuffle_caption=true: no caption has two tags, parts between commas, after "
+                f"the first {self.keep_tokens} (method.keep_tokens), so none would change places; "
+                "set method.shuffle_caption=false method.keep_tokens=0, or teach captions of tags "
+                "with method.prompts=captions"
             )
 
     def captions(self, character: CharacterSpec) -> tuple[str, ...]:
@@ -153,10 +203,12 @@ class FineTune:
         """The numbers that pad the rank of plain adapters count too."""
         assert base is not None
         parts, low = self.taught(base.family), self.low_rank
+        read = base.family.encoders if self.caption_changes.shuffle else ()  # at every step anew
+        passed = tuple(dict.fromkeys((*parts, *read)))
         if low is None:
             aside = base.numbers(base.family.taught(text_encoder=True))
-            return Held(base.numbers(parts), of_base=True, aside=aside, parts=parts)
-        return Held(low.numbers(self._shapes(base)), parts=parts)
+            return Held(base.numbers(parts), of_base=True, aside=aside, parts=passed)
+        return Held(low.numbers(self._shapes(base)), parts=passed)
 
     def _shapes(self, base: BaseWeights) -> Shapes:
         """Of the parts that are taught, as far as they are there."""

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from charsweep.core.methods import Loading, LossSettings
+from charsweep.core.methods import CaptionChanges, Loading, LossSettings
 from charsweep.core.seeding import chosen
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ class FromScratch:
     pack_key: ClassVar[None] = None
     low_rank: ClassVar[None] = None
     loss: ClassVar[LossSettings] = LossSettings()
+    caption_changes: ClassVar[CaptionChanges] = CaptionChanges()
+    text_encoder_lr: ClassVar[None] = None
+    identifier_tokens: ClassVar[None] = None
     prior_images: ClassVar[int] = 0
 
     def check(self, spec: TrajectorySpec, family: Family | None) -> None:

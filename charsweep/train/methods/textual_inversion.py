@@ -21,7 +21,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ConfigError
-from charsweep.core.methods import Held, Loading, LossSettings
+from charsweep.core.methods import CaptionChanges, Held, Loading, LossSettings
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
 from charsweep.core.system.names import as_title
 from charsweep.core.words import replaced
@@ -79,6 +79,8 @@ class TextualInversion:
     unused: ClassVar[tuple[str, ...]] = ()
     low_rank: ClassVar[None] = None
     loss: ClassVar[LossSettings] = LossSettings()
+    caption_changes: ClassVar[CaptionChanges] = CaptionChanges()
+    text_encoder_lr: ClassVar[None] = None
     prior_images: ClassVar[int] = 0
 
     base: str
@@ -88,6 +90,10 @@ class TextualInversion:
     @property
     def label(self) -> str:
         return f"v{self.num_vectors}"
+
+    @property
+    def identifier_tokens(self) -> int:
+        return self.num_vectors
 
     @property
     def pack_key(self) -> tuple[object, ...]:
