@@ -218,35 +218,35 @@ def _fits(own: Mapping[str, list[int]], weight: Sequence[int], bias: Sequence[in
 
 
 def _make(own: Mapping[str, list[int]], weight: Sequence[int], bias: Sequence[int] | None) -> bool:
-    out, into, kernel = weight[0], math.prod(weight[1:2]), math.prod(weight[2:])
-    size = math.prod(weight)
+    wanted = (weight[0], math.prod(weight[1:]))
     if "down" in own:
-        up, down, mid = own["up"], own["down"], own.get("mid")
-        inner = down[0] * into if mid else down[0] * into * kernel
-        ranks = up[1:2] == down[:1] and (not mid or math.prod(mid[2:]) == kernel)
-        return up[0] == out and math.prod(down) == inner and ranks
+        up, down = ((shape[0], math.prod(shape[1:])) for shape in (own["up"], own["down"]))
+        return _product(up[::-1] if "mid" in own else up, down, own.get("mid")) == wanted
     if "hada_w1_a" in own:
-        wide = into if "hada_t1" in own else into * kernel
-        pairs = [(own[f"hada_w{i}_a"], own[f"hada_w{i}_b"]) for i in (1, 2)]
-        return all(
-            (first[1] if "hada_t1" in own else first[0]) == out and second[1] == wide
-            for first, second in pairs
-        )
+        factors = ("hada_w{}_a", "hada_w{}_b", "hada_t{}")
+        pairs = [[own.get(name.format(i), []) for name in factors] for i in (1, 2)]
+        return all(_product(first, second, core) == wanted for first, second, core in pairs)
     if "lokr_w1" in own or "lokr_w1_a" in own:
-        sides = []
-        for i in (1, 2):
-            whole, first = own.get(f"lokr_w{i}"), own.get(f"lokr_w{i}_a", [])
-            second = own.get(f"lokr_w{i}_b", [])
-            core = own.get("lokr_t2") if i == 2 else None
-            sides.append(
-                (whole[0], math.prod(whole[1:])) if whole
-                else (first[1], second[1] * math.prod(core[2:])) if core
-                else (first[0], second[1])
-            )  # fmt: skip
-        (a, b), (c, d) = sides
-        return a * c == out and b * d == into * kernel
-    fits = math.prod(own["diff"]) == size if "diff" in own else True
+        factors = ("lokr_w{}_a", "lokr_w{}_b", "lokr_t{}")
+        (a, b), (c, d) = (
+            (whole[0], math.prod(whole[1:]))
+            if (whole := own.get(f"lokr_w{i}"))
+            else _product(*(own.get(name.format(i), []) for name in factors))
+            for i in (1, 2)
+        )
+        return (a * c, b * d) == wanted
+    fits = math.prod(own["diff"]) == math.prod(weight) if "diff" in own else True
     return fits and ("diff_b" not in own or (bias is not None and own["diff_b"] == list(bias)))
+
+
+def _product(
+    first: Sequence[int], second: Sequence[int], core: Sequence[int] | None
+) -> tuple[int, int]:
+    """Outputs and inputs, with the kernel, of what two factors make, or two with a core."""
+    if core:
+        fits = (first[0], second[0]) == (core[0], core[1])
+        return (first[1], second[1] * math.prod(core[2:])) if fits else (0, 0)
+    return (first[0], second[1]) if first[1] == second[0] else (0, 0)
 
 
 def _scale(own: Mapping[str, list[int]], weight: Sequence[int]) -> bool:
