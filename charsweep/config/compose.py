@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.resolvers.oc import env
 
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
-from charsweep.config.schema import can_vary
+from charsweep.config.schema import can_vary, is_list, is_open
 from charsweep.config.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
 from charsweep.config.words import as_meant, opened, with_keys
 from charsweep.core.errors import CharsweepError, ConfigError, shown
@@ -312,7 +312,9 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
                 f"axes.{name}=[]: is empty; give values, or leave it out (~axes.{name} takes out "
                 "one that a sweep has)"
             )
-        elif any(isinstance(value, dict | list) for value in values):
+        elif any(isinstance(value, dict) for value in values):
+            problems.append(f"axes.{name}={shown(values)}: should list numbers, words or lists")
+        elif any(isinstance(v, list) for v in values) and not may_be_list(name):
             problems.append(f"axes.{name}={shown(values)}: should list numbers or words")
         elif len({str(value) for value in values}) < len(values):
             problems.append(
@@ -324,7 +326,7 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
             possible = ", ".join(axis for axis in config if can_vary(axis))
             problems.append(f"axes.{name}: nothing of that name can vary; {ours} is {possible}")
         else:
-            axes[name] = tuple(values)
+            axes[name] = tuple(as_text(v) if isinstance(v, list) else v for v in values)
     if problems:
         raise ConfigError("\n".join(problems))
     return axes
@@ -379,9 +381,27 @@ def combinations_of(
             yield group | field, check_raw(raw or compose_words([*words, *_typed(field)]))
 
 
+def may_be_list(name: str) -> bool:
+    """Whether a setting takes a list; what a class of torch's or diffusers' takes is not known."""
+    return is_list(name) or is_open(name)
+
+
+def as_text(values: Sequence[Any]) -> str:
+    """A list as one value of an axis, which studies, tables and plots can hold: [to_q,to_k]."""
+    plain = (str(v) if re.fullmatch(r"[\w.+-]+", str(v)) else spell(v) for v in values)
+    return f"[{','.join(plain)}]"
+
+
+def as_given(name: str, value: Any) -> Any:
+    """The value of a setting that a value of its axis stands for: see `as_text`."""
+    if isinstance(value, str) and value.startswith("[") and may_be_list(name):
+        return OmegaConf.to_container(OmegaConf.create(value))
+    return value
+
+
 def _typed(values: Mapping[str, Any]) -> list[str]:
     """Values as they would be typed."""
-    return [f"{name}={spell(value)}" for name, value in values.items()]
+    return [f"{name}={spell(as_given(name, value))}" for name, value in values.items()]
 
 
 def with_fields(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -394,5 +414,5 @@ def with_fields(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
             place = place.get(parent) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
             return None
-        place[last] = value
+        place[last] = as_given(name, value)
     return changed

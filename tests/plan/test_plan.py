@@ -267,3 +267,27 @@ def test_a_setting_made_of_an_axis_follows_it(tmp_path: Path) -> None:
     cells = sweep_of(tmp_path, *words).cells
     assert [cell.images.negative_prompt for cell in cells] == 2 * ["scale 2"] + 2 * ["scale 3"]
     assert [cell.trajectory.method.settings["rank"] for cell in cells] == [1, 2, 1, 2]
+
+
+def test_lists_are_values_of_an_axis(tmp_path: Path) -> None:
+    """As one text each, which a study and a table can hold and which may be typed again."""
+    words = ["+axes.method.target_modules=[[to_q,to_k],[to_out.0]]",
+             "+axes.optimizer.betas=[[0.9,0.999],[0.5,1e-1]]"]  # fmt: skip
+    sweep = sweep_of(tmp_path, *words)
+    modules, betas = ("[to_q,to_k]", "[to_out.0]"), ("[0.9,0.999]", "[0.5,0.1]")
+    assert dict(sweep.axes) == {"method.target_modules": modules, "optimizer.betas": betas}
+    taught = [cell.trajectory for cell in sweep.cells]
+    assert [tuple(one.method.settings["target_modules"]) for one in taught] == [
+        ("to_q", "to_k"), ("to_q", "to_k"), ("to_out.0",), ("to_out.0",)
+    ]  # fmt: skip
+    assert [list(one.optimizer.settings["betas"]) for one in taught[:2]] == [
+        [0.9, 0.999], [0.5, 0.1]
+    ]  # fmt: skip
+    assert sweep.cells[0].values["method.target_modules"] == "[to_q,to_k]"
+    again = sweep_of(tmp_path, "+axes.method.target_modules=['[to_q,to_k]','[to_out.0]']", words[1])
+    assert [cell.key for cell in again.cells] == [cell.key for cell in sweep.cells]
+
+
+def test_a_list_is_no_value_of_an_axis_of_numbers(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"axes.method.rank=.* should list numbers or words"):
+        sweep_of(tmp_path, "+axes.method.rank=[4,[8]]")
