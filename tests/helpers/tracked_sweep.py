@@ -42,7 +42,8 @@ for run in client.search_runs([experiment.experiment_id], max_results=1000):
         "id": run.info.run_id, "name": run.info.run_name, "status": run.info.status,
         "start": run.info.start_time, "end": run.info.end_time, "params": run.data.params,
         "tags": run.data.tags, "metrics": run.data.metrics, "curves": curves,
-        "files": sorted(files(run.info.run_id)), "artifacts": local_file_uri_to_path(run.info.artifact_uri),
+        "files": sorted(files(run.info.run_id)),
+        "artifacts": local_file_uri_to_path(run.info.artifact_uri),
     })
 print(json.dumps({"tags": experiment.tags, "runs": runs}))
 """
