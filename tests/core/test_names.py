@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.small import sweep_of
 
+from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.store import Store
 from charsweep.core.store.files import one_name
@@ -38,9 +38,9 @@ def test_a_long_name_is_cut_between_letters() -> None:
 
 def test_a_name_of_90_kana_is_refused_and_what_is_offered_fits(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"character\.name=.* has 270 bytes") as refused:
-        sweep_of(tmp_path, f"character.name={'ミ' * 90}")
+        load_sweep([f"root={tmp_path}", f"character.name='{'ミ' * 90}'"])
     (fits,) = re.findall(r" fit: (\w+) is", str(refused.value))
-    sweep = sweep_of(tmp_path, f"character.name={fits}")
+    sweep = load_sweep([f"root={tmp_path}", f"character.name='{fits}'"])
     store = Store(sweep.root)
     assert sweep.truth is not None
     with store.lock(sweep.truth.snapshot.source):  # makes its folder, which is called by it

@@ -22,6 +22,7 @@ STEPS = 120
 READER = """
 import json, sys
 from mlflow import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 client = MlflowClient(tracking_uri=sys.argv[1])
 
@@ -41,7 +42,8 @@ for run in client.search_runs([experiment.experiment_id], max_results=1000):
         "id": run.info.run_id, "name": run.info.run_name, "status": run.info.status,
         "start": run.info.start_time, "end": run.info.end_time, "params": run.data.params,
         "tags": run.data.tags, "metrics": run.data.metrics, "curves": curves,
-        "files": sorted(files(run.info.run_id)), "artifacts": run.info.artifact_uri,
+        "files": sorted(files(run.info.run_id)),
+        "artifacts": local_file_uri_to_path(run.info.artifact_uri),
     })
 print(json.dumps({"tags": experiment.tags, "runs": runs}))
 """
@@ -88,6 +90,8 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
         "co2_g": None,
         "per_image": {"dino": [[0.7, 0.8], [0.72, 0.78]]} if state == "finished" else {},
         "repeats": {"2": 1} if state == "finished" else {},
+        "parts": {},
+        "judged_by": {"prompts": "0123456789ab"},
     }
     return json.dumps(record) + "\n"
 

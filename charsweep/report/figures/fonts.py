@@ -6,6 +6,7 @@ installed font has a letter is read from the fonts' own tables, and only where o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -70,6 +71,7 @@ def is_cut(font: Path) -> bool:
 
 def families(fonts: Iterable[Path]) -> list[str]:
     """What matplotlib calls these fonts, which it knows from then on."""
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a cut may be missing
     names = []
     for font in fonts:
         if font != OWN and all(Path(one.fname) != font for one in fontManager.ttflist):
