@@ -256,7 +256,7 @@ def test_mistakes_are_named_before_torch_is_loaded(drawings: Path) -> None:
         "caption.templates=[a picture]": "lacks {subject}",
         "attributes.arms.unsaid=[waving]": "waving is not among the words",
         "attributes.place.words=[at sea]": "at least 2 items",
-        "+caption.threshold=1": "caption.threshold: there is no such setting",
+        "+caption.threshold=1": "caption.threshold=1: ZeroShot takes no threshold; take it out",
         "caption._target_=pathlib.Path": "none of the packages that plug-ins are taken from",
         "caption._target_=charsweep.evaluate.metrics.copy.Copy": "is no captioner",
     }

@@ -284,7 +284,7 @@ def test_why_names_the_fields_that_differ(root: Path, capsys: pytest.CaptureFixt
         (["action=why", "ab"], "two keys"),
         (["action=plan", "store.repair=true"], "repair"),
         (["store.remove=true"], "remove"),
-        (["3f9ac1"], "keys"),
+        (["3f9ac1"], "3f9ac1: stands without a name"),
     ],
 )
 def test_a_wrong_key_is_one_message(

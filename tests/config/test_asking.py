@@ -25,7 +25,6 @@ def answer(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--cfg", "job"], ["--cfg", "job"]),
         (["--cfg=job"], ["-c", "job"]),
         (["--cfg", "job", "-p", "method"], ["--cfg", "job", "-p", "method"]),
-        (["--info", "defaults"], ["-i", "defaults"]),
     ],
 )
 def test_flags_count_wherever_they_stand(
@@ -33,6 +32,16 @@ def test_flags_count_wherever_they_stand(
 ) -> None:
     words = ["method=lora", "constraints.leak.most=0.5", "question=What's best?"]
     assert answer([*first, *words], capsys) == answer([*words, *last], capsys) != ""
+
+
+def test_info_counts_wherever_it_stands() -> None:
+    """In processes of their own: Hydra would leave its log open."""
+    command = [sys.executable, "-m", "charsweep"]
+    asked = (["--info", "defaults", "method=lora"], ["method=lora", "-i", "defaults"])
+    told = [subprocess.run([*command, *words], capture_output=True, text=True) for words in asked]
+    assert told[0].stdout == told[1].stdout != ""
+    assert "method/lora" in told[0].stdout
+    assert [one.returncode for one in told] == [0, 0]
 
 
 def test_cfg_shows_what_the_words_make(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,6 @@ import typst
 
 from charsweep.core.errors import StoreError
 from charsweep.report.figures.contact_sheets import read_image
-from charsweep.report.figures.fonts import fonts_for
 
 PROBE = Path(__file__).with_name("letters.typ")
 # Up to Cyrillic, then punctuation, arrows and mathematics: in the fonts that Typst brings along.
@@ -42,10 +41,11 @@ def typeset(template: Path, words: Mapping[str, Any], path: Path, pixels: int) -
         said = Words(folder, pixels).plain(words)
         text = json.dumps(said, ensure_ascii=False, allow_nan=False)
         (folder / "words.json").write_text(text, encoding="utf-8")
+        rare = rare_letters(text)
         try:
-            fonts = sorted({font.parent for font in fonts_for(text)})
+            fonts = folders_of_fonts(rare)
             typst.compile(folder / template.name, path, root=folder, font_paths=fonts)
-            return missing_letters(text, fonts)
+            return missing_letters(rare, fonts)
         except RuntimeError as error:  # TypstError, and what is wrong before there is a document
             reason = " ".join(str(error).split())
             raise StoreError(
@@ -96,13 +96,25 @@ class Words:
         return name
 
 
-def missing_letters(text: str, fonts: Sequence[Path] = ()) -> str:
-    """The letters of a text that no font here has; `fonts` are folders with further ones."""
-    rare = [
-        letter for letter in dict.fromkeys(text) if not any(ord(letter) in part for part in COMMON)
-    ]
-    letters = json.dumps([letter for letter in rare if letter.isprintable()])
-    if letters == "[]":
+def rare_letters(text: str) -> list[str]:
+    """The letters of a text, each once, that Typst's own fonts may lack."""
+    found = dict.fromkeys(letter for letter in text if letter.isprintable())
+    return [letter for letter in found if not any(ord(letter) in part for part in COMMON)]
+
+
+def folders_of_fonts(letters: Sequence[str]) -> list[Path]:
+    """Where fonts lie that have these letters."""
+    if not letters:
+        return []
+    # Imported here: fonts are known by matplotlib, which most texts need not load.
+    from charsweep.report.figures.fonts import fonts_for
+
+    return sorted({font.parent for font in fonts_for("".join(letters))})
+
+
+def missing_letters(rare: Sequence[str], fonts: Sequence[Path] = ()) -> str:
+    """Of these letters, those that no font here has; `fonts` are folders with further ones."""
+    if not rare:
         return ""
     found = typst.query(
         PROBE,
@@ -110,6 +122,6 @@ def missing_letters(text: str, fonts: Sequence[Path] = ()) -> str:
         field="value",
         one=True,
         font_paths=list(fonts),
-        sys_inputs={"letters": letters},
+        sys_inputs={"letters": json.dumps(list(rare))},
     )
     return str(json.loads(found))
