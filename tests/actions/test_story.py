@@ -353,14 +353,14 @@ def test_an_adapter_of_another_base_names_it(
 ) -> None:
     from helpers.adapters import ATTENTION, base_of, write_adapter
 
-    write_adapter(base_of("sd15"), tmp_path / "mine", targets=ATTENTION, text_encoder=False)
+    write_adapter(base_of("sdxl"), tmp_path / "mine", targets=ATTENTION)
     words = [f"story.adapter={tmp_path / 'mine'}", *FEW]
-    assert told(tmp_path / "new", *words) == 2
+    assert told(tmp_path / "new", *words, "story.base=sd15") == 2
     (message,) = capsys.readouterr().err.splitlines()
-    assert message.startswith(f"ModelsError: {words[0]}: it cannot be put on sdxl: ")
+    assert message.startswith(f"ModelsError: {words[0]}: it cannot be put on sd15: ")
     assert not (tmp_path / "new").exists()
     remedy = message.rpartition("give ")[2]
-    assert remedy == "story.base=sd15"
+    assert remedy == "story.base=sdxl"
     assert told(tmp_path / "new", *words, remedy) == 0
 
 
