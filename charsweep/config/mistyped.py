@@ -146,7 +146,7 @@ def _without_name(words: Sequence[str]) -> Iterator[str]:
 
 def _options(words: Sequence[str]) -> Iterator[str]:
     """A sentence for each word that begins with a dash, and for what follows it."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*words, ""]):
         if word[:1] != "-":
             continue
         name, _, value = word.lstrip("-").partition("=")
