@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -67,13 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _nobody_reads() -> bool:
-    """Whether standard output leads nowhere any more; nothing is written to it after this."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+    """Whether standard output is a pipe that leads nowhere; what is left for it is let go."""
+    watched = select.poll()
+    watched.register(sys.stdout, 0)
+    ended = any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
+    if ended:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return ended
 
 
 def act(words: Sequence[str]) -> None:

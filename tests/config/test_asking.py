@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from helpers.small import command
 
 from charsweep.__main__ import main
 from charsweep.config import as_yaml
@@ -51,11 +53,19 @@ def test_cfg_shows_what_the_words_make(capsys: pytest.CaptureFixture[str]) -> No
     assert "identifier: ミア" in shown
 
 
+def test_hydra_s_own_answers_are_of_the_words(tmp_path: Path) -> None:
+    """In a process of its own: Hydra sets up its logging for good."""
+    done = command("method=gan", "question=What's best?", "--info", "defaults", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "method/gan" in done.stdout
+
+
 @pytest.mark.parametrize("words", [["--help"], ["lr=1e-4", "--cfg", "job"], ["action=plan"]])
 def test_nobody_reads_on(words: list[str]) -> None:
     """As `| head -1` does, or `| true`: no traceback."""
-    command = [sys.executable, "-m", "charsweep", *words]
-    shell = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    shell = subprocess.Popen(
+        [sys.executable, "-m", "charsweep", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert shell.stdout is not None
     assert shell.stderr is not None
     shell.stdout.close()
