@@ -7,7 +7,7 @@ train.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import yaml
 
 from charsweep.character import Character, load_character
 from charsweep.core.errors import ConfigError
+from charsweep.core.keys import keyed
 from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import CONF, identity_of, resolve
 from charsweep.core.specs import Framing, ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
@@ -155,7 +156,7 @@ def _plugin(settings: Mapping[str, Any]) -> Plugin:
     """What the class that a file of conf/ names makes of the file's settings."""
     target, own = settings["_target_"], {k: v for k, v in settings.items() if k not in NAMING}
     made = resolve(target)(**own)
-    return Plugin(settings["name"], identity_of(target), type(made).version, asdict(made))
+    return Plugin(settings["name"], identity_of(target), type(made).version, keyed(made))
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -67,13 +67,26 @@ def file_size(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -
     return len(header_of(entries, metadata)) + sum(entry.size for entry in entries.values())
 
 
-@cache
 def tensor_shapes(path: Path) -> dict[str, list[int]]:
     """Names and shapes of all tensors of a file, from its header alone.
 
     ModelsError if the file is shorter than its header says, as a download that stopped half way
     is, or is of another kind, or if a header asks for more memory than its file has bytes.
     """
+    return _shapes(path, _state(path))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """By what a file is known to be as it was when it was read."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+@cache
+def _shapes(path: Path, _: tuple[int, int]) -> dict[str, list[int]]:
     size = 0
     try:
         size = path.stat().st_size
@@ -108,10 +121,14 @@ def _starts(path: Path, start: bytes) -> bool:
         return file.read(len(start)) == start
 
 
-@cache
 def metadata_of(path: Path) -> dict[str, str]:
     """What a file's header says beside its tensors; ModelsError as `tensor_shapes`."""
     tensor_shapes(path)
+    return _metadata(path, _state(path))
+
+
+@cache
+def _metadata(path: Path, _: tuple[int, int]) -> dict[str, str]:
     header, _ = _header(path)
     metadata = header.get("__metadata__")
     return metadata if isinstance(metadata, dict) else {}

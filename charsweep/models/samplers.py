@@ -17,7 +17,7 @@ def make_scheduler(sampler: Plugin, config: Any, own: Any) -> Any:
     made = sampler.find() if sampler.identity else own
     try:
         return made.from_config(config, **sampler.settings)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
         raise ConfigError(
             f"sampler._target_={sampler.identity} with {dict(sampler.settings)}: {error}; name a "
             "scheduler of diffusers and settings that it knows"

@@ -291,8 +291,6 @@ def test_a_card_on_a_single_file_says_what_the_file_says(swept: Path, tmp_path: 
     assert "rescale_betas_zero_snr=True" in code
     compile(code, "card", "exec")
     save_file({"a": torch.zeros(0)}, file, {"modelspec.prediction_type": "v"})
-    metadata_of.cache_clear()
-    tensor_shapes.cache_clear()
     card_on(swept, tmp_path / "other", str(file))
     assert 'prediction_type="v_prediction"' in code_of(tmp_path / "other")
     assert "rescale_betas_zero_snr" not in code_of(tmp_path / "other")

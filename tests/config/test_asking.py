@@ -63,11 +63,10 @@ def test_hydra_s_own_answers_are_of_the_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["--help"], ["lr=1e-4", "--cfg", "job"], ["action=plan"]])
 def test_nobody_reads_on(words: list[str]) -> None:
     """As `| head -1` does, or `| true`: no traceback."""
-    shell = subprocess.Popen(
-        [sys.executable, "-m", "charsweep", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert shell.stdout is not None
-    assert shell.stderr is not None
-    shell.stdout.close()
-    assert shell.stderr.read() == b""
-    assert shell.wait() == 141
+    command = [sys.executable, "-m", "charsweep", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        assert shell.stderr is not None
+        shell.stdout.close()
+        assert shell.stderr.read() == b""
+        assert shell.wait() == 141
