@@ -86,7 +86,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 @cache
-def _shapes(path: Path, _: tuple[int, int]) -> dict[str, list[int]]:
+def _shapes(path: Path, state: tuple[int, int]) -> dict[str, list[int]]:
     size = 0
     try:
         size = path.stat().st_size
@@ -128,7 +128,7 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 @cache
-def _metadata(path: Path, _: tuple[int, int]) -> dict[str, str]:
+def _metadata(path: Path, state: tuple[int, int]) -> dict[str, str]:
     header, _ = _header(path)
     metadata = header.get("__metadata__")
     return metadata if isinstance(metadata, dict) else {}

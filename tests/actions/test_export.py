@@ -36,7 +36,6 @@ from charsweep.core.store.files import read_json
 from charsweep.models.embedded import FOLDER
 from charsweep.models.pipeline import quiet
 from charsweep.models.prediction import prediction_of
-from charsweep.models.safetensors_file import metadata_of, tensor_shapes
 from charsweep.models.weights import Weights as Source
 from charsweep.results import read_results
 from charsweep.results.recommendation import recommendation_of
