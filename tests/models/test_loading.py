@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from charsweep.__main__ import main
 from charsweep.core.errors import ModelsError
+from charsweep.core.store.files import machine
 from charsweep.core.system.console import out
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import load_clip, load_dino
@@ -203,7 +204,10 @@ def test_planning_and_a_run_with_models_random(
 @pytest.mark.usefixtures("shrunk")
 def test_random_weights_leave_what_others_write(tmp_path: Path) -> None:
     """In the folder of all made weights; of their own, only what a killed process left."""
-    others, left = tmp_path / ".random-sdxl--1.77.tmp", tmp_path / ".random-sd15--1.99.tmp"
+    here = machine()[0]  # which was started anew since
+    others, left = (
+        tmp_path / f".random-{name}--1.1-{here}-before.tmp" for name in ("sdxl", "sd15")
+    )
     for folder in (others, left):
         folder.mkdir()
     make("sd15", tmp_path / "random-sd15--1")
