@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
@@ -203,11 +204,10 @@ def test_planning_and_a_run_with_models_random(
 
 @pytest.mark.usefixtures("shrunk")
 def test_random_weights_leave_what_others_write(tmp_path: Path) -> None:
-    """In the folder of all made weights; of their own, only what a killed process left."""
-    here = machine()[0]  # which was started anew since
-    others, left = (
-        tmp_path / f".random-{name}--1.1-{here}-before.tmp" for name in ("sdxl", "sd15")
-    )
+    """In the folder of all made weights, only what a killed process left is removed."""
+    here, start = machine()
+    others = tmp_path / f".random-sdxl--1.{os.getpid()}-{here}-{start}.tmp"
+    left = tmp_path / f".random-sd15--1.1-{here}-before.tmp"  # the machine was started anew since
     for folder in (others, left):
         folder.mkdir()
     make("sd15", tmp_path / "random-sd15--1")
