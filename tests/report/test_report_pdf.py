@@ -144,7 +144,7 @@ def test_a_command_pastes_from_page_and_verdicts(printed: FakeSweep) -> None:
         == TYPED
     )
     text = (folder / "verdicts.md").read_text("utf-8")
-    assert pasted(text[text.index("python -m charsweep +sweep=fake") :]) == TYPED
+    assert pasted(text[text.rindex("python -m charsweep +sweep=fake") :]) == TYPED
 
 
 @needs_poppler
