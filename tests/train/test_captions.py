@@ -294,7 +294,7 @@ def test_bad_class_images_are_one_message(girls: Path, tmp_path: Path) -> None:
     assert "2.png" in message
     assert "0.png: its caption holds the identifier UnicornGirl" in message
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CharacterError, match="put images of the class into it"):
+    with pytest.raises(CharacterError, match="put one drawing or more right into it"):
         sweep_of(tmp_path, f"character.class_images={tmp_path / 'empty'}")
 
 

@@ -184,7 +184,7 @@ def test_other_optimizers_go_on_where_they_stopped(words: tuple[str, ...], tmp_p
 
 def test_a_missing_optimizer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHARSWEEP_PLUGINS", "nowhere")
-    with pytest.raises(ConfigError, match=r"No module named 'nowhere'.*install its package"):
+    with pytest.raises(ConfigError, match="nowhere is not installed; install it"):
         execute(tmp_path, "optimizer._target_=nowhere.Optimizer")
 
 
