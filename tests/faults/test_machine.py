@@ -205,6 +205,7 @@ def mlflow_statuses(root: Path) -> list[str]:
         return [status for (status,) in database.execute(query)]
 
 
+@pytest.mark.slow
 def test_numbers_that_are_none_end_their_own_trial_of_a_pack(tmp_path: Path) -> None:
     """One trial's stored weights turn into NaN; it diverges, and the other goes on as if alone."""
     from safetensors.torch import load_file, save_file

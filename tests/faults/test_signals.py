@@ -79,6 +79,7 @@ def test_stopped_and_killed_it_ends_as_if_never_disturbed(tmp_path: Path) -> Non
     assert parent_status(root) == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once_and_every_other_stage_is_left_at_the_first(
     tmp_path: Path,
 ) -> None:

@@ -115,6 +115,7 @@ def test_a_finished_search_is_not_searched_again_and_a_longer_one_goes_on(
     assert_no_step_was_trained_twice(searched)
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_it_ends_as_if_never_killed(searched: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
     kills = 0

@@ -112,7 +112,9 @@ KINDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [
+    pytest.param(kind, marks=[pytest.mark.slow] if "text" in kind else []) for kind in KINDS
+])  # fmt: skip
 def test_prefixes_and_resumption_are_exact(kind: str, tagged: list[str], tmp_path: Path) -> None:
     words = [*tagged, *KINDS[kind], *CHANGED, "metric=[score]", f"lr={RATE}"]
     whole, rows = trained(tmp_path / "whole", *words, "train_steps=5", step=5)
