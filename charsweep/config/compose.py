@@ -312,9 +312,7 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
                 f"axes.{name}=[]: is empty; give values, or leave it out (~axes.{name} takes out "
                 "one that a sweep has)"
             )
-        elif any(isinstance(value, dict) for value in values):
-            problems.append(f"axes.{name}={shown(values)}: should list numbers, words or lists")
-        elif any(isinstance(v, list) for v in values) and not may_be_list(name):
+        elif any(isinstance(v, dict if may_be_list(name) else dict | list) for v in values):
             problems.append(f"axes.{name}={shown(values)}: should list numbers or words")
         elif len({str(value) for value in values}) < len(values):
             problems.append(
