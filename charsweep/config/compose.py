@@ -25,7 +25,7 @@ from omegaconf.resolvers.oc import env
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
 from charsweep.config.schema import can_vary, is_list, is_open
 from charsweep.config.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
-from charsweep.config.words import as_meant, opened, with_keys
+from charsweep.config.typed_words import as_meant, opened, with_keys
 from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import CONF

@@ -18,7 +18,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from charsweep.config.schema import can_vary, is_list, may_be_text, schemas_of
-from charsweep.config.words import parsed
+from charsweep.config.typed_words import parsed
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.plugins import CONF
 from charsweep.core.signatures import parameters_of
@@ -57,7 +57,6 @@ THEIRS = {
 }  # fmt: skip
 ALIASES = {their: ours for ours, words in THEIRS.items() for their in words.split()}
 AGAIN = "the same command, given again, goes on where it stopped, so take it out"
-# What they ask for that needs no setting.
 SNAPSHOTS = "what is judged is kept, so take it out; as an axis: +axes.train_steps=[100,200]"
 # What they ask for that needs no setting.
 NEEDLESS = {"resume": AGAIN, "resume_from_checkpoint": AGAIN, "resume_from": AGAIN,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from charsweep.models.clip_vocabulary import END, LENGTH, START, clip_vocabulary
+from charsweep.models.vocabulary import END, LENGTH, START, clip_vocabulary
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer

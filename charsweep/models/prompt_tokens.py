@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
-from charsweep.models.clip_vocabulary import END, LENGTH, Merges, clip_vocabulary
 from charsweep.models.families import tokenizer_of
+from charsweep.models.vocabulary import END, LENGTH, Merges, clip_vocabulary
 from charsweep.models.weights import CONFIGS, BaseWeights, Weights, config_beside
 
 if TYPE_CHECKING:

@@ -43,12 +43,12 @@ def next_steps(record: Record, best: Point, alike: Sequence[Point]) -> tuple[Nex
 
 
 def teach_more(record: Record, best: Point) -> NextStep:
-    """Where the untaught base is as good, all else is too early to ask."""
+    """Where the untaught base is as good, all else is too early to ask: every setting, longer."""
     steps = max(cell.step for cell in best.finished)
     wanted = [factor * steps for factor in LONGER]
     told = listing([f"{number:,}" for number in wanted])
     text = f"It is not taught yet: {told} training steps may teach it, or another learning rate."
-    return NextStep(text, extended(record, best, "train_steps", wanted))
+    return NextStep(text, command_with(record, {"train_steps": wanted}))
 
 
 def untried(record: Record, best: Point, alike: Sequence[Point]) -> list[NextStep]:

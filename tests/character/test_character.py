@@ -13,13 +13,12 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from helpers.drawn import load, message_of
 from helpers.small import loaded_after
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from charsweep.character import (
-    Character,
-    load_character,
     load_held_out,
     load_truth,
     middle_square,
@@ -33,23 +32,6 @@ from charsweep.models.embedded import UNICORN_GIRL, UNICORN_GIRL_EXAM
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 WIDTH, HEIGHT = 80, 40
 UPSIDE_DOWN, QUARTER_TURN = 3, 6  # values of the EXIF tag "orientation"
-
-
-def load(folder: Path, **changed: str | int) -> Character:
-    settings = {
-        "name": "unicorn",
-        "identifier": "UnicornGirl",
-        "class_noun": "girl",
-        "instance_prompt": "a picture of UnicornGirl",
-        "class_prompt": "a picture of a girl",
-    } | changed
-    return load_character(folder=folder, **settings)  # type: ignore[arg-type]
-
-
-def message_of(folder: Path, **changed: str | int) -> str:
-    with pytest.raises(CharacterError) as caught:
-        load(folder, **changed)
-    return str(caught.value)
 
 
 def drawing(mode: str = "RGB") -> Image.Image:
@@ -227,7 +209,7 @@ def test_captions_from_text_files_metadata_and_the_prompt(tmp_path: Path) -> Non
     row = {"file_name": "./2.png", "text": "she sits", "other": 1}
     (tmp_path / "metadata.jsonl").write_text(json.dumps(row) + "\n\n")
     girl = load(tmp_path)
-    assert girl.spec.captions == ("a girl who stands", "she sits", "a picture of UnicornGirl")
+    assert girl.spec.captions == ("a girl who stands", "she sits", "a picture of Miavex")
 
 
 @pytest.mark.parametrize(
@@ -325,7 +307,7 @@ def test_one_message_names_every_bad_image_and_no_good_one(tmp_path: Path) -> No
     expected = broken_files(tmp_path)
     draw_into(tmp_path, "good.png")
     first, *lines = message_of(tmp_path).splitlines()
-    assert first == f"character unicorn, folder {tmp_path}: {len(expected)} things to mend"
+    assert first == f"character mia, folder {tmp_path}: {len(expected)} things to mend"
     said = dict(line.strip().split(": ", 1) for line in lines)
     assert said.keys() == expected.keys()
     for name, part in expected.items():
@@ -395,14 +377,14 @@ def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_class_prompt_is_without_the_identifier(tmp_path: Path) -> None:
     draw_into(tmp_path, "a.png")
-    said = message_of(tmp_path, class_prompt="a UnicornGirl")
-    assert 'class_prompt "a UnicornGirl" contains the identifier' in said
+    said = message_of(tmp_path, class_prompt="a Miavex")
+    assert 'class_prompt "a Miavex" contains the identifier' in said
 
 
 def test_words_images_and_captions_are_all_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "b.txt").write_text("b")
-    assert len(message_of(tmp_path, class_prompt="a UnicornGirl").splitlines()) == 4
+    assert len(message_of(tmp_path, class_prompt="a Miavex").splitlines()) == 4
 
 
 # --- held out

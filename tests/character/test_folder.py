@@ -8,31 +8,15 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from helpers.drawn import load, message_of
 from helpers.small import sweep_of
 from PIL import Image
 
-from charsweep.character import Character, load_character, load_held_out, mask_beside
+from charsweep.character import Character, load_held_out, mask_beside
 from charsweep.character.folder import contents_of
 from charsweep.core.errors import CharacterError, ConfigError
 
 SIZE = (48, 40)
-
-
-def load(folder: Path, **changed: str | int) -> Character:
-    settings = {
-        "name": "mia",
-        "identifier": "Miavex",
-        "class_noun": "girl",
-        "instance_prompt": "a picture of Miavex",
-        "class_prompt": "a picture of a girl",
-    } | changed
-    return load_character(folder=folder, **settings)  # type: ignore[arg-type]
-
-
-def message_of(folder: Path, **changed: str | int) -> str:
-    with pytest.raises(CharacterError) as caught:
-        load(folder, **changed)
-    return str(caught.value)
 
 
 def draw(folder: Path, *names: str) -> None:

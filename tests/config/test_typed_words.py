@@ -11,7 +11,7 @@ import pytest
 from charsweep.config import load_settings, load_sweep
 from charsweep.config.compose import Composing, compose_words
 from charsweep.config.schema import is_list, is_open, is_text, may_be_text
-from charsweep.config.words import as_meant, elements, opened, parsed
+from charsweep.config.typed_words import as_meant, elements, opened, parsed
 from charsweep.core.errors import ConfigError
 from charsweep.core.system.console import command, quoted, spell, wrapped
 
@@ -33,7 +33,9 @@ def test_a_text_is_taken_as_it_is_typed(text: str) -> None:
         override = parsed(word)
         assert override is not None, word
         read = override.value()
-        assert (read if isinstance(read, str) else None) in (text, text.replace("\\\\'", "\\'"))
+        # quotes around a text are the grammar's: two with nothing between are no text
+        meant = "" if text == "''" else text
+        assert (read if isinstance(read, str) else None) in (meant, text.replace("\\\\'", "\\'"))
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -106,17 +108,28 @@ def test_what_the_schema_says(says: Callable[[str], bool], these: str, not_those
     assert [name for name in not_those.split() if says(name)] == []
 
 
-@pytest.mark.parametrize(
-    "word",
-    ["constraints.flexibility.least=0.5", "+constraints.flexibility.least=0.5",
-     "constraints={flexibility:{least:0.5}}", "axes.lr=[1e-4,1e-3]", "+axes.lr=[1e-4,1e-3]",
-     "parts={rates:{sweep:lr_grid},one:{lr:1e-4}}", "parts.inf.lr=1e-4",
-     "parts={inf:{lr:1e-4},nan:{lr:1e-3}}", "parts={2024:{lr:1e-4},true:{lr:1e-3}}",
-     "exam.attributes={held: [holding a book, holding a cup]}", "optimizer.amsgrad=true",
-     "sampler.settings={timestep_spacing:trailing}"],
-)  # fmt: skip
-def test_a_mapping_that_is_open_needs_no_plus(word: str) -> None:
-    load_sweep([word])
+@pytest.mark.parametrize(("words", "place", "value"), [
+    ("constraints.flexibility.least=0.5", "constraints", {"flexibility": {"least": 0.5}}),
+    ("constraints={flexibility:{least:0.5}}", "constraints", {"flexibility": {"least": 0.5}}),
+    ("axes.lr=[1e-4,1e-3]", "axes", {"lr": [1e-4, 1e-3]}),
+    ("parts={rates:{sweep:lr_grid},one:{lr:1e-4}}", "parts",
+     {"rates": {"sweep": "lr_grid"}, "one": {"lr": 1e-4}}),
+    ("parts.inf.lr=1e-4", "parts", {"inf": {"lr": 1e-4}}),
+    ("parts={2024:{lr:1e-4},true:{lr:1e-3}}", "parts",
+     {"2024": {"lr": 1e-4}, "true": {"lr": 1e-3}}),
+    ("exam.attributes={held: [holding a book, holding a cup]}", "exam.attributes",
+     {"held": ["holding a book", "holding a cup"]}),
+    ("optimizer.amsgrad=true", "optimizer.amsgrad", True),
+    ("sampler.settings={timestep_spacing:trailing}", "sampler.settings.timestep_spacing",
+     "trailing"),
+])  # fmt: skip
+def test_a_mapping_that_is_open_needs_no_plus(words: str, place: str, value: Any) -> None:
+    """And takes one all the same."""
+    for word in (words, f"+{words}", f"++{words}"):
+        found: Any = load_sweep([word]).resolved
+        for name in place.split("."):
+            found = found[name]
+        assert found == value
 
 
 def test_a_plus_is_no_hindrance_where_a_sweep_has_the_axis() -> None:

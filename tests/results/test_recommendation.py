@@ -154,14 +154,14 @@ def test_what_hardly_draws_the_character_is_said(tmp_path: Path) -> None:
 
 
 def test_what_is_not_taught_is_to_be_taught_more_and_nothing_else(tmp_path: Path) -> None:
-    """Gaps between rates and further seeds tell nothing of images that the base draws as well."""
+    """Gaps and seeds tell nothing of images that the base draws as well; nor is any rate out."""
     sweep = FakeSweep(tmp_path, {"lr": [1e-5, 1e-3]})
     for lr, score in {1e-5: 0.1, 1e-3: 0.12}.items():
         add(sweep, [score, 0.0, 0.3, 0.1, 0.0, 0.2], lr=lr)["gains"]["score"] = 0.01
     (step,) = recommended(sweep).next_steps
     assert "200 and 400 training steps may teach it, or another learning rate" in step.text
     *_, lr, steps = shlex.split(step.command)
-    assert (lr, steps) == ("++axes.lr=[1e-3]", "++axes.train_steps=[200,400]")
+    assert (lr, steps) == ("++axes.lr=[1e-5,1e-3]", "++axes.train_steps=[200,400]")
 
 
 def test_what_else_teaching_did_is_said(tmp_path: Path) -> None:
