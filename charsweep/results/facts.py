@@ -84,7 +84,6 @@ def judged_by(record: Record) -> Lines:
 
 DRAWINGS = {
     "held out": "the drawings held out of training",
-    "true pictures": "the true pictures of the exam, none of which was trained on",
     "training images": "the training images themselves: character.held_out keeps some out of it",
 }
 

@@ -22,7 +22,7 @@ class Diversity:
 
     identity_from: float = 0.7  # as for quality_ratio
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __call__(self, exam: Exam) -> Score:
         right = QualityRatio(self.identity_from)(exam).per_image

@@ -19,7 +19,7 @@ class Leak:
     """
 
     part: ClassVar[str] = "others"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Score:
         if exam.untaught is None:

@@ -22,7 +22,7 @@ class QualityRatio:
 
     identity_from: float = 0.7
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __call__(self, exam: Exam) -> Score:
         identity, prompt = Identity()(exam).per_image, Prompt()(exam).per_image

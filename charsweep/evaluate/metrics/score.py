@@ -21,7 +21,7 @@ class Score:
     the identity; noise has neither. None where either does not apply.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Result:
         metrics: tuple[Metric, ...] = (Identity(), Prompt())
