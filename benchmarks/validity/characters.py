@@ -1,4 +1,4 @@
-"""The characters that are taught: UnicornGirl, and five of other species and looks.
+"""The characters that are taught: UnicornGirl, and six of other species and looks.
 
 `write_character` writes one as folders that a person could use: six drawings with captions, and the
 true pictures of the exam's eight prompts. Positions and places are UnicornGirl's.
@@ -126,7 +126,6 @@ CHARACTERS = (
             emblem_colour="red",
             glasses=True,
         ),
-        kept=True,
     ),
     Character(
         "bunny",
@@ -142,6 +141,22 @@ CHARACTERS = (
             emblem_colour="yellow",
             headgear="bow",
             headgear_colour="blue",
+        ),
+        kept=True,
+    ),
+    Character(
+        "frog",
+        "Quillam",
+        Figure(
+            species="frog",
+            hair="",
+            colours=("purple",),
+            clothes="coat",
+            clothes_colour="white",
+            emblem="diamond",
+            emblem_colour="red",
+            headgear="top hat",
+            headgear_colour="orange",
         ),
         kept=True,
     ),

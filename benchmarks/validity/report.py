@@ -48,7 +48,7 @@ Every character: learning rates 1e-4 to 1e-1 × 200, 500 and 1,000 steps of `dre
 def write(path: Path, found: Sequence[Measured], read: Mapping[str, Mapping[str, float]]) -> None:
     """Write the page and its figures; `read` is what share the judge reads right."""
     metrics = metrics_of(found)
-    names = [f"{one.who.name}{' (*kept*)' if one.who.kept else ''}" for one in found]
+    names = [shown_name(one) for one in found]
     parts = [HEAD.format(who=", ".join(names))]
     parts += ["## The judge\n", judge_table(read)]
     parts += ["## Planted sets\n", "Means over the characters.\n", planted_table(found, metrics)]
@@ -56,12 +56,18 @@ def write(path: Path, found: Sequence[Measured], read: Mapping[str, Mapping[str,
     parts += ["## Rank agreement with the truth\n", agreement_table(found, metrics)]
     parts += ["## The cells\n", cells_table(found, metrics)]
     parts += ["![Truth by cell](validity/figures/cells.png)\n"]
-    parts += ["## What a rule's picks are worth\n", *picks_tables(found, metrics)]
+    parts += ["## What a rule's picks are worth\n", recommended_table(found, metrics)]
+    parts += picks_tables(found, metrics)
     parts += ["## How many images, how many training seeds\n", power_table(found, metrics)]
     FIGURES.mkdir(exist_ok=True)
     planted_figure(found, metrics)
     cells_figure(found)
     path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def shown_name(one: Measured) -> str:
+    """A character's name, with a mark where it was kept for the final figures."""
+    return f"{one.who.name}{' (*kept*)' if one.who.kept else ''}"
 
 
 def metrics_of(found: Sequence[Measured]) -> list[str]:
@@ -130,6 +136,17 @@ def cells_table(found: Sequence[Measured], metrics: Sequence[str]) -> str:
 
 def rules_of(one: Measured, metrics: Sequence[str]) -> dict[str, Rule]:
     return {RECOMMENDED: one.recommended} | {metric: highest(metric) for metric in metrics}
+
+
+def recommended_table(found: Sequence[Measured], metrics: Sequence[str]) -> str:
+    """Of the recommendation's picks by character and size of the sweep: share worse, regret."""
+    head = [RECOMMENDED, *(f"{what}, {n} cells" for what in ("worse", "regret") for n in SIZES)]
+    rows = []
+    for one in found:
+        rule = rules_of(one, metrics)[RECOMMENDED]
+        sizes = [[p for cells in one.cells for p in picks(cells, rule, n)] for n in SIZES]
+        rows.append([shown_name(one), *map(share_worse, sizes), *map(regret, sizes)])
+    return table(head, rows)
 
 
 def picks_tables(found: Sequence[Measured], metrics: Sequence[str]) -> list[str]:

@@ -97,7 +97,8 @@ def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
         yield f"  memory        expected peak {known['text']}"
     if numbers["kwh"] is not None:  # once the power of this machine is known
         saved = numbers["kwh_alone"] - numbers["kwh"]
-        yield f"  energy        about {kwh(numbers['kwh'])}; sharing saves about {kwh(saved)}"
+        sharing = f"; sharing saves about {kwh(saved)}" if saved > 0 else ""
+        yield f"  energy        about {kwh(numbers['kwh'])}{sharing}"
 
 
 def _of_search(sweep: Sweep) -> Iterator[str]:

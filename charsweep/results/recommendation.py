@@ -65,6 +65,11 @@ class Recommendation:
         return self.point is not None and not self.alike
 
     @property
+    def is_taught(self) -> bool:
+        """Whether it is better than the untaught base beyond doubt, as far as both are known."""
+        return self.point is not None and self.point.is_taught
+
+    @property
     def label(self) -> str:
         """The setting in words, as far as it differs from others: "lr = 1e-3"."""
         return self.point.label if self.point else ""
@@ -74,7 +79,8 @@ class Recommendation:
         """What is recommended and why, or why nothing is."""
         if self.point is None:
             return self.reason
-        return f"{self.label} is recommended: {self.reason} ({self.evidence})."
+        named = "is recommended" if self.is_taught else "is the best so far"
+        return f"{self.label} {named}: {self.reason} ({self.evidence})."
 
     @property
     def why(self) -> str:

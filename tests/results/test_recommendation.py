@@ -149,7 +149,9 @@ def test_what_hardly_draws_the_character_is_said(tmp_path: Path) -> None:
     sweep.cells[0]["gains"]["score"] = 0.1
     found = recommended(sweep)
     assert any("It hardly draws the character" in doubt for doubt in found.doubts)
+    assert " is the best so far: " in found.sentence
     sweep.cells[0]["gains"]["score"] = 0.2
+    assert " is recommended: " in recommended(sweep).sentence
     assert not any("hardly draws" in doubt for doubt in recommended(sweep).doubts)
 
 
