@@ -168,11 +168,15 @@ def test_the_earlier_of_two_limits_rings_and_others_alarms_are_left_alone() -> N
 
 def test_the_step_at_hand_is_finished_first() -> None:
     done = []
-    with signals.listening(), pytest.raises(signals.Stopped), signals.time_limit(0.02):
+
+    def work() -> None:
         with signals.delay_signals():
             time.sleep(0.1)
             done.append("step")
         done.append("next")
+
+    with signals.listening(), signals.time_limit(0.02), pytest.raises(signals.Stopped):
+        work()
     assert done == ["step"]
 
 
