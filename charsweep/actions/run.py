@@ -177,8 +177,8 @@ class Run:
         if self.results == self.earlier and all(numbers[n] == begun[n] for n in cost.MISSING):
             enough = math.ceil(10 + cost.longest_unit(left, self.store) / 20)
             raise TrainingError(
-                f"runtime.stop_after={span(self.sweep.settings.runtime.stop_after or 0)} was over "
-                "before anything was finished that goes on from here; give it more, as in "
+                f"runtime.stop_after={self.sweep.settings.runtime.stop_after:g}s was over before "
+                "anything was finished that goes on from here; give it more, as in "
                 f"runtime.stop_after={enough}min"
             )
         what = "cells" if self.sweep.cells else "trials"
