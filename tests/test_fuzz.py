@@ -196,7 +196,7 @@ files = st.one_of(
 def test_whatever_lies_in_the_folder_of_images(times: int, place: Path) -> None:
     images = place / "images"
 
-    @examples(25 * times)
+    @examples(13 * times)
     @given(
         st.dictionaries(st.sampled_from(NAMES), files, max_size=5),
         st.sampled_from(["null", "file", "alpha"]),
@@ -278,7 +278,7 @@ GIVEN_AS = ["models.bases.sdxl.path", "models.bases.sdxl.vae", "models.encoders.
 def test_whatever_is_given_as_weights(times: int, place: Path) -> None:
     folder = place / "given"
 
-    @examples(25 * times)
+    @examples(13 * times)
     @given(
         st.dictionaries(st.sampled_from(PLACES), st.one_of(weights_files, indices), max_size=4),
         st.sampled_from(GIVEN_AS),
@@ -312,7 +312,7 @@ def test_whatever_is_given_as_weights(times: int, place: Path) -> None:
 def test_a_process_of_its_own(times: int, place: Path) -> None:
     """Nothing of the above hangs on being called from Python: neither streams nor exit codes."""
 
-    @examples(8 * times)
+    @examples(4 * times)
     @given(fuzzing.words_typed)
     def check(words: list[str]) -> None:
         words = [word.replace("\0", "") for word in words]
