@@ -8,20 +8,21 @@
 # Each part ends in time, so that the next has its own; one that fails or has no time left is named at
 # the end (exit code 1), and the others are measured all the same. PYTHON= names another interpreter.
 set -uo pipefail
+small=
+[ "${1-}" != --small ] || { small=yes; shift; }
+out=$(realpath -m "${1-$(dirname "$0")/RESULTS.md}")
 cd "$(dirname "$0")/.."
 
-if [ "${1-}" = --small ]; then
+if [ "$small" ]; then
   export CUDA_VISIBLE_DEVICES= TORCHDYNAMO_DISABLE=1  # compiling for a CPU takes minutes
   true=(--models=embedded --device=cpu --resolution=64)
   little=(--steps=1 --rounds=1 --warm-up=1 --images=2 --inference-steps=1)
   widths=1,2 tests=tests/core/test_hardware.py
-  shift
 else
   true=(--models=random --device=cuda)
   little=(--steps=6 --rounds=2 --warm-up=2 --images=4 --inference-steps=25)
   widths=1,2,4,8 tests=tests
 fi
-out=$(realpath -m "${1-benchmarks/RESULTS.md}")
 python=${PYTHON-.venv/bin/python}
 whole=${SECONDS_IN_ALL-470}
 missed=()

@@ -6,7 +6,9 @@ As it is, it takes the embedded models on a CPU, and random weights of the true 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -78,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def bench(given: argparse.Namespace) -> None:
+    given.until = time.monotonic() + (given.seconds or math.inf)
     if given.threads:
         torch.set_num_threads(given.threads)
     if given.out and not given.out.resolve().parent.is_dir():
@@ -101,7 +104,7 @@ def compared(task: Task, given: argparse.Namespace) -> tuple[str, list[str], lis
     """charsweep's loop beside the plain one."""
     steps = given.steps or (SNAPSHOTS if task.models == "embedded" else 20)
     amount = Amount(steps, given.rounds, given.warm_up, given.images, given.inference_steps)
-    result = measure(task, amount, not given.no_memory, say, given.compile, given.seconds)
+    result = measure(task, amount, not given.no_memory, say, given.compile, given.until)
     return heading(result), lines(result), tables(result)
 
 

@@ -8,6 +8,7 @@ measured before, each loop in a process of its own.
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import tempfile
 import time
@@ -73,15 +74,14 @@ def measure(
     memory: bool,
     say: Say,
     modes: Sequence[str] = (),
-    seconds: float | None = None,
+    until: float = math.inf,
 ) -> Result:
     """Measure charsweep's loop at each width of the task, and the plain ones beside it.
 
-    At its first width in some of torch.compile's modes too. Past so many `seconds`, nothing more is
-    begun.
+    At its first width in some of torch.compile's modes too. `until`, of `time.monotonic`: when
+    nothing more is begun.
     """
-    started, narrowest = time.monotonic(), task.widths[0]
-    ways = [*map(Way, task.widths), *(Way(narrowest, mode) for mode in modes)]
+    ways = [*map(Way, task.widths), *(Way(task.widths[0], mode) for mode in modes)]
     plain_peaks = {name: peak_alone(task, name) if memory else None for name in (PLAIN, CACHED)}
     loops: dict[str, Measured] = {}
     ratios: list[Ratio] = []
@@ -97,7 +97,7 @@ def measure(
         for way in ways:
             if too_wide and way.mode is None:
                 continue
-            if seconds is not None and time.monotonic() - started > seconds:
+            if time.monotonic() > until:
                 notes.append(f"There was no time for {way.name}.")
                 continue
             say(way.name)

@@ -24,6 +24,7 @@ from benchmarks.speed.measure import CACHED, PLAIN, Way, make, parts_of
 from benchmarks.speed.ours import Ours
 from benchmarks.speed.reference import Reference
 from benchmarks.speed.results import Amount, Measured, training_ratio
+from benchmarks.speed.table import lines
 from benchmarks.speed.task import METHODS, Task, find_task
 
 BARE = """
@@ -217,6 +218,7 @@ def test_what_cannot_be_compiled_or_has_no_time_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest is measured all the same."""
+    clock = [0.0]
 
     def compare(task: Task, amount: Amount, way: Way, *rest: Any) -> dict[str, Measured]:
         if way.mode == "default":
@@ -225,19 +227,24 @@ def test_what_cannot_be_compiled_or_has_no_time_is_noted(
             name: Measured(name, width, (1.0,), {}, None, ())
             for name, width in ((way.name, way.width), (PLAIN, 1), (CACHED, 1))
         }
-        if way.mode is None:
-            monkeypatch.setattr(measure, "time", SimpleNamespace(monotonic=lambda: 1e9))
+        clock[0] += 60.0
         return found
 
     monkeypatch.setattr(measure, "compare", compare)
+    monkeypatch.setattr(measure, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     task, amount = task_of("lora"), Amount(1, 1, 1, 0, 1)
-    result = measure.measure(task, amount, False, str, ["default"])
+    modes = ["default", "reduce-overhead"]
+    result = measure.measure(task, amount, False, str, modes, until=50.0)
+    assert result.notes == (
+        "There was no time for charsweep, 1 at once, compiled.",
+        "There was no time for charsweep, 1 at once, CUDA graphs.",
+    )
+    clock[0] = 0.0
+    result = measure.measure(task, amount, False, str, modes, until=100.0)
     assert result.notes == ("charsweep, 1 at once, compiled: no compiler here",)
-    assert [loop.name for loop in result.loops] == ["charsweep, 1 at once", PLAIN, CACHED]
-    monkeypatch.undo()
-    monkeypatch.setattr(measure, "compare", compare)
-    result = measure.measure(task, amount, False, str, ["reduce-overhead"], seconds=60)
-    assert result.notes == ("There was no time for charsweep, 1 at once, CUDA graphs.",)
+    in_order = ["charsweep, 1 at once", "charsweep, 1 at once, CUDA graphs", PLAIN, CACHED]
+    assert [loop.name for loop in result.loops] == in_order
+    assert [note in lines(result) for note in result.notes] == [True]
 
 
 @pytest.mark.slow
