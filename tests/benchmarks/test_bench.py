@@ -189,7 +189,7 @@ def test_the_script_for_a_card_asks_for_what_there_is(words: list[str], tmp_path
 
 
 def test_what_the_script_could_not_do_it_says(tmp_path: Path) -> None:
-    fake = FAKE.replace("SLOW", "pytest").replace("BROKEN", "sdxl")
+    fake = FAKE.replace("SLOW", '"-m pytest"').replace("BROKEN", "--base=sdxl")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules[__name__], "FAKE", fake)
         code, said, commands = gpu_script(tmp_path, "--small", SECONDS_IN_ALL="7")
