@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NAMED = re.compile("is (recommended|the best so far): ")  # eight steps hardly teach
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_from_drawings_to_a_chosen_adapter_and_from_its_runs_to_plots(
     as if a session had ended and all that is left were the kept folder."""
     outputs = execute("02_one_character.ipynb", root)
     assert "3 trajectories" in texts(outputs)
-    assert "is recommended: " in texts(outputs)
+    assert NAMED.search(texts(outputs))
     drawings, drawn = pictures(outputs)
     assert colours(drawings) > 100
     assert colours(drawn) > 100
@@ -86,7 +88,7 @@ def test_from_drawings_to_a_chosen_adapter_and_from_its_runs_to_plots(
     assert f"goes on with {root}/sweeps" in told
     assert "cells         6 (2 stored already)" in told
     assert "3 h 00 min, report included: all of it is expected to fit" in told
-    assert "is recommended: " in told
+    assert NAMED.search(told)
     assert "There is more to do" not in told
     exported = list((root / "sweeps/free_gpu/export").rglob("*.safetensors"))
     assert exported
