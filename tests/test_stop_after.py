@@ -28,6 +28,7 @@ from charsweep.plan import cost
 
 WORDS = ["+axes.lr=[1e-2,1e-3]", "+axes.train_steps=[8,20]", "pack=2", "runtime.tracking=false"]
 LIMIT = "runtime.stop_after=1h"
+STOPS = 20
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +198,7 @@ def test_twenty_limits_at_random(whole: Path, tmp_path: Path) -> None:
     started = time.monotonic()
     assert command(*quick(tmp_path / "clock", *WORDS), timeout=900).returncode == 0
     span = time.monotonic() - started
-    while stops < 20:
+    while stops < STOPS:
         root, code = tmp_path / f"{sweeps:02d}", 75
         kept: dict[Path, Any] = {}
         while code:
@@ -206,6 +207,7 @@ def test_twenty_limits_at_random(whole: Path, tmp_path: Path) -> None:
             began = time.monotonic()
             done = command(*words, timeout=900)
             took, code = time.monotonic() - began, done.returncode
+            print(f"{code} after {took:.1f} s of {limit:.1f}")
             assert code in (0, 2, 75), done.stderr
             if code:
                 stops += 1
