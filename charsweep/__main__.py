@@ -118,8 +118,9 @@ def do(sweep: Sweep, words: Sequence[str]) -> None:
                 from charsweep.config import load_sweep
                 from charsweep.engine.measure_pack_width import measure_widths
 
-                measure_widths(sweep, out)
-                sweep = load_sweep(words)
+                with run.time_to_begin(sweep):
+                    measure_widths(sweep, out)
+                    sweep = load_sweep(words)
             run.run(sweep)
         case "plan":
             plan.show_plan(sweep)

@@ -19,6 +19,7 @@ from harness import assert_equal, finished_stages, quick
 from helpers.small import command, trials
 
 from charsweep.__main__ import main
+from charsweep.actions import run
 from charsweep.config import load_sweep
 from charsweep.core.store import Store
 from charsweep.core.system import signals
@@ -94,6 +95,15 @@ def test_stopped_in_time_it_goes_on_to_the_same_bits(
     assert kept.items() <= finished_stages(tmp_path).items()
     assert "not finished: " not in page.read_text()
     assert_equal(tmp_path, whole, tracked=False)
+
+
+def test_a_limit_that_is_over_before_the_work_begins(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "plan_work", lambda *_: signal.raise_signal(signal.SIGALRM))
+    assert main(quick(tmp_path, *WORDS, "runtime.stop_after=60s")) == 2
+    assert "runtime.stop_after=60s was over before anything was" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_search_goes_on_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

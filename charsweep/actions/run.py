@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Sequence, Set
-from contextlib import closing, nullcontext
+from collections.abc import Generator, Iterator, Sequence, Set
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,11 +46,12 @@ def run(sweep: Sweep) -> Path:
     TrainingError, after the report, if cells failed (a diverged one has not: it is a result);
     `Stopped`, after the report too, if the time was up before all was done.
     """
-    check(sweep)
-    store = Store(sweep.root)
-    plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
-    refuse_too_much(sweep, store, plan)  # before anything is written
-    team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
+    with time_to_begin(sweep):
+        check(sweep)
+        store = Store(sweep.root)
+        plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
+        refuse_too_much(sweep, store, plan)  # before anything is written
+        team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         clear_abandoned(store.folder)
@@ -58,9 +59,10 @@ def run(sweep: Sweep) -> Path:
     except OSError as error:
         raise unwritable(store.folder, error) from error
     with lock_sweep(sweep) as waited, sqlite_errors(sweep):
-        if waited or not sweep.cells:  # of a search nothing is planned as yet
-            plan = plan_work(sweep.cells, store, sweep.truth)
-        work = Run(sweep, store, team, plan)
+        with time_to_begin(sweep):
+            if waited or not sweep.cells:  # of a search nothing is planned as yet
+                plan = plan_work(sweep.cells, store, sweep.truth)
+            work = Run(sweep, store, team, plan)
         page = work.run()
     if work.stopped:
         say_where(sweep, page, work.missing)
@@ -74,6 +76,26 @@ def run(sweep: Sweep) -> Path:
             "report; what is finished stays, and the same command tries them again"
         )
     return page
+
+
+@contextmanager
+def time_to_begin(sweep: Sweep) -> Iterator[None]:
+    """TrainingError where the time is up before any work has begun: so it would be again."""
+    try:
+        yield
+    except Stopped as stopped:
+        if stopped.is_time_up:
+            raise too_short(sweep) from stopped
+        raise
+
+
+def too_short(sweep: Sweep, longest: float = 0.0) -> TrainingError:
+    """What is said of a time limit that leads nowhere; `longest` in seconds: a piece of work."""
+    return TrainingError(
+        f"runtime.stop_after={sweep.settings.runtime.stop_after:g}s was over before anything was "
+        "finished that goes on from here; give it more, as in "
+        f"runtime.stop_after={math.ceil(10 + longest / 20)}min"
+    )
 
 
 def follow(sweep: Sweep) -> None:
@@ -175,12 +197,7 @@ class Run:
         numbers = reckon(self.sweep, self.store, left)
         begun = self.plans[-1] if self.plans else self.record["plan"]
         if self.results == self.earlier and all(numbers[n] == begun[n] for n in cost.MISSING):
-            enough = math.ceil(10 + cost.longest_unit(left, self.store) / 20)
-            raise TrainingError(
-                f"runtime.stop_after={self.sweep.settings.runtime.stop_after:g}s was over before "
-                "anything was finished that goes on from here; give it more, as in "
-                f"runtime.stop_after={enough}min"
-            )
+            raise too_short(self.sweep, cost.longest_unit(left, self.store))
         what = "cells" if self.sweep.cells else "trials"
         work = f"{numbers['steps_needed']:,} steps, {numbers['images']:,} images"
         left_for = f": {work}, about {span(numbers['seconds'])}" if self.sweep.cells else ""
