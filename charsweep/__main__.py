@@ -1,8 +1,9 @@
 """The command line, `python -m charsweep [overrides]`: Hydra overrides choose and set one action.
 
 Exit codes: 0 done, 2 something a person can mend (one message, no traceback unless
-CHARSWEEP_DEBUG=1; cells that failed too, after the report), 130 or 143 stopped in order by Ctrl-C
-or SIGTERM, 141 because nobody reads on, as `| head`.
+CHARSWEEP_DEBUG=1; cells that failed too, after the report), 75 in time (runtime.stop_after) with
+more to do, which the same command goes on with, 130 or 143 stopped in order by Ctrl-C or SIGTERM,
+141 because nobody reads on, as `| head`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import select
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 # Before any library is imported: no telemetry, no needless network.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -25,9 +27,13 @@ from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.system.console import command, out
 from charsweep.core.system.distributed import is_launched, is_leader
 from charsweep.core.system.redact import redacted
-from charsweep.core.system.signals import Stopped, listening
+from charsweep.core.system.signals import Stopped, listening, time_limit
+
+if TYPE_CHECKING:
+    from charsweep.config import Sweep
 
 ALONE = ("ui", "caption", "check", "gc", "show", "why")  # actions that need no cell of any sweep
+TO_LEAVE = 5.0  # seconds of a time limit, for the process to end
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # where nobody could say it better
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
                "--shell-completion", "-sc")  # fmt: skip
@@ -90,20 +96,31 @@ def work(words: Sequence[str]) -> None:
     from charsweep.config import load_sweep
 
     sweep = load_sweep(words)
-    from charsweep.actions import plan, report, run
+    from charsweep.actions import run
 
     if sweep.settings.action in ALONE:  # as a file of the sweep says
         return act_alone(words)
     if not is_leader():  # one of several processes that `accelerate launch` started
         return run.follow(sweep) if sweep.settings.action == "run" else None
-    if sweep.settings.action == "run" and sweep.unmeasured:
-        from charsweep.engine.measure_pack_width import measure_widths
+    whole = sweep.settings.runtime.stop_after
+    with time_limit(whole and whole - min(TO_LEAVE, whole / 10)):
+        do(sweep, words)
+    return None
 
-        measure_widths(sweep, out)
-        sweep = load_sweep(words)
 
-    match sweep.settings.action:  # each with the libraries that it needs
+def do(sweep: Sweep, words: Sequence[str]) -> None:
+    """The action, with the libraries that it needs."""
+    from charsweep.actions import plan, report, run
+
+    match sweep.settings.action:
         case "run":
+            if sweep.unmeasured:
+                from charsweep.config import load_sweep
+                from charsweep.engine.measure_pack_width import measure_widths
+
+                with run.time_to_begin(sweep):
+                    measure_widths(sweep, out)
+                    sweep = load_sweep(words)
             run.run(sweep)
         case "plan":
             plan.show_plan(sweep)
@@ -121,7 +138,6 @@ def work(words: Sequence[str]) -> None:
             from charsweep.actions.export.write import export
 
             export(sweep)
-    return None
 
 
 def act_alone(words: Sequence[str]) -> None:

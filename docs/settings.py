@@ -39,7 +39,10 @@ Every file has a `name` besides, which results call it by, and those that choose
 LONGEST = 90  # characters of a default that is shown
 UNLISTED = ("name", "_target_", "defaults")  # which the page says once, or Hydra alone reads
 UNTOLD = ("metric", "attributes")  # groups whose files say all
-KINDS = {"objectives": "list of metrics"}  # that its class turns into something else
+KINDS = {
+    "objectives": "list of metrics",
+    "runtime.stop_after": "length of time or `null`",
+}  # that its class turns into something else
 LEAVES = (
     "axes", "parts", "exam.parts", "caption.attributes", "search.sampler", "search.pruner",
     "metric",

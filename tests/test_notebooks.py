@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NAMED = re.compile("is (recommended|the best so far): ")  # eight steps hardly teach
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +60,14 @@ def colours(picture: Image.Image) -> int:
     return len(picture.convert("RGB").resize((64, 64)).getcolors(64 * 64))
 
 
-def test_from_drawings_to_a_chosen_adapter_and_from_its_runs_to_plots(root: Path) -> None:
-    """One after the other: the second looks at what the first has made."""
+def test_from_drawings_to_a_chosen_adapter_and_from_its_runs_to_plots(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other: the second looks at what the first has made, the third goes on with it,
+    as if a session had ended and all that is left were the kept folder."""
     outputs = execute("02_one_character.ipynb", root)
     assert "3 trajectories" in texts(outputs)
-    assert "is recommended: " in texts(outputs)
+    assert NAMED.search(texts(outputs))
     drawings, drawn = pictures(outputs)
     assert colours(drawings) > 100
     assert colours(drawn) > 100
@@ -76,9 +81,27 @@ def test_from_drawings_to_a_chosen_adapter_and_from_its_runs_to_plots(root: Path
     assert min(curves.width, scatter.width) > 300
     assert colours(sheets) > 100
 
+    monkeypatch.setenv("CHARSWEEP_ROOT", str(tmp_path))
+    monkeypatch.setenv("CHARSWEEP_KEEP", str(root))
+    outputs = execute("03_free_gpu.ipynb", root)
+    told = texts(outputs)
+    assert f"goes on with {root}/sweeps" in told
+    assert "cells         6 (2 stored already)" in told
+    assert "3 h 00 min, report included: all of it is expected to fit" in told
+    assert NAMED.search(told)
+    assert "There is more to do" not in told
+    exported = list((root / "sweeps/free_gpu/export").rglob("*.safetensors"))
+    assert exported
+    assert all(str(path) in told for path in exported)
+    assert (root / "sweeps/free_gpu/report/index.html").exists()
+    (strip,) = pictures(outputs)
+    assert colours(strip) > 100
 
-def test_there_are_two() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["01_compare_runs.ipynb", "02_one_character.ipynb"]
+
+def test_there_are_three() -> None:
+    assert [path.name for path in NOTEBOOKS] == [
+        "01_compare_runs.ipynb", "02_one_character.ipynb", "03_free_gpu.ipynb",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

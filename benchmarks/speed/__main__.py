@@ -6,13 +6,15 @@ As it is, it takes the embedded models on a CPU, and random weights of the true 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import time
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from benchmarks.speed.measure import measure
+from benchmarks.speed.measure import COMPILED, measure
 from benchmarks.speed.results import Amount
 from benchmarks.speed.table import (
     Table,
@@ -65,6 +67,10 @@ def parser() -> argparse.ArgumentParser:
     add("--warm-up", type=count, default=10, help="steps before; default: 10")
     add("--images", type=images, default=16, help="images of a round of drawing; 0: draw none")
     add("--inference-steps", type=count, default=25, help="as the scripts validate; default: 25")
+    add("--compile", type=modes, default=(), metavar="MODE,MODE", help="the first of --packs with "
+        "the base compiled too, in these modes of torch.compile: default, or reduce-overhead, "
+        "which is CUDA graphs")  # fmt: skip
+    add("--seconds", type=count, help="after so many, no further loop is begun")
     add("--no-memory", action="store_true", help="do not measure peak memory, which takes a "
         "process for each loop")  # fmt: skip
     add("--whole-run", type=count, metavar="STEPS", help="instead: one run with snapshots every "
@@ -74,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def bench(given: argparse.Namespace) -> None:
+    given.until = time.monotonic() + (given.seconds or math.inf)
     if given.threads:
         torch.set_num_threads(given.threads)
     if given.out and not given.out.resolve().parent.is_dir():
@@ -97,7 +104,7 @@ def compared(task: Task, given: argparse.Namespace) -> tuple[str, list[str], lis
     """charsweep's loop beside the plain one."""
     steps = given.steps or (SNAPSHOTS if task.models == "embedded" else 20)
     amount = Amount(steps, given.rounds, given.warm_up, given.images, given.inference_steps)
-    result = measure(task, amount, not given.no_memory, say)
+    result = measure(task, amount, not given.no_memory, say, given.compile, given.until)
     return heading(result), lines(result), tables(result)
 
 
@@ -119,6 +126,13 @@ def count(text: str) -> int:
 
 def images(text: str) -> int:
     return 0 if text == "0" else count(text)
+
+
+def modes(text: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(text.split(",")))
+    if not set(found) <= set(COMPILED):
+        raise argparse.ArgumentTypeError(f"{text} should list some of {', '.join(COMPILED)}")
+    return found
 
 
 def pixels(text: str) -> int:

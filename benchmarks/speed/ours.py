@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from itertools import cycle, islice
 from pathlib import Path
@@ -33,8 +34,16 @@ class Ours:
 
     rest = "logging"
 
-    def __init__(self, task: Task, width: int, snapshots: tuple[int, ...], root: Path) -> None:
-        self.task, self.width, self.store = task, width, Store(root)
+    def __init__(
+        self,
+        task: Task,
+        width: int,
+        snapshots: tuple[int, ...],
+        root: Path,
+        mode: str | None = None,
+    ) -> None:
+        """`mode`: of torch.compile's, if the base's blocks are compiled."""
+        self.task, self.width, self.mode, self.store = task, width, mode, Store(root)
         self.specs = [task.spec(width, number) for number in range(width)]
         spans = (TrainingSpan(0, snapshots),)
         trainings = [Training(spec, spans, None, (), ()) for spec in self.specs]
@@ -46,6 +55,8 @@ class Ours:
         priors = list(islice(cycle(own), task.learner.prior_images))  # which changes no time
         materials = Materials(task.device, self.base, images, lambda _: priors)
         self.trainable = task.learner.trainable(self.specs[0], materials)
+        self.undo = contextlib.ExitStack()
+        self.undo.enter_context(self._compiled(self.base))
         self.loop: Any = train(self.trainable, iter(trainings), self.store, RESUME_SECONDS)
         self.step = 0
 
@@ -74,13 +85,19 @@ class Ours:
 
         As an image set that fills its batches is drawn.
         """
+        self.undo.close()
         self.trainable.close()
         base, whole = self.base, dtype_of(self.task.precision)
         if base.dtype != whole:  # of all weights that train, none is in half precision
             base = self.base = self._load(self.task.precision)
         learner, spec = self.task.learner, self.task.images(self.last, seeds, inference_steps)
         folder = self.store.snapshot(self.last)
-        with learner.painter(self.last, folder, base, self.task.device) as paint:
+        with (
+            learner.painter(self.last, folder, base, self.task.device) as paint,
+            self._compiled(base),
+        ):
+            if self.mode:  # compiles first
+                list(draw([self.task.images(self.last, seeds[:1], 1)], paint, self.store))
             drawn = list(draw([spec], paint, self.store))
         return sum(batch.seconds for batch in drawn) / len(seeds)
 
@@ -88,8 +105,12 @@ class Ours:
         task = self.task
         return load_base(task.weights.spec, task.weights, task.device, dtype_of(precision))
 
+    def _compiled(self, base: LoadedPipeline) -> contextlib.AbstractContextManager[None]:
+        return base.compiled(self.mode) if self.mode else contextlib.nullcontext()
+
     def close(self) -> None:
         self.loop.close()
+        self.undo.close()
         self.trainable.close()
 
 

@@ -37,6 +37,7 @@ class Measured:
     parts: Mapping[str, float]  # share of a step's time
     peak_mb: float | None  # None: not measured
     seconds_per_image: tuple[float, ...]  # (): not measured
+    how: str = ""  # charsweep's base runs compiled, or by CUDA graphs
 
     @property
     def seconds_per_step(self) -> float:
@@ -59,13 +60,13 @@ class Ratio:
 def training_ratio(ours: Measured, theirs: Measured) -> Ratio:
     """As many runs of the plain loop one after the other as charsweep trains at once."""
     pairs = zip(ours.seconds, theirs.seconds, strict=True)
-    what = f"training, {ours.width} learning rate{'s' if ours.width > 1 else ''}"
+    what = f"training, {ours.width} learning rate{'s' if ours.width > 1 else ''}{ours.how}"
     return Ratio(what, theirs.name, tuple(ours.width * plain / own for own, plain in pairs))
 
 
 def drawing_ratio(ours: Measured, theirs: Measured) -> Ratio:
     pairs = zip(ours.seconds_per_image, theirs.seconds_per_image, strict=True)
-    return Ratio("drawing", theirs.name, tuple(plain / own for own, plain in pairs))
+    return Ratio(f"drawing{ours.how}", theirs.name, tuple(plain / own for own, plain in pairs))
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Result:
     flops: int  # of one trial's step, in the U-Net
     peak_flops: float  # of the device per second, by matrix products
     too_wide: tuple[int, ...]  # packs that the memory does not hold
+    notes: tuple[str, ...] = ()  # what could not be measured, and why
 
     def share_of_peak(self, loop: Measured) -> float:
         return self.flops * loop.width / loop.seconds_per_step / self.peak_flops

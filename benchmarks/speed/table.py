@@ -51,7 +51,7 @@ def lines(result: Result) -> list[str]:
     ]
     if result.too_wide:
         found.append(f"The memory does not hold {result.too_wide[0]} at once.")
-    return found
+    return [*found, *result.notes]
 
 
 def whole_lines(task: Task, whole: Whole) -> list[str]:

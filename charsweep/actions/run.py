@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence, Set
-from contextlib import closing, nullcontext
+import math
+import time
+from collections.abc import Generator, Iterator, Sequence, Set
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +17,10 @@ from charsweep.core.errors import TrainingError
 from charsweep.core.specs import Cell
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_abandoned, unwritable, write_json
-from charsweep.core.system.console import command, out
+from charsweep.core.system.console import command, out, span
 from charsweep.core.system.distributed import Team, join_team
 from charsweep.core.system.energy import Energy, Meter
-from charsweep.core.system.signals import Stopped, delay_signals
+from charsweep.core.system.signals import Stopped, delay_signals, time_is_up, time_limit
 from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import ProgressView
 from charsweep.plan import Plan, cost, plan_work
@@ -34,17 +36,22 @@ from charsweep.track import Tracker, is_delivered, read_runs, start
 if TYPE_CHECKING:
     from charsweep.engine.local import LocalEngine
 
+PATIENCE = 60.0  # seconds that MLflow is waited for by a command that is stopped
+TRACKING_SECONDS = 5.0  # the same where the time is up; the next command logs the rest
+
 
 def run(sweep: Sweep) -> Path:
     """Do what is missing of a sweep; returns the report's page.
 
-    TrainingError, after the report, if cells failed (a diverged one has not: it is a result).
+    TrainingError, after the report, if cells failed (a diverged one has not: it is a result);
+    `Stopped`, after the report too, if the time was up before all was done.
     """
-    check(sweep)
-    store = Store(sweep.root)
-    plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
-    refuse_too_much(sweep, store, plan)  # before anything is written
-    team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
+    with time_to_begin(sweep):
+        check(sweep)
+        store = Store(sweep.root)
+        plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
+        refuse_too_much(sweep, store, plan)  # before anything is written
+        team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         clear_abandoned(store.folder)
@@ -52,10 +59,14 @@ def run(sweep: Sweep) -> Path:
     except OSError as error:
         raise unwritable(store.folder, error) from error
     with lock_sweep(sweep) as waited, sqlite_errors(sweep):
-        if waited or not sweep.cells:  # of a search nothing is planned as yet
-            plan = plan_work(sweep.cells, store, sweep.truth)
-        work = Run(sweep, store, team, plan)
+        with time_to_begin(sweep):
+            if waited or not sweep.cells:  # of a search nothing is planned as yet
+                plan = plan_work(sweep.cells, store, sweep.truth)
+            work = Run(sweep, store, team, plan)
         page = work.run()
+    if work.stopped:
+        say_where(sweep, page, work.missing)
+        raise work.stopped
     team.broadcast(None)  # to those who train along: that was all
     team.close()
     say_where(sweep, page)
@@ -65,6 +76,26 @@ def run(sweep: Sweep) -> Path:
             "report; what is finished stays, and the same command tries them again"
         )
     return page
+
+
+@contextmanager
+def time_to_begin(sweep: Sweep) -> Iterator[None]:
+    """TrainingError where the time is up before any work has begun: so it would be again."""
+    try:
+        yield
+    except Stopped as stopped:
+        if stopped.is_time_up:
+            raise too_short(sweep) from stopped
+        raise
+
+
+def too_short(sweep: Sweep, longest: float = 0.0) -> TrainingError:
+    """What is said of a time limit that leads nowhere; `longest` in seconds: a piece of work."""
+    return TrainingError(
+        f"runtime.stop_after={sweep.settings.runtime.stop_after:g}s was over before anything was "
+        "finished that goes on from here; give it more, as in "
+        f"runtime.stop_after={math.ceil(10 + longest / 20)}min"
+    )
 
 
 def follow(sweep: Sweep) -> None:
@@ -78,6 +109,8 @@ def follow(sweep: Sweep) -> None:
                 LocalEngine(sweep, Store(sweep.root), view, team).follow()
         except RuntimeError:  # it has left us
             check_stop()
+            if sweep.settings.runtime.stop_after:  # which the one that leads has kept to
+                time_is_up()
             raise
     team.close()
 
@@ -96,9 +129,12 @@ class Run:
         self.results = dict(self.earlier)
         self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work
         self.plans: list[dict[str, Any]] = []
+        self.batch: Sequence[Cell] = sweep.cells  # the one at hand
+        self.stopped: Stopped | None = None  # by the time limit
+        self.missing = ""  # what is then
 
     def run(self) -> Path:
-        """The main loop."""
+        """The main loop, then the report."""
         was_finished = self._is_finished()
         runtime = self.sweep.settings.runtime
         if not was_finished:  # before tracking starts, which reads it
@@ -113,23 +149,75 @@ class Run:
             Meter(runtime.country) if runtime.energy else nullcontext() as meter,
         ):
             try:
-                with closing(self.study.batches()) as batches:
-                    for cells in batches:
-                        self._work(cells, view, meter)
-                self._finish(meter.read() if meter else None)
+                self._batches(view, meter)
                 page = self.sweep.folder / "report" / "index.html"
                 if not (was_finished and self.results == self.earlier and page.exists()):
-                    page = write_report(self.sweep.folder, self.store.folder)
-                    self.record["reported"] = self.record["finished"]  # no earlier one is taken
-                    write_json(self.sweep.folder / "sweep.json", self.record)
-                if tracker:  # which logs the report too
+                    page = self._report()
+                if tracker and self.stopped:
+                    tracker.close(TRACKING_SECONDS)
+                elif tracker:  # which logs the report too
                     wait_for_tracking(tracker, view, self.study, self.sweep)
             except BaseException as error:
-                if isinstance(error, Stopped):
+                in_haste = isinstance(error, Stopped) and error.is_time_up
+                if isinstance(error, Stopped) and not self.stopped:
                     view.say(self._leave(meter.read() if meter else None))
                 if tracker:
-                    tracker.close()
+                    tracker.close(TRACKING_SECONDS if in_haste else PATIENCE)
                 raise
+        return page
+
+    def _batches(self, view: ProgressView, meter: Meter | None) -> None:
+        """All batches, as far as there is time for them, and the record of what came of them."""
+        whole = self.sweep.settings.runtime.stop_after
+        seconds = whole and cost.seconds_for_work(whole, self.record["plan"]["seconds_to_stop"])
+        try:
+            with time_limit(seconds), closing(self.study.batches()) as batches:
+                for cells in batches:
+                    self._work(cells, view, meter)
+        except Stopped as stopped:
+            if not stopped.is_time_up:
+                raise
+            self._break_off(stopped)
+        energy = meter.read() if meter else None
+        if self.stopped:
+            view.say(self._leave(energy))
+            self._write_results()
+        else:
+            self._finish(energy)
+
+    def _break_off(self, stopped: Stopped) -> None:
+        """See what is missing when the time is up, unless nothing is.
+
+        TrainingError if nothing came of that time: so it would be again.
+        """
+        left = plan_work(self.batch, self.store, self.sweep.truth, self.study.snapshot_steps)
+        asked, done = self._counts()
+        if self.sweep.cells and left.is_done and done == asked:
+            return
+        numbers = reckon(self.sweep, self.store, left)
+        begun = self.plans[-1] if self.plans else self.record["plan"]
+        if self.results == self.earlier and all(numbers[n] == begun[n] for n in cost.MISSING):
+            raise too_short(self.sweep, cost.longest_unit(left, self.store))
+        what = "cells" if self.sweep.cells else "trials"
+        work = f"{numbers['steps_needed']:,} steps, {numbers['images']:,} images"
+        left_for = f": {work}, about {span(numbers['seconds'])}" if self.sweep.cells else ""
+        self.missing = f"{asked - done} of {asked} {what}{left_for}"
+        self.stopped = stopped
+
+    def _report(self) -> Path:
+        """Write the report, and that it is on what the record says."""
+        started = time.perf_counter()
+        try:
+            page = write_report(self.sweep.folder, self.store.folder)
+        except Stopped as stopped:
+            if stopped.is_time_up:
+                words = ["action=report", f"name={self.sweep.name}", f"root={self.sweep.root}"]
+                out(f"report   no time was left for it; {command(words)} writes it")
+            raise
+        cost.Speeds(self.store).remember_report(len(self.results), time.perf_counter() - started)
+        if not self.stopped:
+            self.record["reported"] = self.record["finished"]  # no earlier one is taken
+            write_json(self.sweep.folder / "sweep.json", self.record)
         return page
 
     def _work(self, cells: Sequence[Cell], view: ProgressView, meter: Meter | None) -> None:
@@ -142,6 +230,7 @@ class Run:
 
     def _plan(self, cells: Sequence[Cell]) -> Plan:
         """What is missing of these cells: of a grid, as it was planned at the start."""
+        self.batch = cells
         if cells is self.sweep.cells:
             return self.plan
         return plan_work(cells, self.store, self.sweep.truth, self.study.snapshot_steps)
@@ -156,10 +245,14 @@ class Run:
         known = self.asked & self.results.keys()
         return {key for key in known if self.results[key].state == "failed"}
 
+    def _counts(self) -> tuple[int, int]:
+        """How many cells, or trials, are asked for, and how many of them are finished."""
+        asked = len(self.sweep.cells) or self.sweep.settings.search.trials or 0
+        return asked, len((self.asked & self.results.keys()) - self.failed)
+
     def _leave(self, energy: Energy | None) -> str:
         """Write down what a stopped command leaves undone, for the study and MLflow to show."""
-        asked = len(self.sweep.cells) or self.sweep.settings.search.trials
-        done = len((self.asked & self.results.keys()) - self.failed)
+        asked, done = self._counts()
         if not (self._is_finished() or self.record["finished"]):
             self.record["stopped"] = {"at": now(), "finished": done, "asked": asked}
             if energy:
@@ -264,8 +357,10 @@ def say(found: Recommendation) -> None:
         out(f"{label:<9}{text}")
 
 
-def say_where(sweep: Sweep, page: Path) -> None:
+def say_where(sweep: Sweep, page: Path, missing: str = "") -> None:
     say(recommendation_of(sweep.folder))
+    if missing:
+        out(f"missing  {missing}")
     out(f"report   {page}")
     out(f"cells    {sweep.folder / 'cells.csv'}")
     if sweep.settings.runtime.tracking:

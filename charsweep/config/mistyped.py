@@ -53,6 +53,7 @@ THEIRS = {
                               "checkpoint",
     "root": "output_dir logging_dir", "name": "output_name run_name",
     "runtime.tracking": "report_to log_with", "runtime.checkpointing": "gradient_checkpointing",
+    "runtime.stop_after": "max_time time_limit walltime max_train_time timeout",
     "export.push": "push_to_hub hub_model_id",
 }  # fmt: skip
 ALIASES = {their: ours for ours, words in THEIRS.items() for their in words.split()}

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from charsweep.core.durations import seconds_of
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.keys import keyed
 from charsweep.core.plugins import identity_of, refused, resolve
@@ -49,6 +50,7 @@ Name = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=NAME), AfterValidator(short_enough)
 ]
 CellKey = Annotated[str, StringConstraints(strip_whitespace=True, pattern=KEY)]
+Duration = Annotated[float, BeforeValidator(seconds_of)]
 Country = Annotated[str, StringConstraints(pattern=COUNTRY), AfterValidator(checked_country)]
 
 _FINITE = ConfigDict(allow_inf_nan=False)
@@ -366,6 +368,7 @@ class Runtime(pydantic.BaseModel):
     tracking_uri: Text | None
     port: Annotated[int, Field(ge=1, le=65535)] | None
     resume_seconds: Annotated[float, Field(gt=0)]
+    stop_after: Duration | None
 
 
 def directed(objectives: Any) -> Any:

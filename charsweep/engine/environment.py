@@ -31,7 +31,7 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """The card's memory, or the machine's, for which torch has no error of its own."""
     if isinstance(error, torch.OutOfMemoryError):
         return True

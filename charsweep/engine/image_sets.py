@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -26,6 +27,7 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import image_manifest
 from charsweep.core.system.images import open_image
+from charsweep.core.system.signals import check_room
 from charsweep.engine.measure_memory import Peak
 from charsweep.engine.progress import ProgressView
 from charsweep.evaluate.sample import LoadSlot, Paint, draw, paint_with
@@ -34,7 +36,7 @@ from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
 from charsweep.plan import Speeds, shared_pass
-from charsweep.plan.cost import calls, fills_batches
+from charsweep.plan.cost import calls, calls_each, count, fills_batches
 from charsweep.plan.memory import Work, name_of
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class ImageSets:
     ) -> None:
         self.sweep, self.store, self.view = sweep, store, view
         self.bases, self.speeds = bases, speeds
+        self.pace: float | None = None  # seconds of an image in one U-Net call, as drawn last
 
     def draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
         """Draw image sets, those that can share batches together; seconds by the set's key."""
@@ -87,16 +90,27 @@ class ImageSets:
                 self.view.doing(
                     f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
                 )
+                self._check_room(group, done := 0)
                 for drawn in draw(group, paint, self.store, load_slot):
+                    done += drawn.images
+                    self.pace = drawn.seconds / drawn.images / calls_each(group[0])
                     self.view.advance("images", drawn.images, drawn.seconds)
                     for made in drawn.completed:
                         spent[made.spec.key] = made.seconds
                         self.speeds.remember_call(made.spec, made.seconds / calls(made.spec))
                         if made.is_broken:
                             self._mark_broken(made.spec.snapshot)
+                    self._check_room(group, done)
                 if found := peak.bytes():
                     self.speeds.remember_peak(name_of(Work(group[0]), device.type), found)
         return spent
+
+    def _check_room(self, group: Sequence[ImageSetSpec], drawn: int) -> None:
+        """Stop where the time left is too short for the next set: nothing is kept of a part."""
+        ends = accumulate(map(count, group))
+        missing = next((end - drawn for end in ends if end > drawn), 0)
+        if self.pace is not None and missing:
+            check_room(missing * calls_each(group[0]) * self.pace)
 
     def _mark_broken(self, snapshot: SnapshotSpec) -> None:
         """A trajectory whose images are no numbers has diverged; a base's weights are spoilt."""

@@ -170,9 +170,12 @@ class LoadedPipeline:
             self.denoiser.disable_gradient_checkpointing()
 
     @contextlib.contextmanager
-    def compiled(self) -> Iterator[None]:
-        """Until the block ends, the denoiser's repeated blocks run compiled, each as it is now."""
-        self.denoiser.compile_repeated_blocks()
+    def compiled(self, mode: str = "default") -> Iterator[None]:
+        """Until the block ends, the denoiser's repeated blocks run compiled, each as it is now.
+
+        In one of torch.compile's modes, of which "reduce-overhead" makes CUDA graphs.
+        """
+        self.denoiser.compile_repeated_blocks(mode=mode)
         try:
             yield
         finally:

@@ -36,6 +36,8 @@ GUESSES = {
     1024: Guess(0.6, 0.12, "one data-centre GPU"),
 }
 WATTS = "watts of this machine at work"
+REPORT = "report, times the guess"
+MISSING = ("steps_needed", "images", "scores")  # of a summary: zero where all is done
 
 
 def summary(plan: Plan, store: Store, bases: Mapping[str, BaseWeights]) -> dict[str, Any]:
@@ -101,6 +103,39 @@ def total(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**whole, "idle": round(1 - whole["steps_needed"] / slots, 4) if slots else 0.0}
 
 
+# -- in time ---------------------------------------------------------------------------------------
+
+BLOCK_SECONDS = 2.0  # a block of training steps, twice as long as it is, and leaving the process
+BYTES_PER_SECOND = 1e8  # of a slow disk
+STATE = 4  # a resume state to a snapshot: weights and two moments, each perhaps of twice the width
+
+
+def seconds_to_stop(
+    plan: Plan, cells: int, store: Store, bases: Mapping[str, BaseWeights]
+) -> float:
+    """What is needed to stop in order: the step at hand, saving, a report on so many cells."""
+    speeds = Speeds(store)
+    saving = [
+        2 * speeds.step(first)
+        + pack.width * STATE * snapshot_bytes(first, bases) / BYTES_PER_SECOND
+        for pack in plan.packs
+        for first in (pack.trainings[0].trajectory,)
+    ]
+    return round(BLOCK_SECONDS + max(saving, default=0.0) + 1.25 * speeds.report(cells), 1)
+
+
+def seconds_for_work(whole: float, to_stop: float) -> float:
+    """What of a time limit is left to work in; half of it, where it is a very short one."""
+    return max(whole - to_stop, whole / 2)
+
+
+def longest_unit(plan: Plan, store: Store) -> float:
+    """The longest that a piece of work takes of which nothing is kept before its end."""
+    speeds = Speeds(store)
+    drawn = (scoring.images for scoring in plan.scorings if scoring.draw)
+    return max((calls(images) * speeds.call(images) for images in drawn), default=0.0)
+
+
 def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> int:
     """What the files of one snapshot take."""
     return method_of(spec.method).snapshot_bytes(spec, bases.get(spec.base_name))
@@ -117,8 +152,13 @@ def fills_batches(images: ImageSetSpec) -> bool:
 
 
 def calls(images: ImageSetSpec) -> int:
-    """U-Net calls, over all images: two per inference step with guidance."""
-    return count(images) * images.inference_steps * (2 if images.guidance_scale > 1 else 1)
+    """U-Net calls, over all images."""
+    return count(images) * calls_each(images)
+
+
+def calls_each(images: ImageSetSpec) -> int:
+    """U-Net calls of an image: two per inference step with guidance."""
+    return images.inference_steps * (2 if images.guidance_scale > 1 else 1)
 
 
 class Speeds:
@@ -159,6 +199,14 @@ class Speeds:
         """Bytes of memory that a kind of work was seen to take at most, if it was seen."""
         return int(self.known[name]) if name in self.known else None
 
+    def report(self, cells: int) -> float:
+        """Of a report on so many cells."""
+        return self.known.get(REPORT, 1.0) * _report_guess(cells)
+
+    def remember_report(self, cells: int, seconds: float) -> None:
+        """Store what a report on so many cells took."""
+        self.remember(REPORT, round(seconds / _report_guess(cells), 3))
+
     def remember_peak(self, name: str, found: int) -> None:
         """Store a peak in bytes, if it is higher than the one known."""
         if found > self.known.get(name, 0):
@@ -193,6 +241,11 @@ class Speeds:
         self.known = {**self._stored(), name: number}  # others may have measured meanwhile
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, dict(sorted(self.known.items())))
+
+
+def _report_guess(cells: int) -> float:
+    """Seconds: 14 for 35 cells, measured on two cores."""
+    return 10 + 0.1 * cells
 
 
 def _stretch(spec: TrajectorySpec) -> float:

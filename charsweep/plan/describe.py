@@ -19,7 +19,7 @@ from charsweep.models.prediction import EPSILON, VELOCITY_ZERO_SNR
 from charsweep.models.vocabulary import common_words
 from charsweep.models.weights import BaseWeights
 from charsweep.plan import cost, memory
-from charsweep.plan.work import Plan
+from charsweep.plan.work import Plan, plan_work
 from charsweep.results.labels import in_quotes
 
 MOST_CUT = 4  # texts that a plan names
@@ -33,6 +33,7 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
         lines.append(
             "  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
         )
+    lines += _in_time(sweep, numbers)
     if note := precision_note(sweep.settings, Store(sweep.root)):
         lines.append(f"  precision=auto {note}")
     return "\n".join(lines)
@@ -114,6 +115,19 @@ def _of_search(sweep: Sweep) -> Iterator[str]:
         yield f"  rungs         at {', '.join(map(str, search.rungs))} steps"
 
 
+def _in_time(sweep: Sweep, numbers: Mapping[str, Any]) -> Iterator[str]:
+    """Whether a time limit is expected to do."""
+    if (whole := sweep.settings.runtime.stop_after) is None:
+        return
+    lacks = numbers["seconds"] - cost.seconds_for_work(whole, numbers["seconds_to_stop"])
+    text = "all of it is expected to fit"
+    if not sweep.cells:
+        text = "what is left then, the same command goes on with"
+    elif lacks > 0:
+        text = f"about {span(lacks)} of work will be left; the same command goes on with it"
+    yield f"  stop after    {span(whole)}, report included: {text}"
+
+
 def _asked(sweep: Sweep) -> list[str]:
     lines = [f"{sweep.name}: {sweep.settings.question}"]
     for part in sweep.parts:
@@ -190,8 +204,11 @@ def _short(value: Any) -> str:
 def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
     """The plan in numbers, its memory too."""
     works, place = memory_works(sweep, store, plan)
+    asked = plan if sweep.cells else plan_work(sweep.examples, store, sweep.truth)
+    cells, bases = len(sweep.cells) or sweep.settings.search.trials or 0, dict(sweep.bases)
     return {
-        **cost.summary(plan, store, dict(sweep.bases)),
+        **cost.summary(plan, store, bases),
+        "seconds_to_stop": cost.seconds_to_stop(asked, cells, store, bases),
         "memory": memory.summary(memory.needs_of(works, place), place.card),
     }
 

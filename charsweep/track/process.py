@@ -108,13 +108,13 @@ class Tracker:
                 self.close()
                 return self.problem()
 
-    def close(self) -> None:
+    def close(self, patience: float = 60.0) -> None:
         """Stop after the cell that is being logged; the next run logs the rest."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
-            self._process.wait(timeout=60)
+            self._process.wait(timeout=patience)
         except subprocess.TimeoutExpired:  # a server that no longer answers
             self._process.kill()
             self._process.wait()

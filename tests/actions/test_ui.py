@@ -16,6 +16,7 @@ import pytest
 from helpers import browser as chromium
 from helpers.small import command, small
 
+from charsweep.__main__ import main
 from charsweep.actions.ui import choose_port
 from charsweep.core.errors import ConfigError
 from charsweep.report import write_report
@@ -33,8 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three cells on the embedded models, tracked."""
     root = tmp_path_factory.mktemp("ui")
     rates = f"+axes.lr=[{','.join(map(str, RATES.values()))}]"
-    done = command(*small(root, "train_steps=8", "question=Which rate?", rates))
-    assert done.returncode == 0, done.stderr
+    assert main(small(root, "train_steps=8", "question=Which rate?", rates)) == 0
     return root
 
 

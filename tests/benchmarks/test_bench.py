@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from helpers.small import sweep_of
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import whole
-from benchmarks.speed.__main__ import main
+from benchmarks.speed import measure, whole
+from benchmarks.speed.__main__ import main, parser
 from benchmarks.speed.clock import PARTS
-from benchmarks.speed.measure import CACHED, PLAIN, make, ours, parts_of
+from benchmarks.speed.measure import CACHED, PLAIN, Way, make, parts_of
 from benchmarks.speed.ours import Ours
 from benchmarks.speed.reference import Reference
-from benchmarks.speed.results import Measured, training_ratio
+from benchmarks.speed.results import Amount, Measured, training_ratio
+from benchmarks.speed.table import lines
 from benchmarks.speed.task import METHODS, Task, find_task
 
 BARE = """
@@ -78,7 +83,7 @@ def test_a_bare_machine_gets_its_tables(tmp_path: Path) -> None:
 def test_all_parts_of_a_step_are_seen(method: str, tmp_path: Path) -> None:
     task = task_of(method)
     before = torch.Tensor.backward
-    for name in (ours(1), PLAIN, CACHED):
+    for name in (Way(1), PLAIN, CACHED):
         with contextlib.closing(make(task, name, (1, 3), tmp_path)) as loop:
             loop.advance(1)  # before the first step, charsweep fills its caches
             parts = parts_of(task, loop, 2)
@@ -143,9 +148,120 @@ def test_true_sizes_on_a_card(
     assert "lora on random sd15, 256 px, " in capsys.readouterr().out
 
 
+# -- on a card -------------------------------------------------------------------------------------
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.sh"
+FAKE = """#!/usr/bin/env bash
+printf '%s ' "$@" >>"$0.log"; echo >>"$0.log"
+case "$*" in *SLOW*) sleep 60 ;; *BROKEN*) exit 3 ;; esac
+"""
+
+
+def gpu_script(folder: Path, *words: str, **environment: str) -> tuple[int, str, list[list[str]]]:
+    """Exit code, what is said, and the commands, none of which is done."""
+    fake = folder / "python"
+    fake.write_text(FAKE)
+    fake.chmod(0o755)
+    done = subprocess.run(
+        [SCRIPT, *words, folder / "out.md"], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHON": str(fake), **environment},
+    )  # fmt: skip
+    log = folder / "python.log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return done.returncode, done.stderr, [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize("words", [[], ["--small"]])
+def test_the_script_for_a_card_asks_for_what_there_is(words: list[str], tmp_path: Path) -> None:
+    code, said, commands = gpu_script(tmp_path, *words)
+    assert (code, "missing" in said) == (0, False)
+    assert [command[1] for command in commands] == [*["benchmarks.speed"] * 3, "pytest"]
+    given = [parser().parse_args(command[2:]) for command in commands[:3]]
+    assert [one.base for one in given] == ["sdxl", "sd15", None]
+    assert given[0].packs == ((1, 2) if words else (1, 2, 4, 8))
+    assert given[1].compile == ("default",)
+    assert given[2].compile == ("reduce-overhead",)
+    assert {one.out for one in given} == {tmp_path / "out.md"}
+    assert {one.device for one in given} == {"cpu" if words else "cuda"}
+    most = [int(line.split()[-2]) for line in said.splitlines() if ", at most " in line]
+    assert len(most) == 4
+    assert sum(most) < 480
+
+
+def test_what_the_script_could_not_do_it_says(tmp_path: Path) -> None:
+    fake = FAKE.replace("SLOW", '"-m pytest"').replace("BROKEN", "--base=sdxl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "FAKE", fake)
+        code, said, commands = gpu_script(tmp_path, "--small", SECONDS_IN_ALL="7")
+    assert code == 1
+    assert len(commands) == 4
+    assert "missing: LoRA on SDXL (exit code 3)\n" in said
+    assert "missing: tests on a card (" in said
+    code, said, commands = gpu_script(tmp_path, "--small", SECONDS_IN_ALL="0")
+    assert said.count("(no time left)") == 4
+
+
+def test_its_small_commands_write_their_rows(tmp_path: Path) -> None:
+    """The second in this process, as CUDA graphs too; nothing is really compiled."""
+    _, _, *words = gpu_script(tmp_path, "--small")[2][1]
+    with torch.compiler.set_stance("force_eager"):
+        assert main([*words, "--packs=1,2", "--compile=default,reduce-overhead"]) == 0
+    text = (tmp_path / "out.md").read_text()
+    for loop in ("1 at once", "2 at once", "1 at once, compiled", "1 at once, CUDA graphs"):
+        assert text.count(f"| charsweep, {loop} | ") == 2
+    assert f"| drawing, compiled | {PLAIN} | " in text
+    assert f"| training, 1 learning rate, CUDA graphs | {CACHED} | " in text
+    assert "of the matrix peak" in text
+
+
+def test_what_cannot_be_compiled_or_has_no_time_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is measured all the same."""
+    clock = [0.0]
+
+    def compare(task: Task, amount: Amount, way: Way, *rest: Any) -> dict[str, Measured]:
+        if way.mode == "default":
+            raise RuntimeError("no compiler here\nand more")
+        found = {
+            name: Measured(name, width, (1.0,), {}, None, ())
+            for name, width in ((way.name, way.width), (PLAIN, 1), (CACHED, 1))
+        }
+        clock[0] += 60.0
+        return found
+
+    monkeypatch.setattr(measure, "compare", compare)
+    monkeypatch.setattr(measure, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    task, amount = task_of("lora"), Amount(1, 1, 1, 0, 1)
+    modes = ["default", "reduce-overhead"]
+    result = measure.measure(task, amount, False, str, modes, until=50.0)
+    assert result.notes == (
+        "There was no time for charsweep, 1 at once, compiled.",
+        "There was no time for charsweep, 1 at once, CUDA graphs.",
+    )
+    clock[0] = 0.0
+    result = measure.measure(task, amount, False, str, modes, until=100.0)
+    assert result.notes == ("charsweep, 1 at once, compiled: no compiler here",)
+    in_order = ["charsweep, 1 at once", "charsweep, 1 at once, CUDA graphs", PLAIN, CACHED]
+    assert [loop.name for loop in result.loops] == in_order
+    assert [note in lines(result) for note in result.notes] == [True]
+
+
+@pytest.mark.slow
+def test_the_script_runs_at_small_size(tmp_path: Path) -> None:
+    out = tmp_path / "out.md"
+    done = subprocess.run(
+        [SCRIPT, "--small", out], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHON": sys.executable},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert out.read_text().count("\n## ") + 1 >= 3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--compile=fast"], "fast should list some of default, reduce-overhead"),
         (["--method=dreambooth", "--packs=2"], "--packs 2: dreambooth trains alone"),
         (["--out=nowhere/results.md"], "--out nowhere/results.md: its folder is not there"),
         (["--device=mps"], "--device mps: this machine has none"),

@@ -18,6 +18,7 @@ from helpers.small import cells_without_times, runs, trials
 from charsweep.core.store.losses import read_losses
 
 QUICK = [
+    "exam=quick",
     "exam.prompts=['a picture of {subject} jumping','a picture of {subject} on the beach']",
     "exam.seeds=[0]", "sampler.batch_width=2", "inference_steps=2", "method.rank=2",
     "runtime.energy=false",

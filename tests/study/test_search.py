@@ -17,6 +17,7 @@ import pytest
 from helpers.small import command, small, sweep_of
 from optuna.trial import TrialState
 
+from charsweep.__main__ import main
 from charsweep.core.store.losses import read_losses
 from charsweep.study.halving import Halving
 
@@ -56,8 +57,7 @@ def assert_no_step_was_trained_twice(root: Path) -> None:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("searched")
-    done = command(*small(root, *TPE))
-    assert done.returncode == 0, done.stderr
+    assert main(small(root, *TPE)) == 0
     return root
 
 
@@ -104,11 +104,9 @@ def test_a_finished_search_is_not_searched_again_and_a_longer_one_goes_on(
     searched: Path,
 ) -> None:
     before = study_of(searched).trials
-    again = command(*small(searched, *TPE))
-    assert again.returncode == 0, again.stderr
+    assert main(small(searched, *TPE)) == 0
     assert [t.params for t in study_of(searched).trials] == [t.params for t in before]
-    longer = command(*small(searched, *TPE, "search.trials=8"))
-    assert longer.returncode == 0, longer.stderr
+    assert main(small(searched, *TPE, "search.trials=8")) == 0
     after = study_of(searched).trials
     assert [t.params for t in after[:6]] == [t.params for t in before]
     assert [t.state for t in after] == [TrialState.COMPLETE] * 8
@@ -175,8 +173,7 @@ HALVING = [
 
 
 def test_halving_trains_the_worse_half_no_further(tmp_path: Path) -> None:
-    done = command(*small(tmp_path, *HALVING))
-    assert done.returncode == 0, done.stderr
+    assert main(small(tmp_path, *HALVING)) == 0
     trials = study_of(tmp_path).trials
     assert sorted(t.state.name for t in trials) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
     at_two = sorted((t.intermediate_values[2] for t in trials), reverse=True)

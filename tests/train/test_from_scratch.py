@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMPipeline
-from helpers.small import command, execute, small, sweep_of
+from helpers.small import execute, small, sweep_of
 from PIL import Image
 
+from charsweep.__main__ import main
 from charsweep.core.seeding import generator
 from charsweep.core.store import Store
 from charsweep.evaluate.sample import Asked
@@ -32,8 +33,7 @@ def test_what_does_not_apply_is_blank_and_not_zero(tmp_path: Path) -> None:
         "+parts.diffusion={method: diffusion, method.channels: [8, 16]}",
         "train_steps=2",
     ]  # fmt: skip
-    done = command(*small(tmp_path, *parts, "runtime.tracking=false"))
-    assert done.returncode == 0, done.stderr
+    assert main(small(tmp_path, *parts, "runtime.tracking=false")) == 0
     with (tmp_path / "sweeps/small/cells.csv").open(newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert set(rows) == {"dreambooth_lora", "gan", "diffusion"}

@@ -1,13 +1,17 @@
-"""Handlers of SIGINT, SIGTERM and SIGHUP: an orderly end; a second signal ends at once.
+"""An orderly end for SIGINT, SIGTERM, SIGHUP and a time limit; a second signal ends at once.
 
 What is on disk is whole at every instant (see `store`), so most work is broken off where it stands:
 `Stopped` is raised there. What must come to the end of its step first is `held`, and `Stopped` is
 raised behind it. The second signal is the system's own: it ends even a call that never returns.
+
+A time limit is an alarm (SIGALRM), so that it reaches whatever takes long, a step, a download or a
+report. Rejected: looking at the clock between two pieces of work, of which one may take minutes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -16,6 +20,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MORE_TO_DO = 75  # exit code of one whose time is up: EX_TEMPFAIL of sysexits.h, "try again"
 SHOW_CURSOR = "\x1b[?25h"  # a live view hides it, and the second signal leaves no time to show it
 
 
@@ -23,15 +28,23 @@ class Stopped(KeyboardInterrupt):
     """Somebody asked for the end; not an `Exception`, so that nothing goes on after it."""
 
     def __init__(self, number: int) -> None:
-        self.name = signal.Signals(number).name
+        self.is_time_up = number == signal.SIGALRM
+        self.name = name_of(number)
         super().__init__(self.name)
-        self.code = 128 + number  # as a shell has it
+        self.code = MORE_TO_DO if self.is_time_up else 128 + number  # as a shell has it
+
+
+def name_of(number: int) -> str:
+    """What has asked for the end."""
+    return "runtime.stop_after" if number == signal.SIGALRM else signal.Signals(number).name
 
 
 class _Request:
     """What this process has been asked: signals are the process's own, and so is this."""
 
     number: int | None = None
+    began = time.monotonic()  # the command at hand
+    end: float | None = None  # of its time, on the same clock
     held = False
     aloud = True
 
@@ -46,6 +59,7 @@ def listening(aloud: bool = True) -> Iterator[None]:
     Of several processes that a launcher started, one answers `aloud`.
     """
     _request.number, _request.held, _request.aloud = None, False, aloud
+    _request.began, _request.end = time.monotonic(), None
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -65,14 +79,26 @@ def _hear(number: int, _: FrameType | None) -> None:
         if signal.getsignal(other) is _hear:
             signal.signal(other, signal.SIG_DFL)
     _request.number = number
+    _tell(number, SHOW_CURSOR if os.isatty(2) else "", "; once more stops at once")
+    if not _request.held:
+        check()
+
+
+def _ring(number: int, _: FrameType | None) -> None:
+    if _request.number is not None:  # it is ending already
+        return
+    _request.number = number
+    _tell(number)
+    if not _request.held:
+        check()
+
+
+def _tell(number: int, before: str = "", after: str = "") -> None:
     held = "; the step at hand is finished and saved first" if _request.held else ""
-    shown = SHOW_CURSOR if os.isatty(2) else ""
-    words = f"{shown}\nstopping ({signal.Signals(number).name}){held}; once more stops at once\n"
+    words = f"{before}\nstopping ({name_of(number)}){held}{after}\n"
     if _request.aloud:
         with contextlib.suppress(OSError):  # the terminal may be gone
             os.write(2, words.encode())
-    if not _request.held:
-        check()
 
 
 def check() -> None:
@@ -90,6 +116,48 @@ def delay_signals() -> Iterator[None]:
         yield
     finally:
         _request.held = False
+    check()
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise `Stopped` in the block so many seconds after the command's start; None: never.
+
+    One within another is the earlier one.
+    """
+    outer = _request.end
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _request.end = min(_request.began + seconds, outer or math.inf)
+    before = signal.signal(signal.SIGALRM, _ring)
+    other, entered = signal.setitimer(signal.ITIMER_REAL, _left(_request.end))[0], time.monotonic()
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        _request.end = outer
+        if _request.number == signal.SIGALRM:
+            _request.number = None
+        if other:  # somebody's alarm, or the limit around this one
+            signal.setitimer(signal.ITIMER_REAL, _left(entered + other))
+
+
+def _left(end: float) -> float:
+    """Seconds until a time, for an alarm: never none at all, which would be no alarm."""
+    return max(end - time.monotonic(), 1e-3)
+
+
+def check_room(seconds: float) -> None:
+    """Raise `Stopped` if what takes so long would not come to its end within the time limit."""
+    if _request.end is not None and time.monotonic() + seconds > _request.end:
+        time_is_up()
+
+
+def time_is_up() -> None:
+    """Raise `Stopped` as if the time limit had been reached."""
+    _ring(signal.SIGALRM, None)
     check()
 
 
