@@ -88,11 +88,12 @@ class Run:
     def __init__(self, sweep: Sweep, store: Store, team: Team, plan: Plan) -> None:
         self.sweep, self.store, self.team = sweep, store, team
         self.study: Study = open_study(sweep)  # first: it may refuse
-        self.plan = plan
-        self.record = new_record(sweep, store, reckon(sweep, store, self.plan))
-        out(describe_plan(sweep, self.record["plan"]))
         self.known = known_record(sweep)
         self.earlier = read_results(sweep.folder / "cells.jsonl")
+        stored = plan_work(self.study.wanted(self.earlier), store, sweep.truth)
+        self.plan = stored if stored.is_done else plan
+        self.record = new_record(sweep, store, reckon(sweep, store, self.plan))
+        out(describe_plan(sweep, self.record["plan"]))
         self.results = dict(self.earlier)
         self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work
         self.plans: list[dict[str, Any]] = []
@@ -113,6 +114,7 @@ class Run:
             Meter(runtime.country) if runtime.energy else nullcontext() as meter,
         ):
             try:
+                view.expect(cells=len(self.sweep.cells))
                 with closing(self.study.batches()) as batches:
                     for cells in batches:
                         self._work(cells, view, meter)
@@ -136,9 +138,10 @@ class Run:
         """Do what is missing of a batch, and tell each result as it comes."""
         with closing(self._execute(self._plan(cells), view)) as results:
             for result in results:
-                done = self._add(result, meter.read() if meter else None)
-                self.study.tell(done)
-                view.cell(done, list(self.sweep.axes))
+                for settled in self.study.settle(result):
+                    done = self._add(settled, meter.read() if meter else None)
+                    self.study.tell(done)
+                    view.cell(done, list(self.sweep.axes))
 
     def _plan(self, cells: Sequence[Cell]) -> Plan:
         """What is missing of these cells: of a grid, as it was planned at the start."""
@@ -171,10 +174,9 @@ class Run:
 
     def _execute(self, plan: Plan, view: ProgressView) -> Generator[CellResult, None, None]:
         """Do the plan; where nothing is left to do, its cells are only looked up, without torch."""
-        drawn = [scoring.images for scoring in plan.scorings if scoring.draw]
         view.expect(
-            steps=plan.steps_needed, images=sum(map(cost.count, drawn)),
-            cells=len(plan.cells), trajectories=len(plan.trainings),
+            steps=plan.steps_needed, images=sum(scoring.to_draw for scoring in plan.scorings),
+            cells=0 if self.sweep.cells else len(plan.cells), trajectories=len(plan.trainings),
         )  # fmt: skip
         if plan.is_done:
             cells = (cell for training in plan.trainings for cell in training.cells)
