@@ -34,6 +34,8 @@ from charsweep.track import Tracker, is_delivered, read_runs, start
 if TYPE_CHECKING:
     from charsweep.engine.local import LocalEngine
 
+OF_CELLS = ("cells", "trajectories", "steps_asked", "stored", "kwh_alone")  # of a plan
+
 
 def run(sweep: Sweep) -> Path:
     """Do what is missing of a sweep; returns the report's page.
@@ -90,9 +92,11 @@ class Run:
         self.study: Study = open_study(sweep)  # first: it may refuse
         self.known = known_record(sweep)
         self.earlier = read_results(sweep.folder / "cells.jsonl")
-        stored = plan_work(self.study.wanted(self.earlier), store, sweep.truth)
-        self.plan = stored if stored.is_done else plan
-        self.record = new_record(sweep, store, reckon(sweep, store, self.plan))
+        wanted = self.study.wanted(self.earlier)
+        known = plan if wanted is sweep.cells else plan_work(wanted, store, sweep.truth)
+        self.plan = known if known.is_done else plan
+        self.asked_for = reckon(sweep, store, self.plan)
+        self.record = new_record(sweep, store, self.asked_for)
         out(describe_plan(sweep, self.record["plan"]))
         self.results = dict(self.earlier)
         self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work
@@ -188,6 +192,8 @@ class Run:
             self.engine = LocalEngine(self.sweep, self.store, view, self.team)
         self.record["environment"] = dict(self.engine.environment)
         self.record["plan"] = cost.total(self.plans)
+        if self.sweep.cells:  # a race works on the same ones in several rounds
+            self.record["plan"] |= {name: self.asked_for[name] for name in OF_CELLS}
         write_json(self.sweep.folder / "plan.json", self.record["plan"])
         write_json(self.sweep.folder / "sweep.json", self.record)
         self._write_results()
