@@ -166,7 +166,9 @@ class Run:
     def _leave(self, energy: Energy | None) -> str:
         """Write down what a stopped command leaves undone, for the study and MLflow to show."""
         asked = len(self.sweep.cells) or self.sweep.settings.search.trials
-        done = len((self.asked & self.results.keys()) - self.failed)
+        open_states = ("failed",) if self.sweep.settings.search.is_race else ("failed", "left")
+        known = self.asked & self.results.keys()
+        done = sum(self.results[key].state not in open_states for key in known)
         if not (self._is_finished() or self.record["finished"]):
             self.record["stopped"] = {"at": now(), "finished": done, "asked": asked}
             if energy:
