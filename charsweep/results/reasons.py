@@ -100,9 +100,9 @@ def doubts(
     elif not alike and not left:
         texts.append("Nothing stands beside it, so nothing is compared.")
     if left:
-        settings = "1 setting" if left == 1 else f"{left} settings"
+        settings, their = ("1 setting", "its") if left == 1 else (f"{left} settings", "their")
         texts.append(
-            f"{settings} left the race, worse beyond doubt by their first images; search=grid "
+            f"{settings} left the race, worse beyond doubt by {their} first images; search=grid "
             "draws the rest."
         )
     if best.interval(SCORE) is None:

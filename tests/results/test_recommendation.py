@@ -188,7 +188,7 @@ def test_what_left_a_race_is_counted_and_never_named(
     assert found.label == "method = right"
     assert found.sure
     assert found.reason == f"sure, {reason} is worse by more than chance would do"
-    said = "1 setting left the race, worse beyond doubt by their first images; search=grid draws"
+    said = "1 setting left the race, worse beyond doubt by its first images; search=grid draws"
     assert any(doubt.startswith(said) for doubt in found.doubts)
     assert "1 left the race: method = left" in judge(sweep.record()).rest
 
