@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0  # seconds that MLflow is waited for by a command that is stopped
 TRACKING_SECONDS = 5.0  # the same where the time is up; the next command logs the rest
+OF_CELLS = ("cells", "trajectories", "steps_asked", "stored", "kwh_alone")  # of a plan
 
 
 def run(sweep: Sweep) -> Path:
@@ -121,11 +122,14 @@ class Run:
     def __init__(self, sweep: Sweep, store: Store, team: Team, plan: Plan) -> None:
         self.sweep, self.store, self.team = sweep, store, team
         self.study: Study = open_study(sweep)  # first: it may refuse
-        self.plan = plan
-        self.record = new_record(sweep, store, reckon(sweep, store, self.plan))
-        out(describe_plan(sweep, self.record["plan"]))
         self.known = known_record(sweep)
         self.earlier = read_results(sweep.folder / "cells.jsonl")
+        wanted = self.study.wanted(self.earlier)
+        known = plan if wanted is sweep.cells else plan_work(wanted, store, sweep.truth)
+        self.plan = known if known.is_done else plan
+        self.asked_for = reckon(sweep, store, self.plan)
+        self.record = new_record(sweep, store, self.asked_for)
+        out(describe_plan(sweep, self.record["plan"]))
         self.results = dict(self.earlier)
         self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work
         self.plans: list[dict[str, Any]] = []
@@ -149,6 +153,7 @@ class Run:
             Meter(runtime.country) if runtime.energy else nullcontext() as meter,
         ):
             try:
+                view.expect(cells=len(self.sweep.cells))
                 self._batches(view, meter)
                 page = self.sweep.folder / "report" / "index.html"
                 if not (was_finished and self.results == self.earlier and page.exists()):
@@ -224,9 +229,10 @@ class Run:
         """Do what is missing of a batch, and tell each result as it comes."""
         with closing(self._execute(self._plan(cells), view)) as results:
             for result in results:
-                done = self._add(result, meter.read() if meter else None)
-                self.study.tell(done)
-                view.cell(done, list(self.sweep.axes))
+                for settled in self.study.settle(result):
+                    done = self._add(settled, meter.read() if meter else None)
+                    self.study.tell(done)
+                    view.cell(done, list(self.sweep.axes))
 
     def _plan(self, cells: Sequence[Cell]) -> Plan:
         """What is missing of these cells: of a grid, as it was planned at the start."""
@@ -248,7 +254,9 @@ class Run:
     def _counts(self) -> tuple[int, int]:
         """How many cells, or trials, are asked for, and how many of them are finished."""
         asked = len(self.sweep.cells) or self.sweep.settings.search.trials or 0
-        return asked, len((self.asked & self.results.keys()) - self.failed)
+        open_states = ("failed",) if self.sweep.settings.search.is_race else ("failed", "left")
+        known = self.asked & self.results.keys()
+        return asked, sum(self.results[key].state not in open_states for key in known)
 
     def _leave(self, energy: Energy | None) -> str:
         """Write down what a stopped command leaves undone, for the study and MLflow to show."""
@@ -264,10 +272,9 @@ class Run:
 
     def _execute(self, plan: Plan, view: ProgressView) -> Generator[CellResult, None, None]:
         """Do the plan; where nothing is left to do, its cells are only looked up, without torch."""
-        drawn = [scoring.images for scoring in plan.scorings if scoring.draw]
         view.expect(
-            steps=plan.steps_needed, images=sum(map(cost.count, drawn)),
-            cells=len(plan.cells), trajectories=len(plan.trainings),
+            steps=plan.steps_needed, images=sum(scoring.to_draw for scoring in plan.scorings),
+            cells=0 if self.sweep.cells else len(plan.cells), trajectories=len(plan.trainings),
         )  # fmt: skip
         if plan.is_done:
             cells = (cell for training in plan.trainings for cell in training.cells)
@@ -279,6 +286,8 @@ class Run:
             self.engine = LocalEngine(self.sweep, self.store, view, self.team)
         self.record["environment"] = dict(self.engine.environment)
         self.record["plan"] = cost.total(self.plans)
+        if self.sweep.cells:  # a race works on the same ones in several rounds
+            self.record["plan"] |= {name: self.asked_for[name] for name in OF_CELLS}
         write_json(self.sweep.folder / "plan.json", self.record["plan"])
         write_json(self.sweep.folder / "sweep.json", self.record)
         self._write_results()

@@ -90,6 +90,8 @@ def _part(part: Part) -> dict[str, Any]:
 def needs(sweep: Sweep) -> dict[str, list[str]]:
     """The keys of all that the store has, or will have, for this sweep; a search adds to them."""
     images = [one for cell in sweep.examples for one in cell.image_sets]
+    if sweep.settings.search.is_race:
+        images += [begun for cell in sweep.examples for begun in cell.images.beginnings]
     images += [sweep.truth] if sweep.truth else []
     return {
         "sources": sorted({one.snapshot.source.key for one in images}),

@@ -258,6 +258,16 @@ def _sense(settings: Settings) -> list[str]:
             f"objectives={', '.join(settings.objectives)}: search={search.name} prunes by one "
             "objective; name one, as in objectives=[score]"
         )
+    if search.is_race and dict(settings.objectives) != {"score": "maximize"}:
+        problems.append(
+            f"objectives={', '.join(settings.objectives)}: search={search.name} is decided by the "
+            "score; set objectives=[score], or search=grid"
+        )
+    if search.is_race and settings.constraints:
+        problems.append(
+            f"constraints: those who leave search={search.name} are not measured whole; take them "
+            "out, or set search=grid"
+        )
     if (
         search.rungs
         and "train_steps" not in settings.axes

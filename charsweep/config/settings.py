@@ -211,7 +211,10 @@ class Range(pydantic.BaseModel):
 
 
 class SearchSettings(pydantic.BaseModel):
-    """How the next cells are chosen; `sampler` and `pruner` name classes of Optuna's, or alike."""
+    """How the next cells are chosen; `sampler` and `pruner` name classes of Optuna's, or alike.
+
+    Of a race, `errors` are the standard errors below the leader at which a cell leaves.
+    """
 
     model_config = STRICT
     name: Text
@@ -220,15 +223,25 @@ class SearchSettings(pydantic.BaseModel):
     trials: Annotated[int, Field(ge=1, le=100_000)] | None
     at_once: Annotated[int, Field(ge=1, le=1024)] | None
     rungs: list[Steps]
+    errors: Annotated[float, Field(ge=1, le=10)] | None = None
 
     @property
     def is_grid(self) -> bool:
         return self.sampler is None
 
+    @property
+    def is_race(self) -> bool:
+        """Whether cells of a grid may leave before their exam is drawn whole."""
+        return self.errors is not None
+
     @pydantic.model_validator(mode="after")
     def _whole(self) -> SearchSettings:
         if not self.is_grid and (self.trials is None or self.at_once is None):
             raise ValueError("an adaptive search needs trials and at_once")
+        if self.is_race and not self.is_grid:
+            raise ValueError(
+                f"errors={self.errors:g} is for the race of a grid; with a sampler, take it out"
+            )
         if (self.pruner is None) == bool(self.rungs):
             raise ValueError("a pruner and rungs, the steps at which it looks, need each other")
         return self

@@ -48,6 +48,7 @@ from charsweep.core.system.redact import redacted
 from charsweep.models.weights import BaseWeights, Weights
 
 MOST_CELLS = 20_000  # of a grid: planned in about 5 s; at a minute each, two weeks
+RACED_SEEDS = 8  # exam seeds that are proposed for a race
 SETTING = re.compile(r"[a-z]\w*(\.[\w-]+)*", re.ASCII)
 
 
@@ -165,6 +166,8 @@ def _parts(
         if settings.search.is_grid:
             combinations = combinations_of(words, axes, settings)
             cells = tuple(itertools.chain(*(cells_of(axes, *c, character) for c in combinations)))
+            if settings.search.is_race:
+                _check_race(cells)
         return (Part(settings.name, settings.question, axes, _distinct(cells)),)
     parts = []
     for name, own in settings.parts.items():
@@ -200,6 +203,22 @@ def _check_size(axes: Axes, settings: Settings) -> None:
             f"axes: {count:,} cells ({sizes}) are more than {MOST_CELLS:,}; take values out, or "
             "choose an adaptive search, as in search=tpe"
         )
+
+
+def _check_race(cells: Sequence[Cell]) -> None:
+    """ConfigError where no cell could leave a race before its exam is drawn whole."""
+    if any(cell.images.beginnings for cell in cells):
+        return
+    images = cells[0].images
+    fill = images.batch_width // math.gcd(images.batch_width, len(images.prompts))
+    number = fill * max(math.ceil(RACED_SEEDS / fill), 2)
+    others = (seed for seed in itertools.count() if seed not in images.seeds)
+    seeds = [*images.seeds, *itertools.islice(others, max(number - len(images.seeds), 0))]
+    raise ConfigError(
+        f"exam.seeds={spell(list(images.seeds))}: in a race cells leave after some of the seeds, "
+        f"where a batch of {images.batch_width} images ends, and none ends before the last of "
+        f"these; give more, as in exam.seeds={spell(seeds)}"
+    )
 
 
 def _is_for_whole(word: str, alone: bool) -> bool:
@@ -259,7 +278,7 @@ def _agree(name: str, part: Settings, whole: Settings) -> None:
             raise ConfigError(
                 f"parts.{name}: sets another {group} than the sweep; set it for the whole sweep"
             )
-    if not part.search.is_grid or not whole.search.is_grid:
+    if not all(one.search.is_grid and not one.search.is_race for one in (part, whole)):
         raise ConfigError(
             f"parts.{name}: search={part.search.name} in a sweep of parts; run it by itself"
         )

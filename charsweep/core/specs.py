@@ -9,7 +9,7 @@ is in no spec, so it can change without doing work again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -186,6 +186,25 @@ class ImageSetSpec:
         exam = f"exam{len(self.prompts)}x{len(self.seeds)}"
         return f"{self.sampler.name}{self.inference_steps}-cfg{self.guidance_scale:g}-{exam}"
 
+    @property
+    def count(self) -> int:
+        """Images: prompts × seeds."""
+        return len(self.prompts) * len(self.seeds)
+
+    @property
+    def fills_batches(self) -> bool:
+        """Whether it is drawn in full batches, so that sharing them would save it nothing."""
+        return self.count % self.batch_width == 0
+
+    @property
+    def beginnings(self) -> tuple[ImageSetSpec, ...]:
+        """The set with its first seeds alone, fewest first, where these are drawn as in the whole.
+
+        What fills batches is drawn alone, by other sums than what shares them: last bits differ.
+        """
+        begun = (replace(self, seeds=self.seeds[:n]) for n in range(1, len(self.seeds)))
+        return tuple(images for images in begun if images.fills_batches == self.fills_batches)
+
 
 @dataclass(frozen=True)
 class EncoderSpec:
@@ -295,6 +314,14 @@ class Cell:
         base = (self.untaught_set, self.class_noun_set, self.class_images)
         every = (*self.drawn_sets, *base, *(part.untaught for part in self.parts))
         return tuple(images for images in every if images is not None)
+
+    def begun(self, images: ImageSetSpec) -> Cell:
+        """The cell as far as one of the beginnings of its image set goes.
+
+        Judged against the whole of the untaught base's set, so that an image's score is what it
+        will be; no parts and no gains, which are of the whole exam.
+        """
+        return replace(self, images=images, untaught_set=None, parts=())
 
     def score_spec(self, metric: Plugin, images: ImageSetSpec) -> ScoreSpec:
         """The spec of `metric` on this cell's image set or on one of its reference sets."""

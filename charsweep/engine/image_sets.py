@@ -30,13 +30,13 @@ from charsweep.core.system.images import open_image
 from charsweep.core.system.signals import check_room
 from charsweep.engine.measure_memory import Peak
 from charsweep.engine.progress import ProgressView
-from charsweep.evaluate.sample import LoadSlot, Paint, draw, paint_with
+from charsweep.evaluate.sample import LoadSlot, Paint, PartialImageSet, draw, paint_with
 from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
 from charsweep.plan import Speeds, shared_pass
-from charsweep.plan.cost import calls, calls_each, count, fills_batches
+from charsweep.plan.cost import calls, calls_each
 from charsweep.plan.memory import Work, name_of
 
 if TYPE_CHECKING:
@@ -72,45 +72,51 @@ class ImageSets:
 
     def draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
         """Draw image sets, those that can share batches together; seconds by the set's key."""
-        groups: dict[Any, list[ImageSetSpec]] = {}
+        groups: dict[Any, list[PartialImageSet]] = {}
         for images in sets:
-            groups.setdefault(drawn_together(images), []).append(images)
+            begun = PartialImageSet(images, before=self.store.drawn_before(images))
+            if begun.is_whole:
+                begun.store(self.store)
+            else:
+                groups.setdefault(drawn_together(images), []).append(begun)
         spent: dict[str, float] = {}
         for group in groups.values():
-            source = group[0].snapshot.source
+            way, device = group[0].spec, self.bases.device
+            source = way.snapshot.source
             if isinstance(source, TruthSpec):
-                self._copy_truth(group[0])
+                self._copy_truth(way)
                 continue
             many = f" and {len(group) - 1} others" if len(group) > 1 else ""
-            set_products(group[0].precision)
-            base, device = base_of(source), self.bases.device
-            with self._painter(group[0]) as (paint, load_slot):
-                own = self.bases(base, group[0].precision).modules if base else {}
+            set_products(way.precision)
+            base = base_of(source)
+            with self._painter(way) as (paint, load_slot):
+                own = self.bases(base, way.precision).modules if base else {}
                 peak = Peak(device, own.values())
                 self.view.doing(
-                    f"drawing {source.slug}, step {group[0].snapshot.step}, {group[0].slug}{many}"
+                    f"drawing {source.slug}, step {way.snapshot.step}, {way.slug}{many}"
                 )
                 self._check_room(group, done := 0)
                 for drawn in draw(group, paint, self.store, load_slot):
                     done += drawn.images
-                    self.pace = drawn.seconds / drawn.images / calls_each(group[0])
+                    self.pace = drawn.seconds / drawn.images / calls_each(way)
                     self.view.advance("images", drawn.images, drawn.seconds)
                     for made in drawn.completed:
                         spent[made.spec.key] = made.seconds
-                        self.speeds.remember_call(made.spec, made.seconds / calls(made.spec))
+                        drawn_here = calls(made.spec) * len(made.images) / made.spec.count
+                        self.speeds.remember_call(made.spec, made.seconds / drawn_here)
                         if made.is_broken:
                             self._mark_broken(made.spec.snapshot)
                     self._check_room(group, done)
                 if found := peak.bytes():
-                    self.speeds.remember_peak(name_of(Work(group[0]), device.type), found)
+                    self.speeds.remember_peak(name_of(Work(way), device.type), found)
         return spent
 
-    def _check_room(self, group: Sequence[ImageSetSpec], drawn: int) -> None:
+    def _check_room(self, group: Sequence[PartialImageSet], drawn: int) -> None:
         """Stop where the time left is too short for the next set: nothing is kept of a part."""
-        ends = accumulate(map(count, group))
+        ends = accumulate(len(begun.missing) for begun in group)
         missing = next((end - drawn for end in ends if end > drawn), 0)
         if self.pace is not None and missing:
-            check_room(missing * calls_each(group[0]) * self.pace)
+            check_room(missing * calls_each(group[0].spec) * self.pace)
 
     def _mark_broken(self, snapshot: SnapshotSpec) -> None:
         """A trajectory whose images are no numbers has diverged; a base's weights are spoilt."""
@@ -136,7 +142,7 @@ class ImageSets:
         assert isinstance(source, TrajectorySpec)
         method = method_of(source.method)
         taught = self.bases(source.base, images.precision) if source.base else None
-        if method.pack_key is None or fills_batches(images):
+        if method.pack_key is None or images.fills_batches:
             with method.painter(images.snapshot, folder, taught, self.bases.device) as paint:
                 yield paint, None
             return
@@ -167,7 +173,7 @@ def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
     """What image sets must have in common to share batches; what draws alone differs from all."""
     source = images.snapshot.source
     shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
-    if shared is None or fills_batches(images):
+    if shared is None or images.fills_batches:
         return (images.key,)
     own = {"snapshot": None, "prompts": None, "seeds": None}  # all else is the way of drawing
     return (shared, canonical_json({**canonical(images), **own}))

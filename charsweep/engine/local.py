@@ -35,7 +35,6 @@ from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import set_products
 from charsweep.models.samplers import make_scheduler
 from charsweep.plan import Pack, Plan, Scoring, Speeds, Training, memory
-from charsweep.plan.cost import count
 from charsweep.results import CellResult
 from charsweep.results.cells import result_of
 from charsweep.train.checkpoint import make_optimizer
@@ -296,7 +295,7 @@ class LocalEngine:
         if images is None:
             return []
         folder, prompt = self.store.images(images), spec.character.class_prompt
-        return [ClassImage(folder / f"{i:03d}.png", prompt) for i in range(count(images))]
+        return [ClassImage(folder / f"{i:03d}.png", prompt) for i in range(images.count)]
 
     def _seconds_alone(self, spec: TrajectorySpec) -> float | None:
         """A step of this kind in a pack of one, measured once per process; None if it is in one.

@@ -109,6 +109,8 @@ class ProgressView:
         if result.state == "finished":
             numbers = [f"{k} {v:.3f}" for k, v in result.scores.items() if v is not None]
             self.say(f"  {where}: " + ", ".join(numbers))
+        elif result.left:
+            self.say(f"  {where}: {result.left}")
         elif result.state == "diverged":
             self.say(f"  {where}: diverged at step {result.diverged_at}")
         else:

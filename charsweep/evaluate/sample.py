@@ -7,8 +7,9 @@ differ in nothing but their low-rank adapters share batches: each image has its 
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -20,8 +21,8 @@ from PIL import Image
 from charsweep.core.seeding import generator
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec
 from charsweep.core.store import Store
-from charsweep.core.store.files import new_folder
-from charsweep.core.store.store import image_manifest
+from charsweep.core.store.files import link_or_copy, new_folder
+from charsweep.core.store.store import DrawnImage, image_manifest
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.samplers import make_scheduler
 
@@ -47,6 +48,7 @@ class Paint(Protocol):
 class PartialImageSet:
     """An image set while it is drawn: its images so far (None: not finite), its share of time.
 
+    Those that other sets hold already, by place of the prompt and seed, are taken from there.
     It is broken when an image is no number: its weights are so far off that the trajectory has
     diverged. It is not stored then.
     """
@@ -54,11 +56,23 @@ class PartialImageSet:
     spec: ImageSetSpec
     images: list[Image.Image | None] = field(default_factory=list)
     seconds: float = 0.0
+    before: Mapping[tuple[int, int], DrawnImage] = field(default_factory=dict)
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Of each image the place of its prompt and its seed, prompt by prompt."""
+        return list(itertools.product(range(len(self.spec.prompts)), self.spec.seeds))
+
+    @property
+    def missing(self) -> list[Asked]:
+        """What is to be drawn, in the order of `images`."""
+        prompts = self.spec.prompts
+        return [Asked(prompts[at[0]], *at) for at in self.places if at not in self.before]
 
     @property
     def is_whole(self) -> bool:
-        """Whether all its images are drawn."""
-        return len(self.images) == len(self.spec.prompts) * len(self.spec.seeds)
+        """Whether all its images are there."""
+        return len(self.images) + len(self.before) == self.spec.count
 
     @property
     def is_broken(self) -> bool:
@@ -66,11 +80,16 @@ class PartialImageSet:
 
     def store(self, store: Store) -> None:
         """Write its images and manifest; it is whole and not broken."""
-        manifest = image_manifest(self.spec, round(self.seconds, 3))
+        seconds = self.seconds + sum(one.seconds for one in self.before.values())
+        manifest, drawn = image_manifest(self.spec, round(seconds, 3)), iter(self.images)
         with new_folder(store.images(self.spec), "images.json", manifest) as folder:
-            for entry, image in zip(manifest["files"], self.images, strict=True):
-                assert image is not None
-                image.save(folder / entry["file"])
+            for entry, at in zip(manifest["files"], self.places, strict=True):
+                if at in self.before:
+                    link_or_copy(self.before[at].path, folder / entry["file"])
+                else:
+                    image = next(drawn)
+                    assert image is not None
+                    image.save(folder / entry["file"])
 
 
 @dataclass(frozen=True)
@@ -83,20 +102,15 @@ class DrawnBatch:
 
 
 def draw(
-    specs: Sequence[ImageSetSpec], paint: Paint, store: Store, load_slot: LoadSlot | None = None
+    sets: Sequence[PartialImageSet], paint: Paint, store: Store, load_slot: LoadSlot | None = None
 ) -> Iterator[DrawnBatch]:
     """Draw image sets that share a way of drawing, and store each when it is whole.
 
     Without `load_slot`, there is one set.
     """
-    assert load_slot or len(specs) == 1
-    way, width = specs[0], specs[0].batch_width
-    jobs = [
-        (images, Asked(prompt, place, seed))
-        for images in map(PartialImageSet, specs)
-        for place, prompt in enumerate(images.spec.prompts)
-        for seed in images.spec.seeds
-    ]
+    assert load_slot or len(sets) == 1
+    way, width = sets[0].spec, sets[0].spec.batch_width
+    jobs = [(images, asked) for images in sets for asked in images.missing]
     for first in range(0, len(jobs), width):
         started = time.perf_counter()
         batch = jobs[first : first + width]

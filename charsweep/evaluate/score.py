@@ -96,16 +96,15 @@ class Scorer:
     def features(self, spec: ImageSetSpec) -> ImageFeatures:
         """Features of a stored image set by every encoder; StoreError if it cannot be read."""
         folder = self.store.images(spec)
-        count = len(spec.prompts) * len(spec.seeds)
         try:
-            pictures = [open_image(folder / f"{i:03d}.png") for i in range(count)]
+            pictures = [open_image(folder / f"{i:03d}.png") for i in range(spec.count)]
         except Exception as error:
             raise StoreError(
                 f"cannot read the images in {folder}: {error}; delete that folder and run the same "
                 "command again"
             ) from error
         by_encoder = all_features(self.encoders, pictures)
-        return ImageFeatures(by_encoder, tuple(i // len(spec.seeds) for i in range(count)))
+        return ImageFeatures(by_encoder, tuple(i // len(spec.seeds) for i in range(spec.count)))
 
     def _kept(self, spec: ImageSetSpec) -> ImageFeatures:
         if spec.key not in self._images:

@@ -44,10 +44,13 @@ def summary(plan: Plan, store: Store, bases: Mapping[str, BaseWeights]) -> dict[
     """The plan in numbers, for plan.json, the console and the report."""
     speeds = Speeds(store)
     seconds = sum(p.passes * speeds.step(p.trainings[0].trajectory) for p in plan.packs)
-    drawn = [scoring.images for scoring in plan.scorings if scoring.draw]
-    seconds += sum(calls(images) * speeds.call(images) for images in drawn)
+    drawn = [scoring for scoring in plan.scorings if scoring.to_draw]
+    seconds += sum(
+        calls(one.images) * one.to_draw / one.images.count * speeds.call(one.images)
+        for one in drawn
+    )
     snapshots = sum(len(t.snapshots) * snapshot_bytes(t.trajectory, bases) for t in plan.trainings)
-    pixels = sum(count(images) * images.resolution**2 for images in drawn)
+    pixels = sum(scoring.to_draw * scoring.images.resolution**2 for scoring in drawn)
     return {
         "cells": len(plan.cells),
         "trajectories": len(plan.trainings),
@@ -58,7 +61,7 @@ def summary(plan: Plan, store: Store, bases: Mapping[str, BaseWeights]) -> dict[
             for pack in plan.packs
         ],
         "idle": round(plan.idle, 4),
-        "images": sum(count(images) for images in drawn),
+        "images": sum(scoring.to_draw for scoring in drawn),
         "scores": sum(len(scoring.scores) for scoring in plan.scorings),
         "stored": {
             "cells": plan.cells_stored,
@@ -141,19 +144,9 @@ def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> in
     return method_of(spec.method).snapshot_bytes(spec, bases.get(spec.base_name))
 
 
-def count(images: ImageSetSpec) -> int:
-    """Images of a set: prompts × seeds."""
-    return len(images.prompts) * len(images.seeds)
-
-
-def fills_batches(images: ImageSetSpec) -> bool:
-    """Whether it is drawn in full batches, so that sharing them would save it nothing."""
-    return count(images) % images.batch_width == 0
-
-
 def calls(images: ImageSetSpec) -> int:
     """U-Net calls, over all images."""
-    return count(images) * calls_each(images)
+    return images.count * calls_each(images)
 
 
 def calls_each(images: ImageSetSpec) -> int:

@@ -20,7 +20,7 @@ from charsweep.models.vocabulary import common_words
 from charsweep.models.weights import BaseWeights
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan, plan_work
-from charsweep.results.labels import in_quotes
+from charsweep.results.labels import in_quotes, listing
 
 MOST_CUT = 4  # texts that a plan names
 
@@ -29,6 +29,7 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
     """The plan in a few lines, of a grid or of a search."""
     lines = [*_asked(sweep), *_of_character(sweep)]
     lines += [*(_of_grid(numbers) if sweep.cells else _of_search(sweep))]
+    lines += _of_race(sweep, numbers)
     if sweep.unmeasured:
         lines.append(
             "  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
@@ -100,6 +101,18 @@ def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
         saved = numbers["kwh_alone"] - numbers["kwh"]
         sharing = f"; sharing saves about {kwh(saved)}" if saved > 0 else ""
         yield f"  energy        about {kwh(numbers['kwh'])}{sharing}"
+
+
+def _of_race(sweep: Sweep, numbers: Mapping[str, Any]) -> list[str]:
+    """After how many images cells may leave a race, of one in which any still may."""
+    if not sweep.settings.search.is_race or not numbers["images"]:
+        return []
+    counts = sorted({own.count for cell in sweep.cells for own in cell.images.beginnings})
+    whole = max(cell.images.count for cell in sweep.cells)
+    return [
+        f"  race          all this at most: cells that are worse beyond doubt leave after "
+        f"{listing([str(count) for count in counts], most=8)} of {whole} images"
+    ]
 
 
 def _of_search(sweep: Sweep) -> Iterator[str]:

@@ -39,6 +39,12 @@ class Scoring:
     draw: bool
     scores: tuple[ScoreSpec, ...]
     class_noun_set: ImageSetSpec | None  # the untaught base's set that quality is judged against
+    before: int = 0  # images of it that other sets hold
+
+    @property
+    def to_draw(self) -> int:
+        """How many images are to be drawn."""
+        return self.images.count - self.before if self.draw else 0
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,7 @@ def _references(cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None)
                     wanted[images.key] = replace(wanted[images.key], scores=())
         for base in (part.untaught for part in cell.parts):
             if base.key not in wanted:
-                wanted[base.key] = Scoring(base, not store.has_images(base), (), None)
+                wanted[base.key] = _missing(base, (), None, store, is_drawn=True)
     if truth is not None and cells:
         wanted[truth.key] = _scoring(examined(cells), truth, store)
     return list(wanted.values())
@@ -267,7 +273,8 @@ def _missing(
     lacks_images = not (is_drawn and store.has_images(images))
     # scores lie with their images: without these there are none to look for
     missing = tuple(spec for spec in specs if lacks_images or not store.has_score(spec))
-    return Scoring(images, lacks_images, missing, untaught)
+    before = len(store.drawn_before(images)) if is_drawn and lacks_images else 0
+    return Scoring(images, lacks_images, missing, untaught, before)
 
 
 def is_stored(training: Training, cell: Cell) -> bool:

@@ -20,7 +20,7 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, unwritable, write_text
 from charsweep.core.store.losses import LossRow
 
-State = Literal["finished", "diverged", "failed"]
+State = Literal["finished", "left", "diverged", "failed"]
 DIGITS = 5  # of an image's score in cells.jsonl; the store has them all
 COSTS = (  # the fields that say what a cell took, in the order of tables
     "size_mb",
@@ -68,11 +68,21 @@ class CellResult:
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     # What its scores are measured by, as digests: prompts, seeds, drawings, encoders, metrics.
     judged_by: Mapping[str, str] = field(default_factory=dict)
+    # Of one that left a race: after how many images, and of how many. Its scores are of those.
+    left_after: Sequence[int] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
         """Whether it was trained, drawn and scored."""
         return self.state == "finished"
+
+    @property
+    def left(self) -> str:
+        """ "left the race after 16 of 64 images"; empty for any other."""
+        if not self.left_after:
+            return ""
+        drawn, asked = self.left_after
+        return f"left the race after {drawn} of {asked} images"
 
     def cost(self, name: str) -> float | None:
         """One of `COSTS`."""
@@ -227,7 +237,7 @@ def named_cell(results: Mapping[str, CellResult], key: str, sweep: str, setting:
         raise ConfigError(
             f"{setting}={key}: {what} in sweep {sweep}; its cells.csv lists them by key"
         )
-    if not found[0].finished:
+    if not (found[0].finished or found[0].left):
         raise ConfigError(
             f"{setting}={key}: that cell is {found[0].state} and has nothing to draw with; "
             "choose a finished one"
@@ -272,6 +282,8 @@ def flatten(result: CellResult) -> dict[str, Any]:
             row |= value
         elif name in ("per_image", "repeats", "parts", "judged_by"):
             continue  # cells.jsonl has them: a table has one number a field
+        elif name == "left_after":
+            row |= {"left": result.left} if result.left else {}
         elif name == "gains":
             row |= {f"{metric}_gain": gain for metric, gain in value.items()}
         else:

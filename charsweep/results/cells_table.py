@@ -143,7 +143,7 @@ def cell_row(
         state_entry(cell, marks),
         TableEntry(cell.diverged_at),
         TableEntry(cell.error),
-        TableEntry("; ".join(marks) or None),
+        TableEntry("; ".join(marks) or cell.left or None),
         *score_entries(record, cell.scores, cell.gains, top, Point({}, (cell,))),
         text_entry(level_text(cell.scores.get("quality_ratio"))),
         *(cost_entry(name, cell.cost(name)) for name in record.costs),
@@ -164,9 +164,11 @@ def cost_entry(name: str, value: float | None) -> TableEntry:
 
 
 def state_entry(cell: CellResult, marks: tuple[str, ...]) -> TableEntry:
-    """finished, with its marks; or what went wrong and when."""
+    """finished, with its marks; when it left a race; or what went wrong and when."""
     if cell.finished:
         return TableEntry(cell.state, "" if marks else cell.state, marks=marks)
+    if cell.left:
+        return TableEntry(cell.state, cell.left)
     detail = "" if cell.diverged_at is None else f"at step {cell.diverged_at}"
     return TableEntry(cell.state, cell.state, detail, bad=True)
 

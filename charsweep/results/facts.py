@@ -129,7 +129,7 @@ def failures(record: Record) -> list[tuple[str, str, str]]:
     """Label, state and reason of every cell without a result."""
     found: list[tuple[str, str, str]] = []
     for cell in record.cells:
-        if cell.finished:
+        if cell.finished or cell.left:
             continue
         reason = cell.error or ""
         if cell.state == "diverged":

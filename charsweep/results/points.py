@@ -38,6 +38,11 @@ class Point:
         return tuple(cell for cell in self.cells if cell.finished)
 
     @property
+    def left(self) -> bool:
+        """Whether it left a race: worse than another beyond doubt, by its first images."""
+        return not self.finished and any(cell.left for cell in self.cells)
+
+    @property
     def label(self) -> str:
         """The point in words: "lr = 1e-3, method = lora"."""
         return point_text(self.values, tuple(self.values))

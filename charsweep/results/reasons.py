@@ -36,12 +36,13 @@ def setting_text(values: Mapping[str, Value]) -> str:
     return " · ".join(texts)
 
 
-def reason_for(best: Point, alike: Sequence[Point], others: Sequence[Point]) -> str:
-    """Why it is recommended."""
-    if not alike and not others:
+def reason_for(best: Point, alike: Sequence[Point], others: Sequence[Point], left: int = 0) -> str:
+    """Why it is recommended; `left` settings were so much worse that they left the race."""
+    if not alike and not others and not left:
         return "it is the one setting that has a score"
     if not alike:
-        rest = f"each of the {len(others)} others" if len(others) > 1 else "the other"
+        worse = len(others) + left
+        rest = f"each of the {worse} others" if worse > 1 else "the other"
         return f"sure, {rest} is worse by more than chance would do"
     dearer = [point for point in alike if point.price > best.price]
     if dearer and (saved := savings(best, dearer)):
@@ -84,7 +85,9 @@ def with_error(point: Point) -> str:
     return f"score {score_text(point.mean(SCORE))}{error_text(point.interval(SCORE))}"
 
 
-def doubts(best: Point, alike: Sequence[Point], others: Sequence[Point]) -> list[str]:
+def doubts(
+    best: Point, alike: Sequence[Point], others: Sequence[Point], left: int = 0
+) -> list[str]:
     """How sure a recommendation is, in sentences."""
     texts = []
     if others:
@@ -94,8 +97,14 @@ def doubts(best: Point, alike: Sequence[Point], others: Sequence[Point]) -> list
         texts.append(
             f"The next{told}, {others[0].label}, scores {score_text(following.value)}{error} less."
         )
-    elif not alike:
+    elif not alike and not left:
         texts.append("Nothing stands beside it, so nothing is compared.")
+    if left:
+        settings, their = ("1 setting", "its") if left == 1 else (f"{left} settings", "their")
+        texts.append(
+            f"{settings} left the race, worse beyond doubt by {their} first images; search=grid "
+            "draws the rest."
+        )
     if best.interval(SCORE) is None:
         texts.append(
             "One image a cell says nothing of chance: more exam prompts or exam.seeds would."

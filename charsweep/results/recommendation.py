@@ -151,16 +151,16 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
         return Recommendation(None, None, reason, "", (), (), (), "", example(points))
     on_each = [chosen(group) for group in groups]
     best, alike, others = max(on_each, key=lambda found: found[0].mean(SCORE) or 0.0)
-    cell = cell_of(best)
+    cell, left = cell_of(best), sum(point.left for point in points)
     return Recommendation(
         point=best,
         cell=cell,
-        reason=reason_for(best, alike, others),
+        reason=reason_for(best, alike, others, left),
         evidence=evidence_of(best),
         alike=alike,
         next_steps=next_steps(record, best, alike),
         doubts=(
-            *doubts(best, alike, others),
+            *doubts(best, alike, others, left),
             *left_out(constraints, scored, kept),
             *of_bases(groups, [found[0] for found in on_each]),
             *side_effects(record, best),

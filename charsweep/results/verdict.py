@@ -113,12 +113,12 @@ def rest_sentence(record: Record, front: Sequence[Point], objectives: int) -> st
 
 
 def ended_badly(record: Record) -> str:
-    """ "1 diverged: lr = 1e-1; 2 failed: …", or nothing."""
+    """ "1 diverged: lr = 1e-1; 2 failed: …; 9 left the race: …", or nothing."""
     parts = []
-    for state in ("diverged", "failed"):
+    for state, word in {"diverged": "", "failed": "", "left": " the race"}.items():
         cells = [cell for cell in record.cells if cell.state == state]
         if cells:
-            parts.append(f"{len(cells)} {state}: {which(record, cells)}")
+            parts.append(f"{len(cells)} {state}{word}: {which(record, cells)}")
     return "; ".join(parts)
 
 

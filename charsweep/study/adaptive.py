@@ -12,7 +12,7 @@ failed, and another takes its place.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import (
@@ -93,6 +93,14 @@ class Search:
             self.trials.study.tell(trial.number, state=TrialState.PRUNED)
         else:
             running.set_user_attr(PASSED, rung)
+
+    def wanted(self, results: Mapping[str, CellResult]) -> tuple[Cell, ...]:
+        """Nothing that is known before the trials are."""
+        return ()
+
+    def settle(self, result: CellResult) -> Sequence[CellResult]:
+        """The results that stand, now that one more cell has been worked on: its own."""
+        return (result,)
 
     def number(self, result: CellResult) -> int:
         return self._asked[result.cell][0].number

@@ -1,4 +1,4 @@
-"""The `Study` of a sweep, and that of a grid: Optuna trials told in the order of the cells.
+"""The study of a grid: Optuna trials told in the order of the cells.
 
 A grid asks nothing of Optuna: a cell's trial is added, finished, once the cell and all before it
 have a result, on a thread of its own, so that neither starting nor telling holds up the work. A
@@ -7,7 +7,7 @@ killed command's untold cells are told from the store by the next.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -24,7 +24,6 @@ from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Cell
 from charsweep.results import CellResult
-from charsweep.study.adaptive import Search
 from charsweep.study.trials import Trials
 
 
@@ -38,29 +37,52 @@ class Grid:
         self.trials = Trials(sweep)
         self.space = space_of(sweep.cells)
         self._cells = {cell.key: cell for cell in sweep.cells}
+        self._known: dict[str, FrozenTrial] = {}  # by cell, what earlier commands told
         self._numbers: dict[str, int] = {}
+        self._next = 0  # the number of the next trial
         self._order: list[str] = []  # cells that are still to be told
         self._results: dict[str, CellResult] = {}  # that wait for those of cells before them
         self._telling: list[Future[None]] = []
         self._teller: ThreadPoolExecutor | None = None
 
     def batches(self) -> Generator[tuple[Cell, ...]]:
-        """All cells; when the next batch is asked for, which there is not, all have been told."""
+        """What `_rounds` gives; when it gives no more, all cells have been told."""
         self.trials.wait_for_file()
         trials = self.trials.all()
         self._check_space(trials)
         self.trials.give_up([trial for trial in trials if not trial.state.is_finished()])
-        known = {key: trial for key, trial in self.trials.by_cell().items() if _stands(trial)}
-        self._order = [key for key in self._cells if key not in known]
-        self._numbers = {key: trial.number for key, trial in known.items()}
-        self._numbers |= {key: len(trials) + place for place, key in enumerate(self._order)}
+        latest = self.trials.by_cell()
+        self._known = {key: trial for key, trial in latest.items() if self._stands(trial)}
+        self._numbers = {key: trial.number for key, trial in self._known.items()}
+        self._next = len(trials)
+        for key in self._cells:
+            if key not in self._known:
+                self._await(key)
         self._teller = ThreadPoolExecutor(1, "study")
         try:
-            yield self.sweep.cells
+            yield from self._rounds()
             for told in self._telling:
                 told.result()
         finally:
             self._teller.shutdown(cancel_futures=True)
+
+    def _rounds(self) -> Generator[tuple[Cell, ...]]:
+        """All cells at once."""
+        yield self.sweep.cells
+
+    def _await(self, key: str) -> None:
+        """Give a cell that is to be told the next trial."""
+        self._order.append(key)
+        self._numbers[key] = self._next
+        self._next += 1
+
+    def wanted(self, results: Mapping[str, CellResult]) -> tuple[Cell, ...]:
+        """What must be stored for there to be nothing left to do."""
+        return self.sweep.cells
+
+    def settle(self, result: CellResult) -> Sequence[CellResult]:
+        """The results that stand, now that one more cell has been worked on: its own."""
+        return (result,)
 
     def number(self, result: CellResult) -> int:
         """The trial that the result's cell has, or will."""
@@ -74,6 +96,13 @@ class Grid:
             key = self._order.pop(0)
             told = self._results.pop(key)
             self._telling.append(self._teller.submit(self._add, self._cells[key], told))
+
+    @staticmethod
+    def _stands(trial: FrozenTrial) -> bool:
+        """Whether it is the result of the whole cell; one that failed is tried, and told, again."""
+        state = trial.user_attrs.get("state")
+        failed = trial.state == TrialState.FAIL and state in (None, "failed")
+        return trial.state.is_finished() and not failed and state != "left"
 
     def _add(self, cell: Cell, result: CellResult) -> None:
         self.trials.add(cell, result, {name: self.space[name] for name in cell.values})
@@ -106,17 +135,3 @@ def _span(values: tuple[Any, ...]) -> BaseDistribution:
     if all(isinstance(value, int) for value in values):
         return IntDistribution(min(values), max(values))
     return FloatDistribution(min(values), max(values))
-
-
-def _stands(trial: FrozenTrial) -> bool:
-    """Whether it is a result; a cell that failed is tried, and told, once more."""
-    failed = trial.state == TrialState.FAIL and trial.user_attrs.get("state") in (None, "failed")
-    return trial.state.is_finished() and not failed
-
-
-Study = Grid | Search  # which cells are to be run next, and what became of them
-
-
-def open_study(sweep: Sweep) -> Study:
-    """The sweep's study, made or gone on with; ConfigError where its meaning has changed."""
-    return Grid(sweep) if sweep.settings.search.is_grid else Search(sweep)

@@ -33,6 +33,7 @@ from charsweep.results import CellResult, Recommendation
 
 STATES = {
     "finished": TrialState.COMPLETE,
+    "left": TrialState.PRUNED,
     "diverged": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
@@ -156,6 +157,7 @@ class Trials:
             distributions=space,
             user_attrs={"cell": cell.key, "trajectory": cell.trajectory.key, **_notes(result)},
             constraints=self._excesses(result),
+            intermediate_values=self._so_far(result),
         )
         assert trial.datetime_complete is not None
         spent = timedelta(seconds=result.paid_seconds + (result.sample_seconds or 0.0))
@@ -189,6 +191,12 @@ class Trials:
         if len(values) < len(scores):  # an objective that does not apply to this method
             return TrialState.FAIL, None
         return state, values
+
+    def _so_far(self, result: CellResult) -> dict[int, float]:
+        """The objective of one that left a race, by how many of its images were drawn."""
+        (objective, *_) = self.objectives
+        value = result.scores.get(objective)
+        return {result.left_after[0]: value} if result.left and value is not None else {}
 
     def _excesses(self, result: CellResult) -> dict[str, float]:
         """By constraint, how far its score lies outside; at most 0 within."""

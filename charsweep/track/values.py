@@ -106,6 +106,7 @@ def links(result: CellResult) -> dict[str, Any]:
     names = ("state", "trial", "trajectory", "images", "diverged_at", "error")
     tags = {f"charsweep.{name}": getattr(result, name) for name in names}
     note = {
+        "left": f"{result.left.capitalize()}: worse than another beyond doubt.",
         "diverged": f"Diverged: the loss was not finite at step {result.diverged_at}.",
         "failed": f"Failed: {escape_markdown(str(result.error))}",
     }

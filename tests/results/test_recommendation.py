@@ -176,6 +176,23 @@ def test_what_else_teaching_did_is_said(tmp_path: Path) -> None:
     assert "hardly changes when asked to (flexibility 0.300 of 1)" in texts
 
 
+@pytest.mark.parametrize(("others", "reason"), [(1, "each of the 2 others"), (0, "the other")])
+def test_what_left_a_race_is_counted_and_never_named(
+    tmp_path: Path, others: int, reason: str
+) -> None:
+    """Whatever it scored by its first images."""
+    sweep = of_scores(tmp_path, right=HIGH, **({"copies": LOW} if others else {}))
+    left = add(sweep, [1.0] * 6, method="left")
+    left |= {"state": "left", "left_after": [6, 24]}
+    found = recommended(sweep)
+    assert found.label == "method = right"
+    assert found.sure
+    assert found.reason == f"sure, {reason} is worse by more than chance would do"
+    said = "1 setting left the race, worse beyond doubt by its first images; search=grid draws"
+    assert any(doubt.startswith(said) for doubt in found.doubts)
+    assert "1 left the race: method = left" in judge(sweep.record()).rest
+
+
 def test_what_does_not_keep_the_constraints_is_left_out(tmp_path: Path) -> None:
     sweep = of_scores(tmp_path, greedy=HIGH, modest=[score - 0.1 for score in HIGH])
     sweep.cells[0]["scores"]["leak"], sweep.cells[1]["scores"]["leak"] = 0.6, 0.1

@@ -207,6 +207,14 @@ def claim(temporary: Path, path: Path) -> bool:
     return True
 
 
+def link_or_copy(path: Path, other: Path) -> None:
+    """Give a file that is never written again a second name; a copy, where there are no links."""
+    try:
+        other.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, other)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file whole: a reader sees the old text or the new one."""
     try:

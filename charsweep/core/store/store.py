@@ -10,12 +10,13 @@ the one that was asked for. Nobody else joins path names, and no name leaves its
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from charsweep.core.errors import StoreError
 from charsweep.core.keys import canonical, differences
@@ -31,6 +32,13 @@ from charsweep.core.store.files import (
 )
 from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.core.system.locks import locked
+
+
+class DrawnImage(NamedTuple):
+    """A stored image, and the seconds that its like took to draw."""
+
+    path: Path
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,31 @@ class Store:
         """Not without the snapshot in whose folder they lie: it is made anew whole."""
         there = self.has_snapshot(spec.snapshot)
         return there and _matches(self.images(spec) / "images.json", spec)
+
+    def drawn_before(self, spec: ImageSetSpec) -> dict[tuple[int, int], DrawnImage]:
+        """By the place of its prompt and its seed, each image of a set that another one holds.
+
+        Another set of the same snapshot with other seeds alone, drawn in the same way: then the
+        image is the same to the last bit.
+        """
+        found: dict[tuple[int, int], DrawnImage] = {}
+        if not self.has_snapshot(spec.snapshot):
+            return found
+        wanted = canonical(spec)
+        name = glob.escape(spec.slug.rpartition("x")[0])
+        for path in sorted(self.snapshot(spec.snapshot).glob(f"{name}x*--*/images.json")):
+            manifest = read_json(path, "spec", "files", "seconds")
+            other, files = manifest["spec"], manifest["files"]
+            alike = {**other, "seeds": None} == {**wanted, "seeds": None}
+            fills = len(files) % spec.batch_width == 0
+            if not alike or fills != spec.fills_batches or cut_short(path, manifest):
+                continue
+            places = itertools.product(range(len(spec.prompts)), other["seeds"])
+            for (place, seed), entry in zip(places, files, strict=True):
+                if seed in spec.seeds:
+                    seconds = manifest["seconds"] / len(files)
+                    found[place, seed] = DrawnImage(path.parent / entry["file"], seconds)
+        return found
 
     def has_score(self, spec: ScoreSpec) -> bool:
         """Whether it is stored; StoreError where its file tells of another."""
