@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence, Set
+from collections.abc import Generator, Mapping, Sequence, Set
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charsweep.actions.plan import reckon_whole, seconds_of
 from charsweep.actions.sweep_record import in_order, known_record, new_record, now, references
 from charsweep.config import Sweep
 from charsweep.config.precision import remember_precision
@@ -44,6 +46,7 @@ def run(sweep: Sweep) -> Path:
     store = Store(sweep.root)
     plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
     refuse_too_much(sweep, store, plan)  # before anything is written
+    expected = reckon_whole(sweep, store, plan)
     team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
@@ -54,11 +57,12 @@ def run(sweep: Sweep) -> Path:
     with lock_sweep(sweep) as waited, sqlite_errors(sweep):
         if waited or not sweep.cells:  # of a search nothing is planned as yet
             plan = plan_work(sweep.cells, store, sweep.truth)
-        work = Run(sweep, store, team, plan)
+        work = Run(sweep, store, team, plan, expected)
         page = work.run()
     team.broadcast(None)  # to those who train along: that was all
     team.close()
     say_where(sweep, page)
+    export_found(sweep)
     if work.failed:
         raise TrainingError(
             f"{len(work.failed)} of {len(work.asked)} cells failed, as said above and in the "
@@ -85,13 +89,17 @@ def follow(sweep: Sweep) -> None:
 class Run:
     """One command's work on a sweep, and the books it keeps."""
 
-    def __init__(self, sweep: Sweep, store: Store, team: Team, plan: Plan) -> None:
+    def __init__(
+        self, sweep: Sweep, store: Store, team: Team, plan: Plan, expected: Mapping[str, Any]
+    ) -> None:
         self.sweep, self.store, self.team = sweep, store, team
-        self.study: Study = open_study(sweep)  # first: it may refuse
+        self.known = known_record(sweep)
+        take = partial(seconds_of, sweep, store)
+        self.study: Study = open_study(sweep, take, self.known.get("stages") or ())  # may refuse
         self.plan = plan
         self.record = new_record(sweep, store, reckon(sweep, store, self.plan))
-        out(describe_plan(sweep, self.record["plan"]))
-        self.known = known_record(sweep)
+        self.record["stages"] = self.study.stages
+        out(describe_plan(sweep, expected))
         self.earlier = read_results(sweep.folder / "cells.jsonl")
         self.results = dict(self.earlier)
         self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work
@@ -139,6 +147,10 @@ class Run:
                 done = self._add(result, meter.read() if meter else None)
                 self.study.tell(done)
                 view.cell(done, list(self.sweep.axes))
+                if self.study.stages and self.engine:  # the time that they took
+                    write_json(self.sweep.folder / "sweep.json", self.record)
+                if self.study.is_spent:
+                    break
 
     def _plan(self, cells: Sequence[Cell]) -> Plan:
         """What is missing of these cells: of a grid, as it was planned at the start."""
@@ -160,6 +172,7 @@ class Run:
         """Write down what a stopped command leaves undone, for the study and MLflow to show."""
         asked = len(self.sweep.cells) or self.sweep.settings.search.trials
         done = len((self.asked & self.results.keys()) - self.failed)
+        asked = asked or sum(len(stage["cells"]) + stage["left"] for stage in self.study.stages)
         if not (self._is_finished() or self.record["finished"]):
             self.record["stopped"] = {"at": now(), "finished": done, "asked": asked}
             if energy:
@@ -167,7 +180,8 @@ class Run:
                     energy, self.results, self.earlier, self.known
                 )
             write_json(self.sweep.folder / "sweep.json", self.record)
-        return f"{done} of {asked} cells are finished; what is begun goes on from here"
+        so_far = " of the stages so far" if self.study.stages else ""
+        return f"{done} of {asked} cells{so_far} are finished; what is begun goes on from here"
 
     def _execute(self, plan: Plan, view: ProgressView) -> Generator[CellResult, None, None]:
         """Do the plan; where nothing is left to do, its cells are only looked up, without torch."""
@@ -253,6 +267,20 @@ def wait_for_tracking(tracker: Tracker, view: ProgressView, study: Study, sweep:
     if problem:
         view.say(f"tracking: {problem}")
     study.trials.link_runs(read_runs(sweep.folder))
+
+
+def export_found(sweep: Sweep) -> None:
+    """Export what a search in stages has found, unless that is there."""
+    if not (sweep.settings.find and sweep.settings.find.export):
+        return
+    if recommendation_of(sweep.folder).cell is None:
+        return
+    from charsweep.actions.export.write import export, exported
+
+    if there := exported(sweep):
+        out(f"export   {there}")
+    else:
+        export(sweep)
 
 
 # -- words -----------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ OPEN = ("axes", "parts", "constraints", "attributes", "exam.attributes", "story.
         "optimizer", "sampler.settings", "search.sampler", "search.pruner")  # fmt: skip
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "constraints",
-            "models", "character", "exam", "attributes", "metric", "seeds", "parts", "search",
+            "models", "character", "exam", "attributes", "metric", "seeds", "parts", "search", "find",
             "story", "export", "caption", "references", "report", "store")  # fmt: skip
 
 

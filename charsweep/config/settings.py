@@ -6,6 +6,7 @@ pydantic collects all mistakes, so that they are shown together; `mistakes` word
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, get_args
 
@@ -219,16 +220,65 @@ class SearchSettings(pydantic.BaseModel):
     at_once: Annotated[int, Field(ge=1, le=1024)] | None
     rungs: list[Steps]
 
-    @property
-    def is_grid(self) -> bool:
-        return self.sampler is None
-
     @pydantic.model_validator(mode="after")
     def _whole(self) -> SearchSettings:
-        if not self.is_grid and (self.trials is None or self.at_once is None):
+        if self.sampler is not None and (self.trials is None or self.at_once is None):
             raise ValueError("an adaptive search needs trials and at_once")
         if (self.pruner is None) == bool(self.rungs):
             raise ValueError("a pruner and rungs, the steps at which it looks, need each other")
+        return self
+
+
+Over = Literal["lr", "steps", "inference_steps", "rank", "prior", "captions", "method"]
+UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}  # of a budget, in seconds
+BUDGET = re.compile(r"(\d+(?:\.\d+)?) ?([a-z]+|[€$£])", re.IGNORECASE)
+
+
+def budgeted(budget: str) -> str:
+    """A budget as it is; ValueError for what is no time and no money."""
+    found = BUDGET.fullmatch(budget)
+    unit = found[2].lower() if found else ""
+    if not found or float(found[1]) <= 0 or (len(unit) == 2 or len(unit) > 3):
+        raise ValueError("should be a time or money, as in 90s, 20min, 2h, 1d or 5eur")
+    return budget
+
+
+class FindSettings(pydantic.BaseModel):
+    """What a search in stages looks over, and what it may cost."""
+
+    model_config = STRICT
+    over: Annotated[list[Over], Field(min_length=1), AfterValidator(without_repeats)]
+    rates: Annotated[list[LearningRate], Field(min_length=2), AfterValidator(without_repeats)]
+    steps: Annotated[list[Steps], Field(min_length=1), AfterValidator(without_repeats)]
+    most_rates: Annotated[int, Field(ge=1, le=64)]
+    inference_steps: Annotated[list[InferenceSteps], AfterValidator(without_repeats)]
+    ranks: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(without_repeats)]
+    methods: Annotated[list[Name], AfterValidator(without_repeats)]
+    budget: Annotated[Text, AfterValidator(budgeted)] | None
+    price: Annotated[float, Field(gt=0)] | None
+    export: bool
+
+    @property
+    def seconds(self) -> float | None:
+        """What the budget comes to; None: as long as it takes."""
+        if self.budget is None:
+            return None
+        found = BUDGET.fullmatch(self.budget)
+        assert found is not None
+        amount, unit = float(found[1]), found[2].lower()
+        if unit in UNITS:
+            return amount * UNITS[unit]
+        assert self.price is not None
+        return 3600 * amount / self.price
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> FindSettings:
+        unit = BUDGET.fullmatch(self.budget)[2] if self.budget else "s"  # type: ignore[index]
+        if unit.lower() not in UNITS and self.price is None:
+            raise ValueError(
+                f"budget={self.budget}: of money, the price of an hour must be known too; give it, "
+                f"as in find.price=0.80, or a time, as in find.budget=2h"
+            )
         return self
 
 
@@ -454,6 +504,7 @@ class Settings(pydantic.BaseModel):
     axes: dict[str, Any]
     parts: dict[FolderName, dict[str, Any]]
     search: SearchSettings
+    find: FindSettings | None = None  # of a search in stages
     objectives: Annotated[
         dict[Text, Literal["maximize", "minimize"]], Field(min_length=1), BeforeValidator(directed)
     ]
@@ -473,6 +524,11 @@ class Settings(pydantic.BaseModel):
     caption: CaptionSettings
     report: ReportSettings
     store: StoreSettings
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether all cells are known before any is run."""
+        return self.search.sampler is None and self.find is None
 
     def metric_plugin(self, name: str) -> Plugin:
         """The metric of that name."""

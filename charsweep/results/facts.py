@@ -52,6 +52,7 @@ def asked(record: Record) -> Lines:
         lines.append((axis_label(axis), ", ".join(texts)))
     if record.sweep.search:
         lines.append(("search", search_text(record.sweep.search)))
+    lines += stages(record)
     held = {
         axis: value
         for axis, value in record.sweep.fixed.items()
@@ -66,6 +67,28 @@ def asked(record: Record) -> Lines:
     ]
     lines.append(("objectives", ", ".join(objectives)))
     return [*lines, *judged_by(record)]
+
+
+def stages(record: Record) -> Lines:
+    """Of a search in stages: what was tried, one after the other, why no more was, what was not."""
+    lines = []
+    budget = (record.sweep.settings.get("find") or {}).get("budget")
+    for stage in record.sweep.stages:
+        text, left, known = str(stage["text"]), stage["left"], len(stage["cells"])
+        if left and left == known + left:
+            text = f"given up: {text}, as the budget of {budget} was spent"
+        elif left:
+            text += f"; {left} of {known + left} given up, as the budget of {budget} was spent"
+        lines.append((f"stage: {OVER.get(stage['over'], stage['over'])}", text))
+    return lines
+
+
+OVER = {
+    "lr": "learning rate",
+    "steps": "training steps",
+    "inference_steps": "inference steps",
+    "prior": "prior preservation",
+}
 
 
 def judged_by(record: Record) -> Lines:

@@ -1,4 +1,4 @@
-"""The `Study` of a sweep, and that of a grid: Optuna trials told in the order of the cells.
+"""The study of a grid: Optuna trials told in the order of the cells.
 
 A grid asks nothing of Optuna: a cell's trial is added, finished, once the cell and all before it
 have a result, on a thread of its own, so that neither starting nor telling holds up the work. A
@@ -7,7 +7,7 @@ killed command's untold cells are told from the store by the next.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,22 +16,20 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
-    check_distribution_compatibility,
 )
-from optuna.trial import FrozenTrial, TrialState
 
 from charsweep.config import Sweep
-from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Cell
 from charsweep.results import CellResult
-from charsweep.study.adaptive import Search
-from charsweep.study.trials import Trials
+from charsweep.study.trials import Trials, stands
 
 
 class Grid:
     """All cells of a grid at once."""
 
     snapshot_steps = ()  # of a trajectory, kept although no cell has asked for them yet
+    stages: Sequence[Mapping[str, Any]] = ()  # a search in stages has some
+    is_spent = False  # whether the work is to be stopped between two cells
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
@@ -48,9 +46,9 @@ class Grid:
         """All cells; when the next batch is asked for, which there is not, all have been told."""
         self.trials.wait_for_file()
         trials = self.trials.all()
-        self._check_space(trials)
+        self.trials.check_space(self.space)
         self.trials.give_up([trial for trial in trials if not trial.state.is_finished()])
-        known = {key: trial for key, trial in self.trials.by_cell().items() if _stands(trial)}
+        known = {key: trial for key, trial in self.trials.by_cell().items() if stands(trial)}
         self._order = [key for key in self._cells if key not in known]
         self._numbers = {key: trial.number for key, trial in known.items()}
         self._numbers |= {key: len(trials) + place for place, key in enumerate(self._order)}
@@ -78,18 +76,6 @@ class Grid:
     def _add(self, cell: Cell, result: CellResult) -> None:
         self.trials.add(cell, result, {name: self.space[name] for name in cell.values})
 
-    def _check_space(self, trials: list[FrozenTrial]) -> None:
-        """ConfigError for an axis whose values Optuna cannot put beside those of earlier trials."""
-        known = {n: span for trial in trials for n, span in trial.distributions.items()}
-        for name, span in self.space.items():
-            try:
-                check_distribution_compatibility(known.get(name, span), span)
-            except ValueError as error:
-                raise ConfigError(
-                    f"axes.{name}: the study {self.sweep.name} was begun with another set of "
-                    "words, which Optuna cannot extend; start a new one with name=NAME"
-                ) from error
-
 
 def space_of(cells: tuple[Cell, ...]) -> dict[str, BaseDistribution]:
     """What each parameter is of; numbers as ranges, which a later grid may widen."""
@@ -106,17 +92,3 @@ def _span(values: tuple[Any, ...]) -> BaseDistribution:
     if all(isinstance(value, int) for value in values):
         return IntDistribution(min(values), max(values))
     return FloatDistribution(min(values), max(values))
-
-
-def _stands(trial: FrozenTrial) -> bool:
-    """Whether it is a result; a cell that failed is tried, and told, once more."""
-    failed = trial.state == TrialState.FAIL and trial.user_attrs.get("state") in (None, "failed")
-    return trial.state.is_finished() and not failed
-
-
-Study = Grid | Search  # which cells are to be run next, and what became of them
-
-
-def open_study(sweep: Sweep) -> Study:
-    """The sweep's study, made or gone on with; ConfigError where its meaning has changed."""
-    return Grid(sweep) if sweep.settings.search.is_grid else Search(sweep)

@@ -57,7 +57,7 @@ def test_every_sweep_composes_plans_and_says_what_it_is(name: str, tmp_path: Pat
     sweep = load_sweep([f"root={tmp_path}", f"+sweep={name}"])
     plan = plan_work(sweep.examples, Store(tmp_path), sweep.truth)
     assert sweep.name == name
-    assert bool(sweep.cells) == sweep.settings.search.is_grid
+    assert bool(sweep.cells) == sweep.settings.is_grid
     assert 0 < plan.steps_needed <= plan.steps_asked
     head = (CONF / "sweep" / f"{name}.yaml").read_text().splitlines()[1:4]
     assert [line.split()[1] for line in head] == ["Question", "Command", "Cost"]
