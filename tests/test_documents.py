@@ -123,6 +123,9 @@ def test_every_sweep_is_told_with_its_cells() -> None:
         if not settings.parts:
             sizes = map(len, settings.axes.values())
             count = f"{settings.search.trials or (settings.seeds or 1) * math.prod(sizes):,}"
+        if settings.find:
+            stages = at_most(settings.find, start_of(settings))
+            count = f"up to {sum(len(stage.cells) for stage in stages)}"
         row = rf"\| `{path.stem}` \| {re.escape(settings.question)} \| {count} \|"
         assert re.search(row, text), path.stem
 

@@ -60,9 +60,9 @@ def refuse_too_dear(sweep: Sweep, first: Mapping[str, Any]) -> None:
     guess = f", by a guess for {first['guessed_for']}" if first["guessed_for"] else ""
     needed = int(first["seconds"] / 54) + 1  # minutes, with a tenth for the report
     raise ConfigError(
-        f"find.budget={find.budget}: {span(find.seconds)} are too little for the first stage, which "
-        f"takes about {span(first['seconds'])}{guess}; give find.budget={needed}min or more, or "
-        "fewer find.rates, find.steps or exam.seeds"
+        f"find.budget={find.budget}: {span(find.seconds)} are too little for the first stage, "
+        f"which takes about {span(first['seconds'])}{guess}; give find.budget={needed}min or "
+        "more, or fewer find.rates, find.steps or exam.seeds"
     )
 
 

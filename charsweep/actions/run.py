@@ -46,7 +46,7 @@ def run(sweep: Sweep) -> Path:
     store = Store(sweep.root)
     plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
     refuse_too_much(sweep, store, plan)  # before anything is written
-    expected = reckon_whole(sweep, store, plan)
+    expected = reckon_whole(sweep, store, plan) if sweep.settings.find else None
     team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ class Run:
     """One command's work on a sweep, and the books it keeps."""
 
     def __init__(
-        self, sweep: Sweep, store: Store, team: Team, plan: Plan, expected: Mapping[str, Any]
+        self, sweep: Sweep, store: Store, team: Team, plan: Plan, expected: Mapping[str, Any] | None
     ) -> None:
         self.sweep, self.store, self.team = sweep, store, team
         self.known = known_record(sweep)
@@ -99,7 +99,7 @@ class Run:
         self.plan = plan
         self.record = new_record(sweep, store, reckon(sweep, store, self.plan))
         self.record["stages"] = self.study.stages
-        out(describe_plan(sweep, expected))
+        out(describe_plan(sweep, expected or self.record["plan"]))
         self.earlier = read_results(sweep.folder / "cells.jsonl")
         self.results = dict(self.earlier)
         self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work

@@ -21,8 +21,8 @@ OPEN = ("axes", "parts", "constraints", "attributes", "exam.attributes", "story.
         "optimizer", "sampler.settings", "search.sampler", "search.pruner")  # fmt: skip
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "constraints",
-            "models", "character", "exam", "attributes", "metric", "seeds", "parts", "search", "find",
-            "story", "export", "caption", "references", "report", "store")  # fmt: skip
+            "models", "character", "exam", "attributes", "metric", "seeds", "parts", "search",
+            "find", "story", "export", "caption", "references", "report", "store")  # fmt: skip
 
 
 def is_text(name: str) -> bool:

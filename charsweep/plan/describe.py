@@ -111,8 +111,9 @@ def _of_stages(sweep: Sweep, numbers: Mapping[str, Any]) -> Iterator[str]:
     for over in dict.fromkeys(stage["over"] for stage in numbers["stages"]):
         own = [stage for stage in numbers["stages"] if stage["over"] == over]
         cells, seconds = (sum(stage[name] for stage in own) for name in ("cells", "seconds"))
-        yield f"  {over:<13} at most {cells} cells, {span(seconds)}"
-    yield f"  steps         at most {numbers['steps_needed']:,}; what is stored is not trained again"
+        yield f"  {over.replace('_steps', ''):<13} at most {cells} cells, {span(seconds)}"
+    most = f"{numbers['steps_needed']:,}"
+    yield f"  steps         at most {most}; what is stored is not trained again"
     yield f"  images        at most {numbers['images']:,} to draw"
     machine = numbers["guessed_for"]
     guessed = f" (a guess for {machine}; not measured here yet)" if machine else ""

@@ -75,7 +75,7 @@ def stages(record: Record) -> Lines:
     budget = (record.sweep.settings.get("find") or {}).get("budget")
     for stage in record.sweep.stages:
         text, left, known = str(stage["text"]), stage["left"], len(stage["cells"])
-        if left and left == known + left:
+        if left and not known:
             text = f"given up: {text}, as the budget of {budget} was spent"
         elif left:
             text += f"; {left} of {known + left} given up, as the budget of {budget} was spent"

@@ -56,8 +56,8 @@ class Find:
         self.rule = Stages(self.find, start, constraints_of(sweep))
         self.trials = Trials(sweep)
         self.stages: list[dict[str, Any]] = []  # as they are recorded
-        self._spent = sum(stage.get("seconds", 0.0) for stage in known)  # by earlier commands
-        self._known = {tuple(stage["cells"]): stage for stage in known}
+        self._spent = float(sum(stage["seconds"] for stage in known))  # by earlier commands
+        self._known = {stage["text"]: float(stage["seconds"]) for stage in known}
         self._began = time.monotonic()
         self._cells: dict[str, Cell] = {}  # of the stage that is run
         self._results: dict[str, CellResult] = {}
@@ -93,7 +93,7 @@ class Find:
         cells = asked if self.keeps_to_budget(asked) else self._free(asked)
         said: dict[str, Any] = {"over": stage.over, "text": stage.text}
         said |= {"cells": [cell.key for cell in cells], "left": len(asked) - len(cells)}
-        self._before = self._known.get(tuple(said["cells"]), {}).get("seconds", 0.0)
+        self._before = self._known.get(stage.text, 0.0)
         said["seconds"] = self._before
         self.stages.append(said)
         if not cells:
@@ -105,7 +105,7 @@ class Find:
         finally:
             self._note_time()
         told = [self._results[cell.key] for cell in cells if cell.key in self._results]
-        said["left"] = len(asked) - len(told)
+        said |= {"cells": [one.cell for one in told], "left": len(asked) - len(told)}
         return told or None
 
     def _note_time(self) -> None:

@@ -4,10 +4,10 @@ Pure: `Stages` yields a `Stage`, is sent the results of its cells, and yields th
 training nor Optuna is known here. The same results give the same stages.
 
 1. Rates, a decade apart, all trained to the first number of steps.
-2. Half a decade beside the best of them, on both sides, until the best lies between two others; then
-   thirds of a decade, unless no neighbour can be told from it.
-3. Steps: the best rates go on to the next number, until longer cannot be told from shorter. The best
-   rate falls with the length, so lower ones within a decade go on too.
+2. Half a decade beside the best of them, on both sides, until the best lies between two others;
+   then thirds of a decade, unless no neighbour can be told from it.
+3. Steps: the best rates go on to the next number, until longer cannot be told from shorter. The
+   best rate falls with the length, so lower ones within a decade go on too.
 4. Inference steps, and what else is asked for, at what is recommended by then.
 
 "Told from": the paired test of the verdict, two standard errors (`charsweep.results.points`).
@@ -106,6 +106,9 @@ class Stages:
                 return
             if number == 0 and not taught and "lr" in self.find.over and self._is_taught(held):
                 yield from self._zoom(held, over or "lr", thirds=False)
+        if len(lengths) > 1:
+            text = f"no more than {lengths[-1]:,} steps are asked for; they may do better"
+            yield Stage(over or "steps", text)
 
     def _lower(self, held: Values, over: str) -> Steps:
         """Where every rate diverged: lower ones."""
@@ -118,22 +121,22 @@ class Stages:
         """Half-decades beside the best rate until it lies between two others; then thirds."""
         for _ in range(MOST_ZOOMS if thirds else 1):
             best = self.best(self._finished(held))
-            new = self._untried(held, beside(best.values["lr"], HALVES))
+            new = self._untried(held, beside(rate_of(best), HALVES))
             if not new:
                 break
             text = f"half a decade beside {_rate(best)}: {_rates(new)}"
             if not (yield from self._ask(over, text, [{**held, "lr": rate} for rate in new])):
                 return
         best = self.best(self._finished(held))
-        around = set(beside(best.values["lr"], HALVES))
-        near = [p for p in self._finished(held) if p.values["lr"] in around]
+        around = set(beside(rate_of(best), HALVES))
+        near = [p for p in self._finished(held) if rate_of(p) in around]
         if not thirds or not around.issubset(self._rates(held)):
             return
         if len(near) == 2 and not any(told(best, point) for point in near):
             text = f"neither {_rate(near[0])} nor {_rate(near[1])} can be told from {_rate(best)}"
             yield Stage(over, f"{text}: nothing between them is tried")
             return
-        new = self._untried(held, beside(best.values["lr"], THIRDS))
+        new = self._untried(held, beside(rate_of(best), THIRDS))
         text = f"thirds of a decade beside {_rate(best)}: {_rates(new)}"
         yield from self._ask(over, text, [{**held, "lr": rate} for rate in new])
 
@@ -156,13 +159,12 @@ class Stages:
 
     def going_on(self, held: Values) -> list[float]:
         """The rates that are trained on: the best, lower ones within a decade, higher as good."""
-        known = sorted(self._finished(held), key=lambda point: -float(point.values["lr"]))
+        known = sorted(self._finished(held), key=rate_of, reverse=True)
         best = self.best(known)
-        good = [point.values["lr"] for point in known if not told(best, point)]
+        good = [rate_of(point) for point in known if not told(best, point)]
         if not best.is_taught:  # high ones learn first
             return sorted(good[: self.find.most_rates])
-        top = best.values["lr"]
-        rates = [point.values["lr"] for point in known]
+        top, rates = rate_of(best), [rate_of(point) for point in known]
         lower = [rate for rate in rates if rate < top and (rate in good or top <= 10.1 * rate)]
         higher = [rate for rate in reversed(rates) if rate > top and rate in good]
         return sorted([top, *lower, *higher][: self.find.most_rates])
@@ -221,7 +223,7 @@ class Stages:
 
     def best(self, points: Sequence[Point]) -> Point:
         """The highest in score; of equals the lowest rate."""
-        return max(points, key=lambda p: (p.mean(SCORE) or 0.0, -float(p.values["lr"])))
+        return max(points, key=lambda point: (point.mean(SCORE) or 0.0, -rate_of(point)))
 
     def recommended(self) -> Point | None:
         """What would be recommended now."""
@@ -230,7 +232,7 @@ class Stages:
 
 
 def at_most(find: FindSettings, start: Values) -> list[Stage]:
-    """Stages that take no less than any that may come: the worst case, by the same rule's bounds."""
+    """The worst case: stages that take no less than any that may come, by the rule's bounds."""
     rule = Stages(find, start)
     lengths = sorted(find.steps) if "steps" in find.over else [start["train_steps"]]
     rates = sorted(find.rates) if "lr" in find.over else [start["lr"]]
@@ -269,6 +271,10 @@ def told(higher: Point, lower: Point) -> bool:
     return not difference(higher, lower, SCORE).is_within(ERRORS)
 
 
+def rate_of(point: Point) -> float:
+    return float(point.cells[0].values["lr"])
+
+
 def beside(rate: float, figures: Sequence[int]) -> list[float]:
     """The next rates below and above whose first figures are these."""
     power = math.floor(math.log10(rate))
@@ -289,7 +295,7 @@ def _rounded(rate: float) -> float:
 
 
 def _rate(point: Point) -> str:
-    return value_text("lr", point.values["lr"])
+    return value_text("lr", rate_of(point))
 
 
 def _rates(rates: Sequence[float]) -> str:
