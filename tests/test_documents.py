@@ -19,8 +19,10 @@ from helpers.small import execute
 
 from charsweep.__main__ import ALONE
 from charsweep.config import as_yaml, load_settings, load_sweep
+from charsweep.config.find import start_of
 from charsweep.core.plugins import OWN
 from charsweep.models import embedded
+from charsweep.study.stages import at_most
 
 ROOT = Path(__file__).parents[1]
 README, ARCHITECTURE, DOCS = ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "docs"

@@ -127,6 +127,11 @@ class Stages:
             text = f"half a decade beside {_rate(best)}: {_rates(new)}"
             if not (yield from self._ask(over, text, [{**held, "lr": rate} for rate in new])):
                 return
+            now = self.best(self._finished(held))
+            if self._untried(held, beside(rate_of(now), HALVES)) and not told(now, best):
+                text = f"{_rate(now)} cannot be told from {_rate(best)}: none past it is tried"
+                yield Stage(over, text)
+                return
         best = self.best(self._finished(held))
         around = set(beside(rate_of(best), HALVES))
         near = [p for p in self._finished(held) if rate_of(p) in around]

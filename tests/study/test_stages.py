@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pytest
@@ -45,6 +46,7 @@ class World:
         )  # fmt: skip
 
 
+@cache
 def find_of(*words: str) -> tuple[FindSettings, dict[str, Any]]:
     settings = load_settings(["search=find", *words])
     assert settings.find is not None
@@ -92,11 +94,23 @@ def test_a_peak_is_found_wherever_it_lies(peak: float) -> None:
 
 def test_rates_that_cannot_be_told_apart_are_not_parted_further() -> None:
     stages, found, _ = search(World(lambda values: 0.8))
-    assert any("nothing between them is tried" in stage.text for stage in stages)
+    assert any("none past it is tried" in stage.text for stage in stages)
+    assert len(tried(stages, "lr")) == 6  # the decades, and half-decades beside one of them
     assert not any("thirds" in stage.text for stage in stages)
     assert any("cannot be told from 250" in stage.text for stage in stages)
     assert found["train_steps"] == 250  # the cheapest of equals
     assert tried(stages, "train_steps") == {250, 500}
+
+
+def test_a_peak_as_broad_as_its_neighbours_is_not_parted_further() -> None:
+    def broad(values: Mapping[str, Any]) -> float:
+        if values["lr"] == 1e-3:
+            return 0.804
+        return 0.8 if 2e-4 < values["lr"] < 5e-3 else 0.3
+
+    stages, found, _ = search(World(broad))
+    assert any(stage.text.endswith("nothing between them is tried") for stage in stages)
+    assert found["lr"] in (3e-4, 1e-3, 3e-3)
 
 
 def test_where_all_diverges_lower_rates_are_tried() -> None:
