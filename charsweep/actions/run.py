@@ -29,6 +29,7 @@ from charsweep.report import write_report
 from charsweep.results import CellResult, Recommendation, read_results, write_results
 from charsweep.results.cells import append_result, result_of
 from charsweep.results.energy import energy_alone, energy_record
+from charsweep.results.facts import stage_text
 from charsweep.results.recommendation import recommendation_of
 from charsweep.study import Study, check, lock_sweep, open_study, sqlite_errors
 from charsweep.track import Tracker, is_delivered, read_runs, start
@@ -104,6 +105,7 @@ class Run:
         self.results = dict(self.earlier)
         self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work
         self.plans: list[dict[str, Any]] = []
+        self.said = 0  # stages of a search
 
     def run(self) -> Path:
         """The main loop."""
@@ -123,7 +125,9 @@ class Run:
             try:
                 with closing(self.study.batches()) as batches:
                     for cells in batches:
+                        self._say_stages(view)
                         self._work(cells, view, meter)
+                self._say_stages(view)
                 self._finish(meter.read() if meter else None)
                 page = self.sweep.folder / "report" / "index.html"
                 if not (was_finished and self.results == self.earlier and page.exists()):
@@ -151,6 +155,14 @@ class Run:
                     write_json(self.sweep.folder / "sweep.json", self.record)
                 if self.study.is_spent:
                     break
+
+    def _say_stages(self, view: ProgressView) -> None:
+        """The stages of a search that have not been said, unless all is only looked up."""
+        find = self.sweep.settings.find
+        for stage in self.study.stages[self.said :] if find else ():
+            if not (self.known.get("finished") and self.engine is None):
+                view.say(f"stage: {stage_text(stage, find.budget if find else None)}")
+            self.said += 1
 
     def _plan(self, cells: Sequence[Cell]) -> Plan:
         """What is missing of these cells: of a grid, as it was planned at the start."""

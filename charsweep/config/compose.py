@@ -292,6 +292,11 @@ def _cannot_find(settings: Settings, method: Method) -> list[str]:
     """Why a search in stages would not know what is better, or where to look."""
     assert settings.find is not None
     problems = []
+    if settings.find.is_money and settings.find.price is None:
+        problems.append(
+            f"find.budget={settings.find.budget}: of money, the price of an hour must be known "
+            "too; give it, as in find.price=0.80, or a time, as in find.budget=2h"
+        )
     if settings.search.sampler is not None:
         problems.append(
             f"find: is for search=find, not for search={settings.search.name}; leave one out"

@@ -259,27 +259,23 @@ class FindSettings(pydantic.BaseModel):
     export: bool
 
     @property
+    def is_money(self) -> bool:
+        """Whether the budget is one of money, which takes a price."""
+        return self.budget is not None and self._parsed[1] not in UNITS
+
+    @property
     def seconds(self) -> float | None:
         """What the budget comes to; None: as long as it takes."""
         if self.budget is None:
             return None
-        found = BUDGET.fullmatch(self.budget)
-        assert found is not None
-        amount, unit = float(found[1]), found[2].lower()
-        if unit in UNITS:
-            return amount * UNITS[unit]
-        assert self.price is not None
-        return 3600 * amount / self.price
+        amount, unit = self._parsed
+        return amount * (UNITS[unit] if unit in UNITS else 3600 / (self.price or 1.0))
 
-    @pydantic.model_validator(mode="after")
-    def _whole(self) -> FindSettings:
-        unit = BUDGET.fullmatch(self.budget)[2] if self.budget else "s"  # type: ignore[index]
-        if unit.lower() not in UNITS and self.price is None:
-            raise ValueError(
-                f"budget={self.budget}: of money, the price of an hour must be known too; give it, "
-                f"as in find.price=0.80, or a time, as in find.budget=2h"
-            )
-        return self
+    @property
+    def _parsed(self) -> tuple[float, str]:
+        found = BUDGET.fullmatch(self.budget or "")
+        assert found is not None
+        return float(found[1]), found[2].lower()
 
 
 Probability = Annotated[float, Field(ge=0.5, le=1)]

@@ -74,13 +74,19 @@ def stages(record: Record) -> Lines:
     lines = []
     budget = (record.sweep.settings.get("find") or {}).get("budget")
     for stage in record.sweep.stages:
-        text, left, known = str(stage["text"]), stage["left"], len(stage["cells"])
-        if left and not known:
-            text = f"given up: {text}, as the budget of {budget} was spent"
-        elif left:
-            text += f"; {left} of {known + left} given up, as the budget of {budget} was spent"
-        lines.append((f"stage: {OVER.get(stage['over'], stage['over'])}", text))
+        label = OVER.get(stage["over"], stage["over"])
+        lines.append((f"stage: {label}", stage_text(stage, budget)))
     return lines
+
+
+def stage_text(stage: Mapping[str, Any], budget: str | None) -> str:
+    """What a stage tried, or why no more was tried, and what of it was given up."""
+    text, left, known = str(stage["text"]), stage["left"], len(stage["cells"])
+    if left and not known:
+        return f"given up: {text}, as the budget of {budget} was spent"
+    if left:
+        return f"{text}; {left} of {known + left} given up, as the budget of {budget} was spent"
+    return text
 
 
 OVER = {
@@ -140,6 +146,8 @@ def range_text(axis: str, searched: SampledRange) -> str:
 
 def search_text(search: Mapping[str, Any]) -> str:
     """ "tpe, trials 30"."""
+    if search.get("name") == "find":
+        return "in stages, each chosen by what the last has told"
     rest = [
         f"{name} {value}"
         for name, value in search.items()

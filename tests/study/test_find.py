@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from optuna.trial import TrialState
 from charsweep.config import load_sweep
 from charsweep.core.errors import CharsweepError, ConfigError
 from charsweep.core.specs import Cell
-from charsweep.results import CellResult, facts
+from charsweep.results import CellResult, facts, recommend
 from charsweep.study import find as find_module
 from charsweep.study.find import Find
 
@@ -214,7 +215,11 @@ def test_the_report_says_what_was_tried_and_given_up(tmp_path: Path) -> None:
         (["find.budget=20"], "find.budget=20: should be a time or money", ["find.budget=20min"]),
         (["find.budget=-2h"], "should be a time or money", ["find.budget=2h"]),
         (["find.budget=0h"], "should be a time or money", ["find.budget=90s"]),
-        (["find.budget=5eur"], "price of an hour", ["find.budget=5eur", "find.price=0.80"]),
+        (
+            ["find.budget=5eur"],
+            "find.budget=5eur: of money",
+            ["find.budget=5eur", "find.price=0.80"],
+        ),
         (["find.over=[lr,tempo]"], "find.over.1=tempo", ["find.over=[lr,steps]"]),
         (["find.over=[]"], "find.over", ["find.over=[lr]"]),
         (["find.rates=[1e-3]"], "find.rates", ["find.rates=[1e-3,1e-4]"]),
@@ -241,8 +246,11 @@ def test_bad_settings_have_a_remedy_that_works(
 
 
 def test_find_settings_without_find_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"find\.budget"):
+    with pytest.raises(ConfigError, match=r"add search=find"):
         load_sweep([f"root={tmp_path}", "find.budget=20min"])
+    assert load_sweep([f"root={tmp_path}", "find.budget=20min", "search=find"]).examples
+    with pytest.raises(ConfigError, match=r"should it be find\.budget"):
+        load_sweep([f"root={tmp_path}", "find.budgt=20min", "+sweep=find"])
     with pytest.raises(ConfigError, match="not for search=tpe"):
         load_sweep([f"root={tmp_path}", "search=tpe", "+find={over: [lr], rates: [1e-3, 1e-4], "
                     "steps: [2], most_rates: 4, inference_steps: [], ranks: [], methods: [], "
@@ -303,3 +311,17 @@ def test_killed_it_goes_on_and_ends_with_an_export(tmp_path: Path) -> None:
     assert json.loads((folder / "sweep.json").read_text())["stages"][0]["cells"] == asked[:2]
     assert f"export   {export.parent}" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_the_next_step_of_a_search_is_a_grid_beside_it(tmp_path: Path) -> None:
+    fake = FakeSweep(tmp_path, {"lr": [], "train_steps": []}, name="find")
+    fake.sweep["command"] = "python -m charsweep +sweep=find find.budget=20min name=find lr=1e-3"
+    fake.sweep["stages"] = [{"over": "lr", "text": "rates", "cells": ["0"], "left": 0}]
+    for lr, steps, score in [(1e-3, 40, 0.3), (1e-2, 40, 0.4), (1e-2, 80, 0.8)]:
+        fake.add(lr=lr, train_steps=steps, scores=scored(score))
+    steps = recommend(fake.record()).next_steps
+    assert steps
+    for step in steps:
+        words = shlex.split(step.command)[3:]
+        assert {"search=grid", "name=find_grid", "lr=1e-3"} <= set(words)
+        assert load_sweep([*words, f"root={tmp_path}"]).cells
