@@ -24,7 +24,14 @@ from omegaconf.resolvers.oc import env
 
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
 from charsweep.config.schema import can_vary, is_list, is_open
-from charsweep.config.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
+from charsweep.config.settings import (
+    PLAIN_AXES,
+    FindSettings,
+    PluginSettings,
+    Range,
+    Settings,
+    mistakes,
+)
 from charsweep.config.typed_words import as_meant, opened, with_keys
 from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import Method, method_of
@@ -158,6 +165,14 @@ def check_raw(raw: Mapping[str, Any]) -> Settings:
     """Composed data as settings; ConfigError names all that is wrong with them."""
     problems: list[str] = []
     settings = None
+    if (
+        isinstance(find := raw.get("find"), dict)
+        and not FindSettings.model_fields.keys() <= find.keys()
+    ):
+        raise ConfigError(
+            "find: is for a search in stages, which brings what is missing of it; add search=find, "
+            "or +sweep=find"
+        )
     try:
         settings = Settings.model_validate(raw)
     except pydantic.ValidationError as error:

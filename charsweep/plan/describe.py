@@ -111,9 +111,10 @@ def _of_stages(sweep: Sweep, numbers: Mapping[str, Any]) -> Iterator[str]:
     for over in dict.fromkeys(stage["over"] for stage in numbers["stages"]):
         own = [stage for stage in numbers["stages"] if stage["over"] == over]
         cells, seconds = (sum(stage[name] for stage in own) for name in ("cells", "seconds"))
-        yield f"  {over.replace('_steps', ''):<13} at most {cells} cells, {span(seconds)}"
+        word = "cell" if cells == 1 else "cells"
+        yield f"  {over.replace('_steps', ''):<13} at most {cells} {word}, {span(seconds)}"
     most = f"{numbers['steps_needed']:,}"
-    yield f"  steps         at most {most}; what is stored is not trained again"
+    yield f"  training      at most {most} steps; what is stored is not trained again"
     yield f"  images        at most {numbers['images']:,} to draw"
     machine = numbers["guessed_for"]
     guessed = f" (a guess for {machine}; not measured here yet)" if machine else ""

@@ -248,6 +248,8 @@ def test_bad_settings_have_a_remedy_that_works(
 def test_find_settings_without_find_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"add search=find"):
         load_sweep([f"root={tmp_path}", "find.budget=20min"])
+    with pytest.raises(ConfigError, match=r"add search=find"):
+        load_sweep([f"root={tmp_path}", "+find.budget=20min"])
     assert load_sweep([f"root={tmp_path}", "find.budget=20min", "search=find"]).examples
     with pytest.raises(ConfigError, match=r"should it be find\.budget"):
         load_sweep([f"root={tmp_path}", "find.budgt=20min", "+sweep=find"])
