@@ -59,7 +59,8 @@ class Find:
         self._spent = float(sum(stage["seconds"] for stage in known))  # by earlier commands
         self._known = {stage["text"]: float(stage["seconds"]) for stage in known}
         self._began = time.monotonic()
-        self._cells: dict[str, Cell] = {}  # of the stage that is run
+        self._is_free = False  # the stage that is run: looked up, so it takes nothing
+        self._cells: dict[str, Cell] = {}
         self._results: dict[str, CellResult] = {}
         self._stage_began, self._before = self._began, 0.0  # seconds of it by earlier commands
         self._numbers: dict[str, int] = {}
@@ -90,7 +91,10 @@ class Find:
     def _run(self, stage: Stage) -> Generator[tuple[Cell, ...], None, list[CellResult] | None]:
         """Have a stage's cells run, as far as the budget goes, and record it."""
         asked = [self.cell_of(values) for values in stage.cells]
-        cells = asked if self.keeps_to_budget(asked) else self._free(asked)
+        needed = self.seconds_of(asked) if self.find.seconds else 0.0
+        too_much = needed > 0 and not self.keeps_to_budget(needed)
+        cells = self._free(asked) if too_much else asked
+        self._is_free = too_much or not needed
         said: dict[str, Any] = {"over": stage.over, "text": stage.text}
         said |= {"cells": [cell.key for cell in cells], "left": len(asked) - len(cells)}
         self._before = self._known.get(stage.text, 0.0)
@@ -121,12 +125,9 @@ class Find:
         """Those that are stored, so that they take nothing."""
         return [cell for cell in cells if not self.seconds_of([cell])]
 
-    def keeps_to_budget(self, cells: Sequence[Cell]) -> bool:
-        """Whether there is time for all of them; what takes nothing always does."""
-        if self.find.seconds is None:
-            return True
-        needed = self.seconds_of(cells)
-        return not needed or self.spent + needed <= before_ending(self.find.seconds)
+    def keeps_to_budget(self, needed: float) -> bool:
+        """Whether there are so many seconds left."""
+        return self.find.seconds is None or self.spent + needed <= before_ending(self.find.seconds)
 
     @property
     def spent(self) -> float:
@@ -136,7 +137,7 @@ class Find:
     @property
     def is_spent(self) -> bool:
         """Whether the budget is used up, so that a stage is stopped between two of its cells."""
-        return self.find.seconds is not None and self.spent > before_ending(self.find.seconds)
+        return not (self._is_free or self.keeps_to_budget(0.0))
 
     def number(self, result: CellResult) -> int:
         """The trial that the result's cell has, or will."""

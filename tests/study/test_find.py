@@ -97,20 +97,15 @@ def done(stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int]]:
 # -- trials and record -----------------------------------------------------------------------------
 
 
-def test_every_cell_is_a_trial_and_stands_in_the_record(tmp_path: Path, clock: Clock) -> None:
+def test_every_cell_is_a_trial_in_the_record_and_again(tmp_path: Path, clock: Clock) -> None:
     study = Study(tmp_path, clock)
-    stages = study.run()
+    stages = json.loads(json.dumps(study.run()))
     known = study.find.trials.all()
     assert [trial.number for trial in known] == list(range(len(known)))
     assert [t.user_attrs["cell"] for t in known] == [key for s in stages for key in s["cells"]]
     assert all(trial.state == TrialState.COMPLETE for trial in known)
     assert sum(stage["seconds"] for stage in stages) == 10 * len(known)
     assert stages[0]["text"].startswith("learning rates 1e-5, 1e-4, 1e-3 and 1e-2, 250")
-
-
-def test_repeated_it_asks_the_same_and_adds_no_trial(tmp_path: Path, clock: Clock) -> None:
-    study = Study(tmp_path, clock)
-    stages = json.loads(json.dumps(study.run()))
     more = study.again()
     assert more.run() == stages
     assert len(more.find.trials.all()) == sum(len(stage["cells"]) for stage in stages)
@@ -119,7 +114,7 @@ def test_repeated_it_asks_the_same_and_adds_no_trial(tmp_path: Path, clock: Cloc
 def test_left_anywhere_it_goes_on_in_the_same_stages(tmp_path: Path, clock: Clock) -> None:
     whole = Study(tmp_path / "whole", clock).run()
     study = Study(tmp_path / "left", clock)
-    for number in range(1, 6):  # of each command: so many cells, then it is gone
+    for number in (1, 5):  # of each command: so many cells, then it is gone
         left = number
         batches = study.find.batches()
         for cells in batches:
@@ -148,7 +143,7 @@ def test_what_does_not_fit_is_given_up(tmp_path: Path, clock: Clock) -> None:
     assert clock.now <= 0.9 * 130
     given_up = [stage for stage in stages if stage["left"]]
     assert [stage["over"] for stage in given_up] == ["steps"]
-    assert done(stages)[-1] == ("inference_steps", 2, 0)  # cheaper, so there was time for it
+    assert ("inference_steps", 2, 0) in done(stages)  # cheaper, so there was time for it
 
 
 def test_given_up_again_and_done_with_a_larger_budget(tmp_path: Path, clock: Clock) -> None:
