@@ -32,6 +32,7 @@ Values = Mapping[str, Any]  # of a cell, by the names of its axes
 HALVES, THIRDS = (1, 3), (1, 2, 3, 5)  # first figures of the rates of a decade
 MOST_ZOOMS = 3  # times that half-decades are tried: from an end of the decades to past it
 HIGHEST = 100.0  # a learning rate can be
+LATE = 3  # times the first number of steps: past it nothing is zoomed in on
 LOWER = 2  # decades that are tried below rates of which each diverged
 
 
@@ -93,10 +94,11 @@ class Stages:
         what = f"{own}{_rates(rates)}, {lengths[0]:,} training steps"
         if not (yield from self._ask(over or "lr", what, [{**held, "lr": r} for r in rates])):
             return
-        if not self._finished(held):
+        diverged = all(cell.state == "diverged" for cell in self.told if _at(cell.values, held))
+        if diverged and "lr" in self.find.over:
             yield from self._lower(held, over or "lr")
         if "lr" in self.find.over and self._is_taught(held):
-            yield from self._zoom(held, over or "lr")
+            yield from self._zoom(held, over or "lr", thirds=not diverged)
         for number, steps in enumerate(lengths[1:]):
             before, held = held, {**held, "train_steps": steps}
             if not self._finished(before):
@@ -104,7 +106,8 @@ class Stages:
             taught = self._is_taught(before)
             if not (yield from self._longer(before, held, over or "steps")):
                 return
-            if number == 0 and not taught and "lr" in self.find.over and self._is_taught(held):
+            is_late = number > 0 or steps > LATE * lengths[0]
+            if not taught and not is_late and "lr" in self.find.over and self._is_taught(held):
                 yield from self._zoom(held, over or "lr", thirds=False)
         if len(lengths) > 1:
             text = f"no more than {lengths[-1]:,} steps are asked for; they may do better"
@@ -179,7 +182,7 @@ class Stages:
     def _beside(self, over: str, others: Sequence[Any]) -> Steps:
         """Other values of one axis, all else as recommended by then."""
         found = self.recommended()
-        if found is None:
+        if found is None or not others:
             return
         axis, values = AXES[over], found.cells[0].values
         held = {name: values[name] for name in self.start}
@@ -187,7 +190,8 @@ class Stages:
         what = f"{axis_label(axis)} {texts} beside {value_text(axis, held[axis])}"
         if not (yield from self._ask(over, what, [{**held, axis: value} for value in others])):
             return
-        rivals = [p for p in self._points() if _at(p.values, held, axis) and p is not found]
+        known = [point for point in self._points() if _at(point.values, held, axis)]
+        rivals = [point for point in known if point.values[axis] != held[axis]]
         if rivals and not any(told(point, found) or told(found, point) for point in rivals):
             yield Stage(over, f"none of these can be told from {value_text(axis, held[axis])}")
 

@@ -250,14 +250,36 @@ def steps_of(stages: Sequence[Stage]) -> tuple[int, int, int]:
     return steps, passes, drawn
 
 
-@pytest.mark.parametrize("words", [[], ["find.over=[lr,steps,inference_steps,rank,method]"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["find.over=[lr,steps,inference_steps,rank,method]"],
+        ["find.steps=[100,1000]", "find.rates=[1e-3,1e-2]"],
+        ["find.over=[lr,captions]", "find.most_rates=1"],
+    ],
+)
 def test_no_search_takes_more_than_the_plan_says(words: list[str]) -> None:
     most = steps_of(at_most(*find_of(*words)))
-    for seed in range(300):
+    for seed in range(200):
         stages, _, rule = search(chance_world(seed), *words)
         cells = [str(sorted(cell.items())) for cell in rule.asked]
         assert len(set(cells)) == len(cells)  # none is asked for twice
         assert all(a <= b for a, b in zip(steps_of(stages), most, strict=True)), seed
+
+
+def test_a_list_with_nothing_new_is_no_stage() -> None:
+    stages, _, _ = search(World(hill(1e-3)), "find.inference_steps=[50]", "find.steps=[250]")
+    assert {stage.over for stage in stages} == {"lr"}
+
+
+def test_cells_that_failed_are_no_reason_to_try_lower_rates() -> None:
+    rule = Stages(*find_of())
+    running = rule.run()
+    first = next(running)
+    failed = [result(cell=str(c), state="failed", values=dict(c), base="") for c in first.cells]
+    with pytest.raises(StopIteration):
+        running.send(failed)
 
 
 def test_the_same_results_give_the_same_stages() -> None:
