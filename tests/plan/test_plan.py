@@ -18,7 +18,7 @@ from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_json
 from charsweep.models.embedded import FOLDER
-from charsweep.plan import cost, plan_work
+from charsweep.plan import cost, once_done, plan_work
 
 
 def test_step_counts_and_inference_steps_share_one_trajectory(tmp_path: Path) -> None:
@@ -36,6 +36,22 @@ def test_step_counts_and_inference_steps_share_one_trajectory(tmp_path: Path) ->
     assert len(plan.trainings[0].scorings) == 200
 
 
+def test_a_plan_once_others_are_done_lacks_what_they_make(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "+axes.train_steps=[4,8,16]", "+axes.lr=[1e-3,1e-4]")
+    store, steps = Store(tmp_path), {cell.key: cell.step for cell in sweep.cells}
+    short, long = (
+        plan_work([c for c in sweep.cells if steps[c.key] in some], store, sweep.truth)
+        for some in ((4,), (8, 16))
+    )
+    after = once_done(long, [short])
+    assert (short.steps_needed, long.steps_needed, after.steps_needed) == (8, 32, 24)
+    assert [training.spans[0].start for training in after.trainings] == [4, 4]
+    assert [training.snapshots for training in after.trainings] == [(8, 16), (8, 16)]
+    assert (len(long.references), len(after.references)) == (3, 0)
+    assert all(scoring.draw for training in after.trainings for scoring in training.scorings)
+    assert once_done(long, [short, long]).is_done
+
+
 def test_seeds_are_an_axis_in_one_word(tmp_path: Path) -> None:
     short = sweep_of(tmp_path, "seeds=3", "+axes.lr=[1e-3,1e-4]")
     long = sweep_of(tmp_path, "+axes.lr=[1e-3,1e-4]", "+axes.seed=[0,1,2]")
@@ -49,7 +65,7 @@ SWEEPS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))
 
 
 def test_there_are_as_many_sweeps_as_are_planned_here() -> None:
-    assert len(SWEEPS) == 11
+    assert len(SWEEPS) == 12
 
 
 @pytest.mark.parametrize("name", SWEEPS)
