@@ -266,7 +266,7 @@ def test_a_budget_below_the_first_stage_is_refused_before_anything_is_written(
     (remedy,) = re.findall(r"give (find\.budget=\w+) or", refused.stderr)
     planned = command(*words, remedy, "action=plan")
     assert planned.returncode == 0, planned.stderr
-    assert "lr            at most 10 cells" not in planned.stdout  # of two rates
+    assert "lr            at most 8 cells" in planned.stdout  # two rates, and six beside them
     assert f"budget        {remedy.partition('=')[2]}: what does not fit" in planned.stdout
 
 
