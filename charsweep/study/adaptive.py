@@ -12,7 +12,7 @@ failed, and another takes its place.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from optuna.distributions import (
@@ -30,12 +30,13 @@ from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.specs import Cell
 from charsweep.results import CellResult
+from charsweep.study.study import Study
 from charsweep.study.trials import Trials
 
 PASSED = "passed"  # user attribute: the rung up to which a trial has been let through
 
 
-class Search:
+class Search(Study):
     """An adaptive sweep: batches of trials, each chosen from what the ones before have told."""
 
     def __init__(self, sweep: Sweep) -> None:
@@ -93,14 +94,6 @@ class Search:
             self.trials.study.tell(trial.number, state=TrialState.PRUNED)
         else:
             running.set_user_attr(PASSED, rung)
-
-    def wanted(self, results: Mapping[str, CellResult]) -> tuple[Cell, ...]:
-        """Nothing that is known before the trials are."""
-        return ()
-
-    def settle(self, result: CellResult) -> Sequence[CellResult]:
-        """The results that stand, now that one more cell has been worked on: its own."""
-        return (result,)
 
     def number(self, result: CellResult) -> int:
         return self._asked[result.cell][0].number
@@ -166,7 +159,7 @@ class Search:
 
 def check(sweep: Sweep) -> None:
     """ConfigError for a sampler or pruner that is none, before anything is written."""
-    if not sweep.settings.search.is_grid:
+    if sweep.settings.search.sampler is not None:
         sampler_of(sweep, 0)
         pruner_of(sweep)
 

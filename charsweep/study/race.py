@@ -28,6 +28,7 @@ from charsweep.results.cells import judged_by
 from charsweep.results.points import SCORE, SEED
 from charsweep.results.racing import left_behind
 from charsweep.study.grid import Grid
+from charsweep.study.trials import stands
 
 Keys = tuple[str, ...]  # of a setting's cells
 
@@ -78,7 +79,7 @@ class Race(Grid):
             ended = self._leaving() if len(self._told) == len(self._asked) else []
         for one in ended:
             known = self._known.get(one.cell)
-            if known and not one.left and not Grid._stands(known):
+            if known and not one.left and not stands(known):
                 self._await(one.cell)  # it had left, and has gone on since
         return ended
 
@@ -124,7 +125,7 @@ class Race(Grid):
 
     @staticmethod
     def _stands(trial: FrozenTrial) -> bool:
-        return Grid._stands(trial) or trial.user_attrs.get("state") == "left"
+        return stands(trial) or trial.user_attrs.get("state") == "left"
 
 
 def looks_of(cells: Sequence[Cell]) -> tuple[int, ...]:

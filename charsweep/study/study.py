@@ -1,0 +1,48 @@
+"""What a study is to the one who runs it: batches of cells, and results told."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+from charsweep.core.specs import Cell
+from charsweep.results import CellResult
+from charsweep.study.trials import Trials
+
+
+class Study(ABC):
+    """Which cells are to be run next, and what became of them."""
+
+    trials: Trials
+    stages: Sequence[Mapping[str, Any]] = ()  # of a search in stages, as they are recorded
+
+    @property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """Steps of a trajectory that are kept although no cell has asked for them yet."""
+        return ()
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the work is to be stopped between two cells."""
+        return False
+
+    @abstractmethod
+    def batches(self) -> Generator[tuple[Cell, ...]]:
+        """Cells to be run together, batch by batch; all of one are told before the next."""
+
+    def wanted(self, results: Mapping[str, CellResult]) -> tuple[Cell, ...]:
+        """What must be stored for there to be nothing left to do, as far as that is known."""
+        return ()
+
+    def settle(self, result: CellResult) -> Sequence[CellResult]:
+        """The results that stand, now that one more cell has been worked on: its own."""
+        return (result,)
+
+    @abstractmethod
+    def number(self, result: CellResult) -> int:
+        """The trial that the result's cell has, or will."""
+
+    @abstractmethod
+    def tell(self, result: CellResult) -> None:
+        """Tell the result of a cell of the batch."""
