@@ -245,16 +245,19 @@ class SearchSettings(pydantic.BaseModel):
 
 
 Over = Literal["lr", "steps", "inference_steps", "rank", "prior", "captions", "method"]
-UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}  # of a budget, in seconds
-BUDGET = re.compile(r"(\d+(?:\.\d+)?) ?([a-z]+|[€$£])", re.IGNORECASE)
+MONEY = re.compile(r"(\d+(?:\.\d+)?) ?((?!min)[a-z]{3}|[€$£])", re.IGNORECASE)
 
 
 def budgeted(budget: str) -> str:
     """A budget as it is; ValueError for what is no time and no money."""
-    found = BUDGET.fullmatch(budget)
-    unit = found[2].lower() if found else ""
-    if not found or float(found[1]) <= 0 or (len(unit) == 2 or len(unit) > 3):
-        raise ValueError("should be a time or money, as in 90s, 20min, 2h, 1d or 5eur")
+    found = MONEY.fullmatch(budget)
+    try:
+        if found is None and not budget.isdecimal():
+            seconds_of(budget)
+        elif found is None or float(found[1]) == 0:
+            raise ValueError(budget)
+    except ValueError as error:
+        raise ValueError("should be a time or money, as in 90s, 20min, 2h, 1d or 5eur") from error
     return budget
 
 
@@ -276,21 +279,16 @@ class FindSettings(pydantic.BaseModel):
     @property
     def is_money(self) -> bool:
         """Whether the budget is one of money, which takes a price."""
-        return self.budget is not None and self._parsed[1] not in UNITS
+        return MONEY.fullmatch(self.budget or "") is not None
 
     @property
     def seconds(self) -> float | None:
         """What the budget comes to; None: as long as it takes."""
         if self.budget is None:
             return None
-        amount, unit = self._parsed
-        return amount * (UNITS[unit] if unit in UNITS else 3600 / (self.price or 1.0))
-
-    @property
-    def _parsed(self) -> tuple[float, str]:
-        found = BUDGET.fullmatch(self.budget or "")
-        assert found is not None
-        return float(found[1]), found[2].lower()
+        if money := MONEY.fullmatch(self.budget):
+            return float(money[1]) / (self.price or 1.0) * seconds_of("1h")
+        return seconds_of(self.budget)
 
 
 Probability = Annotated[float, Field(ge=0.5, le=1)]
