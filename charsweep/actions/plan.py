@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from charsweep.config import Sweep
+from charsweep.config.find import start_of
+from charsweep.core.errors import ConfigError
+from charsweep.core.specs import Cell
 from charsweep.core.store import Store
-from charsweep.core.system.console import out
+from charsweep.core.system.console import out, span
 from charsweep.core.system.hardware import find_card
-from charsweep.plan import plan_work
+from charsweep.plan import Plan, cost, once_done, plan_work
 from charsweep.plan.describe import describe_plan, reckon, refuse_too_much
 from charsweep.study import check
+from charsweep.study.find import before_ending
+from charsweep.study.stages import at_most
 
 
 def show_plan(sweep: Sweep) -> None:
@@ -16,8 +24,49 @@ def show_plan(sweep: Sweep) -> None:
     check(sweep)
     store = Store(sweep.root)
     plan = plan_work(sweep.cells, store, sweep.truth)
-    out(describe_plan(sweep, reckon(sweep, store, plan)))
+    out(describe_plan(sweep, reckon_whole(sweep, store, plan)))
     card = find_card(sweep.settings.runtime.device)
     if card and card.device != "cpu":  # on a machine without one, plans are made for another
         asked = plan if sweep.cells else plan_work(sweep.examples, store, sweep.truth)
         refuse_too_much(sweep, store, asked)
+
+
+def reckon_whole(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
+    """The plan in numbers; of a search in stages, the worst that may come, stage by stage.
+
+    ConfigError if not even its first stage keeps to the budget.
+    """
+    if sweep.settings.find is None:
+        return reckon(sweep, store, plan)
+    plans: list[Plan] = []
+    stages: list[dict[str, Any]] = []
+    for stage in at_most(sweep.settings.find, start_of(sweep.settings)):
+        varied = ({n: v for n, v in values.items() if n in sweep.axes} for values in stage.cells)
+        whole = plan_work([sweep.cell_at(values) for values in varied], store, sweep.truth)
+        plans.append(once_done(whole, plans))
+        numbers = cost.summary(plans[-1], store, sweep.bases)
+        stages.append({"over": stage.over, **numbers})
+        if len(plans) == 1:
+            refuse_too_dear(sweep, numbers)
+    return {**cost.total(stages), "stages": stages}
+
+
+def refuse_too_dear(sweep: Sweep, first: Mapping[str, Any]) -> None:
+    """ConfigError if the first stage alone takes more than the budget."""
+    find = sweep.settings.find
+    assert find is not None
+    if find.seconds is None or first["seconds"] <= before_ending(find.seconds):
+        return
+    guess = f", by a guess for {first['guessed_for']}" if first["guessed_for"] else ""
+    needed = int(first["seconds"] / 54) + 1  # minutes, with a tenth for the report
+    raise ConfigError(
+        f"find.budget={find.budget}: {span(find.seconds)} are too little for the first stage, "
+        f"which takes about {span(first['seconds'])}{guess}; give find.budget={needed}min or "
+        "more, or fewer find.rates, find.steps or exam.seeds"
+    )
+
+
+def seconds_of(sweep: Sweep, store: Store, cells: Sequence[Cell]) -> float:
+    """What is missing of some cells, in seconds; 0 where nothing is."""
+    plan = plan_work(cells, store, sweep.truth)
+    return 0.0 if plan.is_done else float(cost.summary(plan, store, sweep.bases)["seconds"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence, Set
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charsweep.actions.plan import reckon_whole, seconds_of
 from charsweep.actions.sweep_record import in_order, known_record, new_record, now, references
 from charsweep.config import Sweep
 from charsweep.config.precision import remember_precision
@@ -29,6 +31,7 @@ from charsweep.report import write_report
 from charsweep.results import CellResult, Recommendation, read_results, write_results
 from charsweep.results.cells import append_result, result_of
 from charsweep.results.energy import energy_alone, energy_record
+from charsweep.results.facts import stage_text
 from charsweep.results.recommendation import recommendation_of
 from charsweep.study import Study, check, lock_sweep, open_study, sqlite_errors
 from charsweep.track import Tracker, is_delivered, read_runs, start
@@ -52,6 +55,7 @@ def run(sweep: Sweep) -> Path:
         store = Store(sweep.root)
         plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
         refuse_too_much(sweep, store, plan)  # before anything is written
+        expected = reckon_whole(sweep, store, plan) if sweep.settings.find else None
         team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +67,7 @@ def run(sweep: Sweep) -> Path:
         with time_to_begin(sweep):
             if waited or not sweep.cells:  # of a search nothing is planned as yet
                 plan = plan_work(sweep.cells, store, sweep.truth)
-            work = Run(sweep, store, team, plan)
+            work = Run(sweep, store, team, plan, expected)
         page = work.run()
     if work.stopped:
         say_where(sweep, page, work.missing)
@@ -71,6 +75,7 @@ def run(sweep: Sweep) -> Path:
     team.broadcast(None)  # to those who train along: that was all
     team.close()
     say_where(sweep, page)
+    export_found(sweep)
     if work.failed:
         raise TrainingError(
             f"{len(work.failed)} of {len(work.asked)} cells failed, as said above and in the "
@@ -119,23 +124,28 @@ def follow(sweep: Sweep) -> None:
 class Run:
     """One command's work on a sweep, and the books it keeps."""
 
-    def __init__(self, sweep: Sweep, store: Store, team: Team, plan: Plan) -> None:
+    def __init__(
+        self, sweep: Sweep, store: Store, team: Team, plan: Plan, expected: Mapping[str, Any] | None
+    ) -> None:
         self.sweep, self.store, self.team = sweep, store, team
-        self.study: Study = open_study(sweep)  # first: it may refuse
         self.known = known_record(sweep)
+        take = partial(seconds_of, sweep, store)
+        self.study: Study = open_study(sweep, take, self.known.get("stages") or ())  # may refuse
         self.earlier = read_results(sweep.folder / "cells.jsonl")
         wanted = self.study.wanted(self.earlier)
         known = plan if wanted is sweep.cells else plan_work(wanted, store, sweep.truth)
         self.plan = known if known.is_done else plan
         self.asked_for = reckon(sweep, store, self.plan)
         self.record = new_record(sweep, store, self.asked_for)
-        out(describe_plan(sweep, self.record["plan"]))
+        self.record["stages"] = self.study.stages
+        out(describe_plan(sweep, expected or self.record["plan"]))
         self.results = dict(self.earlier)
         self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work
         self.plans: list[dict[str, Any]] = []
         self.batch: Sequence[Cell] = sweep.cells  # the one at hand
         self.stopped: Stopped | None = None  # by the time limit
         self.missing = ""  # what is then
+        self.said = 0  # stages of a search
 
     def run(self) -> Path:
         """The main loop, then the report."""
@@ -178,7 +188,9 @@ class Run:
         try:
             with time_limit(seconds), closing(self.study.batches()) as batches:
                 for cells in batches:
+                    self._say_stages(view)
                     self._work(cells, view, meter)
+            self._say_stages(view)
         except Stopped as stopped:
             if not stopped.is_time_up:
                 raise
@@ -233,6 +245,18 @@ class Run:
                     done = self._add(settled, meter.read() if meter else None)
                     self.study.tell(done)
                     view.cell(done, list(self.sweep.axes))
+                if self.study.stages and self.engine:  # the time that they took
+                    write_json(self.sweep.folder / "sweep.json", self.record)
+                if self.study.is_spent:
+                    break
+
+    def _say_stages(self, view: ProgressView) -> None:
+        """The stages of a search that have not been said, unless all is only looked up."""
+        find = self.sweep.settings.find
+        for stage in self.study.stages[self.said :] if find else ():
+            if not (self.known.get("finished") and self.engine is None):
+                view.say(f"stage: {stage_text(stage, find.budget if find else None)}")
+            self.said += 1
 
     def _plan(self, cells: Sequence[Cell]) -> Plan:
         """What is missing of these cells: of a grid, as it was planned at the start."""
@@ -254,6 +278,7 @@ class Run:
     def _counts(self) -> tuple[int, int]:
         """How many cells, or trials, are asked for, and how many of them are finished."""
         asked = len(self.sweep.cells) or self.sweep.settings.search.trials or 0
+        asked += sum(len(stage["cells"]) + stage["left"] for stage in self.study.stages)
         open_states = ("failed",) if self.sweep.settings.search.is_race else ("failed", "left")
         known = self.asked & self.results.keys()
         return asked, sum(self.results[key].state not in open_states for key in known)
@@ -268,7 +293,8 @@ class Run:
                     energy, self.results, self.earlier, self.known
                 )
             write_json(self.sweep.folder / "sweep.json", self.record)
-        return f"{done} of {asked} cells are finished; what is begun goes on from here"
+        so_far = " of the stages so far" if self.study.stages else ""
+        return f"{done} of {asked} cells{so_far} are finished; what is begun goes on from here"
 
     def _execute(self, plan: Plan, view: ProgressView) -> Generator[CellResult, None, None]:
         """Do the plan; where nothing is left to do, its cells are only looked up, without torch."""
@@ -355,6 +381,20 @@ def wait_for_tracking(tracker: Tracker, view: ProgressView, study: Study, sweep:
     if problem:
         view.say(f"tracking: {problem}")
     study.trials.link_runs(read_runs(sweep.folder))
+
+
+def export_found(sweep: Sweep) -> None:
+    """Export what a search in stages has found, unless that is there."""
+    if not (sweep.settings.find and sweep.settings.find.export):
+        return
+    if recommendation_of(sweep.folder).cell is None:
+        return
+    from charsweep.actions.export.write import export, exported
+
+    if there := exported(sweep):
+        out(f"export   {there}")
+    else:
+        export(sweep)
 
 
 # -- words -----------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str,
         "axes": _plain(sweep.axes),
         "fixed": _fixed(sweep.axes, sweep.examples),
         "parts": {part.name: _part(part) for part in sweep.parts},
-        "search": None if search.is_grid else canonical(search.model_dump()),
+        "search": None if settings.is_grid else canonical(search.model_dump()),
         "settings": redacted_all(canonical(sweep.resolved)),
         "objectives": [
             {"metric": metric, "direction": direction}

@@ -24,10 +24,17 @@ from omegaconf.resolvers.oc import env
 
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
 from charsweep.config.schema import can_vary, is_list, is_open
-from charsweep.config.settings import PLAIN_AXES, PluginSettings, Range, Settings, mistakes
+from charsweep.config.settings import (
+    PLAIN_AXES,
+    FindSettings,
+    PluginSettings,
+    Range,
+    Settings,
+    mistakes,
+)
 from charsweep.config.typed_words import as_meant, opened, with_keys
 from charsweep.core.errors import CharsweepError, ConfigError, shown
-from charsweep.core.methods import method_of
+from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import CONF
 from charsweep.core.system.console import spell
 from charsweep.core.words import holds
@@ -158,6 +165,14 @@ def check_raw(raw: Mapping[str, Any]) -> Settings:
     """Composed data as settings; ConfigError names all that is wrong with them."""
     problems: list[str] = []
     settings = None
+    if (
+        isinstance(find := raw.get("find"), dict)
+        and not FindSettings.model_fields.keys() <= find.keys()
+    ):
+        raise ConfigError(
+            "find: is for a search in stages, which brings what is missing of it; add search=find, "
+            "or +sweep=find"
+        )
     try:
         settings = Settings.model_validate(raw)
     except pydantic.ValidationError as error:
@@ -253,6 +268,8 @@ def _sense(settings: Settings) -> list[str]:
         if getattr(settings.store, name) and settings.action not in actions:
             problems.append(f"store.{name}: is for action={' and '.join(actions)}; take it out")
     search = settings.search
+    if settings.find:
+        problems += _cannot_find(settings, method_of(settings.method.plugin()))
     if search.pruner is not None and len(settings.objectives) > 1:
         problems.append(
             f"objectives={', '.join(settings.objectives)}: search={search.name} prunes by one "
@@ -296,6 +313,39 @@ def _sense(settings: Settings) -> list[str]:
     return problems
 
 
+def _cannot_find(settings: Settings, method: Method) -> list[str]:
+    """Why a search in stages would not know what is better, or where to look."""
+    assert settings.find is not None
+    problems = []
+    if settings.find.is_money and settings.find.price is None:
+        problems.append(
+            f"find.budget={settings.find.budget}: of money, the price of an hour must be known "
+            "too; give it, as in find.price=0.80, or a time, as in find.budget=2h"
+        )
+    if settings.search.is_race:
+        problems.append("search.errors: is for search=race; take it out")
+    if settings.search.sampler is not None:
+        problems.append(
+            f"find: is for search=find, not for search={settings.search.name}; leave one out"
+        )
+    if settings.objectives != {"score": "maximize"}:
+        problems.append(
+            f"objectives={', '.join(settings.objectives)}: search=find goes by the score, as the "
+            "recommendation does; leave objectives out, or set objectives=[score]"
+        )
+    if method.base is None:
+        problems.append(
+            f"method={settings.method.name}: search=find goes by the score, which needs a base and "
+            "prompts; choose method=dreambooth_lora or another that has a base"
+        )
+    if len(settings.exam.prompts) * len(settings.exam.seeds) < 2:
+        problems.append(
+            "exam: one image a cell says nothing of chance, which search=find tells cells apart "
+            "by; give more exam.prompts or exam.seeds"
+        )
+    return problems
+
+
 def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[Any, ...] | Range]:
     """Flatten `axes` to dotted names; each value a non-empty list without repeats, or a range."""
     axes: dict[str, tuple[Any, ...] | Range] = {}
@@ -309,7 +359,7 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
                     PLAIN_AXES[name].validate_python((span.low, span.high))
             except pydantic.ValidationError as error:
                 problems += mistakes(error, f"axes.{name}")
-            if settings.search.is_grid:
+            if settings.is_grid:
                 problems.append(
                     f"axes.{name}: a grid has no ranges; list its values, or choose search=tpe"
                 )
@@ -346,7 +396,7 @@ def with_seeds(
     """`seeds=5` is the axis seed=[0,1,2,3,4], varied innermost."""
     if settings.seeds is None:
         return axes
-    if not settings.search.is_grid:
+    if not settings.is_grid:
         raise ConfigError(
             f"seeds={settings.seeds}: a trial of search={settings.search.name} has one seed; leave "
             "it out, and run the best cell again with seeds"

@@ -18,6 +18,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from charsweep.config.schema import can_vary, is_list, may_be_text, schemas_of
+from charsweep.config.settings import FindSettings
 from charsweep.config.typed_words import parsed
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.plugins import CONF
@@ -281,6 +282,10 @@ def _no_setting(name: str, word: str, words: Sequence[str]) -> str:
             f"{shown(word)}: {chosen[-1] if chosen else top} has no {rest}; take it out, or choose "
             f"another {top}"
         )
+    if top == "find":  # which search=find brings
+        if rest in FindSettings.model_fields and not any(w.endswith("=find") for w in words):
+            return f"{shown(word)}: is for a search in stages; add search=find, or +sweep=find"
+        known = [f"find.{field}" for field in FindSettings.model_fields]
     if name in NEEDLESS:
         return f"{shown(word)}: {NEEDLESS[name]}"
     near = nearest(name, known)

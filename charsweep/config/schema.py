@@ -22,7 +22,7 @@ OPEN = ("axes", "parts", "constraints", "attributes", "exam.attributes", "story.
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "constraints",
             "models", "character", "exam", "attributes", "metric", "seeds", "parts", "search",
-            "story", "export", "caption", "references", "report", "store")  # fmt: skip
+            "find", "story", "export", "caption", "references", "report", "store")  # fmt: skip
 
 
 def is_text(name: str) -> bool:

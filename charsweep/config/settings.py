@@ -6,6 +6,7 @@ pydantic collects all mistakes, so that they are shown together; `mistakes` word
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, get_args
 
@@ -226,25 +227,70 @@ class SearchSettings(pydantic.BaseModel):
     errors: Annotated[float, Field(ge=1, le=10)] | None = None
 
     @property
-    def is_grid(self) -> bool:
-        return self.sampler is None
-
-    @property
     def is_race(self) -> bool:
         """Whether cells of a grid may leave before their exam is drawn whole."""
         return self.errors is not None
 
     @pydantic.model_validator(mode="after")
     def _whole(self) -> SearchSettings:
-        if not self.is_grid and (self.trials is None or self.at_once is None):
+        if self.sampler is not None and (self.trials is None or self.at_once is None):
             raise ValueError("an adaptive search needs trials and at_once")
-        if self.is_race and not self.is_grid:
+        if self.is_race and self.sampler is not None:
             raise ValueError(
                 f"errors={self.errors:g} is for the race of a grid; with a sampler, take it out"
             )
         if (self.pruner is None) == bool(self.rungs):
             raise ValueError("a pruner and rungs, the steps at which it looks, need each other")
         return self
+
+
+Over = Literal["lr", "steps", "inference_steps", "rank", "prior", "captions", "method"]
+UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}  # of a budget, in seconds
+BUDGET = re.compile(r"(\d+(?:\.\d+)?) ?([a-z]+|[€$£])", re.IGNORECASE)
+
+
+def budgeted(budget: str) -> str:
+    """A budget as it is; ValueError for what is no time and no money."""
+    found = BUDGET.fullmatch(budget)
+    unit = found[2].lower() if found else ""
+    if not found or float(found[1]) <= 0 or (len(unit) == 2 or len(unit) > 3):
+        raise ValueError("should be a time or money, as in 90s, 20min, 2h, 1d or 5eur")
+    return budget
+
+
+class FindSettings(pydantic.BaseModel):
+    """What a search in stages looks over, and what it may cost."""
+
+    model_config = STRICT
+    over: Annotated[list[Over], Field(min_length=1), AfterValidator(without_repeats)]
+    rates: Annotated[list[LearningRate], Field(min_length=2), AfterValidator(without_repeats)]
+    steps: Annotated[list[Steps], Field(min_length=1), AfterValidator(without_repeats)]
+    most_rates: Annotated[int, Field(ge=1, le=64)]
+    inference_steps: Annotated[list[InferenceSteps], AfterValidator(without_repeats)]
+    ranks: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(without_repeats)]
+    methods: Annotated[list[Name], AfterValidator(without_repeats)]
+    budget: Annotated[Text, AfterValidator(budgeted)] | None
+    price: Annotated[float, Field(gt=0)] | None
+    export: bool
+
+    @property
+    def is_money(self) -> bool:
+        """Whether the budget is one of money, which takes a price."""
+        return self.budget is not None and self._parsed[1] not in UNITS
+
+    @property
+    def seconds(self) -> float | None:
+        """What the budget comes to; None: as long as it takes."""
+        if self.budget is None:
+            return None
+        amount, unit = self._parsed
+        return amount * (UNITS[unit] if unit in UNITS else 3600 / (self.price or 1.0))
+
+    @property
+    def _parsed(self) -> tuple[float, str]:
+        found = BUDGET.fullmatch(self.budget or "")
+        assert found is not None
+        return float(found[1]), found[2].lower()
 
 
 Probability = Annotated[float, Field(ge=0.5, le=1)]
@@ -470,6 +516,7 @@ class Settings(pydantic.BaseModel):
     axes: dict[str, Any]
     parts: dict[FolderName, dict[str, Any]]
     search: SearchSettings
+    find: FindSettings | None = None  # of a search in stages
     objectives: Annotated[
         dict[Text, Literal["maximize", "minimize"]], Field(min_length=1), BeforeValidator(directed)
     ]
@@ -489,6 +536,11 @@ class Settings(pydantic.BaseModel):
     caption: CaptionSettings
     report: ReportSettings
     store: StoreSettings
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether all cells are known before any is run."""
+        return self.search.sampler is None and self.find is None
 
     def metric_plugin(self, name: str) -> Plugin:
         """The metric of that name."""

@@ -39,6 +39,7 @@ from charsweep.config.compose import (
     with_seeds,
 )
 from charsweep.config.cut_texts import CutText, cut_texts
+from charsweep.config.find import axes_over, kinds_of
 from charsweep.config.pack_width import unmeasured
 from charsweep.config.settings import PLAIN_AXES, Range, Settings
 from charsweep.core.errors import ConfigError, ModelsError
@@ -116,8 +117,9 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         try:
             parts = _parts(words, raw, first, character)
             whole = _union(first, parts)
+            kinds = kinds_of(first) if first.find else _kinds(whole.axes)
             examples = whole.cells or tuple(
-                _cell_at(words, values, first, character) for values in _kinds(whole.axes)
+                _cell_at(words, values, first, character) for values in kinds
             )
         except ModelsError as error:
             raise _with_encoders(error, first) from error
@@ -162,8 +164,9 @@ def _parts(
     if not settings.parts:
         axes = with_seeds(axes_of(settings, raw), settings)
         _check_size(axes, settings)
+        axes |= axes_over(settings) if settings.find else {}
         cells: tuple[Cell, ...] = ()
-        if settings.search.is_grid:
+        if settings.is_grid:
             combinations = combinations_of(words, axes, settings)
             cells = tuple(itertools.chain(*(cells_of(axes, *c, character) for c in combinations)))
             if settings.search.is_race:
@@ -187,7 +190,14 @@ def _parts(
 
 def _check_size(axes: Axes, settings: Settings) -> None:
     """ConfigError for a grid that nobody can pay for, and for a search of nothing."""
-    if not settings.search.is_grid:
+    if settings.find:
+        if axes:
+            raise ConfigError(
+                f"axes.{next(iter(axes))}: search=find chooses what varies by itself (find.over); "
+                "take the axis out, or choose another search, as in search=grid"
+            )
+        return
+    if not settings.is_grid:
         if not axes:
             raise ConfigError(
                 f"search={settings.search.name}: there are no axes to search; give some, as in "
@@ -278,7 +288,7 @@ def _agree(name: str, part: Settings, whole: Settings) -> None:
             raise ConfigError(
                 f"parts.{name}: sets another {group} than the sweep; set it for the whole sweep"
             )
-    if not all(one.search.is_grid and not one.search.is_race for one in (part, whole)):
+    if not all(one.is_grid and not one.search.is_race for one in (part, whole)):
         raise ConfigError(
             f"parts.{name}: search={part.search.name} in a sweep of parts; run it by itself"
         )

@@ -28,7 +28,10 @@ MOST_CUT = 4  # texts that a plan names
 def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
     """The plan in a few lines, of a grid or of a search."""
     lines = [*_asked(sweep), *_of_character(sweep)]
-    lines += [*(_of_grid(numbers) if sweep.cells else _of_search(sweep))]
+    if sweep.settings.find:
+        lines += _of_stages(sweep, numbers)
+    else:
+        lines += _of_grid(numbers) if sweep.cells else _of_search(sweep)
     lines += _of_race(sweep, numbers)
     if sweep.unmeasured:
         lines.append(
@@ -115,6 +118,26 @@ def _of_race(sweep: Sweep, numbers: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _of_stages(sweep: Sweep, numbers: Mapping[str, Any]) -> Iterator[str]:
+    """The worst that a search in stages may come to: what is told apart early ends it sooner."""
+    find = sweep.settings.find
+    assert find is not None
+    for over in dict.fromkeys(stage["over"] for stage in numbers["stages"]):
+        own = [stage for stage in numbers["stages"] if stage["over"] == over]
+        cells, seconds = (sum(stage[name] for stage in own) for name in ("cells", "seconds"))
+        word = "cell" if cells == 1 else "cells"
+        yield f"  {over.replace('_steps', ''):<13} at most {cells} {word}, {span(seconds)}"
+    most = f"{numbers['steps_needed']:,}"
+    yield f"  training      at most {most} steps; what is stored is not trained again"
+    yield f"  images        at most {numbers['images']:,} to draw"
+    machine = numbers["guessed_for"]
+    guessed = f" (a guess for {machine}; not measured here yet)" if machine else ""
+    yield f"  estimate      at most {span(numbers['seconds'])}{guessed}"
+    if find.seconds is not None:
+        money = f" ({span(find.seconds)} at {find.price:g} an hour)" if find.price else ""
+        yield f"  budget        {find.budget}{money}: what does not fit is given up"
+
+
 def _of_search(sweep: Sweep) -> Iterator[str]:
     """What an adaptive search may do: its cells are not known before they are chosen."""
     settings, search = sweep.settings, sweep.settings.search
@@ -155,6 +178,7 @@ def _asked(sweep: Sweep) -> list[str]:
         lines.append(f"  class images  {len(own.paths)} of your own{why}")
     if not sweep.parts:
         axes = "; ".join(f"{name}: {_values(axis)}" for name, axis in sweep.axes.items())
+        axes = ", ".join(sweep.axes) if sweep.settings.find else axes
         lines.append(f"  axes          {axes or 'none'}")
     return [*lines, *(f"  base          {line}" for line in _predicting(sweep.bases))]
 

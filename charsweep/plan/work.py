@@ -277,6 +277,29 @@ def _missing(
     return Scoring(images, lacks_images, missing, untaught, before)
 
 
+def once_done(plan: Plan, earlier: Sequence[Plan]) -> Plan:
+    """The plan as it will be once earlier ones are done: what they train and draw is there then."""
+    drawn = {scoring.images.key for one in earlier for scoring in one.scorings}
+    reached: dict[str, int] = {}
+    for training in (training for one in earlier for training in one.trainings):
+        stop = max((span.stop for span in training.spans), default=0)
+        key = training.trajectory.key
+        reached[key] = max(stop, reached.get(key, 0))
+
+    def left(training: Training) -> Training:
+        there = reached.get(training.trajectory.key, 0)
+        spans = tuple(
+            TrainingSpan(max(there, span.start), tuple(s for s in span.snapshots if s > there))
+            for span in training.spans
+            if span.stop > there
+        )
+        scorings = tuple(s for s in training.scorings if s.images.key not in drawn)
+        return replace(training, spans=spans, scorings=scorings)
+
+    references = tuple(s for s in plan.references if s.images.key not in drawn)
+    return Plan(plan.cells, references, tuple(map(left, plan.trainings)))
+
+
 def is_stored(training: Training, cell: Cell) -> bool:
     """Whether the cell's result is whole in the store."""
     if training.diverged_at is not None and cell.step >= training.diverged_at:

@@ -52,6 +52,7 @@ def asked(record: Record) -> Lines:
         lines.append((axis_label(axis), ", ".join(texts)))
     if record.sweep.search:
         lines.append(("search", search_text(record.sweep.search)))
+    lines += stages(record)
     held = {
         axis: value
         for axis, value in record.sweep.fixed.items()
@@ -66,6 +67,34 @@ def asked(record: Record) -> Lines:
     ]
     lines.append(("objectives", ", ".join(objectives)))
     return [*lines, *judged_by(record)]
+
+
+def stages(record: Record) -> Lines:
+    """Of a search in stages: what was tried, one after the other, why no more was, what was not."""
+    lines = []
+    budget = (record.sweep.settings.get("find") or {}).get("budget")
+    for stage in record.sweep.stages:
+        label = OVER.get(stage["over"], stage["over"])
+        lines.append((f"stage: {label}", stage_text(stage, budget)))
+    return lines
+
+
+def stage_text(stage: Mapping[str, Any], budget: str | None) -> str:
+    """What a stage tried, or why no more was tried, and what of it was given up."""
+    text, left, known = str(stage["text"]), stage["left"], len(stage["cells"])
+    if left and not known:
+        return f"given up: {text}, as the budget of {budget} was spent"
+    if left:
+        return f"{text}; {left} of {known + left} given up, as the budget of {budget} was spent"
+    return text
+
+
+OVER = {
+    "lr": "learning rate",
+    "steps": "training steps",
+    "inference_steps": "inference steps",
+    "prior": "prior preservation",
+}
 
 
 def judged_by(record: Record) -> Lines:
@@ -117,6 +146,8 @@ def range_text(axis: str, searched: SampledRange) -> str:
 
 def search_text(search: Mapping[str, Any]) -> str:
     """ "tpe, trials 30"."""
+    if search.get("name") == "find":
+        return "in stages, each chosen by what the last has told"
     rest = [
         f"{name} {value}"
         for name, value in search.items()

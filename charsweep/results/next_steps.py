@@ -1,6 +1,7 @@
 """What to try next: past the end of an axis, within a gap, with more training seeds, or longer.
 
-Each is a sentence with a command that extends the same sweep; what is trained already stays.
+Each is a sentence with a command that extends the same sweep, or sets a grid beside a search in
+stages, which chooses its own cells; what is trained already stays.
 """
 
 from __future__ import annotations
@@ -139,7 +140,10 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
     sweep = record.sweep
     if sweep.parts or sweep.folder != sweep.name or not sweep.command or "$'" in sweep.command:
         return ""
-    names = ("axes", *(word.partition("=")[0] for word in more))
+    known = sweep.axes
+    if sweep.stages:
+        known, more = record.axes, ("search=grid", f"name={sweep.name}_grid", *more)
+    names = ("axes", "find", *(word.partition("=")[0] for word in more))
     try:
         words = shlex.split(sweep.command)
     except ValueError:  # nothing that a shell would take
@@ -147,9 +151,7 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
     typed = [
         word for word in words if word.lstrip("+~").partition("=")[0].partition(".")[0] not in names
     ]
-    held = {
-        name: values for name, values in sweep.axes.items() if name not in axes and name != SEED
-    }
+    held = {name: values for name, values in known.items() if name not in axes and name != SEED}
     asked = [
         f"++axes.{name}=[{','.join(_typed(name, value) for value in values)}]"
         for name, values in {**held, **axes}.items()

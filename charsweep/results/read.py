@@ -127,6 +127,7 @@ def _parse_sweep(raw: Mapping[str, Any]) -> SweepRecord:
         search=dict(raw.get("search") or {}),
         importance={metric: shares for metric, shares in importance.items() if shares},
         energy=dict(raw.get("energy") or {}),
+        stages=tuple(map(dict, raw.get("stages") or ())),
         judged_by=tuple(map(dict, raw.get("judged_by") or ())),
         folder=str(raw["name"]),
     )
@@ -150,7 +151,7 @@ def _parse_ranges(raw: Mapping[str, Any]) -> dict[str, SampledRange]:
 
 def _parse_part(raw: Mapping[str, Any], name: str, part: Mapping[str, Any]) -> SweepRecord:
     """A sub-sweep, always a grid; what it does not say of itself is as in the whole."""
-    own = dict.fromkeys(("question", "axes", "fixed", "parts", "search", "importance"))
+    own = dict.fromkeys(("question", "axes", "fixed", "parts", "search", "stages", "importance"))
     return replace(_parse_sweep({**raw, **own, **part, "name": name}), folder=str(raw["name"]))
 
 

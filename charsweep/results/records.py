@@ -106,6 +106,7 @@ class SweepRecord:
     search: Mapping[str, Any] = field(default_factory=dict)  # sampler, trials; empty for a grid
     importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # metric -> axis
     energy: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[Mapping[str, Any], ...] = ()  # of a search in stages, as it recorded them
     judged_by: tuple[Mapping[str, str], ...] = ()  # by what its cells are measured, see CellResult
     folder: str = ""  # the sweep that was run: of a part, the whole; of several together, none
 

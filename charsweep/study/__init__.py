@@ -1,18 +1,32 @@
 """Which cells come next, as trials of an Optuna study; the only room that knows Optuna."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 from charsweep.config import Sweep
+from charsweep.core.specs import Cell
 from charsweep.study.adaptive import Search, check
+from charsweep.study.find import Find
 from charsweep.study.grid import Grid
 from charsweep.study.race import Race
 from charsweep.study.trials import lock_sweep, sqlite_errors
 
-Study = Grid | Search  # which cells are to be run next, and what became of them
+__all__ = ["Find", "Study", "check", "lock_sweep", "open_study", "sqlite_errors"]
 
-__all__ = ["Study", "check", "lock_sweep", "open_study", "sqlite_errors"]
+Study = Grid | Search | Find  # which cells are to be run next, and what became of them
 
 
-def open_study(sweep: Sweep) -> Study:
-    """The sweep's study, made or gone on with; ConfigError where its meaning has changed."""
+def open_study(
+    sweep: Sweep,
+    seconds_of: Callable[[Sequence[Cell]], float],
+    stages: Sequence[Mapping[str, Any]] = (),
+) -> Study:
+    """The sweep's study, made or gone on with; ConfigError where its meaning has changed.
+
+    `seconds_of` says what cells would take, and `stages` what earlier commands have recorded.
+    """
+    if sweep.settings.find:
+        return Find(sweep, seconds_of, stages)
     if sweep.settings.search.is_race:
         return Race(sweep)
-    return Grid(sweep) if sweep.settings.search.is_grid else Search(sweep)
+    return Grid(sweep) if sweep.settings.is_grid else Search(sweep)

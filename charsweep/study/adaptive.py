@@ -38,6 +38,9 @@ PASSED = "passed"  # user attribute: the rung up to which a trial has been let t
 class Search:
     """An adaptive sweep: batches of trials, each chosen from what the ones before have told."""
 
+    stages: Sequence[Mapping[str, Any]] = ()
+    is_spent = False
+
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.search = sweep.settings.search
@@ -166,7 +169,7 @@ class Search:
 
 def check(sweep: Sweep) -> None:
     """ConfigError for a sampler or pruner that is none, before anything is written."""
-    if not sweep.settings.search.is_grid:
+    if sweep.settings.search.sampler is not None:
         sampler_of(sweep, 0)
         pruner_of(sweep)
 

@@ -16,21 +16,21 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
-    check_distribution_compatibility,
 )
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from charsweep.config import Sweep
-from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Cell
 from charsweep.results import CellResult
-from charsweep.study.trials import Trials
+from charsweep.study.trials import Trials, stands
 
 
 class Grid:
     """All cells of a grid at once."""
 
     snapshot_steps = ()  # of a trajectory, kept although no cell has asked for them yet
+    stages: Sequence[Mapping[str, Any]] = ()  # a search in stages has some
+    is_spent = False  # whether the work is to be stopped between two cells
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
@@ -49,7 +49,7 @@ class Grid:
         """What `_rounds` gives; when it gives no more, all cells have been told."""
         self.trials.wait_for_file()
         trials = self.trials.all()
-        self._check_space(trials)
+        self.trials.check_space(self.space)
         self.trials.give_up([trial for trial in trials if not trial.state.is_finished()])
         latest = self.trials.by_cell()
         self._known = {key: trial for key, trial in latest.items() if self._stands(trial)}
@@ -99,25 +99,11 @@ class Grid:
 
     @staticmethod
     def _stands(trial: FrozenTrial) -> bool:
-        """Whether it is the result of the whole cell; one that failed is tried, and told, again."""
-        state = trial.user_attrs.get("state")
-        failed = trial.state == TrialState.FAIL and state in (None, "failed")
-        return trial.state.is_finished() and not failed and state != "left"
+        """Whether it is the result of the whole cell."""
+        return stands(trial)
 
     def _add(self, cell: Cell, result: CellResult) -> None:
         self.trials.add(cell, result, {name: self.space[name] for name in cell.values})
-
-    def _check_space(self, trials: list[FrozenTrial]) -> None:
-        """ConfigError for an axis whose values Optuna cannot put beside those of earlier trials."""
-        known = {n: span for trial in trials for n, span in trial.distributions.items()}
-        for name, span in self.space.items():
-            try:
-                check_distribution_compatibility(known.get(name, span), span)
-            except ValueError as error:
-                raise ConfigError(
-                    f"axes.{name}: the study {self.sweep.name} was begun with another set of "
-                    "words, which Optuna cannot extend; start a new one with name=NAME"
-                ) from error
 
 
 def space_of(cells: tuple[Cell, ...]) -> dict[str, BaseDistribution]:

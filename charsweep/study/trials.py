@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
@@ -95,7 +95,7 @@ class Trials:
         self.path = sweep.folder / "study.db"
         try:
             storage = open_storage(self.path)
-            if sweep.settings.search.is_grid:
+            if sweep.settings.search.sampler is None:
                 self._forget_other_objectives(storage)
             self.study = optuna.create_study(
                 storage=storage,
@@ -141,6 +141,18 @@ class Trials:
     def by_cell(self) -> dict[str, FrozenTrial]:
         """The latest trial of every cell."""
         return {t.user_attrs["cell"]: t for t in self.all() if "cell" in t.user_attrs}
+
+    def check_space(self, space: Mapping[str, BaseDistribution]) -> None:
+        """ConfigError for an axis whose values Optuna cannot put beside those of earlier trials."""
+        known = {n: span for trial in self.all() for n, span in trial.distributions.items()}
+        for name, span in space.items():
+            try:
+                check_distribution_compatibility(known.get(name, span), span)
+            except ValueError as error:
+                raise ConfigError(
+                    f"axes.{name}: the study {self.sweep.name} was begun with another set of "
+                    "words, which Optuna cannot extend; start a new one with name=NAME"
+                ) from error
 
     def open(self, trial: FrozenTrial) -> optuna.Trial:
         """A trial that runs, to be noted on and reported to."""
@@ -256,6 +268,13 @@ class Trials:
         except (ValueError, RuntimeError):  # no trial has all of them: the methods differ
             return {}
         return {name: float(w) for name, w in weights.items() if math.isfinite(w)}
+
+
+def stands(trial: FrozenTrial) -> bool:
+    """Whether it is the result of the whole cell; one that failed is tried, and told, again."""
+    state = trial.user_attrs.get("state")
+    failed = trial.state == TrialState.FAIL and state in (None, "failed")
+    return trial.state.is_finished() and not failed and state != "left"
 
 
 def _notes(result: CellResult) -> dict[str, str]:

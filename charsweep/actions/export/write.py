@@ -53,6 +53,12 @@ def export(sweep: Sweep, hub: HfApi | None = None) -> Path:
     return final
 
 
+def exported(sweep: Sweep) -> Path | None:
+    """Where the chosen cell has been exported to, if it has."""
+    final = sweep.folder / "export" / find_chosen(sweep, Store(sweep.root)).slug
+    return final if (final / "export.json").exists() else None
+
+
 def write_samples(chosen: Chosen, store: Store, folder: Path) -> list[tuple[str, str]]:
     """Each prompt's first image, and a contact sheet; returns names and prompts of the former."""
     images, source = chosen.images, store.images(chosen.images)

@@ -1,0 +1,171 @@
+"""A search in stages: the cells of each as a batch, told as trials, within a budget of time.
+
+The rule is `charsweep.study.stages`; here it meets the study and the clock. A command runs the rule
+from its beginning: what is stored is told again at once, so that one that was killed goes on in the
+same stages, and a finished one ends as it did. A stage that would not keep to the budget is given
+up but for those of its cells that take nothing; later ones that do are run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from charsweep.config import Sweep
+from charsweep.config.find import AXES, start_of
+from charsweep.core.specs import Cell
+from charsweep.results import CellResult
+from charsweep.study.stages import Stage, Stages
+from charsweep.study.trials import Trials, stands
+
+LARGEST = 10**9
+# Wide, so that they stay the same whatever a search comes to try.
+NUMBERS: dict[str, BaseDistribution] = {
+    "lr": FloatDistribution(1e-12, 100, log=True),
+    "train_steps": IntDistribution(1, LARGEST),
+    "inference_steps": IntDistribution(1, 1000),
+    "seed": IntDistribution(0, 2**32 - 1),
+    "method.rank": IntDistribution(1, LARGEST),
+    "method.prior_weight": FloatDistribution(0, LARGEST),
+}
+ENDING, MOST_ENDING = 0.1, 30.0  # of a budget, and seconds, that are left for report and export
+
+
+class Find:
+    """Stages of cells, and what is recorded of them."""
+
+    snapshot_steps = ()
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        seconds_of: Callable[[Sequence[Cell]], float],
+        known: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        assert sweep.settings.find is not None
+        self.sweep, self.find, self.seconds_of = sweep, sweep.settings.find, seconds_of
+        start = start_of(sweep.settings)
+        self.rule = Stages(self.find, start, constraints_of(sweep))
+        self.trials = Trials(sweep)
+        self.stages: list[dict[str, Any]] = []  # as they are recorded
+        self._spent = float(sum(stage["seconds"] for stage in known))  # by earlier commands
+        self._known = {stage["text"]: float(stage["seconds"]) for stage in known}
+        self._began = time.monotonic()
+        self._is_free = False  # the stage that is run: looked up, so it takes nothing
+        self._cells: dict[str, Cell] = {}
+        self._results: dict[str, CellResult] = {}
+        self._stage_began, self._before = self._began, 0.0  # seconds of it by earlier commands
+        self._numbers: dict[str, int] = {}
+        words = {name: (start[name],) for name in start if isinstance(start[name], str)}
+        for over in ("captions", "method"):
+            axis = AXES[over]
+            if axis in words and over in self.find.over:
+                words[axis] += tuple(self.rule.others(over))
+        self.space = NUMBERS | {n: CategoricalDistribution(sorted(w)) for n, w in words.items()}
+
+    def batches(self) -> Generator[tuple[Cell, ...]]:
+        """The cells of a stage after the other; results are told between."""
+        self.trials.wait_for_file()
+        trials = self.trials.all()
+        self.trials.check_space(self.space)
+        self.trials.give_up([trial for trial in trials if not trial.state.is_finished()])
+        known = {key: trial for key, trial in self.trials.by_cell().items() if stands(trial)}
+        self._numbers = {key: trial.number for key, trial in known.items()}
+        rule, answer = self.rule.run(), None
+        try:
+            stage = next(rule)
+            while True:
+                answer = yield from self._run(stage)
+                stage = rule.send(answer)
+        except StopIteration:
+            return
+
+    def _run(self, stage: Stage) -> Generator[tuple[Cell, ...], None, list[CellResult] | None]:
+        """Have a stage's cells run, as far as the budget goes, and record it."""
+        asked = [self.cell_of(values) for values in stage.cells]
+        needed = self.seconds_of(asked) if self.find.seconds else 0.0
+        too_much = needed > 0 and not self.keeps_to_budget(needed)
+        cells = self._free(asked) if too_much else asked
+        self._is_free = too_much or not needed
+        said: dict[str, Any] = {"over": stage.over, "text": stage.text}
+        said |= {"cells": [cell.key for cell in cells], "left": len(asked) - len(cells)}
+        self._before = self._known.get(stage.text, 0.0)
+        said["seconds"] = self._before
+        self.stages.append(said)
+        if not cells:
+            return None
+        self._cells, self._results = {cell.key: cell for cell in cells}, {}
+        self._stage_began = time.monotonic()
+        try:
+            yield tuple(cells)
+        finally:
+            self._note_time()
+        told = [self._results[cell.key] for cell in cells if cell.key in self._results]
+        said |= {"cells": [one.cell for one in told], "left": len(asked) - len(told)}
+        return told or None
+
+    def _note_time(self) -> None:
+        """What the stage has taken so far, in the record."""
+        spent = self._before + time.monotonic() - self._stage_began
+        self.stages[-1]["seconds"] = round(spent, 3)
+
+    def cell_of(self, values: Mapping[str, Any]) -> Cell:
+        """The cell with these values, of which only those that vary are given."""
+        return self.sweep.cell_at({n: v for n, v in values.items() if n in self.sweep.axes})
+
+    def _free(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Those that are stored, so that they take nothing."""
+        return [cell for cell in cells if not self.seconds_of([cell])]
+
+    def keeps_to_budget(self, needed: float) -> bool:
+        """Whether there are so many seconds left."""
+        return self.find.seconds is None or self.spent + needed <= before_ending(self.find.seconds)
+
+    @property
+    def spent(self) -> float:
+        """Seconds that this command and those before it have taken."""
+        return self._spent + time.monotonic() - self._began
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the budget is used up, so that a stage is stopped between two of its cells."""
+        return not (self._is_free or self.keeps_to_budget(0.0))
+
+    def wanted(self, results: Mapping[str, CellResult]) -> tuple[Cell, ...]:
+        """Nothing that is known before the stages are."""
+        return ()
+
+    def settle(self, result: CellResult) -> Sequence[CellResult]:
+        """The results that stand, now that one more cell has been worked on: its own."""
+        return (result,)
+
+    def number(self, result: CellResult) -> int:
+        """The trial that the result's cell has, or will."""
+        return self._numbers.setdefault(result.cell, len(self.trials.all()))
+
+    def tell(self, result: CellResult) -> None:
+        """Keep a result for the rule, and add its trial where there is none."""
+        self._results[result.cell] = result
+        self._note_time()
+        trials = self.trials.by_cell()
+        if result.cell not in trials or not stands(trials[result.cell]):
+            cell = self._cells[result.cell]
+            self.trials.add(cell, result, {name: self.space[name] for name in cell.values})
+
+
+def constraints_of(sweep: Sweep) -> dict[str, Any]:
+    """What must hold of what is found, as the recommendation reads it."""
+    return {name: bounds.model_dump() for name, bounds in sweep.settings.constraints.items()}
+
+
+def before_ending(budget: float) -> float:
+    """Of a budget in seconds, what is there for cells."""
+    return budget - min(ENDING * budget, MOST_ENDING)
