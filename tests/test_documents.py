@@ -19,8 +19,10 @@ from helpers.small import execute
 
 from charsweep.__main__ import ALONE
 from charsweep.config import as_yaml, load_settings, load_sweep
+from charsweep.config.find import start_of
 from charsweep.core.plugins import OWN
 from charsweep.models import embedded
+from charsweep.study.stages import at_most
 
 ROOT = Path(__file__).parents[1]
 README, ARCHITECTURE, DOCS = ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "docs"
@@ -123,6 +125,9 @@ def test_every_sweep_is_told_with_its_cells() -> None:
         if not settings.parts:
             sizes = map(len, settings.axes.values())
             count = f"{settings.search.trials or (settings.seeds or 1) * math.prod(sizes):,}"
+        if settings.find:
+            stages = at_most(settings.find, start_of(settings))
+            count = f"up to {sum(len(stage.cells) for stage in stages)}"
         row = rf"\| `{path.stem}` \| {re.escape(settings.question)} \| {count} \|"
         assert re.search(row, text), path.stem
 

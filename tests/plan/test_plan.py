@@ -18,7 +18,7 @@ from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_json
 from charsweep.models.embedded import FOLDER
-from charsweep.plan import cost, plan_work
+from charsweep.plan import cost, once_done, plan_work
 
 
 def test_step_counts_and_inference_steps_share_one_trajectory(tmp_path: Path) -> None:
@@ -34,6 +34,23 @@ def test_step_counts_and_inference_steps_share_one_trajectory(tmp_path: Path) ->
     assert plan.steps_asked == 10 * sum(range(10, 201, 10))
     assert plan.trainings[0].snapshots == tuple(range(10, 201, 10))
     assert len(plan.trainings[0].scorings) == 200
+
+
+def test_a_plan_once_others_are_done_lacks_what_they_make(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "+axes.train_steps=[4,8,16]", "+axes.lr=[1e-3,1e-4]")
+    store, steps = Store(tmp_path), {cell.key: cell.step for cell in sweep.cells}
+    short, long = (
+        plan_work([c for c in sweep.cells if steps[c.key] in some], store, sweep.truth)
+        for some in ((4,), (8, 16))
+    )
+    after = once_done(long, [short])
+    assert (short.steps_needed, long.steps_needed, after.steps_needed) == (8, 32, 24)
+    assert [training.spans[0].start for training in after.trainings] == [4, 4]
+    assert [training.snapshots for training in after.trainings] == [(8, 16), (8, 16)]
+    assert long.references
+    assert not after.references
+    assert all(scoring.draw for training in after.trainings for scoring in training.scorings)
+    assert once_done(long, [short, long]).is_done
 
 
 def test_seeds_are_an_axis_in_one_word(tmp_path: Path) -> None:
@@ -57,7 +74,7 @@ def test_every_sweep_composes_plans_and_says_what_it_is(name: str, tmp_path: Pat
     sweep = load_sweep([f"root={tmp_path}", f"+sweep={name}"])
     plan = plan_work(sweep.examples, Store(tmp_path), sweep.truth)
     assert sweep.name == name
-    assert bool(sweep.cells) == sweep.settings.search.is_grid
+    assert bool(sweep.cells) == sweep.settings.is_grid
     assert 0 < plan.steps_needed <= plan.steps_asked
     head = (CONF / "sweep" / f"{name}.yaml").read_text().splitlines()[1:4]
     assert [line.split()[1] for line in head] == ["Question", "Command", "Cost"]

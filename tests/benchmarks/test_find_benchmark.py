@@ -1,0 +1,55 @@
+"""The measurement of searches in stages: what a stored sweep answers, and the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.fake_sweep import FakeSweep, scored
+
+from benchmarks.find import __main__ as bench
+from benchmarks.find.__main__ import Outcome, answer, page, simulate
+from benchmarks.validity.characters import CHARACTERS
+from charsweep.results.cells import result_from
+
+WHO = CHARACTERS[0]
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sweep of which 2e-3 at 1,000 steps has the highest score, and is truly best."""
+    fake = FakeSweep(tmp_path, {"lr": [], "train_steps": []}, name=WHO.name)
+    for lr, best in {1e-4: 0.2, 1e-3: 0.6, 2e-3: 0.9, 3e-3: 0.7, 1e-2: 0.3, 1e-1: 0.1}.items():
+        for steps in (200, 500, 1000):
+            score = best * (steps / 1000) ** 0.5
+            fake.add(lr=lr, train_steps=steps, inference_steps=50, scores=scored(score))
+    fake.write()
+    monkeypatch.setattr(bench, "truth", lambda cell, *_: cell.scores["score"])
+    return tmp_path
+
+
+def test_the_rule_is_run_on_what_is_stored(stored: Path) -> None:
+    (outcome,) = simulate(WHO, stored, None)  # type: ignore[arg-type]  # truth is not judged here
+    assert (outcome.found, outcome.best) == ("0.002 × 1,000", "0.002 × 1,000")
+    assert outcome.lost == 0
+    assert outcome.cells < 18
+
+
+def test_what_a_sweep_lacks_has_diverged_or_is_like_its_neighbour(stored: Path) -> None:
+    lines = (stored / "sweeps" / WHO.name / "cells.jsonl").read_text().splitlines()
+    cells = [result_from(json.loads(line)) for line in lines]
+    known = {(cell.values["lr"], cell.values["train_steps"]): cell for cell in cells}
+    assert answer({"lr": 5e-3, "train_steps": 200}, known).state == "diverged"
+    alike = answer({"lr": 3e-2, "train_steps": 200}, known)
+    assert alike.scores == known[1e-1, 200].scores
+    assert alike.values["lr"] == 3e-2
+
+
+def test_the_page_counts_those_that_are_close() -> None:
+    close = Outcome(WHO, 0, "a", 0.9, "b", 0.92, 12, 200.0, 4000.0, 8000.0)
+    far = Outcome(WHO, 1, "a", 0.7, "b", 0.92, 14, 100.0, 4000.0, 8000.0)
+    text = page([close, far], [])
+    assert "1 of 2 are close; the mean loss is 0.120." in text
+    assert "| 3 min 20 s | 5% | 2.5% |" in text
+    assert "stored sweeps" not in text
