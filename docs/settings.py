@@ -113,6 +113,14 @@ def read(path: Path, group: str) -> dict[str, Any]:
     return dict(raw[group]) if "@package _global_" in path.read_text(encoding="utf-8") else raw
 
 
+def brought(path: Path, group: str) -> dict[str, Any]:
+    """What a file brings besides, that there is not without it."""
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    with_others = "@package _global_" in path.read_text(encoding="utf-8")
+    known = {*default_files(), *yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))}
+    return {name: own for name, own in raw.items() if with_others and name not in known}
+
+
 def leaves(raw: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in raw.items():
         dotted = f"{prefix}.{name}" if prefix else name
@@ -146,7 +154,13 @@ def group_lines(group: str, schema: Mapping[str, Any]) -> list[str]:
     for name, row in rows.items():
         row[2] = row[2] or alike.get(akin(name), "")
     listed = [(name, kind, defaults(by, usual), said) for name, (kind, by, said) in rows.items()]
-    return [*lines, "", *table(listed)]
+    lines = [*lines, "", *table(listed)]
+    for path in files:
+        found, own = comments(path), list(leaves(brought(path, group), ""))
+        if own:
+            lines += [f"With `{group}={path.stem}` come:", ""]
+            lines += table([(n, words(schema, n), shown(v), found[n]) for n, v in own])
+    return lines
 
 
 def akin(name: str) -> tuple[str, ...]:
@@ -202,6 +216,8 @@ def words(schema: Mapping[str, Any], name: str, plugin: type | None = None) -> s
 
 
 def resolved(at: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a reference stands for; of a group that may be there or not, the group."""
+    at = next((one for one in at.get("anyOf", ()) if "$ref" in one), at)
     return schema["$defs"][at["$ref"].rpartition("/")[2]] if "$ref" in at else at
 
 
