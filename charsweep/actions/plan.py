@@ -48,9 +48,9 @@ def reckon_whole(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
         stages.append({"over": stage.over, **numbers})
         if len(plans) == 1:
             refuse_too_dear(sweep, numbers)
-    whole = cost.total(stages)
-    to_stop = seconds_to_stop(sweep, store, plan, whole["cells"])
-    return {**whole, "stages": stages, "seconds_to_stop": to_stop}
+    total = cost.total(stages)
+    to_stop = seconds_to_stop(sweep, store, plan, total["cells"])
+    return {**total, "stages": stages, "seconds_to_stop": to_stop}
 
 
 def refuse_too_dear(sweep: Sweep, first: Mapping[str, Any]) -> None:
