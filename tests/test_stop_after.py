@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shlex
@@ -106,17 +107,36 @@ def test_a_limit_that_is_over_before_the_work_begins(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_search_goes_on_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["search=tpe", "search.trials=2", "search.at_once=1", "train_steps=3",
-             "+axes.lr={low: 1e-3, high: 1e-2}", "runtime.tracking=false", LIMIT]  # fmt: skip
+SEARCHES = {
+    "tpe": (
+        ["search=tpe", "search.trials=2", "search.at_once=1", "+axes.lr={low: 1e-3, high: 1e-2}"],
+        ("cells", 1), r"[12] of 2 trials",
+    ),
+    "find": (
+        ["search=find", "find.rates=[1e-3,1e-2]", "find.steps=[2,4]", "find.inference_steps=[1]"],
+        ("cells", 1), r"\d of 4 cells of the stages so far, and what they lead to",
+    ),
+    "race": (  # in its second round, of which no cell has a result as yet
+        ["search=race", "+axes.lr=[1e-2,1e-3]", "exam.seeds=[0,1,2]"],
+        ("trajectories", 3), r"2 of 2 cells",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_goes_on_too(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    own, at, missing = SEARCHES[name]
+    words = quick(tmp_path, "train_steps=3", "runtime.tracking=false", LIMIT, *own)
     with pytest.MonkeyPatch.context() as patch:
-        ring_at(patch, "cells", 1)
-        assert main(quick(tmp_path, *words)) == 75
+        ring_at(patch, *at)
+        assert main(words) == 75
     out = capfd.readouterr().out
-    assert "stop after    1 h 00 min, report included: what is left then, the same" in out
-    assert re.search(r"missing  [12] of 2 trials\n", out)
-    assert main(quick(tmp_path, *words)) == 0
-    assert trials(tmp_path) == [(0, "COMPLETE"), (1, "COMPLETE")]
+    assert "stop after    1 h 00 min, report included: " in out
+    assert re.search(rf"missing  {missing}\n", out)
+    assert main(words) == 0
+    record = json.loads((tmp_path / "sweeps/small/sweep.json").read_text())
+    assert record["finished"]
+    assert {state for _, state in trials(tmp_path)} == {"COMPLETE"}
 
 
 def test_no_set_is_begun_that_cannot_be_finished(
@@ -175,18 +195,19 @@ def test_the_step_at_hand_is_finished_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "said"),
+    ("words", "limit", "said"),
     [
-        ("2h", "stop after    2 h 00 min, report included: all of it is expected to fit"),
-        ("30s", "stop after    30 s, report included: about .* of work will be left; the same "),
+        (["+axes.lr=[1e-2,1e-3]", "train_steps=2000"], "2h", "all of it is expected to fit"),
+        (["+axes.lr=[1e-2,1e-3]", "train_steps=2000"], "30s", "about .* of work will be left; the"),
+        (["search=find"], "30s", "at most .* of work will be left; the same command goes on"),
+        (["+sweep=tpe"], "30s", "what is left then, the same command goes on with"),
     ],
 )
 def test_the_plan_says_whether_it_fits(
-    limit: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], limit: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = quick(tmp_path, "+axes.lr=[1e-2,1e-3]", "train_steps=2000", "action=plan")
-    assert main([*words, f"runtime.stop_after={limit}"]) == 0
-    assert re.search(said, capsys.readouterr().out)
+    assert main(quick(tmp_path, *words, "action=plan", f"runtime.stop_after={limit}")) == 0
+    assert re.search(f"  stop after .*, report included: {said}", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("typed", ["soon", "0", "-5min", "5eur", "[1h]"])

@@ -91,11 +91,13 @@ def test_running_again_does_nothing_more(swept: Path) -> None:
     assert seconds < 60  # 15 s on two idle cores; this only says that nothing was done twice
 
 
-def test_an_added_value_trains_only_that_one(swept: Path) -> None:
-    done = command(*small(swept, "train_steps=6", "+axes.lr=[1e-2,1e-4,1e-3]"))
-    assert done.returncode == 0, done.stderr
-    assert "6 to train" in done.stdout
-    assert "3 (2 stored already)" in done.stdout
+def test_an_added_value_trains_only_that_one(
+    swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(small(swept, "train_steps=6", "+axes.lr=[1e-2,1e-4,1e-3]")) == 0
+    told = capsys.readouterr().out
+    assert "6 to train" in told
+    assert "3 (2 stored already)" in told
     assert [float(cell["lr"]) for cell in rows(swept)] == [1e-2, 1e-4, 1e-3]
     assert [state for _, state in trials(swept)] == ["COMPLETE"] * 3
     assert len(runs(swept)) == 3
@@ -128,8 +130,7 @@ def test_everything_can_be_rebuilt_from_the_store(swept: Path) -> None:
     for path in (swept / "sweeps/small/report").rglob("*.html"):
         path.unlink()
     words = small(swept, "train_steps=6", "+axes.lr=[1e-2,1e-4,1e-3]", "action=report")
-    done = command(*words)
-    assert done.returncode == 0, done.stderr
+    assert main(words) == 0
     assert rows(swept) == cells
     assert sorted(runs(swept)) == logged
     assert (swept / "sweeps/small/report/index.html").exists()

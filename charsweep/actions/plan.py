@@ -13,7 +13,7 @@ from charsweep.core.store import Store
 from charsweep.core.system.console import out, span
 from charsweep.core.system.hardware import find_card
 from charsweep.plan import Plan, cost, once_done, plan_work
-from charsweep.plan.describe import describe_plan, reckon, refuse_too_much
+from charsweep.plan.describe import describe_plan, reckon, refuse_too_much, seconds_to_stop
 from charsweep.study import check
 from charsweep.study.find import before_ending
 from charsweep.study.stages import at_most
@@ -48,7 +48,9 @@ def reckon_whole(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
         stages.append({"over": stage.over, **numbers})
         if len(plans) == 1:
             refuse_too_dear(sweep, numbers)
-    return {**cost.total(stages), "stages": stages}
+    total = cost.total(stages)
+    to_stop = seconds_to_stop(sweep, store, plan, total["cells"])
+    return {**total, "stages": stages, "seconds_to_stop": to_stop}
 
 
 def refuse_too_dear(sweep: Sweep, first: Mapping[str, Any]) -> None:

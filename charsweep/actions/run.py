@@ -213,12 +213,16 @@ class Run:
             return
         numbers = reckon(self.sweep, self.store, left)
         begun = self.plans[-1] if self.plans else self.record["plan"]
-        if self.results == self.earlier and all(numbers[n] == begun[n] for n in cost.MISSING):
+        led_nowhere = len(self.plans) <= 1 and self.results == self.earlier
+        if led_nowhere and all(numbers[name] == begun[name] for name in cost.MISSING):
             raise too_short(self.sweep, cost.longest_unit(left, self.store))
-        what = "cells" if self.sweep.cells else "trials"
-        work = f"{numbers['steps_needed']:,} steps, {numbers['images']:,} images"
-        left_for = f": {work}, about {span(numbers['seconds'])}" if self.sweep.cells else ""
-        self.missing = f"{asked - done} of {asked} {what}{left_for}"
+        what = "cells" if self.sweep.cells or self.study.stages else "trials"
+        self.missing = f"{asked - done} of {asked} {what}"
+        if self.study.stages:
+            self.missing += " of the stages so far, and what they lead to"
+        elif self.batch is self.sweep.cells:
+            work = f"{numbers['steps_needed']:,} steps, {numbers['images']:,} images"
+            self.missing += f": {work}, about {span(numbers['seconds'])}"
         self.stopped = stopped
 
     def _report(self) -> Path:

@@ -157,10 +157,11 @@ def _in_time(sweep: Sweep, numbers: Mapping[str, Any]) -> Iterator[str]:
         return
     lacks = numbers["seconds"] - cost.seconds_for_work(whole, numbers["seconds_to_stop"])
     text = "all of it is expected to fit"
-    if not sweep.cells:
+    if not (sweep.cells or sweep.settings.find):
         text = "what is left then, the same command goes on with"
     elif lacks > 0:
-        text = f"about {span(lacks)} of work will be left; the same command goes on with it"
+        about = "at most" if sweep.settings.find else "about"
+        text = f"{about} {span(lacks)} of work will be left; the same command goes on with it"
     yield f"  stop after    {span(whole)}, report included: {text}"
 
 
@@ -241,13 +242,18 @@ def _short(value: Any) -> str:
 def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
     """The plan in numbers, its memory too."""
     works, place = memory_works(sweep, store, plan)
-    asked = plan if sweep.cells else plan_work(sweep.examples, store, sweep.truth)
-    cells, bases = len(sweep.cells) or sweep.settings.search.trials or 0, dict(sweep.bases)
+    cells = len(sweep.cells) or sweep.settings.search.trials or 0
     return {
-        **cost.summary(plan, store, bases),
-        "seconds_to_stop": cost.seconds_to_stop(asked, cells, store, bases),
+        **cost.summary(plan, store, dict(sweep.bases)),
+        "seconds_to_stop": seconds_to_stop(sweep, store, plan, cells),
         "memory": memory.summary(memory.needs_of(works, place), place.card),
     }
+
+
+def seconds_to_stop(sweep: Sweep, store: Store, plan: Plan, cells: int) -> float:
+    """What a stop in order takes, by what trains of a grid or may train in a search."""
+    asked = plan if sweep.cells else plan_work(sweep.examples, store, sweep.truth)
+    return cost.seconds_to_stop(asked, cells, store, dict(sweep.bases))
 
 
 def refuse_too_much(sweep: Sweep, store: Store, plan: Plan) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.small import command, execute, sweep_of
+from helpers.small import execute, sweep_of
 from helpers.tiny_sd3 import write_sd3
 
+from charsweep.__main__ import main
 from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
@@ -298,24 +299,27 @@ def test_the_engine_does_as_the_plan_says(tmp_path: Path) -> None:
 # -- on the command line ---------------------------------------------------------------------------
 
 
-def test_the_plan_names_its_peak_in_one_line(tmp_path: Path) -> None:
-    done = command("action=plan", f"root={tmp_path}", "runtime.device=cpu")
-    assert done.returncode == 0
-    (line,) = (one for one in done.stdout.splitlines() if one.startswith("  memory"))
+def test_the_plan_names_its_peak_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["action=plan", f"root={tmp_path}", "runtime.device=cpu"]) == 0
+    (line,) = (one for one in capsys.readouterr().out.splitlines() if one.startswith("  memory"))
     assert "expected peak " in line
     assert " (CPU), " in line
     assert line.endswith("(a guess; not measured here yet)")
 
 
-def test_a_run_that_cannot_fit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_run_that_cannot_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["models=random", "method.rank=1024", "pack=64", "method.text_encoder=true",
              "runtime.device=cpu", f"root={tmp_path}"]  # fmt: skip
-    planned = command("action=plan", *words)
-    assert planned.returncode == 0  # as for another machine
-    done = command(*words)
-    assert done.returncode == 2
-    assert done.stderr.startswith(
+    assert main(["action=plan", *words]) == 0  # as for another machine
+    capsys.readouterr()
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
         "ConfigError: training dreambooth_lora-sdxl at 1024 px would take at least"
     )
-    assert len(done.stderr.splitlines()) == 1
+    assert len(said.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []

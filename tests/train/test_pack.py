@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.small import command, execute, pictures, small, snapshot_bytes, sweep_of
+from helpers.small import execute, pictures, small, snapshot_bytes, sweep_of
 from numpy.typing import NDArray
 from peft import LoraConfig
 from PIL import Image
 from torch import Tensor
 
+from charsweep.__main__ import main
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import ImageSetSpec, SnapshotSpec
 from charsweep.core.store import Store
@@ -413,20 +414,21 @@ def train_only(
     return shared
 
 
-def test_a_width_is_measured_once_and_then_kept(tmp_path: Path) -> None:
+def test_a_width_is_measured_once_and_then_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [*small(tmp_path, "pack=auto", "train_steps=2", "runtime.tracking=false")]
-    planned = command(*words, "action=plan")
-    assert "not measured here yet" in planned.stdout
+    assert main([*words, "action=plan"]) == 0
+    assert "not measured here yet" in capsys.readouterr().out
     assert not (tmp_path / "sweeps").exists()
-    first = command(*words)
-    assert first.returncode == 0, first.stderr
-    assert "measuring how many trials" in first.stdout
+    assert main(words) == 0
+    assert "measuring how many trials" in capsys.readouterr().out
     (measured,) = json.loads((tmp_path / "sweeps/store/widths.json").read_text()).values()
     assert measured["width"] in (1, 2, 4, 8, 16, 32, 64)
     shares = list(measured["seconds_per_trial_step"].values())
     assert shares == sorted(shares, reverse=True)
-    again = command(*words)
-    assert "measuring" not in again.stdout
+    assert main(words) == 0
+    assert "measuring" not in capsys.readouterr().out
     (folder,) = (tmp_path / "sweeps/store").glob("dreambooth_lora-*")
     stored = json.loads((folder / "spec.json").read_text())
     assert stored["spec"]["pack"] == measured["width"]
