@@ -120,7 +120,7 @@ def of_grid(words: Sequence[str], store: Store) -> tuple[float, float]:
         empty = Store(Path(folder))
         empty.folder.mkdir(parents=True)
         shutil.copy(store.folder / "speeds.json", empty.folder)
-        plan, speeds = plan_work(sweep.cells, empty, sweep.truth), Speeds(empty)
+        plan, speeds = plan_work(sweep.cells, empty), Speeds(empty)
         return cost.summary(plan, empty, sweep.bases)["seconds"], cost.seconds_alone(plan, speeds)
 
 

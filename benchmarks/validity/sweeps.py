@@ -127,7 +127,7 @@ def plant(
         missing = [cell.score_spec(metric, spec) for metric in cell.metrics]
         missing = [one for one in missing if not store.has_score(one)]
         if missing:
-            engine.scorer.score(missing, spec, cell.class_noun_set)
+            engine.scorer(missing[0].exam).score(missing, spec, cell.class_noun_set)
     return specs
 
 

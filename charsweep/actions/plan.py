@@ -23,11 +23,11 @@ def show_plan(sweep: Sweep) -> None:
     """Print what would be done, reused and paid; writes nothing."""
     check(sweep)
     store = Store(sweep.root)
-    plan = plan_work(sweep.cells, store, sweep.truth)
+    plan = plan_work(sweep.cells, store)
     out(describe_plan(sweep, reckon_whole(sweep, store, plan)))
     card = find_card(sweep.settings.runtime.device)
     if card and card.device != "cpu":  # on a machine without one, plans are made for another
-        asked = plan if sweep.cells else plan_work(sweep.examples, store, sweep.truth)
+        asked = plan if sweep.cells else plan_work(sweep.examples, store)
         refuse_too_much(sweep, store, asked)
 
 
@@ -42,7 +42,7 @@ def reckon_whole(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
     stages: list[dict[str, Any]] = []
     for stage in at_most(sweep.settings.find, start_of(sweep.settings)):
         varied = ({n: v for n, v in values.items() if n in sweep.axes} for values in stage.cells)
-        whole = plan_work([sweep.cell_at(values) for values in varied], store, sweep.truth)
+        whole = plan_work([sweep.cell_at(values) for values in varied], store)
         plans.append(once_done(whole, plans))
         numbers = cost.summary(plans[-1], store, sweep.bases)
         stages.append({"over": stage.over, **numbers})
@@ -70,5 +70,5 @@ def refuse_too_dear(sweep: Sweep, first: Mapping[str, Any]) -> None:
 
 def seconds_of(sweep: Sweep, store: Store, cells: Sequence[Cell]) -> float:
     """What is missing of some cells, in seconds; 0 where nothing is."""
-    plan = plan_work(cells, store, sweep.truth)
+    plan = plan_work(cells, store)
     return 0.0 if plan.is_done else float(cost.summary(plan, store, sweep.bases)["seconds"])

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charsweep.actions.plan import reckon_whole, seconds_of
-from charsweep.actions.sweep_record import in_order, known_record, new_record, now, references
+from charsweep.actions.sweep_record import compared_with, in_order, known_record, new_record, now
 from charsweep.config import Sweep
 from charsweep.config.precision import remember_precision
 from charsweep.core.errors import TrainingError
-from charsweep.core.specs import Cell
+from charsweep.core.specs import Cell, ExamSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_abandoned, unwritable, write_json
 from charsweep.core.system.console import command, out, span
@@ -53,7 +53,7 @@ def run(sweep: Sweep) -> Path:
     with time_to_begin(sweep):
         check(sweep)
         store = Store(sweep.root)
-        plan = plan_work(sweep.cells or sweep.examples, store, sweep.truth)
+        plan = plan_work(sweep.cells or sweep.examples, store)
         refuse_too_much(sweep, store, plan)  # before anything is written
         expected = reckon_whole(sweep, store, plan) if sweep.settings.find else None
         team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
@@ -66,7 +66,7 @@ def run(sweep: Sweep) -> Path:
     with lock_sweep(sweep) as waited, sqlite_errors(sweep):
         with time_to_begin(sweep):
             if waited or not sweep.cells:  # of a search nothing is planned as yet
-                plan = plan_work(sweep.cells, store, sweep.truth)
+                plan = plan_work(sweep.cells, store)
             work = Run(sweep, store, team, plan, expected)
         page = work.run()
     if work.stopped:
@@ -133,7 +133,7 @@ class Run:
         self.study: Study = open_study(sweep, take, self.known.get("stages") or ())  # may refuse
         self.earlier = read_results(sweep.folder / "cells.jsonl")
         wanted = self.study.wanted(self.earlier)
-        known = plan if wanted is sweep.cells else plan_work(wanted, store, sweep.truth)
+        known = plan if wanted is sweep.cells else plan_work(wanted, store)
         self.plan = known if known.is_done else plan
         self.asked_for = reckon(sweep, store, self.plan)
         self.record = new_record(sweep, store, self.asked_for)
@@ -207,7 +207,7 @@ class Run:
 
         TrainingError if nothing came of that time: so it would be again.
         """
-        left = plan_work(self.batch, self.store, self.sweep.truth, self.study.snapshot_steps)
+        left = plan_work(self.batch, self.store, self.study.snapshot_steps)
         asked, done = self._counts()
         if self.sweep.cells and left.is_done and done == asked:
             return
@@ -267,7 +267,7 @@ class Run:
         self.batch = cells
         if cells is self.sweep.cells:
             return self.plan
-        return plan_work(cells, self.store, self.sweep.truth, self.study.snapshot_steps)
+        return plan_work(cells, self.store, self.study.snapshot_steps)
 
     @property
     def asked(self) -> Set[str]:
@@ -354,10 +354,13 @@ class Run:
     def _finish(self, energy: Energy | None) -> None:
         """Write the whole record, and the cells in order."""
         known, record = self.known, self.record
-        among = dict(self.engine.among_references()) if self.engine else {}
-        real = among or record["references"]["real"]
+        before = [exam["references"]["real"] for exam in record["exams"] or [record]]
+
+        def real(at: int, exam: ExamSpec) -> Mapping[str, float]:
+            return (self.engine and self.engine.among_references(exam)) or before[at]
+
         record |= {
-            "references": references(self.sweep, self.store, real),
+            **compared_with(self.sweep, self.store, real),
             "importance": self.study.trials.importances(),
             "finished": now(),
         }

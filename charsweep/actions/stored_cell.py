@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from charsweep.config import Settings
 from charsweep.config.cells import base_weights
@@ -32,6 +34,15 @@ def stored_images(cell: CellResult, store: Store) -> ImageSetSpec:
     if not store.has_snapshot(images.snapshot):
         raise StoreError(f"cell {cell.cell}: its weights are gone from the store; {AGAIN}")
     return images
+
+
+def saved_settings(record: Mapping[str, Any], cell: CellResult) -> dict[str, Any]:
+    """The settings in a sweep's record that a cell was made with; of variants, its own."""
+    saved = dict(record.get("settings") or {})
+    for variant in record.get("variants") or ():
+        if variant["values"].items() <= cell.values.items():
+            return saved | {name: own for name, own in variant.items() if name != "values"}
+    return saved
 
 
 def base_as_it_was(settings: Settings, base: BaseSpec) -> BaseWeights:

@@ -22,11 +22,11 @@ from charsweep.core.specs import Cell
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_text
 from charsweep.core.system.console import out
-from charsweep.core.system.images import open_image
 from charsweep.results import Record
 from charsweep.results.labels import listing, metric_label, score_text
 from charsweep.results.points import SCORE, SEED, Point, points_of
 from charsweep.results.read import load_cells
+from charsweep.results.unlike import unlike
 
 JUDGED = (SCORE, "quality_ratio")  # what planted sets get
 LEAST = 3  # settings: fewer have no order to agree on
@@ -61,6 +61,11 @@ def validate(sweep: Sweep) -> Path:
         )
     store = Store(sweep.root)
     record = load_cells(sweep.folder, store.folder)
+    if told := unlike(record):
+        raise StoreError(
+            f"sweep {sweep.name}: {' '.join(told)} Run each as a sweep of its own, with another "
+            "name=NAME, and validate that: what is stored is not made again"
+        )
     points = [point for point in points_of(record) if point.mean(SCORE) is not None]
     if len(points) < LEAST:
         raise StoreError(
@@ -143,12 +148,12 @@ def planted(sweep: Sweep, store: Store) -> Iterator[Planted]:
     cell = judged_cell(sweep, store)
     metrics = {metric.name: metric.made for metric in cell.metrics if metric.name in JUDGED}
     with ProgressView() as view:
-        scorer = LocalEngine(sweep, store, view).scorer
+        scorer = LocalEngine(sweep, store, view).scorer(cell.exam)
         view.doing("judging planted sets")
         assert cell.class_noun_set is not None
         base = scorer.features(cell.class_noun_set)
         count = len(cell.exam.prompts)
-        sets = planted_images(sweep, count)
+        sets = planted_images(sweep, cell, count)
         for what, (is_right, pictures) in sets.items():
             features = square_features(scorer.encoders, pictures)
             images = ImageFeatures(features, tuple(range(count)))
@@ -169,14 +174,16 @@ def judged_cell(sweep: Sweep, store: Store) -> Cell:
     )
 
 
-def planted_images(sweep: Sweep, count: int) -> Mapping[str, tuple[bool, Sequence[Image.Image]]]:
+def planted_images(
+    sweep: Sweep, cell: Cell, count: int
+) -> Mapping[str, tuple[bool, Sequence[Image.Image]]]:
     """By what they are: whether they are right, and a picture for each of the prompts."""
-    drawings = [open_image(path) for path in sweep.character.paths]
+    drawings = sweep.drawings.open(cell.trajectory.character.digests)
     cycled = [drawings[index % len(drawings)] for index in range(count)]
     noise = Image.effect_noise(drawings[0].size, 120).convert("RGB")
     sets: dict[str, tuple[bool, Sequence[Image.Image]]] = {}
-    if sweep.character.truth is not None:
-        sets["true pictures"] = (True, [open_image(path) for path in sweep.character.truth.paths])
+    if cell.exam.truth:
+        sets["true pictures"] = (True, sweep.drawings.open(cell.exam.truth))
     sets["copies of the drawings"] = (False, cycled)
     sets["the same, mirrored"] = (False, [ImageOps.mirror(picture) for picture in cycled])
     sets["the same, in grey"] = (False, [ImageOps.grayscale(p).convert("RGB") for p in cycled])

@@ -3,6 +3,7 @@
 A folder of images goes in; checked images, their words and digests come out.
 """
 
+from charsweep.character.drawings import Drawings, drawings_of
 from charsweep.character.framing import framed, middle_square, size_of, sizes_of
 from charsweep.character.load import (
     Character,
@@ -21,9 +22,11 @@ __all__ = [
     "ALPHA",
     "Character",
     "ClassImages",
+    "Drawings",
     "Pictures",
     "TrainingImage",
     "check_framed",
+    "drawings_of",
     "framed",
     "load_character",
     "load_class_images",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +13,7 @@ import pydantic
 from charsweep.character import (
     Character,
     ClassImages,
-    Pictures,
     check_framed,
-    load_character,
-    load_class_images,
-    load_held_out,
-    load_truth,
 )
 from charsweep.character.attributes import named_in
 from charsweep.config.mistyped import untaken
@@ -41,11 +36,12 @@ from charsweep.core.specs import (
     SnapshotSpec,
     TrajectorySpec,
     TruthSpec,
+    is_of_base,
 )
 from charsweep.core.store import Store
 from charsweep.core.words import holds
 from charsweep.models.samplers import check_fits
-from charsweep.models.weights import BaseWeights, Weights, find_base, find_folder, find_weights
+from charsweep.models.weights import BaseWeights, Weights, find_base, find_weights
 
 OTHERS = "others"  # the part of the exam whose prompts are not of the character
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
@@ -132,6 +128,8 @@ def _applies(axis: str, method: Method) -> bool:
         return method.prompted
     if axis in FRAMING:
         return method.base is not None
+    if axis.startswith("models.bases."):
+        return is_of_base(axis, method.base or "")
     return method.iterative or axis.partition(".")[0] != "sampler"
 
 
@@ -262,6 +260,7 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         class_noun_set=None,
         class_images=None,
         metrics=settings.metrics_on(None),
+        truth_set=truth_of(images, character),
         exam=exam_of(settings, character, exam.prompts if method.prompted else ()),
         parts=tuple(_parts_of(settings, character, images)) if method.prompted else (),
     )
@@ -358,106 +357,13 @@ def references_of(settings: Settings, character: Character) -> tuple[str, ...]:
     return tuple(f"{image}/{mask}" for image, mask in pairs)
 
 
-def character_of(settings: Settings) -> Character:
-    """The chosen character, loaded and checked. Raises `CharacterError`."""
-    chosen = settings.character
-    loaded = load_character(
-        chosen.name, find_folder(chosen.images), chosen.identifier, chosen.class_noun,
-        chosen.instance_prompt, chosen.class_prompt, chosen.masks,
-        held_out=chosen.held_out if isinstance(chosen.held_out, int) else 0,
-    )  # fmt: skip
-    if isinstance(chosen.held_out, str):
-        loaded = replace(loaded, held_out=load_held_out(find_folder(chosen.held_out)))
-    if chosen.class_images is not None:
-        own = load_class_images(
-            find_folder(chosen.class_images), chosen.class_prompt, chosen.identifier
-        )
-        loaded = replace(loaded, class_images=own)
-    return replace(loaded, truth=true_pictures(settings))
-
-
-def true_pictures(settings: Settings) -> Pictures | None:
-    """The true pictures of the exam's prompts; None without, or where they are of others."""
-    if settings.character.truth is None:
-        return None
-    folder = find_folder(settings.character.truth)
-    try:
-        asked = (folder / "prompts.txt").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"character.truth={settings.character.truth}: cannot read its prompts.txt ({error}); "
-            "write there the exam's prompts, one per line, or set character.truth=null"
-        ) from error
-    return load_truth(folder, len(asked)) if asked == settings.exam.prompts else None
-
-
-def truth_of(cell: Cell, character: Character) -> ImageSetSpec | None:
+def truth_of(images: ImageSetSpec, character: Character) -> ImageSetSpec | None:
     """The true pictures as an image set, so that they are scored like any other."""
     if character.truth is None:
         return None
-    spec = TruthSpec(character.spec.name, character.truth.digests, cell.images.resolution)
+    spec = TruthSpec(character.spec.name, character.truth.digests, images.resolution)
     drawn = Plugin("drawn", "", 1, {})
     return replace(
-        cell.images, snapshot=SnapshotSpec(spec, 0), sampler=drawn, inference_steps=1,
+        images, snapshot=SnapshotSpec(spec, 0), sampler=drawn, inference_steps=1,
         guidance_scale=1.0, negative_prompt="", seeds=(0,),
     )  # fmt: skip
-
-
-def meaning_of(
-    settings: Settings, cells: Sequence[Cell], axes: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Everything that a study does not vary: it must stay the same for the study to go on."""
-    cell = cells[0]
-    meaning: dict[str, Any] = {
-        "character": asdict(cell.trajectory.character),
-        "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
-        "encoders": {spec.name: asdict(spec) for spec in cell.exam.encoders},
-        "objectives": _objectives(settings),
-        "references": cell.exam.references,
-        "held_out": cell.exam.held_out,
-        "truth": cell.exam.truth,
-        "attributes": [asdict(attribute) for attribute in cell.exam.attributes],
-    }
-    if masks := max(other.trajectory.framing.masks for other in cells):
-        meaning["masks"] = masks
-    for other in cells:
-        method = other.trajectory.method.name  # each may have its own
-        if other.trajectory.class_images and other.class_images is None:  # a person's own
-            meaning[f"{method}.own_class_images"] = other.trajectory.class_images
-        fields = _fields(other.trajectory, other.images)
-        meaning |= {f"{method}.{name}": value for name, axis, value in fields if axis not in axes}
-    return meaning
-
-
-def _objectives(settings: Settings) -> dict[str, str]:
-    """Which way each goes, and the version of its metric: with another, its numbers are others."""
-    plugins = {name: settings.metric_plugin(name) for name in settings.objectives}
-    return {name: f"{way}, {plugins[name].version}" for name, way in settings.objectives.items()}
-
-
-def _fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str, str, Any]]:
-    """Name, name as an axis, and value of each field."""
-    if taught.base:
-        family = taught.base.family
-        yield f"base.{family.name}", "", taught.base.digest
-        yield f"base.{family.name}.family", "", family.identity
-        for name, value in family.settings.items():
-            yield f"base.{family.name}.{name}", f"models.bases.{family.name}.{name}", value
-    for name in ("batch_size", "resolution", "precision", "max_grad_norm", "pack"):
-        yield name, name, getattr(taught, name)
-    yield "framing", "framing", taught.framing.crop
-    yield "flip", "flip", taught.framing.flip
-    yield "mask_background", "mask_background", taught.framing.background
-    for name, value in taught.method.settings.items():
-        yield name, f"method.{name}", value
-    for group in ("optimizer", "schedule"):
-        plugin: Plugin = getattr(taught, group)
-        yield group, group, plugin.name
-        for name, value in plugin.settings.items():
-            yield f"{plugin.name}.{name}", f"{group}.{name}", value
-    sampler = images.sampler
-    yield "sampler", "sampler", sampler.name
-    for name in ("guidance_scale", "negative_prompt", "batch_width"):
-        yield f"{sampler.name}.{name}", f"sampler.{name}", getattr(images, name)
-    for name, value in sampler.settings.items():
-        yield f"{sampler.name}.{name}", f"sampler.settings.{name}", value

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.resolvers.oc import env
 
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
-from charsweep.config.schema import can_vary, is_list, is_open
+from charsweep.config.schema import can_vary, is_list, is_open, only_judges
 from charsweep.config.settings import (
     PLAIN_AXES,
     FindSettings,
@@ -117,10 +117,14 @@ def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
     try:
         composed = compose("config", overrides=[opened(word) for word in overrides])
         missing = sorted(OmegaConf.missing_keys(composed))
+        if missing and OmegaConf.is_dict(composed.axes):  # an axis gives a value too
+            axes: Any = OmegaConf.to_container(composed.axes)
+            firsts = {name: own[0] for name, own in leaves(axes) if isinstance(own, list) and own}
+            for name in firsts.keys() & set(missing):
+                OmegaConf.update(composed, name, firsts[name])
+            missing = sorted(OmegaConf.missing_keys(composed))
         if missing:
-            raise ConfigError(
-                "\n".join(f"{name} is not set; give it as {name}=VALUE" for name in missing)
-            )
+            raise ConfigError("\n".join(_unset(name, composed.axes or {}) for name in missing))
         plain = OmegaConf.to_container(composed, resolve=True)
     except CharsweepError:
         raise
@@ -132,6 +136,17 @@ def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
         refuse_guarded(named, overrides)
     used = frozenset(re.findall(r"\w+", " ".join(re.findall(r"\$\{([^}]*)", str(composed)))))
     return named, used
+
+
+def _unset(name: str, axes: Any) -> str:
+    """That a setting has no value, and how it gets one."""
+    group = name.partition(".")[0]
+    if group in axes:  # as a word of its own it would be for all files of the group
+        return (
+            f"{name} is not set in each of axes.{group}; give each a file of its own in a folder "
+            f"of --config-dir, or vary that setting alone, as in '+axes.{name}=[A,B]'"
+        )
+    return f"{name} is not set; give it as {name}=VALUE"
 
 
 def _named(plain: Any) -> Any:
@@ -375,6 +390,12 @@ def axes_of(settings: Settings, config: Mapping[str, Any]) -> dict[str, tuple[An
         elif len({str(value) for value in values}) < len(values):
             problems.append(
                 f"axes.{name}={shown(values)}: a value stands there twice; take one out"
+            )
+        elif only_judges(name):
+            problems.append(
+                f"axes.{name}={shown(values)}: draws the same images and only judges them "
+                f"otherwise; run each value as a sweep of its own, as in name=NAME {name}=VALUE: "
+                "what is drawn is not drawn again"
             )
         elif top not in config or not can_vary(name):
             near = [one for one in nearest(name, list(names(config))) if can_vary(one)]

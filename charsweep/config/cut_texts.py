@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from charsweep.character import Character
+from charsweep.character import Drawings
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import Method, method_of
 from charsweep.core.specs import BaseSpec, Cell, EncoderSpec
@@ -117,9 +117,9 @@ class BaseReader:
 
 def cut_texts(
     cells: Sequence[Cell],
-    character: Character,
+    drawings: Drawings,
     bases: Mapping[str, BaseWeights],
-    encoders: Mapping[str, tuple[EncoderSpec, Weights]],
+    encoders: Mapping[EncoderSpec, Weights],
 ) -> tuple[CutText, ...]:
     """What bases, and the CLIP that scores, do not read of a sweep's texts; ConfigError where a
     base does not read the character."""
@@ -127,15 +127,16 @@ def cut_texts(
     for cell in _unlike(cells):
         base, method = cell.trajectory.base, method_of(cell.trajectory.method)
         assert base is not None
-        named = (*_taught(cell, character, method), *_drawn(cell))
-        asked = (base.key, method.identifier_tokens, named, tuple(_others(cell, character)))
+        named = (*_taught(cell, drawings, method), *_drawn(cell))
+        name = cell.trajectory.character.identifier
+        asked = (base.key, method.identifier_tokens, name, named, tuple(_others(cell, drawings)))
         if asked not in readings:
-            readings[asked] = reader_of(base, bases, character.spec.identifier, method)
+            readings[asked] = reader_of(base, bases, name, method)
     cut = [text for (*_, named, others), reader in readings.items()
            for text in reader.cut([*named, *others])]  # fmt: skip
-    if "clip" in encoders:
-        known = {text.what for text in cut}
-        scored = _unscored(scoring_reader(encoders["clip"][1]), readings)
+    known = {text.what for text in cut}
+    for clip in (weights for spec, weights in encoders.items() if spec.name == "clip"):
+        scored = _unscored(scoring_reader(clip), readings)
         cut += [text for text in scored if text.what not in known]
     refuse([line for (*_, named, _), reader in readings.items() for line in reader.lost(named)])
     return tuple(dict.fromkeys(cut))
@@ -162,7 +163,7 @@ def reader_of(
 ) -> BaseReader:
     """How a base, with the settings that this spec has of it, reads prompts."""
     tokens = method.identifier_tokens if method else None
-    return BaseReader(replace(bases[base.name], plugin=base.family), identifier, tokens)
+    return BaseReader(replace(bases[base.key], plugin=base.family), identifier, tokens)
 
 
 def _unlike(cells: Sequence[Cell]) -> Iterator[Cell]:
@@ -177,10 +178,11 @@ def _unlike(cells: Sequence[Cell]) -> Iterator[Cell]:
             yield cell
 
 
-def _taught(cell: Cell, character: Character, method: Method) -> Iterator[Prompt]:
+def _taught(cell: Cell, drawings: Drawings, method: Method) -> Iterator[Prompt]:
     spec = cell.trajectory.character
     changes = method.caption_changes
-    for path, text in zip(character.paths, method.captions(spec), strict=False):
+    paths = (drawings.paths[digest] for digest in spec.digests)
+    for path, text in zip(paths, method.captions(spec), strict=False):
         kept = ",".join(text.split(",")[: changes.kept])
         moved = changes.shuffle and not holds(kept, spec.identifier)
         of_all = text == spec.instance_prompt
@@ -193,11 +195,11 @@ def _drawn(cell: Cell) -> Iterator[Prompt]:
             yield Prompt(f'{EXAM} "{prompt[:30]}…"', prompt)
 
 
-def _others(cell: Cell, character: Character) -> Iterator[Prompt]:
+def _others(cell: Cell, drawings: Drawings) -> Iterator[Prompt]:
     """What is read, but not for the character's sake."""
     yield Prompt("negative prompt", cell.images.negative_prompt)
-    own, used = character.class_images, cell.trajectory.class_images
-    if own is not None and used == own.key:
+    used = cell.trajectory.class_images
+    if used and (own := drawings.class_images.get(used)):
         for path, text in zip(own.paths, own.captions, strict=True):
             yield Prompt(f"caption of {path.name}, a class image", text)
     elif used:

@@ -6,7 +6,7 @@ From pydantic's schema of the settings, and of the classes that the files of a g
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -21,8 +21,11 @@ OPEN = ("axes", "parts", "constraints", "attributes", "exam.attributes", "story.
         "optimizer", "sampler.settings", "search.sampler", "search.pruner")  # fmt: skip
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "constraints",
-            "models", "character", "exam", "attributes", "metric", "seeds", "parts", "search",
-            "find", "story", "export", "caption", "references", "report", "store")  # fmt: skip
+            "seeds", "parts", "search", "find", "story", "export", "caption", "report",
+            "store")  # fmt: skip
+# What judges images that are the same whatever it is: a cell is what was drawn.
+JUDGES = ("attributes", "metric", "references", "models.encoders", "character.truth",
+          "exam.parts", "exam.attributes")  # fmt: skip
 
 
 def is_text(name: str) -> bool:
@@ -43,12 +46,21 @@ def is_list(name: str) -> bool:
 
 def is_open(name: str) -> bool:
     """Whether a setting is, or lies in, a mapping to which any name may be given."""
-    return any(name == place or name.startswith(f"{place}.") for place in OPEN)
+    return _is_in(name, OPEN)
 
 
 def can_vary(name: str) -> bool:
     """Whether a setting can be an axis."""
-    return name.partition(".")[0] not in NOT_AXES
+    return not _is_in(name, NOT_AXES) and not only_judges(name)
+
+
+def only_judges(name: str) -> bool:
+    """Whether another value of a setting draws the same images and only judges them otherwise."""
+    return _is_in(name, JUDGES)
+
+
+def _is_in(name: str, places: Sequence[str]) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
 def schemas_of(name: str) -> list[dict[str, Any]]:

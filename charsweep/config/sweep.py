@@ -3,7 +3,8 @@
 What `compose` has composed and checked is turned into specs. A cell whose axes name another file
 of a config group (`method=lora`) or a field inside one (`method.rank=8`) is composed anew with that
 override, once per combination; the four plain numbers (lr, train_steps, inference_steps, seed) are
-filled in directly. A part of a sweep is composed as if its words had been typed.
+filled in directly. A part of a sweep is composed as if its words had been typed. Combinations whose
+models, character or exam are others make variants (`charsweep.config.variants`).
 """
 
 from __future__ import annotations
@@ -11,22 +12,14 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from charsweep.character import Character
-from charsweep.config.cells import (
-    base_weights,
-    cells_of,
-    character_of,
-    encoders_of,
-    meaning_of,
-    store_of,
-    truth_of,
-)
+from charsweep.character import Character, Drawings, drawings_of
+from charsweep.config.cells import base_weights, cells_of, encoders_of, store_of
 from charsweep.config.compose import (
     Axes,
     Composing,
@@ -40,10 +33,13 @@ from charsweep.config.compose import (
 )
 from charsweep.config.cut_texts import CutText, cut_texts
 from charsweep.config.find import axes_over, kinds_of
+from charsweep.config.meaning import meaning_of
 from charsweep.config.pack_width import unmeasured
 from charsweep.config.settings import PLAIN_AXES, Range, Settings
-from charsweep.core.errors import ConfigError, ModelsError
-from charsweep.core.specs import Cell, EncoderSpec, ImageSetSpec, TrajectorySpec, examined
+from charsweep.config.variants import PART, VARIED, Variants
+from charsweep.core.errors import ConfigError, ModelsError, shown
+from charsweep.core.keys import canonical_json
+from charsweep.core.specs import Cell, EncoderSpec, TrajectorySpec
 from charsweep.core.system.console import command, spell
 from charsweep.core.system.redact import redacted
 from charsweep.models.weights import BaseWeights, Weights
@@ -72,12 +68,11 @@ class Sweep:
     resolved: Mapping[str, Any]  # the composed configuration as plain data, for the record
     axes: Axes
     parts: tuple[Part, ...]  # () unless it is made of several
-    character: Character
+    variants: Variants  # one, unless models, character or exam vary
     cells: tuple[Cell, ...]  # (): an adaptive search chooses them
     examples: tuple[Cell, ...]  # the cells, or what those of a search will be like
-    truth: ImageSetSpec | None
-    bases: Mapping[str, BaseWeights]
-    encoders: Mapping[str, tuple[EncoderSpec, Weights]]
+    bases: Mapping[str, BaseWeights]  # by the key of their spec
+    encoders: Mapping[EncoderSpec, Weights]
     cut: tuple[CutText, ...]  # captions and prompts of which the end is not read
     unmeasured: tuple[TrajectorySpec, ...]  # kinds whose width of packs is left to measurement
     meaning: Mapping[str, Any]  # what must stay the same for the study to go on
@@ -85,6 +80,16 @@ class Sweep:
     @property
     def name(self) -> str:
         return self.settings.name
+
+    @property
+    def character(self) -> Character:
+        """The character, or the first of several."""
+        return self.variants.characters[0]
+
+    @cached_property
+    def drawings(self) -> Drawings:
+        """The files of all characters."""
+        return drawings_of(self.variants.characters)
 
     @cached_property
     def root(self) -> Path:
@@ -104,7 +109,7 @@ class Sweep:
     def cell_at(self, values: Mapping[str, Any]) -> Cell:
         """The one cell with these values of the axes."""
         with Composing():
-            return _cell_at(with_search_path(self.typed), values, self.settings, self.character)
+            return _cell_at(with_search_path(self.typed), values, self.settings, self.variants)
 
 
 def load_sweep(overrides: Sequence[str]) -> Sweep:
@@ -113,35 +118,48 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
     with Composing():
         raw = compose_words(words)
         first = check_raw(raw)
-        character = character_of(first)
+        variants = Variants()
         try:
-            parts = _parts(words, raw, first, character)
+            parts = _told_apart(_parts(words, raw, first, variants), variants)
             whole = _union(first, parts)
             kinds = kinds_of(first) if first.find else _kinds(whole.axes)
             examples = whole.cells or tuple(
-                _cell_at(words, values, first, character) for values in kinds
+                _cell_at(words, values, first, variants) for values in kinds
             )
         except ModelsError as error:
             raise _with_encoders(error, first) from error
-    names = {cell.trajectory.base.name for cell in examples if cell.trajectory.base}
-    bases = {name: base_weights(first, name) for name in sorted(names)}
-    encoders = encoders_of(first)
+    bases = _bases_of(examples, variants)
+    encoders = dict(
+        pair for variant in variants.unlike for pair in encoders_of(variant.settings).values()
+    )
     return Sweep(
         typed=typed,
         settings=first,
         resolved=raw,
         axes=whole.axes,
         parts=parts if first.parts else (),
-        character=character,
+        variants=variants,
         cells=whole.cells,
         examples=examples,
-        truth=truth_of(examined(examples), character),
         bases=bases,
         encoders=encoders,
-        cut=cut_texts(examples, character, bases, encoders),
+        cut=cut_texts(examples, drawings_of(variants.characters), bases, encoders),
         unmeasured=unmeasured(examples, first, store_of(first)),
-        meaning=meaning_of(first, examples, whole.axes),
+        meaning=meaning_of(variants, examples, whole.axes),
     )
+
+
+def _bases_of(cells: Sequence[Cell], variants: Variants) -> dict[str, BaseWeights]:
+    """The weights of the bases that cells start from, by the key of their spec."""
+    taught = {cell.trajectory.base.key: cell.trajectory.base.name for cell in cells
+              if cell.trajectory.base}  # fmt: skip
+    found = {}
+    for name in sorted(set(taught.values())):
+        for variant in variants.unlike:
+            if name in variant.settings.models.bases:
+                weights = base_weights(variant.settings, name)
+                found[weights.spec.key] = weights
+    return {key: weights for key, weights in found.items() if key in taught}
 
 
 def _with_encoders(error: ModelsError, settings: Settings) -> ModelsError:
@@ -158,17 +176,24 @@ def _with_encoders(error: ModelsError, settings: Settings) -> ModelsError:
 
 
 def _parts(
-    words: Sequence[str], raw: Mapping[str, Any], settings: Settings, character: Character
-) -> tuple[Part, ...]:
-    """The parts of a composed sweep; an ordinary one is its own only part."""
+    words: Sequence[str], raw: Mapping[str, Any], settings: Settings, variants: Variants,
+    place: str = "",
+) -> tuple[Part, ...]:  # fmt: skip
+    """The parts of a composed sweep; an ordinary one is its own only part. `place` is the part of
+    the whole that it belongs to."""
     if not settings.parts:
         axes = with_seeds(axes_of(settings, raw), settings)
         _check_size(axes, settings)
         axes |= axes_over(settings) if settings.find else {}
         cells: tuple[Cell, ...] = ()
         if settings.is_grid:
-            combinations = combinations_of(words, axes, settings)
-            cells = tuple(itertools.chain(*(cells_of(axes, *c, character) for c in combinations)))
+            of_part = {PART: place} if place else {}
+            cells = tuple(
+                itertools.chain.from_iterable(
+                    cells_of(axes, chosen, own, variants.of({**of_part, **chosen}, own).character)
+                    for chosen, own in combinations_of(words, axes, settings)
+                )
+            )
             if settings.search.is_race:
                 _check_race(cells)
         return (Part(settings.name, settings.question, axes, _distinct(cells)),)
@@ -183,7 +208,7 @@ def _parts(
         if not alone:
             part = part.model_copy(update={"parts": {}})
         _agree(name, part, settings)
-        whole = _union(part, _parts(inner, composed, part, character))
+        whole = _union(part, _parts(inner, composed, part, variants, place or name))
         parts.append(replace(whole, name=name))
     return tuple(parts)
 
@@ -251,11 +276,46 @@ def _union(settings: Settings, parts: Sequence[Part]) -> Part:
     return Part(settings.name, settings.question, axes, cells)
 
 
-def _distinct(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+def _told_apart(parts: tuple[Part, ...], variants: Variants) -> tuple[Part, ...]:
+    """Parts whose cells have their part as one more value, where another does not tell them apart:
+    they are of another character or exam, or something else is held at another value."""
+    if len(parts) < 2:
+        return parts
+    cells = {cell.key: cell for part in parts for cell in part.cells}
+    places = {canonical_json(cell.values) for cell in cells.values()}
+    if len(variants.unlike) < 2 and len(places) == len(cells):
+        return parts
+    return tuple(
+        replace(
+            part,
+            cells=tuple(
+                replace(cell, values={PART: part.name, **cell.values}) for cell in part.cells
+            ),
+        )
+        for part in parts
+    )
+
+
+def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Each cell once. ConfigError for two that are judged otherwise: their images are the same."""
     found: dict[str, Cell] = {}
     for cell in cells:
-        found.setdefault(cell.key, cell)
+        other = found.setdefault(cell.key, cell)
+        if other is not cell and _measure(other) != _measure(cell):
+            values = {axis: value for axis, value in cell.values.items()
+                      if value != other.values.get(axis)}  # fmt: skip
+            where = ", ".join(f"{axis}={shown(str(value))}" for axis, value in values.items())
+            raise ConfigError(
+                f"{where or 'a cell'}: draws the same images as another and is only judged "
+                "otherwise, and a cell is what is drawn; run it as a sweep of its own, with "
+                "another name=NAME: what is drawn is not drawn again"
+            )
     return tuple(found.values())
+
+
+def _measure(cell: Cell) -> tuple[Any, ...]:
+    parts = [(part.images.key, part.exam, part.metrics) for part in cell.parts]
+    return cell.exam, cell.metrics, parts
 
 
 def _words_of(part: Mapping[str, Any]) -> list[str]:
@@ -270,20 +330,8 @@ def _words_of(part: Mapping[str, Any]) -> list[str]:
 
 
 def _agree(name: str, part: Settings, whole: Settings) -> None:
-    """Parts are judged alike, or they could not be compared; and each is a grid."""
-    alike = (
-        "models",
-        "character",
-        "exam",
-        "attributes",
-        "metric",
-        "references",
-        "objectives",
-        "constraints",
-        "runtime",
-        "root",
-    )
-    for group in alike:
+    """Parts are of one study, and each is a grid."""
+    for group in ("objectives", "constraints", "runtime", "root"):
         if getattr(part, group) != getattr(whole, group):
             raise ConfigError(
                 f"parts.{name}: sets another {group} than the sweep; set it for the whole sweep"
@@ -296,19 +344,24 @@ def _agree(name: str, part: Settings, whole: Settings) -> None:
 
 def _kinds(axes: Axes) -> Iterator[dict[str, Any]]:
     """Values that stand for all that a search may choose: each file of a group, else the first."""
-    spans = {name: axis.values if isinstance(axis, Range) else axis for name, axis in axes.items()}
-    firsts = {
-        name: span if "." not in name and name not in PLAIN_AXES else span[:1]
-        for name, span in spans.items()
-    }
-    for values in itertools.product(*firsts.values()):
-        yield dict(zip(firsts, values, strict=True))
+    spans = {name: _span(name, axis) for name, axis in axes.items()}
+    for values in itertools.product(*spans.values()):
+        yield dict(zip(spans, values, strict=True))
+
+
+def _span(name: str, axis: tuple[Any, ...] | Range) -> tuple[Any, ...]:
+    is_varied = name.partition(".")[0] in VARIED
+    if isinstance(axis, Range):
+        if is_varied and axis.whole and axis.step is None:
+            return tuple(range(int(axis.low), int(axis.high) + 1))
+        axis = axis.values
+    return axis if is_varied or ("." not in name and name not in PLAIN_AXES) else axis[:1]
 
 
 def _cell_at(
-    words: Sequence[str], values: Mapping[str, Any], first: Settings, character: Character
+    words: Sequence[str], values: Mapping[str, Any], first: Settings, variants: Variants
 ) -> Cell:
     axes = {name: (value,) for name, value in values.items()}
     ((chosen, settings),) = combinations_of(words, axes, first)
-    (cell,) = cells_of(axes, chosen, settings, character)
+    (cell,) = cells_of(axes, chosen, settings, variants.of(chosen, settings).character)
     return cell

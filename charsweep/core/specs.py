@@ -8,7 +8,7 @@ is in no spec, so it can change without doing work again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -142,6 +142,10 @@ class TrajectorySpec(Keyed):
     @property
     def base_name(self) -> str:
         return self.base.name if self.base else ""
+
+    @property
+    def base_key(self) -> str:
+        return self.base.key if self.base else ""
 
     @cached_property
     def slug(self) -> str:
@@ -288,10 +292,23 @@ class Cell:
     metrics: tuple[Plugin, ...]
     exam: ExamSpec
     parts: tuple[ExamPart, ...] = ()
+    truth_set: ImageSetSpec | None = None  # the true pictures, where there are any
 
     @property
     def key(self) -> str:
         return self.images.key
+
+    @property
+    def base_label(self) -> str:
+        """Its base by name, with the values of the axes that make it another of that name."""
+        name = self.trajectory.base_name
+        axes = ("models", f"models.bases.{name}.path")
+        others = {axis: value for axis, value in self.values.items() if is_of_base(axis, name)}
+        told = (
+            str(value) if axis in axes else f"{axis.rpartition('.')[2]} {value}"
+            for axis, value in others.items()
+        )
+        return f"{name} ({', '.join(told)})" if name and others else name
 
     @property
     def trajectory(self) -> TrajectorySpec:
@@ -346,9 +363,34 @@ def score_key(spec: Mapping[str, Any]) -> str:
     return key_of({"images": image_set_key(spec["images"]), **own})
 
 
+def is_of_base(axis: str, name: str) -> bool:
+    """Whether the values of an axis make the base of that name another one."""
+    return axis == "models" or axis.startswith(f"models.bases.{name}.")
+
+
 def examined(cells: Sequence[Cell]) -> Cell:
     """The cell whose exam the true images are scored by: the first with prompts, else the first."""
     return next((cell for cell in cells if cell.exam.prompts), cells[0])
+
+
+def with_truth(cells: Iterable[Cell]) -> list[tuple[Cell, ImageSetSpec]]:
+    """The true pictures of each exam, and the cell by whose exam they are scored."""
+    by_drawings: dict[Any, dict[ExamSpec, Cell]] = {}
+    seen = set[int]()
+    for cell in cells:
+        exam, truth = cell.exam, cell.truth_set
+        if truth is None or id(exam) in seen:
+            continue
+        seen.add(id(exam))
+        assert isinstance(truth.snapshot.source, TruthSpec)
+        measure = (truth.snapshot.source.digests, exam.encoders, exam.references, exam.held_out)
+        by_drawings.setdefault(measure, {}).setdefault(exam, cell)
+    found: list[tuple[Cell, ImageSetSpec]] = []
+    for cells_of in by_drawings.values():
+        prompted = [cell for exam, cell in cells_of.items() if exam.prompts]
+        judges = prompted or list(cells_of.values())[:1]
+        found += [(cell, cell.truth_set) for cell in judges if cell.truth_set is not None]
+    return found
 
 
 def revived(kind: Any, value: Any) -> Any:

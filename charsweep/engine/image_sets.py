@@ -55,7 +55,7 @@ class Bases:
         dtype = dtype_of(precision)
         if (spec.key, dtype) not in self.loaded:
             self.view.doing(f"loading {spec.name}")
-            weights = self.sweep.bases[spec.name]
+            weights = self.sweep.bases[spec.key]
             self.loaded[spec.key, dtype] = load_base(spec, weights, self.device, dtype)
         return self.loaded[spec.key, dtype]
 
@@ -154,12 +154,11 @@ class ImageSets:
 
     def _copy_truth(self, images: ImageSetSpec) -> None:
         """The true pictures become an image set, so that they are scored like any other."""
-        true = self.sweep.character.truth
-        assert true is not None
-        manifest = image_manifest(images, 0.0)
+        source, manifest = images.snapshot.source, image_manifest(images, 0.0)
+        assert isinstance(source, TruthSpec)
         with new_folder(self.store.images(images), "images.json", manifest) as folder:
-            for i, entry in enumerate(manifest["files"]):
-                picture = open_image(true.paths[i])
+            for digest, entry in zip(source.digests, manifest["files"], strict=True):
+                picture = open_image(self.sweep.drawings.paths[digest])
                 middle_square(picture, images.resolution).save(folder / entry["file"])
                 self.view.advance("images")
 

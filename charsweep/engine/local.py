@@ -11,17 +11,16 @@ from statistics import median
 
 import torch
 
-from charsweep.character import TrainingImage, open_training_images
+from charsweep.character import TrainingImage
 from charsweep.config import Sweep
 from charsweep.config.pack_width import name_of
 from charsweep.core.errors import TrainingError
 from charsweep.core.methods import base_precision, method_of
-from charsweep.core.specs import Cell, ImageSetSpec, TrajectorySpec
+from charsweep.core.specs import Cell, EncoderSpec, ExamSpec, ImageSetSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
 from charsweep.core.system.distributed import ALONE, Team, broadcast_each, device_of
 from charsweep.core.system.hardware import find_card
-from charsweep.core.system.images import open_image
 from charsweep.core.system.signals import Stopped, delay_signals
 from charsweep.engine.environment import environment, find_device, free_memory, is_out_of_memory
 from charsweep.engine.image_sets import Bases, ImageSets
@@ -29,7 +28,7 @@ from charsweep.engine.measure_memory import Peak, peak_memory_mb
 from charsweep.engine.measure_pack_width import seconds_per_trial
 from charsweep.engine.progress import ProgressView
 from charsweep.engine.queue import CostLedger, TrainingQueue
-from charsweep.evaluate.encoders import LOADERS
+from charsweep.evaluate.encoders import LOADERS, Encoder
 from charsweep.evaluate.score import Scorer, reference_features, square_features
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import set_products
@@ -63,8 +62,9 @@ class LocalEngine:
         self.place = memory.Place(sweep.bases, self.speeds, find_card(runtime.device))
         self.bases = Bases(sweep, self.device, view)
         self.image_sets = ImageSets(sweep, store, view, self.bases, self.speeds)
-        self._training_images: dict[bool, list[TrainingImage]] = {}
-        self._scorer: Scorer | None = None
+        self._training_images: dict[tuple[tuple[str, ...], ...], list[TrainingImage]] = {}
+        self._encoders: dict[EncoderSpec, Encoder] = {}
+        self._scorers: dict[tuple[object, ...], Scorer] = {}
         self._priors: dict[str, ImageSetSpec | None] = {}
         self._alone: dict[str, float | None] = {}
 
@@ -98,9 +98,10 @@ class LocalEngine:
                 "or resolution takes less; what is finished is in the store"
             ) from error
 
-    def among_references(self) -> dict[str, float]:
-        """The training images' scores among themselves; empty if nothing was scored here."""
-        return self._scorer.among_references() if self._scorer else {}
+    def among_references(self, exam: ExamSpec) -> dict[str, float]:
+        """The scores of an exam's references among themselves; empty if nothing was scored here."""
+        scorer = self._scorers.get(measure_of(exam))
+        return scorer.among_references() if scorer else {}
 
     # -- trajectories --------------------------------------------------------------------------
 
@@ -182,7 +183,7 @@ class LocalEngine:
         base = self._taught_base(spec)
         set_products(spec.precision)
         execution = replace(self.execution, team=team, checkpointing=self._checkpoints(spec))
-        training_images = self.training_images(masked=bool(spec.framing.masks))
+        training_images = self.training_images(spec)
         images = [image.image for image in training_images]
         masks = [image.mask for image in training_images]
         materials = Materials(self.device, base, images, self._class_images, execution, masks)
@@ -287,8 +288,7 @@ class LocalEngine:
 
     def _class_images(self, spec: TrajectorySpec) -> list[ClassImage]:
         """A person's own, or those that the untaught base has drawn; none without prior loss."""
-        own = self.sweep.character.class_images
-        if own is not None and spec.class_images == own.key:
+        if own := self.sweep.drawings.class_images.get(spec.class_images or ""):
             pairs = zip(own.paths, own.captions, strict=True)
             return [ClassImage(path, caption) for path, caption in pairs]
         images = self._priors[spec.key]
@@ -339,45 +339,50 @@ class LocalEngine:
             self.image_sets.draw([images])
         missing = [spec for spec in scoring.scores if not self.store.has_score(spec)]
         if missing:
-            self.scorer.score(missing, images, scoring.class_noun_set)
+            self.scorer(missing[0].exam).score(missing, images, scoring.class_noun_set)
         return time.perf_counter() - started
 
     # -- loaded once ---------------------------------------------------------------------------
 
-    def training_images(self, masked: bool) -> list[TrainingImage]:
-        """The training images, with or without their masks."""
-        if masked not in self._training_images:
-            self._training_images[masked] = open_training_images(self.sweep.character, masked)
-        return self._training_images[masked]
+    def training_images(self, spec: TrajectorySpec) -> list[TrainingImage]:
+        """The images that a trajectory is trained on, with their masks where these count."""
+        own = (spec.character.digests, spec.framing.masks)
+        if own not in self._training_images:
+            self._training_images[own] = self.sweep.drawings.training_images(*own)
+        return self._training_images[own]
 
     def _taught_base(self, spec: TrajectorySpec) -> LoadedPipeline | None:
         if spec.base is None:
             return None
         return self.bases(spec.base, base_precision(spec))
 
-    @property
-    def scorer(self) -> Scorer:
-        """The encoders and the training images' features, read once."""
-        if self._scorer is None:
-            encoders = {
-                name: LOADERS[name](spec, weights)
-                for name, (spec, weights) in self.sweep.encoders.items()
-            }
-            unmasked_references = references = reference_features(
-                encoders, self.training_images(masked=False)
+    def scorer(self, exam: ExamSpec) -> Scorer:
+        """What judges by an exam's encoders, references and other images, which are read once."""
+        key = measure_of(exam)
+        if key not in self._scorers:
+            drawings, names = self.sweep.drawings, exam.references
+            encoders = {spec.name: self._encoder(spec) for spec in exam.encoders}
+            unmasked = reference_features(
+                encoders, drawings.references([name.partition("/")[0] for name in names])
             )
-            if self.sweep.settings.references == "subject":
-                references = reference_features(encoders, self.training_images(masked=True))
-            held_out, truth = (
-                square_features(encoders, [open_image(path) for path in known.paths])
-                if known is not None
-                else None
-                for known in (self.sweep.character.held_out, self.sweep.character.truth)
+            is_masked = any("/" in name for name in names)
+            self._scorers[key] = Scorer(
+                encoders,
+                self.store,
+                reference_features(encoders, drawings.references(names)) if is_masked else unmasked,
+                unmasked,
+                square_features(encoders, drawings.open(exam.held_out)) if exam.held_out else None,
             )
-            self._scorer = Scorer(
-                encoders, self.store, references, unmasked_references, held_out, truth
-            )
-        return self._scorer
+        scorer = self._scorers[key]
+        if exam.truth and exam.truth not in scorer.truths:
+            true = self.sweep.drawings.open(exam.truth)
+            scorer.truths[exam.truth] = square_features(scorer.encoders, true)
+        return scorer
+
+    def _encoder(self, spec: EncoderSpec) -> Encoder:
+        if spec not in self._encoders:
+            self._encoders[spec] = LOADERS[spec.name](spec, self.sweep.encoders[spec])
+        return self._encoders[spec]
 
     def _check(self, plan: Plan) -> None:
         """Everything that can be refused before anything is spent."""
@@ -389,3 +394,8 @@ class LocalEngine:
             if scoring.draw and scoring.images.sampler.identity:
                 config = {"num_train_timesteps": 1000}
                 make_scheduler(scoring.images.sampler, config, None)
+
+
+def measure_of(exam: ExamSpec) -> tuple[object, ...]:
+    """What is read once for all exams that have it in common."""
+    return exam.encoders, exam.references, exam.held_out

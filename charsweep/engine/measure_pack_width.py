@@ -13,7 +13,6 @@ from statistics import median
 
 import torch
 
-from charsweep.character import open_training_images
 from charsweep.config import Sweep
 from charsweep.config.pack_width import remember_width, unmeasured
 from charsweep.core.methods import method_of
@@ -54,7 +53,7 @@ def measure_width(
     device = find_device(sweep.settings.runtime.device)
     assert spec.base is not None
     dtype = dtype_of(spec.precision)  # packs are of adapters, on a base that is frozen
-    base = load_base(spec.base, sweep.bases[spec.base.name], device, dtype)
+    base = load_base(spec.base, sweep.bases[spec.base.key], device, dtype)
     seconds: dict[int, float] = {}
     for width in WIDTHS:
         measured = seconds_per_trial(sweep, replace(spec, pack=width), base)
@@ -74,10 +73,11 @@ def seconds_per_trial(
     """Median share of a step for one trial of a full pack; None if the memory does not hold it."""
     device = base.device
     method = method_of(spec.method)
-    training_images = open_training_images(sweep.character, masked=bool(spec.framing.masks))
+    drawings, digests = sweep.drawings, spec.character.digests
+    training_images = drawings.training_images(digests, spec.framing.masks)
     images = [image.image for image in training_images]
     masks = [image.mask for image in training_images]
-    priors = [ClassImage(sweep.character.paths[0], "")] if spec.class_images else []
+    priors = [ClassImage(drawings.paths[digests[0]], "")] if spec.class_images else []
     materials = Materials(device, base, images, lambda _: priors, masks=masks)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

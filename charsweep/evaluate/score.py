@@ -58,7 +58,8 @@ class Scorer:
     references: Mapping[str, Features]  # training images, masked where only subjects count
     unmasked_references: Mapping[str, Features]  # training images as they are
     held_out: Mapping[str, Features] | None = None  # drawings that are not trained on
-    truth: Mapping[str, Features] | None = None  # the true picture of every exam prompt
+    # The true picture of every prompt of an exam, by their digests.
+    truths: dict[tuple[str, ...], Mapping[str, Features]] = field(default_factory=dict)
     _texts: dict[tuple[str, ...], Features] = field(default_factory=dict)
     _images: dict[str, ImageFeatures] = field(default_factory=dict)
 
@@ -88,7 +89,7 @@ class Scorer:
             untaught=untaught,
             unmasked_references=self.unmasked_references,
             held_out=self.held_out,
-            truth=self._truth() if spec.truth else None,
+            truth=self._truth(spec),
             rivals=[{name: self._texts_of(texts) for name, texts in own.items()} for own in rivals],
             class_prompt=self._texts_of((spec.class_prompt,)) if prompts else None,
         )
@@ -111,10 +112,9 @@ class Scorer:
             self._images[spec.key] = self.features(spec)
         return self._images[spec.key]
 
-    def _truth(self) -> ImageFeatures | None:
-        if self.truth is None:
-            return None
-        return ImageFeatures(self.truth, tuple(range(len(self.truth["colour"]))))
+    def _truth(self, spec: ExamSpec) -> ImageFeatures | None:
+        known = self.truths.get(spec.truth)
+        return ImageFeatures(known, tuple(range(len(spec.truth)))) if known else None
 
     def _texts_of(self, texts: tuple[str, ...]) -> Features:
         if texts not in self._texts:

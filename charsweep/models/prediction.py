@@ -2,8 +2,10 @@
 
 A diffusers folder says so in its scheduler's config. A single file may say so by a tensor's name
 (`v_pred`, `ztsnr`: ComfyUI and A1111 go by them), in its metadata (ModelSpec's and sd-scripts'
-words, and ComfyUI's `predict_key`), or in a .yaml of its name beside it (A1111). A file that says
-nothing predicts noise. Noise cannot be predicted where nothing else is left (Lin et al. 2023,
+words, and ComfyUI's `predict_key`), or in a .yaml of its name beside it (A1111). A file of ldm's
+holds the schedule that it was trained with (A1111 draws SD 1.5's by it, sd-scripts and ComfyUI do
+not read it): one that ends without a signal is of zero terminal SNR. A file that says nothing
+predicts noise. Noise cannot be predicted where nothing else is left (Lin et al. 2023,
 arXiv 2305.08891), so zero terminal SNR goes with velocity alone.
 """
 
@@ -14,11 +16,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import yaml
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
-from charsweep.models.safetensors_file import metadata_of, tensor_shapes
+from charsweep.models.safetensors_file import metadata_of, numbers_in, tensor_shapes
 
 Prediction = Literal["epsilon", "v_prediction", "v_prediction_zero_snr"]
 EPSILON, VELOCITY, VELOCITY_ZERO_SNR = get_args(Prediction)
@@ -34,6 +37,9 @@ ZERO_SNR_KEYS = ("ztsnr", "zsnr", "zero_terminal_snr", "rescale_betas_zero_snr")
 VERSION_KEYS = ("base_model_version", "architecture")  # `sd_v2_v`, `stable-diffusion-v2-768-v`
 TRUE, FALSE, UNSAID = ("true", "1", "yes"), ("false", "0", "no"), ("", "none", "null")
 LONGEST_YAML = 1 << 20  # bytes
+# Of the signal's variance: at the first step nearly all is left, at SD 1.5's last one .0047; A1111
+# and ComfyUI write 4.9e-8 for none.
+HALF, NO_SIGNAL = 0.5, 1e-6
 # Schedulers of diffusers that take `rescale_betas_zero_snr`; the others draw as if it were not so.
 TO_ZERO_SNR = (
     "DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler",
@@ -98,6 +104,7 @@ def statements(path: Path, configs: Path) -> Iterator[Statement]:
         yield from of_scheduler(configs)
         return
     yield from of_tensors(path)
+    yield from of_schedule(path)
     for name, value in metadata_of(path).items():
         yield from _said(name, value, f"its metadata's {name}={value}")
     beside = path.with_suffix(".yaml")
@@ -120,6 +127,17 @@ def of_tensors(file: Path) -> Iterator[Statement]:
     for name, what in (("v_pred", VELOCITY), ("ztsnr", ZERO_SNR)):
         if name in names:
             yield Statement(what, f"its tensor {name}")
+
+
+def of_schedule(file: Path) -> Iterator[Statement]:
+    """`alphas_cumprod`, or else `betas`, that leave no signal at the last step: a digest covers
+    them, but keys were made before they were read."""
+    name, alphas = "alphas_cumprod", numbers_in(file, "alphas_cumprod")
+    if alphas is None and (betas := numbers_in(file, "betas")) is not None:
+        name, alphas = "betas", np.asarray(np.cumprod(1 - betas), np.float64)
+    # one that begins without a signal is no schedule: what merging has made of it
+    if alphas is not None and len(alphas) and alphas[0] > HALF and 0 <= alphas[-1] < NO_SIGNAL:
+        yield Statement(ZERO_SNR, f"the end of its tensor {name}")
 
 
 def of_yaml(file: Path) -> Iterator[Statement]:

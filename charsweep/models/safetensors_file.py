@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from charsweep.core.errors import ModelsError
@@ -132,6 +134,23 @@ def _metadata(path: Path, state: tuple[int, int]) -> dict[str, str]:
     header, _ = _header(path)
     metadata = header.get("__metadata__")
     return metadata if isinstance(metadata, dict) else {}
+
+
+def numbers_in(path: Path, name: str, most: int = 10_000) -> NDArray[np.float64] | None:
+    """A short row of numbers, as a tensor of that name; None where there is none."""
+    if (shape := tensor_shapes(path).get(name)) is None or len(shape) != 1 or shape[0] > most:
+        return None
+    header, first = _header(path)
+    start, end = header[name]["data_offsets"]
+    with path.open("rb") as file:
+        file.seek(first + start)
+        content = file.read(end - start)
+    kind = str(header[name]["dtype"])
+    if kind == "BF16":  # which numpy has not: the upper half of a float32
+        upper = np.frombuffer(content, "<u2").astype(np.uint32) << 16
+        return upper.view(np.float32).astype(np.float64)
+    widths = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+    return np.frombuffer(content, widths[kind]).astype(np.float64) if kind in widths else None
 
 
 def settle_header(path: Path) -> None:

@@ -13,27 +13,31 @@ from typing import Any
 
 from charsweep.core.errors import StoreError
 from charsweep.core.methods import method_of
-from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+from charsweep.core.specs import BaseSpec, ImageSetSpec, Source, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
+from charsweep.models.families import Family
 from charsweep.models.weights import BaseWeights
 from charsweep.plan.work import Plan, is_stored
 
 
 @dataclass(frozen=True)
 class Guess:
-    """Seconds per training step and per image and U-Net call, at batch 1, before a measurement."""
+    """Seconds per training step and per image and U-Net call, at batch 1, before a measurement;
+    and what each chunk of a prompt after the first adds to them, as a share."""
 
     step: float
     call: float
+    chunk: float
     machine: str
 
 
 # By resolution: of the embedded models as measured, of the published sizes from published figures.
+# Chunks by the multiply-adds that torch counts in the U-Nets of these sizes.
 GUESSES = {
-    64: Guess(0.035, 0.003, "two CPU cores"),
-    512: Guess(0.18, 0.03, "one data-centre GPU"),
-    1024: Guess(0.6, 0.12, "one data-centre GPU"),
+    64: Guess(0.035, 0.003, 0.126, "two CPU cores"),
+    512: Guess(0.18, 0.03, 0.008, "one data-centre GPU"),
+    1024: Guess(0.6, 0.12, 0.0125, "one data-centre GPU"),
 }
 WATTS = "watts of this machine at work"
 REPORT = "report, times the guess"
@@ -141,7 +145,7 @@ def longest_unit(plan: Plan, store: Store) -> float:
 
 def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> int:
     """What the files of one snapshot take."""
-    return method_of(spec.method).snapshot_bytes(spec, bases.get(spec.base_name))
+    return method_of(spec.method).snapshot_bytes(spec, bases.get(spec.base_key))
 
 
 def calls(images: ImageSetSpec) -> int:
@@ -169,7 +173,7 @@ class Speeds:
             return self.known[name]
         batch = spec.batch_size if spec.base else 1  # what begins from nothing is small
         passes = batch * (2 if spec.class_images else 1) * _stretch(spec)
-        return self._guess(spec.resolution).step * passes
+        return self._guess(spec.resolution, text_chunks(spec)).step * passes
 
     def step_alone(self, spec: TrajectorySpec) -> float:
         """Of a trial by itself: measured in a pack of one, or reckoned from its pack's."""
@@ -181,7 +185,9 @@ class Speeds:
     def call(self, spec: ImageSetSpec) -> float:
         """Of one image in one U-Net call, without guidance."""
         name = _call_name(spec)
-        return self.known[name] if name in self.known else self._guess(spec.resolution).call
+        if name in self.known:
+            return self.known[name]
+        return self._guess(spec.resolution, text_chunks(spec.snapshot.source)).call
 
     def kwh(self, seconds: float) -> float | None:
         """Energy of some seconds of work, at the power metered last; None before that."""
@@ -205,12 +211,13 @@ class Speeds:
         if found > self.known.get(name, 0):
             self.remember(name, found)
 
-    def _guess(self, resolution: int) -> Guess:
-        """That of the nearest known resolution, for as many pixels."""
+    def _guess(self, resolution: int, chunks: int) -> Guess:
+        """That of the nearest known resolution, for as many pixels and chunks of a prompt."""
         nearest = min(GUESSES, key=lambda size: abs(size - resolution))
-        guess, more = GUESSES[nearest], (resolution / nearest) ** 2
+        guess = GUESSES[nearest]
+        more = (resolution / nearest) ** 2 * (1 + guess.chunk * (chunks - 1))
         self.guessed_for = guess.machine
-        return Guess(guess.step * more, guess.call * more, guess.machine)
+        return replace(guess, step=guess.step * more, call=guess.call * more)
 
     def remember_step(self, spec: TrajectorySpec, seconds: float) -> None:
         """Store the seconds of one forward pass of a pack with its updates."""
@@ -246,11 +253,24 @@ def _stretch(spec: TrajectorySpec) -> float:
     return 1 + 0.2 * (spec.pack - 1)
 
 
+def text_chunks(source: Source) -> int:
+    """In how many chunks what trains or draws reads a prompt; 1 where it reads none."""
+    base = source if isinstance(source, BaseSpec) else getattr(source, "base", None)
+    family: Family | None = base.family.made if base else None
+    return family.text_chunks if family else 1
+
+
+def _of_chunks(source: Source) -> str:
+    chunks = text_chunks(source)
+    return f" {chunks} chunks" if chunks > 1 else ""
+
+
 def _step_name(spec: TrajectorySpec) -> str:
     prior = "-prior" if spec.class_images else ""
     size = f"{spec.resolution}px-batch{spec.batch_size}"
     pack = f"-pack{spec.pack}" if spec.pack > 1 else ""
-    return f"step {spec.method.name}{prior} {spec.base_name} {size}{pack} {spec.precision}"
+    name = f"step {spec.method.name}{prior} {spec.base_name} {size}{pack} {spec.precision}"
+    return f"{name}{_of_chunks(spec)}"
 
 
 def _call_name(spec: ImageSetSpec) -> str:
@@ -259,4 +279,4 @@ def _call_name(spec: ImageSetSpec) -> str:
     name = getattr(source, "name", "")
     if isinstance(source, TrajectorySpec):
         name = source.base_name or source.method.name
-    return f"call {name} {spec.resolution}px {spec.precision}"
+    return f"call {name} {spec.resolution}px {spec.precision}{_of_chunks(source)}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from charsweep.character import Character
 from charsweep.character.lint import lint_captions, lint_drawings, lint_identifier
 from charsweep.config import Range, Sweep
 from charsweep.config.cut_texts import CutText
 from charsweep.config.precision import precision_note
 from charsweep.core.errors import shown
 from charsweep.core.methods import method_of
-from charsweep.core.specs import AttributeSpec
+from charsweep.core.specs import AttributeSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
@@ -44,15 +45,41 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
 
 
 def _of_character(sweep: Sweep) -> Iterator[str]:
-    """What was found of the character, and what may spoil it."""
-    found, kept = sweep.character.found, sweep.character.held_out
+    """What was found of each character, and what may spoil it."""
+    for name, one in _taught(sweep).items():
+        yield f"  character     {name}{_found(one)}"
+    for line in lint(sweep):
+        yield f"  lint          {line}"
+
+
+def _taught(sweep: Sweep) -> dict[str, Character]:
+    """The characters by what a line on each begins with: of one, nothing."""
+    known = list({one.spec: one for one in sweep.variants.characters}.values())
+    if len(known) == 1:
+        return {"": known[0]}
+    words = [one.spec.identifier for one in known]
+    places = [one.paths[0].parent.name for one in known]
+    names = [
+        f"{word} ({place})" if words.count(word) > 1 else word
+        for word, place in zip(words, places, strict=True)
+    ]
+    told = [
+        f"{name}, {at}: " if names.count(name) > 1 else f"{name}: "
+        for at, name in enumerate(names, start=1)
+    ]
+    return dict(zip(told, known, strict=True))
+
+
+def _found(character: Character) -> str:
+    """What the folder of a character holds."""
+    found, kept = character.found, character.held_out
     numbers = {
         "drawing": len(found.thumbnails),
         "caption": len(found.captions),
         "mask": found.masks,
     }
     text = ", ".join(f"{number} {what}{'s' * (number != 1)}" for what, number in numbers.items())
-    if found.masks and sweep.settings.character.masks != "file":
+    if found.masks and (character.masks is None or None in character.masks.paths):
         text += " (not used)"
     if kept:
         text += f", {len(kept.paths)} held out"
@@ -60,15 +87,19 @@ def _of_character(sweep: Sweep) -> Iterator[str]:
         text += f"; of {found.folder}, whose repeats and words are not used"
     if found.left_out:
         text += f"; left out: {', '.join(found.left_out)}"
-    yield f"  character     {text}"
-    for line in lint(sweep):
-        yield f"  lint          {line}"
+    return text
 
 
 def lint(sweep: Sweep) -> Iterator[str]:
     """What may spoil what the sweep teaches, each with its remedy."""
-    character, found = sweep.character, sweep.character.found
-    taught = [cell.trajectory for cell in sweep.examples]
+    for name, character in _taught(sweep).items():
+        specs = [cell.trajectory for cell in sweep.examples]
+        own = [spec for spec in specs if spec.character == character.spec]
+        yield from (f"{name}{line}" for line in _lint_of(character, own, sweep) if own)
+
+
+def _lint_of(character: Character, taught: Sequence[TrajectorySpec], sweep: Sweep) -> Iterator[str]:
+    found = character.found
     kept = character.held_out.thumbnails if character.held_out else ()
     yield from lint_drawings(found.thumbnails, kept, max(spec.resolution for spec in taught))
     if sweep.bases:
@@ -169,11 +200,12 @@ def _asked(sweep: Sweep) -> list[str]:
     lines = [f"{sweep.name}: {sweep.settings.question}"]
     for part in sweep.parts:
         lines.append(f"  {part.name:<13} {len(part.cells)} cells: {part.question}")
-    if unasked := sweep.settings.unasked:
-        exam = sweep.settings.exam.name
-        lines.append(f"  not asked     {', '.join(unasked)}: exam={exam} has no prompts for them")
+    for exam, unasked in {v.settings.exam.name: v.settings.unasked for v in sweep.variants}.items():
+        if unasked:
+            text = f"{', '.join(unasked)}: exam={exam} has no prompts for them"
+            lines.append(f"  not asked     {text}")
     lines += unread(sweep.cut)
-    if (own := sweep.character.class_images) is not None:
+    for own in sweep.drawings.class_images.values():
         used = any(cell.trajectory.class_images == own.key for cell in sweep.examples)
         why = "" if used else ", not used: no method here has a prior_weight above 0"
         lines.append(f"  class images  {len(own.paths)} of your own{why}")
@@ -186,10 +218,10 @@ def _asked(sweep: Sweep) -> list[str]:
 
 def _predicting(bases: Mapping[str, BaseWeights]) -> Iterator[str]:
     """What is taught to predict velocity, which most bases do not."""
-    for name, base in bases.items():
+    for base in bases.values():
         if base.prediction not in (None, EPSILON):
             end = ", with zero terminal SNR" if base.prediction == VELOCITY_ZERO_SNR else ""
-            yield f"{name} predicts velocity{end}"
+            yield f"{base.plugin.name} predicts velocity{end}"
 
 
 def unread(texts: Sequence[CutText]) -> Iterator[str]:
@@ -252,7 +284,7 @@ def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
 
 def seconds_to_stop(sweep: Sweep, store: Store, plan: Plan, cells: int) -> float:
     """What a stop in order takes, by what trains of a grid or may train in a search."""
-    asked = plan if sweep.cells else plan_work(sweep.examples, store, sweep.truth)
+    asked = plan if sweep.cells else plan_work(sweep.examples, store)
     return cost.seconds_to_stop(asked, cells, store, dict(sweep.bases))
 
 

@@ -22,7 +22,7 @@ from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec, TruthSp
 from charsweep.core.system.hardware import Card, usable_precision
 from charsweep.models.families import DECODED_AT_ONCE
 from charsweep.models.weights import BaseWeights
-from charsweep.plan.cost import Speeds
+from charsweep.plan.cost import Speeds, text_chunks
 from charsweep.plan.work import Plan
 from charsweep.results.labels import bytes_text
 
@@ -175,7 +175,9 @@ def needs_of(works: Sequence[Work], place: Place) -> list[Need]:
 def name_of(work: Work, device: str) -> str:
     """What a measured peak is remembered by: all that it depends on but the machine."""
     spec, trajectory, base = work.spec, work.trajectory, work.base
-    names = [work.doing, base.digest if base else "", f"{spec.resolution}px", spec.precision]
+    chunks = text_chunks(work.source)
+    names = [work.doing, base.digest if base else "", f"{spec.resolution}px", spec.precision,
+             f"{chunks} chunks" if chunks > 1 else ""]  # fmt: skip
     if trajectory:
         pack_key = method_of(trajectory.method).pack_key
         names.append(str(pack_key or canonical_json(trajectory.method.settings)))
@@ -190,17 +192,17 @@ def name_of(work: Work, device: str) -> str:
 
 def _loaded(work: Work) -> tuple[str, int]:
     """A base is loaded once for each size of its numbers."""
-    return (work.base.name if work.base else "", VALUE[work.precision])
+    return (work.base.key if work.base else "", VALUE[work.precision])
 
 
 def _held(spec: TrajectorySpec, place: Place) -> Held:
-    return method_of(spec.method).held(spec.resolution, place.bases.get(spec.base_name))
+    return method_of(spec.method).held(spec.resolution, place.bases.get(spec.base_key))
 
 
 def _parts(work: Work, place: Place) -> dict[str, int]:
     """Bytes that are held in every pass, by the shapes of the tensors."""
     spec, on_card = work.spec, place.device == "cuda"
-    base = place.bases[work.base.name] if work.base else None
+    base = place.bases[work.base.key] if work.base else None
     held = _held(work.trajectory, place) if work.trajectory else Held(0)
     parts = {"Python and its libraries": LIBRARIES if place.device == "cpu" else 0, "weights": 0}
     if base:
@@ -238,7 +240,7 @@ def optimizer_state(spec: TrajectorySpec) -> int:
 
 def _denoiser(work: Work, place: Place) -> int:
     """Numbers of a base's denoiser; 0 where there is no base."""
-    base = place.bases[work.base.name] if work.base else None
+    base = place.bases[work.base.key] if work.base else None
     return base.numbers([base.family.denoiser]) if base else 0
 
 

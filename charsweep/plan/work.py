@@ -16,15 +16,16 @@ from functools import cached_property
 from typing import Any
 
 from charsweep.core.errors import StoreError
-from charsweep.core.keys import differences
+from charsweep.core.keys import canonical_json, differences
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     Cell,
+    ExamSpec,
     ImageSetSpec,
     ScoreSpec,
     SnapshotSpec,
     TrajectorySpec,
-    examined,
+    with_truth,
 )
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
@@ -154,7 +155,6 @@ class Plan:
 def plan_work(
     cells: Sequence[Cell],
     store: Store,
-    truth: ImageSetSpec | None = None,
     snapshot_steps: tuple[int, ...] = (),
 ) -> Plan:
     """What is missing for every cell to have its result.
@@ -165,24 +165,47 @@ def plan_work(
     for cell in cells:
         by_trajectory.setdefault(cell.trajectory.key, []).append(cell)
     trainings = [plan_training(group, store, snapshot_steps) for group in by_trajectory.values()]
-    return Plan(tuple(cells), tuple(_references(cells, store, truth)), tuple(trainings))
+    return Plan(tuple(cells), tuple(_references(cells, store)), tuple(trainings))
 
 
-def _references(cells: Sequence[Cell], store: Store, truth: ImageSetSpec | None) -> list[Scoring]:
-    """What is drawn by the untaught base, and the true images."""
-    wanted: dict[str, Scoring] = {}
+def _references(cells: Sequence[Cell], store: Store) -> list[Scoring]:
+    """What is drawn by the untaught base, and the true images; once, but scored for each exam."""
+    wanted: dict[tuple[str, int], Scoring] = {}
+    drawn, measures = set[str](), Measures()
+
+    def add(scoring: Scoring, measure: int) -> None:
+        key = scoring.images.key
+        is_new = key not in drawn
+        drawn.add(key)
+        wanted[key, measure] = replace(scoring, draw=scoring.draw and is_new)
+
     for cell in cells:
-        for images in (cell.class_images, cell.class_noun_set, cell.untaught_set):
-            if images is not None and images.key not in wanted:
-                wanted[images.key] = _scoring(cell, images, store)
-                if images is cell.class_images:  # drawn to train on, never scored
-                    wanted[images.key] = replace(wanted[images.key], scores=())
+        measure = measures.number(cell)
+        if (images := cell.class_images) and images.key not in drawn:
+            add(replace(_scoring(cell, images, store), scores=()), measure)  # trained on alone
+        for images in (cell.class_noun_set, cell.untaught_set):
+            if images is not None and (images.key, measure) not in wanted:
+                add(_scoring(cell, images, store), measure)
         for base in (part.untaught for part in cell.parts):
-            if base.key not in wanted:
-                wanted[base.key] = _missing(base, (), None, store, is_drawn=True)
-    if truth is not None and cells:
-        wanted[truth.key] = _scoring(examined(cells), truth, store)
+            if base.key not in drawn:
+                add(_missing(base, (), None, store, is_drawn=True), measure)
+    for cell, truth in with_truth(cells):
+        add(_scoring(cell, truth, store), measures.number(cell))
     return list(wanted.values())
+
+
+class Measures:
+    """Numbers of the different exams and metrics that cells are judged by."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[ExamSpec, str], int] = {}
+        self._of: dict[int, int] = {}  # of the exam that all cells of a combination share
+
+    def number(self, cell: Cell) -> int:
+        if (found := self._of.get(id(cell.exam))) is None:
+            own = (cell.exam, canonical_json(cell.metrics))
+            found = self._of[id(cell.exam)] = self._known.setdefault(own, len(self._known))
+        return found
 
 
 def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:

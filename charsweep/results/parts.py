@@ -1,9 +1,9 @@
-"""Parts of a record: one per sub-sweep, one per exam; several records joined into one. Pure."""
+"""Parts of a record: sub-sweeps, cells that compare; several records joined into one. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,81 @@ from charsweep.results.records import (
     LossCurve,
     Record,
     SweepRecord,
+    Value,
     agreed_values,
     in_grid_order,
     of_trajectories,
     varied_axes,
 )
-from charsweep.results.unlike import unlike
+from charsweep.results.unlike import fits, unlike
 
 SWEEP = "sweep"  # the axis that tells sweeps apart
 
 
 def parts_of(whole: Record) -> Record:
-    """The record with a part for every sub-sweep that sweep.json names and that has cells."""
+    """The record with a part for every sub-sweep that sweep.json names and that has cells; one
+    whose cells do not compare with each other is several."""
     made = [restricted(whole, sweep) for sweep in whole.sweep.parts]
-    return replace(whole, parts=tuple(part for part in made if part.cells))
+    parts = [exam for part in made for exam in by_exam(part, whole.sweep.exams)]
+    if not whole.sweep.parts and whole.sweep.exams:
+        parts = by_exam(whole, whole.sweep.exams)
+    return replace(whole, parts=tuple(part for part in parts if part.cells))
+
+
+def by_exam(record: Record, exams: Sequence[SweepRecord]) -> list[Record]:
+    """A record for the cells of each exam, with its references; itself where all is one exam."""
+    if not exams:
+        return [record]
+    cells_of = [
+        frozenset(cell.cell for cell in record.cells if fits(cell.judged_by, exam.judged_by))
+        for exam in exams
+    ]
+    known = [pair for pair in zip(exams, cells_of, strict=True) if pair[1]]
+    is_part = record.sweep.name != record.sweep.folder
+    made = []
+    for exam, cells in known:
+        names = [record.sweep.name] if is_part else []
+        names += [exam.name] if len(known) > 1 or not is_part else []
+        axes = _axes_of(record, cells)
+        sweep = replace(
+            record.sweep, axes=axes, name="/".join(names), character=exam.character,
+            prompts=exam.prompts, seeds=exam.seeds, bases=exam.bases, truth=exam.truth,
+            real=exam.real, judged_by=exam.judged_by, cells=cells, exams=(), parts=(),
+        )  # fmt: skip
+        made.append(restricted(record, sweep))
+    return made
+
+
+def _axes_of(record: Record, cells: Set[str]) -> dict[str, tuple[Value, ...]]:
+    """The declared values of axes but those that only other cells have."""
+    own = [cell.values for cell in record.cells if cell.cell in cells]
+    others = [cell.values for cell in record.cells if cell.cell not in cells]
+    return {
+        axis: tuple(
+            value
+            for value in values
+            if any(one.get(axis) == value for one in own)
+            or not any(one.get(axis) == value for one in others)
+        )
+        for axis, values in record.sweep.axes.items()
+    }
+
+
+def comparable(record: Record) -> Sequence[Record]:
+    """Of a record whose cells do not all compare: the cells that do, as far as is known."""
+    return by_exam(record, record.sweep.exams) if record.sweep.exams else record.parts
+
+
+def of_exams(sweep: SweepRecord, exams: Sequence[SweepRecord]) -> SweepRecord:
+    """A sweep whose cells do not all compare: its characters, no exam and no references."""
+    return replace(sweep, exams=tuple(exams), **uncommon(exams))
+
+
+def uncommon(sweeps: Sequence[SweepRecord]) -> dict[str, Any]:
+    """What is said of all where they do not compare."""
+    character = joint_character([sweep.character for sweep in sweeps])
+    return {"character": character, "prompts": (), "seeds": (), "truth": None, "real": {},
+            "bases": {}}  # fmt: skip
 
 
 def restricted(whole: Record, sweep: SweepRecord) -> Record:
@@ -120,13 +181,10 @@ def joint_sweep(name: str, sweeps: Sequence[SweepRecord], compares: bool) -> Swe
     Of sweeps that do not compare, no exam and no references; of characters, all.
     """
     first = sweeps[0]
-    if not compares:
-        character = joint_character([sweep.character for sweep in sweeps])
-        first = replace(first, character=character, prompts=(), seeds=(), truth=None, real={})
     bases = {base: ref for sweep in reversed(sweeps) for base, ref in sweep.bases.items()}
     ended = [sweep.finished for sweep in sweeps]
     return replace(
-        first,
+        replace(first, bases=bases) if compares else replace(first, **uncommon(sweeps)),
         name=name,
         question=" ".join(dict.fromkeys(sweep.question for sweep in sweeps if sweep.question)),
         command="\n".join(dict.fromkeys(sweep.command for sweep in sweeps if sweep.command)),
@@ -137,9 +195,9 @@ def joint_sweep(name: str, sweeps: Sequence[SweepRecord], compares: bool) -> Swe
         fixed=shared([sweep.fixed for sweep in sweeps]),
         settings={sweep.name: sweep.settings for sweep in sweeps},
         metrics=tuple(dict.fromkeys(metric for sweep in sweeps for metric in sweep.metrics)),
-        bases=bases if compares else {},
         plan=joint_plan([sweep.plan for sweep in sweeps]),
         parts=(),
+        exams=(),
         search={},
         importance={},
         energy=joint_energy([sweep.energy for sweep in sweeps]),

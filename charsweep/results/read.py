@@ -17,7 +17,7 @@ from charsweep.core.errors import StoreError
 from charsweep.core.store.files import inside
 from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.results.cells import CellResult, read_results
-from charsweep.results.parts import cut, parts_of
+from charsweep.results.parts import cut, of_exams, parts_of
 from charsweep.results.records import (
     CharacterRecord,
     LossCurve,
@@ -46,7 +46,7 @@ def load_record(sweep_folder: Path, store: Path) -> Record:
 
 
 def load_cells(sweep_folder: Path, store: Path) -> Record:
-    """The same without losses and parts: enough to compare cells by.
+    """The same without losses: enough to compare cells by.
 
     Cells that an earlier command had judged by another exam are left out, and that is said.
     """
@@ -59,7 +59,7 @@ def load_cells(sweep_folder: Path, store: Path) -> Record:
     own = [cell for cell in plain if fits(cell.judged_by, sweep.judged_by)]
     axes = varied_axes(sweep.axes, own)
     notes = (left_out(len(plain) - len(own)),) if len(own) < len(plain) else ()
-    return Record(sweep, in_grid_order(axes, own), axes, (), store, notes)
+    return parts_of(Record(sweep, in_grid_order(axes, own), axes, (), store, notes))
 
 
 def left_out(count: int) -> str:
@@ -84,7 +84,9 @@ def read_sweep(path: Path) -> SweepRecord:
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read as JSON ({error}). {REBUILD}") from error
     try:
-        return _parse_sweep(raw)
+        sweep = _parse_sweep(raw)
+        exams = tuple(_parse_exam(raw, exam) for exam in raw.get("exams") or ())
+        return of_exams(sweep, exams) if exams else sweep
     except UNREADABLE as error:
         raise StoreError(
             f"{path} is not what a sweep writes ({type(error).__name__}: {error}). {REBUILD}"
@@ -153,6 +155,12 @@ def _parse_part(raw: Mapping[str, Any], name: str, part: Mapping[str, Any]) -> S
     """A sub-sweep, always a grid; what it does not say of itself is as in the whole."""
     own = dict.fromkeys(("question", "axes", "fixed", "parts", "search", "stages", "importance"))
     return replace(_parse_sweep({**raw, **own, **part, "name": name}), folder=str(raw["name"]))
+
+
+def _parse_exam(raw: Mapping[str, Any], exam: Mapping[str, Any]) -> SweepRecord:
+    """The cells of a sweep that compare; what is not said of them is as in the whole."""
+    own = {**exam, "judged_by": [exam["judged_by"]], "parts": {}, "exams": []}
+    return replace(_parse_sweep({**raw, **own}), folder=str(raw["name"]))
 
 
 def _parse_character(raw: Mapping[str, Any]) -> CharacterRecord:

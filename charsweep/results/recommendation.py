@@ -16,6 +16,7 @@ are of the seed with the highest score.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from charsweep.core.system.console import command, span
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import bytes_text
 from charsweep.results.next_steps import NextStep, next_steps
+from charsweep.results.parts import comparable
 from charsweep.results.points import ERRORS, SCORE, Point, difference, points_of, ranked
 from charsweep.results.read import load_cells
 from charsweep.results.reasons import (
@@ -58,6 +60,8 @@ class Recommendation:
     doubts: tuple[str, ...]  # sentences: how sure it is
     command: str  # writes its weights as files for other programs; empty for none
     stand_in: Point | None  # what a table shows for these cells: the setting, or an example
+    # Where the cells do not all compare, what is recommended of those that do, by their name.
+    each: tuple[tuple[str, Recommendation], ...] = ()
 
     @property
     def sure(self) -> bool:
@@ -78,9 +82,22 @@ class Recommendation:
     def sentence(self) -> str:
         """What is recommended and why, or why nothing is."""
         if self.point is None:
-            return self.reason
-        named = "is recommended" if self.is_taught else "is the best so far"
-        return f"{self.label} {named}: {self.reason} ({self.evidence})."
+            return " ".join([self.reason, *self.answers])
+        return f"{self.label} {self.named}: {self.reason} ({self.evidence})."
+
+    @property
+    def named(self) -> str:
+        """What is said of it: one that is no better than the base is not recommended outright."""
+        return "is recommended" if self.is_taught else "is the best so far"
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What is recommended of cells that compare, where not all do, a sentence each."""
+        return tuple(
+            f"Of {name}: {found.label} {found.named}." if found.point
+            else f"Of {name}: {found.reason}"
+            for name, found in self.each
+        )  # fmt: skip
 
     @property
     def why(self) -> str:
@@ -111,7 +128,8 @@ class Recommendation:
     def lines(self) -> list[tuple[str, str]]:
         """All of it as labelled lines, for a terminal or a notebook."""
         if self.point is None:
-            return [("best", self.reason)]
+            answers = [[("of", name), *found.lines()] for name, found in self.each]
+            return [("best", self.reason), *itertools.chain.from_iterable(answers)]
         known = [("best", self.sentence), *(("next", step.line) for step in self.next_steps)]
         known += [("doubt", doubt) for doubt in self.doubts]
         return [*known, ("costs", ", ".join(self.costs)), ("take it", self.command)]
@@ -132,6 +150,7 @@ def recommended_cell(
     found = recommendation_of(sweep_folder)
     if found.cell is None:
         texts = [found.reason, *([remedy] if any(c.finished for c in results.values()) else [])]
+        texts += [f"Of {name}: {own.cell.cell}." for name, own in found.each if own.cell]
         raise StoreError(f"sweep {sweep_folder.name}: {' '.join(texts)}")
     return results[found.cell.cell], f"the recommended one: {found.reason}"
 
@@ -145,7 +164,9 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
     groups = on_each_base(kept or scored)
     if told := unlike(record, cells):
         reason = " ".join([*told, "So nothing is recommended over all of them."])
-        return Recommendation(None, None, reason, "", (), (), (), "", None)
+        parts = () if cells is not None else comparable(record)
+        each = tuple((part.sweep.name, recommend(part)) for part in parts)
+        return Recommendation(None, None, reason, "", (), (), (), "", None, each)
     if not groups:
         reason = nothing_to_recommend(record.cells if cells is None else cells)
         return Recommendation(None, None, reason, "", (), (), (), "", example(points))

@@ -108,6 +108,7 @@ class SweepRecord:
     energy: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[Mapping[str, Any], ...] = ()  # of a search in stages, as it recorded them
     judged_by: tuple[Mapping[str, str], ...] = ()  # by what its cells are measured, see CellResult
+    exams: tuple[SweepRecord, ...] = ()  # of cells that do not compare: each with its character
     folder: str = ""  # the sweep that was run: of a part, the whole; of several together, none
 
 

@@ -6,7 +6,7 @@ what it is measured; where those of an earlier version do not, the settings of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from charsweep.results.cells import CellResult
@@ -38,6 +38,17 @@ def unlike(record: Record, cells: Sequence[CellResult] | None = None) -> tuple[s
             names = tuple(name_of(record, own) for own in groups.values())
             told.setdefault(names, []).append(WORDS.get(name, name))
     return tuple(not_comparable(names, what) for names, what in told.items())
+
+
+def groups(known: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
+    """By what cells that compare are judged, all that they tell; one where all compare."""
+    found: list[dict[str, str]] = []
+    for own in known:
+        if same := next((one for one in found if fits(own, [one])), None):
+            same.update(own)
+        else:
+            found.append(dict(own))
+    return found
 
 
 def fits(own: Mapping[str, str], exams: Sequence[Mapping[str, str]]) -> bool:

@@ -90,7 +90,7 @@ def judge(record: Record) -> Verdict:
     front = pareto(points, objectives) if len(objectives) > 1 else ()
     rest = rest_sentence(record, front, len(objectives)) if leaders or told else ""
     sentences = (
-        found.sentence,
+        *((found.reason, *found.answers) if found.each else (found.sentence,)),
         *(step.text for step in found.next_steps),
         *found.doubts,
         *([rest] if rest else []),

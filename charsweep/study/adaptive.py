@@ -26,10 +26,13 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from charsweep.config import Range, Sweep
+from charsweep.config.variants import VARIED
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.specs import Cell
 from charsweep.results import CellResult
+from charsweep.results.cells import judged_by
+from charsweep.results.unlike import groups
 from charsweep.study.study import Study
 from charsweep.study.trials import Trials
 
@@ -158,10 +161,21 @@ class Search(Study):
 
 
 def check(sweep: Sweep) -> None:
-    """ConfigError for a sampler or pruner that is none, before anything is written."""
-    if sweep.settings.search.sampler is not None:
+    """ConfigError for a sampler or pruner that is none, or for trials that would not compare,
+    before anything is written."""
+    search = sweep.settings.search
+    if search.sampler is not None:
         sampler_of(sweep, 0)
         pruner_of(sweep)
+    is_compared = search.is_race or not sweep.settings.is_grid
+    by_exam = {id(cell.exam): cell for cell in sweep.examples}  # which combinations share
+    if is_compared and len(groups(map(judged_by, by_exam.values()))) > 1:
+        axes = ", ".join(f"axes.{a}" for a in sweep.axes if a.partition(".")[0] in VARIED)
+        raise ConfigError(
+            f"{axes}: changes what scores are measured by, and search={search.name} compares all "
+            "its cells; take it out, and run each of its values under a name of its own, or list "
+            "all values and choose search=grid"
+        )
 
 
 def sampler_of(sweep: Sweep, number: int) -> BaseSampler:

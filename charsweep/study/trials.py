@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
@@ -231,7 +232,9 @@ class Trials:
         """Write on the study which cell is recommended, and why."""
         self.wait_for_file()
         cell = found.cell.cell if found.cell else None
-        value = {"cell": cell, "sentence": found.sentence, "sure": found.sure}
+        value: dict[str, Any] = {"cell": cell, "sentence": found.sentence, "sure": found.sure}
+        if found.each:  # of cells that do not all compare
+            value["each"] = {name: own.cell.cell for name, own in found.each if own.cell}
         if value != self.study.user_attrs.get("recommended"):
             self.study.set_user_attr("recommended", value)
 

@@ -144,10 +144,15 @@ class Experiment:
         return picture is not None
 
     def _note_recommended(self, found: Recommendation) -> None:
-        """The recommended cell and its run, as tags of the experiment and of the sweep's run."""
-        cell = found.cell.cell if found.cell else ""
-        run, _ = self.runs.get(cell, ("", ""))
-        tags = {"charsweep.recommended": cell, "charsweep.recommended_run": run}
+        """The recommended cell and its run, as tags of the experiment and of the sweep's run; where
+        cells do not all compare, one of each exam."""
+        chosen = [found, *(own for _, own in found.each)]
+        cells = [one.cell.cell for one in chosen if one.cell]
+        runs = [self.runs[cell][0] for cell in cells if cell in self.runs]
+        tags = {
+            "charsweep.recommended": " ".join(cells),
+            "charsweep.recommended_run": " ".join(runs),
+        }
         for name, value in tags.items():
             self.client.set_experiment_tag(self.id, name, value)
         self.client.log_batch(self.parent, tags=values.as_tags(tags))

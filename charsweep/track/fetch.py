@@ -133,9 +133,16 @@ def fetch_sweep(source: Source, parent: Run, store: Path, final: Path) -> dict[s
     for index, path in drawings.items():
         shutil.copy(path, store / "drawings" / f"{index + 1:02d}.png")
     if sweep.get("character"):
-        sweep["character"]["images"] = [
-            str(final / "drawings" / f"{index + 1:02d}.png") for index in sorted(drawings)
-        ]
+        before = sweep["character"]["images"]
+        here = {
+            before[index]: str(final / "drawings" / f"{index + 1:02d}.png")
+            for index in sorted(drawings)
+            if index < len(before)
+        }
+        for one in (sweep, *(sweep.get("exams") or ())):
+            one["character"]["images"] = [
+                here[path] for path in one["character"]["images"] if path in here
+            ]
     logged = source.names(parent, "references")
     for label, relative in references(sweep).items():
         place = f"references/{plain(label)}"

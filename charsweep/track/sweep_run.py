@@ -74,12 +74,13 @@ def log_image(client: MlflowClient, run: str, key: str, picture: Image.Image) ->
 
 
 def references(sweep: Mapping[str, Any]) -> dict[str, str]:
-    """Label -> image set below the store: of each untaught base, and of the truth."""
-    known = sweep.get("references") or {}
-    bases = {f"untaught {name}": base for name, base in (known.get("base") or {}).items()}
-    named = {**bases, "truth": known.get("truth")}
-    return {
-        label: str(reference["images"])
-        for label, reference in named.items()
-        if reference and reference.get("images")
-    }
+    """Label -> image set below the store: of each untaught base, and of the truth; of several
+    exams, those of each."""
+    found = {}
+    for one in sweep.get("exams") or [sweep]:
+        known, of = one.get("references") or {}, f", {one['name']}" if one is not sweep else ""
+        bases = {f"untaught {name}": base for name, base in (known.get("base") or {}).items()}
+        for label, reference in {**bases, "truth": known.get("truth")}.items():
+            if reference and reference.get("images"):
+                found[f"{label}{of}"] = str(reference["images"])
+    return found

@@ -22,7 +22,7 @@ from charsweep.actions.caption.propose import HAS_ITS_OWN, NOTHING, captioner_of
 from charsweep.actions.caption.wording import about_character, without_looks
 from charsweep.actions.caption.write import write_new
 from charsweep.config import load_settings, load_sweep
-from charsweep.config.cells import character_of
+from charsweep.config.variants import character_of
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError
 from charsweep.core.specs import CharacterSpec
 from charsweep.models import embedded

@@ -47,8 +47,9 @@ def test_a_sweep_takes_a_character_and_its_true_pictures(tmp_path: Path) -> None
     )
     assert sweep.character.spec.class_noun == who.class_noun
     assert tuple(load_settings([]).exam.prompts) == PROMPTS
-    assert sweep.truth is not None
-    assert len(sweep.truth.prompts) == 8
+    truth = sweep.cells[0].truth_set
+    assert truth is not None
+    assert len(truth.prompts) == 8
 
 
 @each

@@ -112,7 +112,7 @@ def sweep(photos: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 @pytest.fixture(scope="module")
 def base(sweep: Sweep) -> LoadedPipeline:
     spec = sweep.cells[0].trajectory.base
-    return load_base(spec, sweep.bases[spec.name], torch.device("cpu"))
+    return load_base(spec, sweep.bases[spec.key], torch.device("cpu"))
 
 
 def seen(

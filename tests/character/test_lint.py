@@ -36,7 +36,7 @@ def said(folder: Path, *more: str) -> list[str]:
 
 def plan_of(root: Path, *words: str) -> str:
     sweep, store = sweep_of(root, *words), Store(root)
-    return describe_plan(sweep, reckon(sweep, store, plan_work(sweep.cells, store, sweep.truth)))
+    return describe_plan(sweep, reckon(sweep, store, plan_work(sweep.cells, store)))
 
 
 def test_the_shipped_character_is_left_in_peace(tmp_path: Path) -> None:

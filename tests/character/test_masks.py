@@ -143,7 +143,7 @@ def test_transparency_is_white_unless_it_is_the_mask(tmp_path: Path) -> None:
 def base(folder: Path) -> LoadedPipeline:
     sweep = sweep_of(folder.parent, *words_of(folder))
     spec = sweep.cells[0].trajectory.base
-    return load_base(spec, sweep.bases[spec.name], torch.device("cpu"))
+    return load_base(spec, sweep.bases[spec.key], torch.device("cpu"))
 
 
 def images_of(base: LoadedPipeline, sweep: Sweep) -> TrainingImages:

@@ -95,7 +95,7 @@ TYPED: list[tuple[list[str], list[str]]] = [
     (["search.rungs=[100]"], ["search", "need each other"]),
     (["+parts.a.train_step=5"], ["train_step"]),
     (["+parts.a.method=loha"], ["loha"]),
-    (["+parts.a.exam.seeds=[7]"], ["parts.a", "exam"]),
+    (["+parts.a.constraints={leak:{most:1}}"], ["parts.a", "constraints"]),
     (["+parts.a.sweep=tpe"], ["parts.a", "run it by itself"]),
     (["method=gan", "resolution=null"], ["resolution=null", "resolution=64"]),
     (["runtime.device=tpu"], ["runtime.device=tpu", "auto"]),

@@ -69,6 +69,10 @@ def things(folder: Path) -> None:
     whole = (folder / "sdxl_model.safetensors").read_bytes()
     (folder / "half.safetensors").write_bytes(whole[:-4])
     (folder / "page.safetensors").write_bytes(b"<!doctype html>" * 9)
+    for name, part in (("no_vae", "vae"), ("no_tokenizer", "tokenizer_2")):
+        shutil.copytree(embedded.FOLDER / "weights" / "sdxl", folder / name)
+        shutil.rmtree(folder / name / part)
+    (folder / "embedding.safetensors").write_bytes(checkpoint("clip_l", "clip_g"))
     earlier = folder / "earlier" / "sweeps" / "single"
     earlier.mkdir(parents=True)
     (earlier / ".lock").touch()

@@ -42,9 +42,10 @@ def test_a_name_of_90_kana_is_refused_and_what_is_offered_fits(tmp_path: Path) -
     (fits,) = re.findall(r" fit: (\w+) is", str(refused.value))
     sweep = load_sweep([f"root={tmp_path}", f"character.name='{fits}'"])
     store = Store(sweep.root)
-    assert sweep.truth is not None
-    with store.lock(sweep.truth.snapshot.source):  # makes its folder, which is called by it
-        assert fits in store.source(sweep.truth.snapshot.source).name
+    truth = sweep.cells[0].truth_set
+    assert truth is not None
+    with store.lock(truth.snapshot.source):  # makes its folder, which is called by it
+        assert fits in store.source(truth.snapshot.source).name
 
 
 def test_names_that_are_too_long_together_are_one_error() -> None:

@@ -27,7 +27,7 @@ def on(card: Card | None, monkeypatch: pytest.MonkeyPatch) -> None:
 def said(root: Path, *words: str) -> tuple[str, list[str]]:
     """What the plan says of it, and the keys of the cells."""
     sweep, store = sweep_of(root, "precision=auto", *words), Store(root)
-    plan = plan_work(sweep.cells, store, sweep.truth)
+    plan = plan_work(sweep.cells, store)
     lines = describe_plan(sweep, reckon(sweep, store, plan)).splitlines()
     note = next((line for line in lines if line.startswith("  precision=auto")), "")
     return note, [cell.key for cell in sweep.cells]

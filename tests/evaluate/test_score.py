@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.small import execute, sweep_of
+from helpers.small import encoder_named, execute, sweep_of
 from PIL import Image
 
 from charsweep.character.attributes import rivals_of
@@ -227,7 +227,9 @@ def test_true_pictures_pass_and_frauds_do_not(tmp_path: Path) -> None:
     """With the encoders that ship, on drawings of the cartoon world by its own hand."""
     sweep = load_sweep([f"root={tmp_path}"])
     spec, character = sweep.cells[0].exam, sweep.character
-    encoders = {name: LOADERS[name](*found) for name, found in sweep.encoders.items()}
+    encoders = {
+        one.name: LOADERS[one.name](one, weights) for one, weights in sweep.encoders.items()
+    }
     drawings = [open_image(path) for path in character.paths]
     assert character.truth is not None
     true = [open_image(path) for path in character.truth.paths]
@@ -264,7 +266,7 @@ def test_clip_t_equals_torchmetrics(tmp_path: Path) -> None:
     from torchmetrics.multimodal import CLIPScore
 
     sweep, store, (result,) = execute(tmp_path, "train_steps=1")
-    spec, weights = sweep.encoders["clip"]
+    spec, weights = encoder_named(sweep, "clip")
     encoder = load_clip(spec, weights)
     pictures = [open_image(store.folder / str(result.images) / f"{i:03d}.png") for i in range(4)]
     prompts = [p for p in sweep.cells[0].exam.prompts for _ in range(2)]
@@ -307,7 +309,7 @@ def test_clip_t_equals_torchmetrics(tmp_path: Path) -> None:
 
 
 def test_preprocessing_is_resize_and_centre_crop(tmp_path: Path) -> None:
-    spec, weights = sweep_of(tmp_path).encoders["dino"]
+    spec, weights = encoder_named(sweep_of(tmp_path), "dino")
     encoder = load_dino(replace(spec, resize=96, crop=64), weights)
     wide = open_image(sweep_of(tmp_path).character.paths[0]).resize((300, 150))
     assert encoder.pixels([wide]).shape == (1, 3, 64, 64)
@@ -318,7 +320,7 @@ def test_preprocessing_is_resize_and_centre_crop(tmp_path: Path) -> None:
 @pytest.mark.parametrize("load", [load_clip, load_dino])
 def test_broken_encoder_weights_are_one_error(load: object, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path)
-    spec, weights = sweep.encoders["clip"]
+    spec, weights = encoder_named(sweep, "clip")
     with pytest.raises(ModelsError, match=str(tmp_path)), quiet():
         load(spec, replace(weights, path=tmp_path))  # type: ignore[operator]
 

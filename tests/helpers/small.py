@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.config import Sweep, load_sweep
-from charsweep.core.specs import Plugin
+from charsweep.core.specs import EncoderSpec, Plugin
 from charsweep.core.store import Store
-from charsweep.models.weights import BaseWeights, find_base
+from charsweep.models.weights import BaseWeights, Weights, find_base
 from charsweep.plan import plan_work
 
 EXAM = [
@@ -42,6 +42,18 @@ def family(name: str) -> Plugin:
     return Plugin(name, made, 1, {})
 
 
+def base_named(sweep: Sweep, name: str) -> BaseWeights:
+    """The base of that name, of a sweep that has one."""
+    (found,) = (base for base in sweep.bases.values() if base.plugin.name == name)
+    return found
+
+
+def encoder_named(sweep: Sweep, name: str) -> tuple[EncoderSpec, Weights]:
+    """The encoder of that name, of a sweep that has one."""
+    (found,) = (pair for pair in sweep.encoders.items() if pair[0].name == name)
+    return found
+
+
 def weights_at(path: Path) -> BaseWeights:
     """A base in a folder called sd15 or sdxl, as planning finds it."""
     return find_base(str(path), path.parent, family(path.name))
@@ -54,7 +66,7 @@ def execute(root: Path, *overrides: str) -> tuple[Sweep, Store, list[Any]]:
 
     sweep, store = sweep_of(root, *overrides), Store(root)
     with ProgressView() as view:
-        plan = plan_work(sweep.cells, store, sweep.truth)
+        plan = plan_work(sweep.cells, store)
         results = list(LocalEngine(sweep, store, view).execute(plan))
     return sweep, store, results
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from helpers.single_file import autoencoder, write_single_file
-from helpers.small import EXAM, execute, family, sweep_of
+from helpers.small import EXAM, encoder_named, execute, family, sweep_of
 from helpers.true_shapes import modules, shapes
 from safetensors.torch import load_file, save_file
 
@@ -255,7 +255,7 @@ GOLDEN = [-0.0557, 0.1083, 0.1654, -0.1597]
 def test_an_encoder_s_file_reads_as_its_folder(load_encoder: Any, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path)
     what = "clip" if load_encoder is load_clip else "dino"
-    spec, folder = sweep.encoders[what]
+    spec, folder = encoder_named(sweep, what)
     (source,) = (WEIGHTS / what).glob("*.safetensors")
     for path in (WEIGHTS / what).glob("*.json"):
         shutil.copy(path, tmp_path)

@@ -89,6 +89,43 @@ def test_every_place_that_says_it(
         assert [prediction_of(file, configs, one, "setting") for one in choices] == choices
 
 
+def schedule(last: float, kind: torch.dtype = torch.float32) -> torch.Tensor:
+    """What of the signal is left at each step, as ldm's files hold it."""
+    return torch.linspace(0.99915, last, 1000).to(kind)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "wanted"),
+    [
+        ({"alphas_cumprod": schedule(0.0047)}, EPSILON),
+        ({"alphas_cumprod": schedule(0.0047, torch.bfloat16), "v_pred": torch.zeros(0)}, V),
+        ({"alphas_cumprod": schedule(0.0), "v_pred": torch.zeros(0)}, ZERO),
+        ({"alphas_cumprod": schedule(4.9e-8, torch.float16), "v_pred": torch.zeros(0)}, ZERO),
+        ({"alphas_cumprod": schedule(4.9e-8, torch.bfloat16), "v_pred": torch.zeros(0)}, ZERO),
+        ({"betas": torch.tensor([0.001, 0.5, 1.0]), "v_pred": torch.zeros(0)}, ZERO),
+        ({"betas": torch.tensor([0.001, 0.5, 0.9]), "v_pred": torch.zeros(0)}, V),
+        ({"alphas_cumprod": torch.zeros(1000), "v_pred": torch.zeros(0)}, V),  # no schedule
+        ({"alphas_cumprod": torch.ones(1000)}, EPSILON),
+        ({"alphas_cumprod": torch.zeros(10, 10)}, EPSILON),
+        (
+            {"alphas_cumprod": schedule(0.0)},
+            "says the end of its tensor alphas_cumprod, and",
+        ),
+    ],
+)
+def test_the_schedule_in_a_file_says_where_its_noise_ends(
+    tensors: dict[str, torch.Tensor], wanted: str, tmp_path: Path
+) -> None:
+    file, configs = tmp_path / "mine.safetensors", architectures.folder_of("sd15")
+    save_file(tensors | {"a": torch.zeros(1)}, file)
+    if wanted in (EPSILON, V, ZERO):
+        assert prediction_of(file, configs, None, "setting") == wanted
+        return
+    with pytest.raises(ModelsError, match=wanted):
+        prediction_of(file, configs, None, "setting")
+    assert prediction_of(file, configs, V, "setting") == V  # the remedy
+
+
 def test_schedulers_that_know_zero_terminal_snr_are_those_of_the_library() -> None:
     for name in dir(diffusers):
         kind = getattr(diffusers, name) if name.endswith("Scheduler") else None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.small import execute, loaded_after, pictures, small, sweep_of
+from helpers.small import base_named, execute, loaded_after, pictures, small, sweep_of
 from helpers.tiny_sd3 import write_sd3
 from transformers import CLIPTextModel
 
@@ -214,7 +214,7 @@ def test_a_base_reads_as_its_own_spec_says(tmp_path: Path) -> None:
     assert base.family.settings == {}
     assert skipped.base is not None
     assert skipped.base.family.settings == {"clip_skip": 2}
-    assert load_base(skipped.base, plain.bases["sd15"], CPU).family.clip_skip == 2
+    assert load_base(skipped.base, base_named(plain, "sd15"), CPU).family.clip_skip == 2
 
 
 @pytest.mark.parametrize(

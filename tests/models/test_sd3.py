@@ -19,7 +19,7 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
-from helpers.small import execute, small
+from helpers.small import base_named, execute, small
 from helpers.tiny_sd3 import SHAPE, write_sd3
 from PIL import Image
 
@@ -172,7 +172,7 @@ def test_all_weights_train_and_the_base_is_put_back(
     sweep, store, (result,) = execute(tmp_path, *given)
     assert result.state == "finished"
     spec = sweep.cells[0].trajectory.base
-    base = load_base(spec, sweep.bases["sd3"], torch.device("cpu"))
+    base = load_base(spec, base_named(sweep, "sd3"), torch.device("cpu"))
     before = base.digest()
     with base.with_snapshot(store.snapshot(sweep.cells[0].images.snapshot)):
         taught = base.digest()
@@ -216,9 +216,9 @@ def test_an_adapter_is_as_large_as_planned_to_the_byte(
     assert cost.snapshot_bytes(cell.trajectory, sweep.bases) == written
     configs = tmp_path / "not-fetched"  # as a repository lies in the cache after planning
     shutil.copytree(folders[False], configs, ignore=shutil.ignore_patterns("*.safetensors"))
-    weights = sweep.bases["sd3"]
+    weights = base_named(sweep, "sd3")
     unseen = replace(weights, pipeline=replace(weights.pipeline, path=configs))
-    assert cost.snapshot_bytes(cell.trajectory, {"sd3": unseen}) == written
+    assert cost.snapshot_bytes(cell.trajectory, {cell.trajectory.base_key: unseen}) == written
 
 
 # -- what is refused -------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def planned(template: TrajectorySpec, base: str, **settings: object) -> int:
     method = replace(template.method, settings={**template.method.settings, **settings})
     weights = find_base(base, Path("made"), family("sd15" if "sd15" in base else "sdxl"))
     spec = replace(template, base=weights.spec, method=method)
-    return cost.snapshot_bytes(spec, {weights.spec.name: weights})
+    return cost.snapshot_bytes(spec, {spec.base_key: weights})
 
 
 @pytest.mark.parametrize("base", ["sd15", "sdxl"])

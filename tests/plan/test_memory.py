@@ -45,7 +45,7 @@ TRUE = ("models=random", "sampler.batch_width=1")
 def planned(card: Card | None, root: Path, *words: str) -> tuple[list[Work], Place, Sweep]:
     sweep, store = sweep_of(root, *words), Store(root)
     place = Place(sweep.bases, Speeds(store), card)
-    plan = plan_work(sweep.cells, store, sweep.truth)
+    plan = plan_work(sweep.cells, store)
     return works_of(plan, place, sweep.settings.runtime), place, sweep
 
 

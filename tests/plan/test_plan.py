@@ -18,7 +18,7 @@ from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_json
 from charsweep.models.embedded import FOLDER
-from charsweep.plan import cost, once_done, plan_work
+from charsweep.plan import cost, memory, once_done, plan_work
 
 
 def test_step_counts_and_inference_steps_share_one_trajectory(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_step_counts_and_inference_steps_share_one_trajectory(tmp_path: Path) ->
     sweep = sweep_of(
         tmp_path, f"+axes.train_steps=[{steps}]", f"+axes.inference_steps=[{inference}]"
     )
-    plan = plan_work(sweep.cells, Store(tmp_path), sweep.truth)
+    plan = plan_work(sweep.cells, Store(tmp_path))
     assert len(sweep.cells) == 200
     assert len(plan.trainings) == 1
     assert plan.steps_needed == 200
@@ -40,7 +40,7 @@ def test_a_plan_once_others_are_done_lacks_what_they_make(tmp_path: Path) -> Non
     sweep = sweep_of(tmp_path, "+axes.train_steps=[4,8,16]", "+axes.lr=[1e-3,1e-4]")
     store, steps = Store(tmp_path), {cell.key: cell.step for cell in sweep.cells}
     short, long = (
-        plan_work([c for c in sweep.cells if steps[c.key] in some], store, sweep.truth)
+        plan_work([c for c in sweep.cells if steps[c.key] in some], store)
         for some in ((4,), (8, 16))
     )
     after = once_done(long, [short])
@@ -72,7 +72,7 @@ def test_there_are_as_many_sweeps_as_are_planned_here() -> None:
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_sweep_composes_plans_and_says_what_it_is(name: str, tmp_path: Path) -> None:
     sweep = load_sweep([f"root={tmp_path}", f"+sweep={name}"])
-    plan = plan_work(sweep.examples, Store(tmp_path), sweep.truth)
+    plan = plan_work(sweep.examples, Store(tmp_path))
     assert sweep.name == name
     assert bool(sweep.cells) == sweep.settings.is_grid
     assert 0 < plan.steps_needed <= plan.steps_asked
@@ -119,7 +119,7 @@ def test_every_file_of_conf_composes_and_plans(choice: str, tmp_path: Path) -> N
     if choice == "models=sd3":  # nothing of it ships
         words.append(f"models.bases.sd3.path={write_sd3(tmp_path / 'sd3', t5=False)}")
     sweep = sweep_of(tmp_path, *words, *NEEDED.get(choice, []))
-    plan = plan_work(sweep.examples, Store(tmp_path), sweep.truth)
+    plan = plan_work(sweep.examples, Store(tmp_path))
     assert plan.steps_needed == sum(training.steps for training in plan.trainings) > 0
     if group == "metric":
         (cell,) = sweep.examples
@@ -139,7 +139,7 @@ def test_the_study_is_its_parts_in_one_plan(tmp_path: Path) -> None:
     tuning = [cell for part in sweep.parts[:3] for cell in part.cells]
     assert len(tuning) == 37
     assert sum(cell.step for cell in tuning) == 38_000
-    plan = plan_work(tuning, Store(tmp_path), sweep.truth)
+    plan = plan_work(tuning, Store(tmp_path))
     assert plan.steps_needed == 8_000
     keys = {cell.key for part in sweep.parts for cell in part.cells}
     assert keys == {cell.key for cell in sweep.cells}
@@ -262,6 +262,25 @@ def test_a_guess_grows_with_the_batch_and_the_picture(tmp_path: Path) -> None:
     assert seconds("batch_size=8") == pytest.approx(8 * seconds())
     assert seconds("resolution=128") == pytest.approx(4 * seconds())
     assert seconds("resolution=1024") > 10 * seconds()
+    # A further chunk of a prompt: 12.6 % of the embedded U-Net's multiply-adds.
+    chunks = "models.bases.sdxl.text_chunks=3"
+    assert seconds(chunks) == pytest.approx((1 + 2 * 0.126) * seconds())
+    assert 1.02 < seconds(chunks, "resolution=1024") / seconds("resolution=1024") < 1.03
+
+
+def test_speeds_and_peaks_of_other_chunks_are_not_taken(tmp_path: Path) -> None:
+    plain, chunked = (
+        sweep_of(tmp_path, f"models.bases.sdxl.text_chunks={n}").cells[0] for n in (1, 2)
+    )
+    speeds = cost.Speeds(Store(tmp_path))
+    before = speeds.step(chunked.trajectory), speeds.call(chunked.images)
+    speeds.remember_step(plain.trajectory, 2.0)
+    speeds.remember_call(plain.images, 0.5)
+    assert (speeds.step(chunked.trajectory), speeds.call(chunked.images)) == before
+    assert (speeds.step(plain.trajectory), speeds.call(plain.images)) == (2.0, 0.5)
+    assert memory.name_of(memory.Work(plain.trajectory), "cpu") != memory.name_of(
+        memory.Work(chunked.trajectory), "cpu"
+    )
 
 
 def test_planning_needs_no_torch_and_writes_nothing(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_a_grid_draws_the_rest_of_what_has_left(
     monkeypatch.setattr(race, "left_behind", dropping(1, 2))
     run(sweep_of(tmp_path, *RACE))
     sweep = sweep_of(tmp_path, *GRID)
-    plan = plan_work(sweep.cells, Store(tmp_path), sweep.truth)
+    plan = plan_work(sweep.cells, Store(tmp_path))
     own = [scoring.to_draw for training in plan.trainings for scoring in training.scorings]
     assert own == [0, 4, 4]
     run(sweep)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.small import execute, small, snapshot_bytes, sweep_of
+from helpers.small import base_named, execute, small, snapshot_bytes, sweep_of
 from PIL import Image
 from safetensors.torch import load
 
@@ -79,7 +79,7 @@ def test_dropout_leaves_captions_out_as_often_as_it_says() -> None:
 def test_a_caption_is_a_function_of_seed_and_step(tagged: list[str], tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, *tagged, *CHANGED)
     spec = sweep.cells[0].trajectory
-    base = load_base(spec.base, sweep.bases["sdxl"], torch.device("cpu"))
+    base = load_base(spec.base, base_named(sweep, "sdxl"), torch.device("cpu"))
     images = [Image.open(path).convert("RGB") for path in sweep.character.paths]
     changes = spec.method.made.caption_changes
     captions = list(spec.character.captions)
@@ -156,7 +156,7 @@ def test_half_precision_reads_captions_alike(tagged: list[str], tmp_path: Path) 
     words = ["method=dreambooth", "method.prompts=captions", "method.prior_weight=0",
              "precision=bf16"]  # fmt: skip
     sweep = sweep_of(tmp_path, *tagged, *words)
-    base = load_base(sweep.cells[0].trajectory.base, sweep.bases["sd15"], torch.device("cpu"))
+    base = load_base(sweep.cells[0].trajectory.base, base_named(sweep, "sd15"), torch.device("cpu"))
     with torch.autocast("cpu", torch.bfloat16):
         at_step = base.texts(["UnicornGirl, day"], keep=False).hidden
     kept = base.texts(["UnicornGirl, day"]).hidden

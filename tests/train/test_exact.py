@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.small import execute, pictures, snapshot_bytes, sweep_of
+from helpers.small import base_named, execute, pictures, snapshot_bytes, sweep_of
 
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store import Store
@@ -95,7 +95,7 @@ def test_another_seed_and_another_rate_train_something_else(tmp_path: Path) -> N
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory: pytest.TempPathFactory) -> LoadedPipeline:
     sweep = sweep_of(tmp_path_factory.mktemp("base"))
-    return load_base(sweep.cells[0].trajectory.base, sweep.bases["sdxl"], torch.device("cpu"))
+    return load_base(sweep.cells[0].trajectory.base, base_named(sweep, "sdxl"), torch.device("cpu"))
 
 
 def test_an_image_does_not_depend_on_its_batch(sdxl: LoadedPipeline, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_an_image_does_not_depend_on_its_batch(sdxl: LoadedPipeline, tmp_path: P
 def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, f"method={method}", *QUICK[method], "train_steps=2")
     spec, store = sweep.cells[0].trajectory, Store(tmp_path)
-    base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
+    base = load_base(spec.base, sweep.bases[spec.base.key], torch.device("cpu"))
     before, names = base.digest(), [name for name, _ in base.denoiser.named_modules()]
     from charsweep.core.system.images import open_image
 
@@ -136,7 +136,7 @@ def test_the_base_is_put_back_exactly(method: str, tmp_path: Path) -> None:
 
 def test_a_finished_plan_has_nothing_to_do(tmp_path: Path) -> None:
     sweep, store, (first,) = execute(tmp_path, "train_steps=2")
-    assert plan_work(sweep.cells, store, sweep.truth).is_done
+    assert plan_work(sweep.cells, store).is_done
     folder = store.folder / str(first.images)
     before = pictures(folder)
     again = execute(tmp_path, "train_steps=2")[2]

@@ -50,7 +50,7 @@ def trained(root: Path, *words: str, execution: Execution = WHOLE) -> tuple[list
 def trainable_of(root: Path, *words: str, execution: Execution = WHOLE) -> Any:
     sweep = sweep_of(root, "train_steps=3", *words)
     spec = sweep.cells[0].trajectory
-    base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
+    base = load_base(spec.base, sweep.bases[spec.base.key], torch.device("cpu"))
     images = [open_image(path) for path in sweep.character.paths]
     priors = [ClassImage(path, "a picture of a girl") for path in sweep.character.paths[:2]]
     method = spec.method.made
@@ -136,7 +136,7 @@ def test_no_step_asks_for_a_value(method: str, tmp_path: Path) -> None:
 def test_no_step_waits_for_the_card(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "runtime.device=cuda", "train_steps=3")
     spec = sweep.cells[0].trajectory
-    base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cuda"))
+    base = load_base(spec.base, sweep.bases[spec.base.key], torch.device("cuda"))
     images = [open_image(path) for path in sweep.character.paths]
     method = spec.method.made
     materials = Materials(base.device, base, images, lambda _: [])

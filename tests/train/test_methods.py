@@ -71,7 +71,7 @@ def test_a_trial_holds_what_its_method_says(method: str, tmp_path: Path) -> None
     """What planning reckons with is what the optimizer is given; and the base is left as it was."""
     sweep = sweep_of(tmp_path, *words(method))
     spec = sweep.cells[0].trajectory
-    made, weights = method_of(spec.method), sweep.bases.get(spec.base_name)
+    made, weights = method_of(spec.method), sweep.bases.get(spec.base_key)
     base = load_base(spec.base, weights, torch.device("cpu")) if weights else None
     before = base.digest() if base else ""
     images = [open_image(path) for path in sweep.character.paths]

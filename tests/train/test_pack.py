@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.small import execute, pictures, small, snapshot_bytes, sweep_of
+from helpers.small import base_named, execute, pictures, small, snapshot_bytes, sweep_of
 from numpy.typing import NDArray
 from peft import LoraConfig
 from PIL import Image
@@ -264,7 +264,7 @@ def test_images_that_are_no_numbers_are_a_divergence_of_their_own_set(
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory: pytest.TempPathFactory) -> LoadedPipeline:
     sweep = sweep_of(tmp_path_factory.mktemp("base"))
-    return load_base(sweep.cells[0].trajectory.base, sweep.bases["sdxl"], torch.device("cpu"))
+    return load_base(sweep.cells[0].trajectory.base, base_named(sweep, "sdxl"), torch.device("cpu"))
 
 
 RANKS, ALPHAS = (3, 8, 1, 4), (6.0, 8.0, 1.0, 2.0)
@@ -403,7 +403,7 @@ def train_only(
     sweep, store = sweep_of(root, *words), Store(root)
     (pack,) = plan_work(sweep.cells, store).packs
     spec = pack.trainings[0].trajectory
-    base = load_base(spec.base, sweep.bases[spec.base.name], torch.device("cpu"))
+    base = load_base(spec.base, sweep.bases[spec.base.key], torch.device("cpu"))
     images = [open_image(path) for path in sweep.character.paths]
     method = spec.method.made
     trainable = method.trainable(spec, Materials(base.device, base, images, lambda _: []))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-from helpers.small import execute, pictures, small, snapshot_bytes, sweep_of
+from helpers.small import base_named, execute, pictures, small, snapshot_bytes, sweep_of
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -38,7 +38,7 @@ def without_times(rows: list[LossRow]) -> list[tuple[float, ...]]:
 
 
 def sdxl(sweep: Sweep) -> LoadedPipeline:
-    return load_base(sweep.cells[0].trajectory.base, sweep.bases["sdxl"], torch.device("cpu"))
+    return load_base(sweep.cells[0].trajectory.base, base_named(sweep, "sdxl"), torch.device("cpu"))
 
 
 # -- exactness -------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_plain_diffusers_draws_the_same_image(base: str, count: int, tmp_path: P
     folder = store.snapshot(sweep.cells[0].images.snapshot)
     kind: Any = StableDiffusionXLPipeline if base == "sdxl" else StableDiffusionPipeline
     with quiet():
-        pipeline = kind.from_pretrained(sweep.bases[base].path, dtype=torch.float32)
+        pipeline = kind.from_pretrained(base_named(sweep, base).path, dtype=torch.float32)
     learned = load_file(folder / FILE)
     if base == "sd15":
         assert {name: tuple(one.shape) for name, one in learned.items()} == {
@@ -184,7 +184,7 @@ def test_a_number_of_vectors_that_no_prompt_holds(wrong: str, tmp_path: Path) ->
 def test_a_family_without_such_files_is_refused(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, METHOD)
     spec = sweep.cells[0].trajectory
-    three = copy.copy(sweep.bases["sdxl"].family)
+    three = copy.copy(base_named(sweep, "sdxl").family)
     object.__setattr__(three, "encoders", ("text_encoder", "text_encoder_2", "text_encoder_3"))
     with pytest.raises(ConfigError, match="no files of token embeddings"):
         TextualInversion("sdxl", "instance").check(spec, three)

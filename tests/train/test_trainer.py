@@ -15,7 +15,7 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from helpers.small import execute, sweep_of
+from helpers.small import base_named, execute, sweep_of
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
@@ -81,7 +81,7 @@ def reference_run(sweep: Sweep, folder: Path) -> tuple[list[float], dict[str, to
 
 def test_losses_and_adapter_equal_a_plain_loop(tmp_path: Path) -> None:
     sweep, store, (result,) = execute(tmp_path, f"train_steps={STEPS}", "lr=1e-3", "pack=1")
-    expected, adapter = reference_run(sweep, sweep.bases["sdxl"].path)
+    expected, adapter = reference_run(sweep, base_named(sweep, "sdxl").path)
     rows = store.losses(sweep.cells[0].trajectory)
     assert [row.loss for row in rows] == pytest.approx(expected, rel=1e-5)
 
@@ -109,7 +109,7 @@ def test_adapters_load_with_plain_diffusers(method: str, base: str, tmp_path: Pa
     )  # fmt: skip
     kind = StableDiffusionXLPipeline if base == "sdxl" else StableDiffusionPipeline
     with quiet():
-        pipeline = kind.from_pretrained(sweep.bases[base].path, dtype=torch.float32)
+        pipeline = kind.from_pretrained(base_named(sweep, base).path, dtype=torch.float32)
         before = _draw(pipeline, sweep)
         folder = store.snapshot(sweep.cells[0].images.snapshot)
         pipeline.load_lora_weights(folder)
@@ -139,7 +139,7 @@ def test_other_kinds_of_adapters_train_alone_and_draw_from_their_files(
     taught = store.images(sweep.cells[0].images)
     assert (base / "000.png").read_bytes() != (taught / "000.png").read_bytes()
     spec = sweep.cells[0].trajectory.base
-    whole = load_base(spec, sweep.bases[spec.name], torch.device("cpu"))
+    whole = load_base(spec, sweep.bases[spec.key], torch.device("cpu"))
     before = whole.digest()
     with whole.with_snapshot(store.snapshot(sweep.cells[0].images.snapshot)):
         assert whole.digest() != before
@@ -185,7 +185,7 @@ def make_trainable(
     sweep = sweep_of(root)
     spec = sweep.cells[0].trajectory
     spec = replace(spec, method=replace(spec.method, settings={**spec.method.settings, **settings}))
-    base = load_base(spec.base, sweep.bases["sdxl"], torch.device("cpu"))
+    base = load_base(spec.base, base_named(sweep, "sdxl"), torch.device("cpu"))
     base.pipeline.scheduler = EulerDiscreteScheduler.from_config(
         base.pipeline.scheduler.config, prediction_type=prediction
     )

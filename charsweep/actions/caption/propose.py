@@ -22,8 +22,8 @@ from charsweep.actions.caption.proposal import Captioner, Proposal
 from charsweep.actions.caption.write import caption_file, check_writable, is_shipped, write_new
 from charsweep.character import Character
 from charsweep.config import Settings, load_settings
-from charsweep.config.cells import character_of
 from charsweep.config.settings import CaptionSettings, mistakes
+from charsweep.config.variants import character_of
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
 from charsweep.core.system.console import out

@@ -17,6 +17,7 @@ from charsweep.core.system.templates import fill
 from charsweep.results.labels import METRICS
 from charsweep.results.points import Point
 from charsweep.results.records import METRIC_ORDER
+from charsweep.results.unlike import fits
 
 SHEET = "contact_sheet.png"
 
@@ -107,7 +108,9 @@ def listed(value: Any) -> str:
 
 def scores(chosen: Chosen) -> Iterator[dict[str, str]]:
     """One row per metric that applies: this cell's, the mean over training seeds, the base's."""
-    bases = chosen.record.get("references", {}).get("base", {})
+    exams = (one for one in chosen.record.get("exams") or ()
+             if fits(chosen.cell.judged_by, [one["judged_by"]]))  # fmt: skip
+    bases = next(exams, chosen.record).get("references", {}).get("base", {})
     untaught = bases.get(chosen.cell.base, {}).get("scores", {})
     known = {name: value for name, value in chosen.cell.scores.items() if value is not None}
     for name in sorted(known, key=[*METRIC_ORDER, *known].index):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pydantic
 
-from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
+from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
 from charsweep.config import Sweep
 from charsweep.config.settings import ModelsSettings
 from charsweep.core.errors import StoreError
@@ -116,7 +116,7 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
     images = stored_images(cell, store)
     return Chosen(
         sweep.name, record, cell, same_point(cell, results), images, why,
-        base_model_of(images, sweep, path),
+        base_model_of(images, sweep, saved_settings(record, cell), path),
     )  # fmt: skip
 
 
@@ -130,14 +130,16 @@ def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[Cel
     return tuple(result for result in finished if point(result) == point(cell))
 
 
-def base_model_of(images: ImageSetSpec, sweep: Sweep, path: Path) -> BaseModel | None:
+def base_model_of(
+    images: ImageSetSpec, sweep: Sweep, saved: Mapping[str, Any], path: Path
+) -> BaseModel | None:
     """The base as the sweep was made with it; `ModelsError` if its weights are others now."""
     source = images.snapshot.source
     assert isinstance(source, TrajectorySpec)
     if source.base is None:
         return None
     try:
-        models = ModelsSettings.model_validate(read_json(path)["settings"]["models"])
+        models = ModelsSettings.model_validate(saved["models"])
     except (KeyError, pydantic.ValidationError) as error:
         raise StoreError(f"{path} was written by another version; {AGAIN}") from error
     settings = sweep.settings.model_copy(update={"models": models})

@@ -56,10 +56,11 @@ def _use(folder: Path) -> Use:
     needs = record.get("needs") or {}
     use.sources.update(needs.get("sources") or ())
     use.images.update(needs.get("images") or ())
-    known = record.get("references") or {}
-    for reference in (*(known.get("base") or {}).values(), known.get("truth")):
-        if reference and reference.get("images"):
-            _add(use, str(reference["images"]))
+    for one in (record, *(record.get("exams") or ())):
+        known = one.get("references") or {}
+        for reference in (*(known.get("base") or {}).values(), known.get("truth")):
+            if reference and reference.get("images"):
+                _add(use, str(reference["images"]))
     for cell in read_results(folder / "cells.jsonl").values():
         use.sources.add(_key(cell.trajectory))
         if cell.images:
@@ -70,7 +71,8 @@ def _use(folder: Path) -> Use:
         _add(use, str(read_json(story).get("images", "")))
     if not use.is_finished:
         use.sources.update(_of_study(folder / "study.db"))
-        models = json.dumps((record.get("settings") or {}).get("models", {}))
+        variants = [own.get("models") for own in record.get("variants") or ()]
+        models = json.dumps([(record.get("settings") or {}).get("models", {}), *variants])
         use.recipes.update(recipe for recipe in architectures.NAMES if f"random:{recipe}" in models)
     return use
 

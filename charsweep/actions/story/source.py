@@ -14,10 +14,11 @@ from typing import Any
 
 import pydantic
 
-from charsweep.actions.stored_cell import AGAIN, base_as_it_was, stored_images
+from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
 from charsweep.config import Sweep
-from charsweep.config.cells import base_weights, character_of, encoders_of
+from charsweep.config.cells import base_weights, encoders_of
 from charsweep.config.settings import CharacterSettings, ModelsSettings
+from charsweep.config.variants import Variants
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.core.keys import digest_of
 from charsweep.core.specs import AdapterSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
@@ -38,6 +39,7 @@ from charsweep.results import read_results
 from charsweep.results.cells import named_cell
 from charsweep.results.recommendation import recommended_cell
 
+REMEDY = "Name a cell with story.cell=KEY, or give story.adapter=PATH."
 OTHERWISE = "; give a LoRA, DoRA, LoHa or LoKr file, and story.base= the base that it was taught on"
 
 
@@ -60,19 +62,19 @@ def find_source(sweep: Sweep, store: Store) -> StorySource:
             f"there is no sweep {sweep.name} in {sweep.folder}; run it first, give another name= "
             "or root=, or tell the story with story.adapter=PATH"
         )
-    return _from_cell(sweep, store, read_json(record).get("settings", {}))
+    return _from_cell(sweep, store, read_json(record))
 
 
 # -- a cell of a sweep -----------------------------------------------------------------------------
 
 
-def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> StorySource:
+def _from_cell(sweep: Sweep, store: Store, record: Mapping[str, Any]) -> StorySource:
     results = read_results(sweep.folder / "cells.jsonl")
     wanted = sweep.settings.story.cell
     if wanted is not None:
         cell, why = named_cell(results, wanted, sweep.name, "story.cell"), "named by story.cell"
     else:
-        cell, why = recommended_cell(sweep.folder, results, "Give story.adapter=PATH.")
+        cell, why = recommended_cell(sweep.folder, results, REMEDY)
     images = stored_images(cell, store)
     if not any(images.prompts):
         raise ConfigError(
@@ -80,7 +82,8 @@ def _from_cell(sweep: Sweep, store: Store, saved: Mapping[str, Any]) -> StorySou
             "a cell whose method does"
         )
     about = {"cell": cell.cell, "values": dict(cell.values), "scores": dict(cell.scores)}
-    return StorySource(_as_it_was(sweep, saved, images), images, {**about, "why": why})
+    drawn = _as_it_was(sweep, saved_settings(record, cell), images)
+    return StorySource(drawn, images, {**about, "why": why})
 
 
 def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> Sweep:
@@ -97,10 +100,11 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
     source = images.snapshot.source
     assert isinstance(source, TrajectorySpec)
     assert source.base is not None  # without one it follows no prompts
+    variants = Variants()
+    variants.of({}, settings)
     drawn = replace(
-        sweep, settings=settings, character=character_of(settings),
-        encoders=encoders_of(settings),
-        bases={source.base.name: base_as_it_was(settings, source.base)},
+        sweep, settings=settings, variants=variants, encoders=dict(encoders_of(settings).values()),
+        bases={source.base.key: base_as_it_was(settings, source.base)},
     )  # fmt: skip
     if drawn.character.spec.digests != source.character.digests:
         raise CharacterError(
@@ -135,7 +139,7 @@ def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
         resolution=sweep.settings.resolution or models.bases[name].resolution,
     )  # fmt: skip
     about = {"adapter": story.adapter, "base": name, "why": "named by story.adapter"}
-    return StorySource(replace(sweep, bases={name: weights}), images, about)
+    return StorySource(replace(sweep, bases={weights.spec.key: weights}), images, about)
 
 
 def _adapter_file(path: Path) -> Path:

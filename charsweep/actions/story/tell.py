@@ -94,10 +94,9 @@ def scores_of(
     """How the images are scored: by name, against the training images and with the class noun."""
     settings, character = source.sweep.settings, source.sweep.character
     metrics = settings.metric
-    if (
-        not {IDENTITY, PROMPT} <= metrics.keys()
-        or not {"dino", "clip"} <= source.sweep.encoders.keys()
-    ):
+    if not {IDENTITY, PROMPT} <= metrics.keys() or not {"dino", "clip"} <= {
+        spec.name for spec in source.sweep.encoders
+    }:
         raise ConfigError(
             f"metric=[{','.join(metrics)}]: a story is chosen by {IDENTITY} and {PROMPT}; add them "
             "to metric=[...], and the encoders dino and clip to the models"

@@ -14,7 +14,7 @@ from charsweep.results import CellResult, Record, cells_table, facts
 from charsweep.results.labels import LEVELS, metric_label
 from charsweep.results.points import SEED
 from charsweep.results.reasons import setting_text
-from charsweep.results.records import Value
+from charsweep.results.records import SweepRecord, Value
 from charsweep.results.unlike import unlike
 from charsweep.results.verdict import objectives_of
 
@@ -35,6 +35,7 @@ def build_page(content: Content, final: Path, pdf_note: str = "") -> str:
             "record": record,
             "sweep": record.sweep,
             "unlike": unlike(record),
+            "exams": exams_of(record),
             "best": content.verdict.recommendation,
             "rest": setting_text(held(record)),
             "drawn_images": drawn_images(record, content.verdict.recommendation.cell),
@@ -56,6 +57,13 @@ def build_page(content: Content, final: Path, pdf_note: str = "") -> str:
             "settings": json.dumps(record.sweep.settings, indent=2, ensure_ascii=False),
         },
     )
+
+
+def exams_of(record: Record) -> list[tuple[str, SweepRecord]]:
+    """What has the prompts and seeds of the exam; of several, each with the part's name."""
+    if record.sweep.prompts or not record.parts:
+        return [("", record.sweep)]
+    return [(part.sweep.name, part.sweep) for part in record.parts]
 
 
 def held(record: Record) -> dict[str, Value]:

@@ -1,0 +1,91 @@
+"""What a study does not vary, and what must therefore stay the same for it to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from charsweep.config.settings import Settings
+from charsweep.config.variants import Variant
+from charsweep.core.specs import Cell, ImageSetSpec, Plugin, TrajectorySpec
+
+
+def meaning_of(
+    variants: Iterable[Variant], cells: Sequence[Cell], axes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """By name; where variants do not agree, each has the values of its axes in the name."""
+    found: dict[str, dict[str, Any]] = {}  # name -> words of the variant -> value
+    every = list(variants)
+    for variant in every:
+        found.setdefault("objectives", {}).setdefault("", _objectives(variant.settings))
+        if cell := next((cell for cell in cells if variant.has(cell)), None):
+            for name, value in _of_variant(variant.settings, cell).items():
+                found.setdefault(name, {})[variant.words] = value
+    for cell in cells:
+        method = cell.trajectory.method.name  # each may have its own
+        words = next((variant.words for variant in every if variant.has(cell)), "")
+        if masks := cell.trajectory.framing.masks:
+            own = found.setdefault("masks", {})
+            own[words] = max(masks, own.get(words, ()))
+        if cell.trajectory.class_images and cell.class_images is None:  # a person's own
+            name = f"{method}.own_class_images"
+            found.setdefault(name, {})[words] = cell.trajectory.class_images
+        for name, axis, value in _fields(cell.trajectory, cell.images):
+            if axis not in axes:
+                found.setdefault(f"{method}.{name}", {})[words] = value
+    meaning: dict[str, Any] = {}
+    for name, by_words in found.items():
+        first, *others = by_words.values()
+        if all(other == first for other in others):
+            meaning[name] = first
+        else:
+            meaning |= {f"{name} of {words}": value for words, value in by_words.items()}
+    return meaning
+
+
+def _of_variant(settings: Settings, cell: Cell) -> dict[str, Any]:
+    """What its cells are measured by."""
+    return {
+        "character": asdict(cell.trajectory.character),
+        "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
+        "encoders": {spec.name: asdict(spec) for spec in cell.exam.encoders},
+        "references": cell.exam.references,
+        "held_out": cell.exam.held_out,
+        "truth": cell.exam.truth,
+        "attributes": [asdict(attribute) for attribute in cell.exam.attributes],
+    }
+
+
+def _objectives(settings: Settings) -> dict[str, str]:
+    """Which way each goes, and the version of its metric: with another, its numbers are others."""
+    plugins = {name: settings.metric_plugin(name) for name in settings.objectives}
+    return {name: f"{way}, {plugins[name].version}" for name, way in settings.objectives.items()}
+
+
+def _fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str, str, Any]]:
+    """Name, name as an axis, and value of each field."""
+    if taught.base:
+        family = taught.base.family
+        yield f"base.{family.name}", "", taught.base.digest
+        yield f"base.{family.name}.family", "", family.identity
+        for name, value in family.settings.items():
+            yield f"base.{family.name}.{name}", f"models.bases.{family.name}.{name}", value
+    for name in ("batch_size", "resolution", "precision", "max_grad_norm", "pack"):
+        yield name, name, getattr(taught, name)
+    yield "framing", "framing", taught.framing.crop
+    yield "flip", "flip", taught.framing.flip
+    yield "mask_background", "mask_background", taught.framing.background
+    for name, value in taught.method.settings.items():
+        yield name, f"method.{name}", value
+    for group in ("optimizer", "schedule"):
+        plugin: Plugin = getattr(taught, group)
+        yield group, group, plugin.name
+        for name, value in plugin.settings.items():
+            yield f"{plugin.name}.{name}", f"{group}.{name}", value
+    sampler = images.sampler
+    yield "sampler", "sampler", sampler.name
+    for name in ("guidance_scale", "negative_prompt", "batch_width"):
+        yield f"{sampler.name}.{name}", f"sampler.{name}", getattr(images, name)
+    for name, value in sampler.settings.items():
+        yield f"{sampler.name}.{name}", f"sampler.settings.{name}", value
