@@ -114,7 +114,7 @@ SEARCHES = {
     ),
     "find": (
         ["search=find", "find.rates=[1e-3,1e-2]", "find.steps=[2,4]", "find.inference_steps=[1]"],
-        ("cells", 1), r"\d of 4 cells of the stages so far, and what they lead to",
+        ("cells", 1), r"\d+ of \d+ cells of the stages so far, and what they lead to",
     ),
     "race": (  # in its second round, of which no cell has a result as yet
         ["search=race", "+axes.lr=[1e-2,1e-3]", "exam.seeds=[0,1,2]"],
