@@ -26,6 +26,7 @@ from charsweep.core.store import Store
 from charsweep.core.system import signals
 from charsweep.engine import image_sets
 from charsweep.engine.progress import ProgressView
+from charsweep.evaluate.sample import PartialImageSet
 from charsweep.plan import cost
 
 WORDS = ["+axes.lr=[1e-2,1e-3]", "+axes.train_steps=[8,20]", "pack=2", "runtime.tracking=false"]
@@ -146,13 +147,14 @@ def test_no_set_is_begun_that_cannot_be_finished(
     sweep = load_sweep(quick(tmp_path, *WORDS))
     drawing = image_sets.ImageSets(sweep, Store(tmp_path), None, None, None)  # type: ignore[arg-type]
     images = sweep.cells[0].images
+    begun = PartialImageSet(images)
     seconds: list[float] = []
     monkeypatch.setattr(image_sets, "check_room", seconds.append)
-    drawing._check_room([images, images], 0)
+    drawing._check_room([begun, begun], 0)
     assert seconds == []  # how long it takes is not known yet
     drawing.pace = 2.0
     for drawn in range(4):
-        drawing._check_room([images, images], drawn)
+        drawing._check_room([begun, begun], drawn)
     each = 2.0 * cost.calls_each(images)
     assert seconds == [2 * each, each, 2 * each, each]
 

@@ -52,9 +52,10 @@ def begun(cell: CellResult, seeds: int) -> CellResult:
 def race(record: Record, order: NDArray[np.int64], looks: Sequence[int], errors: float) -> Raced:
     """A race of all finished cells of a record that have the exam's images, in that order."""
     prompts, seeds = order.shape
-    cells = [one for one in record.cells if np.shape(one.per_image.get(SCORE)) == order.shape]
+    cells = [one for one in record.cells if np.shape(one.per_image.get(SCORE) or ()) == order.shape]
     running = {one.cell: in_order(one, order) for one in cells}
-    drawn, left, before = 0, {}, 0
+    left: dict[str, list[int]] = {}
+    drawn, before = 0, 0
     for look in looks:
         drawn += len(running) * prompts * (look - before)
         before = look

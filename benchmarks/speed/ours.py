@@ -14,7 +14,7 @@ from charsweep.core.methods import base_precision
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
-from charsweep.evaluate.sample import draw
+from charsweep.evaluate.sample import PartialImageSet, draw
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
@@ -97,8 +97,9 @@ class Ours:
             self._compiled(base),
         ):
             if self.mode:  # compiles first
-                list(draw([self.task.images(self.last, seeds[:1], 1)], paint, self.store))
-            drawn = list(draw([spec], paint, self.store))
+                first = PartialImageSet(self.task.images(self.last, seeds[:1], 1))
+                list(draw([first], paint, self.store))
+            drawn = list(draw([PartialImageSet(spec)], paint, self.store))
         return sum(batch.seconds for batch in drawn) / len(seeds)
 
     def _load(self, precision: str) -> LoadedPipeline:
