@@ -123,7 +123,7 @@ def test_the_report_is_there(root: Path, ui: chromium.Served, page: Chrome) -> N
     page.get(f"{run}/artifacts/report/index.html")
     chromium.wait_for(page, "a frame", lambda p: p.find_elements("tag name", "iframe"))
     page.switch_to.frame(page.find_element("tag name", "iframe"))
-    assert "Recommended" in chromium.wait_for_text(page, "Which rate?", "3 cells")
+    assert "the best so far" in chromium.wait_for_text(page, "Which rate?", "3 cells")
     page.switch_to.default_content()
 
 
