@@ -60,7 +60,10 @@ def files_in(page: Path) -> dict[str, str]:
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the pages' commands speak of."""
     folder = tmp_path_factory.mktemp("pages")
-    shutil.copytree(embedded.UNICORN_GIRL, folder / "drawings")
+    for name in ("drawings", "mia", "bea"):
+        shutil.copytree(embedded.UNICORN_GIRL, folder / name)
+    for path in (folder / "bea").glob("06.*"):  # another character
+        path.unlink()
     (folder / "girls").mkdir()
     shutil.copy(embedded.UNICORN_GIRL / "01.png", folder / "girls")
     for page in (DOCS / "extending.md", DOCS / "sweeps.md"):
