@@ -92,6 +92,7 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
         "repeats": {"2": 1} if state == "finished" else {},
         "parts": {},
         "judged_by": {"prompts": "0123456789ab"},
+        "left_after": [],
     }
     return json.dumps(record) + "\n"
 
