@@ -76,7 +76,8 @@ def test_stopped_and_killed_it_ends_as_if_never_disturbed(tmp_path: Path) -> Non
     assert ended(start(words, log)) == 0, log.read_text()
     assert now.items() <= finished_stages(root).items()
     assert_equal(root, whole, tracked=False)
-    cells = [json.loads(line) for line in (root / "sweeps/small/cells.jsonl").open()]
+    lines = (root / "sweeps/small/cells.jsonl").read_text(encoding="utf-8").splitlines()
+    cells = [json.loads(line) for line in lines]
     assert sorted(runs(root)) == sorted((cell["cell"], "FINISHED") for cell in cells)
     assert parent_status(root) == "FINISHED"
 
