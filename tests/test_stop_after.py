@@ -124,7 +124,10 @@ SEARCHES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "find" else name for name in SEARCHES],
+)
 def test_a_search_goes_on_too(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     own, at, missing = SEARCHES[name]
     words = quick(tmp_path, "train_steps=3", "runtime.tracking=false", LIMIT, *own)

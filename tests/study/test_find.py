@@ -273,6 +273,7 @@ def test_a_budget_below_the_first_stage_is_refused_before_anything_is_written(
 # -- for real --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_and_ends_with_an_export(tmp_path: Path) -> None:
     """Killed in its first stage, run to the end, repeated."""
     words = small(tmp_path, *TINY, *QUIET)

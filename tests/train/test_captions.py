@@ -129,7 +129,9 @@ UNCHANGED = ["method.shuffle_caption=false", "method.keep_tokens=0",
              "method.caption_dropout_rate=0"]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["adapters", "adapters and text"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("adapters", marks=pytest.mark.slow), "adapters and text"]
+)
 def test_a_trial_does_not_depend_on_its_company(
     kind: str, tagged: list[str], tmp_path: Path
 ) -> None:

@@ -62,8 +62,10 @@ def trajectory_of(root: Path, *words: str, lr: float = RATE) -> tuple[bytes, lis
     "chosen",
     [
         [],
-        ["method=lora", "method.text_encoder=true", "batch_size=2"],
-        [f"method.target_modules={ALSO_CONVOLUTIONS}"],
+        pytest.param(
+            ["method=lora", "method.text_encoder=true", "batch_size=2"], marks=pytest.mark.slow
+        ),
+        pytest.param([f"method.target_modules={ALSO_CONVOLUTIONS}"], marks=pytest.mark.slow),
         ["method.prior_weight=1", "method.class_images=2"],
     ],
     ids=["attention", "text and batch of 2", "convolutions", "prior"],
