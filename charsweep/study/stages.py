@@ -6,8 +6,9 @@ training nor Optuna is known here. The same results give the same stages.
 1. Rates, a decade apart, all trained to the first number of steps.
 2. Half a decade beside the best of them, on both sides, until the best lies between two others;
    then thirds of a decade, unless no neighbour can be told from it.
-3. Steps: the best rates go on to the next number, until longer cannot be told from shorter. The
-   best rate falls with the length, so lower ones within a decade go on too.
+3. Steps: the best rates go on to the next number, until longer is within one standard error of
+   shorter, which is then what is recommended. The best rate falls with the length, so lower ones
+   within a decade go on too.
 4. Inference steps, and what else is asked for, at what is recommended by then.
 
 "Told from": the paired test of the verdict, two standard errors (`charsweep.results.points`).
@@ -159,9 +160,10 @@ class Stages:
             yield Stage(over, f"all of these have diverged by {steps:,} steps")
             return False
         best = self.best(now)
-        if then.is_taught and not told(best, then):
+        if then.is_taught and difference(best, then, SCORE).is_within(1):  # so fewer are taken
             fewer = f"{before['train_steps']:,}"
-            yield Stage(over, f"{steps:,} steps cannot be told from {fewer}: no more are tried")
+            text = f"{steps:,} steps are within one standard error of {fewer}: no more are tried"
+            yield Stage(over, text)
             return False
         return True
 
