@@ -155,6 +155,15 @@ def test_rates_that_fall_with_the_length_are_followed() -> None:
     assert (found["lr"], found["train_steps"]) in {(2e-3, 1000), (3e-3, 1000)}
 
 
+def test_steps_go_on_while_more_of_them_would_be_recommended() -> None:
+    """By more than one standard error, though not told apart by two."""
+    stages, found, _ = search(
+        World(lambda values: 0.6 + 0.016 * math.log2(values["train_steps"])), "find.over=[steps]"
+    )
+    assert tried(stages, "train_steps") == {250, 500, 1000}
+    assert found["train_steps"] == 1000
+
+
 def test_inference_steps_are_compared_at_what_is_recommended() -> None:
     def score(values: Mapping[str, Any]) -> float:
         lost = {10: 0.3, 50: 0.0, 40: 0.0}[values["inference_steps"]]
