@@ -68,7 +68,7 @@ def refuse_too_dear(sweep: Sweep, first: Mapping[str, Any]) -> None:
     )
 
 
-def seconds_of(sweep: Sweep, store: Store, cells: Sequence[Cell]) -> float:
+def seconds_for(sweep: Sweep, store: Store, cells: Sequence[Cell]) -> float:
     """What is missing of some cells, in seconds; 0 where nothing is."""
     plan = plan_work(cells, store)
     return 0.0 if plan.is_done else float(cost.summary(plan, store, sweep.bases)["seconds"])

@@ -17,15 +17,15 @@ __all__ = ["Find", "Study", "check", "lock_sweep", "open_study", "sqlite_errors"
 
 def open_study(
     sweep: Sweep,
-    seconds_of: Callable[[Sequence[Cell]], float],
+    seconds_for: Callable[[Sequence[Cell]], float],
     stages: Sequence[Mapping[str, Any]] = (),
 ) -> Study:
     """The sweep's study, made or gone on with; ConfigError where its meaning has changed.
 
-    `seconds_of` says what cells would take, and `stages` what earlier commands have recorded.
+    `seconds_for` says what cells would take, and `stages` what earlier commands have recorded.
     """
     if sweep.settings.find:
-        return Find(sweep, seconds_of, stages)
+        return Find(sweep, seconds_for, stages)
     if sweep.settings.search.is_race:
         return Race(sweep)
     return Grid(sweep) if sweep.settings.is_grid else Search(sweep)

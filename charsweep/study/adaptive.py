@@ -42,12 +42,18 @@ PASSED = "passed"  # user attribute: the rung up to which a trial has been let t
 class Search(Study):
     """An adaptive sweep: batches of trials, each chosen from what the ones before have told."""
 
+    unit = "trials"
+
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.search = sweep.settings.search
         self.space = {name: distribution_of(axis) for name, axis in sweep.axes.items()}
         self.trials = Trials(sweep, sampler_of(sweep, 0), pruner_of(sweep))
         self._asked: dict[str, list[FrozenTrial]] = {}
+
+    @property
+    def total(self) -> int:
+        return self.search.trials or 0
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:

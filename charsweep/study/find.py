@@ -43,14 +43,16 @@ ENDING, MOST_ENDING = 0.1, 30.0  # of a budget, and seconds, that are left for r
 class Find(Study):
     """Stages of cells, and what is recorded of them."""
 
+    unit = "cells of the stages so far"
+
     def __init__(
         self,
         sweep: Sweep,
-        seconds_of: Callable[[Sequence[Cell]], float],
+        seconds_for: Callable[[Sequence[Cell]], float],
         known: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         assert sweep.settings.find is not None
-        self.sweep, self.find, self.seconds_of = sweep, sweep.settings.find, seconds_of
+        self.sweep, self.find, self.seconds_for = sweep, sweep.settings.find, seconds_for
         start = start_of(sweep.settings)
         self.rule = Stages(self.find, start, constraints_of(sweep))
         self.trials = Trials(sweep)
@@ -69,6 +71,10 @@ class Find(Study):
             if axis in words and over in self.find.over:
                 words[axis] += tuple(self.rule.others(over))
         self.space = NUMBERS | {n: CategoricalDistribution(sorted(w)) for n, w in words.items()}
+
+    @property
+    def total(self) -> int:
+        return sum(len(stage["cells"]) + stage["left"] for stage in self.stages)
 
     def batches(self) -> Generator[tuple[Cell, ...]]:
         """The cells of a stage after the other; results are told between."""
@@ -90,7 +96,7 @@ class Find(Study):
     def _run(self, stage: Stage) -> Generator[tuple[Cell, ...], None, list[CellResult] | None]:
         """Have a stage's cells run, as far as the budget goes, and record it."""
         asked = [self.cell_of(values) for values in stage.cells]
-        needed = self.seconds_of(asked) if self.find.seconds else 0.0
+        needed = self.seconds_for(asked) if self.find.seconds else 0.0
         too_much = needed > 0 and not self.keeps_to_budget(needed)
         cells = self._free(asked) if too_much else asked
         self._is_free = too_much or not needed
@@ -122,7 +128,7 @@ class Find(Study):
 
     def _free(self, cells: Sequence[Cell]) -> list[Cell]:
         """Those that are stored, so that they take nothing."""
-        return [cell for cell in cells if not self.seconds_of([cell])]
+        return [cell for cell in cells if not self.seconds_for([cell])]
 
     def keeps_to_budget(self, needed: float) -> bool:
         """Whether there are so many seconds left."""

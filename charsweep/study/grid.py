@@ -42,6 +42,10 @@ class Grid(Study):
         self._telling: list[Future[None]] = []
         self._teller: ThreadPoolExecutor | None = None
 
+    @property
+    def total(self) -> int:
+        return len(self._cells)
+
     def batches(self) -> Generator[tuple[Cell, ...]]:
         """What `_rounds` gives; when it gives no more, all cells have been told."""
         self.trials.wait_for_file()

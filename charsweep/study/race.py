@@ -36,6 +36,8 @@ Keys = tuple[str, ...]  # of a setting's cells
 class Race(Grid):
     """The cells of a grid, in rounds; results that stand are of whole cells or of those left."""
 
+    unfinished = ("failed",)
+
     def __init__(self, sweep: Sweep) -> None:
         super().__init__(sweep)
         self.store = Store(sweep.root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from charsweep.core.specs import Cell
 from charsweep.results import CellResult
@@ -16,6 +16,13 @@ class Study(ABC):
 
     trials: Trials
     stages: Sequence[Mapping[str, Any]] = ()  # of a search in stages, as they are recorded
+    unit: ClassVar[str] = "cells"  # what is counted, in words
+    unfinished: ClassVar[tuple[str, ...]] = ("failed", "left")  # states that are worked on again
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """How many cells or trials are asked for, as far as that is known."""
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:

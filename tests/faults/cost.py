@@ -25,7 +25,7 @@ GUARDS = {
     "charsweep.core.system.sqlite": ("wait_until_free", "check_whole"),
     "charsweep.core.system.locks": ("_try", "_owner"),
     "charsweep.core.system.signals": ("check", "pause"),
-    "charsweep.actions.run": ("append_result",),
+    "charsweep.actions.main_loop": ("append_result",),
 }  # fmt: skip
 
 spent, calls, depth = Counter[str](), Counter[str](), [0]
@@ -49,7 +49,7 @@ def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def watch() -> None:
     """Put a clock around each guard, wherever it has been imported to."""
-    for module in ("charsweep.actions.run", "charsweep.engine.local"):
+    for module in ("charsweep.actions.main_loop", "charsweep.engine.local"):
         importlib.import_module(module)
     ours = [module for name, module in sys.modules.items() if name.startswith("charsweep")]
     for place, names in GUARDS.items():

@@ -14,7 +14,8 @@ import pytest
 from helpers.small import pictures, sweep_of
 from numpy.typing import NDArray
 
-from charsweep.actions import run as actions
+from charsweep.actions import main_loop
+from charsweep.actions.run import run as run_whole
 from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Cell
@@ -110,8 +111,8 @@ def run(sweep: Sweep) -> None:
         return page
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(actions, "write_report", no_report)
-        actions.run(sweep)
+        patch.setattr(main_loop, "write_report", no_report)
+        run_whole(sweep)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def raced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("raced")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(race, "left_behind", dropping(1, 2))
-        actions.run(sweep_of(root, *RACE))
+        run_whole(sweep_of(root, *RACE))
     return root
 
 
