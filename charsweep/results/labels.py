@@ -72,6 +72,7 @@ AXES = {
     "inference_steps": "inference steps",
     "seed": "training seed",
 }
+COUNTED = ("train_steps", "inference_steps")  # read as "400 training steps"
 COST_LABELS = {
     "size_mb": "weights, MB",
     "train_seconds": "time alone, s",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from charsweep.core.system.console import quoted, spell
-from charsweep.results.labels import axis_label, listing, value_text
+from charsweep.results.labels import COUNTED, axis_label, listing, value_text
 from charsweep.results.points import ERRORS, SCORE, SEED, Point, difference
 from charsweep.results.records import Record, Value, in_order, is_numeric
 
@@ -77,8 +77,9 @@ def untried(record: Record, best: Point, alike: Sequence[Point]) -> list[NextSte
         tried = [*below[-MOST_BETWEEN:], *above[:MOST_BETWEEN]]
         if where and tried:
             values_text = listing([value_text(axis, one) for one in tried])
+            counted = "number of " if axis in COUNTED else ""
             text = (
-                f"The best {axis_label(axis)} lies at {value_text(axis, value)}, and "
+                f"The best {counted}{axis_label(axis)} lies at {value_text(axis, value)}, and "
                 f"{' and '.join(where)}: {values_text} may do better."
             )
             steps.append(NextStep(text, extended(record, best, axis, tried)))

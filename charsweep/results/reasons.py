@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from charsweep.core.system.console import span
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
+    COUNTED,
     axis_label,
     bytes_text,
     error_text,
@@ -22,7 +23,6 @@ from charsweep.results.records import Record, Value
 
 Bounds = Mapping[str, float | None]  # least and most
 MUCH = 0.25  # of leak, or of what flexibility lacks, to be worth a word
-COUNTED = ("train_steps", "inference_steps")  # read as "400 training steps"
 
 
 def setting_text(values: Mapping[str, Value]) -> str:

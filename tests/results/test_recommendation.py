@@ -221,6 +221,7 @@ def test_the_end_of_an_axis_and_a_gap_are_said_with_a_command_that_extends_it(
     assert shlex.split(gap.command)[3:] == [
         "+sweep=fake", "++axes.train_steps=[40]", "++axes.lr=[2e-4,5e-4,2e-3,5e-3]",
     ]  # fmt: skip
+    assert end.text.startswith("The best number of training steps lies at 40, and ")
     assert "it is the largest tried" in end.text
     assert shlex.split(end.command)[3:] == [
         "+sweep=fake", "++axes.lr=[1e-3]", "++axes.train_steps=[20,60,80]",
