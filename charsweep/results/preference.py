@@ -52,6 +52,15 @@ class Strength:
     low: float
     high: float
 
+    @property
+    def fields(self) -> dict[str, float]:
+        """As columns of a table, or metrics of a run."""
+        return {
+            "preference": self.value,
+            "preference_low": self.low,
+            "preference_high": self.high,
+        }
+
 
 @dataclass(frozen=True)
 class Constancy:
@@ -106,12 +115,15 @@ class Preferences:
             return f"{leads}; {labels} may be better."
         if not self.alike:
             return f"{self.best.label} is best with {self.chance:.0%} after {after}."
-        is_cheaper = all(self.taken.price < one.price for one in self.alike)
-        why = "it is cheaper" if is_cheaper else "it costs no more"
-        return (
-            f"{listing([self.taken.label, *(one.label for one in self.alike)], most=4)} cannot be "
-            f"told apart after {after}: take {self.taken.label}, {why}."
-        )
+        both = listing([self.taken.label, *(one.label for one in self.alike)], most=4)
+        take = f"take {self.taken.label}, it {self.why_taken}"
+        return f"{both} cannot be told apart after {after}: {take}."
+
+    @property
+    def why_taken(self) -> str:
+        """Of some that are alike, what is said of the one to take."""
+        dearer = self.taken and all(self.taken.price < one.price for one in self.alike)
+        return "is cheaper" if dearer else "costs no more"
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,9 @@ place of one, 6 % of picks among seven settings are truly worse by .05, with one
 different bases are compared within each base, since the score is measured from the untaught base;
 named is the one whose base gets the highest score. Weights belong to one training seed: those taken
 are of the seed with the highest score.
+
+Where people have voted and their votes are decisive (`charsweep.results.preference`), the setting
+that they prefer is recommended, whatever the scores say.
 """
 
 from __future__ import annotations
@@ -24,12 +27,13 @@ from pathlib import Path
 
 from charsweep.core.errors import StoreError
 from charsweep.core.system.console import command, span
-from charsweep.results.by_score import chosen, keeps, on_each_base
+from charsweep.results.by_score import chosen, keeps, on_each_base, preferences_of
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import bytes_text
 from charsweep.results.next_steps import NextStep, next_steps
 from charsweep.results.parts import comparable
 from charsweep.results.points import SCORE, Point, points_of, ranked
+from charsweep.results.preference import Candidate, Preferences
 from charsweep.results.read import load_cells
 from charsweep.results.reasons import (
     Bounds,
@@ -41,6 +45,8 @@ from charsweep.results.reasons import (
     reason_for,
     setting_text,
     side_effects,
+    voted_for,
+    votes_beside,
 )
 from charsweep.results.records import Objective, Record
 from charsweep.results.unlike import unlike
@@ -168,11 +174,27 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
         parts = () if cells is not None else comparable(record)
         each = tuple((part.sweep.name, recommend(part)) for part in parts)
         return Recommendation(None, None, reason, "", (), (), (), "", None, each)
-    if not groups:
+    on_each = [chosen(group) for group in groups]
+    by_score = max(on_each, key=lambda found: found[0].mean(SCORE) or 0.0) if on_each else None
+    votes = preferences_of(record)
+    if best := taken(votes, points) or taken(votes := preferences_of(record, cells), points):
+        cell = cell_of(best)
+        doubts_left = (*left_out(constraints, scored, kept), *side_effects(record, best))
+        return Recommendation(
+            point=best,
+            cell=cell,
+            reason=voted_for(votes),
+            evidence=evidence_of(best),
+            alike=tuple(point for point in points if is_one_of(point, votes.alike)),
+            next_steps=next_steps(record, best, ()) if scored else (),
+            doubts=(*votes_beside(votes, best, by_score and by_score[0]), *doubts_left),
+            command=export_command(record, cell, is_named=cells is not None),
+            stand_in=best,
+        )
+    if by_score is None:
         reason = nothing_to_recommend(record.cells if cells is None else cells)
         return Recommendation(None, None, reason, "", (), (), (), "", example(points))
-    on_each = [chosen(group) for group in groups]
-    best, alike, others = max(on_each, key=lambda found: found[0].mean(SCORE) or 0.0)
+    best, alike, others = by_score
     cell, left = cell_of(best), sum(point.left for point in points)
     return Recommendation(
         point=best,
@@ -186,6 +208,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
             *left_out(constraints, scored, kept),
             *of_bases(groups, [found[0] for found in on_each]),
             *side_effects(record, best),
+            *([f"Votes: {votes.says}"] if votes.votes else []),
         ),
         command=export_command(record, cell, is_named=cells is not None),
         stand_in=best,
@@ -196,9 +219,19 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
 
 
 def cell_of(point: Point) -> CellResult:
-    """Of a point's training seeds, the one whose weights are taken."""
-    known = [cell for cell in point.finished if cell.scores.get(SCORE) is not None]
-    return max(known, key=lambda cell: cell.scores[SCORE] or 0.0)
+    """Of a point's training seeds, the one whose weights are taken; the first without a score."""
+    return max(point.finished, key=lambda cell: cell.scores.get(SCORE) or 0.0)
+
+
+def taken(votes: Preferences, points: Sequence[Point]) -> Point | None:
+    """The setting that votes decide on, if it is among these."""
+    asked = [votes.taken] if votes.taken else []
+    return next((point for point in points if is_one_of(point, asked)), None)
+
+
+def is_one_of(point: Point, asked: Sequence[Candidate]) -> bool:
+    """Whether it is one of those that were voted on."""
+    return any(cell.cell in one.sets for cell in point.cells for one in asked)
 
 
 def example(points: Sequence[Point]) -> Point | None:
