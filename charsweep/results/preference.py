@@ -147,12 +147,14 @@ class Posterior:
     def in_question(self) -> NDArray[np.intp]:
         """Places of those that may be the best: rivals, and others that win as often as lose."""
         wins, losses = self.wins.sum(axis=1), self.wins.sum(axis=0)
-        rivals = np.array([one.is_rival for one in self.candidates])
+        rivals = np.array([one.is_rival for one in self.candidates], dtype=bool)
         return np.flatnonzero(rivals | (wins >= losses))
 
     @cached_property
     def chances(self) -> Floats:
         """Of each in question to be the best of them."""
+        if not len(self.in_question):
+            return np.zeros(0)
         best = self.samples[:, self.in_question].argmax(axis=1)
         return np.bincount(best, minlength=len(self.in_question)) / SAMPLES
 

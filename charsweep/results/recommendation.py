@@ -176,20 +176,23 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
         return Recommendation(None, None, reason, "", (), (), (), "", None, each)
     on_each = [chosen(group) for group in groups]
     by_score = max(on_each, key=lambda found: found[0].mean(SCORE) or 0.0) if on_each else None
-    votes = preferences_of(record)
-    if best := taken(votes, points) or taken(votes := preferences_of(record, cells), points):
-        cell = cell_of(best)
-        doubts_left = (*left_out(constraints, scored, kept), *side_effects(record, best))
+    votes, preferred = decided(record, cells, points)
+    if preferred is not None:
+        cell = cell_of(preferred)
         return Recommendation(
-            point=best,
+            point=preferred,
             cell=cell,
             reason=voted_for(votes),
-            evidence=evidence_of(best),
+            evidence=evidence_of(preferred),
             alike=tuple(point for point in points if is_one_of(point, votes.alike)),
-            next_steps=next_steps(record, best, ()) if scored else (),
-            doubts=(*votes_beside(votes, best, by_score and by_score[0]), *doubts_left),
+            next_steps=next_steps(record, preferred, ()) if scored else (),
+            doubts=(
+                *votes_beside(votes, preferred, by_score and by_score[0]),
+                *left_out(constraints, scored, kept),
+                *side_effects(record, preferred),
+            ),
             command=export_command(record, cell, is_named=cells is not None),
-            stand_in=best,
+            stand_in=preferred,
         )
     if by_score is None:
         reason = nothing_to_recommend(record.cells if cells is None else cells)
@@ -215,7 +218,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
     )
 
 
-# -- what of it is taken -------------------------------------------------------------------------
+# -- what is taken ---------------------------------------------------------------------------------
 
 
 def cell_of(point: Point) -> CellResult:
@@ -223,10 +226,16 @@ def cell_of(point: Point) -> CellResult:
     return max(point.finished, key=lambda cell: cell.scores.get(SCORE) or 0.0)
 
 
-def taken(votes: Preferences, points: Sequence[Point]) -> Point | None:
-    """The setting that votes decide on, if it is among these."""
-    asked = [votes.taken] if votes.taken else []
-    return next((point for point in points if is_one_of(point, asked)), None)
+def decided(
+    record: Record, cells: Sequence[CellResult] | None, points: Sequence[Point]
+) -> tuple[Preferences, Point | None]:
+    """What votes say, of all cells or else of these, and the setting that they decide on."""
+    votes = preferences_of(record)
+    for own in (votes, preferences_of(record, cells)):
+        for point in points:
+            if own.taken and is_one_of(point, [own.taken]):
+                return own, point
+    return votes, None
 
 
 def is_one_of(point: Point, asked: Sequence[Candidate]) -> bool:
