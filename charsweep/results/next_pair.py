@@ -44,8 +44,9 @@ def next_pair(
     random: Random,
     voter: str = "",
 ) -> Pair | None:
-    """What to ask next of an exam with so many prompts and these seeds; None of fewer than two."""
-    if len(candidates) < 2:
+    """What to ask next of an exam with so many prompts and these seeds; None where that is nothing:
+    of fewer than two settings, or of no prompt."""
+    if len(candidates) < 2 or not prompts or not seeds:
         return None
     if random.random() < REPEATS and (seen := repeatable(votes, candidates, voter)):
         vote = random.choice(seen)
