@@ -41,9 +41,10 @@ pairs the other way round. She votes until the votes are decisive, at most {MOST
 besides, one image of a cell is liked more than another, by {IMAGE_ERROR:g}. *Scores known*: the
 cells have a score, which errs by {SCORE_ERROR:g}, and in question are those that it cannot tell
 from the best; otherwise all 35 are. *Most telling* pairs are those that the voting page asks.
+*Top 3* and *best*: whether the named cell truly is that; *lost*: how much less than the best cell the named one is liked, on average.
 
-| voter | in question | pairs | runs | votes, median | quarters | decided | true top 3 | true best |
-| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| voter | in question | pairs | runs | median votes | quarters | decided | top 3 | best | lost |
+| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 """
 
 
@@ -91,6 +92,7 @@ def row(trial: Trial, ended: Sequence[Ended]) -> str:
     decided = sum(one.said.decisive for one in ended)
     top, best = sum(1 <= one.rank <= 3 for one in ended), sum(one.rank == 1 for one in ended)
     known = [f"{middle:.0f}", f"{low:.0f} to {high:.0f}", *map(str, (decided, top, best))]
+    known.append(f"{np.nanmean([one.lost for one in ended]):.2f}" if decided else "–")
     return f"| {trial.label} | {len(ended)} | {' | '.join(known)} |"
 
 

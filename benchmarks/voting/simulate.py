@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
@@ -86,7 +87,8 @@ class Ended:
     """How voting ended: what was said last, and the truth about the cell that was named."""
 
     said: Preferences
-    rank: int  # of the named cell among the true tastes, from 1; 0 where none was named
+    rank: int  # of the named cell by how much its images are liked, from 1; 0 where there is none
+    lost: float = math.nan  # how much less it is liked than the best
 
     @property
     def votes(self) -> int:
@@ -111,8 +113,8 @@ def vote(voter: Person, cells: tuple[Candidate, ...], ask: Ask, most: int, seed:
             said = preferences(votes, cells)
     if said.taken is None:
         return Ended(said, 0)
-    named = int(said.taken.sets[0], 16)
-    return Ended(said, 1 + int((voter.tastes > voter.tastes[named]).sum()))
+    liked, named = voter.images.mean(axis=(1, 2)), int(said.taken.sets[0], 16)
+    return Ended(said, 1 + int((liked > liked[named]).sum()), float(liked.max() - liked[named]))
 
 
 def guesser(seed: int) -> Person:

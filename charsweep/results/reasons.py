@@ -84,7 +84,7 @@ def evidence_of(best: Point) -> str:
 def voted_for(votes: Preferences) -> str:
     """Why votes decide on it."""
     if not votes.alike:
-        return f"preferred by people: the best with {votes.chance:.0%} after {votes.votes} votes"
+        return f"preferred by people: {votes.how_good} after {votes.votes} votes"
     labels = listing([one.label for one in votes.alike], most=3)
     return f"{votes.votes} votes cannot tell {labels} from it, and it {votes.why_taken}"
 

@@ -77,6 +77,6 @@ def test_its_command_writes_the_page(
     monkeypatch.setattr(command, "GUESSES", 6)
     command.main(["--runs", "2", "--first", str(FIRST), "--out", str(tmp_path / "VOTING.md")])
     text = (tmp_path / "VOTING.md").read_text(encoding="utf-8")
-    assert "| by cell | scores known | most telling | 2 | 6 | 6 to 6 | 0 | 0 | 0 |" in text
+    assert "| by cell | scores known | most telling | 2 | 6 | 6 to 6 | 0 | 0 | 0 | – |" in text
     assert text.count("is told that the votes say nothing in 2 of 2 runs") == 2
     assert capsys.readouterr().out.splitlines()[0] in text

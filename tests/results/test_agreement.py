@@ -117,7 +117,7 @@ def test_decisive_votes_count_above_scores_and_that_is_said(tmp_path: Path) -> N
     found = recommend(sweep.record())
     assert found.cell is not None
     assert found.cell.cell == sweep.cells[0]["cell"]
-    assert found.reason.startswith("preferred by people: the best with ")
+    assert found.reason.startswith("preferred by people: best with ")
     assert "after 27 votes" in found.sentence
     assert "Votes count above scores, which name lr = 1e-3 (score 0.800 ± 0.100)." in found.doubts
     assert found.sure
