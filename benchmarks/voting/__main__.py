@@ -41,7 +41,8 @@ pairs the other way round. She votes until the votes are decisive, at most {MOST
 besides, one image of a cell is liked more than another, by {IMAGE_ERROR:g}. *Scores known*: the
 cells have a score, which errs by {SCORE_ERROR:g}, and in question are those that it cannot tell
 from the best; otherwise all 35 are. *Most telling* pairs are those that the voting page asks.
-*Top 3* and *best*: whether the named cell truly is that; *lost*: how much less than the best cell the named one is liked, on average.
+*Top 3* and *best*: whether the named cell truly is that; *lost*: how much less than the best cell
+the named one is liked, on average.
 
 | voter | in question | pairs | runs | median votes | quarters | decided | top 3 | best | lost |
 | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |

@@ -298,7 +298,7 @@ def note(study: optuna.Study, found: Recommendation, strengths: Mapping[str, Str
         str(numbers[cell]): one.fields for cell, one in strengths.items() if cell in numbers
     }
     for name, now in {"recommended": value, "preference": preferred}.items():
-        if now and now != study.user_attrs.get(name):
+        if now != study.user_attrs.get(name, {}):
             study.set_user_attr(name, now)
 
 
