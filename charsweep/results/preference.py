@@ -130,8 +130,11 @@ class Preferences:
     @property
     def why_taken(self) -> str:
         """Of some that are alike, what is said of the one to take."""
-        dearer = self.taken and all(self.taken.price < one.price for one in self.alike)
-        return "is cheaper" if dearer else "costs no more"
+        assert self.taken is not None
+        own, cheapest = self.taken.price, min(one.price for one in self.alike)
+        if own > cheapest:
+            return "is likelier the best"
+        return "is cheaper" if own < cheapest else "costs no more"
 
 
 @dataclass(frozen=True, eq=False)

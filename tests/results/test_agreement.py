@@ -128,10 +128,10 @@ def test_votes_that_cannot_tell_take_the_cheaper(tmp_path: Path) -> None:
     for steps, score in ((10, 0.2), (20, 0.5), (40, 0.8)):
         sweep.add(train_steps=steps, scores={"score": score})
     sweep.write()
-    voted(sweep, (1, 0), (2, 0), (1, 2), (1, 0), (2, 0), (2, 1), times=12)
+    voted(sweep, (1, 0), (2, 0), (1, 2), (1, 0), (2, 0), (2, 1), times=25)
     found = recommend(sweep.record())
     assert found.label == "train_steps = 20"
-    assert found.reason == "72 votes cannot tell train_steps = 40 from it, and it is cheaper"
+    assert found.reason == "150 votes cannot tell train_steps = 40 from it, and it is cheaper"
     assert [point.label for point in found.alike] == ["train_steps = 40"]
     assert not found.sure
 

@@ -83,10 +83,13 @@ def test_one_that_always_wins_is_best_and_sure() -> None:
 def test_two_that_are_alike_are_told_and_the_cheaper_is_taken() -> None:
     asked = cells(3)
     pairs = [(1, 0), (2, 0), (1, 2), (1, 0), (2, 0), (2, 1)]
-    known = preferences(on(asked, *pairs * 12), asked)
+    known = preferences(on(asked, *pairs * 25), asked)
     assert known.taken is asked[1]
     assert known.alike == (asked[2],)
-    assert known.says == "c1 and c2 cannot be told apart after 72 votes: take c1, it is cheaper."
+    assert known.says == "c1 and c2 cannot be told apart after 150 votes: take c1, it is cheaper."
+    a_little = preferences(on(asked, *pairs * 20, *[(2, 1)] * 6), asked)
+    assert a_little.taken is asked[2]
+    assert a_little.says.endswith("take c2, it is likelier the best.")
 
 
 def test_few_votes_say_nothing_and_more_name_a_leader() -> None:
