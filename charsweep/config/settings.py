@@ -476,6 +476,16 @@ class StoreSettings(pydantic.BaseModel):
     remove: bool
 
 
+class ChooseSettings(pydantic.BaseModel):
+    """Of `action=choose`: where its page is served, who votes, whose votes are added."""
+
+    model_config = STRICT
+    port: Annotated[int, Field(ge=1, le=65535)] | None
+    open: bool
+    voter: Name
+    merge: Text | None
+
+
 class Settings(pydantic.BaseModel):
     """The whole configuration of one combination of axis values."""
 
@@ -488,6 +498,7 @@ class Settings(pydantic.BaseModel):
         "story",
         "export",
         "caption",
+        "choose",
         "ui",
         "check",
         "gc",
@@ -533,6 +544,7 @@ class Settings(pydantic.BaseModel):
     export: ExportSettings
     caption: CaptionSettings
     report: ReportSettings
+    choose: ChooseSettings
     store: StoreSettings
 
     @property
