@@ -102,7 +102,7 @@ def restricted(whole: Record, sweep: SweepRecord) -> Record:
         for curve in whole.curves
         if curve.trajectory in members
     )
-    return Record(sweep, in_grid_order(axes, own), axes, curves, whole.store)
+    return Record(sweep, in_grid_order(axes, own), axes, curves, whole.store, votes=whole.votes)
 
 
 def cut(curve: LossCurve, cells: Sequence[CellResult], axes: Sequence[str]) -> LossCurve:

@@ -33,6 +33,7 @@ from charsweep.results.records import (
     varied_axes,
 )
 from charsweep.results.unlike import fits
+from charsweep.results.votes import FILE, Votes
 
 REBUILD = "Run the sweep's command again to have it rewritten from the store."
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError)
@@ -59,7 +60,8 @@ def load_cells(sweep_folder: Path, store: Path) -> Record:
     own = [cell for cell in plain if fits(cell.judged_by, sweep.judged_by)]
     axes = varied_axes(sweep.axes, own)
     notes = (left_out(len(plain) - len(own)),) if len(own) < len(plain) else ()
-    return parts_of(Record(sweep, in_grid_order(axes, own), axes, (), store, notes))
+    votes = Votes(sweep_folder / FILE).read()
+    return parts_of(Record(sweep, in_grid_order(axes, own), axes, (), store, notes, votes=votes))
 
 
 def left_out(count: int) -> str:

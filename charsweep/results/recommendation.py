@@ -24,11 +24,12 @@ from pathlib import Path
 
 from charsweep.core.errors import StoreError
 from charsweep.core.system.console import command, span
+from charsweep.results.by_score import chosen, keeps, on_each_base
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import bytes_text
 from charsweep.results.next_steps import NextStep, next_steps
 from charsweep.results.parts import comparable
-from charsweep.results.points import ERRORS, SCORE, Point, difference, points_of, ranked
+from charsweep.results.points import SCORE, Point, points_of, ranked
 from charsweep.results.read import load_cells
 from charsweep.results.reasons import (
     Bounds,
@@ -191,37 +192,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
     )
 
 
-# -- the rule --------------------------------------------------------------------------------------
-
-
-def on_each_base(points: Sequence[Point]) -> list[list[Point]]:
-    """The points by the base that they are taught on."""
-    together: dict[str, list[Point]] = {}
-    for point in points:
-        together.setdefault(point.finished[0].base, []).append(point)
-    return list(together.values())
-
-
-def keeps(point: Point, constraints: Mapping[str, Bounds]) -> bool:
-    """Whether all its mean scores keep to them; one that it lacks does."""
-    for name, bounds in constraints.items():
-        score, least, most = point.mean(name), bounds.get("least"), bounds.get("most")
-        if score is not None and (
-            (least is not None and score < least) or (most is not None and score > most)
-        ):
-            return False
-    return True
-
-
-def chosen(points: Sequence[Point]) -> tuple[Point, tuple[Point, ...], tuple[Point, ...]]:
-    """Of points with a score: the recommended one, those as good as the best, and the others."""
-    order = [point for point, _ in ranked(points, Objective(SCORE, True))]
-    best = order[0]
-    found = {id(point): difference(best, point, SCORE) for point in order}
-    cheapest = min((p for p in order if found[id(p)].is_within(1)), key=lambda point: point.price)
-    good = [point for point in order if found[id(point)].is_within(ERRORS)]
-    alike = tuple(point for point in good if point is not cheapest)
-    return cheapest, alike, tuple(point for point in order if point not in good)
+# -- what of it is taken -------------------------------------------------------------------------
 
 
 def cell_of(point: Point) -> CellResult:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from charsweep.results.cells import COSTS, CellResult
+from charsweep.results.votes import Vote
 
 Item = TypeVar("Item")
 Value = str | int | float | bool | None  # of an axis
@@ -136,6 +137,7 @@ class Record:
     store: Path
     notes: tuple[str, ...] = field(default=())  # what was missing or skipped
     parts: tuple[Record, ...] = field(default=())
+    votes: tuple[Vote, ...] = ()  # of people, on whatever image sets
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -1,0 +1,88 @@
+"""The rule of the recommendation as far as scores go: the best settings, and those in question.
+
+`charsweep.results.recommendation` says what the rule is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from charsweep.results.cells import CellResult
+from charsweep.results.points import ERRORS, SCORE, Point, difference, points_of, ranked
+from charsweep.results.preference import Candidate, Preferences, preferences
+from charsweep.results.reasons import Bounds
+from charsweep.results.records import Objective, Record
+from charsweep.results.unlike import unlike
+
+LEAST, MOST = 6, 24  # settings that are voted on first, where there are so many
+
+
+def on_each_base(points: Sequence[Point]) -> list[list[Point]]:
+    """The points by the base that they are taught on."""
+    together: dict[str, list[Point]] = {}
+    for point in points:
+        together.setdefault(point.finished[0].base, []).append(point)
+    return list(together.values())
+
+
+def keeps(point: Point, constraints: Mapping[str, Bounds]) -> bool:
+    """Whether all its mean scores keep to them; one that it lacks does."""
+    for name, bounds in constraints.items():
+        score, least, most = point.mean(name), bounds.get("least"), bounds.get("most")
+        if score is not None and (
+            (least is not None and score < least) or (most is not None and score > most)
+        ):
+            return False
+    return True
+
+
+def chosen(points: Sequence[Point]) -> tuple[Point, tuple[Point, ...], tuple[Point, ...]]:
+    """Of points with a score: the recommended one, those as good as the best, and the others."""
+    order = [point for point, _ in ranked(points, Objective(SCORE, True))]
+    best = order[0]
+    found = {id(point): difference(best, point, SCORE) for point in order}
+    cheapest = min((p for p in order if found[id(p)].is_within(1)), key=lambda point: point.price)
+    good = [point for point in order if found[id(point)].is_within(ERRORS)]
+    alike = tuple(point for point in good if point is not cheapest)
+    return cheapest, alike, tuple(point for point in order if point not in good)
+
+
+# -- votes -----------------------------------------------------------------------------------------
+
+
+def candidates_of(
+    record: Record, cells: Sequence[CellResult] | None = None
+) -> tuple[Candidate, ...]:
+    """The settings that can be voted for; none where cells do not compare: ask of each part.
+
+    Those that may be recommended: with a score, within the constraints, as far as there are any.
+    """
+    if unlike(record, cells):
+        return ()
+    points = [point for point in points_of(record, cells) if point.finished]
+    scored = [point for point in points if point.mean(SCORE) is not None]
+    constraints: Mapping[str, Bounds] = record.sweep.settings.get("constraints") or {}
+    own = [point for point in scored if keeps(point, constraints)] or scored or points
+    rivals = {id(point) for point in (rivals_of(scored and own) or own[:MOST])}
+    return tuple(
+        Candidate(
+            tuple(cell.cell for cell in point.finished), point.label, point.price,
+            id(point) in rivals,
+        )
+        for point in own
+    )  # fmt: skip
+
+
+def rivals_of(points: Sequence[Point]) -> list[Point]:
+    """Of each base, the recommended setting and those that scores cannot tell from it, at most
+    `MOST`; where these are few, those of the next scores too: a person may see it otherwise."""
+    found = []
+    for group in on_each_base(points):
+        best, alike, others = chosen(group)
+        found += [best, *alike, *others][: max(LEAST, min(1 + len(alike), MOST))]
+    return found
+
+
+def preferences_of(record: Record, cells: Sequence[CellResult] | None = None) -> Preferences:
+    """What the record's votes say of its settings."""
+    return preferences(record.votes, candidates_of(record, cells) if record.votes else ())
