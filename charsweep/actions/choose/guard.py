@@ -26,7 +26,7 @@ READING = ("GET", "HEAD")
 
 
 class Guard:
-    """Refuses what does not come from this server's own page, and sets the headers of all it sends."""
+    """Refuses what does not come from this server's own page; sets the headers of all answers."""
 
     def __init__(self, app: ASGIApp, port: int) -> None:
         self.app = app

@@ -53,7 +53,7 @@ def is_running(lock: Path) -> bool:
             return False
         if owner[2] != socket.gethostname():
             return False  # of another machine's, nothing is known
-        return psutil.Process(int(owner[1])).create_time() <= lock.stat().st_mtime + 1
+        return bool(psutil.Process(int(owner[1])).create_time() <= lock.stat().st_mtime + 1)
     except (OSError, ValueError, psutil.Error):
         return False
 

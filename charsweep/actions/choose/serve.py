@@ -16,7 +16,7 @@ from charsweep.config import Settings
 from charsweep.core.errors import StoreError
 from charsweep.core.system.console import command, out
 from charsweep.core.system.signals import Stopped
-from charsweep.results.votes import Votes
+from charsweep.results.votes import FILE, Votes
 
 GRACE_SECONDS = 3  # for what is being answered when the end is asked for
 
@@ -30,7 +30,7 @@ def choose(settings: Settings) -> None:
     folder = root / "sweeps" / settings.name
     if not (folder / "sweep.json").exists():
         raise StoreError(no_sweep(folder))
-    votes = Votes(folder / "votes.jsonl")
+    votes = Votes(folder / FILE)
     if settings.choose.merge is not None:
         merge(votes, Path(settings.choose.merge).expanduser(), folder)
         return
@@ -61,13 +61,8 @@ def choose(settings: Settings) -> None:
 
 def merge(votes: Votes, path: Path, folder: Path) -> None:
     """Add the votes of another file, each once."""
-    path = path / "votes.jsonl" if path.is_dir() else path
-    if not path.is_file():
-        raise StoreError(
-            f"choose.merge={path}: there is no such file; give a votes.jsonl, or the folder of a "
-            "sweep that has one"
-        )
-    out(f"votes    {votes.merge(path)} new, {len(votes.read())} in all")
+    out(f"votes    {votes.merge(path / FILE if path.is_dir() else path)} new, "
+        f"{len(votes.read())} in all")  # fmt: skip
     words = ["action=report", f"name={folder.name}", f"root={folder.parent.parent}"]
     out(f"report   {command(words)} counts them")
 

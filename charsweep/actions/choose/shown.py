@@ -7,13 +7,14 @@ cell by its key, an exam and an image by their number. No path comes from a requ
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from charsweep.core.keys import digest_of
 from charsweep.report.figures.contact_sheets import image_files
+from charsweep.results.by_score import candidates_of
 from charsweep.results.cells import COSTS, CellResult
 from charsweep.results.facts import failure
 from charsweep.results.labels import (
@@ -28,9 +29,11 @@ from charsweep.results.labels import (
 )
 from charsweep.results.parts import comparable
 from charsweep.results.points import SCORE, Point, interval, points_of, ranked
+from charsweep.results.preference import Candidate
 from charsweep.results.reasons import setting_text
 from charsweep.results.recommendation import Recommendation, export_command, recommend
 from charsweep.results.records import Objective, Record
+from charsweep.results.votes import Vote
 
 DIGITS = 4  # of a score; a tile shows two
 
@@ -42,6 +45,7 @@ class Exam:
     record: Record
     recommendation: Recommendation
     points: tuple[tuple[Point, float], ...]  # with their scores, best first
+    candidates: tuple[Candidate, ...]  # what can be voted for; votes change nothing of it
 
     @property
     def drawings(self) -> list[tuple[int, Path, str]]:
@@ -232,7 +236,16 @@ def shown(record: Record, version: str) -> Shown:
 def exam_of(record: Record) -> Exam:
     """The cells of a record, compared."""
     points = ranked(points_of(record), Objective(SCORE, True))
-    return Exam(record, recommend(record), tuple(points))
+    return Exam(record, recommend(record), tuple(points), candidates_of(record))
+
+
+def with_votes(before: Shown, votes: tuple[Vote, ...], version: str) -> Shown:
+    """The same cells after more votes: what is recommended may be another."""
+    exams = []
+    for exam in before.exams:
+        record = replace(exam.record, votes=votes)
+        exams.append(replace(exam, record=record, recommendation=recommend(record)))
+    return Shown(replace(before.record, votes=votes), tuple(exams), version)
 
 
 def id_of(folder: str) -> str:

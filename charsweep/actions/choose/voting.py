@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import threading
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +13,8 @@ from charsweep.actions.choose.asked import AskedVote
 from charsweep.actions.choose.shown import Exam, Shown, id_of
 from charsweep.core.errors import ConfigError
 from charsweep.results import CellResult
-from charsweep.results.labels import point_text
-from charsweep.results.preference import Pair, next_pair, preferences
+from charsweep.results.next_pair import Pair, next_pair
+from charsweep.results.preference import preferences
 from charsweep.results.votes import Vote, Votes
 
 
@@ -31,15 +32,16 @@ class Voting:
         ConfigError where fewer than two cells have images.
         """
         exam = shown.exams[number]
-        drawn = [one for one in exam.record.cells if one.finished and one.images]
-        if len(drawn) < 2 or not exam.record.sweep.prompts:
-            raise ConfigError("there is nothing to vote on yet: two finished cells are needed")
+        sweep, votes = exam.record.sweep, self.votes.read()
+        found = None
         if cell is not None:
-            found = self._from_here(exam, drawn, cell)
-        else:
-            rivals = tuple(one.cell for one in drawn if one.cell in exam.good)
-            found = next_pair(self.votes.read(), drawn, rivals, self._random)
-        sweep = exam.record.sweep
+            found = self._from_here(exam, cell)
+        elif sweep.prompts:
+            found = next_pair(
+                votes, exam.candidates, len(sweep.prompts), sweep.seeds, self._random, self.voter
+            )
+        if found is None:
+            raise ConfigError("there is nothing to vote on yet: two finished settings are needed")
         image = found.prompt * len(sweep.seeds) + sweep.seeds.index(found.seed)
         return {
             "id": secrets.token_hex(8),
@@ -49,13 +51,18 @@ class Voting:
             "seed": found.seed,
         }
 
-    def _from_here(self, exam: Exam, drawn: list[CellResult], cell: str) -> Pair:
-        """The cell against one of the best, or against any; sides and image by chance."""
-        others = [one.cell for one in drawn if one.cell != cell]
-        other = self._random.choice([key for key in others if key in exam.good] or others)
-        left, right = self._random.sample((cell, other), 2)
-        prompt = self._random.randrange(len(exam.record.sweep.prompts))
-        return Pair(left, right, prompt, self._random.choice(exam.record.sweep.seeds), False)
+    def _from_here(self, exam: Exam, cell: str) -> Pair | None:
+        """The cell against one that is as good, or against any; sides and image by chance."""
+        sweep = exam.record.sweep
+        others = [one for one in exam.candidates if cell not in one.sets]
+        rivals = [one for one in others if one.is_rival] or others
+        if not rivals or not sweep.prompts:
+            return None
+        left, right = self._random.sample(
+            (cell, self._random.choice(self._random.choice(rivals).sets)), 2
+        )
+        prompt = self._random.randrange(len(sweep.prompts))
+        return Pair(left, right, prompt, self._random.choice(sweep.seeds))
 
     def add(self, shown: Shown, asked: AskedVote) -> dict[str, Any]:
         """Write an answer down, once; ConfigError for one on what the sweep has not."""
@@ -96,27 +103,24 @@ class Voting:
 
     def told(self, shown: Shown, number: int) -> dict[str, Any]:
         """What the votes on the cells of an exam say, and the newest vote of this voter."""
-        exam = shown.exams[number]
-        drawn = [one for one in exam.record.cells if one.finished and one.images]
-        keys = {one.cell for one in drawn}
-        votes = self.votes.read()
-        own = [vote for vote in votes if {vote.left, vote.right} <= keys]
-        mine = [vote.id for vote in own if vote.voter == self.voter]
-        found = preferences(own, drawn)
-        axes = tuple(exam.record.axes)
-        strengths = sorted(found.strengths.items(), key=lambda pair: pair[1][0], reverse=True)
+        candidates, votes = shown.exams[number].candidates, self.votes.read()
+        found = preferences(votes, candidates)
+        mine = [vote.id for vote in votes if vote.voter == self.voter]
+        known = [
+            (one.label, found.strengths[one.sets[0]])
+            for one in candidates
+            if one.sets[0] in found.strengths
+        ]
         return {
-            "count": sum(vote.answer != "skip" for vote in own),
-            "mine": len(mine),
+            "count": found.votes,
             "last": mine[-1] if mine else None,
             "says": found.says,
             "enough": found.decisive,
             "strengths": [
-                {"cell": key, "label": point_text(shown.cells[key].values, axes),
-                 "value": value, "low": low, "high": high}
-                for key, (value, low, high) in strengths
+                {"label": label, **asdict(strength)}
+                for label, strength in sorted(known, key=lambda pair: -pair[1].value)
             ],
-        }  # fmt: skip
+        }
 
 
 def side(cell: CellResult, number: int) -> dict[str, Any]:
