@@ -42,6 +42,6 @@ def stored_image(shown: Shown, images: str, number: int) -> Path:
     """The file of an image by the id of its set; ConfigError for what the sweep has not."""
     folder = shown.image_sets.get(images)
     files = image_files(shown.record.store, folder).files
-    if number >= len(files):
+    if not 0 <= number < len(files):
         raise ConfigError(f"{images}/{number}: this sweep has no such image")
     return files[number]

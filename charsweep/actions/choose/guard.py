@@ -33,7 +33,8 @@ class Guard:
         self.hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http":  # its start and end; there are no sockets
+            await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         if problem := self.refused(scope["method"], headers):

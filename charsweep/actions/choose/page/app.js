@@ -1,7 +1,7 @@
 // The page: which view is shown, the sweep as it was fetched last, and keys that work everywhere.
 
 import { get } from "./api.js";
-import { h, notice } from "./dom.js";
+import { fill, h, notice } from "./dom.js";
 import { Look } from "./look.js";
 import { Progress } from "./progress.js";
 import { Vote } from "./vote.js";
@@ -32,7 +32,7 @@ function route() {
   if (app.view !== next) {
     app.view?.leave?.();
     app.view = next;
-    main.replaceChildren(next.element);
+    fill(main, next.element);
     main.dataset.view = next.name;
   }
   next.enter(argument);
@@ -67,7 +67,7 @@ async function begin() {
   try {
     await fetchSweep();
   } catch (error) {
-    main.replaceChildren(h("p", { class: "empty" }, error.message));
+    fill(main, h("p", { class: "empty" }, error.message));
     return;
   }
   Object.assign(views, { look: new Look(app), vote: new Vote(app), progress: new Progress(app) });

@@ -1,7 +1,7 @@
 // One image, large, beside what it should look like; what is known of its cell; what to do with it.
 
 import { drawingUrl, get, imageUrl, post } from "./api.js";
-import { h, notice } from "./dom.js";
+import { fill, h, notice } from "./dom.js";
 import { placeText } from "./layout.js";
 
 export class Detail {
@@ -46,14 +46,14 @@ export class Detail {
     try {
       known = await get(`/api/cells/${cell.key}`);
     } catch (error) {
-      this.body.replaceChildren(close, h("h2", { id: "detail-title" }, error.message));
+      fill(this.body, close, h("h2", { id: "detail-title" }, error.message));
       return;
     }
     if (this.key_ !== cell.key) return; // another has been opened meanwhile
     const prompt = exam.prompts[place.prompt] ?? "";
     const hadFocus = this.body.contains(document.activeElement)
       ? document.activeElement.dataset.name : null;
-    this.body.replaceChildren(
+    fill(this.body,
       close,
       h("div", { class: "pictures" },
         h("figure", { class: "large" },
@@ -138,7 +138,7 @@ export class Detail {
       done: ["Exported to ", h("code", { tabindex: 0 }, last.path)],
       failed: [h("span", { class: "bad" }, last.problem)],
     }[last.state] ?? [];
-    this.told.replaceChildren(...words);
+    fill(this.told, ...words);
     if (last.state === "running") this.timer = setTimeout(() => this.exportState(), 700);
   }
 

@@ -9,9 +9,17 @@ export function h(tag, properties = {}, ...children) {
     else if (name === "value" || name === "checked") element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...there(children));
   return element;
 }
+
+// Other children instead; those that are null are left out.
+export function fill(element, ...children) {
+  element.replaceChildren(...there(children));
+}
+
+const there = (children) => children.flat()
+  .filter((child) => child !== null && child !== undefined);
 
 let timer = 0;
 

@@ -3,7 +3,7 @@
 // Rows lie absolutely in a tall canvas; labels keep in view by `position: sticky`. What has focus
 // stays in the page wherever it is scrolled to, so that the keyboard never loses its place.
 
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { thumbnailUrl, imageUrl } from "./api.js";
 
 export const SIZES = [48, 64, 96, 128, 192, 256, 384];
@@ -56,7 +56,7 @@ export class Grid {
     this.canvas.style.height = `${this.top + layout.rows.length * this.high}px`;
     this.canvas.style.setProperty("--left", `${this.left}px`);
     this.canvas.style.setProperty("--size", `${size}px`);
-    this.canvas.replaceChildren(this.head);
+    fill(this.canvas, this.head);
     this.heads();
     if (kept) this.centre(...middle);
     else this.element.scrollTo(0, 0);
@@ -69,7 +69,7 @@ export class Grid {
       h("span", {}, `${this.layout.rowLabel} ↓`), h("span", {}, `${this.layout.columnLabel} →`));
     this.head.style.height = `${this.top}px`;
     this.columns = new Map();
-    this.head.replaceChildren(corner);
+    fill(this.head, corner);
   }
 
   middle() {

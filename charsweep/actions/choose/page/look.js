@@ -2,7 +2,7 @@
 
 import { send } from "./api.js";
 import { Detail } from "./detail.js";
-import { h, notice, select } from "./dom.js";
+import { fill, h, notice, select } from "./dom.js";
 import { Grid, SIZES } from "./grid.js";
 import { ALL, dimensions, firstView, fittingView, layout, placeText }
   from "./layout.js";
@@ -31,7 +31,7 @@ export class Look {
         const isOpen = this.element.classList.toggle("open");
         this.toggle.setAttribute("aria-expanded", String(isOpen));
       },
-    }, "Axes and filters");
+    }, "Filters");
     this.count = h("span", { class: "count", role: "status" });
     this.save = h("button", { type: "button", onclick: () => this.png() }, "Save as PNG");
     this.bar = h("div", { class: "bar" },
@@ -55,16 +55,16 @@ export class Look {
     this.view = fittingView(this.app.sweep, this.view);
     const exam = this.app.sweep.exams[this.view.exam];
     this.good = new Set(exam.good);
-    this.verdict.replaceChildren(
+    fill(this.verdict,
       h("summary", {}, h("span", { class: "star", "aria-hidden": "true" }, "★ "),
         exam.title || "Nothing is recommended yet"),
       h("p", {}, exam.says));
-    this.fill();
+    this.fillControls();
     this.draw();
     this.detail.refresh();
   }
 
-  fill() {
+  fillControls() {
     const { sweep } = this.app;
     const known = dimensions(sweep, this.view.exam);
     const names = known.map((one) => [one.id, one.label]);
@@ -92,7 +92,7 @@ export class Look {
              this.view.only, (only) => this.change({ ...this.view, only })),
       select("below each", sweep.metrics.map((metric, at) => [at, metric.label]), this.view.metric,
              (metric) => this.change({ ...this.view, metric: Number(metric) })));
-    this.controls.replaceChildren(...fields);
+    fill(this.controls, ...fields);
   }
 
   draw() {

@@ -1,6 +1,6 @@
 // Progress: how far the sweep is, what is left, and which cells ended badly.
 
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 
 export class Progress {
   constructor(app) {
@@ -18,7 +18,7 @@ export class Progress {
     if (!now || this.app.view !== this) return;
     const share = now.total ? now.ended / now.total : 0;
     const state = now.running ? "running" : now.finished ? "finished" : "not running";
-    this.element.replaceChildren(
+    fill(this.element,
       h("h2", {}, `${now.ended.toLocaleString("en")} of ${now.total.toLocaleString("en")} cells`),
       h("progress", { max: 1, value: share, "aria-label": "Cells that have ended" }),
       h("p", {}, [state, now.left].filter(Boolean).join(", "), "."),

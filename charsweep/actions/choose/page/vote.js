@@ -4,7 +4,7 @@
 // browser until the server has them, in order: none is lost when it is started anew meanwhile.
 
 import { drawingUrl, get, imageUrl, post } from "./api.js";
-import { h, notice } from "./dom.js";
+import { fill, h, notice } from "./dom.js";
 
 const AHEAD = 2; // pairs that are there before they are needed
 const AGAIN = 2000; // milliseconds until what was not sent is sent once more
@@ -62,15 +62,15 @@ export class Vote {
       this.ahead = [];
       this.now = null;
     }
-    this.fill();
+    this.showDrawings();
     if (!this.now) await this.next();
     else this.began = performance.now();
     this.tell();
   }
 
-  fill() {
+  showDrawings() {
     const exam = this.app.sweep.exams[this.exam];
-    this.drawings.replaceChildren(...exam.drawings.map(({ number, caption }) =>
+    fill(this.drawings, ...exam.drawings.map(({ number, caption }) =>
       h("img", { src: drawingUrl(this.exam, number), alt: caption || `drawing ${number + 1}`,
                  title: caption, loading: "lazy" })));
   }
@@ -126,7 +126,7 @@ export class Vote {
     pair.pictures.forEach((picture, at) => {
       picture.alt = `the ${at ? "right" : "left"} image`;
       picture.draggable = false;
-      this.sides[at].replaceChildren(picture);
+      fill(this.sides[at], picture);
     });
     this.began = performance.now();
   }
@@ -213,9 +213,9 @@ export class Vote {
     if (!this.told) return;
     const { count, says, enough, strengths } = this.told;
     this.says.classList.toggle("enough", enough);
-    this.says.replaceChildren(h("b", {}, count === 1 ? "1 vote" : `${count} votes`), ` ${says}`);
+    fill(this.says, h("b", {}, count === 1 ? "1 vote" : `${count} votes`), ` ${says}`);
     this.ranking.hidden = !strengths.length;
-    this.ranking.replaceChildren(h("summary", {}, "Who is ahead"),
+    fill(this.ranking, h("summary", {}, "Who is ahead"),
       h("p", { class: "hint" }, "Share of votes that it would win against an average cell, with its "
         + "interval of 95 %. Whoever looks here votes less blindly."),
       h("table", {}, h("tbody", {}, strengths.map(({ label, value, low, high }) => h("tr", {},
