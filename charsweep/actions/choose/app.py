@@ -7,8 +7,11 @@ that is answered is JSON, an image or a file of the page.
 from __future__ import annotations
 
 import re
+import shlex
+import threading
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -21,6 +24,7 @@ from charsweep.actions.choose.asked import (
     AskedCell,
     AskedGrid,
     AskedUndo,
+    AskedValue,
     AskedVote,
 )
 from charsweep.actions.choose.exporting import Exporter
@@ -32,6 +36,7 @@ from charsweep.actions.choose.reader import Reader
 from charsweep.actions.choose.shown import Shown
 from charsweep.actions.choose.thumbnails import LARGE, Picture, Thumbnails, as_it_is
 from charsweep.actions.choose.voting import Voting
+from charsweep.actions.requests import ask, check_added
 from charsweep.core.errors import CharsweepError, ConfigError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.store.files import clear_half_written
@@ -75,6 +80,7 @@ def make_app(reader: Reader, voting: Voting, port: int) -> tuple[FastAPI, Export
     add_page(app)
     add_pictures(app, reader, thumbnails)
     add_sweep(app, reader, exporter)
+    add_requests(app, reader)
     add_votes(app, reader, voting)
     return app, exporter
 
@@ -141,6 +147,8 @@ def add_sweep(app: FastAPI, reader: Reader, exporter: Exporter) -> None:
     @app.get("/api/cells/{key}")
     def cell(key: str) -> dict[str, Any]:
         now = reader.now()
+        if key in now.waiting:
+            return now.details_waiting(now.waiting[key])
         return now.details(known_cell(now, key))
 
     @app.get("/api/progress")
@@ -162,6 +170,42 @@ def add_sweep(app: FastAPI, reader: Reader, exporter: Exporter) -> None:
     @app.get("/api/export")
     def exported() -> dict[str, Any]:
         return exporter.told()
+
+
+def add_requests(app: FastAPI, reader: Reader) -> None:
+    """What is asked of the command that works on the sweep, or of the next one."""
+    composing = threading.Lock()  # Hydra composes one configuration at a time
+
+    @app.post("/api/stop")
+    def stop(asked: AskedCell) -> dict[str, str]:
+        now = reader.now()
+        if asked.cell not in now.waiting:
+            known = known_cell(now, asked.cell)
+            raise ConfigError(
+                f"cell {known.cell} has ended ({known.state}): nothing is left to stop"
+            )
+        ask(reader.folder, stop=asked.cell)
+        return {}
+
+    @app.post("/api/add")
+    def add(asked: AskedValue) -> dict[str, str]:
+        words = words_of(reader.now().record.sweep.command, reader.folder.parent.parent)
+        with composing:
+            check_added(reader.folder, words, asked.axis, asked.value)
+        ask(reader.folder, axis=asked.axis, value=asked.value)
+        return {}
+
+
+def words_of(command: str, root: Path) -> list[str]:
+    """The words of a sweep's command, for this root. ConfigError where they cannot be read."""
+    try:
+        words = shlex.split(command)
+        first = words.index("charsweep") + 1
+    except ValueError as error:
+        raise ConfigError(
+            "the command of this sweep cannot be read back; type it once more, with the value added"
+        ) from error
+    return [*(word for word in words[first:] if not word.startswith("root=")), f"root={root}"]
 
 
 def add_votes(app: FastAPI, reader: Reader, voting: Voting) -> None:

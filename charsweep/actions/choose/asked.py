@@ -37,7 +37,7 @@ class AskedUndo(Asked):
 
 
 class AskedCell(Asked):
-    """A cell to export, or to train no further."""
+    """A cell to export, or to stop."""
 
     cell: Key
 
@@ -74,5 +74,5 @@ class AskedGrid(Asked):
 class AskedValue(Asked):
     """A value to add to an axis, as it is typed."""
 
-    axis: Annotated[str, Field(max_length=200)]
-    value: Annotated[str, Field(min_length=1, max_length=200)]
+    axis: Annotated[str, Field(min_length=1, max_length=200)]
+    value: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w.+-]+$")]

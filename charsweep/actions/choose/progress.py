@@ -14,8 +14,11 @@ from typing import Any
 import psutil
 
 from charsweep.actions.choose.shown import Shown
+from charsweep.actions.requests import Request, requests_of
+from charsweep.core.errors import ConfigError
 from charsweep.core.system.console import span
 from charsweep.results.facts import failures
+from charsweep.results.labels import axis_label, point_text
 
 OWNER = re.compile(r"(\d+) on (.+)")
 SURE_FROM = 0.05  # share of the work after which its own pace says more than the plan's
@@ -24,10 +27,11 @@ SURE_FROM = 0.05  # share of the work after which its own pace says more than th
 def progress_of(shown: Shown, folder: Path) -> dict[str, Any]:
     """For the page; the numbers are of what has been written so far."""
     sweep = shown.record.sweep
-    states = Counter(cell.state for cell in shown.record.cells)
+    states: Counter[str] = Counter(cell.state for cell in shown.record.cells)
     total = max(len(shown.record.cells), whole(sweep.plan.get("cells")))
     running = is_running(folder / ".lock")
     ended = sum(states.values()) - states["failed"]
+    states["waiting"] = len(shown.waiting)
     left = time_left(shown, ended, total) if running else None
     return {
         "version": shown.version,
@@ -35,11 +39,30 @@ def progress_of(shown: Shown, folder: Path) -> dict[str, Any]:
         "finished": bool(sweep.finished) and not running,
         "ended": ended,
         "total": total,
-        "states": dict(states),
+        "states": {state: count for state, count in states.items() if count},
         "left": f"about {span(left)} left" if left is not None else "",
+        "asked": [
+            f"add {axis_label(one.axis)} {one.value}" if one.axis
+            else f"stop {label_of(shown, one.stop)}"
+            for one in asked_of(folder)
+        ],
         "failures": [{"label": label, "state": state, "reason": reason}
                      for label, state, reason in failures(shown.record)],
     }  # fmt: skip
+
+
+def asked_of(folder: Path) -> tuple[Request, ...]:
+    """What was asked by hand; () where a file of that kind cannot be read: the command says it."""
+    try:
+        return requests_of(folder)
+    except ConfigError:
+        return ()
+
+
+def label_of(shown: Shown, key: str) -> str:
+    """A cell in words, whether it has a result or not."""
+    cell = shown.waiting.get(key) or shown.cells.get(key)
+    return point_text(cell.values, tuple(shown.record.axes)) if cell else key
 
 
 def is_running(lock: Path) -> bool:

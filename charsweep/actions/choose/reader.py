@@ -11,10 +11,11 @@ from charsweep.actions.choose.shown import Shown, shown, with_votes
 from charsweep.core.errors import CharsweepError
 from charsweep.core.keys import digest_of
 from charsweep.report.figures.contact_sheets import image_files
+from charsweep.results.cells import ASKED, read_asked
 from charsweep.results.read import load_cells
 from charsweep.results.votes import FILE, Votes
 
-CELLS = ("sweep.json", "cells.jsonl")
+CELLS = ("sweep.json", "cells.jsonl", ASKED)
 LEAST_SECONDS = 2.0  # between two readings: a large sweep that is running changes all the time
 
 
@@ -27,7 +28,7 @@ class Reader:
         self._lock = threading.Lock()
         self._of_cells = self._stamp(*CELLS)
         self._of_votes = self._stamp(FILE)
-        self._shown = shown(load_cells(folder, store), self._version())
+        self._shown = shown(load_cells(folder, store), read_asked(folder), self._version())
         self._read_at = time.monotonic()
 
     def now(self) -> Shown:
@@ -45,9 +46,9 @@ class Reader:
             return
         if of_cells != self._of_cells:
             image_files.cache_clear()
-            found = load_cells(self.folder, self.store)
+            found, asked = load_cells(self.folder, self.store), read_asked(self.folder)
             self._of_cells, self._of_votes = of_cells, of_votes
-            self._shown = shown(found, self._version())
+            self._shown = shown(found, asked, self._version())
         else:
             votes = self.votes.read()
             self._of_votes = of_votes

@@ -45,7 +45,9 @@ def choose(settings: Settings) -> None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOST, port))
         url = f"http://{HOST}:{port}/"
-        out(f"{settings.name}: {len(reader.now().cells)} cells, {len(votes.read())} votes")
+        now = reader.now()
+        _ = now.page  # written now, not when the first one looks
+        out(f"{settings.name}: {len(now.cells)} cells, {len(votes.read())} votes")
         out(f"  look, vote and choose  {url}")
         out("stop it with Ctrl-C")
         if settings.choose.open:

@@ -7,15 +7,18 @@ cell by its key, an exam and an image by their number. No path comes from a requ
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from charsweep.core.keys import digest_of
+from charsweep.core.store.files import inside
+from charsweep.core.store.losses import read_losses
 from charsweep.report.figures.contact_sheets import image_files
 from charsweep.results.by_score import candidates_of
-from charsweep.results.cells import COSTS, CellResult
+from charsweep.results.cells import COSTS, AskedCell, CellResult
 from charsweep.results.facts import failure
 from charsweep.results.labels import (
     axis_label,
@@ -32,7 +35,7 @@ from charsweep.results.points import SCORE, Point, interval, points_of, ranked
 from charsweep.results.preference import Candidate
 from charsweep.results.reasons import setting_text
 from charsweep.results.recommendation import Recommendation, export_command, recommend
-from charsweep.results.records import Objective, Record
+from charsweep.results.records import Objective, Record, hashable
 from charsweep.results.votes import Vote
 
 DIGITS = 4  # of a score; a tile shows two
@@ -95,6 +98,7 @@ class Shown:
 
     record: Record
     exams: tuple[Exam, ...]
+    waiting: Mapping[str, AskedCell]  # by key, those without a result
     version: str
 
     @cached_property
@@ -154,6 +158,17 @@ class Shown:
                 }
                 for cell in self.record.cells
                 if cell.cell in self.exam_of
+            ] + [
+                {
+                    "key": cell.cell,
+                    "exam": 0,
+                    "at": [places[axis].get(hashable(cell.values.get(axis)), -1)
+                           if axis in cell.values else -1 for axis in axes],
+                    "images": None,
+                    "state": "waiting",
+                    "scores": [None] * len(metrics),
+                }
+                for cell in self.waiting.values()
             ],
         }  # fmt: skip
 
@@ -185,6 +200,19 @@ class Shown:
             "costs": [[cost_label(name), cost_text(name, cell.cost(name))]
                       for name in COSTS if cell.cost(name) is not None],
             "command": export_command(self.record, cell, is_named=True) if cell.images else "",
+        }  # fmt: skip
+
+    def details_waiting(self, cell: AskedCell) -> dict[str, Any]:
+        """What is known of a cell that has no result yet."""
+        varied = {axis: cell.values[axis] for axis in self.record.axes if axis in cell.values}
+        losses = read_losses(inside(self.record.store, cell.trajectory) / "loss.csv", cell.step)
+        return {
+            "key": cell.cell,
+            "title": title_of(setting_text(varied) or cell.cell, "method" in varied),
+            "note": f"{len(losses):,} of {cell.step:,} steps are trained",
+            "place": "", "recommended": "", "scores": [], "costs": [], "command": "",
+            "settings": [[axis_label(axis), value_text(axis, value)]
+                         for axis, value in cell.values.items()],
         }  # fmt: skip
 
     def _standing(self, exam: Exam, cell: CellResult) -> str:
@@ -227,10 +255,15 @@ def title_of(text: str, begins_with_name: bool) -> str:
     return text if begins_with_name else text[:1].upper() + text[1:]
 
 
-def shown(record: Record, version: str) -> Shown:
-    """A record as the page shows it."""
+def shown(record: Record, asked: Sequence[AskedCell], version: str) -> Shown:
+    """A record as the page shows it, and the cells that have no result yet.
+
+    Those are not shown where cells do not all compare: of which exam they are is not known.
+    """
     exams = comparable(record) if record.sweep.exams else (record,)
-    return Shown(record, tuple(exam_of(exam) for exam in exams), version)
+    ended = {cell.cell for cell in record.cells}
+    waiting = {} if record.sweep.exams else {a.cell: a for a in asked if a.cell not in ended}
+    return Shown(record, tuple(exam_of(exam) for exam in exams), waiting, version)
 
 
 def exam_of(record: Record) -> Exam:
@@ -245,7 +278,8 @@ def with_votes(before: Shown, votes: tuple[Vote, ...], version: str) -> Shown:
     for exam in before.exams:
         record = replace(exam.record, votes=votes)
         exams.append(replace(exam, record=record, recommendation=recommend(record)))
-    return Shown(replace(before.record, votes=votes), tuple(exams), version)
+    record = replace(before.record, votes=votes)
+    return Shown(record, tuple(exams), before.waiting, version)
 
 
 def id_of(folder: str) -> str:

@@ -2,7 +2,6 @@
 
 import { drawingUrl, get, imageUrl, post } from "./api.js";
 import { fill, h, notice } from "./dom.js";
-import { placeText } from "./layout.js";
 
 export class Detail {
   constructor(app, look) {
@@ -59,7 +58,7 @@ export class Detail {
         h("figure", { class: "large" },
           cell.images
             ? h("img", { src: imageUrl(cell.images, place.number),
-                         alt: placeText(sweep, this.look.view, place) })
+                         alt: this.look.words(place) })
             : h("div", { class: `none ${cell.state}` }, cell.state),
           h("figcaption", {}, prompt,
             exam.seeds.length > 1 ? h("small", {}, ` · exam seed ${exam.seeds[place.seed]}`) : null)),
@@ -68,7 +67,7 @@ export class Detail {
         h("h2", { id: "detail-title" }, known.title),
         known.place ? h("p", { class: "place" }, h("b", {}, known.place), " settings by score") : null,
         known.recommended ? h("p", { class: "standing" }, "★ ", known.recommended, ".") : null,
-        known.note ? h("p", { class: "bad" }, known.note, ".") : null,
+        known.note ? h("p", { class: cell.state === "waiting" ? "hint" : "bad" }, known.note, ".") : null,
         this.actions(cell, known),
         this.scores(known, place),
         h("details", {}, h("summary", {}, "Settings and costs"),
@@ -105,6 +104,7 @@ export class Detail {
   }
 
   actions(cell, known) {
+    if (cell.state === "waiting") return this.stopping(cell);
     if (!cell.images) return null;
     this.told = h("div", { class: "told", role: "status" });
     return h("div", { class: "actions" },
@@ -116,6 +116,21 @@ export class Detail {
       h("details", { class: "command" }, h("summary", {}, "As a command"),
         h("code", { tabindex: 0 }, known.command)),
       this.told);
+  }
+
+  // A cell that has not ended can be stopped; its snapshots stay.
+  stopping(cell) {
+    const button = h("button", { type: "button", "data-name": "stop", onclick: async () => {
+      button.disabled = true;
+      try {
+        await post("/api/stop", { cell: cell.key });
+        notice("It is stopped before its next step; what is stored of it stays.");
+      } catch (error) {
+        button.disabled = false;
+        notice(error.message, true);
+      }
+    } }, "Stop this cell");
+    return h("div", { class: "actions" }, button);
   }
 
   async take(cell) {

@@ -12,6 +12,10 @@ const CAPTION = 22; // pixels below an image
 const BARE = 80; // up to that size there is no room for words
 const BEYOND = 1; // rows and columns kept on each side of what is in view
 
+const TILE = h("div", { class: "tile", role: "gridcell", tabindex: -1 });
+const IMAGE = h("img", { alt: "", decoding: "async", draggable: "false" });
+const CAPTIONED = h("div", { class: "caption" });
+
 export class Grid {
   // `words(place)` is read out, `caption(place)` stands below, `open(row, column)` is called.
   constructor({ words, caption, mark, open, zoom }) {
@@ -155,27 +159,29 @@ export class Grid {
 
   addTile(row, index, column) {
     const place = this.layout.rows[index].places[column];
-    const tile = h("div", { class: "tile", role: "gridcell", tabindex: -1,
-                            "aria-colindex": column + 2, "aria-label": this.words(place) });
-    tile.style.left = `${this.left + column * this.wide}px`;
-    tile.style.width = `${this.size}px`;
+    const hasWords = this.size > BARE;
+    const tile = TILE.cloneNode();
+    tile.setAttribute("aria-colindex", column + 2);
+    tile.setAttribute("aria-label", this.words(place));
+    tile.style.cssText = `left:${this.left + column * this.wide}px;width:${this.size}px`;
     tile.place = [index, column];
     if (place?.cell.images) {
       const url = this.size > THUMBNAIL ? imageUrl : thumbnailUrl;
-      const image = h("img", { alt: "", decoding: "async", draggable: "false",
-                               width: this.size, height: this.size });
+      const image = IMAGE.cloneNode();
       image.src = url(place.cell.images, place.number);
       tile.append(image);
     } else {
-      tile.append(h("div", { class: place ? `none ${place.cell.state}` : "none" },
-                    this.size > BARE ? (place ? place.cell.state : "not tried") : ""));
+      const state = place ? place.cell.state : "not tried";
+      tile.append(h("div", { class: `none ${place ? state : ""}` }, hasWords ? state : ""));
     }
     if (place) {
       const mark = this.mark(place);
       if (mark) tile.classList.add(mark);
-      if (this.size > BARE) {
-        tile.append(h("div", { class: "caption" }, this.caption(place),
-                      mark === "best" ? h("span", { class: "star" }, "★") : null));
+      if (hasWords) {
+        const caption = CAPTIONED.cloneNode();
+        caption.textContent = this.caption(place);
+        if (mark === "best") caption.append(h("span", { class: "star" }, "★"));
+        tile.append(caption);
       }
     }
     row.tiles.set(column, tile);

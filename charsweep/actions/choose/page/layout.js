@@ -120,18 +120,24 @@ export function layout(sweep, view) {
   };
 }
 
-// A place in words, for those who do not see it.
-export function placeText(sweep, view, place) {
-  if (!place) return "not tried";
-  const known = dimensions(sweep, view.exam);
-  const words = known.filter((one) => !one.image && one.values.length > 1 && one.of(place.cell) >= 0)
-    .map((one) => `${one.label} ${one.values[one.of(place.cell)]}`);
-  const exam = sweep.exams[view.exam];
-  if (exam.prompts.length) words.push(exam.prompts[place.prompt]);
-  if (exam.seeds.length > 1) words.push(`exam seed ${exam.seeds[place.seed]}`);
-  const score = place.cell.scores[view.metric];
-  words.push(place.cell.images
-    ? (score === null ? "no score" : `${sweep.metrics[view.metric].label} ${score.toFixed(2)}`)
-    : place.cell.state);
-  return words.join(", ");
+// What says a place in words, for those who do not see it.
+export function describer(sweep, view) {
+  const known = dimensions(sweep, view.exam).filter((one) => !one.image && one.values.length > 1);
+  const { prompts, seeds } = sweep.exams[view.exam];
+  const metric = sweep.metrics[view.metric]?.label;
+  return (place) => {
+    if (!place) return "not tried";
+    const { cell, prompt, seed } = place;
+    const words = [];
+    for (const one of known) {
+      const at = one.of(cell);
+      if (at >= 0) words.push(`${one.label} ${one.values[at]}`);
+    }
+    if (prompts.length) words.push(prompts[prompt]);
+    if (seeds.length > 1) words.push(`exam seed ${seeds[seed]}`);
+    const score = cell.scores[view.metric] ?? null;
+    words.push(!cell.images ? cell.state
+      : score === null ? "no score" : `${metric} ${score.toFixed(2)}`);
+    return words.join(", ");
+  };
 }

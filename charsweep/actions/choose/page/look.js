@@ -4,7 +4,7 @@ import { send } from "./api.js";
 import { Detail } from "./detail.js";
 import { fill, h, notice, select } from "./dom.js";
 import { Grid, SIZES } from "./grid.js";
-import { ALL, dimensions, firstView, fittingView, layout, placeText }
+import { ALL, describer, dimensions, firstView, fittingView, layout }
   from "./layout.js";
 
 const MOST_DRAWN = 5000; // images of a PNG
@@ -18,7 +18,7 @@ export class Look {
     this.size = this.view.size ?? (window.innerWidth < 600 ? 96 : 128);
     this.detail = new Detail(app, this);
     this.grid = new Grid({
-      words: (place) => placeText(this.app.sweep, this.view, place),
+      words: (place) => this.words(place),
       caption: (place) => this.caption(place),
       mark: (place) => this.mark(place),
       open: (row, column) => this.detail.open(row, column),
@@ -97,6 +97,7 @@ export class Look {
 
   draw() {
     const found = layout(this.app.sweep, this.view);
+    this.words = describer(this.app.sweep, this.view);
     this.layout = found;
     const count = found.count;
     this.count.textContent = count === 1 ? "1 image" : `${count.toLocaleString("en")} images`;
