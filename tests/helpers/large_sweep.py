@@ -108,7 +108,7 @@ def served(root: Path, name: str, *words: str) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "charsweep", "action=choose", f"root={root}", f"name={name}",
          *words],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert process.stdout is not None
     told = ""
@@ -164,8 +164,8 @@ def measure(root: Path) -> None:
             at = [found[round(share * (len(found) - 1))] for share in (0.5, 0.95, 0.99, 1)]
             over = sum(one > 50 for one in found)
             print(f"scrolling, {what}: median {at[0]:.1f}, 95 % {at[1]:.1f}, 99 % {at[2]:.1f}, "
-                  f"longest {at[3]:.1f} ms; {over} of {len(found)} frames over 50 ms; the page's own "
-                  f"work {busy:.1f} ms of CPU a frame")  # fmt: skip
+                  f"longest {at[3]:.1f} ms; {over} of {len(found)} frames over 50 ms; "
+                  f"the page's own work {busy:.1f} ms of CPU a frame")  # fmt: skip
             browser.execute_script("document.querySelector('.grid').scrollTop = 0")
             time.sleep(1)
 

@@ -61,6 +61,7 @@ export class Vote {
       this.from = cell?.key ?? null;
       this.ahead = [];
       this.now = null;
+      delete this.element.dataset.ready;
     }
     this.showDrawings();
     if (!this.now) await this.next();
@@ -128,6 +129,7 @@ export class Vote {
       picture.draggable = false;
       fill(this.sides[at], picture);
     });
+    this.element.dataset.ready = "";
     this.began = performance.now();
   }
 
@@ -138,6 +140,7 @@ export class Vote {
     if (!pair) return;
     const seconds = Math.round((performance.now() - this.began) / 10) / 100;
     this.now = null;
+    delete this.element.dataset.ready;
     this.answered.push(pair);
     this.queue(["/api/votes", {
       id: pair.id, left: pair.left.cell, right: pair.right.cell,
