@@ -27,11 +27,14 @@ from charsweep.engine.progress import ProgressView
 from charsweep.plan import Plan, cost, plan_work
 from charsweep.plan.describe import describe_plan, reckon
 from charsweep.report import write_report
-from charsweep.results import CellResult, read_results, write_results
+from charsweep.results import CellResult, read_results, recommend
+from charsweep.results.by_score import strengths_of
 from charsweep.results.cells import append_result, result_of, stopped_result, write_asked
 from charsweep.results.energy import energy_alone, energy_record
 from charsweep.results.facts import stage_text
-from charsweep.results.recommendation import recommendation_of
+from charsweep.results.read import load_cells
+from charsweep.results.votes import FILE
+from charsweep.results.write import write_cells
 from charsweep.study import Study, open_study
 from charsweep.track import Tracker, is_delivered, read_runs, start
 
@@ -247,7 +250,7 @@ class Run:
         return self.engine.execute(plan)
 
     def _write_results(self) -> None:
-        write_results(self.sweep.folder / "cells.jsonl", in_order(self.sweep, self.results))
+        write_cells(self.sweep.folder, self.store.folder, in_order(self.sweep, self.results))
 
     def _add(self, result: CellResult, energy: Energy | None) -> CellResult:
         """Put a result into the books: its trial, and what it cost here over all commands."""
@@ -265,14 +268,21 @@ class Run:
         return done
 
     def _is_finished(self) -> bool:
-        """Whether an earlier command ended with just these cells, tracked where that is wanted."""
+        """Whether an earlier command ended with just these cells, tracked where that is wanted, and
+        nobody has voted since."""
         known = self.known
-        if self.failed or not self.plan.is_done:
+        if self.failed or not self.plan.is_done or self._has_new_votes():
             return False
         same = all(known.get(name) == self.record[name] for name in ("axes", "fixed", "settings"))
         tracking = self.sweep.settings.runtime.tracking
         tracked = not tracking or is_delivered(self.sweep.folder, self.asked)
         return bool(same and tracked and known.get("finished") and known.get("reported"))
+
+    def _has_new_votes(self) -> bool:
+        """Whether votes came after the report."""
+        votes, page = self.sweep.folder / FILE, self.sweep.folder / "report" / "index.html"
+        both = votes.exists() and page.exists()
+        return both and votes.stat().st_mtime_ns > page.stat().st_mtime_ns
 
     def _finish(self, energy: Energy | None) -> None:
         """Write the whole record, and the cells in order."""
@@ -298,7 +308,8 @@ class Run:
             record["energy"] = energy_record(energy, self.results, self.earlier, known)
         write_json(self.sweep.folder / "sweep.json", record)
         self._write_results()
-        self.study.trials.note_recommended(recommendation_of(self.sweep.folder))
+        cells = load_cells(self.sweep.folder, self.store.folder)
+        self.study.trials.note_recommended(recommend(cells), strengths_of(cells))
 
 
 # -- tracking --------------------------------------------------------------------------------------

@@ -11,10 +11,14 @@ from charsweep.core.store import Store
 from charsweep.core.system.console import out
 from charsweep.engine.progress import ProgressView
 from charsweep.report import write_report, write_report_together
-from charsweep.results import read_results, recommend, write_results
+from charsweep.results import read_results, recommend
+from charsweep.results.by_score import strengths_of
 from charsweep.results.parts import together
 from charsweep.results.read import load_cells
 from charsweep.results.recommendation import recommendation_of
+from charsweep.results.votes import FILE
+from charsweep.results.write import write_cells
+from charsweep.study import note_votes, sqlite_errors
 from charsweep.track import rebuild
 from charsweep.track.process import fetch
 
@@ -34,8 +38,12 @@ def rebuild_report(sweep: Sweep) -> Path:
     store = Store(sweep.root)
     results = read_results(sweep.folder / "cells.jsonl")
     if results:
-        write_results(sweep.folder / "cells.jsonl", list(results.values()))  # and cells.csv
+        write_cells(sweep.folder, store.folder, list(results.values()))
     page = write_report(sweep.folder, store.folder)
+    if (sweep.folder / FILE).exists():
+        cells = load_cells(sweep.folder, store.folder)
+        with sqlite_errors(sweep):
+            note_votes(sweep.folder, sweep.name, recommend(cells), strengths_of(cells))
     if settings.runtime.tracking:  # after the report, which MLflow gets too
         rebuild(sweep.folder, store.folder, settings.runtime.tracking_uri)
     say_where(sweep, page)

@@ -34,6 +34,7 @@ from charsweep.report.figures.training_images import training_sheets
 from charsweep.report.figures.tuning import TuningPlots, draw_tuning
 from charsweep.results import CellResult, Record, Verdict, cells_table, judge
 from charsweep.results.advantages import advantages, advantages_table
+from charsweep.results.agreement import agreement_table, votes_said
 from charsweep.results.compare_methods import comparison_table
 from charsweep.results.points import SEED
 from charsweep.results.table import Table
@@ -86,6 +87,8 @@ class Content:
     comparison: Table | None
     advantages: Table | None
     sentences: tuple[str, ...]  # of the advantages
+    votes: tuple[str, ...]  # sentences: what people's votes say; none without votes
+    agreement: Table | None  # of the scores with the votes
     cells: Table
     seeds: Table | None
     cell_sheets: tuple[CellSheet, ...]
@@ -95,7 +98,7 @@ class Content:
     @property
     def tables(self) -> tuple[Table, ...]:
         """All tables, as they are written to tables/."""
-        known = (self.comparison, self.advantages, self.cells, self.seeds)
+        known = (self.comparison, self.advantages, self.agreement, self.cells, self.seeds)
         return tuple(table for table in known if table is not None)
 
     def relative(self, file: Path) -> str:
@@ -130,6 +133,8 @@ def build_content(record: Record, folder: Path) -> Content:
         comparison=comparison_table(record),
         advantages=advantages_table(record),
         sentences=tuple(advantage.sentence for advantage in advantages(record)),
+        votes=votes_said(record),
+        agreement=agreement_table(record),
         cells=cells_table.cells_table(record, verdict),
         seeds=cells_table.seeds_table(record),
         cell_sheets=cell_sheets,

@@ -19,6 +19,7 @@ from charsweep.report.pages.report_pdf import write_pdf
 from charsweep.results import Record
 from charsweep.results.labels import listing
 from charsweep.results.table import write_tables
+from charsweep.results.votes import FILE
 
 MOST_LETTERS = 40  # that are named
 
@@ -29,6 +30,8 @@ def write_record(record: Record, final: Path) -> Path:
     with swapped_in(final) as folder:
         content = build_content(record, folder)
         write_tables(content.tables, folder / "tables")
+        if votes := "".join(f"{vote.line}\n" for vote in record.votes):
+            (folder / "tables" / FILE).write_text(votes, encoding="utf-8")
         note = print_content(content, folder / "report.pdf", lacking(words_of(record)))
         if note:
             out(f"report   {note}")

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from charsweep.results.cells import CellResult
+from charsweep.results.parts import comparable
 from charsweep.results.points import ERRORS, SCORE, Point, difference, points_of, ranked
-from charsweep.results.preference import Candidate, Preferences, preferences
+from charsweep.results.preference import Candidate, Preferences, Strength, preferences
 from charsweep.results.reasons import Bounds
 from charsweep.results.records import Objective, Record
 from charsweep.results.unlike import unlike
@@ -86,3 +87,10 @@ def rivals_of(points: Sequence[Point]) -> list[Point]:
 def preferences_of(record: Record, cells: Sequence[CellResult] | None = None) -> Preferences:
     """What the record's votes say of its settings."""
     return preferences(record.votes, candidates_of(record, cells) if record.votes else ())
+
+
+def strengths_of(record: Record) -> dict[str, Strength]:
+    """How often people prefer each cell that was voted on; of cells that do not compare, among
+    those that do."""
+    parts = comparable(record) if unlike(record) else (record,)
+    return {key: one for part in parts for key, one in preferences_of(part).strengths.items()}

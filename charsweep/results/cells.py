@@ -270,10 +270,12 @@ def json_line(result: CellResult) -> str:
     return json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_results(path: Path, results: Sequence[CellResult]) -> None:
-    """Rewrite cells.jsonl and, beside it, cells.csv."""
+def write_results(
+    path: Path, results: Sequence[CellResult], more: Mapping[str, Mapping[str, float]] | None = None
+) -> None:
+    """Rewrite cells.jsonl and, beside it, cells.csv, which may have `more` columns, by cell."""
     write_text(path, "".join(json_line(result) for result in results))
-    flat = [flatten(result) for result in results]
+    flat = [{**flatten(result), **(more or {}).get(result.cell, {})} for result in results]
     columns = list(dict.fromkeys(name for row in flat for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

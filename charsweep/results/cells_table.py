@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from charsweep.results.by_score import strengths_of
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
     axis_label,
@@ -17,6 +18,7 @@ from charsweep.results.labels import (
     value_text,
 )
 from charsweep.results.points import SEED, Point, known, points_of, ranked
+from charsweep.results.preference import Strength
 from charsweep.results.records import Objective, Record, Value
 from charsweep.results.table import (
     COST,
@@ -39,6 +41,7 @@ def cells_table(record: Record, verdict: Verdict) -> Table:
     """The references, then every cell in grid order, or best first when there are many."""
     others = tuple(dict.fromkeys(name for cell in record.cells for name in cell.values))
     hidden = tuple(axis for axis in others if axis not in record.axes)
+    strengths = strengths_of(record)
     columns = (
         Column("cell", "cell", number=False, shown=False),
         *(Column(axis, axis_label(axis), number=False) for axis in record.axes),
@@ -46,14 +49,14 @@ def cells_table(record: Record, verdict: Verdict) -> Table:
         Column("base", "base", number=False, shown=False),
         Column("state", "state", number=False),
         *(Column(n, n, shown=False) for n in ("diverged_at", "error", "mark")),
-        *score_columns(record),
+        *score_columns(record, strengths),
         Column("visual_quality", "visual quality", number=False, kind=SCORE),
         *(Column(name, cost_label(name), kind=COST) for name in record.costs),
     )
     top = best_scores(record, [Point({}, (cell,)) for cell in record.cells])
     order = {id(cell): index for index, cell in enumerate(record.cells)}
     cells = tuple(
-        cell_row(record, verdict, cell, hidden, top, order[id(cell)])
+        cell_row(record, verdict, cell, hidden, top, strengths, order[id(cell)])
         for cell in shown_order(record)
     )
     return condensed(
@@ -67,9 +70,15 @@ def cells_table(record: Record, verdict: Verdict) -> Table:
     )
 
 
-def score_columns(record: Record) -> tuple[Column, ...]:
-    """A column per metric, and its difference from the untaught base for spreadsheets."""
+def score_columns(record: Record, strengths: Mapping[str, Strength]) -> tuple[Column, ...]:
+    """What people prefer, where any voted, a column per metric, and for spreadsheets the ends of
+    the former's interval and the latters' differences from the untaught base."""
+    preference = (
+        Column("preference", "preference", kind=SCORE),
+        *(Column(f"preference_{end}", f"preference {end}", shown=False) for end in ("low", "high")),
+    )
     return (
+        *(preference if strengths else ()),
         *(Column(metric, metric_label(metric).short, kind=SCORE) for metric in record.metrics),
         *(Column(f"{metric}_gain", f"{metric} gain", shown=False) for metric in record.metrics),
     )
@@ -80,6 +89,7 @@ def score_entries(
     scores: Mapping[str, float | None],
     gains: Mapping[str, float | None],
     top: Mapping[str, float],
+    strengths: Mapping[str, Strength],
     point: Point,
 ) -> tuple[TableEntry, ...]:
     """What `score_columns` head; the first with two standard errors either way."""
@@ -93,7 +103,20 @@ def score_entries(
         )
         for metric in record.metrics
     ]
-    return (*shown, *(TableEntry(gains.get(metric)) for metric in record.metrics))
+    gained = (TableEntry(gains.get(metric)) for metric in record.metrics)
+    return (*(preference_entries(strengths, point) if strengths else ()), *shown, *gained)
+
+
+def preference_entries(
+    strengths: Mapping[str, Strength], point: Point
+) -> tuple[TableEntry, TableEntry, TableEntry]:
+    """How often people prefer it, with where that lies; blank where nobody voted on it."""
+    known = next((strengths[cell.cell] for cell in point.cells if cell.cell in strengths), None)
+    if known is None:
+        return TableEntry(), TableEntry(), TableEntry()
+    span = f"{score_text(known.low)} to {score_text(known.high)}"
+    shown = TableEntry(known.value, score_text(known.value), span)
+    return shown, TableEntry(known.low), TableEntry(known.high)
 
 
 def is_sorted(record: Record) -> bool:
@@ -132,6 +155,7 @@ def cell_row(
     cell: CellResult,
     hidden: Sequence[str],
     top: Mapping[str, float],
+    strengths: Mapping[str, Strength],
     order: int,
 ) -> TableRow:
     """One cell as a line of the table."""
@@ -144,7 +168,7 @@ def cell_row(
         TableEntry(cell.diverged_at),
         TableEntry(cell.error),
         TableEntry("; ".join(marks) or cell.left or None),
-        *score_entries(record, cell.scores, cell.gains, top, Point({}, (cell,))),
+        *score_entries(record, cell.scores, cell.gains, top, strengths, Point({}, (cell,))),
         text_entry(level_text(cell.scores.get("quality_ratio"))),
         *(cost_entry(name, cell.cost(name)) for name in record.costs),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from charsweep.results.by_score import strengths_of
 from charsweep.results.cells_table import (
     axis_entry,
     best_scores,
@@ -15,6 +16,7 @@ from charsweep.results.cells_table import (
 )
 from charsweep.results.labels import axis_label, cost_label, level_text, listing, value_text
 from charsweep.results.points import SEED, Point, comparable
+from charsweep.results.preference import Strength
 from charsweep.results.recommendation import RULE, recommend
 from charsweep.results.records import Record, by_values
 from charsweep.results.table import (
@@ -76,6 +78,7 @@ def comparison_table(record: Record) -> Table | None:
     axes = tuple(axis for axis in record.axes if axis not in (METHOD, SEED))
     says_where = bool(axes) or any(contender.point is None for contender in known)
     rest = tuple(name for name in record.costs if name in MORE_COSTS)
+    strengths = strengths_of(record)
     columns = (
         Column(METHOD, "method", number=False),
         Column("base", "base", number=False),
@@ -83,13 +86,13 @@ def comparison_table(record: Record) -> Table | None:
         *(Column(axis, axis, shown=False) for axis in axes),
         Column("seeds", "seeds", shown=False),
         *(Column(name, TITLES.get(name) or cost_label(name), kind=COST) for name in FIRST_COSTS),
-        *score_columns(record),
+        *score_columns(record, strengths),
         Column("visual_quality", "visual quality", number=False, kind=SCORE),
         *(Column(name, cost_label(name), kind=COST) for name in rest),
     )
     points = [contender.point for contender in known if contender.point is not None]
     top = best_scores(record, comparable(points, objectives_of(record)))
-    rows = tuple(contender_row(record, contender, axes, rest, top) for contender in known)
+    rows = tuple(contender_row(record, one, axes, rest, top, strengths) for one in known)
     title = "Methods, each as recommended" if len(known) > 1 else "The method as recommended"
     return condensed(
         Table(
@@ -109,6 +112,7 @@ def contender_row(
     axes: tuple[str, ...],
     rest: tuple[str, ...],
     top: Mapping[str, float],
+    strengths: Mapping[str, Strength],
 ) -> TableRow:
     """One method; everything past its name is blank when nothing of it finished."""
     point = contender.point or Point({}, ())
@@ -125,7 +129,7 @@ def contender_row(
         *(axis_entry(axis, values) for axis in axes),
         TableEntry(len(point.finished) or None),
         *(cost_entry(name, point.cost(name)) for name in FIRST_COSTS),
-        *score_entries(record, score, gain, top, point),
+        *score_entries(record, score, gain, top, strengths, point),
         text_entry(level_text(score.get("quality_ratio"))),
         *(cost_entry(name, point.cost(name)) for name in rest),
     )

@@ -18,6 +18,7 @@ class MetricLabel:
     long: str
     meaning: str
     higher_is_better: bool = True
+    of_exam: bool = True  # whether the images that it reads are those of the exam itself
 
 
 METRICS = {
@@ -37,14 +38,20 @@ METRICS = {
         "leak into the class",
         "how much of the character others of the class have got: 0 none, 1 all",
         False,
+        of_exam=False,
     ),
     "drift": MetricLabel(
-        "drift", "drift from the base", "how far unrelated pictures have moved from the base", False
+        "drift",
+        "drift from the base",
+        "how far unrelated pictures have moved from the base",
+        False,
+        of_exam=False,
     ),
     "flexibility": MetricLabel(
         "flexibility",
         "flexibility, 0 to 1",
         "share of other clothes and things that are shown when asked",
+        of_exam=False,
     ),
     "dino": MetricLabel("DINO", "likeness (DINO)", "looks like the drawings, self-supervised eye"),
     "clip_i": MetricLabel("CLIP-I", "likeness (CLIP-I)", "looks like the drawings, CLIP's eye"),

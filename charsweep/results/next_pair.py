@@ -44,8 +44,9 @@ def next_pair(
     random: Random,
     voter: str = "",
 ) -> Pair | None:
-    """What to ask next of an exam with so many prompts and these seeds; None of fewer than two."""
-    if len(candidates) < 2:
+    """What to ask next of an exam with so many prompts and these seeds; None where that is nothing:
+    of fewer than two settings, or of no prompt."""
+    if len(candidates) < 2 or not prompts or not seeds:
         return None
     if random.random() < REPEATS and (seen := repeatable(votes, candidates, voter)):
         vote = random.choice(seen)
@@ -93,7 +94,10 @@ def weighed(found: Posterior, random: Random) -> list[int]:
 
 
 def information_about_best(samples: Floats) -> Floats:
-    """Nats (n, n) that a vote on two settings tells of which is best, by strengths (draws, n)."""
+    """Nats (n, n) that a vote on two settings tells of which is best, by strengths (draws, n).
+
+    Above the diagonal; the rest is -inf.
+    """
     count = samples.shape[1]
     left, right = np.triu_indices(count, 1)
     chance = 1 / (1 + np.exp(samples[:, right] - samples[:, left]))  # (draws, pairs)
@@ -101,8 +105,8 @@ def information_about_best(samples: Floats) -> Floats:
     shares = is_best.mean(axis=0)
     given_best = chance.T @ is_best / np.maximum(is_best.sum(axis=0), 1)  # (pairs, count)
     told = entropy(chance.mean(axis=0)) - entropy(given_best) @ shares
-    worth = np.zeros((count, count))
-    worth[left, right] = told
+    worth = np.full((count, count), -np.inf)
+    worth[left, right] = told.clip(0)
     return worth
 
 

@@ -162,6 +162,7 @@ def together(name: str, records: Sequence[Record], store: Path) -> Record:
             *(f"{record.sweep.name}: {note}" for record in records for note in record.notes),
         ),
         parts=parts,
+        votes=tuple({vote.id: vote for record in records for vote in record.votes}.values()),
     )
 
 

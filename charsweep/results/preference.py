@@ -27,8 +27,8 @@ from charsweep.results.votes import Vote
 Floats = NDArray[np.float64]
 
 PRIOR = 4.0  # ties of each setting with all others together, before any vote
-SURE = 0.9  # chance of being the best, of one setting or of a few, from which votes are decisive
-LOSS = 0.05  # of being preferred, that taking one of a few costs at most, on average
+SURE = 0.9  # chance from which votes are decisive: of being the best, or one of several as good
+AS_GOOD = 0.6  # that one is as good as the best means: it is preferred in at most 60 % of pairs
 TELLING = 20.0  # Bayes factor from which votes are not taken for coin flips
 SAMPLES = 2000  # of the strengths, by which chances are counted; always the same random numbers
 
@@ -52,6 +52,15 @@ class Strength:
     low: float
     high: float
 
+    @property
+    def fields(self) -> dict[str, float]:
+        """As columns of a table, or metrics of a run."""
+        return {
+            "preference": self.value,
+            "preference_low": self.low,
+            "preference_high": self.high,
+        }
+
 
 @dataclass(frozen=True)
 class Constancy:
@@ -71,7 +80,8 @@ class Preferences:
         tuple[Candidate, float], ...
     ]  # of those in question to be the best, likely first
     taken: Candidate | None  # the one to take, once the votes are decisive
-    alike: tuple[Candidate, ...]  # that may as well be the best, likely first
+    alike: tuple[Candidate, ...]  # as good as that one; before there is one: that may be the best
+    as_good: float  # how likely the one to take is the best, or as good
     nothing: bool  # whether a voter who flips coins could have voted so
     constancy: Constancy
 
@@ -105,13 +115,26 @@ class Preferences:
             leads = f"{self.best.label} leads with {self.chance:.0%} after {after}"
             return f"{leads}; {labels} may be better."
         if not self.alike:
-            return f"{self.best.label} is best with {self.chance:.0%} after {after}."
-        is_cheaper = all(self.taken.price < one.price for one in self.alike)
-        why = "it is cheaper" if is_cheaper else "it costs no more"
-        return (
-            f"{listing([self.taken.label, *(one.label for one in self.alike)], most=4)} cannot be "
-            f"told apart after {after}: take {self.taken.label}, {why}."
-        )
+            return f"{self.taken.label} is {self.how_good} after {after}."
+        both = listing([self.taken.label, *(one.label for one in self.alike)], most=4)
+        take = f"take {self.taken.label}, it {self.why_taken}"
+        return f"{both} cannot be told apart after {after}: {take}."
+
+    @property
+    def how_good(self) -> str:
+        """ "best with 93%", of the one to take."""
+        if self.chance >= SURE:
+            return f"best with {self.chance:.0%}"
+        return f"best, or as good as the best, with {self.as_good:.0%}"
+
+    @property
+    def why_taken(self) -> str:
+        """Of some that are alike, what is said of the one to take."""
+        assert self.taken is not None
+        own, cheapest = self.taken.price, min(one.price for one in self.alike)
+        if own > cheapest:
+            return "is likelier the best"
+        return "is cheaper" if own < cheapest else "costs no more"
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,12 +158,14 @@ class Posterior:
     def in_question(self) -> NDArray[np.intp]:
         """Places of those that may be the best: rivals, and others that win as often as lose."""
         wins, losses = self.wins.sum(axis=1), self.wins.sum(axis=0)
-        rivals = np.array([one.is_rival for one in self.candidates])
+        rivals = np.array([one.is_rival for one in self.candidates], dtype=bool)
         return np.flatnonzero(rivals | (wins >= losses))
 
     @cached_property
     def chances(self) -> Floats:
         """Of each in question to be the best of them."""
+        if not len(self.in_question):
+            return np.zeros(0)
         best = self.samples[:, self.in_question].argmax(axis=1)
         return np.bincount(best, minlength=len(self.in_question)) / SAMPLES
 
@@ -165,17 +190,14 @@ def _preferences(votes: tuple[Vote, ...], candidates: tuple[Candidate, ...]) -> 
     )
     few = int(np.searchsorted(found.chances[order].cumsum(), SURE)) + 1 if len(order) else 0
     likely = [one for one, _ in chances[:few]]
-    taken = None
-    if count and not nothing:
-        cheapest = min(likely, key=lambda one: one.price)
-        taken = cheapest if expected_loss(found, cheapest) <= LOSS else None
-    named = taken or (likely[0] if likely else None)
+    taken, alike = decided(found, likely) if count and not nothing else (None, likely[1:])
     return Preferences(
         votes=count,
         strengths=strengths(found),
         chances=chances,
         taken=taken,
-        alike=tuple(one for one in likely if one is not named),
+        alike=tuple(alike),
+        as_good=chance_as_good(found, taken) if taken else 0.0,
         nothing=nothing,
         constancy=constancy(votes),
     )
@@ -240,11 +262,24 @@ def information(wins: Floats, strengths: Floats) -> Floats:
     return np.asarray(np.diag(weights.sum(axis=1)) - weights)
 
 
-def expected_loss(found: Posterior, taken: Candidate) -> float:
-    """How much more often than half the truly best is preferred to this one, on average."""
-    own = found.samples[:, found.candidates.index(taken)]
+def decided(
+    found: Posterior, likely: Sequence[Candidate]
+) -> tuple[Candidate | None, Sequence[Candidate]]:
+    """The setting to take and those as good, of those that are the best with `SURE`; None, and the
+    others that may be the best, where more votes would tell."""
+    good = {id(one): chance_as_good(found, one) for one in likely}
+    sure = [one for one in likely if good[id(one)] >= SURE]
+    if not sure:
+        return None, likely[1:]
+    taken = min(sure, key=lambda one: one.price)
+    return taken, [one for one in likely if one is not taken and good[id(one)] >= 0.5]
+
+
+def chance_as_good(found: Posterior, one: Candidate) -> float:
+    """How likely this one is the best, or as good."""
+    own = found.samples[:, found.candidates.index(one)]
     highest = found.samples[:, found.in_question].max(axis=1)
-    return float(np.mean(1 / (1 + np.exp(own - highest))) - 0.5)
+    return float(np.mean(1 / (1 + np.exp(own - highest)) <= AS_GOOD))
 
 
 def strengths(found: Posterior) -> dict[str, Strength]:

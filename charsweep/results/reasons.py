@@ -19,6 +19,7 @@ from charsweep.results.labels import (
     value_text,
 )
 from charsweep.results.points import ERRORS, SCORE, Point, difference
+from charsweep.results.preference import Preferences
 from charsweep.results.records import Record, Value
 
 Bounds = Mapping[str, float | None]  # least and most
@@ -80,8 +81,30 @@ def evidence_of(best: Point) -> str:
     return f"{text}, over {seeds} training seeds" if seeds > 1 else text
 
 
+def voted_for(votes: Preferences) -> str:
+    """Why votes decide on it."""
+    if not votes.alike:
+        return f"preferred by people: {votes.how_good} after {votes.votes} votes"
+    labels = listing([one.label for one in votes.alike], most=3)
+    return f"{votes.votes} votes cannot tell {labels} from it, and it {votes.why_taken}"
+
+
+def votes_beside(votes: Preferences, best: Point, by_score: Point | None) -> list[str]:
+    """How constant the votes are, and what the scores say beside them."""
+    same, repeats = votes.constancy.same, votes.constancy.repeats
+    texts = [f"Of {repeats} repeated pairs, {same} were answered alike."] if repeats else []
+    if by_score is None:
+        return texts
+    if by_score is best:
+        return ["The scores name the same setting.", *texts]
+    scored = with_error(by_score)
+    return [f"Votes count above scores, which name {by_score.label} ({scored}).", *texts]
+
+
 def with_error(point: Point) -> str:
     """ "score 0.866 ± 0.050"."""
+    if point.mean(SCORE) is None:
+        return "it has no score"
     return f"score {score_text(point.mean(SCORE))}{error_text(point.interval(SCORE))}"
 
 

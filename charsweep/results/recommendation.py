@@ -12,6 +12,9 @@ place of one, 6 % of picks among seven settings are truly worse by .05, with one
 different bases are compared within each base, since the score is measured from the untaught base;
 named is the one whose base gets the highest score. Weights belong to one training seed: those taken
 are of the seed with the highest score.
+
+Where people have voted and their votes are decisive (`charsweep.results.preference`), the setting
+that they prefer is recommended, whatever the scores say.
 """
 
 from __future__ import annotations
@@ -24,12 +27,13 @@ from pathlib import Path
 
 from charsweep.core.errors import StoreError
 from charsweep.core.system.console import command, span
-from charsweep.results.by_score import chosen, keeps, on_each_base
+from charsweep.results.by_score import chosen, keeps, on_each_base, preferences_of
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import bytes_text
 from charsweep.results.next_steps import NextStep, next_steps
 from charsweep.results.parts import comparable
 from charsweep.results.points import SCORE, Point, points_of, ranked
+from charsweep.results.preference import Candidate, Preferences
 from charsweep.results.read import load_cells
 from charsweep.results.reasons import (
     Bounds,
@@ -41,6 +45,8 @@ from charsweep.results.reasons import (
     reason_for,
     setting_text,
     side_effects,
+    voted_for,
+    votes_beside,
 )
 from charsweep.results.records import Objective, Record
 from charsweep.results.unlike import unlike
@@ -168,11 +174,30 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
         parts = () if cells is not None else comparable(record)
         each = tuple((part.sweep.name, recommend(part)) for part in parts)
         return Recommendation(None, None, reason, "", (), (), (), "", None, each)
-    if not groups:
+    on_each = [chosen(group) for group in groups]
+    by_score = max(on_each, key=lambda found: found[0].mean(SCORE) or 0.0) if on_each else None
+    votes, preferred = decided(record, cells, points)
+    if preferred is not None:
+        cell = cell_of(preferred)
+        return Recommendation(
+            point=preferred,
+            cell=cell,
+            reason=voted_for(votes),
+            evidence=evidence_of(preferred),
+            alike=tuple(point for point in points if is_one_of(point, votes.alike)),
+            next_steps=next_steps(record, preferred, ()) if scored else (),
+            doubts=(
+                *votes_beside(votes, preferred, by_score and by_score[0]),
+                *left_out(constraints, scored, kept),
+                *side_effects(record, preferred),
+            ),
+            command=export_command(record, cell, is_named=cells is not None),
+            stand_in=preferred,
+        )
+    if by_score is None:
         reason = nothing_to_recommend(record.cells if cells is None else cells)
         return Recommendation(None, None, reason, "", (), (), (), "", example(points))
-    on_each = [chosen(group) for group in groups]
-    best, alike, others = max(on_each, key=lambda found: found[0].mean(SCORE) or 0.0)
+    best, alike, others = by_score
     cell, left = cell_of(best), sum(point.left for point in points)
     return Recommendation(
         point=best,
@@ -186,19 +211,36 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
             *left_out(constraints, scored, kept),
             *of_bases(groups, [found[0] for found in on_each]),
             *side_effects(record, best),
+            *([f"Votes: {votes.says}"] if votes.votes else []),
         ),
         command=export_command(record, cell, is_named=cells is not None),
         stand_in=best,
     )
 
 
-# -- what of it is taken -------------------------------------------------------------------------
+# -- what is taken ---------------------------------------------------------------------------------
 
 
 def cell_of(point: Point) -> CellResult:
-    """Of a point's training seeds, the one whose weights are taken."""
-    known = [cell for cell in point.finished if cell.scores.get(SCORE) is not None]
-    return max(known, key=lambda cell: cell.scores[SCORE] or 0.0)
+    """Of a point's training seeds, the one whose weights are taken; the first without a score."""
+    return max(point.finished, key=lambda cell: cell.scores.get(SCORE) or 0.0)
+
+
+def decided(
+    record: Record, cells: Sequence[CellResult] | None, points: Sequence[Point]
+) -> tuple[Preferences, Point | None]:
+    """What votes say, of all cells or else of these, and the setting that they decide on."""
+    votes = preferences_of(record)
+    for own in (votes, preferences_of(record, cells)):
+        for point in points:
+            if own.taken and is_one_of(point, [own.taken]):
+                return own, point
+    return votes, None
+
+
+def is_one_of(point: Point, asked: Sequence[Candidate]) -> bool:
+    """Whether it is one of those that were voted on."""
+    return any(cell.cell in one.sets for cell in point.cells for one in asked)
 
 
 def example(points: Sequence[Point]) -> Point | None:

@@ -9,7 +9,6 @@ over, and so is whatever is not a vote: what is written in the file is never cha
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -57,7 +56,8 @@ class Vote:
             raise ValueError("it is no answer on two image sets")
         if not all(isinstance(number, int) for number in (self.prompt, self.seed)):
             raise ValueError("prompt and seed are whole numbers")
-        if len(self.voter) > MOST_LETTERS or datetime.fromisoformat(self.at).tzinfo is None:
+        is_name = self.voter.isprintable() and len(self.voter) <= MOST_LETTERS
+        if not is_name or datetime.fromisoformat(self.at).tzinfo is None:
             raise ValueError("its voter or its time is not written as it should be")
 
     @cached_property
@@ -83,8 +83,7 @@ class Vote:
 
 def is_number(value: Any) -> bool:
     """Whether it is a number that a vote may have: finite, not negative, no truth value."""
-    is_plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_plain and math.isfinite(value) and 0 <= value < 2**63
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 NAMES = tuple(field.name for field in fields(Vote))

@@ -31,6 +31,7 @@ from charsweep.core.store.files import clear_abandoned, replacing, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.core.system.sqlite import address_of, check_whole, unusable, wait_until_free
 from charsweep.results import CellResult, Recommendation
+from charsweep.results.preference import Strength
 
 STATES = {
     "finished": TrialState.COMPLETE,
@@ -228,15 +229,10 @@ class Trials:
         if linked != self.study.user_attrs.get("mlflow_runs"):
             self.study.set_user_attr("mlflow_runs", linked)
 
-    def note_recommended(self, found: Recommendation) -> None:
-        """Write on the study which cell is recommended, and why."""
+    def note_recommended(self, found: Recommendation, strengths: Mapping[str, Strength]) -> None:
+        """Write on the study which cell is recommended, and why, and what people prefer."""
         self.wait_for_file()
-        cell = found.cell.cell if found.cell else None
-        value: dict[str, Any] = {"cell": cell, "sentence": found.sentence, "sure": found.sure}
-        if found.each:  # of cells that do not all compare
-            value["each"] = {name: own.cell.cell for name, own in found.each if own.cell}
-        if value != self.study.user_attrs.get("recommended"):
-            self.study.set_user_attr("recommended", value)
+        note(self.study, found, strengths)
 
     def importances(self) -> dict[str, dict[str, float]]:
         """By objective, the share of its variance that each parameter explains.
@@ -271,6 +267,39 @@ class Trials:
         except (ValueError, RuntimeError):  # no trial has all of them: the methods differ
             return {}
         return {name: float(w) for name, w in weights.items() if math.isfinite(w)}
+
+
+def note_votes(
+    folder: Path, name: str, found: Recommendation, strengths: Mapping[str, Strength]
+) -> None:
+    """The same on the study in a sweep's folder, if there is one, whatever it was begun with."""
+    path = folder / "study.db"
+    if not path.exists():
+        return
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        note(optuna.load_study(study_name=name, storage=open_storage(path)), found, strengths)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise unusable(path, str(error)) from error
+
+
+def note(study: optuna.Study, found: Recommendation, strengths: Mapping[str, Strength]) -> None:
+    """Write as user attributes what has changed. Preferences lie under the trials' numbers: a trial
+    that was told takes no more words."""
+    value: dict[str, Any] = {
+        "cell": found.cell.cell if found.cell else None,
+        "sentence": found.sentence,
+        "sure": found.sure,
+    }
+    if found.each:  # of cells that do not all compare
+        value["each"] = {name: own.cell.cell for name, own in found.each if own.cell}
+    numbers = {t.user_attrs.get("cell"): t.number for t in study.get_trials(deepcopy=False)}
+    preferred = {
+        str(numbers[cell]): one.fields for cell, one in strengths.items() if cell in numbers
+    }
+    for name, now in {"recommended": value, "preference": preferred}.items():
+        if now != study.user_attrs.get(name, {}):
+            study.set_user_attr(name, now)
 
 
 def stands(trial: FrozenTrial) -> bool:

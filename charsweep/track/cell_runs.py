@@ -18,7 +18,7 @@ from urllib.request import url2pathname
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment as MlflowExperiment
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from charsweep.core.errors import TrackingError
@@ -32,7 +32,8 @@ from charsweep.core.store.files import (
 )
 from charsweep.core.store.losses import read_losses
 from charsweep.core.system.sqlite import address_of
-from charsweep.results import CellResult, Recommendation, judge, load_record
+from charsweep.results import CellResult, Recommendation, Record, judge, load_record
+from charsweep.results.by_score import strengths_of
 from charsweep.results.cells import json_line
 from charsweep.track import pictures, ui_view, values
 from charsweep.track.server import VIEW_TAG, database
@@ -75,7 +76,9 @@ class Experiment:
         """
         self.sweep = read_json(self.folder / "sweep.json")
         report = log_outcome(self.client, self.id, self.parent, self.sweep, self.folder, self.store)
-        verdict = judge(load_record(self.folder, self.store))
+        record = load_record(self.folder, self.store)
+        verdict = judge(record)
+        self._log_preferences(record)
         shown = self.parent if self._show(verdict.recommendation) else ""
         note = ui_view.note_with_verdict(self.sweep, verdict, report, shown)
         self._describe((ui_view.unfinished(self.sweep) + note)[:NOTE_LENGTH])
@@ -143,6 +146,18 @@ class Experiment:
         if picture:
             self.client.log_image(self.parent, picture, artifact_file=ui_view.STRIP)
         return picture is not None
+
+    def _log_preferences(self, record: Record) -> None:
+        """How often people prefer a cell, as metrics of its run, where that has changed."""
+        steps, at = {cell.cell: cell.step for cell in record.cells}, int(time.time() * 1000)
+        for cell, strength in strengths_of(record).items():
+            if cell not in self.runs or cell not in steps:
+                continue
+            run_id, _ = self.runs[cell]
+            known = self.client.get_run(run_id).data.metrics
+            changed = {n: v for n, v in strength.fields.items() if known.get(n) != v}
+            logged = [Metric(name, value, at, steps[cell]) for name, value in changed.items()]
+            self.client.log_batch(run_id, metrics=logged)
 
     def _note_recommended(self, found: Recommendation) -> None:
         """The recommended cell and its run, as tags of the experiment and of the sweep's run; where

@@ -23,8 +23,10 @@ from mlflow.entities import Run
 from charsweep.core.errors import TrackingError
 from charsweep.core.store.files import inside, read_json, write_json
 from charsweep.core.store.losses import LossRow, write_losses
-from charsweep.results import CellResult, write_results
+from charsweep.results import CellResult
 from charsweep.results.cells import result_from
+from charsweep.results.votes import FILE, Votes
+from charsweep.results.write import write_cells
 from charsweep.track.cell_runs import STATUS, search
 from charsweep.track.pictures import cut, index_of, plain
 from charsweep.track.server import database, public
@@ -54,10 +56,12 @@ def fetch(
                 progress(number, len(runs))
         for run in longest(runs, results):
             fetch_losses(client, run, store)
+        if FILE in source.names(parent) and Votes(votes := source.file(parent, FILE)).read():
+            Votes(sweep_folder / FILE).merge(votes)
         shutil.rmtree(sweep_folder / FETCHED, ignore_errors=True)
         store.rename(sweep_folder / FETCHED)
     write_json(sweep_folder / "sweep.json", sweep)
-    write_results(sweep_folder / "cells.jsonl", results)
+    write_cells(sweep_folder, sweep_folder / FETCHED, results)
     return sweep_folder / FETCHED
 
 

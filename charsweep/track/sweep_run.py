@@ -16,7 +16,7 @@ from charsweep.core.system.images import opened
 from charsweep.track.pictures import exam_rows, image_key, plain
 
 TRAINING_IMAGE_SIDE = 512  # px; a training image may be a scan of any size
-FILES = ("cells.csv", "report/index.html", "report/report.pdf")
+FILES = ("cells.csv", "votes.jsonl", "report/index.html", "report/report.pdf")
 SHOWN = "charsweep.pictures"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import itertools
 import shlex
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from helpers.fake_sweep import FakeSweep, result
 from helpers.small import loaded_after, small
+from helpers.voting import vote
 from optuna import load_study
 
 from charsweep.__main__ import main
@@ -32,6 +34,7 @@ from charsweep.results import (
 from charsweep.results.cells import by_prompt, named_cell
 from charsweep.results.recommendation import recommendation_of, recommended_cell
 from charsweep.results.table import escape_markdown
+from charsweep.results.votes import FILE, Votes
 from charsweep.track import process as track
 from charsweep.track.ui_view import note_with_verdict
 
@@ -371,6 +374,31 @@ def test_every_outlet_names_the_same_cell(
     assert study.user_attrs["recommended"]["cell"] == anew.cell.cell
     assert study.user_attrs["recommended"]["sentence"] == anew.sentence
 
+    # People prefer another.
+    preferred = next(cell for cell in cells.values() if cell.cell != anew.cell.cell)
+    for cell in (cell for cell in cells.values() if cell is not preferred):
+        for _ in range(12):
+            Votes(folder / FILE).add(vote(preferred.cell, cell.cell))
+    assert main([f"root={root}", "name=small", "action=report"]) == 0
+    voted = recommendation_of(folder)
+    assert voted.cell is not None
+    assert voted.cell.cell == preferred.cell
+    assert voted.sentence in capsys.readouterr().out
+    with (folder / "cells.csv").open() as file:
+        shares = {row["cell"]: float(row["preference"]) for row in csv.DictReader(file)}
+    assert max(shares, key=lambda cell: shares[cell]) == preferred.cell
+    study = load_study(study_name="small", storage=f"sqlite:///{folder / 'study.db'}")
+    assert study.user_attrs["recommended"]["cell"] == preferred.cell
+    numbers = {str(trial.number): trial.user_attrs["cell"] for trial in study.trials}
+    noted = {
+        numbers[at]: known["preference"] for at, known in study.user_attrs["preference"].items()
+    }
+    assert noted == pytest.approx(shares)
+    assert mlflow_tags(root)["charsweep.recommended"] == preferred.cell
+    logged = mlflow_metrics(root, "preference")
+    runs = track.read_runs(folder)
+    assert {cell: logged[run] for cell, run in runs.items()} == pytest.approx(shares)
+
 
 def kinds(root: Path) -> dict[str, FakeSweep]:
     """Five kinds of sweeps."""
@@ -424,6 +452,14 @@ def test_whatever_is_said_of_a_sweep_is_the_same(tmp_path: Path, kind: str) -> N
 
 
 SCENES = ["story.scenes=[{prompt: 'a picture of {subject} jumping', caption: 'She jumps.'}]"]
+
+
+def mlflow_metrics(root: Path, name: str) -> dict[str, float]:
+    import sqlite3
+
+    with sqlite3.connect(root / "mlflow.db") as database:
+        rows = database.execute("select run_uuid, value from latest_metrics where key = ?", [name])
+        return dict(rows.fetchall())
 
 
 def mlflow_tags(root: Path) -> dict[str, Any]:

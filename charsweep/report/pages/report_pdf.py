@@ -115,6 +115,8 @@ def paper(content: Content) -> dict[str, Any]:
         "comparison": shown(content.comparison),
         "advantages": content.sentences,
         "advantage_notes": content.advantages.notes if content.advantages else (),
+        "votes": content.votes,
+        "agreement": content.agreement,
         "chapters": within(chapters, MOST_TILES),
         "fronts": fronts,
         "front_notes": [
