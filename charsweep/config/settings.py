@@ -477,13 +477,12 @@ class StoreSettings(pydantic.BaseModel):
 
 
 class ChooseSettings(pydantic.BaseModel):
-    """Of `action=choose`: where its page is served, who votes, whose votes are added."""
+    """Of `action=choose`: where its page is served, and who votes."""
 
     model_config = STRICT
     port: Annotated[int, Field(ge=1, le=65535)] | None
     open: bool
     voter: Name
-    merge: Text | None
 
 
 class Settings(pydantic.BaseModel):
@@ -545,6 +544,7 @@ class Settings(pydantic.BaseModel):
     caption: CaptionSettings
     report: ReportSettings
     choose: ChooseSettings
+    merge: Text | None
     store: StoreSettings
 
     @property

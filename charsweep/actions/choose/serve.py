@@ -22,7 +22,7 @@ GRACE_SECONDS = 3  # for what is being answered when the end is asked for
 
 
 def choose(settings: Settings) -> None:
-    """Serve until Ctrl-C or SIGTERM; with `choose.merge`, add somebody's votes instead.
+    """Serve until Ctrl-C or SIGTERM; with `merge`, add somebody's votes instead.
 
     StoreError where there is no such sweep, ConfigError where the port is taken.
     """
@@ -31,8 +31,8 @@ def choose(settings: Settings) -> None:
     if not (folder / "sweep.json").exists():
         raise StoreError(no_sweep(folder))
     votes = Votes(folder / FILE)
-    if settings.choose.merge is not None:
-        merge(votes, Path(settings.choose.merge).expanduser(), folder)
+    if settings.merge is not None:
+        merge(votes, Path(settings.merge).expanduser(), folder)
         return
     port = choose_port(settings.choose.port, "choose.port")
     reader = Reader(folder, root / "sweeps" / "store")
@@ -47,7 +47,8 @@ def choose(settings: Settings) -> None:
         url = f"http://{HOST}:{port}/"
         now = reader.now()
         _ = now.page  # written now, not when the first one looks
-        out(f"{settings.name}: {len(now.cells)} cells, {len(votes.read())} votes")
+        cast = votes.read()
+        out(f"{settings.name}: {len(now.cells)} cells, {len(cast)} votes")
         out(f"  look, vote and choose  {url}")
         out("stop it with Ctrl-C")
         if settings.choose.open:
@@ -58,13 +59,20 @@ def choose(settings: Settings) -> None:
             pass
         finally:
             exporter.stop()
+        if votes.read() != cast:
+            say_report(folder)
         out("stopped")
 
 
 def merge(votes: Votes, path: Path, folder: Path) -> None:
     """Add the votes of another file, each once."""
-    out(f"votes    {votes.merge(path / FILE if path.is_dir() else path)} new, "
-        f"{len(votes.read())} in all")  # fmt: skip
+    new = votes.merge(path / FILE if path.is_dir() else path)
+    out(f"votes    {new} new, {len(votes.read())} in all")
+    say_report(folder)
+
+
+def say_report(folder: Path) -> None:
+    """What brings report and tables up to date after votes."""
     words = ["action=report", f"name={folder.name}", f"root={folder.parent.parent}"]
     out(f"report   {command(words)} counts them")
 

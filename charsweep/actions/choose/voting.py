@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from charsweep.actions.choose.asked import AskedVote
 from charsweep.actions.choose.shown import Exam, Shown, id_of
 from charsweep.core.errors import ConfigError
 from charsweep.results import CellResult
+from charsweep.results.agreement import trust
 from charsweep.results.next_pair import Pair, next_pair
 from charsweep.results.preference import preferences
 from charsweep.results.votes import Vote, Votes
@@ -116,6 +117,9 @@ class Voting:
             "last": mine[-1] if mine else None,
             "says": found.says,
             "enough": found.decisive,
+            "trust": trust(replace(shown.exams[number].record, votes=votes), not found.nothing)
+            if found.votes
+            else [],
             "strengths": [
                 {"label": label, **asdict(strength)}
                 for label, strength in sorted(known, key=lambda pair: -pair[1].value)

@@ -46,9 +46,10 @@ export class Vote {
       button("Skip", "space", () => this.answer("skip")),
       button("Undo", "u", () => this.undo()));
     this.says = h("p", { class: "says", role: "status" });
+    this.trust = h("p", { class: "hint" });
     this.ranking = h("details", { class: "ranking" });
     this.element = h("section", { class: "vote", "aria-label": "Vote" },
-      this.drawings, this.prompt, this.pair, this.buttons, this.says, this.ranking);
+      this.drawings, this.prompt, this.pair, this.buttons, this.says, this.trust, this.ranking);
     this.flush();
   }
 
@@ -214,9 +215,10 @@ export class Vote {
 
   draw() {
     if (!this.told) return;
-    const { count, says, enough, strengths } = this.told;
+    const { count, says, enough, trust, strengths } = this.told;
     this.says.classList.toggle("enough", enough);
     fill(this.says, h("b", {}, count === 1 ? "1 vote" : `${count} votes`), ` ${says}`);
+    fill(this.trust, trust.join(" "));
     this.ranking.hidden = !strengths.length;
     fill(this.ranking, h("summary", {}, "Who is ahead"),
       h("p", { class: "hint" }, "Share of votes that it would win against an average cell, with its "
