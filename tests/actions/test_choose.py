@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from helpers.fake_sweep import EVIL, FakeSweep, scored
 from PIL import Image
 
+from charsweep.__main__ import main
 from charsweep.actions.choose.app import make_app, page_files
 from charsweep.actions.choose.progress import is_running, seconds_left
 from charsweep.actions.choose.reader import Reader
@@ -218,6 +219,28 @@ def test_votes_are_written_and_said(client: TestClient, sweep: FakeSweep) -> Non
         assert again.get("/api/votes").json()["count"] == 2
 
 
+def test_a_vote_that_the_disk_does_not_take_is_sent_again(
+    client: TestClient, sweep: FakeSweep
+) -> None:
+    (sweep.folder / FILE).mkdir()  # what stands in its way
+    assert client.get("/api/votes").status_code == 503
+    pair = {"id": "0123456789abcdef", "left": "000000000000", "right": "000000000001"}
+    asked = pair | {"prompt": 0, "seed": 0, "answer": "left", "seconds": 1}
+    assert client.post("/api/votes", json=asked).status_code == 503
+    (sweep.folder / FILE).rmdir()
+    assert client.post("/api/votes", json=asked).json()["count"] == 1
+
+
+def test_somebody_elses_vote_is_not_taken_back(sweep: FakeSweep) -> None:
+    with client_of(sweep) as client:
+        last = vote(client).json()["last"]
+    reader = Reader(sweep.folder, sweep.store)
+    app, _ = make_app(reader, Voting(Votes(sweep.folder / FILE), "bob"), 5999)
+    with TestClient(app, base_url=URL, headers={"Origin": URL}) as other:
+        assert other.get("/api/votes").json()["last"] is None
+        assert "of yours" in other.post("/api/undo", json={"id": last}).json()["error"]
+
+
 def test_a_vote_sent_twice_counts_once(client: TestClient) -> None:
     assert vote(client, id="0123456789abcdef").json()["count"] == 1
     assert vote(client, id="0123456789abcdef").json()["count"] == 1
@@ -242,6 +265,35 @@ def test_where_nothing_can_be_voted_on(tmp_path: Path) -> None:
         answer = client.get("/api/pair")
         assert answer.status_code == 400
         assert "two finished settings are needed" in answer.json()["error"]
+
+
+def test_somebody_elses_votes_are_added_once(
+    sweep: FakeSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = FakeSweep(tmp_path / "copy", {"lr": RATES, "train_steps": [20, 40]})
+    theirs.cells = sweep.cells
+    theirs.write()
+    for cell in sweep.cells[:3]:
+        theirs.draw(cell["images"], "red")
+    with client_of(theirs) as client:
+        vote(client)
+        vote(client)
+    words = ["action=choose", "name=fake", f"root={tmp_path}"]
+    for count in (2, 0):
+        assert main([*words, f"merge={theirs.folder / FILE}"]) == 0
+        assert f"votes    {count} new, 2 in all" in capsys.readouterr().out
+    assert main([*words, f"merge={theirs.folder}"]) == 0
+    assert main([*words, "merge=nowhere.jsonl"]) == 2
+    assert "nowhere.jsonl" in capsys.readouterr().err
+
+
+def test_where_there_is_no_such_sweep(
+    sweep: FakeSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["action=choose", "name=other", f"root={tmp_path}"]) == 2
+    assert "there is no sweep other in" in (said := capsys.readouterr().err)
+    assert "there are fake, or set name=" in said
+    assert not (tmp_path / "sweeps/other").exists()
 
 
 # -- hostile input ---------------------------------------------------------------------------------

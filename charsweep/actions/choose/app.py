@@ -255,7 +255,8 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(CharsweepError)
     async def ours(_: Request, error: CharsweepError) -> Response:
-        return JSONResponse({"error": str(error)}, 400)
+        refused = isinstance(error, ConfigError)  # else it may go better another time: a full disk
+        return JSONResponse({"error": str(error)}, 400 if refused else 503)
 
     @app.exception_handler(RequestValidationError)
     async def unfit(_: Request, error: RequestValidationError) -> Response:

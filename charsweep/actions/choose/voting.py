@@ -78,11 +78,12 @@ class Voting:
         return self.told(shown, number)
 
     def undo(self, shown: Shown, id: str) -> dict[str, Any]:
-        """Take a vote back; ConfigError for one that is not there."""
+        """Take a vote back; ConfigError for one that is not there, or is somebody else's."""
         with self._lock:
-            found = next((vote for vote in self.votes.read() if vote.id == id), None)
+            own = (vote for vote in self.votes.read() if vote.voter == self.voter)
+            found = next((vote for vote in own if vote.id == id), None)
             if found is None or not self.votes.undo(id):
-                raise ConfigError(f"there is no vote {id} to take back")
+                raise ConfigError(f"there is no vote {id} of yours to take back")
         return self.told(shown, shown.exam_of.get(found.left, 0))
 
     def _exam_of(self, shown: Shown, asked: AskedVote) -> int:

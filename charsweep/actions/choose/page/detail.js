@@ -24,7 +24,7 @@ export class Detail {
 
   closed() {
     clearTimeout(this.timer);
-    this.key_ = null;
+    this.cell = null;
     this.look.grid.go(...this.at);
   }
 
@@ -38,17 +38,20 @@ export class Detail {
     const { cell } = place;
     const { sweep } = this.app;
     const exam = sweep.exams[cell.exam];
-    this.key_ = cell.key;
+    this.cell = cell.key;
+    const turn = this.turn = (this.turn ?? 0) + 1;
     const close = h("button", { type: "button", class: "close", "aria-label": "Close (Esc)",
                                 onclick: () => this.element.close() }, "✕");
-    let known;
+    let known, beside;
     try {
-      known = await get(`/api/cells/${cell.key}`);
+      [known, beside] = await Promise.all([
+        get(`/api/cells/${cell.key}`), this.beside(exam, cell, place),
+      ]);
     } catch (error) {
       fill(this.body, close, h("h2", { id: "detail-title" }, error.message));
       return;
     }
-    if (this.key_ !== cell.key) return; // another has been opened meanwhile
+    if (turn !== this.turn) return; // another has been opened meanwhile
     const prompt = exam.prompts[place.prompt] ?? "";
     const hadFocus = this.body.contains(document.activeElement)
       ? document.activeElement.dataset.name : null;
@@ -62,7 +65,7 @@ export class Detail {
             : h("div", { class: `none ${cell.state}` }, cell.state),
           h("figcaption", {}, prompt,
             exam.seeds.length > 1 ? h("small", {}, ` · exam seed ${exam.seeds[place.seed]}`) : null)),
-        h("div", { class: "beside" }, await this.beside(exam, cell, place))),
+        h("div", { class: "beside" }, beside)),
       h("div", { class: "known" },
         h("h2", { id: "detail-title" }, known.title),
         known.place ? h("p", { class: "place" }, h("b", {}, known.place), " settings by score") : null,
@@ -144,10 +147,10 @@ export class Detail {
 
   async exportState() {
     clearTimeout(this.timer);
-    const key = this.key_;
+    const key = this.cell;
     let last;
     try { last = await get("/api/export"); } catch { return; }
-    if (!this.told || last.cell !== key || this.key_ !== key) return;
+    if (!this.told || last.cell !== key || this.cell !== key) return;
     const words = {
       running: ["Being exported …"],
       done: ["Exported to ", h("code", { tabindex: 0 }, last.path)],

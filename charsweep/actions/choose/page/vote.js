@@ -4,7 +4,7 @@
 // browser until the server has them, in order: none is lost when it is started anew meanwhile.
 
 import { drawingUrl, get, imageUrl, post } from "./api.js";
-import { fill, h, notice } from "./dom.js";
+import { fill, h, notice, select } from "./dom.js";
 
 const AHEAD = 2; // pairs that are there before they are needed
 const AGAIN = 2000; // milliseconds until what was not sent is sent once more
@@ -24,6 +24,7 @@ export class Vote {
     this.answered = []; // pairs of this visit, to take back
     this.memory = `charsweep votes ${app.sweep.name}`;
     this.waiting = this.remembered();
+    this.exams = h("div", { class: "exams" });
     this.drawings = h("div", { class: "drawings", role: "group", "aria-label": "The character" });
     this.prompt = h("p", { class: "prompt" });
     this.sides = ["left", "right"].map((side) => h("button", {
@@ -49,7 +50,7 @@ export class Vote {
     this.trust = h("p", { class: "hint" });
     this.ranking = h("details", { class: "ranking" });
     this.element = h("section", { class: "vote", "aria-label": "Vote" },
-      this.drawings, this.prompt, this.pair, this.buttons, this.says, this.trust, this.ranking);
+      this.exams, this.drawings, this.prompt, this.pair, this.buttons, this.says, this.trust, this.ranking);
     this.flush();
   }
 
@@ -71,7 +72,10 @@ export class Vote {
   }
 
   showDrawings() {
-    const exam = this.app.sweep.exams[this.exam];
+    const { exams } = this.app.sweep;
+    const exam = exams[this.exam];
+    fill(this.exams, exams.length > 1 ? select("exam", exams.map((one, at) => [at, one.name]),
+      this.exam, (at) => { this.exam = Number(at); this.from = undefined; this.enter(); }) : null);
     fill(this.drawings, ...exam.drawings.map(({ number, caption }) =>
       h("img", { src: drawingUrl(this.exam, number), alt: caption || `drawing ${number + 1}`,
                  title: caption, loading: "lazy" })));
