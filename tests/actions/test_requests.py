@@ -99,10 +99,13 @@ def test_a_value_is_checked_as_on_the_command_line(
 ) -> None:
     more = "+axes.method=[dreambooth_lora]" if axis == "method" else RATES
     typed = small(tmp_path, "train_steps=4", more)
-    check_added(tmp_path, typed, "lr", "5e-4") if axis == "lr" else None
     with pytest.raises(ConfigError, match=words):
         check_added(tmp_path, typed, axis, value)
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_value_that_can_be_added(tmp_path: Path) -> None:
+    check_added(tmp_path, small(tmp_path, "train_steps=4", RATES), "lr", "5e-4")
 
 
 def test_cells_that_are_stopped_are_none_of_the_cells(tmp_path: Path) -> None:
@@ -152,9 +155,9 @@ def test_a_sweep_does_what_is_asked_while_it_runs(
     """Asked after the first block of steps; the same as if the whole had been typed."""
     monkeypatch.setattr("charsweep.core.system.signals.LOOK_SECONDS", 0.02)
     words = small(
-        tmp_path, "train_steps=40", RATES, "runtime.tracking=false", "runtime.energy=false"
+        tmp_path, "train_steps=24", RATES, "runtime.tracking=false", "runtime.energy=false"
     )
-    sweep = sweep_of(tmp_path, "train_steps=40", RATES)
+    sweep = sweep_of(tmp_path, "train_steps=24", RATES)
     bad = sweep.cells[0]
     losses = tmp_path / "sweeps/store" / f"{bad.trajectory.slug}--{bad.trajectory.key}/loss.csv"
 
@@ -181,7 +184,7 @@ def test_a_sweep_does_what_is_asked_while_it_runs(
     states = {result.values["lr"]: result.state for result in results.values()}
     assert states == {1e-4: "finished", 5e-4: "finished", 1e-3: "stopped"}
     assert "stopped by hand after" in str(results[bad.key].error)
-    assert "of 40 steps" in (sweep.folder / "cells.csv").read_text()
+    assert "of 24 steps" in (sweep.folder / "cells.csv").read_text()
     record = json.loads((sweep.folder / "sweep.json").read_text())
     assert record["axes"]["lr"] == [1e-3, 1e-4, 5e-4]
     assert [one.get("value") for one in record["requests"]] == ["", "5e-4"]

@@ -44,6 +44,7 @@ def choose(settings: Settings) -> None:
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOST, port))
+        listening.listen()  # who comes before the server is up waits for it
         url = f"http://{HOST}:{port}/"
         now = reader.now()
         _ = now.page  # written now, not when the first one looks
