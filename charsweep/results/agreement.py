@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from charsweep.results.by_score import preferences_of
 from charsweep.results.cells import CellResult
-from charsweep.results.labels import metric_label
+from charsweep.results.labels import listing, metric_label
 from charsweep.results.records import Record
 from charsweep.results.table import Column, Table, TableEntry, TableRow
 from charsweep.results.unlike import unlike
@@ -106,14 +106,18 @@ def trust(record: Record, is_telling: bool) -> list[str]:
     known = agreements(record)
     if not known or not is_telling:
         return []
-    first = known[0]
-    label = metric_label(first.metric).short
-    low, high = first.interval
-    told = f"{label} ranks {first.agreed} of {first.told} decided pairs as people did"
+    first, (low, high) = known[0], known[0].interval
+    ahead = [one for one in known if (one.agreed, one.told) == (first.agreed, first.told)]
+    labels = listing([metric_label(one.metric).short for one in ahead])
+    told = f"{first.agreed} of {first.told} decided pairs as people did"
     told += f" ({first.share:.0%}; {low:.0%} to {high:.0%})"
-    if first.is_more_than_chance:
-        return [f"The number to trust for this character is {label}: {told}."]
-    return [f"No score agrees with the votes by more than chance would; the nearest, {told}."]
+    if not first.is_more_than_chance:
+        return [
+            f"No score agrees with the votes by more than chance would; {labels} ranked {told}."
+        ]
+    if len(ahead) == 1:
+        return [f"The number to trust for this character is {labels}: it ranks {told}."]
+    return [f"The numbers to trust for this character are {labels}: each ranks {told}."]
 
 
 def agreement_table(record: Record) -> Table | None:

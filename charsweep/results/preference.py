@@ -3,8 +3,9 @@
 A setting of strength θᵢ is preferred to one of θⱼ with the probability 1 / (1 + exp(θⱼ - θᵢ)).
 A tie counts as half a vote for either. Strengths are fitted by choix's iterative Luce spectral
 ranking (Maystre & Grossglauser 2015), their covariance is the inverse of the Fisher information
-there (Laplace's approximation; choix's expectation propagation gives nearly the same and takes
-seconds for hundreds of votes). Before any vote each setting has tied `PRIOR` times with the others.
+there (Laplace's approximation). choix's expectation propagation gives nearly the same, but takes a
+hundred times as long for 200 votes and knows no half ones. Before any vote each setting has tied
+`PRIOR` times with the others. None of these numbers was fitted to the voters of benchmarks/voting.
 
 Whether votes say anything is told by a Bayes factor: how much better the model foretells them than
 coin flips do. It exceeds k for a voter who flips coins, whenever one looks, in at most one of k

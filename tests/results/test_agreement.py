@@ -83,8 +83,9 @@ def test_the_number_to_trust_is_named_once_votes_say_something(tmp_path: Path) -
     voted(sweep, (1, 0), (1, 2), times=12)
     says, trust = votes_said(sweep.record())
     assert says.startswith("lr = 1e-3 is best with ")
-    assert trust.startswith("The number to trust for this character is ")
-    assert "25 of 25 decided pairs as people did (100%; 87% to 100%)" in trust
+    assert trust.startswith("The numbers to trust for this character are score")
+    assert "copy" in trust
+    assert "each ranks 25 of 25 decided pairs as people did (100%; 87% to 100%)" in trust
     table = agreement_table(sweep.record())
     assert table is not None
     assert table.notes[0].startswith("25 decided pairs, by one person.")

@@ -398,6 +398,11 @@ def test_every_outlet_names_the_same_cell(
     logged = mlflow_metrics(root, "preference")
     runs = track.read_runs(folder)
     assert {cell: logged[run] for cell, run in runs.items()} == pytest.approx(shares)
+    away, uri = root / "away", f"sqlite:///{root / 'mlflow.db'}"
+    fetched = ["action=report", "report.source=mlflow", f"runtime.tracking_uri={uri}"]
+    assert main([f"root={away}", "name=small", *fetched]) == 0
+    assert Votes(away / "sweeps/small" / FILE).read() == Votes(folder / FILE).read()
+    assert voted.sentence in capsys.readouterr().out
 
 
 def kinds(root: Path) -> dict[str, FakeSweep]:
