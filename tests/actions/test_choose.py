@@ -217,6 +217,7 @@ def test_votes_are_written_and_said(client: TestClient, sweep: FakeSweep) -> Non
     assert (back["count"], back["last"]) == (2, lines[1]["id"])
     with client_of(sweep) as again:  # another server, the same votes
         assert again.get("/api/votes").json()["count"] == 2
+        assert "% (" in again.get(f"/api/cells/{lines[0]['left']}").json()["preference"]
 
 
 def test_a_vote_that_the_disk_does_not_take_is_sent_again(

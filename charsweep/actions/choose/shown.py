@@ -32,7 +32,7 @@ from charsweep.results.labels import (
 )
 from charsweep.results.parts import comparable
 from charsweep.results.points import SCORE, Point, interval, points_of, ranked
-from charsweep.results.preference import Candidate
+from charsweep.results.preference import Candidate, preferences
 from charsweep.results.reasons import setting_text
 from charsweep.results.recommendation import Recommendation, export_command, recommend
 from charsweep.results.records import Objective, Record, hashable
@@ -183,6 +183,7 @@ class Shown:
             "note": failure(cell) or cell.left,
             "place": f"{place} of {len(exam.points)}" if place else "",
             "recommended": self._standing(exam, cell),
+            "preference": preference_of(exam, cell),
             "settings": [[axis_label(axis), value_text(axis, value)]
                          for axis, value in cell.values.items()],
             "scores": [
@@ -210,7 +211,7 @@ class Shown:
             "key": cell.cell,
             "title": title_of(setting_text(varied) or cell.cell, "method" in varied),
             "note": f"{len(losses):,} of {cell.step:,} steps are trained",
-            "place": "", "recommended": "", "scores": [], "costs": [], "command": "",
+            "place": "", "recommended": "", "preference": "", "scores": [], "costs": [], "command": "",
             "settings": [[axis_label(axis), value_text(axis, value)]
                          for axis, value in cell.values.items()],
         }  # fmt: skip
@@ -221,7 +222,15 @@ class Shown:
             return ""
         if any(one.cell == cell.cell for one in found.point.cells):
             return f"{found.named[:1].upper()}{found.named[1:]}: {found.reason}"
-        return "Cannot be told from the recommended one by its score"
+        return "Cannot be told from the recommended one"
+
+
+def preference_of(exam: Exam, cell: CellResult) -> str:
+    """How often its setting is preferred, in words; empty for one that nobody voted on."""
+    if not exam.record.votes:
+        return ""
+    found = preferences(exam.record.votes, exam.candidates).strengths.get(cell.cell)
+    return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})" if found else ""
 
 
 def exam_on_page(exam: Exam) -> dict[str, Any]:

@@ -69,6 +69,8 @@ export class Detail {
       h("div", { class: "known" },
         h("h2", { id: "detail-title" }, known.title),
         known.place ? h("p", { class: "place" }, h("b", {}, known.place), " settings by score") : null,
+        known.preference ? h("p", { class: "place" }, "preferred to an average setting in ",
+                             h("b", {}, known.preference)) : null,
         known.recommended ? h("p", { class: "standing" }, "★ ", known.recommended, ".") : null,
         known.note ? h("p", { class: cell.state === "waiting" ? "hint" : "bad" }, known.note, ".") : null,
         this.actions(cell, known),
