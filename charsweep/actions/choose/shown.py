@@ -211,7 +211,9 @@ class Shown:
             "key": cell.cell,
             "title": title_of(setting_text(varied) or cell.cell, "method" in varied),
             "note": f"{len(losses):,} of {cell.step:,} steps are trained",
-            "place": "", "recommended": "", "preference": "", "scores": [], "costs": [], "command": "",
+            **dict.fromkeys(("place", "recommended", "preference", "command"), ""),
+            "scores": [],
+            "costs": [],
             "settings": [[axis_label(axis), value_text(axis, value)]
                          for axis, value in cell.values.items()],
         }  # fmt: skip
