@@ -398,11 +398,21 @@ def test_every_outlet_names_the_same_cell(
     logged = mlflow_metrics(root, "preference")
     runs = track.read_runs(folder)
     assert {cell: logged[run] for cell, run in runs.items()} == pytest.approx(shares)
+    assert "What people prefer" in (folder / "report/index.html").read_text()
     away, uri = root / "away", f"sqlite:///{root / 'mlflow.db'}"
     fetched = ["action=report", "report.source=mlflow", f"runtime.tracking_uri={uri}"]
     assert main([f"root={away}", "name=small", *fetched]) == 0
     assert Votes(away / "sweeps/small" / FILE).read() == Votes(folder / FILE).read()
     assert voted.sentence in capsys.readouterr().out
+
+    # They take it back, which the sweep's own command notices.
+    for one in Votes(folder / FILE).read():
+        Votes(folder / FILE).undo(one.id)
+    assert main([*small(root, "+axes.lr=[1e-2,1e-3,1e-4]", "train_steps=2", "method.rank=2")]) == 0
+    assert "What people prefer" not in (folder / "report/index.html").read_text()
+    study = load_study(study_name="small", storage=f"sqlite:///{folder / 'study.db'}")
+    assert study.user_attrs["recommended"]["cell"] == anew.cell.cell
+    assert study.user_attrs["preference"] == {}
 
 
 def kinds(root: Path) -> dict[str, FakeSweep]:
