@@ -148,7 +148,7 @@ def look(page: Chrome, url: str, downloads: Path) -> None:
     before = js(page, wide)
     press(page, "+")
     assert js(page, wide) > before
-    choose(page, "prompt", PROMPTS[1])  # as text, whatever it says
+    choose(page, "prompt", "… <b>sitting</b> & waving")  # text, whatever it says
     assert js(page, "document.querySelectorAll('.grid b').length") == 3  # labels of rows
     choose(page, "rows", "exam seed")
     choose(page, "training steps", "80")

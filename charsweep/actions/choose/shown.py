@@ -223,7 +223,8 @@ class Shown:
         if found.point is None or cell.cell not in exam.good:
             return ""
         if any(one.cell == cell.cell for one in found.point.cells):
-            return f"{found.named[:1].upper()}{found.named[1:]}: {found.reason}"
+            named = found.named.removeprefix("is ")
+            return f"{named[:1].upper()}{named[1:]}: {found.reason}"
         return "Cannot be told from the recommended one"
 
 

@@ -15,9 +15,19 @@ export function dimensions(sweep, exam) {
   }));
   return [
     ...axes,
-    { id: PROMPT, label: "prompt", values: prompts, image: true },
+    { id: PROMPT, label: "prompt", values: shortened(prompts), image: true },
     { id: SEED, label: "exam seed", values: seeds.map(String), image: true },
   ].filter((one) => !one.image || one.values.length);
+}
+
+// Prompts without the words that all of them begin with: "… jumping", "… on the beach".
+export function shortened(prompts) {
+  if (prompts.length < 2) return prompts;
+  const words = prompts.map((prompt) => prompt.split(" "));
+  const most = Math.min(...words.map((own) => own.length)) - 1;
+  let common = 0;
+  while (common < most && words.every((own) => own[common] === words[0][common])) common += 1;
+  return common < 2 ? prompts : words.map((own) => `… ${own.slice(common).join(" ")}`);
 }
 
 // A view to begin with: all cells, each by its first image.

@@ -32,7 +32,7 @@ export class Progress {
         ? h("p", {}, "Asked by hand: ", now.asked.join(", "), now.running ? "." : "; the sweep's command does it.")
         : null,
       now.failures.length
-        ? h("table", {}, h("caption", {}, "Cells that ended badly"),
+        ? h("table", {}, h("caption", {}, "Cells that have no images"),
           h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "cell"), h("th", { scope: "col" }, "state"),
                            h("th", { scope: "col" }, "why"))),
           h("tbody", {}, now.failures.map(({ label, state: own, reason }) => h("tr", {},
