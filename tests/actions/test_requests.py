@@ -161,13 +161,16 @@ def test_a_sweep_does_what_is_asked_while_it_runs(
     bad = sweep.cells[0]
     losses = tmp_path / "sweeps/store" / f"{bad.trajectory.slug}--{bad.trajectory.key}/loss.csv"
 
+    def page() -> TestClient:
+        reader = Reader(sweep.folder, tmp_path / "sweeps/store")
+        app, _ = make_app(reader, Voting(reader.votes, "ann"), 5999)
+        url = "http://127.0.0.1:5999"
+        return TestClient(app, base_url=url, headers={"Origin": url})
+
     def person() -> None:
         while not (losses.exists() and losses.read_bytes().count(b"\n") > 1):
             time.sleep(0.01)
-        reader = Reader(sweep.folder, tmp_path / "sweeps/store")
-        app, _ = make_app(reader, Voting(reader.votes, "ann"), 5999)
-        with TestClient(app, base_url="http://127.0.0.1:5999",
-                        headers={"Origin": "http://127.0.0.1:5999"}) as client:  # fmt: skip
+        with page() as client:
             shown = client.get("/api/sweep").json()
             assert {cell["state"] for cell in shown["cells"]} == {"waiting"}
             assert client.post("/api/stop", json={"cell": bad.key}).status_code == 200
@@ -194,4 +197,12 @@ def test_a_sweep_does_what_is_asked_while_it_runs(
     assert main(words) == 0  # the same command as ever: there is nothing left to do
     assert (sweep.folder / "cells.jsonl").read_bytes() == before
     assert "stopped by hand" in (sweep.folder / "report/index.html").read_text()
+    with page() as client:  # and one of them is taken
+        key = next(one.cell for one in results.values() if one.finished)
+        assert client.post("/api/export", json={"cell": key}).json()["state"] == "running"
+        assert "wait until that is done" in client.post("/api/export", json={"cell": key}).text
+        while (told := client.get("/api/export").json())["state"] == "running":
+            time.sleep(0.1)
+        assert told["state"] == "done", told
+        assert json.loads((Path(told["path"]) / "export.json").read_text())["cell"] == key
     capfd.readouterr()
