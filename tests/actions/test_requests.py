@@ -155,9 +155,9 @@ def test_a_sweep_does_what_is_asked_while_it_runs(
     """Asked after the first block of steps; the same as if the whole had been typed."""
     monkeypatch.setattr("charsweep.core.system.signals.LOOK_SECONDS", 0.02)
     words = small(
-        tmp_path, "train_steps=24", RATES, "runtime.tracking=false", "runtime.energy=false"
+        tmp_path, "train_steps=80", RATES, "runtime.tracking=false", "runtime.energy=false"
     )
-    sweep = sweep_of(tmp_path, "train_steps=24", RATES)
+    sweep = sweep_of(tmp_path, "train_steps=80", RATES)
     bad = sweep.cells[0]
     losses = tmp_path / "sweeps/store" / f"{bad.trajectory.slug}--{bad.trajectory.key}/loss.csv"
 
@@ -187,7 +187,7 @@ def test_a_sweep_does_what_is_asked_while_it_runs(
     states = {result.values["lr"]: result.state for result in results.values()}
     assert states == {1e-4: "finished", 5e-4: "finished", 1e-3: "stopped"}
     assert "stopped by hand after" in str(results[bad.key].error)
-    assert "of 24 steps" in (sweep.folder / "cells.csv").read_text()
+    assert "of 80 steps" in (sweep.folder / "cells.csv").read_text()
     record = json.loads((sweep.folder / "sweep.json").read_text())
     assert record["axes"]["lr"] == [1e-3, 1e-4, 5e-4]
     assert [one.get("value") for one in record["requests"]] == ["", "5e-4"]
