@@ -32,7 +32,15 @@ from charsweep.core.system.signals import Stopped, listening, time_limit
 if TYPE_CHECKING:
     from charsweep.config import Sweep
 
-ALONE = ("ui", "caption", "check", "gc", "show", "why")  # actions that need no cell of any sweep
+ALONE = (
+    "choose",
+    "ui",
+    "caption",
+    "check",
+    "gc",
+    "show",
+    "why",
+)  # actions that need no cell of any sweep
 TO_LEAVE = 5.0  # seconds of a time limit, for the process to end
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # where nobody could say it better
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
@@ -154,6 +162,11 @@ def act_alone(words: Sequence[str]) -> None:
         from charsweep.actions.ui import show
 
         show(settings)
+        return
+    if settings.action == "choose":
+        from charsweep.actions.choose.serve import choose
+
+        choose(settings)
         return
     from charsweep.actions.store_tools import keep
 

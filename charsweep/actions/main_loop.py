@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Generator, Mapping, Sequence, Set
 from contextlib import closing, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charsweep.actions.plan import seconds_for
+from charsweep.actions.requests import requests_of
 from charsweep.actions.sweep_record import compared_with, in_order, known_record, new_record, now
 from charsweep.config import Sweep
 from charsweep.core.errors import TrainingError
@@ -28,7 +29,7 @@ from charsweep.plan.describe import describe_plan, reckon
 from charsweep.report import write_report
 from charsweep.results import CellResult, read_results, recommend
 from charsweep.results.by_score import strengths_of
-from charsweep.results.cells import append_result, result_of
+from charsweep.results.cells import append_result, result_of, stopped_result, write_asked
 from charsweep.results.energy import energy_alone, energy_record
 from charsweep.results.facts import stage_text
 from charsweep.results.read import load_cells
@@ -62,8 +63,11 @@ class Run:
         self.asked_for = reckon(sweep, store, self.plan)
         self.record = new_record(sweep, store, self.asked_for)
         self.record["stages"] = self.study.stages
+        self.record["requests"] = [asdict(one) for one in requests_of(sweep.folder)]
         out(describe_plan(sweep, expected or self.record["plan"]))
-        self.results = dict(self.earlier)
+        self.results = self.earlier | {
+            cell.key: stopped_result(cell, store) for cell in sweep.stopped
+        }
         self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work
         self.plans: list[dict[str, Any]] = []
         self.batch: Sequence[Cell] = sweep.cells  # the one at hand
@@ -78,6 +82,7 @@ class Run:
         if not was_finished:  # before tracking starts, which reads it
             self.record |= {n: self.known[n] for n in ("environment", "energy") if n in self.known}
             write_json(self.sweep.folder / "sweep.json", self.record)
+            write_asked(self.sweep.folder, self.sweep.cells, self.store)
             self._write_results()  # whole lines to append to
         tracker = None
         if runtime.tracking and not was_finished:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from charsweep.actions.main_loop import Run, too_short
 from charsweep.actions.plan import reckon_whole
+from charsweep.actions.requests import honoured, looking
 from charsweep.config import Sweep
 from charsweep.config.precision import remember_precision
 from charsweep.core.errors import TrainingError
@@ -26,11 +27,22 @@ from charsweep.study import check, lock_sweep, sqlite_errors
 
 
 def run(sweep: Sweep) -> Path:
-    """Do what is missing of a sweep; returns the report's page.
+    """Do what is missing of a sweep, and what is asked of it meanwhile; returns the report's page.
 
     TrainingError, after the report, if cells failed (a diverged one has not: it is a result);
     `Stopped`, after the report too, if the time was up before all was done.
     """
+    while True:
+        try:
+            with looking(sweep):
+                return run_once(honoured(sweep))
+        except Stopped as stopped:
+            if not stopped.is_asked:
+                raise
+
+
+def run_once(sweep: Sweep) -> Path:
+    """The same as it is asked for now."""
     with time_to_begin(sweep):
         check(sweep)
         store = Store(sweep.root)

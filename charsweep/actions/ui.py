@@ -101,13 +101,13 @@ def table_of(url: str, experiment: Mapping[str, Any]) -> str:
 # -- the server ------------------------------------------------------------------------------------
 
 
-def choose_port(asked: int | None) -> int:
+def choose_port(asked: int | None, setting: str = "runtime.port") -> int:
     """The port that is asked for, else the first free one from 5000; ConfigError if taken."""
     if asked is None:
         return next((p for p in range(FIRST_PORT, FIRST_PORT + PORTS) if is_free(p)), FIRST_PORT)
     if not is_free(asked):
         raise ConfigError(
-            f"runtime.port={asked}: something listens there already; choose another, or leave it "
+            f"{setting}={asked}: something listens there already; choose another, or leave it "
             "out for the first free one"
         )
     return asked

@@ -476,6 +476,15 @@ class StoreSettings(pydantic.BaseModel):
     remove: bool
 
 
+class ChooseSettings(pydantic.BaseModel):
+    """Of `action=choose`: where its page is served, and who votes."""
+
+    model_config = STRICT
+    port: Annotated[int, Field(ge=1, le=65535)] | None
+    open: bool
+    voter: Name
+
+
 class Settings(pydantic.BaseModel):
     """The whole configuration of one combination of axis values."""
 
@@ -488,6 +497,7 @@ class Settings(pydantic.BaseModel):
         "story",
         "export",
         "caption",
+        "choose",
         "ui",
         "check",
         "gc",
@@ -533,6 +543,8 @@ class Settings(pydantic.BaseModel):
     export: ExportSettings
     caption: CaptionSettings
     report: ReportSettings
+    choose: ChooseSettings
+    merge: Text | None
     store: StoreSettings
 
     @property

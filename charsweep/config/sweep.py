@@ -76,6 +76,7 @@ class Sweep:
     cut: tuple[CutText, ...]  # captions and prompts of which the end is not read
     unmeasured: tuple[TrajectorySpec, ...]  # kinds whose width of packs is left to measurement
     meaning: Mapping[str, Any]  # what must stay the same for the study to go on
+    stopped: tuple[Cell, ...] = ()  # that are worked on no further, and none of the cells
 
     @property
     def name(self) -> str:

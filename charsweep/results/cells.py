@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,8 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, unwritable, write_text
 from charsweep.core.store.losses import LossRow
 
-State = Literal["finished", "left", "diverged", "failed"]
+State = Literal["finished", "left", "diverged", "failed", "stopped"]
+ASKED = "asked.json"  # of a sweep's folder
 DIGITS = 5  # of an image's score in cells.jsonl; the store has them all
 COSTS = (  # the fields that say what a cell took, in the order of tables
     "size_mb",
@@ -175,6 +176,13 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     )
 
 
+def stopped_result(cell: Cell, store: Store) -> CellResult:
+    """What there is of a cell that was stopped by hand: how far it was trained."""
+    steps = len(store.losses(cell.trajectory, cell.step))
+    why = f"stopped by hand after {steps:,} of {cell.step:,} steps"
+    return replace(result_of(cell, store, 0.0, why), state="stopped")
+
+
 def by_prompt(scores: Sequence[float], width: int) -> list[list[float]]:
     """Scores of images as rows of that width, shortened."""
     short = [round(score, DIGITS) for score in scores]
@@ -291,6 +299,36 @@ def flatten(result: CellResult) -> dict[str, Any]:
         else:
             row[name] = value
     return {name: "" if value is None else value for name, value in row.items()}
+
+
+# -- asked.json: the cells of a grid that have no result yet, among others ------------------------
+
+
+@dataclass(frozen=True)
+class AskedCell:
+    """A cell that a command asks for: where it is trained, and how far."""
+
+    cell: str
+    values: Mapping[str, Any]
+    trajectory: str
+    step: int
+
+
+def write_asked(folder: Path, cells: Sequence[Cell], store: Store) -> None:
+    """What a command asks for, for others to see before there are results."""
+    asked = [
+        AskedCell(cell.key, cell.values, store.source(cell.trajectory).name, cell.step)
+        for cell in cells
+    ]
+    write_text(folder / ASKED, json.dumps([asdict(one) for one in asked], ensure_ascii=False))
+
+
+def read_asked(folder: Path) -> tuple[AskedCell, ...]:
+    """The same read back; () without a file, and for one from another version."""
+    try:
+        return tuple(AskedCell(**one) for one in json.loads((folder / ASKED).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return ()
 
 
 def append_result(path: Path, result: CellResult) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from charsweep.core.system.console import span
+from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
     axis_label,
     bytes_text,
@@ -158,17 +159,21 @@ def search_text(search: Mapping[str, Any]) -> str:
 
 def failures(record: Record) -> list[tuple[str, str, str]]:
     """Label, state and reason of every cell without a result."""
-    found: list[tuple[str, str, str]] = []
-    for cell in record.cells:
-        if cell.finished or cell.left:
-            continue
-        reason = cell.error or ""
-        if cell.state == "diverged":
-            at = f" at step {cell.diverged_at}" if cell.diverged_at is not None else ""
-            reason = f"the loss stopped being finite{at}" + (f": {reason}" if reason else "")
-        label = point_text(cell.values, tuple(record.axes))
-        found.append((label, cell.state, reason or "no reason was recorded"))
-    return found
+    axes = tuple(record.axes)
+    return [
+        (point_text(cell.values, axes), cell.state, failure(cell) or "no reason was recorded")
+        for cell in record.cells
+        if not (cell.finished or cell.left)
+    ]
+
+
+def failure(cell: CellResult) -> str:
+    """Why a cell has no result, as far as that was recorded; empty for one that has."""
+    reason = cell.error or ""
+    if cell.state != "diverged":
+        return reason
+    at = f" at step {cell.diverged_at}" if cell.diverged_at is not None else ""
+    return f"the loss stopped being finite{at}" + (f": {reason}" if reason else "")
 
 
 def how_it_ran(record: Record) -> Lines:

@@ -134,6 +134,7 @@ def _parse_sweep(raw: Mapping[str, Any]) -> SweepRecord:
         stages=tuple(map(dict, raw.get("stages") or ())),
         judged_by=tuple(map(dict, raw.get("judged_by") or ())),
         folder=str(raw["name"]),
+        sources=frozenset((raw.get("needs") or {}).get("sources") or ()),
     )
 
 

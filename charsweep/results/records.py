@@ -111,6 +111,7 @@ class SweepRecord:
     judged_by: tuple[Mapping[str, str], ...] = ()  # by what its cells are measured, see CellResult
     exams: tuple[SweepRecord, ...] = ()  # of cells that do not compare: each with its character
     folder: str = ""  # the sweep that was run: of a part, the whole; of several together, none
+    sources: frozenset[str] = frozenset()  # keys of its trajectories and bases
 
 
 @dataclass(frozen=True)

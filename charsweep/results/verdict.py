@@ -115,7 +115,12 @@ def rest_sentence(record: Record, front: Sequence[Point], objectives: int) -> st
 def ended_badly(record: Record) -> str:
     """ "1 diverged: lr = 1e-1; 2 failed: …; 9 left the race: …", or nothing."""
     parts = []
-    for state, word in {"diverged": "", "failed": "", "left": " the race"}.items():
+    for state, word in {
+        "diverged": "",
+        "failed": "",
+        "stopped": " by hand",
+        "left": " the race",
+    }.items():
         cells = [cell for cell in record.cells if cell.state == state]
         if cells:
             parts.append(f"{len(cells)} {state}{word}: {which(record, cells)}")

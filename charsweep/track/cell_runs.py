@@ -39,7 +39,8 @@ from charsweep.track import pictures, ui_view, values
 from charsweep.track.server import VIEW_TAG, database
 from charsweep.track.sweep_run import log_image, log_outcome
 
-STATUS = {"finished": "FINISHED", "left": "KILLED", "diverged": "KILLED", "failed": "FAILED"}
+STATUS = {"finished": "FINISHED", "left": "KILLED", "diverged": "KILLED", "stopped": "KILLED",
+          "failed": "FAILED"}  # fmt: skip
 NOTE_LENGTH = 4900  # of a tag, at most 5000
 
 

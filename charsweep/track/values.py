@@ -108,6 +108,7 @@ def links(result: CellResult) -> dict[str, Any]:
     note = {
         "left": f"{result.left.capitalize()}: worse than another beyond doubt.",
         "diverged": f"Diverged: the loss was not finite at step {result.diverged_at}.",
+        "stopped": f"{str(result.error).capitalize()}.",
         "failed": f"Failed: {escape_markdown(str(result.error))}",
     }
     colour = None if result.trial is None else run_colour(result.trial)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -89,8 +90,10 @@ def served(root: Path, name: str) -> Iterator[Served]:
 
 
 @contextlib.contextmanager
-def chromium(width: int = 1500, height: int = 1000) -> Iterator[Chrome]:
-    """A headless browser of that size, in pixels."""
+def chromium(
+    width: int = 1500, height: int = 1000, downloads: Path | None = None
+) -> Iterator[Chrome]:
+    """A headless browser of that size, in pixels, that remembers what it has asked for."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -98,11 +101,24 @@ def chromium(width: int = 1500, height: int = 1000) -> Iterator[Chrome]:
     options.binary_location = str(shutil.which("chromium"))
     for flag in (*FLAGS, f"--window-size={width},{height}"):
         options.add_argument(flag)
+    if downloads:
+        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
         yield browser
     finally:
         browser.quit()
+
+
+def requested(browser: Chrome) -> set[str]:
+    """The addresses that pages have asked for since this was asked last."""
+    messages = (json.loads(line["message"])["message"] for line in browser.get_log("performance"))
+    return {
+        str(one["params"]["request"]["url"])
+        for one in messages
+        if one["method"] == "Network.requestWillBeSent"
+    }
 
 
 def wait_for(browser: Chrome, what: str, condition: Callable[[Chrome], object]) -> None:

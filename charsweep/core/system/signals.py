@@ -16,10 +16,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ASKED = signal.SIGUSR1  # of a program to itself: something is asked of it in a file
+LOOK_SECONDS = 1.0  # between two looks at what may be asked
 MORE_TO_DO = 75  # exit code of one whose time is up: EX_TEMPFAIL of sysexits.h, "try again"
 SHOW_CURSOR = "\x1b[?25h"  # a live view hides it, and the second signal leaves no time to show it
 
@@ -29,6 +31,7 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         self.is_time_up = number == signal.SIGALRM
+        self.is_asked = number == ASKED  # to begin anew with what is asked
         self.name = name_of(number)
         super().__init__(self.name)
         self.code = MORE_TO_DO if self.is_time_up else 128 + number  # as a shell has it
@@ -36,6 +39,8 @@ class Stopped(KeyboardInterrupt):
 
 def name_of(number: int) -> str:
     """What has asked for the end."""
+    if number == ASKED:
+        return "a request"
     return "runtime.stop_after" if number == signal.SIGALRM else signal.Signals(number).name
 
 
@@ -142,6 +147,34 @@ def time_limit(seconds: float | None) -> Iterator[None]:
             _request.number = None
         if other:  # somebody's alarm, or the limit around this one
             signal.setitimer(signal.ITIMER_REAL, _left(entered + other))
+
+
+@contextlib.contextmanager
+def stopped_when(condition: Callable[[], bool]) -> Iterator[None]:
+    """Raise `Stopped` in the block soon after a condition holds, which is asked for in a thread."""
+    main = threading.main_thread()
+    if threading.current_thread() is not main:
+        yield
+        return
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            if condition():
+                signal.pthread_kill(main.ident or 0, ASKED)
+                return
+
+    before = signal.signal(ASKED, _ring)
+    looking = threading.Thread(target=look, name="requests", daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()
+        signal.signal(ASKED, before)
+        if _request.number == ASKED:
+            _request.number = None
 
 
 def _left(end: float) -> float:
