@@ -36,6 +36,7 @@ from charsweep.track import Tracker, is_delivered, read_runs, start
 
 if TYPE_CHECKING:
     from charsweep.engine.local import LocalEngine
+    from charsweep.engine.workers import WorkersEngine
 
 PATIENCE = 60.0  # seconds that MLflow is waited for by a command that is stopped
 TRACKING_SECONDS = 5.0  # the same where the time is up; the next command logs the rest
@@ -46,9 +47,15 @@ class Run:
     """One command's work on a sweep, and the books it keeps."""
 
     def __init__(
-        self, sweep: Sweep, store: Store, team: Team, plan: Plan, expected: Mapping[str, Any] | None
+        self,
+        sweep: Sweep,
+        store: Store,
+        team: Team,
+        plan: Plan,
+        expected: Mapping[str, Any] | None,
+        workers: int = 1,
     ) -> None:
-        self.sweep, self.store, self.team = sweep, store, team
+        self.sweep, self.store, self.team, self.workers = sweep, store, team, workers
         self.known = known_record(sweep)
         take = partial(seconds_for, sweep, store)
         self.study: Study = open_study(sweep, take, self.known.get("stages") or ())  # may refuse
@@ -61,7 +68,7 @@ class Run:
         self.record["stages"] = self.study.stages
         out(describe_plan(sweep, expected or self.record["plan"]))
         self.results = dict(self.earlier)
-        self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work
+        self.engine: LocalEngine | WorkersEngine | None = None  # none while nothing needs work
         self.plans: list[dict[str, Any]] = []
         self.batch: Sequence[Cell] = sweep.cells  # the one at hand
         self.stopped: Stopped | None = None  # by the time limit
@@ -108,9 +115,13 @@ class Run:
         seconds = whole and cost.seconds_for_work(whole, self.record["plan"]["seconds_to_stop"])
         try:
             with time_limit(seconds), closing(self.study.batches()) as batches:
-                for cells in batches:
-                    self._say_stages(view)
-                    self._work(cells, view, meter)
+                try:
+                    for cells in batches:
+                        self._say_stages(view)
+                        self._work(cells, view, meter)
+                finally:  # what is begun is saved before anybody looks at the store
+                    if self.engine:
+                        self.engine.close()
                 self._say_stages(view)
         except Stopped as stopped:
             if not stopped.is_time_up:
@@ -211,9 +222,7 @@ class Run:
                 "at": now(), "finished": self._done(), "asked": self.study.total
             }  # fmt: skip
             if energy:
-                self.record["energy"] = energy_record(
-                    energy, self.results, self.earlier, self.known
-                )
+                self.record["energy"] = self._energy_record(energy)
             write_json(self.sweep.folder / "sweep.json", self.record)
         finished = f"{self._done()} of {self.study.total} {self.study.unit}"
         return f"{finished} are finished; what is begun goes on from here"
@@ -229,11 +238,9 @@ class Run:
             return (result_of(cell, self.store, 0.0) for cell in cells)
         self.plans.append(reckon(self.sweep, self.store, plan))
         if self.engine is None:
-            from charsweep.engine.local import LocalEngine
-
-            self.engine = LocalEngine(self.sweep, self.store, view, self.team)
+            self.engine = self._open_engine(view)
         self.record["environment"] = dict(self.engine.environment)
-        self.record["plan"] = cost.total(self.plans)
+        self.record["plan"] = {**cost.total(self.plans), "workers": self.workers}
         if self.sweep.cells:  # a race works on the same ones in several rounds
             self.record["plan"] |= {name: self.asked_for[name] for name in OF_CELLS}
         write_json(self.sweep.folder / "plan.json", self.record["plan"])
@@ -241,13 +248,23 @@ class Run:
         self._write_results()
         return self.engine.execute(plan)
 
+    def _open_engine(self, view: ProgressView) -> LocalEngine | WorkersEngine:
+        """Torch is imported where the work is done: here, or by each worker."""
+        if self.workers > 1:
+            from charsweep.engine.workers import WorkersEngine
+
+            return WorkersEngine(self.sweep, self.store, view, self.workers)
+        from charsweep.engine.local import LocalEngine
+
+        return LocalEngine(self.sweep, self.store, view, self.team)
+
     def _write_results(self) -> None:
         write_results(self.sweep.folder / "cells.jsonl", in_order(self.sweep, self.results))
 
     def _add(self, result: CellResult, energy: Energy | None) -> CellResult:
         """Put a result into the books: its trial, and what it cost here over all commands."""
         earlier = self.results.get(result.cell)
-        watt_hours, grams = energy_alone(result, earlier, energy)
+        watt_hours, grams = energy_alone(result, earlier, energy and self._share(energy))
         done = replace(
             result,
             trial=self.study.number(result),
@@ -258,6 +275,14 @@ class Run:
         self.results[result.cell] = done
         append_result(self.sweep.folder / "cells.jsonl", done)
         return done
+
+    def _share(self, energy: Energy) -> Energy:
+        """At the power that is one worker's, of those that work side by side."""
+        return replace(energy, watts=energy.watts / self.workers)
+
+    def _energy_record(self, energy: Energy) -> dict[str, Any]:
+        shared = energy_record(self._share(energy), self.results, self.earlier, self.known)
+        return {**shared, "watts": round(energy.watts, 2)}
 
     def _is_finished(self) -> bool:
         """Whether an earlier command ended with just these cells, tracked where that is wanted."""
@@ -275,7 +300,7 @@ class Run:
         before = [exam["references"]["real"] for exam in record["exams"] or [record]]
 
         def real(at: int, exam: ExamSpec) -> Mapping[str, float]:
-            return (self.engine and self.engine.among_references(exam)) or before[at]
+            return (self.engine and self.engine.among_references.get(exam.measure)) or before[at]
 
         record |= {
             **compared_with(self.sweep, self.store, real),
@@ -289,8 +314,8 @@ class Run:
                 if name in known
             }
         elif energy:
-            cost.Speeds(self.store).remember(cost.WATTS, energy.watts)
-            record["energy"] = energy_record(energy, self.results, self.earlier, known)
+            cost.Speeds(self.store).remember(cost.WATTS, self._share(energy).watts)
+            record["energy"] = self._energy_record(energy)
         write_json(self.sweep.folder / "sweep.json", record)
         self._write_results()
         self.study.trials.note_recommended(recommendation_of(self.sweep.folder))

@@ -19,7 +19,7 @@ from charsweep.core.system.signals import Stopped, delay_signals, time_is_up
 from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import ProgressView
 from charsweep.plan import plan_work
-from charsweep.plan.describe import refuse_too_much
+from charsweep.plan.describe import refuse_too_much, workers_of
 from charsweep.results import Recommendation
 from charsweep.results.recommendation import recommendation_of
 from charsweep.study import check, lock_sweep, sqlite_errors
@@ -38,6 +38,7 @@ def run(sweep: Sweep) -> Path:
         refuse_too_much(sweep, store, plan)  # before anything is written
         expected = reckon_whole(sweep, store, plan) if sweep.settings.find else None
         team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
+        workers = 1 if team.size > 1 else workers_of(sweep, store, plan, expected)
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         clear_abandoned(store.folder)
@@ -48,7 +49,7 @@ def run(sweep: Sweep) -> Path:
         with time_to_begin(sweep):
             if waited or not sweep.cells:  # of a search nothing is planned as yet
                 plan = plan_work(sweep.cells, store)
-            work = Run(sweep, store, team, plan, expected)
+            work = Run(sweep, store, team, plan, expected, workers)
         page = work.run()
     if work.stopped:
         say_where(sweep, page, work.missing)

@@ -12,7 +12,6 @@ import torch
 from charsweep.character import middle_square
 from charsweep.config import Sweep
 from charsweep.core.errors import ModelsError
-from charsweep.core.keys import canonical, canonical_json
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     AdapterSpec,
@@ -29,14 +28,14 @@ from charsweep.core.store.store import image_manifest
 from charsweep.core.system.images import open_image
 from charsweep.core.system.signals import check_room
 from charsweep.engine.measure_memory import Peak
-from charsweep.engine.progress import ProgressView
+from charsweep.engine.progress import View
 from charsweep.evaluate.sample import LoadSlot, Paint, PartialImageSet, draw, paint_with
 from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
-from charsweep.plan import Speeds, shared_pass
-from charsweep.plan.cost import calls, calls_each
+from charsweep.plan import Speeds
+from charsweep.plan.cost import calls, calls_each, drawn_together
 from charsweep.plan.memory import Work, name_of
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 class Bases:
     """Bases by spec and precision, each loaded once and kept while this lives."""
 
-    def __init__(self, sweep: Sweep, device: torch.device, view: ProgressView) -> None:
+    def __init__(self, sweep: Sweep, device: torch.device, view: View) -> None:
         self.sweep, self.device, self.view = sweep, device, view
         self.loaded: dict[tuple[str, torch.dtype], LoadedPipeline] = {}
 
@@ -64,7 +63,7 @@ class ImageSets:
     """Draws image sets into the store."""
 
     def __init__(
-        self, sweep: Sweep, store: Store, view: ProgressView, bases: Bases, speeds: Speeds
+        self, sweep: Sweep, store: Store, view: View, bases: Bases, speeds: Speeds
     ) -> None:
         self.sweep, self.store, self.view = sweep, store, view
         self.bases, self.speeds = bases, speeds
@@ -166,13 +165,3 @@ class ImageSets:
 def base_of(source: Source) -> BaseSpec | None:
     """The base that draws for a source, if one does."""
     return source if isinstance(source, BaseSpec) else getattr(source, "base", None)
-
-
-def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
-    """What image sets must have in common to share batches; what draws alone differs from all."""
-    source = images.snapshot.source
-    shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
-    if shared is None or images.fills_batches:
-        return (images.key,)
-    own = {"snapshot": None, "prompts": None, "seeds": None}  # all else is the way of drawing
-    return (shared, canonical_json({**canonical(images), **own}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from statistics import median
 
@@ -20,13 +20,13 @@ from charsweep.core.specs import Cell, EncoderSpec, ExamSpec, ImageSetSpec, Traj
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
 from charsweep.core.system.distributed import ALONE, Team, broadcast_each, device_of
-from charsweep.core.system.hardware import find_card
+from charsweep.core.system.hardware import cores, find_card
 from charsweep.core.system.signals import Stopped, delay_signals
 from charsweep.engine.environment import environment, find_device, free_memory, is_out_of_memory
 from charsweep.engine.image_sets import Bases, ImageSets
 from charsweep.engine.measure_memory import Peak, peak_memory_mb
 from charsweep.engine.measure_pack_width import seconds_per_trial
-from charsweep.engine.progress import ProgressView
+from charsweep.engine.progress import View
 from charsweep.engine.queue import CostLedger, TrainingQueue
 from charsweep.evaluate.encoders import LOADERS, Encoder
 from charsweep.evaluate.score import Scorer, reference_features, square_features
@@ -34,22 +34,39 @@ from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import set_products
 from charsweep.models.samplers import make_scheduler
 from charsweep.plan import Pack, Plan, Scoring, Speeds, Training, memory
+from charsweep.plan.workers import threads_for
 from charsweep.results import CellResult
 from charsweep.results.cells import result_of
 from charsweep.train.checkpoint import make_optimizer
 from charsweep.train.loop import Trained, train
 from charsweep.train.methods import ClassImage, Execution, Materials, Trainable
 
+NO_ERRORS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class TrainingNews:
+    """What training has come to: what has left its slot, and which snapshots are stored.
+
+    `spent` and `reached`: seconds by trajectory and step; `errors`: by trajectory, why it left
+    before its end.
+    """
+
+    left: tuple[Training, ...]
+    spent: Mapping[str, dict[int, float]]
+    errors: Mapping[str, str]
+    reached: Mapping[str, dict[int, float]] = field(default_factory=dict)
+
 
 class LocalEngine:
     """Executes plans here; keeps bases, latents, embeddings and features while it lives."""
 
-    def __init__(self, sweep: Sweep, store: Store, view: ProgressView, team: Team = ALONE) -> None:
+    def __init__(self, sweep: Sweep, store: Store, view: View, team: Team = ALONE) -> None:
         self.sweep, self.store, self.view, self.team = sweep, store, view, team
         runtime = sweep.settings.runtime
-        if runtime.threads:
-            torch.set_num_threads(runtime.threads)
         self.device = device_of(team, find_device(runtime.device))
+        if threads := threads_for(runtime, self.device.type, cores()):
+            torch.set_num_threads(threads)
         self.execution = Execution(
             checkpointing=runtime.checkpointing is True,
             micro_batch=runtime.micro_batch,
@@ -70,22 +87,33 @@ class LocalEngine:
 
     def execute(self, plan: Plan) -> Generator[CellResult, None, None]:
         """Do the plan, yielding each cell as it is finished, diverged or failed."""
-        self._check(plan)
-        self._priors = {cell.trajectory.key: cell.class_images for cell in plan.cells}
-        with self._short_of_memory():
+        self.prepare(plan)
+        with self.short_of_memory():
             for scoring in plan.references:
                 if scoring.draw or scoring.scores:
                     with self.store.lock(scoring.images.snapshot.source):
-                        self._score(scoring)
+                        self.score(scoring)
             for training in plan.trainings:
                 if not training.steps:
                     with self.store.lock(training.trajectory):
-                        yield from self._finish([training], {})
+                        yield from self.finish([training], {})
+                    self.view.advance("trajectories")
             for pack in plan.packs:
-                yield from self._pack(pack)
+                with contextlib.closing(self.train(pack)) as told:
+                    for news in told:
+                        if news.left:
+                            yield from self.finish(news.left, news.spent, news.errors)
+
+    def prepare(self, plan: Plan) -> None:
+        """Refuse what can be refused before anything is spent."""
+        self._check(plan)
+        self._priors = {cell.trajectory.key: cell.class_images for cell in plan.cells}
+
+    def close(self) -> None:
+        """Nothing outlives this process."""
 
     @contextlib.contextmanager
-    def _short_of_memory(self) -> Iterator[None]:
+    def short_of_memory(self) -> Iterator[None]:
         """Say what was being done; training has ways of its own (see `_adapt`)."""
         try:
             yield
@@ -94,47 +122,78 @@ class LocalEngine:
                 raise
             reason, *_ = str(error).splitlines() or [type(error).__name__]
             raise TrainingError(
-                f"out of memory ({self.view.line.plain}): {reason}; a smaller sampler.batch_width "
+                f"out of memory ({self.view.now}): {reason}; a smaller sampler.batch_width "
                 "or resolution takes less; what is finished is in the store"
             ) from error
 
-    def among_references(self, exam: ExamSpec) -> dict[str, float]:
-        """The scores of an exam's references among themselves; empty if nothing was scored here."""
-        scorer = self._scorers.get(measure_of(exam))
-        return scorer.among_references() if scorer else {}
+    @property
+    def among_references(self) -> dict[tuple[object, ...], dict[str, float]]:
+        """Of each measure that was used here, the scores of its references among themselves."""
+        return {measure: one.among_references() for measure, one in self._scorers.items()}
 
     # -- trajectories --------------------------------------------------------------------------
 
-    def _pack(self, pack: Pack) -> Iterator[CellResult]:
-        """Train a pack; draw, score and yield each trajectory's cells when it has left its slot."""
+    def train(self, pack: Pack) -> Generator[TrainingNews]:
+        """Train a pack, telling what can be drawn while its trajectories are held.
+
+        Who draws when news come does so beside a training that waits meanwhile.
+        """
         ledgers: dict[str, CostLedger] = {}
         with contextlib.closing(TrainingQueue(pack, self.store)) as queue:
             try:
                 with contextlib.closing(self._train(pack, queue, ledgers)) as trained:
-                    for left, trainable in trained:
-                        if left:
-                            with trainable.aside():
-                                yield from self._finish(left, ledgers)
-                            for training in left:
-                                queue.release(training)
+                    for block, trainable in trained:
+                        news = self._news(block, ledgers)
+                        with trainable.aside() if news.left else contextlib.nullcontext():
+                            yield news
+                        for training in news.left:
+                            queue.release(training)
             except (Stopped, GeneratorExit):  # their states are saved: what was done is, too
                 for key in queue.inside.keys() & ledgers.keys():
                     self._remember_run(ledgers[key])
                 raise
             stopped = queue.stopped()
             if not (queue.out_of_memory and self._adapt(pack)):
-                yield from self._finish(stopped, ledgers, queue.error)
+                keys = {training.trajectory.key for training in stopped}
+                for key in keys & ledgers.keys():
+                    self._record_costs(ledgers[key])
+                spent = {key: ledger.spent for key, ledger in ledgers.items() if key in keys}
+                yield self._left(stopped, spent, queue.error)
                 stopped = []
             for training in queue.trained_elsewhere:
                 with self.store.lock(training.trajectory):
-                    yield from self._finish([training], {})
+                    yield self._left([training], {})
         if stopped:  # from where they were saved last, in less memory
-            yield from self._pack(replace(pack, trainings=tuple(stopped)))
+            yield from self.train(replace(pack, trainings=tuple(stopped)))
+
+    def _news(self, block: Sequence[Trained], ledgers: Mapping[str, CostLedger]) -> TrainingNews:
+        """What a block of steps has led to, with its costs written down."""
+        left = [step.training for step in block if step.is_last]
+        reached: dict[str, dict[int, float]] = {}
+        for step in block:
+            key = step.training.trajectory.key
+            if step.row.step in step.training.snapshots:
+                ledger = ledgers[key]
+                reached.setdefault(key, {})[step.row.step] = ledger.spent.get(step.row.step, 0.0)
+                self._remember_run(ledger)  # read by who draws it meanwhile
+        for training in left:
+            self._record_costs(ledgers[training.trajectory.key])
+        spent = {t.trajectory.key: ledgers[t.trajectory.key].spent for t in left}
+        return replace(self._left(left, spent), reached=reached)
+
+    def _left(
+        self, trainings: Sequence[Training], spent: Mapping[str, dict[int, float]],
+        error: str | None = None,
+    ) -> TrainingNews:  # fmt: skip
+        for _ in trainings:
+            self.view.advance("trajectories")
+        errors = {training.trajectory.key: error or "not trained" for training in trainings}
+        return TrainingNews(tuple(trainings), spent, errors if error else {})
 
     def _train(
         self, pack: Pack, queue: TrainingQueue, ledgers: dict[str, CostLedger]
-    ) -> Generator[tuple[list[Training], Trainable], None, None]:
-        """Train and note costs; after each block, what has left its slot, and what trains."""
+    ) -> Generator[tuple[list[Trained], Trainable], None, None]:
+        """Train and note costs; after each block, its steps, and what trains."""
         spec, count = pack.trainings[0].trajectory, len(pack.trainings)
         many = f" and {count - 1} others, {pack.width} at once" if count > 1 else ""
         self.view.doing(f"training {spec.slug}{many}")
@@ -155,10 +214,10 @@ class LocalEngine:
                 while done := self._block(blocks, ledgers, alone):
                     for ledger in ledgers.values():
                         ledger.warm_up = trainable.warm_up_seconds
-                    left = [step.training for step in done if step.is_last]
+                    left = any(step.is_last for step in done)
                     if peak and team.size == 1 and (found := peak.bytes()):
                         self.speeds.remember_peak(kind, found)
-                    yield left, trainable
+                    yield done, trainable
                     peak = None if left else peak  # what draws them then stays on a card
         except TrainingError as error:
             queue.error = str(error).splitlines()[0]
@@ -240,11 +299,11 @@ class LocalEngine:
                 self.view.step(step.row.seconds / step.shared, step.row.loss)
         return done
 
-    def _finish(
+    def finish(
         self,
         trainings: Sequence[Training],
-        ledgers: Mapping[str, CostLedger],
-        error: str | None = None,
+        spent: Mapping[str, dict[int, float]],
+        errors: Mapping[str, str] = NO_ERRORS,
     ) -> Iterator[CellResult]:
         """Draw together what lacks images, then score and yield each cell."""
         alive = [
@@ -257,21 +316,19 @@ class LocalEngine:
             [images for images in alive if not self.store.has_images(images)]
         )
         for training in trainings:
-            ledger = ledgers.get(training.trajectory.key)
-            if ledger:
-                self._record_costs(ledger)
+            key = training.trajectory.key
+            by_step = spent.get(key, {})
             scorings = {scoring.images.key: scoring for scoring in training.scorings}
             for cell in training.cells:
                 own = cell.drawn_sets
                 seconds = sum(paid.pop(images.key, 0.0) for images in own)
-                seconds += ledger.spent.pop(cell.step, 0.0) if ledger else 0.0
+                seconds += by_step.pop(cell.step, 0.0)
                 if self._is_alive(cell) and all(map(self.store.has_images, own)):
-                    seconds += sum(self._score(scorings[images.key]) for images in own)
+                    seconds += sum(self.score(scorings[images.key]) for images in own)
                     yield result_of(cell, self.store, seconds)
                 else:
-                    why = error or "not trained" if self._is_alive(cell) else None
+                    why = errors.get(key, "not trained") if self._is_alive(cell) else None
                     yield result_of(cell, self.store, seconds, why)
-            self.view.advance("trajectories")
 
     def _is_alive(self, cell: Cell) -> bool:
         """Whether the cell's step lies before the one at which its trajectory diverged, if any."""
@@ -312,9 +369,11 @@ class LocalEngine:
         return self._alone[name]
 
     def _remember_run(self, ledger: CostLedger) -> None:
-        """Add to provenance.json: recorded, never hashed."""
+        """Add to provenance.json, or replace what was said of this run: recorded, never hashed."""
         path = self.store.source(ledger.training.trajectory) / "provenance.json"
         runs = read_json(path, "runs")["runs"] if path.exists() else []
+        runs = runs[: -1 if ledger.recorded else None]
+        ledger.recorded = True
         run = {
             "steps": [ledger.first, ledger.last],
             "started": ledger.started.isoformat(timespec="seconds"),
@@ -331,7 +390,7 @@ class LocalEngine:
 
     # -- image sets ----------------------------------------------------------------------------
 
-    def _score(self, scoring: Scoring) -> float:
+    def score(self, scoring: Scoring) -> float:
         """Draw and score what is missing; seconds that it took."""
         started = time.perf_counter()
         images = scoring.images
@@ -358,7 +417,7 @@ class LocalEngine:
 
     def scorer(self, exam: ExamSpec) -> Scorer:
         """What judges by an exam's encoders, references and other images, which are read once."""
-        key = measure_of(exam)
+        key = exam.measure
         if key not in self._scorers:
             drawings, names = self.sweep.drawings, exam.references
             encoders = {spec.name: self._encoder(spec) for spec in exam.encoders}
@@ -394,8 +453,3 @@ class LocalEngine:
             if scoring.draw and scoring.images.sampler.identity:
                 config = {"num_train_timesteps": 1000}
                 make_scheduler(scoring.images.sampler, config, None)
-
-
-def measure_of(exam: ExamSpec) -> tuple[object, ...]:
-    """What is read once for all exams that have it in common."""
-    return exam.encoders, exam.references, exam.held_out

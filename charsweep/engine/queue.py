@@ -21,6 +21,7 @@ class CostLedger:
         self.first = self.last = 0
         self.warm_up = 0.0  # seconds of compiling, in no step's time
         self.started = datetime.now(UTC)
+        self.recorded = False  # whether provenance.json tells of it
 
     def add(self, trained: Trained) -> None:
         """Add a step; one shared by several trials is paid by each in part."""

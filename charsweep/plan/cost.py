@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from charsweep.core.errors import StoreError
+from charsweep.core.keys import canonical, canonical_json
 from charsweep.core.methods import method_of
 from charsweep.core.specs import BaseSpec, ImageSetSpec, Source, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
 from charsweep.models.families import Family
 from charsweep.models.weights import BaseWeights
-from charsweep.plan.work import Plan, is_stored
+from charsweep.plan.work import Plan, is_stored, shared_pass
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,8 @@ MISSING = ("steps_needed", "images", "scores")  # of a summary: zero where all i
 def summary(plan: Plan, store: Store, bases: Mapping[str, BaseWeights]) -> dict[str, Any]:
     """The plan in numbers, for plan.json, the console and the report."""
     speeds = Speeds(store)
-    seconds = sum(p.passes * speeds.step(p.trainings[0].trajectory) for p in plan.packs)
+    seconds = seconds_of(plan, speeds)
     drawn = [scoring for scoring in plan.scorings if scoring.to_draw]
-    seconds += sum(
-        calls(one.images) * one.to_draw / one.images.count * speeds.call(one.images)
-        for one in drawn
-    )
     snapshots = sum(len(t.snapshots) * snapshot_bytes(t.trajectory, bases) for t in plan.trainings)
     pixels = sum(scoring.to_draw * scoring.images.resolution**2 for scoring in drawn)
     return {
@@ -78,6 +75,15 @@ def summary(plan: Plan, store: Store, bases: Mapping[str, BaseWeights]) -> dict[
         "guessed_for": speeds.guessed_for,
         "bytes": snapshots + pixels,  # PNGs of drawn images take about a byte per pixel
     }
+
+
+def seconds_of(plan: Plan, speeds: Speeds) -> float:
+    """Of training and drawing, by one worker."""
+    seconds = sum(p.passes * speeds.step(p.trainings[0].trajectory) for p in plan.packs)
+    drawn = (scoring for scoring in plan.scorings if scoring.to_draw)
+    return seconds + sum(
+        one.to_draw * calls_each(one.images) * speeds.call(one.images) for one in drawn
+    )
 
 
 def seconds_alone(plan: Plan, speeds: Speeds) -> float:
@@ -146,6 +152,16 @@ def longest_unit(plan: Plan, store: Store) -> float:
 def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> int:
     """What the files of one snapshot take."""
     return method_of(spec.method).snapshot_bytes(spec, bases.get(spec.base_key))
+
+
+def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
+    """What image sets must have in common to share batches; what draws alone differs from all."""
+    source = images.snapshot.source
+    shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
+    if shared is None or images.fills_batches:
+        return (images.key,)
+    own = {"snapshot": None, "prompts": None, "seeds": None}  # all else is the way of drawing
+    return (shared, canonical_json({**canonical(images), **own}))
 
 
 def calls(images: ImageSetSpec) -> int:

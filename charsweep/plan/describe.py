@@ -15,12 +15,13 @@ from charsweep.core.methods import method_of
 from charsweep.core.specs import AttributeSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.system.console import span
-from charsweep.core.system.hardware import find_card
+from charsweep.core.system.hardware import cores, find_card
 from charsweep.models.prediction import EPSILON, VELOCITY_ZERO_SNR
 from charsweep.models.vocabulary import common_words
 from charsweep.models.weights import BaseWeights
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan, plan_work
+from charsweep.plan.workers import workers_for
 from charsweep.results.labels import in_quotes, listing
 
 MOST_CUT = 4  # texts that a plan names
@@ -128,9 +129,13 @@ def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
     yield f"  steps         {needed:,} to train; each cell alone would take {asked:,}"
     yield f"  packs         {_packs(numbers)}"
     yield f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute"
-    yield f"  estimate      {span(numbers['seconds'])}{guessed}, {numbers['bytes'] / 1e6:,.1f} MB"
+    workers = numbers["workers"]
+    seconds = span(numbers["seconds"] / workers)
+    by = f" by {workers} workers" if workers > 1 else ""
+    yield f"  estimate      {seconds}{by}{guessed}, {numbers['bytes'] / 1e6:,.1f} MB"
     if known := numbers.get("memory"):
-        yield f"  memory        expected peak {known['text']}"
+        each = f" of each of {workers} workers" if workers > 1 else ""
+        yield f"  memory        expected peak{each} {known['text']}"
     if numbers["kwh"] is not None:  # once the power of this machine is known
         saved = numbers["kwh_alone"] - numbers["kwh"]
         sharing = f"; sharing saves about {kwh(saved)}" if saved > 0 else ""
@@ -278,6 +283,7 @@ def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
     return {
         **cost.summary(plan, store, dict(sweep.bases)),
         "seconds_to_stop": seconds_to_stop(sweep, store, plan, cells),
+        "workers": workers_of(sweep, store, plan),
         "memory": memory.summary(memory.needs_of(works, place), place.card),
     }
 
@@ -286,6 +292,17 @@ def seconds_to_stop(sweep: Sweep, store: Store, plan: Plan, cells: int) -> float
     """What a stop in order takes, by what trains of a grid or may train in a search."""
     asked = plan if sweep.cells else plan_work(sweep.examples, store)
     return cost.seconds_to_stop(asked, cells, store, dict(sweep.bases))
+
+
+def workers_of(
+    sweep: Sweep, store: Store, plan: Plan, expected: Mapping[str, Any] | None = None
+) -> int:
+    """How many processes share the work; of a search, `plan` is of its examples."""
+    works, place = memory_works(sweep, store, plan)
+    runtime, trials = sweep.settings.runtime, 0 if sweep.cells else sweep.settings.search.trials
+    seconds = cost.seconds_of(plan, place.speeds) * max(1, trials or 1)
+    seconds = expected["seconds"] if expected else seconds
+    return workers_for(runtime, seconds, memory.needs_of(works, place), place.card, cores())
 
 
 def refuse_too_much(sweep: Sweep, store: Store, plan: Plan) -> None:
