@@ -53,17 +53,17 @@ class Run:
         team: Team,
         plan: Plan,
         expected: Mapping[str, Any] | None,
-        workers: int = 1,
+        workers: int,
     ) -> None:
         self.sweep, self.store, self.team, self.workers = sweep, store, team, workers
         self.known = known_record(sweep)
-        take = partial(seconds_for, sweep, store)
+        take = partial(seconds_for, sweep, store, workers)
         self.study: Study = open_study(sweep, take, self.known.get("stages") or ())  # may refuse
         self.earlier = read_results(sweep.folder / "cells.jsonl")
         wanted = self.study.wanted(self.earlier)
         known = plan if wanted is sweep.cells else plan_work(wanted, store)
         self.plan = known if known.is_done else plan
-        self.asked_for = reckon(sweep, store, self.plan)
+        self.asked_for = reckon(sweep, store, self.plan, workers)
         self.record = new_record(sweep, store, self.asked_for)
         self.record["stages"] = self.study.stages
         out(describe_plan(sweep, expected or self.record["plan"]))
@@ -88,7 +88,9 @@ class Run:
             tracker = start(self.sweep.folder, self.store.folder, runtime.tracking_uri)
         with (
             ProgressView() as view,
-            Meter(runtime.country) if runtime.energy else nullcontext() as meter,
+            Meter(runtime.country, workers=self.workers)
+            if runtime.energy
+            else nullcontext() as meter,
         ):
             try:
                 view.expect(cells=len(self.sweep.cells))
@@ -143,7 +145,7 @@ class Run:
         missing = self.study.total - self._done()
         if self.sweep.cells and left.is_done and not missing:
             return
-        numbers = reckon(self.sweep, self.store, left)
+        numbers = reckon(self.sweep, self.store, left, self.workers)
         begun = self.plans[-1] if self.plans else self.record["plan"]
         led_nowhere = len(self.plans) <= 1 and self.results == self.earlier
         if led_nowhere and all(numbers[name] == begun[name] for name in cost.MISSING):
@@ -222,7 +224,9 @@ class Run:
                 "at": now(), "finished": self._done(), "asked": self.study.total
             }  # fmt: skip
             if energy:
-                self.record["energy"] = self._energy_record(energy)
+                self.record["energy"] = energy_record(
+                    energy, self.results, self.earlier, self.known
+                )
             write_json(self.sweep.folder / "sweep.json", self.record)
         finished = f"{self._done()} of {self.study.total} {self.study.unit}"
         return f"{finished} are finished; what is begun goes on from here"
@@ -236,11 +240,11 @@ class Run:
         if plan.is_done:
             cells = (cell for training in plan.trainings for cell in training.cells)
             return (result_of(cell, self.store, 0.0) for cell in cells)
-        self.plans.append(reckon(self.sweep, self.store, plan))
+        self.plans.append(reckon(self.sweep, self.store, plan, self.workers))
         if self.engine is None:
             self.engine = self._open_engine(view)
         self.record["environment"] = dict(self.engine.environment)
-        self.record["plan"] = {**cost.total(self.plans), "workers": self.workers}
+        self.record["plan"] = cost.total(self.plans)
         if self.sweep.cells:  # a race works on the same ones in several rounds
             self.record["plan"] |= {name: self.asked_for[name] for name in OF_CELLS}
         write_json(self.sweep.folder / "plan.json", self.record["plan"])
@@ -264,7 +268,7 @@ class Run:
     def _add(self, result: CellResult, energy: Energy | None) -> CellResult:
         """Put a result into the books: its trial, and what it cost here over all commands."""
         earlier = self.results.get(result.cell)
-        watt_hours, grams = energy_alone(result, earlier, energy and self._share(energy))
+        watt_hours, grams = energy_alone(result, earlier, energy)
         done = replace(
             result,
             trial=self.study.number(result),
@@ -275,14 +279,6 @@ class Run:
         self.results[result.cell] = done
         append_result(self.sweep.folder / "cells.jsonl", done)
         return done
-
-    def _share(self, energy: Energy) -> Energy:
-        """At the power that is one worker's, of those that work side by side."""
-        return replace(energy, watts=energy.watts / self.workers)
-
-    def _energy_record(self, energy: Energy) -> dict[str, Any]:
-        shared = energy_record(self._share(energy), self.results, self.earlier, self.known)
-        return {**shared, "watts": round(energy.watts, 2)}
 
     def _is_finished(self) -> bool:
         """Whether an earlier command ended with just these cells, tracked where that is wanted."""
@@ -314,8 +310,8 @@ class Run:
                 if name in known
             }
         elif energy:
-            cost.Speeds(self.store).remember(cost.WATTS, self._share(energy).watts)
-            record["energy"] = self._energy_record(energy)
+            cost.Speeds(self.store).remember(cost.WATTS, energy.watts / energy.workers)
+            record["energy"] = energy_record(energy, self.results, self.earlier, known)
         write_json(self.sweep.folder / "sweep.json", record)
         self._write_results()
         self.study.trials.note_recommended(recommendation_of(self.sweep.folder))

@@ -47,6 +47,11 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class NoRoom:
+    """What comes next would not be done before the time limit: the worker stops there."""
+
+
+@dataclass(frozen=True)
 class Broken:
     """What went wrong, and its traceback."""
 
@@ -54,4 +59,4 @@ class Broken:
     trace: str
 
 
-Message = About | Viewed | Reached | CellResult | Ended | Broken
+Message = About | Viewed | Reached | CellResult | Ended | NoRoom | Broken

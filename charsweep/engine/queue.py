@@ -31,6 +31,11 @@ class CostLedger:
         self.seconds.append(row.seconds)
         self.first, self.last = self.first or row.step, row.step
 
+    def tell(self, goal: int | None) -> dict[int, float]:
+        """Seconds by the snapshot they led to, each told once; of that one, or of all."""
+        goals = [goal] if goal in self.spent else list(self.spent if goal is None else ())
+        return {step: self.spent.pop(step) for step in goals}
+
 
 class TrainingQueue:
     """Lets a pack's trainings in, each under its lock.

@@ -1,6 +1,6 @@
 """A process that does units of a plan for the head: a `LocalEngine` at the end of a pipe.
 
-    head -> worker   the `Sweep` and the root; then plans, units, and "halt"
+    head -> worker   the `Sweep`, the root and the deadline; then plans, units, and "halt"
     worker -> head   `About`, then what its view and its engine tell, each as it happens
 
 The head keeps the locks, the books and the order of things; a worker only fills the store. It ends
@@ -28,12 +28,12 @@ from charsweep.config import Sweep
 from charsweep.core.specs import Source
 from charsweep.core.store import Store
 from charsweep.core.system.signals import Stopped, listening
-from charsweep.engine.messages import HALT, About, Broken, Ended, Message, Reached, Viewed
-from charsweep.engine.units import Finish, Reference, Train, Unit
+from charsweep.engine.messages import HALT, About, Broken, Ended, Message, NoRoom, Reached, Viewed
+from charsweep.engine.units import Finish, Reference, Unit
 from charsweep.plan import Plan
 
 if TYPE_CHECKING:
-    from charsweep.engine.local import LocalEngine, TrainingNews
+    from charsweep.engine.local import LocalEngine
 
 SECONDS = 0.2  # for which steps are gathered into one message
 
@@ -91,8 +91,8 @@ def main(descriptor: int) -> int:
     view = Relay(connection)
     units: queue.SimpleQueue[Any] = queue.SimpleQueue()
     try:
-        with listening(aloud=False):
-            sweep, root = connection.recv()
+        sweep, root, end = connection.recv()
+        with listening(aloud=False, end=end):
             threading.Thread(target=listen, args=(connection, units), daemon=True).start()
             work(sweep, root, view, units)
     except (Stopped, EOFError, BrokenPipeError, ConnectionResetError):
@@ -125,10 +125,16 @@ def work(sweep: Sweep, root: Path, view: Relay, units: queue.SimpleQueue[Any]) -
         if isinstance(unit, Plan):
             engine.prepare(unit)
             continue
-        with engine.short_of_memory(), contextlib.closing(do(unit, engine)) as messages:
-            for message in messages:
-                view.tell(message)
-        view.tell(Ended(engine.among_references))
+        try:
+            with engine.short_of_memory(), contextlib.closing(do(unit, engine)) as messages:
+                for message in messages:
+                    view.tell(message)
+        except Stopped as stopped:
+            if not stopped.is_time_up:
+                raise
+            view.tell(NoRoom())
+        else:
+            view.tell(Ended(engine.among_references))
 
 
 def do(unit: Unit, engine: LocalEngine) -> Generator[Message]:
@@ -140,22 +146,12 @@ def do(unit: Unit, engine: LocalEngine) -> Generator[Message]:
             unit.trainings, {key: dict(known) for key, known in unit.spent.items()}, unit.errors
         )
     else:
-        assert isinstance(unit, Train)
-        told = set[tuple[str, int]]()
-        with contextlib.closing(engine.train(unit.pack)) as trained:
-            for news in trained:
-                yield from _reached(news, told)
-
-
-def _reached(news: TrainingNews, told: set[tuple[str, int]]) -> Iterator[Reached]:
-    """Each second of training is told, and paid, once."""
-    for key, spent in news.reached.items():
-        yield Reached(key, spent)
-        told |= {(key, step) for step in spent}
-    for training in news.left:
-        key = training.trajectory.key
-        spent = {s: t for s, t in news.spent.get(key, {}).items() if (key, s) not in told}
-        yield Reached(key, spent, True, news.errors.get(key))
+        with contextlib.closing(engine.packs.train(unit.pack)) as told:
+            for news in told:
+                left = {training.trajectory.key for training in news.left}
+                for key in news.spent.keys() | left:
+                    spent, error = news.spent.get(key, {}), news.errors.get(key)
+                    yield Reached(key, spent, key in left, error)
 
 
 def _tell_broken(view: Relay, error: BaseException) -> None:

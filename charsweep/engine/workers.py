@@ -23,13 +23,12 @@ from charsweep.core.errors import TrainingError
 from charsweep.core.specs import Source
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_half_written
-from charsweep.core.system.hardware import cores
-from charsweep.core.system.signals import delay_signals
-from charsweep.engine.messages import HALT, About, Broken, Ended, Message, Reached, Viewed
+from charsweep.core.system.signals import deadline, delay_signals, time_is_up
+from charsweep.engine.messages import HALT, About, Broken, Ended, Message, NoRoom, Reached, Viewed
 from charsweep.engine.progress import ProgressView
 from charsweep.engine.units import Agenda, Reference, Train, Unit
 from charsweep.plan import Plan, Speeds
-from charsweep.plan.workers import threads_for
+from charsweep.plan.workers import threads_of
 from charsweep.results import CellResult
 
 LOOK_SECONDS = 0.2  # between two looks at whether somebody asks for the end
@@ -43,7 +42,7 @@ class Worker:
     """One process and what it is at."""
 
     def __init__(self, number: int, threads: int) -> None:
-        self.number = number
+        self.number, self.has_time = number, True
         self.unit: Unit | None = None
         self.done: set[str] = set()  # keys of the unit's cells and trajectories
         ours, theirs = socket.socketpair()
@@ -63,13 +62,18 @@ class Worker:
         self.connection = Connection(ours.detach())
 
     def send(self, said: Any) -> None:
-        """Say something; what has ended meanwhile is noticed elsewhere."""
-        with contextlib.suppress(OSError):
+        """Say something, and all of it; what has ended meanwhile is noticed elsewhere."""
+        with delay_signals(), contextlib.suppress(OSError):
             self.connection.send(said)
 
     def give(self, unit: Unit) -> None:
         self.unit, self.done = unit, set()
         self.send(unit)
+
+    def halt(self) -> None:
+        """Ask it to finish and save the step at hand, and to end."""
+        with contextlib.suppress(OSError):
+            self.connection.send(HALT)
 
     def leave(self) -> None:
         """Wait for its end, and let go of it."""
@@ -100,7 +104,7 @@ class WorkersEngine:
     def _start(self) -> None:
         """Start all workers; returns when one is ready."""
         runtime = self.sweep.settings.runtime
-        threads = threads_for(runtime, "cpu", cores()) or 1
+        threads = threads_of(self.sweep, "cpu") or 1
         own = self.sweep.settings.model_copy(
             update={"runtime": runtime.model_copy(update={"threads": threads})}
         )
@@ -111,7 +115,7 @@ class WorkersEngine:
         try:
             self.workers += [Worker(number, threads) for number in range(1, self.count + 1)]
             for worker in self.workers:  # while all import what they need
-                worker.send((needed, self.store.root))
+                worker.send((needed, self.store.root, deadline()))
             while not ready:
                 for worker, message in self._hear():
                     if isinstance(message, About):
@@ -143,9 +147,12 @@ class WorkersEngine:
         sources = {cell.key: cell.trajectory for cell in agenda.plan.cells}
         while not agenda.is_done or any(worker.unit for worker in self.workers):
             for worker in self.workers:
-                if worker.unit is None and (unit := agenda.next(leases.take)):
+                free = worker.unit is None and worker.has_time
+                if free and (unit := agenda.next(leases.take)):
                     worker.give(unit)
             if all(worker.unit is None for worker in self.workers):
+                if not all(worker.has_time for worker in self.workers):
+                    time_is_up()
                 leases.wait_for(agenda.locked_out)
                 continue
             for worker, message in self._hear():
@@ -154,6 +161,7 @@ class WorkersEngine:
                     source = sources[message.cell]
                     if agenda.finished(source):
                         leases.drop(source)
+                        self.view.advance("trajectories")
                     yield message
                 else:
                     self._note(worker, message, agenda, leases)
@@ -161,7 +169,7 @@ class WorkersEngine:
     def close(self) -> None:
         """Let each finish and save the step at hand; returns when all have ended."""
         for worker in self.workers:
-            worker.send(HALT)
+            worker.halt()
         for worker in self.workers:
             worker.leave()
         self.workers = []
@@ -202,6 +210,9 @@ class WorkersEngine:
                     agenda.training -= 1
                 if isinstance(unit, Reference) and agenda.drawn(unit.scoring):
                     leases.drop(unit.scoring.images.snapshot.source)
+            case NoRoom():
+                worker.unit, worker.has_time = None, False
+                self.view.rests(worker.number)
             case Broken():
                 raise _with_trace(message)
             case Lost():

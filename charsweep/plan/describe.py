@@ -15,13 +15,13 @@ from charsweep.core.methods import method_of
 from charsweep.core.specs import AttributeSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.system.console import span
-from charsweep.core.system.hardware import cores, find_card
+from charsweep.core.system.hardware import find_card
 from charsweep.models.prediction import EPSILON, VELOCITY_ZERO_SNR
 from charsweep.models.vocabulary import common_words
 from charsweep.models.weights import BaseWeights
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan, plan_work
-from charsweep.plan.workers import workers_for
+from charsweep.plan.workers import refuse_workers
 from charsweep.results.labels import in_quotes, listing
 
 MOST_CUT = 4  # texts that a plan names
@@ -130,9 +130,9 @@ def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
     yield f"  packs         {_packs(numbers)}"
     yield f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute"
     workers = numbers["workers"]
-    seconds = span(numbers["seconds"] / workers)
     by = f" by {workers} workers" if workers > 1 else ""
-    yield f"  estimate      {seconds}{by}{guessed}, {numbers['bytes'] / 1e6:,.1f} MB"
+    seconds = f"{span(numbers['seconds'])}{by}"
+    yield f"  estimate      {seconds}{guessed}, {numbers['bytes'] / 1e6:,.1f} MB"
     if known := numbers.get("memory"):
         each = f" of each of {workers} workers" if workers > 1 else ""
         yield f"  memory        expected peak{each} {known['text']}"
@@ -276,14 +276,13 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else in_quotes(str(value))
 
 
-def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
+def reckon(sweep: Sweep, store: Store, plan: Plan, workers: int = 1) -> dict[str, Any]:
     """The plan in numbers, its memory too."""
     works, place = memory_works(sweep, store, plan)
     cells = len(sweep.cells) or sweep.settings.search.trials or 0
     return {
-        **cost.summary(plan, store, dict(sweep.bases)),
+        **cost.summary(plan, store, dict(sweep.bases), workers),
         "seconds_to_stop": seconds_to_stop(sweep, store, plan, cells),
-        "workers": workers_of(sweep, store, plan),
         "memory": memory.summary(memory.needs_of(works, place), place.card),
     }
 
@@ -294,20 +293,11 @@ def seconds_to_stop(sweep: Sweep, store: Store, plan: Plan, cells: int) -> float
     return cost.seconds_to_stop(asked, cells, store, dict(sweep.bases))
 
 
-def workers_of(
-    sweep: Sweep, store: Store, plan: Plan, expected: Mapping[str, Any] | None = None
-) -> int:
-    """How many processes share the work; of a search, `plan` is of its examples."""
-    works, place = memory_works(sweep, store, plan)
-    runtime, trials = sweep.settings.runtime, 0 if sweep.cells else sweep.settings.search.trials
-    seconds = cost.seconds_of(plan, place.speeds) * max(1, trials or 1)
-    seconds = expected["seconds"] if expected else seconds
-    return workers_for(runtime, seconds, memory.needs_of(works, place), place.card, cores())
-
-
-def refuse_too_much(sweep: Sweep, store: Store, plan: Plan) -> None:
+def refuse_too_much(sweep: Sweep, store: Store, plan: Plan, workers: int) -> None:
     """ConfigError if what is missing cannot fit this machine's memory."""
-    memory.refuse(*memory_works(sweep, store, plan), sweep.axes)
+    works, place = memory_works(sweep, store, plan)
+    memory.refuse(works, place, sweep.axes)
+    refuse_workers(workers, memory.needs_of(works, place), place)
 
 
 def memory_works(sweep: Sweep, store: Store, plan: Plan) -> tuple[list[memory.Work], memory.Place]:

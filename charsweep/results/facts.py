@@ -185,7 +185,7 @@ def how_it_ran(record: Record) -> Lines:
     if isinstance(plan.get("images"), int):
         lines.append(("pictures", f"{plan['images']:,} to draw"))
     workers = plan.get("workers") or 1
-    estimates = [span(plan["seconds"] / workers)] if plan.get("seconds") is not None else []
+    estimates = [span(plan["seconds"])] if plan.get("seconds") is not None else []
     estimates += [f"{workers} workers"] if workers > 1 else []
     estimates += [bytes_text(plan["bytes"])] if plan.get("bytes") is not None else []
     lines.append(("planned cost", ", ".join(estimates)))

@@ -1,76 +1,108 @@
-"""How many processes share a plan's work, and with how many threads each."""
+"""How many processes share a sweep's work, and with how many threads each."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.small import sweep_of
 
-from charsweep.config.settings import Runtime
+from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.store import Store
 from charsweep.core.system.hardware import Card, cores
-from charsweep.plan import Speeds, memory, plan_work
-from charsweep.plan.memory import Need, Place
-from charsweep.plan.workers import LEAST_SECONDS, threads_for, workers_for
+from charsweep.plan import Speeds, cost, memory, plan_work, workers
+from charsweep.plan.memory import Place
+from charsweep.plan.workers import EACH, refuse_workers, threads_of, workers_of
 
 CPU = Card("CPU", 16 * 10**9, device="cpu")
 GPU = Card("NVIDIA L4", 24 * 10**9, (8, 9))
-LONG = 10 * LEAST_SECONDS
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Runtime:
-    return sweep_of(tmp_path).settings.runtime
+def sweep(tmp_path: Path) -> Sweep:
+    return sweep_of(tmp_path, "+axes.lr=[1e-2,1e-3]", "train_steps=100")
 
 
 @pytest.fixture
-def needs(tmp_path: Path) -> list[Need]:
-    sweep, store = sweep_of(tmp_path), Store(tmp_path)
-    place = Place(sweep.bases, Speeds(store), CPU)
-    plan = plan_work(sweep.cells, store)
-    return memory.needs_of(memory.works_of(plan, place, sweep.settings.runtime), place)
+def on(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine of eight cores, unless the test says otherwise."""
+    machine(monkeypatch, 8)
+    return monkeypatch
 
 
-def test_two_where_cores_time_and_memory_allow(runtime: Runtime, needs: list[Need]) -> None:
-    assert workers_for(runtime, LONG, needs, CPU, 2) == 2
-    assert workers_for(runtime, LONG, needs, CPU, 64) == 2
-    assert workers_for(runtime, LONG, needs, CPU, 1) == 1
-    assert workers_for(runtime, LEAST_SECONDS / 2, needs, CPU, 2) == 1
-    assert workers_for(runtime, LONG, needs, GPU, 8) == 1
-    assert workers_for(runtime, LONG, needs, None, 8) == 1
-    most = max(need.bytes for need in needs)
-    small = Card("CPU", 2 * most, device="cpu")
-    assert workers_for(runtime, LONG, needs, small, 2) == 1
+def machine(patch: pytest.MonkeyPatch, cores: int, card: Card | None = CPU) -> None:
+    patch.setattr(workers, "cores", lambda: cores)
+    patch.setattr(workers, "find_card", lambda _: card)
+    patch.setattr(workers, "machine_memory", lambda: card.memory_bytes if card else 16 * 10**9)
 
 
-def test_what_cannot_be_is_refused_and_the_remedy_works(
-    runtime: Runtime, needs: list[Need]
+def told(sweep: Sweep, **runtime: int) -> Sweep:
+    own = sweep.settings.runtime.model_copy(update=runtime)
+    return replace(sweep, settings=sweep.settings.model_copy(update={"runtime": own}))
+
+
+def test_two_where_cores_and_memory_allow(sweep: Sweep, on: pytest.MonkeyPatch) -> None:
+    for number, card, expected in (
+        (2, CPU, 2), (64, CPU, 2), (1, CPU, 1), (8, GPU, 1), (8, None, 1),
+        (8, Card("CPU", 2 * EACH - 1, device="cpu"), 1),
+    ):  # fmt: skip
+        machine(on, number, card)
+        assert workers_of(sweep) == expected
+        assert workers_of(told(sweep, workers=1)) == 1
+
+
+def test_threads_do_not_depend_on_whether_one_works_or_two(
+    sweep: Sweep, on: pytest.MonkeyPatch
 ) -> None:
-    def with_workers(number: int | None) -> Runtime:
-        return runtime.model_copy(update={"workers": number})
+    for one in (sweep, told(sweep, workers=1), told(sweep, workers=2)):
+        for number, expected in ((2, 1), (8, 4)):
+            machine(on, number)
+            assert threads_of(one, "cpu") == expected
+        assert threads_of(one, "cuda") is None
+        assert threads_of(told(one, threads=3), "cpu") == 3
+    assert threads_of(told(sweep, workers=8), "cpu") == 1
 
-    assert workers_for(with_workers(3), 0, needs, CPU, 1) == 3
-    with pytest.raises(ConfigError, match=r"workers=2: NVIDIA L4 is worked on by one process"):
-        workers_for(with_workers(2), LONG, needs, GPU, 8)
-    assert workers_for(with_workers(None), LONG, needs, GPU, 8) == 1
+
+def test_large_models_and_single_cores_have_what_torch_chooses(
+    sweep: Sweep, on: pytest.MonkeyPatch
+) -> None:
+    machine(on, 1)
+    assert threads_of(sweep, "cpu") is None
+    machine(on, 8)
+    on.setattr(workers, "SMALL", 1000)
+    assert (workers_of(sweep), threads_of(sweep, "cpu")) == (1, None)
+    assert threads_of(told(sweep, workers=2), "cpu") == 4
+
+
+def test_what_cannot_be_is_refused_and_the_remedies_work(
+    sweep: Sweep, tmp_path: Path, on: pytest.MonkeyPatch
+) -> None:
+    machine(on, 8, GPU)
+    with pytest.raises(ConfigError, match="workers=2: NVIDIA L4 is worked on by one process"):
+        workers_of(told(sweep, workers=2))
+    assert workers_of(sweep) == 1
+    machine(on, 8, CPU)  # which runtime.device=cpu makes of it
+    assert workers_of(told(sweep, workers=2)) == 2
+
+    place = Place(sweep.bases, Speeds(Store(tmp_path)), CPU)
+    plan = plan_work(sweep.cells, Store(tmp_path))
+    needs = memory.needs_of(memory.works_of(plan, place, sweep.settings.runtime), place)
     with pytest.raises(ConfigError, match=r"workers=64: each would take .* of memory"):
-        workers_for(with_workers(64), LONG, needs, CPU, 64)
-    assert workers_for(with_workers(None), LONG, needs, CPU, 64) == 2
-    assert workers_for(with_workers(1), LONG, needs, GPU, 8) == 1
+        refuse_workers(workers_of(told(sweep, workers=64)), needs, place)
+    refuse_workers(workers_of(sweep), needs, place)
 
 
-def test_threads_do_not_depend_on_whether_one_works_or_two(runtime: Runtime) -> None:
-    def threads(number: int | None, cores: int) -> int | None:
-        return threads_for(runtime.model_copy(update={"workers": number}), "cpu", cores)
-
-    for number in (None, 1, 2):
-        assert [threads(number, cores) for cores in (1, 2, 8)] == [1, 1, 4]
-    assert threads(8, 8) == 1
-    assert threads_for(runtime, "cuda", 8) is None
-    own = runtime.model_copy(update={"threads": 3})
-    assert threads_for(own, "cpu", 2) == threads_for(own, "cuda", 2) == 3
+def test_a_plan_takes_as_long_as_its_workers_do(sweep: Sweep, tmp_path: Path) -> None:
+    """But for its longest trajectory, at which only one can work."""
+    store = Store(tmp_path)
+    plan = plan_work(sweep.cells, store)
+    by = {n: cost.summary(plan, store, sweep.bases, n) for n in (1, 2, 1000)}
+    assert by[2]["seconds"] == pytest.approx(by[1]["seconds"] / 2, abs=0.1)
+    longest = 100 * Speeds(store).step(plan.trainings[0].trajectory)
+    assert by[1000]["seconds"] == pytest.approx(longest, abs=0.1)
+    assert by[2]["workers"] == 2
 
 
 def test_cores_are_as_many_as_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
