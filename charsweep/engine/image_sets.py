@@ -12,6 +12,7 @@ import torch
 from charsweep.character import middle_square
 from charsweep.config import Sweep
 from charsweep.core.errors import ModelsError
+from charsweep.core.keys import canonical, canonical_json
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     AdapterSpec,
@@ -34,8 +35,8 @@ from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
-from charsweep.plan import Speeds
-from charsweep.plan.cost import calls, calls_each, drawn_together
+from charsweep.plan import Speeds, shared_pass
+from charsweep.plan.cost import calls, calls_each
 from charsweep.plan.memory import Work, name_of
 
 if TYPE_CHECKING:
@@ -165,3 +166,13 @@ class ImageSets:
 def base_of(source: Source) -> BaseSpec | None:
     """The base that draws for a source, if one does."""
     return source if isinstance(source, BaseSpec) else getattr(source, "base", None)
+
+
+def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
+    """What image sets must have in common to share batches; what draws alone differs from all."""
+    source = images.snapshot.source
+    shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
+    if shared is None or images.fills_batches:
+        return (images.key,)
+    own = {"snapshot": None, "prompts": None, "seeds": None}  # all else is the way of drawing
+    return (shared, canonical_json({**canonical(images), **own}))

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from charsweep.core.specs import Cell, Source
 from charsweep.plan import Pack, Plan, Scoring, Speeds, Training
-from charsweep.plan.cost import calls_each, drawn_together
+from charsweep.plan.cost import calls_each
 
 SCORING = 0.02  # seconds for each image: reading it, and every metric; measured on one core
 MOST_SECONDS = 20.0  # of a unit that is drawn, so that workers end together
@@ -194,18 +193,17 @@ class Agenda:
         return None
 
     def _finish(self, take: Take) -> Finish | None:
-        """The parts that have been ready longest, in batches that are full."""
+        """Parts that have been ready longest: a worker's share of them, unless that is much."""
         able = [part for part in self.ready if not part.needs & self.undrawn]
         wanted = min(MOST_SECONDS, sum(part.seconds for part in able) / self.workers)
-        free: list[Part] = []
+        chosen: list[Part] = []
         for part in able:
-            if sum(other.seconds for other in free) > 1.25 * wanted:
+            if chosen and sum(one.seconds for one in chosen) >= wanted:
                 break
             if self._takes(part.training.trajectory, take):
-                free.append(part)
-        if not free:
+                chosen.append(part)
+        if not chosen:
             return None
-        chosen = free[: fill(free, wanted)]
         self.ready = [part for part in self.ready if part not in chosen]
         keys = {part.key for part in chosen}
         return Finish(
@@ -290,28 +288,3 @@ def deal(pack: Pack, number: int) -> list[Pack]:
         heapq.heapreplace(slots, (free + training.steps, slot))
         dealt[slot // pack.width].append(training)
     return [replace(pack, trainings=tuple(trainings)) for trainings in dealt if trainings]
-
-
-def fill(parts: Sequence[Part], seconds: float) -> int:
-    """How many of the first parts take about so many seconds and leave fewest places empty."""
-    images: Counter[tuple[Any, ...]] = Counter()
-    widths: dict[tuple[Any, ...], int] = {}
-    best, least, total = 1, None, 0.0
-    for number, part in enumerate(parts, 1):
-        total += part.seconds
-        for way, width, added in _ways(part):
-            images[way] += added
-            widths[way] = width
-        empty = sum(-drawn % widths[way] for way, drawn in images.items())
-        if total >= seconds / 2 and (least is None or empty < least):
-            best, least = number, empty
-        if total >= 1.25 * seconds:
-            break
-    return best
-
-
-def _ways(part: Part) -> Iterable[tuple[tuple[Any, ...], int, int]]:
-    for scoring in part.training.scorings:
-        if scoring.draw:
-            images = scoring.images
-            yield drawn_together(images), images.batch_width, scoring.to_draw

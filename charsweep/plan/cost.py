@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from charsweep.core.errors import StoreError
-from charsweep.core.keys import canonical, canonical_json
 from charsweep.core.methods import method_of
 from charsweep.core.specs import BaseSpec, ImageSetSpec, Source, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
 from charsweep.models.families import Family
 from charsweep.models.weights import BaseWeights
-from charsweep.plan.work import Plan, is_stored, shared_pass
+from charsweep.plan.work import Plan, is_stored
 
 
 @dataclass(frozen=True)
@@ -159,16 +158,6 @@ def longest_unit(plan: Plan, store: Store) -> float:
 def snapshot_bytes(spec: TrajectorySpec, bases: Mapping[str, BaseWeights]) -> int:
     """What the files of one snapshot take."""
     return method_of(spec.method).snapshot_bytes(spec, bases.get(spec.base_key))
-
-
-def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
-    """What image sets must have in common to share batches; what draws alone differs from all."""
-    source = images.snapshot.source
-    shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
-    if shared is None or images.fills_batches:
-        return (images.key,)
-    own = {"snapshot": None, "prompts": None, "seeds": None}  # all else is the way of drawing
-    return (shared, canonical_json({**canonical(images), **own}))
 
 
 def calls(images: ImageSetSpec) -> int:

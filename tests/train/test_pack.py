@@ -32,6 +32,7 @@ from charsweep.core.specs import ImageSetSpec, SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.losses import LossRow
 from charsweep.core.system.images import open_image
+from charsweep.engine.image_sets import drawn_together
 from charsweep.engine.local import LocalEngine
 from charsweep.engine.progress import ProgressView
 from charsweep.evaluate import sample
@@ -39,7 +40,6 @@ from charsweep.evaluate.sample import Asked, Paint
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.plan import plan_work
-from charsweep.plan.cost import drawn_together
 from charsweep.train.batches import Batch, TrialBatches
 from charsweep.train.loop import train
 from charsweep.train.methods import Materials
