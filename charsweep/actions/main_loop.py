@@ -116,14 +116,11 @@ class Run:
         whole = self.sweep.settings.runtime.stop_after
         seconds = whole and cost.seconds_for_work(whole, self.record["plan"]["seconds_to_stop"])
         try:
-            with time_limit(seconds), closing(self.study.batches()) as batches:
-                try:
-                    for cells in batches:
-                        self._say_stages(view)
-                        self._work(cells, view, meter)
-                finally:  # what is begun is saved before anybody looks at the store
-                    if self.engine:
-                        self.engine.close()
+            # closed before anybody looks at the store: what is begun is saved then
+            with closing(self), time_limit(seconds), closing(self.study.batches()) as batches:
+                for cells in batches:
+                    self._say_stages(view)
+                    self._work(cells, view, meter)
                 self._say_stages(view)
         except Stopped as stopped:
             if not stopped.is_time_up:
@@ -135,6 +132,11 @@ class Run:
             self._write_results()
         else:
             self._finish(energy)
+
+    def close(self) -> None:
+        """Have those end who work."""
+        if self.engine:
+            self.engine.close()
 
     def _break_off(self, stopped: Stopped) -> None:
         """See what is missing when the time is up, unless nothing is.

@@ -1,4 +1,7 @@
-"""What a worker tells its head; both know it by this module, whichever of them is the program."""
+"""What a worker tells its head; both know it by this module, whichever of them is the program.
+
+It is pickled, which is safe between a command and the processes that it started itself.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from charsweep.core.specs import Cell, Source
+from charsweep.core.specs import Cell, ImageSetSpec, Source
 from charsweep.plan import Pack, Plan, Scoring, Speeds, Training
 from charsweep.plan.cost import calls_each
 
@@ -30,9 +30,13 @@ class Train:
 
 @dataclass(frozen=True)
 class Reference:
-    """An image set of an untaught base, or the true one, and its scores."""
+    """An image set of an untaught base, or the true one, and its scores for every exam."""
 
-    scoring: Scoring
+    scorings: tuple[Scoring, ...]
+
+    @property
+    def images(self) -> ImageSetSpec:
+        return self.scorings[0].images
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Agenda:
     speeds: Speeds
     workers: int
     packs: list[Pack] = field(init=False)
-    references: list[Scoring] = field(init=False)
+    references: list[Reference] = field(init=False)
     waiting: list[Part] = field(init=False)  # for their snapshot
     ready: list[Part] = field(init=False)  # trained, so far as they will be
     training: int = 0  # packs that are out
@@ -89,14 +93,18 @@ class Agenda:
 
     def __post_init__(self) -> None:
         plan = self.plan
-        self.references = [s for s in plan.references if s.draw or s.scores]
-        self.undrawn = {scoring.images.key for scoring in self.references}
+        wanted: dict[str, list[Scoring]] = {}
+        for scoring in plan.references:
+            if scoring.draw or scoring.scores:
+                wanted.setdefault(scoring.images.key, []).append(scoring)
+        self.references = [Reference(tuple(scorings)) for scorings in wanted.values()]
+        self.undrawn = set(wanted)
         packs = [part for pack in plan.packs for part in split(pack, self.workers)]
         if len(packs) < self.workers:
             packs = [half for pack in packs for half in halves(pack)]
         self.packs = sorted(packs, key=lambda pack: -pack.passes)
         self.left = Counter(cell.trajectory.key for cell in plan.cells)
-        self.left.update(scoring.images.snapshot.source.key for scoring in self.references)
+        self.left.update(reference.images.snapshot.source.key for reference in self.references)
         self.waiting, self.ready = [], []
         for training in plan.trainings:
             for part in self._parts(training):
@@ -105,35 +113,34 @@ class Agenda:
 
     # -- what has happened ---------------------------------------------------------------------
 
-    def reached(self, key: str, spent: Mapping[int, float], last: bool) -> None:
-        """A trajectory has stored the snapshots of these steps, or, at `last`, has left."""
+    def reached(
+        self, key: str, spent: Mapping[int, float], last: bool, error: str | None = None
+    ) -> None:
+        """A trajectory has stored the snapshots of these steps, or, at `last`, has left.
+
+        With an error, that was before its end.
+        """
         self.spent.setdefault(key, {}).update(spent)
+        if error:
+            self.errors[key] = error
         for part in [p for p in self.waiting if p.key == key and (last or p.step in spent)]:
             self.waiting.remove(part)
             self.ready.append(part)
 
-    def failed(self, key: str, error: str) -> None:
-        """A trajectory was not trained to its end."""
-        self.errors[key] = error
-        self.reached(key, {}, last=True)
-
-    def drawn(self, scoring: Scoring) -> bool:
+    def drawn(self, reference: Reference) -> bool:
         """A reference is done; whether that was the last of its source."""
-        self.undrawn.discard(scoring.images.key)
-        return self._count(scoring.images.snapshot.source)
+        self.undrawn.discard(reference.images.key)
+        return self.finished(reference.images.snapshot.source)
 
     def finished(self, source: Source) -> bool:
-        """A cell is done; whether that was its trajectory's last."""
-        return self._count(source)
-
-    def _count(self, source: Source) -> bool:
+        """A cell or a reference is done; whether that was the last of its source."""
         self.left[source.key] -= 1
         return not self.left[source.key]
 
     def take_back(self, unit: Unit, done: set[str]) -> None:
         """What a worker has not done of its unit; `done` has keys of cells and of trajectories."""
         if isinstance(unit, Reference):
-            self.references.insert(0, unit.scoring)
+            self.references.insert(0, unit)
         elif isinstance(unit, Finish):
             for key, known in unit.spent.items():
                 self.spent.setdefault(key, {}).update(known)
@@ -183,13 +190,13 @@ class Agenda:
         return None
 
     def _reference(self, take: Take) -> Reference | None:
-        for scoring in self.references:
-            noun = scoring.class_noun_set
-            if scoring.scores and noun and noun.key in self.undrawn - {scoring.images.key}:
+        for reference in self.references:
+            nouns = {s.class_noun_set.key for s in reference.scorings if s.class_noun_set}
+            if nouns & self.undrawn - {reference.images.key}:
                 continue
-            if self._takes(scoring.images.snapshot.source, take):
-                self.references.remove(scoring)
-                return Reference(scoring)
+            if self._takes(reference.images.snapshot.source, take):
+                self.references.remove(reference)
+                return reference
         return None
 
     def _finish(self, take: Take) -> Finish | None:

@@ -140,7 +140,8 @@ def work(sweep: Sweep, root: Path, view: Relay, units: queue.SimpleQueue[Any]) -
 def do(unit: Unit, engine: LocalEngine) -> Generator[Message]:
     """Do one unit; what the head must know of it."""
     if isinstance(unit, Reference):
-        engine.score(unit.scoring)
+        for scoring in unit.scorings:
+            engine.score(scoring)
     elif isinstance(unit, Finish):
         yield from engine.finish(
             unit.trainings, {key: dict(known) for key, known in unit.spent.items()}, unit.errors

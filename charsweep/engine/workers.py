@@ -108,8 +108,7 @@ class WorkersEngine:
         own = self.sweep.settings.model_copy(
             update={"runtime": runtime.model_copy(update={"threads": threads})}
         )
-        examples = self.sweep.examples[:1]
-        needed = replace(self.sweep, settings=own, cells=(), parts=(), examples=examples)
+        needed = replace(self.sweep, settings=own, cells=(), parts=(), examples=())
         self.view.workers, ready = self.count, False
         self.view.doing(f"starting {self.count} workers")
         try:
@@ -199,17 +198,15 @@ class WorkersEngine:
             case Reached(key, spent, last, error):
                 if last:
                     worker.done.add(key)
-                agenda.reached(key, spent, last)
-                if error:
-                    agenda.failed(key, error)
+                agenda.reached(key, spent, last, error)
             case Ended(among):
                 self.among_references.update(among)
                 unit, worker.unit = worker.unit, None
                 self.view.rests(worker.number)
                 if isinstance(unit, Train):
                     agenda.training -= 1
-                if isinstance(unit, Reference) and agenda.drawn(unit.scoring):
-                    leases.drop(unit.scoring.images.snapshot.source)
+                if isinstance(unit, Reference) and agenda.drawn(unit):
+                    leases.drop(unit.images.snapshot.source)
             case NoRoom():
                 worker.unit, worker.has_time = None, False
                 self.view.rests(worker.number)

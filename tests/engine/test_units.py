@@ -52,8 +52,8 @@ class Simulation:
         worker = min(self.busy, key=lambda worker: self.busy[worker][0])
         self.clock, unit = self.busy.pop(worker)
         if isinstance(unit, Reference):
-            self.drawn[unit.scoring.images.key] += 1
-            self.agenda.drawn(unit.scoring)
+            self.drawn[unit.images.key] += 1
+            self.agenda.drawn(unit)
         elif isinstance(unit, Finish):
             for training in unit.trainings:
                 for scoring in training.scorings:
@@ -91,6 +91,16 @@ def test_everything_is_done_once(workers: int, tmp_path: Path) -> None:
     assert made.drawn == Counter(s.images.key for s in plan.scorings if s.draw or s.scores)
     steps = {(t.trajectory.key, step) for t in plan.trainings for step in t.snapshots}
     assert made.spent == dict.fromkeys(steps, 1)
+
+
+def test_what_two_exams_judge_is_drawn_by_one(tmp_path: Path) -> None:
+    _, plan = planned(tmp_path, *GRID)
+    first, *others = plan.references
+    again = replace(plan, references=(first, *others, replace(first, draw=False)))
+    agenda = Agenda(again, Speeds(Store(tmp_path)), 2)
+    own = [unit for unit in agenda.references if unit.images.key == first.images.key]
+    assert [len(unit.scorings) for unit in own] == [2]
+    assert len(agenda.references) == len(plan.references)
 
 
 def test_one_trains_while_the_other_draws_what_is_trained(tmp_path: Path) -> None:
