@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import re
 import signal
-import time
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,7 @@ def words(root: Path, workers: int, *more: str) -> list[str]:
     return quick(root, *GRID, f"runtime.workers={workers}", *more)
 
 
-def workers_of(process: psutil.Popen) -> list[psutil.Process]:
+def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """The worker processes of a command."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
@@ -42,32 +42,43 @@ def all_gone(processes: list[psutil.Process], seconds: float = 10) -> bool:
     return not psutil.wait_procs(processes, timeout=seconds)[1]
 
 
-def test_two_workers_give_the_bits_of_one(tmp_path: Path, alone: Path) -> None:
+def begun(
+    root: Path, log: Path, *more: str
+) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+    """A command that has begun to train, and its workers."""
+    before = steps(root)
+    process = start(words(root, 2, *more), log)
+    until(lambda: steps(root) > before, process, log)
+    return process, workers_of(process)
+
+
+def test_stopped_and_then_one_is_killed_they_give_the_bits_of_one(
+    tmp_path: Path, alone: Path
+) -> None:
     log = tmp_path / "log"
-    process = start(words(tmp_path, 2), log)
-    until(lambda: len(workers_of(process)) == 2, process, log)
-    both = workers_of(process)
+    process, both = begun(tmp_path, log)
+    process.terminate()
+    assert ended(process, 60) == 143, log.read_text()
+    assert all_gone(both)
+    said = log.read_text()
+    assert "by 2 workers" in said
+    assert "the step at hand is finished and saved first" in said
+    assert re.search("[0-3] of 4 cells are finished", said)
+    assert list(tmp_path.glob("sweeps/store/dreambooth*/resume/step-*/resume.json"))
+
+    process, both = begun(tmp_path, log)
+    both[0].kill()
     assert ended(process) == 0, log.read_text()
     assert all_gone(both)
-    assert "by 2 workers" in log.read_text()
-    assert_equal(tmp_path, alone, tracked=False)
-
-
-def test_one_is_killed_and_the_other_does_its_work(tmp_path: Path, alone: Path) -> None:
-    log = tmp_path / "log"
-    process = start(words(tmp_path, 2), log)
-    until(lambda: steps(tmp_path) > 0, process, log)
-    workers_of(process)[0].kill()
-    assert ended(process) == 0, log.read_text()
     assert "was killed by SIGKILL; the other goes on" in log.read_text()
     assert_equal(tmp_path, alone, tracked=False)
 
 
+@pytest.mark.slow
 def test_both_are_killed(tmp_path: Path, alone: Path) -> None:
     log = tmp_path / "log"
-    process = start(words(tmp_path, 2), log)
-    until(lambda: steps(tmp_path) > 0, process, log)
-    for worker in workers_of(process):
+    process, both = begun(tmp_path, log)
+    for worker in both:
         worker.kill()
     assert ended(process) == 2
     said = log.read_text()
@@ -77,22 +88,17 @@ def test_both_are_killed(tmp_path: Path, alone: Path) -> None:
     assert_equal(tmp_path, alone, tracked=False)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_worker_outlives_its_head(tmp_path: Path, alone: Path, number: int) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGALRM, 75)],
+)
+def test_no_worker_outlives_its_head(number: int, code: int, tmp_path: Path, alone: Path) -> None:
+    """SIGALRM: the time is up."""
     log = tmp_path / "log"
-    process = start(words(tmp_path, 2), log)
-    until(lambda: steps(tmp_path) > 0, process, log)
-    both = workers_of(process)
-    began = time.monotonic()
-    os.kill(process.pid, number)
-    code = ended(process, 60)
-    assert code == (-number if number == signal.SIGKILL else 128 + number), log.read_text()
+    process, both = begun(tmp_path, log, "runtime.stop_after=1h")
+    process.send_signal(number)
+    assert ended(process, 60) == code, log.read_text()
     assert all_gone(both)
-    assert time.monotonic() - began < 60
-    if number != signal.SIGKILL:
-        said = log.read_text()
-        assert "the step at hand is finished and saved first" in said
-        assert "of 4 cells are finished" in said
-        assert list(tmp_path.glob("sweeps/store/dreambooth*/resume/step-*/resume.json"))
     assert ended(start(words(tmp_path, 2), log)) == 0, log.read_text()
     assert_equal(tmp_path, alone, tracked=False)
