@@ -290,11 +290,11 @@ def test_the_engine_does_as_the_plan_says(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, *ADAPTERS)
     spec = sweep.cells[0].trajectory
     with ProgressView() as view:
-        engine = LocalEngine(sweep, Store(tmp_path), view)
-    assert not engine.packs._checkpoints(spec)
-    engine.place = engine.place._replace(card=Card("small", GIB, device="cpu"))
-    assert engine.packs._checkpoints(spec)
-    assert engine.packs._trainable(spec, engine.packs.team).base.denoiser.is_gradient_checkpointing
+        packs = LocalEngine(sweep, Store(tmp_path), view).packs
+    assert not packs._checkpoints(spec)
+    packs.place = packs.place._replace(card=Card("small", GIB, device="cpu"))
+    assert packs._checkpoints(spec)
+    assert packs._trainable(spec, packs.team).base.denoiser.is_gradient_checkpointing
 
 
 # -- on the command line ---------------------------------------------------------------------------
