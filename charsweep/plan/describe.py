@@ -121,18 +121,14 @@ def _lint_of(character: Character, taught: Sequence[TrajectorySpec], sweep: Swee
 
 
 def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
-    stored, machine = numbers["stored"], numbers["guessed_for"]
+    stored, workers = numbers["stored"], numbers["workers"]
     asked, needed = numbers["steps_asked"], numbers["steps_needed"]
-    guessed = f" (a guess for {machine}; not measured here yet)" if machine else ""
     yield f"  cells         {numbers['cells']} ({stored['cells']} stored already)"
     yield f"  trajectories  {numbers['trajectories']} ({stored['trajectories']} need no training)"
     yield f"  steps         {needed:,} to train; each cell alone would take {asked:,}"
     yield f"  packs         {_packs(numbers)}"
     yield f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute"
-    workers = numbers["workers"]
-    by = f" by {workers} workers" if workers > 1 else ""
-    seconds = f"{span(numbers['seconds'])}{by}"
-    yield f"  estimate      {seconds}{guessed}, {numbers['bytes'] / 1e6:,.1f} MB"
+    yield f"  estimate      {_estimate(numbers)}, {numbers['bytes'] / 1e6:,.1f} MB"
     if known := numbers.get("memory"):
         each = f" of each of {workers} workers" if workers > 1 else ""
         yield f"  memory        expected peak{each} {known['text']}"
@@ -140,6 +136,14 @@ def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
         saved = numbers["kwh_alone"] - numbers["kwh"]
         sharing = f"; sharing saves about {kwh(saved)}" if saved > 0 else ""
         yield f"  energy        about {kwh(numbers['kwh'])}{sharing}"
+
+
+def _estimate(numbers: Mapping[str, Any]) -> str:
+    """ "2 min 10 s by 2 workers", and whether that is a guess."""
+    workers, machine = numbers["workers"], numbers["guessed_for"]
+    by = f" by {workers} workers" if workers > 1 else ""
+    guessed = f" (a guess for {machine}; not measured here yet)" if machine else ""
+    return f"{span(numbers['seconds'])}{by}{guessed}"
 
 
 def _of_race(sweep: Sweep, numbers: Mapping[str, Any]) -> list[str]:
@@ -166,9 +170,7 @@ def _of_stages(sweep: Sweep, numbers: Mapping[str, Any]) -> Iterator[str]:
     most = f"{numbers['steps_needed']:,}"
     yield f"  training      at most {most} steps; what is stored is not trained again"
     yield f"  images        at most {numbers['images']:,} to draw"
-    machine = numbers["guessed_for"]
-    guessed = f" (a guess for {machine}; not measured here yet)" if machine else ""
-    yield f"  estimate      at most {span(numbers['seconds'])}{guessed}"
+    yield f"  estimate      at most {_estimate(numbers)}"
     if find.seconds is not None:
         money = f" ({span(find.seconds)} at {find.price:g} an hour)" if find.price else ""
         yield f"  budget        {find.budget}{money}: what does not fit is given up"
