@@ -65,7 +65,7 @@ class ProgressView:
         self.live = Live(Group(self.bars, self.line), console=self.console, refresh_per_second=4)
         self.cost = {"steps": 0.0, "images": 0.0}
         self.spent = {"steps": 0.0, "images": 0.0}
-        self.workers = 1  # who work side by side
+        self.workers = 1  # processes that work side by side
         self.loss = 0.0
         self._doing: dict[int, str] = {}
         self._said = time.monotonic()
@@ -92,13 +92,16 @@ class ProgressView:
     def doing(self, what: str, by: int = 0) -> None:
         """Show what is being done now, and by which of several workers."""
         self._doing[by] = what
-        self.line.plain = "\n".join(self._doing[worker] for worker in sorted(self._doing))
+        self._show_doing()
         if not self.terminal:
             self.say(what)
 
     def rests(self, by: int = 0) -> None:
         """A worker does nothing now."""
         self._doing.pop(by, None)
+        self._show_doing()
+
+    def _show_doing(self) -> None:
         self.line.plain = "\n".join(self._doing[worker] for worker in sorted(self._doing))
 
     def say(self, text: str) -> None:
@@ -132,13 +135,11 @@ class ProgressView:
     @property
     def left(self) -> float:
         """Seconds that the missing steps and images will take at the pace so far."""
-        return (
-            sum(
-                (float(self._task(name).total or 0) - self._task(name).completed) * self.cost[name]
-                for name in ("steps", "images")
-            )
-            / self.workers
+        work = sum(
+            (float(self._task(name).total or 0) - self._task(name).completed) * self.cost[name]
+            for name in ("steps", "images")
         )
+        return work / self.workers
 
     def cell(self, result: CellResult, varied: list[str]) -> None:
         """Report one finished cell."""
