@@ -40,6 +40,7 @@ from charsweep.track import Tracker, is_delivered, read_runs, start
 
 if TYPE_CHECKING:
     from charsweep.engine.local import LocalEngine
+    from charsweep.engine.workers import WorkersEngine
 
 PATIENCE = 60.0  # seconds that MLflow is waited for by a command that is stopped
 TRACKING_SECONDS = 5.0  # the same where the time is up; the next command logs the rest
@@ -50,17 +51,23 @@ class Run:
     """One command's work on a sweep, and the books it keeps."""
 
     def __init__(
-        self, sweep: Sweep, store: Store, team: Team, plan: Plan, expected: Mapping[str, Any] | None
+        self,
+        sweep: Sweep,
+        store: Store,
+        team: Team,
+        plan: Plan,
+        expected: Mapping[str, Any] | None,
+        workers: int,
     ) -> None:
-        self.sweep, self.store, self.team = sweep, store, team
+        self.sweep, self.store, self.team, self.workers = sweep, store, team, workers
         self.known = known_record(sweep)
-        take = partial(seconds_for, sweep, store)
+        take = partial(seconds_for, sweep, store, workers)
         self.study: Study = open_study(sweep, take, self.known.get("stages") or ())  # may refuse
         self.earlier = read_results(sweep.folder / "cells.jsonl")
         wanted = self.study.wanted(self.earlier)
         known = plan if wanted is sweep.cells else plan_work(wanted, store)
         self.plan = known if known.is_done else plan
-        self.asked_for = reckon(sweep, store, self.plan)
+        self.asked_for = reckon(sweep, store, self.plan, workers)
         self.record = new_record(sweep, store, self.asked_for)
         self.record["stages"] = self.study.stages
         self.record["requests"] = [asdict(one) for one in requests_of(sweep.folder)]
@@ -68,7 +75,7 @@ class Run:
         self.results = self.earlier | {
             cell.key: stopped_result(cell, store) for cell in sweep.stopped
         }
-        self.engine: LocalEngine | None = None  # the one that works; none while nothing needs work
+        self.engine: LocalEngine | WorkersEngine | None = None  # none while nothing needs work
         self.plans: list[dict[str, Any]] = []
         self.batch: Sequence[Cell] = sweep.cells  # the one at hand
         self.stopped: Stopped | None = None  # by the time limit
@@ -89,7 +96,9 @@ class Run:
             tracker = start(self.sweep.folder, self.store.folder, runtime.tracking_uri)
         with (
             ProgressView() as view,
-            Meter(runtime.country) if runtime.energy else nullcontext() as meter,
+            Meter(runtime.country, workers=self.workers)
+            if runtime.energy
+            else nullcontext() as meter,
         ):
             try:
                 view.expect(cells=len(self.sweep.cells))
@@ -115,7 +124,8 @@ class Run:
         whole = self.sweep.settings.runtime.stop_after
         seconds = whole and cost.seconds_for_work(whole, self.record["plan"]["seconds_to_stop"])
         try:
-            with time_limit(seconds), closing(self.study.batches()) as batches:
+            # closed before anybody looks at the store: what is begun is saved then
+            with closing(self), time_limit(seconds), closing(self.study.batches()) as batches:
                 for cells in batches:
                     self._say_stages(view)
                     self._work(cells, view, meter)
@@ -131,6 +141,11 @@ class Run:
         else:
             self._finish(energy)
 
+    def close(self) -> None:
+        """Have those end who work."""
+        if self.engine:
+            self.engine.close()
+
     def _break_off(self, stopped: Stopped) -> None:
         """See what is missing when the time is up, unless nothing is.
 
@@ -140,7 +155,7 @@ class Run:
         missing = self.study.total - self._done()
         if self.sweep.cells and left.is_done and not missing:
             return
-        numbers = reckon(self.sweep, self.store, left)
+        numbers = reckon(self.sweep, self.store, left, self.workers)
         begun = self.plans[-1] if self.plans else self.record["plan"]
         led_nowhere = len(self.plans) <= 1 and self.results == self.earlier
         if led_nowhere and all(numbers[name] == begun[name] for name in cost.MISSING):
@@ -235,11 +250,9 @@ class Run:
         if plan.is_done:
             cells = (cell for training in plan.trainings for cell in training.cells)
             return (result_of(cell, self.store, 0.0) for cell in cells)
-        self.plans.append(reckon(self.sweep, self.store, plan))
+        self.plans.append(reckon(self.sweep, self.store, plan, self.workers))
         if self.engine is None:
-            from charsweep.engine.local import LocalEngine
-
-            self.engine = LocalEngine(self.sweep, self.store, view, self.team)
+            self.engine = self._open_engine(view)
         self.record["environment"] = dict(self.engine.environment)
         self.record["plan"] = cost.total(self.plans)
         if self.sweep.cells:  # a race works on the same ones in several rounds
@@ -248,6 +261,16 @@ class Run:
         write_json(self.sweep.folder / "sweep.json", self.record)
         self._write_results()
         return self.engine.execute(plan)
+
+    def _open_engine(self, view: ProgressView) -> LocalEngine | WorkersEngine:
+        """Torch is imported where the work is done: here, or by each worker."""
+        if self.workers > 1:
+            from charsweep.engine.workers import WorkersEngine
+
+            return WorkersEngine(self.sweep, self.store, view, self.workers)
+        from charsweep.engine.local import LocalEngine
+
+        return LocalEngine(self.sweep, self.store, view, self.team)
 
     def _write_results(self) -> None:
         write_cells(self.sweep.folder, self.store.folder, in_order(self.sweep, self.results))
@@ -290,7 +313,7 @@ class Run:
         before = [exam["references"]["real"] for exam in record["exams"] or [record]]
 
         def real(at: int, exam: ExamSpec) -> Mapping[str, float]:
-            return (self.engine and self.engine.among_references(exam)) or before[at]
+            return (self.engine and self.engine.among_references.get(exam.measure)) or before[at]
 
         record |= {
             **compared_with(self.sweep, self.store, real),
@@ -304,7 +327,7 @@ class Run:
                 if name in known
             }
         elif energy:
-            cost.Speeds(self.store).remember(cost.WATTS, energy.watts)
+            cost.Speeds(self.store).remember(cost.WATTS, energy.watts / energy.workers)
             record["energy"] = energy_record(energy, self.results, self.earlier, known)
         write_json(self.sweep.folder / "sweep.json", record)
         self._write_results()

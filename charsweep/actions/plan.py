@@ -14,6 +14,7 @@ from charsweep.core.system.console import out, span
 from charsweep.core.system.hardware import find_card
 from charsweep.plan import Plan, cost, once_done, plan_work
 from charsweep.plan.describe import describe_plan, reckon, refuse_too_much, seconds_to_stop
+from charsweep.plan.workers import workers_of
 from charsweep.study import check
 from charsweep.study.find import before_ending
 from charsweep.study.stages import at_most
@@ -24,27 +25,28 @@ def show_plan(sweep: Sweep) -> None:
     check(sweep)
     store = Store(sweep.root)
     plan = plan_work(sweep.cells, store)
-    out(describe_plan(sweep, reckon_whole(sweep, store, plan)))
+    workers = workers_of(sweep)
+    out(describe_plan(sweep, reckon_whole(sweep, store, plan, workers)))
     card = find_card(sweep.settings.runtime.device)
     if card and card.device != "cpu":  # on a machine without one, plans are made for another
         asked = plan if sweep.cells else plan_work(sweep.examples, store)
-        refuse_too_much(sweep, store, asked)
+        refuse_too_much(sweep, store, asked, workers)
 
 
-def reckon_whole(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
+def reckon_whole(sweep: Sweep, store: Store, plan: Plan, workers: int) -> dict[str, Any]:
     """The plan in numbers; of a search in stages, the worst that may come, stage by stage.
 
     ConfigError if not even its first stage keeps to the budget.
     """
     if sweep.settings.find is None:
-        return reckon(sweep, store, plan)
+        return reckon(sweep, store, plan, workers)
     plans: list[Plan] = []
     stages: list[dict[str, Any]] = []
     for stage in at_most(sweep.settings.find, start_of(sweep.settings)):
         varied = ({n: v for n, v in values.items() if n in sweep.axes} for values in stage.cells)
         whole = plan_work([sweep.cell_at(values) for values in varied], store)
         plans.append(once_done(whole, plans))
-        numbers = cost.summary(plans[-1], store, sweep.bases)
+        numbers = cost.summary(plans[-1], store, sweep.bases, workers)
         stages.append({"over": stage.over, **numbers})
         if len(plans) == 1:
             refuse_too_dear(sweep, numbers)
@@ -68,7 +70,9 @@ def refuse_too_dear(sweep: Sweep, first: Mapping[str, Any]) -> None:
     )
 
 
-def seconds_for(sweep: Sweep, store: Store, cells: Sequence[Cell]) -> float:
+def seconds_for(sweep: Sweep, store: Store, workers: int, cells: Sequence[Cell]) -> float:
     """What is missing of some cells, in seconds; 0 where nothing is."""
     plan = plan_work(cells, store)
-    return 0.0 if plan.is_done else float(cost.summary(plan, store, sweep.bases)["seconds"])
+    if plan.is_done:
+        return 0.0
+    return float(cost.summary(plan, store, sweep.bases, workers)["seconds"])

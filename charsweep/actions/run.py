@@ -21,6 +21,7 @@ from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import ProgressView
 from charsweep.plan import plan_work
 from charsweep.plan.describe import refuse_too_much
+from charsweep.plan.workers import workers_of
 from charsweep.results import Recommendation
 from charsweep.results.recommendation import recommendation_of
 from charsweep.study import check, lock_sweep, sqlite_errors
@@ -47,9 +48,11 @@ def run_once(sweep: Sweep) -> Path:
         check(sweep)
         store = Store(sweep.root)
         plan = plan_work(sweep.cells or sweep.examples, store)
-        refuse_too_much(sweep, store, plan)  # before anything is written
-        expected = reckon_whole(sweep, store, plan) if sweep.settings.find else None
+        workers = workers_of(sweep)
+        refuse_too_much(sweep, store, plan, workers)  # before anything is written
+        expected = reckon_whole(sweep, store, plan, workers) if sweep.settings.find else None
         team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
+        workers = workers if team.size == 1 else 1
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         clear_abandoned(store.folder)
@@ -60,7 +63,7 @@ def run_once(sweep: Sweep) -> Path:
         with time_to_begin(sweep):
             if waited or not sweep.cells:  # of a search nothing is planned as yet
                 plan = plan_work(sweep.cells, store)
-            work = Run(sweep, store, team, plan, expected)
+            work = Run(sweep, store, team, plan, expected, workers)
         page = work.run()
     if work.stopped:
         say_where(sweep, page, work.missing)
@@ -96,7 +99,7 @@ def follow(sweep: Sweep) -> None:
     with ProgressView() as view:
         try:
             with delay_signals():  # a signal reaches all; the one that leads says when to stop
-                LocalEngine(sweep, Store(sweep.root), view, team).follow()
+                LocalEngine(sweep, Store(sweep.root), view, team).packs.follow()
         except RuntimeError:  # it has left us
             check_stop()
             if sweep.settings.runtime.stop_after:  # which the one that leads has kept to

@@ -414,6 +414,7 @@ class Runtime(pydantic.BaseModel):
 
     model_config = STRICT
     device: Literal["auto", "cpu", "cuda", "mps"]
+    workers: Annotated[int, Field(ge=1, le=64)] | None
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     checkpointing: Literal["auto", True, False]
     micro_batch: Annotated[int, Field(ge=1, le=4096)] | None

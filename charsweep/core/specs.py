@@ -240,6 +240,11 @@ class ExamSpec:
     class_prompt: str
     attributes: tuple[AttributeSpec, ...]  # those that any prompt names
 
+    @property
+    def measure(self) -> tuple[object, ...]:
+        """What is read once for all exams that have it in common."""
+        return self.encoders, self.references, self.held_out
+
 
 @dataclass(frozen=True)
 class ScoreSpec:

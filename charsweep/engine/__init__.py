@@ -1,1 +1,1 @@
-"""Engines: they execute a plan and yield its finished cells. Today: in this process."""
+"""Engines: they execute a plan and yield its finished cells, in this process or in several."""

@@ -29,7 +29,7 @@ from charsweep.core.store.store import image_manifest
 from charsweep.core.system.images import open_image
 from charsweep.core.system.signals import check_room
 from charsweep.engine.measure_memory import Peak
-from charsweep.engine.progress import ProgressView
+from charsweep.engine.progress import View
 from charsweep.evaluate.sample import LoadSlot, Paint, PartialImageSet, draw, paint_with
 from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.load import load_base
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 class Bases:
     """Bases by spec and precision, each loaded once and kept while this lives."""
 
-    def __init__(self, sweep: Sweep, device: torch.device, view: ProgressView) -> None:
+    def __init__(self, sweep: Sweep, device: torch.device, view: View) -> None:
         self.sweep, self.device, self.view = sweep, device, view
         self.loaded: dict[tuple[str, torch.dtype], LoadedPipeline] = {}
 
@@ -64,7 +64,7 @@ class ImageSets:
     """Draws image sets into the store."""
 
     def __init__(
-        self, sweep: Sweep, store: Store, view: ProgressView, bases: Bases, speeds: Speeds
+        self, sweep: Sweep, store: Store, view: View, bases: Bases, speeds: Speeds
     ) -> None:
         self.sweep, self.store, self.view = sweep, store, view
         self.bases, self.speeds = bases, speeds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -23,6 +24,29 @@ from charsweep.results.labels import in_quotes
 PLAIN_SECONDS = 20.0  # between two plain lines when the output is not a terminal
 
 
+class View(Protocol):
+    """Where an engine says what it does: on this terminal, or to the process that leads."""
+
+    @property
+    def now(self) -> str:
+        """What is being done."""
+
+    def expect(self, **totals: int) -> None:
+        """Add to the totals of steps, images, cells or trajectories."""
+
+    def doing(self, what: str) -> None:
+        """Show what is being done now."""
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+
+    def step(self, seconds: float, loss: float) -> None:
+        """Count one training step."""
+
+    def advance(self, name: str, count: int = 1, seconds: float = 0.0) -> None:
+        """Count steps, images, cells or trajectories as done, and the seconds that they took."""
+
+
 class ProgressView:
     """Counts of steps, images and cells against the plan's, and an estimate of the time left."""
 
@@ -41,7 +65,9 @@ class ProgressView:
         self.live = Live(Group(self.bars, self.line), console=self.console, refresh_per_second=4)
         self.cost = {"steps": 0.0, "images": 0.0}
         self.spent = {"steps": 0.0, "images": 0.0}
+        self.workers = 1  # processes that work side by side
         self.loss = 0.0
+        self._doing: dict[int, str] = {}
         self._said = time.monotonic()
 
     def __enter__(self) -> ProgressView:
@@ -59,11 +85,24 @@ class ProgressView:
             total += int(self._task(name).total or 0)
             self.bars.update(self.tasks[name], total=total, visible=total > 0)
 
-    def doing(self, what: str) -> None:
-        """Show what is being done now."""
-        self.line.plain = what
+    @property
+    def now(self) -> str:
+        return self.line.plain
+
+    def doing(self, what: str, by: int = 0) -> None:
+        """Show what is being done now, and by which of several workers."""
+        self._doing[by] = what
+        self._show_doing()
         if not self.terminal:
             self.say(what)
+
+    def rests(self, by: int = 0) -> None:
+        """A worker does nothing now."""
+        self._doing.pop(by, None)
+        self._show_doing()
+
+    def _show_doing(self) -> None:
+        self.line.plain = "\n".join(self._doing[worker] for worker in sorted(self._doing))
 
     def say(self, text: str) -> None:
         """One line that stays."""
@@ -96,10 +135,11 @@ class ProgressView:
     @property
     def left(self) -> float:
         """Seconds that the missing steps and images will take at the pace so far."""
-        return sum(
+        work = sum(
             (float(self._task(name).total or 0) - self._task(name).completed) * self.cost[name]
             for name in ("steps", "images")
         )
+        return work / self.workers
 
     def cell(self, result: CellResult, varied: list[str]) -> None:
         """Report one finished cell."""

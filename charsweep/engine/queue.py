@@ -21,6 +21,7 @@ class CostLedger:
         self.first = self.last = 0
         self.warm_up = 0.0  # seconds of compiling, in no step's time
         self.started = datetime.now(UTC)
+        self.recorded = False  # whether provenance.json tells of it
 
     def add(self, trained: Trained) -> None:
         """Add a step; one shared by several trials is paid by each in part."""
@@ -29,6 +30,11 @@ class CostLedger:
         self.spent[goal] = self.spent.get(goal, 0.0) + row.seconds / trained.shared
         self.seconds.append(row.seconds)
         self.first, self.last = self.first or row.step, row.step
+
+    def tell(self, goal: int | None) -> dict[int, float]:
+        """Seconds by the snapshot they led to, each told once; of that one, or of all."""
+        goals = [goal] if goal in self.spent else list(self.spent if goal is None else ())
+        return {step: self.spent.pop(step) for step in goals}
 
 
 class TrainingQueue:

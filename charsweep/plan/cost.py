@@ -44,15 +44,13 @@ REPORT = "report, times the guess"
 MISSING = ("steps_needed", "images", "scores")  # of a summary: zero where all is done
 
 
-def summary(plan: Plan, store: Store, bases: Mapping[str, BaseWeights]) -> dict[str, Any]:
+def summary(
+    plan: Plan, store: Store, bases: Mapping[str, BaseWeights], workers: int = 1
+) -> dict[str, Any]:
     """The plan in numbers, for plan.json, the console and the report."""
     speeds = Speeds(store)
-    seconds = sum(p.passes * speeds.step(p.trainings[0].trajectory) for p in plan.packs)
+    work, longest = seconds_of(plan, speeds)
     drawn = [scoring for scoring in plan.scorings if scoring.to_draw]
-    seconds += sum(
-        calls(one.images) * one.to_draw / one.images.count * speeds.call(one.images)
-        for one in drawn
-    )
     snapshots = sum(len(t.snapshots) * snapshot_bytes(t.trajectory, bases) for t in plan.trainings)
     pixels = sum(scoring.to_draw * scoring.images.resolution**2 for scoring in drawn)
     return {
@@ -72,12 +70,26 @@ def summary(plan: Plan, store: Store, bases: Mapping[str, BaseWeights]) -> dict[
             "trajectories": sum(not training.steps for training in plan.trainings),
             "image_sets": sum(not scoring.draw for scoring in plan.scorings),
         },
-        "seconds": round(seconds, 1),
-        "kwh": speeds.kwh(seconds),
+        "workers": workers,
+        "seconds": round(max(work / workers, longest), 1),
+        "kwh": speeds.kwh(work),
         "kwh_alone": speeds.kwh(seconds_alone(plan, speeds)),
         "guessed_for": speeds.guessed_for,
         "bytes": snapshots + pixels,  # PNGs of drawn images take about a byte per pixel
     }
+
+
+def seconds_of(plan: Plan, speeds: Speeds) -> tuple[float, float]:
+    """Of training and drawing by one worker, and of the longest trajectory, which has only one."""
+    steps = [(pack, speeds.step(pack.trainings[0].trajectory)) for pack in plan.packs]
+    drawn = sum(
+        scoring.to_draw * calls_each(scoring.images) * speeds.call(scoring.images)
+        for scoring in plan.scorings
+        if scoring.to_draw
+    )
+    work = drawn + sum(pack.passes * step for pack, step in steps)
+    longest = max((t.steps * step for pack, step in steps for t in pack.trainings), default=0.0)
+    return work, longest
 
 
 def seconds_alone(plan: Plan, speeds: Speeds) -> float:
@@ -190,7 +202,7 @@ class Speeds:
         return self._guess(spec.resolution, text_chunks(spec.snapshot.source)).call
 
     def kwh(self, seconds: float) -> float | None:
-        """Energy of some seconds of work, at the power metered last; None before that."""
+        """Energy of a worker's seconds, at its share of the power last; None before that."""
         watts = self.known.get(WATTS)
         return None if watts is None else seconds * watts / 3.6e6
 

@@ -21,6 +21,7 @@ from charsweep.models.vocabulary import common_words
 from charsweep.models.weights import BaseWeights
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan, plan_work
+from charsweep.plan.workers import refuse_workers
 from charsweep.results.labels import in_quotes, listing
 
 MOST_CUT = 4  # texts that a plan names
@@ -120,21 +121,29 @@ def _lint_of(character: Character, taught: Sequence[TrajectorySpec], sweep: Swee
 
 
 def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
-    stored, machine = numbers["stored"], numbers["guessed_for"]
+    stored, workers = numbers["stored"], numbers["workers"]
     asked, needed = numbers["steps_asked"], numbers["steps_needed"]
-    guessed = f" (a guess for {machine}; not measured here yet)" if machine else ""
     yield f"  cells         {numbers['cells']} ({stored['cells']} stored already)"
     yield f"  trajectories  {numbers['trajectories']} ({stored['trajectories']} need no training)"
     yield f"  steps         {needed:,} to train; each cell alone would take {asked:,}"
     yield f"  packs         {_packs(numbers)}"
     yield f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute"
-    yield f"  estimate      {span(numbers['seconds'])}{guessed}, {numbers['bytes'] / 1e6:,.1f} MB"
+    yield f"  estimate      {_estimate(numbers)}, {numbers['bytes'] / 1e6:,.1f} MB"
     if known := numbers.get("memory"):
-        yield f"  memory        expected peak {known['text']}"
+        each = f" of each of {workers} workers" if workers > 1 else ""
+        yield f"  memory        expected peak{each} {known['text']}"
     if numbers["kwh"] is not None:  # once the power of this machine is known
         saved = numbers["kwh_alone"] - numbers["kwh"]
         sharing = f"; sharing saves about {kwh(saved)}" if saved > 0 else ""
         yield f"  energy        about {kwh(numbers['kwh'])}{sharing}"
+
+
+def _estimate(numbers: Mapping[str, Any]) -> str:
+    """ "2 min 10 s by 2 workers", and whether that is a guess."""
+    workers, machine = numbers["workers"], numbers["guessed_for"]
+    by = f" by {workers} workers" if workers > 1 else ""
+    guessed = f" (a guess for {machine}; not measured here yet)" if machine else ""
+    return f"{span(numbers['seconds'])}{by}{guessed}"
 
 
 def _of_race(sweep: Sweep, numbers: Mapping[str, Any]) -> list[str]:
@@ -161,9 +170,7 @@ def _of_stages(sweep: Sweep, numbers: Mapping[str, Any]) -> Iterator[str]:
     most = f"{numbers['steps_needed']:,}"
     yield f"  training      at most {most} steps; what is stored is not trained again"
     yield f"  images        at most {numbers['images']:,} to draw"
-    machine = numbers["guessed_for"]
-    guessed = f" (a guess for {machine}; not measured here yet)" if machine else ""
-    yield f"  estimate      at most {span(numbers['seconds'])}{guessed}"
+    yield f"  estimate      at most {_estimate(numbers)}"
     if find.seconds is not None:
         money = f" ({span(find.seconds)} at {find.price:g} an hour)" if find.price else ""
         yield f"  budget        {find.budget}{money}: what does not fit is given up"
@@ -271,12 +278,12 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else in_quotes(str(value))
 
 
-def reckon(sweep: Sweep, store: Store, plan: Plan) -> dict[str, Any]:
+def reckon(sweep: Sweep, store: Store, plan: Plan, workers: int = 1) -> dict[str, Any]:
     """The plan in numbers, its memory too."""
     works, place = memory_works(sweep, store, plan)
     cells = len(sweep.cells) or sweep.settings.search.trials or 0
     return {
-        **cost.summary(plan, store, dict(sweep.bases)),
+        **cost.summary(plan, store, dict(sweep.bases), workers),
         "seconds_to_stop": seconds_to_stop(sweep, store, plan, cells),
         "memory": memory.summary(memory.needs_of(works, place), place.card),
     }
@@ -288,9 +295,11 @@ def seconds_to_stop(sweep: Sweep, store: Store, plan: Plan, cells: int) -> float
     return cost.seconds_to_stop(asked, cells, store, dict(sweep.bases))
 
 
-def refuse_too_much(sweep: Sweep, store: Store, plan: Plan) -> None:
+def refuse_too_much(sweep: Sweep, store: Store, plan: Plan, workers: int) -> None:
     """ConfigError if what is missing cannot fit this machine's memory."""
-    memory.refuse(*memory_works(sweep, store, plan), sweep.axes)
+    works, place = memory_works(sweep, store, plan)
+    memory.refuse(works, place, sweep.axes)
+    refuse_workers(workers, memory.needs_of(works, place), place)
 
 
 def memory_works(sweep: Sweep, store: Store, plan: Plan) -> tuple[list[memory.Work], memory.Place]:

@@ -189,8 +189,10 @@ def how_it_ran(record: Record) -> Lines:
         lines.append(("training steps", text))
     if isinstance(plan.get("images"), int):
         lines.append(("pictures", f"{plan['images']:,} to draw"))
-    known = (("seconds", span), ("bytes", bytes_text))
-    estimates = [text(plan[name]) for name, text in known if plan.get(name) is not None]
+    workers = plan.get("workers") or 1
+    estimates = [span(plan["seconds"])] if plan.get("seconds") is not None else []
+    estimates += [f"{workers} workers"] if workers > 1 else []
+    estimates += [bytes_text(plan["bytes"])] if plan.get("bytes") is not None else []
     lines.append(("planned cost", ", ".join(estimates)))
     if isinstance(memory := plan.get("memory"), Mapping):
         lines.append(("expected peak of memory", str(memory.get("text", ""))))

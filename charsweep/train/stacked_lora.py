@@ -7,6 +7,7 @@ i mod width, so a batch of `width` needs no copy, and one that holds the uncondi
 
 Ranks are padded with zeros to the stack's; rows of zeros get gradients of exactly zero. What a
 slot computes does not depend on the other slots as long as width and padded rank stay the same.
+Free slots can be left out of a pass: `narrow`; see `charsweep.train.narrowing` for the bits.
 
 (peft can mix adapters in a batch too, when a hook hands `adapter_names` to each of its layers, but
 it loops over the adapters and gathers and scatters their samples one by one.)
@@ -38,14 +39,25 @@ class Stacked(nn.Module):
         self.a = nn.Parameter(torch.zeros(width, rank, *a_shape, **options))
         self.b = nn.Parameter(torch.zeros(width, rank, out, **options))
         self.scale = torch.zeros(width, 1, 1, **options)
+        self._narrow: tuple[nn.Parameter, nn.Parameter, Tensor] | None = None
 
     @property
     def width(self) -> int:
-        return len(self.scale)
+        """Slots of a pass."""
+        return len(self._narrow[2] if self._narrow else self.scale)
+
+    def narrow(self, slots: slice) -> None:
+        """Pass with these slots alone; what they learn is learnt by the whole."""
+        parts = [nn.Parameter(whole.detach()[slots]) for whole in (self.a, self.b)]
+        for part, whole in zip(parts, (self.a, self.b), strict=True):
+            assert whole.grad is not None
+            part.grad = whole.grad[slots]
+        self._narrow = (parts[0], parts[1], self.scale[slots])
 
     def at(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """A, B and scale in the precision of what comes in; what trains is float32."""
-        return self.a.to(dtype), self.b.to(dtype), self.scale.to(dtype)
+        a, b, scale = self._narrow or (self.a, self.b, self.scale)
+        return a.to(dtype), b.to(dtype), scale.to(dtype)
 
 
 class StackedLinear(Stacked):
@@ -112,6 +124,7 @@ class Adapters:
                     "the last parts of layers, like to_q, to_k, to_v, to_out.0"
                 )
         self.gradient = self._one_gradient()
+        self.slots = slice(0, width)  # of a pass
 
     def _one_gradient(self) -> Tensor:
         """All gradients as views of one tensor, so that one call clears them."""
@@ -124,6 +137,13 @@ class Adapters:
 
     def zero_grad(self) -> None:
         self.gradient.zero_()
+
+    def narrow(self, slots: slice) -> None:
+        """Pass with these slots alone."""
+        if slots != self.slots:
+            self.slots = slots
+            for layer in self.layers.values():
+                layer.narrow(slots)
 
     def attach(self) -> None:
         for parent, child, stacked in self._places:

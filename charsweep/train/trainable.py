@@ -28,13 +28,13 @@ from charsweep.models.adapter_file import (
 )
 from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.models.safetensors_file import settle_header
-from charsweep.train.methods import Slots
+from charsweep.train.methods import SharedSlots
 from charsweep.train.stacked_lora import Adapters, gaussian
 
 
 def slot_weights(
     low: LowRank | None, base: LoadedPipeline, taught: Mapping[str, nn.Module], width: int
-) -> Slots:
+) -> SharedSlots:
     """`width` slots for adapters or all weights; only plain low-rank adapters have several."""
     if low and low.kind == "lora":
         return StackedAdapters(low, base, taught, width)
@@ -54,6 +54,7 @@ class StackedAdapters:
         self.adapters.attach()
         self.low: dict[int, LowRank] = {}
         self.zero_grad, self.aside = self.adapters.zero_grad, self.adapters.aside
+        self.narrow = self.adapters.narrow
 
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
         low = method_of(spec.method).low_rank
@@ -103,6 +104,9 @@ class SingleTrial:
                 module.add_adapter(low.config(name))
             for tensor in trained_parameters({name: module}).values():
                 tensor.data = tensor.data.float()  # whatever the base's precision
+
+    def narrow(self, slots: slice) -> None:
+        """There is only one."""
 
     def leave(self, slot: int) -> None:
         self._undo.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,7 @@ def test_a_cells_share() -> None:
     energy = Energy(0.2, 0.095, 3600.0, 200.0, False, "", "WLD")
     assert energy_of(90.0, energy) == pytest.approx((5.0, 2.375))
     assert energy_of(3600.0, energy) == pytest.approx((200.0, 95.0))
+    assert energy_of(90.0, replace(energy, workers=2)) == pytest.approx((2.5, 1.1875))
     assert energy_of(90.0, Energy(0.0, 0.0, 1.0, 0.0, False, "", "WLD")) == (0.0, 0.0)
 
 

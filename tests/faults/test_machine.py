@@ -51,11 +51,14 @@ def shell(words: list[str]) -> str:
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_message_and_goes_on_with_more_room(whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_one_message_and_goes_on_with_more_room(
+    workers: int, whole: Path, tmp_path: Path
+) -> None:
     """On a small tmpfs, at every stage at which it runs full; then it is made larger."""
     disk, saved = tmp_path / "disk", tmp_path / "saved"
     disk.mkdir()
-    run = shell(quick(disk, *ONE))
+    run = shell(quick(disk, *ONE, f"runtime.workers={workers}"))
     used = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
     script = [f"mount -t tmpfs -o size=300k none {disk}"]
     for size in (300_000, 2 * used // 3):

@@ -83,11 +83,11 @@ def test_weights_gradients_and_optimizer_are_what_is_there(
     sweep = sweep_of(tmp_path, *words)
     with ProgressView() as view:
         engine = LocalEngine(sweep, Store(tmp_path), view)
-        base = engine._taught_base(spec)
+        base = engine.packs._taught_base(spec)
         modules = base.modules.values() if base else ()
         frozen = sum(weight.nbytes for module in modules for weight in module.parameters())
-        trainable = engine._trainable(spec, engine.team)
-    engine._priors = {spec.key: None}
+        trainable = engine.packs._trainable(spec, engine.packs.team)
+    engine.packs.priors = {spec.key: None}
     trained = 0
     for slot in range(spec.pack):
         trainable.enter(slot, spec)
@@ -290,11 +290,11 @@ def test_the_engine_does_as_the_plan_says(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, *ADAPTERS)
     spec = sweep.cells[0].trajectory
     with ProgressView() as view:
-        engine = LocalEngine(sweep, Store(tmp_path), view)
-    assert not engine._checkpoints(spec)
-    engine.place = engine.place._replace(card=Card("small", GIB, device="cpu"))
-    assert engine._checkpoints(spec)
-    assert engine._trainable(spec, engine.team).base.denoiser.is_gradient_checkpointing
+        packs = LocalEngine(sweep, Store(tmp_path), view).packs
+    assert not packs._checkpoints(spec)
+    packs.place = packs.place._replace(card=Card("small", GIB, device="cpu"))
+    assert packs._checkpoints(spec)
+    assert packs._trainable(spec, packs.team).base.denoiser.is_gradient_checkpointing
 
 
 # -- on the command line ---------------------------------------------------------------------------

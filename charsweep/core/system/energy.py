@@ -47,6 +47,7 @@ class Energy:
     measured: bool
     source: str
     country: str
+    workers: int = 1  # processes that drew it side by side
 
 
 class Metered(NamedTuple):
@@ -70,8 +71,8 @@ class Probe(Protocol):
 
 
 def energy_of(seconds: float, energy: Energy) -> tuple[float, float]:
-    """What work of some seconds drew at the mean power: watt-hours, and grams of CO2."""
-    watt_hours = seconds * energy.watts / 3600
+    """What a worker's seconds drew at its share of the mean power: watt-hours, grams of CO2."""
+    watt_hours = seconds * energy.watts / energy.workers / 3600
     grams_per_kwh = 1000 * energy.co2_kg / energy.kwh if energy.kwh else 0.0
     return watt_hours, watt_hours / 1000 * grams_per_kwh
 
@@ -124,8 +125,9 @@ class Meter:
         clock: Callable[[], float] = time.monotonic,
         delay: float = 2.0,
         patience: float = 10.0,
+        workers: int = 1,
     ) -> None:
-        self.country = country
+        self.country, self.workers = country, workers
         self.intensity = grid_intensity(country)
         self._start, self._clock = start or CodeCarbon, clock
         self._delay, self._patience = delay, patience
@@ -166,6 +168,7 @@ class Meter:
             measured=is_measured(probe.parts),
             source=", ".join(_words(part) for part in probe.parts),
             country=self.country,
+            workers=self.workers,
         )
 
     def _make_probe(self) -> None:

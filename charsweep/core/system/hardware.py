@@ -75,6 +75,16 @@ def machine_memory() -> int:
     return int(psutil.virtual_memory().total)
 
 
+def cores() -> int:
+    """CPU cores to work on: those that this process may use, or as many as OMP_NUM_THREADS says."""
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if told.isdecimal() and int(told):
+        return int(told)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def folder_of(package: str) -> Path:
     """Where an installed package lies, found without importing it."""
     found = find_spec(package)

@@ -58,13 +58,14 @@ _request = _Request()
 
 
 @contextlib.contextmanager
-def listening(aloud: bool = True) -> Iterator[None]:
+def listening(aloud: bool = True, end: float | None = None) -> Iterator[None]:
     """Take the signals that ask for an end, but for those that are ignored on purpose (nohup).
 
-    Of several processes that a launcher started, one answers `aloud`.
+    Of several processes that a launcher started, one answers `aloud`. `end` is the `deadline` of
+    another process, whose alarm is not this one's.
     """
     _request.number, _request.held, _request.aloud = None, False, aloud
-    _request.began, _request.end = time.monotonic(), None
+    _request.began, _request.end = time.monotonic(), end
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -180,6 +181,11 @@ def stopped_when(condition: Callable[[], bool]) -> Iterator[None]:
 def _left(end: float) -> float:
     """Seconds until a time, for an alarm: never none at all, which would be no alarm."""
     return max(end - time.monotonic(), 1e-3)
+
+
+def deadline() -> float | None:
+    """When the time is up, on the clock that all processes of a machine share; None: never."""
+    return _request.end
 
 
 def check_room(seconds: float) -> None:

@@ -82,6 +82,14 @@ class Slots(Protocol):
         ...
 
 
+class SharedSlots(Slots, Protocol):
+    """Slots whose trials share a pass."""
+
+    def narrow(self, slots: slice) -> None:
+        """Sample i of the next passes belongs to the (i modulo their number)th of these slots."""
+        ...
+
+
 class Trainable(Slots, Protocol):
     """What a method trains: `width` slots."""
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from charsweep.config.pack_width import name_of
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import Framing, TrajectorySpec
@@ -17,7 +18,8 @@ from charsweep.core.system.images import open_image
 from charsweep.models.families import Conditioning
 from charsweep.models.precision import autocast
 from charsweep.train.batches import Batch, Images, TrainingImages, TrialBatches
-from charsweep.train.methods import Materials, Slots
+from charsweep.train.methods import Materials, SharedSlots
+from charsweep.train.narrowing import Narrowing
 
 
 class DenoisingTrainable:
@@ -32,7 +34,7 @@ class DenoisingTrainable:
         self,
         spec: TrajectorySpec,
         materials: Materials,
-        weights: Slots,
+        weights: SharedSlots,
         written: Callable[[int, list[str]], list[str]] | None = None,
     ) -> None:
         base, method = materials.base, method_of(spec.method)
@@ -51,6 +53,8 @@ class DenoisingTrainable:
         self.zero_grad, self.gradients = weights.zero_grad, weights.gradients
         self.save, self.aside = weights.save, weights.aside
         self.warm_up_seconds = 0.0
+        self.slots = slice(0, self.width)  # of a pass
+        self.narrowing = self._narrowing(spec)
         self._undo = contextlib.ExitStack()
         if self.execution.checkpointing:
             self._undo.enter_context(base.checkpointing())
@@ -116,9 +120,35 @@ class DenoisingTrainable:
 
         With class images, theirs is added, weighted. One step is one update, whatever they are.
         """
+        slots = self.narrowing.slots(steps) if self.narrowing else slice(0, self.width)
+        yield from self._losses(steps, slots)
+
+    def _losses(self, steps: Sequence[int | None], slots: slice) -> Iterator[Tensor]:
+        """By passes of some slots, in which all trials lie."""
+        self.slots = slots
+        self.weights.narrow(slots)
         yield from self._shares("images", steps)
         if any(batches.prior for batches in self.batches.values()):
             yield from self._shares("prior", steps)
+
+    def _narrowing(self, spec: TrajectorySpec) -> Narrowing | None:
+        """None where passes differ too much for two to tell of all, or are shared or compiled."""
+        own = self.execution
+        if own.team.size > 1 or own.compile or spec.framing.crop == "buckets" or self.width == 1:
+            return None
+        kind = f"{name_of(spec)} {own.micro_batch} {spec.class_images is not None}"
+        return Narrowing(kind, self.width, self._gradients_of)
+
+    def _gradients_of(self, steps: Sequence[int | None], slots: slice) -> list[Tensor]:
+        """Losses and gradients of all slots in a pass of these; nothing is left of it."""
+        self.zero_grad()
+        losses = []
+        for share in self._losses(steps, slots):
+            share.sum().backward()
+            losses.append(share.detach())
+        found = [*losses, *(gradient.clone() for gradient in self.gradients())]
+        self.zero_grad()
+        return found
 
     def _shares(self, which: Images, steps: Sequence[int | None]) -> Iterator[Tensor]:
         """This process's part of the batch's mean loss, a micro-batch at a time.
@@ -133,11 +163,15 @@ class DenoisingTrainable:
         for size in dict.fromkeys(batch.latents.shape for batch in batches.values()):
             alike = {slot: b for slot, b in batches.items() if b.latents.shape == size}
             idle = next(iter(alike.values())).idle()
-            yield from self._alike([alike.get(slot, idle) for slot in range(self.width)])
+            passed = range(self.width)[self.slots]
+            free = (self.slots.start, self.width - self.slots.stop)
+            for share in self._alike([alike.get(slot, idle) for slot in passed]):
+                yield F.pad(share, free) if any(free) else share
 
     def _alike(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
         """The same of batches whose images have one size."""
-        # sample i belongs to slot i mod width: see charsweep.train.stacked_lora
+        # sample i belongs to slot i mod their number: see charsweep.train.stacked_lora
+        width = len(batches)
         mine = self.execution.team.part(self.batch_size)
         tensors = [
             self.base.send(torch.stack(parts, dim=1)[mine])
@@ -147,10 +181,10 @@ class DenoisingTrainable:
         most = self.execution.micro_batch or self.batch_size
         for first in range(0, len(mine), most):
             rows = slice(first, first + most)
-            words = captions[first * self.width : (first + most) * self.width]
+            words = captions[first * width : (first + most) * width]
             with autocast(self.autocast, self.base.device):
                 each = self._each(words, *(one[rows].flatten(0, 1) for one in tensors))
-            yield each.view(-1, self.width).sum(0) / self.batch_size
+            yield each.view(-1, width).sum(0) / self.batch_size
 
     def _each(
         self,

@@ -261,6 +261,9 @@ class TokenEmbeddings:
         tokens = " ".join(f"<{slot}.{index}>" for index in range(self.count))
         return [replaced(caption, self.identifiers[slot], tokens) for caption in captions]
 
+    def narrow(self, slots: slice) -> None:
+        """Captions say whose tokens are read."""
+
     def leave(self, slot: int) -> None:
         del self.identifiers[slot]
 

@@ -1,0 +1,198 @@
+"""What workers are given of a plan: everything once, trained first, whoever is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.small import sweep_of
+
+from charsweep.config import Sweep
+from charsweep.core.specs import Source
+from charsweep.core.store import Store
+from charsweep.engine.units import Agenda, Finish, Reference, Train, Unit, deal, halves, split
+from charsweep.plan import Pack, Plan, Speeds, plan_work
+
+
+def planned(root: Path, *words: str) -> tuple[Sweep, Plan]:
+    sweep = sweep_of(root, *words)
+    return sweep, plan_work(sweep.cells, Store(root))
+
+
+def seconds(unit: Unit) -> float:
+    """What a unit is said to take: as long as it is good for an order of events."""
+    if isinstance(unit, Train):
+        return unit.pack.passes
+    return 5.0 * (1 if isinstance(unit, Reference) else len(unit.trainings))
+
+
+class Simulation:
+    """Workers that do an agenda's units in no time, in the order of their expected ends."""
+
+    def __init__(self, root: Path, plan: Plan, workers: int) -> None:
+        self.agenda = Agenda(plan, Speeds(Store(root)), workers)
+        self.sources = {cell.key: cell.trajectory for cell in plan.cells}
+        self.busy: dict[int, tuple[float, Unit]] = {}
+        self.workers, self.clock = set(range(workers)), 0.0
+        self.trained, self.drawn, self.cells = Counter[str](), Counter[str](), Counter[str]()
+        self.locked = set[str]()
+        self.spent: Counter[tuple[str, int]] = Counter()
+
+    def take(self, source: Source) -> bool:
+        return source.key not in self.locked
+
+    def hand_out(self) -> None:
+        for worker in sorted(self.workers - self.busy.keys()):
+            if unit := self.agenda.next(self.take):
+                self.busy[worker] = self.clock + seconds(unit), unit
+
+    def end_next(self) -> None:
+        worker = min(self.busy, key=lambda worker: self.busy[worker][0])
+        self.clock, unit = self.busy.pop(worker)
+        if isinstance(unit, Reference):
+            self.drawn[unit.images.key] += 1
+            self.agenda.drawn(unit)
+        elif isinstance(unit, Finish):
+            for training in unit.trainings:
+                for scoring in training.scorings:
+                    self.drawn[scoring.images.key] += 1
+                for cell in training.cells:
+                    self.cells[cell.key] += 1
+                    self.agenda.finished(self.sources[cell.key])
+            for key, known in unit.spent.items():
+                self.spent.update({(key, step): number for step, number in known.items()})
+        else:
+            self.agenda.training -= 1
+            for training in unit.pack.trainings:
+                self.trained[training.trajectory.key] += 1
+                spent = dict.fromkeys(training.snapshots, 1)
+                self.agenda.reached(training.trajectory.key, spent, last=True)
+
+    def run(self) -> None:
+        while not self.agenda.is_done:
+            self.hand_out()
+            assert self.busy, "nobody has anything to do"
+            self.end_next()
+
+
+GRID = ["+axes.lr=[1e-1,1e-2,1e-3,1e-4,1e-5]", "+axes.train_steps=[10,40]",
+        "+axes.inference_steps=[2,3]", "pack=2"]  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_everything_is_done_once(workers: int, tmp_path: Path) -> None:
+    sweep, plan = planned(tmp_path, *GRID)
+    made = Simulation(tmp_path, plan, workers)
+    made.run()
+    assert made.cells == Counter(cell.key for cell in sweep.cells)
+    assert made.trained == Counter(t.trajectory.key for t in plan.trainings)
+    assert made.drawn == Counter(s.images.key for s in plan.scorings if s.draw or s.scores)
+    steps = {(t.trajectory.key, step) for t in plan.trainings for step in t.snapshots}
+    assert made.spent == dict.fromkeys(steps, 1)
+
+
+def test_what_two_exams_judge_is_drawn_by_one(tmp_path: Path) -> None:
+    _, plan = planned(tmp_path, *GRID)
+    first, *others = plan.references
+    again = replace(plan, references=(first, *others, replace(first, draw=False)))
+    agenda = Agenda(again, Speeds(Store(tmp_path)), 2)
+    own = [unit for unit in agenda.references if unit.images.key == first.images.key]
+    assert [len(unit.scorings) for unit in own] == [2]
+    assert len(agenda.references) == len(plan.references)
+
+
+def test_one_trains_while_the_other_draws_what_is_trained(tmp_path: Path) -> None:
+    _, plan = planned(tmp_path, *GRID)
+    made = Simulation(tmp_path, plan, 2)
+    made.hand_out()
+    kinds = [type(unit) for _, unit in made.busy.values()]
+    assert kinds == [Train, Reference]
+    while made.agenda.packs:  # as long as anything is left to train, somebody trains
+        assert any(isinstance(unit, Train) for _, unit in made.busy.values())
+        made.end_next()
+        made.hand_out()
+
+
+def test_a_snapshot_is_drawn_while_its_trajectory_goes_on(tmp_path: Path) -> None:
+    _, plan = planned(tmp_path, "train_steps=40", "+axes.train_steps=[10,40]")
+    made = Simulation(tmp_path, plan, 2)
+    made.hand_out()
+    while made.agenda.references or len(made.busy) > 1:
+        made.busy[0], kept = (float("inf"), made.busy[0][1]), made.busy[0]
+        made.end_next()
+        made.busy[0] = kept
+        made.hand_out()
+    assert made.agenda.next(made.take) is None
+    (training,) = plan.trainings
+    made.agenda.reached(training.trajectory.key, {10: 1.0}, last=False)
+    unit = made.agenda.next(made.take)
+    assert isinstance(unit, Finish)
+    assert [cell.step for part in unit.trainings for cell in part.cells] == [10]
+    assert unit.spent == {training.trajectory.key: {10: 1.0}}
+    assert made.agenda.next(made.take) is None
+
+
+def test_what_a_lost_worker_has_not_done_is_handed_out_again(tmp_path: Path) -> None:
+    sweep, plan = planned(tmp_path, *GRID)
+    made = Simulation(tmp_path, plan, 3)
+    for turn in range(200):
+        made.hand_out()
+        if turn % 3 == 0 and made.busy and turn < 40:
+            worker = sorted(made.busy)[turn % len(made.busy)]
+            made.agenda.take_back(made.busy.pop(worker)[1], set())
+        elif made.busy:
+            made.end_next()
+        if made.agenda.is_done:
+            break
+    assert made.cells == Counter(cell.key for cell in sweep.cells)
+    assert set(made.drawn.values()) == {1}
+    assert set(made.spent.values()) == {1}
+
+
+def test_what_another_command_works_on_is_passed_over(tmp_path: Path) -> None:
+    sweep, plan = planned(tmp_path, *GRID)
+    made = Simulation(tmp_path, plan, 2)
+    held = plan.trainings[1].trajectory
+    made.locked = {held.key}
+    made.hand_out()
+    while made.busy:
+        made.end_next()
+        made.hand_out()
+    assert not made.agenda.is_done
+    assert made.agenda.locked_out == held
+    assert set(made.cells) == {c.key for c in sweep.cells if c.trajectory.key != held.key}
+    made.locked = set()
+    made.run()
+    assert made.cells == Counter(cell.key for cell in sweep.cells)
+
+
+def test_packs_are_cut_where_no_slot_idles_by_it(tmp_path: Path) -> None:
+    _, plan = planned(tmp_path, *GRID)
+    (pack,) = plan.packs
+    assert split(pack, 1) == [pack]
+    assert [len(part.trainings) for part in split(pack, 2)] == [2, 2, 1]
+    assert all(part.width == 2 for part in split(pack, 2))
+
+
+def test_one_pack_is_halved_for_who_would_have_nothing_to_train(tmp_path: Path) -> None:
+    _, plan = planned(tmp_path, "+axes.lr=[1e-1,1e-2,1e-3]", "train_steps=10", "pack=4")
+    assert [len(part.trainings) for part in Agenda(plan, Speeds(Store(tmp_path)), 1).packs] == [3]
+    agenda = Agenda(plan, Speeds(Store(tmp_path)), 2)
+    assert [len(part.trainings) for part in agenda.packs] == [2, 1]
+    assert all(part.width == 4 for part in agenda.packs)
+    (pack,) = plan.packs
+    two = replace(pack, trainings=pack.trainings[:2])
+    assert halves(two) == [two]  # fills half of the slots already
+
+
+def test_a_pack_of_unlike_lengths_refills_its_slots(tmp_path: Path) -> None:
+    """A long one and four short ones: cut in chunks, slots would idle beside the long one."""
+    short = planned(tmp_path, "+axes.lr=[1e-1,2e-1,3e-1,4e-1]", "train_steps=10", "pack=2")[1]
+    long = planned(tmp_path, "lr=5e-1", "train_steps=60", "pack=2")[1]
+    pack = Pack(2, (*long.trainings, *short.trainings))
+    assert pack.passes == 60
+    assert split(pack, 2) == [pack]  # the long one takes as long as all others after another
+    (first, second) = deal(pack, 2)
+    assert [len(part.trainings) for part in (first, second)] == [3, 2]
