@@ -22,7 +22,7 @@ OPEN = ("axes", "parts", "constraints", "attributes", "exam.attributes", "story.
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "constraints",
             "seeds", "parts", "search", "find", "story", "export", "caption", "report",
-            "store")  # fmt: skip
+            "choose", "merge", "store")  # fmt: skip
 # What judges images that are the same whatever it is: a cell is what was drawn.
 JUDGES = ("attributes", "metric", "references", "models.encoders", "character.truth",
           "exam.parts", "exam.attributes")  # fmt: skip
