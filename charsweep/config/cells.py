@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pydantic
 
@@ -25,7 +25,6 @@ from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import identity_of, resolve
 from charsweep.core.specs import (
     AttributeSpec,
-    BaseSpec,
     Cell,
     EncoderSpec,
     ExamPart,
@@ -70,7 +69,6 @@ def cells_of(
     if not method.iterative:
         spans[list(PLAIN_AXES).index("inference_steps")] = (1,)
     trajectories: dict[tuple[float, int, int], TrajectorySpec] = {}
-    bases: dict[int, _OfBase] = {}  # by inference steps: shared, as their keys take time
     for lr, steps, inference, seed in itertools.product(*spans):
         horizon = steps if needs_horizon else None
         taught = trajectories.setdefault(
@@ -82,39 +80,13 @@ def cells_of(
         images = replace(
             template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference
         )
-        if inference not in bases:
-            bases[inference] = _of_base(taught.base, images, template)
-        untaught = bases[inference]
         yield replace(
             template,
             class_images=class_images,
             values={**typed, "seed": seed, **chosen},
             images=images,
-            untaught_set=untaught.exam,
-            class_noun_set=untaught.class_noun,
-            parts=tuple(
-                replace(part, images=_drawn(part, images), untaught=base)
-                for part, base in zip(template.parts, untaught.parts, strict=True)
-            ),
+            parts=tuple(replace(part, images=_drawn(part, images)) for part in template.parts),
         )
-
-
-class _OfBase(NamedTuple):
-    """What the untaught base draws beside a cell's images."""
-
-    exam: ImageSetSpec | None = None
-    class_noun: ImageSetSpec | None = None
-    parts: tuple[ImageSetSpec, ...] = ()
-
-
-def _of_base(base: BaseSpec | None, images: ImageSetSpec, template: Cell) -> _OfBase:
-    if base is None:
-        return _OfBase()
-    exam = replace(images, snapshot=SnapshotSpec(base, 0))
-    parts = [
-        replace(exam, prompts=part.exam.prompts, seeds=part.images.seeds) for part in template.parts
-    ]
-    return _OfBase(exam, replace(exam, prompts=template.exam.prompts), tuple(parts))
 
 
 def _drawn(part: ExamPart, images: ImageSetSpec) -> ImageSetSpec:
@@ -253,28 +225,41 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         batch_width=sampler.batch_width or settings.models.batch_width,
         precision=trajectory.precision,
     )
+    judged = exam_of(settings, character, exam.prompts if method.prompted else ())
+    # One untaught set serves all values of an axis of inference steps, in as many as are set
+    # beside it: what identity and gains are measured from does not move along the axis.
+    base = trajectory.base
+    untaught = replace(images, snapshot=SnapshotSpec(base, 0)) if base else None
     return Cell(
         values={},
         images=images,
-        untaught_set=images,
-        class_noun_set=None,
+        untaught_set=untaught,
+        class_noun_set=replace(untaught, prompts=judged.prompts) if untaught else None,
         class_images=None,
         metrics=settings.metrics_on(None),
         truth_set=truth_of(images, character),
-        exam=exam_of(settings, character, exam.prompts if method.prompted else ()),
-        parts=tuple(_parts_of(settings, character, images)) if method.prompted else (),
+        exam=judged,
+        parts=tuple(_parts_of(settings, character, images, untaught)) if untaught else (),
     )
 
 
-def _parts_of(settings: Settings, character: Character, images: ImageSetSpec) -> Iterator[ExamPart]:
+def _parts_of(
+    settings: Settings, character: Character, images: ImageSetSpec, untaught: ImageSetSpec
+) -> Iterator[ExamPart]:
     """The parts of the exam that any metric is on. Of others, {subject} is one of the class."""
     for name, part in (settings.exam.parts or {}).items():
         if not (metrics := settings.metrics_on(name)):
             continue
         subject = character.spec.one_of_class if name == OTHERS else character.spec.identifier
         asked = tuple(prompt.replace("{subject}", subject) for prompt in part.prompts)
-        drawn = replace(images, prompts=asked, seeds=tuple(part.seeds))
-        yield ExamPart(name, drawn, drawn, exam_of(settings, character, part.prompts), metrics)
+        judged, seeds = exam_of(settings, character, part.prompts), tuple(part.seeds)
+        yield ExamPart(
+            name=name,
+            images=replace(images, prompts=asked, seeds=seeds),
+            untaught=replace(untaught, prompts=judged.prompts, seeds=seeds),
+            exam=judged,
+            metrics=metrics,
+        )
 
 
 def exam_of(settings: Settings, character: Character, prompts: Sequence[str]) -> ExamSpec:

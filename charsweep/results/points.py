@@ -23,6 +23,7 @@ from charsweep.results.records import Objective, Record, Value, by_values
 SEED = "seed"
 SCORE = "score"  # by which settings are compared
 ERRORS = 2  # standard errors: what an interval spans either way, and what tells two points apart
+SAME = 0.005  # of a mean: less is no difference, however sure it is that there is one
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,14 @@ class Difference:
     error: float | None  # None: one number each, of which none can be known
 
     def is_within(self, errors: float) -> bool:
-        """Whether it is at most so many standard errors; without an error, none is."""
-        return self.value <= errors * (self.error or 0.0) + 1e-9
+        """Whether it is nothing, or at most so many standard errors; without an error, none is.
+
+        Images that hardly differ, such as those in 50 and 100 inference steps, have an error so
+        small that what nobody sees would be told apart.
+        """
+        if self.error is None:
+            return self.value <= 1e-9
+        return self.value <= max(SAME, errors * self.error)
 
 
 def difference(higher: Point, lower: Point, metric: str) -> Difference:

@@ -6,12 +6,12 @@ the command line ask it; none of them knows its rule, which is this:
 A setting is a point of the grid with all its training seeds. The best has the highest mean `score`.
 Recommended is the cheapest (fewest training steps, then inference steps, then the smallest file)
 whose paired difference from the best is within one standard error, the rule of Breiman et al. 1984
-(section 3.4.3); see `charsweep.results.points`. Of equally cheap ones it is that with the highest
-score, of equals the first in the grid's order. Rivals are those within two errors: with two in the
-place of one, 6 % of picks among seven settings are truly worse by .05, with one 2.5 %. Settings on
-different bases are compared within each base, since the score is measured from the untaught base;
-named is the one whose base gets the highest score. Weights belong to one training seed: those taken
-are of the seed with the highest score.
+(section 3.4.3), or less than .005; see `charsweep.results.points`. Of equally cheap ones it is that
+with the highest score, of equals the first in the grid's order. Rivals are those within two errors:
+with two in the place of one, 6 % of picks among seven settings are truly worse by .05, with one
+2.5 %. Settings on different bases are compared within each base, since the score is measured from
+the untaught base; named is the one whose base gets the highest score. Weights belong to one
+training seed: those taken are of the seed with the highest score.
 
 Where people have voted and their votes are decisive (`charsweep.results.preference`), the setting
 that they prefer is recommended, whatever the scores say.

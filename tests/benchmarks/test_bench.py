@@ -201,6 +201,7 @@ def test_what_the_script_could_not_do_it_says(tmp_path: Path) -> None:
     assert said.count("(no time left)") == 4
 
 
+@pytest.mark.slow
 def test_its_small_commands_write_their_rows(tmp_path: Path) -> None:
     """The second in this process, as CUDA graphs too; nothing is really compiled."""
     _, _, *words = gpu_script(tmp_path, "--small")[2][1]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.photos import BLUE, GREEN, RED, make_photos, scene
 from helpers.small import execute, snapshot_bytes, sweep_of
+from helpers.variants import slow
 from PIL import Image, ImageOps
 
 from charsweep.character import framed, middle_square, open_training_images, size_of, sizes_of
@@ -204,7 +205,7 @@ def losses_of(rows: list[LossRow]) -> list[tuple[float, ...]]:
     return [(row.step, row.loss, row.grad_norm) for row in rows]
 
 
-@pytest.mark.parametrize("framing", ["random", "buckets"])
+@pytest.mark.parametrize("framing", [slow("random"), "buckets"])
 def test_a_trial_does_not_depend_on_its_pack_at_other_steps(
     photos: list[str], framing: str, tmp_path: Path
 ) -> None:

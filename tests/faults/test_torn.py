@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from harness import bits, finished_stages, quick
 from helpers.small import cells_without_times
+from helpers.variants import slow
 
 from charsweep.__main__ import main
 
@@ -72,22 +73,22 @@ def tidied(message: str) -> Path:
     ("pattern", "tear"),
     [
         (f"{SNAPSHOT}/pytorch_lora_weights.safetensors", halved),
-        (f"{SNAPSHOT}/pytorch_lora_weights.safetensors", Path.unlink),
-        (f"{SNAPSHOT}/snapshot.json", halved),
+        slow(f"{SNAPSHOT}/pytorch_lora_weights.safetensors", Path.unlink),
+        slow(f"{SNAPSHOT}/snapshot.json", halved),
         (f"{SNAPSHOT}/snapshot.json", foreign),
         (f"{IMAGES}/000.png", halved),
-        (f"{IMAGES}/images.json", emptied),
-        (f"{IMAGES}/images.json", replaced),
+        slow(f"{IMAGES}/images.json", emptied),
+        slow(f"{IMAGES}/images.json", replaced),
         (f"{IMAGES}/scores/dino--*.json", halved),
-        (f"{TRAJECTORY}/spec.json", halved),
+        slow(f"{TRAJECTORY}/spec.json", halved),
         (f"{TRAJECTORY}/spec.json", foreign),
         (f"{TRAJECTORY}/loss.csv", halved),
-        (f"{TRAJECTORY}/loss.csv", emptied),
-        (f"{TRAJECTORY}/provenance.json", replaced),
-        ("sweeps/store/speeds.json", halved),
+        slow(f"{TRAJECTORY}/loss.csv", emptied),
+        slow(f"{TRAJECTORY}/provenance.json", replaced),
+        slow("sweeps/store/speeds.json", halved),
         ("sweeps/store/speeds.json", replaced),
         ("sweeps/small/study.db", halved),
-        ("sweeps/small/sweep.json", halved),
+        slow("sweeps/small/sweep.json", halved),
     ],
 )
 def test_what_is_torn_is_named_and_mended_as_the_message_says(
@@ -125,7 +126,7 @@ def longer(root: Path) -> int:
     ("pattern", "tear"),
     [
         (f"{TRAJECTORY}/resume/step-000004/state.safetensors", halved),
-        (f"{TRAJECTORY}/resume/step-000004/numbers.json", Path.unlink),
+        slow(f"{TRAJECTORY}/resume/step-000004/numbers.json", Path.unlink),
     ],
 )
 def test_a_torn_resume_state_is_unfinished_work_and_done_again(

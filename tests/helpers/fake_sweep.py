@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from matplotlib.figure import Figure
 from PIL import Image
 
 from charsweep.report import write_report
@@ -168,10 +169,14 @@ class FakeSweep:
         self.write()
         return load_record(self.folder, self.store)
 
-    def report(self, pdf: bool = False) -> str:
-        """Write the sweep's files and the report (its PDF only if asked: slow); return its HTML."""
+    def report(self, pdf: bool = False, plots: bool = False) -> str:
+        """Write the sweep's files and the report (PDF, and what is in its plots, only if asked:
+        slow); return its HTML."""
         self.write()
-        with nullcontext() if pdf else without_pdf():
+        with (
+            nullcontext() if pdf else without_pdf(),
+            nullcontext() if plots or pdf else without_plots(),
+        ):
             index = write_report(self.folder, self.store)
         assert index == self.folder / "report" / "index.html"
         return index.read_text(encoding="utf-8")
@@ -192,6 +197,18 @@ def result(**known: Any) -> CellResult:
 def without_pdf() -> AbstractContextManager[Any]:
     """An empty file where the PDF would be."""
     return patch("charsweep.report.write.write_pdf", lambda content, path: path.touch() or "")
+
+
+def without_plots() -> AbstractContextManager[Any]:
+    """Plots of which the files are there and empty."""
+
+    def save(figure: Figure, file: Any, **_: Any) -> None:
+        if isinstance(file, str):
+            Path(file).touch()
+        else:
+            file.write("<svg><defs></defs></svg>")
+
+    return patch.object(Figure, "savefig", save)
 
 
 def scored(score: float, **more: float | None) -> dict[str, Any]:

@@ -23,6 +23,10 @@ EXAM = [
     "inference_steps=2",
     "sampler.batch_width=4",
 ]
+ONE_IMAGE = [  # where only the training matters
+    "exam.prompts=['a picture of {subject} jumping']", "exam.seeds=[0]", "inference_steps=1",
+    "sampler.batch_width=1",
+]  # fmt: skip
 TIMES = ("train_seconds", "paid_seconds", "sample_seconds", "seconds_per_step", "peak_memory_mb",
          "energy_wh", "co2_g")  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.adapters import ATTENTION, base_of, naming, write_adapter
+from helpers.variants import FAMILIES, first
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -75,7 +76,7 @@ def same(one: Named, other: Named) -> None:
 # -- charsweep's own kinds, and the same in kohya's format -----------------------------------------
 
 
-@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize(("kind", "rank", "alpha"), [
     ("lora", 3, 7.0), ("dora", 3, 7.0), ("loha", 2, 5.0), ("lokr", 2, 5.0), ("lokr", 64, 7.0),
 ])  # fmt: skip
@@ -111,7 +112,7 @@ def as_kohya(snapshot: Path, name: str) -> Named:
     return renamed
 
 
-@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_its_own_magnitudes_on_text_encoders_count(name: str, tmp_path: Path) -> None:
     """Also in files of earlier versions, whose names for them transformers passes over."""
     base, folder = base_of(name), tmp_path / "snapshot"
@@ -133,7 +134,7 @@ def test_its_own_magnitudes_on_text_encoders_count(name: str, tmp_path: Path) ->
     assert not any(torch.allclose(plain[key], now[key], atol=1e-3) for key in encoders)
 
 
-@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_kohya_s_magnitudes_count(name: str, tmp_path: Path) -> None:
     """diffusers drops them without a word."""
     base, folder = base_of(name), tmp_path / "snapshot"
@@ -227,7 +228,7 @@ RENAMED: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("way", RENAMED)
-@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_names_of_other_programs(name: str, way: str, tmp_path: Path) -> None:
     base, folder = base_of(name), tmp_path / "snapshot"
     write_adapter(base, folder, alpha=3.0, targets=ATTENTION)
@@ -238,7 +239,7 @@ def test_names_of_other_programs(name: str, way: str, tmp_path: Path) -> None:
     same(effect(base, tmp_path / "theirs.safetensors"), effect(base, folder / ADAPTER_FILE))
 
 
-@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_layers_by_the_original_code_s_names(name: str, tmp_path: Path) -> None:
     """ComfyUI's trainer and whole differences have them, for every U-Net."""
     base = base_of(name)
@@ -317,7 +318,7 @@ SPOILT: dict[str, tuple[Callable[[Named], Named], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", SPOILT)
+@pytest.mark.parametrize("way", first(4, SPOILT))
 def test_what_is_left_over_is_refused(way: str, tmp_path: Path) -> None:
     base = base_of("sd15")
     write_adapter(base, tmp_path / "a", targets=ATTENTION)

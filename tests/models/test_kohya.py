@@ -14,6 +14,7 @@ from diffusers.loaders.lora_conversion_utils import (
 from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
 from helpers.adapters import ATTENTION, EVERYWHERE, base_of, naming, picture, write_adapter
 from helpers.true_shapes import modules
+from helpers.variants import FAMILIES, first
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -25,10 +26,10 @@ from charsweep.models.kohya import original_name, write_kohya
 from charsweep.models.safetensors_file import tensor_shapes
 
 
-@pytest.mark.parametrize("alpha", [3.0, 7.0, 2.7])
+@pytest.mark.parametrize("alpha", first(1, [2.7, 7.0, 3.0]))
 @pytest.mark.parametrize("text_encoder", [False, True])
 @pytest.mark.parametrize("targets", [ATTENTION, EVERYWHERE], ids=["attention", "everywhere"])
-@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_the_kohya_file_draws_the_same_picture(
     name: str, targets: tuple[str, ...], text_encoder: bool, alpha: float, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from diffusers import StableDiffusionPipeline
 from helpers.single_file import autoencoder, write_single_file
 from helpers.small import EXAM, encoder_named, execute, family, sweep_of
 from helpers.true_shapes import modules, shapes
+from helpers.variants import FAMILIES
 from safetensors.torch import load_file, save_file
 
 from charsweep.__main__ import main
@@ -77,7 +78,7 @@ def test_the_tokenizer_is_clip_s() -> None:
 
 
 @pytest.mark.usefixtures("shrunk")
-@pytest.mark.parametrize("recipe", ["sd15", "sdxl"])
+@pytest.mark.parametrize("recipe", FAMILIES)
 def test_a_single_file_is_the_same_base_as_its_folder(recipe: str, tmp_path: Path) -> None:
     folder = load(f"random:{recipe}", tmp_path, recipe)
     file = write_single_file(folder.pipeline, tmp_path / "artist.safetensors")
@@ -98,7 +99,7 @@ def without_level(name: str) -> str:
 
 
 @pytest.mark.usefixtures("shrunk")
-@pytest.mark.parametrize("recipe", ["sd15", "sdxl"])
+@pytest.mark.parametrize("recipe", FAMILIES)
 def test_names_that_sd_scripts_renames_on_reading(recipe: str, tmp_path: Path) -> None:
     """NovelAI's files lack a level; some hold the second encoder's projection turned round."""
     folder = load(f"random:{recipe}", tmp_path, recipe)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from helpers.single_file import write_single_file
 from helpers.small import EXAM, family
+from helpers.variants import FAMILIES
 from safetensors.torch import load_file, save_file
 
 from charsweep.__main__ import main
@@ -153,7 +154,7 @@ def single(name: str, folder: Path, metadata: dict[str, str], *marks: str) -> Pa
 
 
 @pytest.mark.usefixtures("shrunk")
-@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("way", ["tensors", "metadata", "yaml", "setting"])
 def test_a_file_is_taught_and_drawn_as_it_says(name: str, way: str, tmp_path: Path) -> None:
     metadata = {"modelspec.prediction_type": "v", "ss_zero_terminal_snr": "True"}

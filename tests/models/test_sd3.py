@@ -21,6 +21,7 @@ from diffusers import (
 )
 from helpers.small import base_named, execute, small
 from helpers.tiny_sd3 import SHAPE, write_sd3
+from helpers.variants import slow
 from PIL import Image
 
 from charsweep.__main__ import main
@@ -84,7 +85,7 @@ def test_times_are_logit_normal_and_shifted() -> None:
     assert flow.weights(times, None).eq(1).all()
 
 
-@pytest.mark.parametrize("t5", [True, False])
+@pytest.mark.parametrize("t5", [True, slow(False)])
 def test_prompts_are_read_as_when_drawing(t5: bool, folders: dict[bool, Path]) -> None:
     weights = weights_of(folders[True], t5=t5)
     base = load_base(weights.spec, weights, torch.device("cpu"))
@@ -125,7 +126,7 @@ def drawn_plainly(
     return list((images * 255).round().astype("uint8"))
 
 
-@pytest.mark.parametrize("t5", [True, False])
+@pytest.mark.parametrize("t5", [True, slow(False)])
 def test_a_sweep_is_trained_drawn_scored_and_exported(
     t5: bool, folders: dict[bool, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

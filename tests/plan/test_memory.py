@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.small import execute, sweep_of
 from helpers.tiny_sd3 import write_sd3
+from helpers.variants import first
 
 from charsweep.__main__ import main
 from charsweep.config import Sweep
@@ -155,11 +156,11 @@ def replace_speeds(place: Place, root: Path) -> Place:
     return place._replace(speeds=Speeds(Store(root)))
 
 
-@pytest.mark.parametrize("other", [
+@pytest.mark.parametrize("other", first(5, [
     ["pack=4"], ["precision=bf16"], ["batch_size=2"], ["resolution=128"], ["method.base=sd15"],
     ["runtime.checkpointing=true"], ["runtime.micro_batch=1", "batch_size=4"], ["method.rank=16"],
     ["optimizer=adafactor"], ["method.adapter=loha"], ["runtime.compile=true"],
-])  # fmt: skip
+]))  # fmt: skip
 def test_a_measurement_is_of_its_own_kind_only(other: list[str], tmp_path: Path) -> None:
     need = training(CPU, tmp_path, *ADAPTERS)
     place = Place({}, Speeds(Store(tmp_path)), CPU)

@@ -36,6 +36,22 @@ def test_step_counts_and_inference_steps_share_one_trajectory(tmp_path: Path) ->
     assert len(plan.trainings[0].scorings) == 200
 
 
+def test_one_untaught_set_serves_all_values_of_inference_steps(tmp_path: Path) -> None:
+    """What identity is measured from does not move along the axis, nor is it drawn again."""
+    sweep = sweep_of(tmp_path, "inference_steps=4", "+axes.inference_steps=[2,4,8]")
+    (cell,) = sweep_of(tmp_path, "inference_steps=4").cells
+    assert [one.images.inference_steps for one in sweep.cells] == [2, 4, 8]
+    for one in sweep.cells:
+        assert one.untaught_set == cell.untaught_set
+        assert one.class_noun_set == cell.class_noun_set
+        assert [part.untaught for part in one.parts] == [part.untaught for part in cell.parts]
+        assert {part.images.inference_steps for part in one.parts} <= {one.images.inference_steps}
+    drawn = plan_work(sweep.cells, Store(tmp_path)).references
+    assert [one.images.key for one in drawn] == [
+        one.images.key for one in plan_work([cell], Store(tmp_path)).references
+    ]
+
+
 def test_a_plan_once_others_are_done_lacks_what_they_make(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "+axes.train_steps=[4,8,16]", "+axes.lr=[1e-3,1e-4]")
     store, steps = Store(tmp_path), {cell.key: cell.step for cell in sweep.cells}

@@ -92,7 +92,7 @@ def test_everything_from_outside_is_escaped(lr_grid: FakeSweep) -> None:
         cell["values"]["method"] = f"lora $x {EVIL}" if cell["trial"] else "lora"
     lr_grid.sweep["question"] = EVIL
     lr_grid.cells[1]["error"] += "\u2028 a line separator"
-    page = lr_grid.report()
+    page = lr_grid.report(plots=True)
     assert "<script" not in page
     assert html.escape(EVIL) in page
     assert "<b>sitting</b>" not in page
@@ -100,7 +100,7 @@ def test_everything_from_outside_is_escaped(lr_grid: FakeSweep) -> None:
 
 
 def test_nothing_is_requested_from_outside(lr_grid: FakeSweep) -> None:
-    page = lr_grid.report()
+    page = lr_grid.report(plots=True)
     seen = Requests(page)
     anchors = [target for target in seen.targets if target.startswith("#")]
     assert all(f'id="{anchor[1:]}"' in page for anchor in anchors)
@@ -113,7 +113,7 @@ def test_nothing_is_requested_from_outside(lr_grid: FakeSweep) -> None:
 
 
 def test_states_are_told_apart(lr_grid: FakeSweep) -> None:
-    page = lr_grid.report()
+    page = lr_grid.report(plots=True)
     text = " ".join(judged(lr_grid).sentences)
     assert "1 diverged: lr = 1e-1" in text
     assert "1 failed: lr = 1e-2" in text
@@ -185,7 +185,7 @@ def test_all_diverged(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"lr": [0.1, 0.01]})
     sweep.add("diverged", lr=0.1)
     sweep.add("diverged", lr=0.01)
-    assert "All 2 cells diverged" in sweep.report()
+    assert "All 2 cells diverged" in sweep.report(plots=True)
 
 
 def test_what_failed_is_said_in_few_words(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_what_failed_is_said_in_few_words(tmp_path: Path) -> None:
 def test_one_cell(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"lr": [0.001]})
     sweep.add(lr=0.001, scores=scored(0.8))
-    page = sweep.report()
+    page = sweep.report(plots=True)
     assert "the one setting that has a score (score 0.800 ± 0.040" in page
     assert "Nothing stands beside it" in page
 
@@ -268,7 +268,7 @@ def test_partial_data_still_gives_a_report(tmp_path: Path) -> None:
     for cell in sweep.cells:
         cell["images"], cell["gains"] = None, {}
         (sweep.store / cell["trajectory"] / "loss.csv").unlink()
-    page = sweep.report()
+    page = sweep.report(plots=True)
     assert "No loss curve for" in page
     assert "not found" in page
     (sweep.folder / "cells.jsonl").unlink()
@@ -277,7 +277,7 @@ def test_partial_data_still_gives_a_report(tmp_path: Path) -> None:
 
 
 def test_a_line_cut_short_by_a_kill(lr_grid: FakeSweep) -> None:
-    page = lr_grid.report()
+    page = lr_grid.report(plots=True)
     with (lr_grid.folder / "cells.jsonl").open("a") as file:
         file.write('{"cell": "abc", "sta')
     with without_pdf():
@@ -355,11 +355,12 @@ def test_leftovers_of_a_kill_are_removed(lr_grid: FakeSweep) -> None:
 
 
 def test_files_beside_the_page(lr_grid: FakeSweep) -> None:
-    lr_grid.report()
+    lr_grid.report(plots=True)
     report = lr_grid.folder / "report"
     plots = {path.name for path in (report / "plots").iterdir()}
     assert plots == {
-        *(f"{name}.{kind}" for name in ("tuning-lr", "loss", "pareto") for kind in ("png", "svg")),
+        *(f"{name}.{kind}" for name in ("loss", "pareto") for kind in ("png", "svg")),
+        "tuning-lr.png",
         *(f"tuning-lr-{metric}.svg" for metric in METRICS),
     }
     with Image.open(report / "contact_sheets" / "sheet-lr.png") as sheet:
@@ -369,7 +370,7 @@ def test_files_beside_the_page(lr_grid: FakeSweep) -> None:
 
 
 def test_the_same_files_give_the_same_report(lr_grid: FakeSweep) -> None:
-    assert lr_grid.report() == lr_grid.report()
+    assert lr_grid.report(plots=True) == lr_grid.report(plots=True)
 
 
 def test_many_columns_are_split(tmp_path: Path) -> None:
@@ -377,7 +378,7 @@ def test_many_columns_are_split(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"train_steps": steps})
     for step in steps:
         sweep.add(train_steps=step)
-    page = sweep.report()
+    page = sweep.report(plots=True)
     assert "(3 of 3)" in page
     assert (sweep.folder / "report" / "contact_sheets" / "sheet-train_steps-3.png").exists()
     curves = sweep.record().curves

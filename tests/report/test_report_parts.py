@@ -72,15 +72,15 @@ def test_a_shorter_part_sees_less_of_a_trajectory(union: FakeSweep) -> None:
 
 
 def test_every_part_has_its_section_and_files(union: FakeSweep) -> None:
-    page = union.report()
+    page = union.report(plots=True)
     assert re.findall(r'<section class="part" id="part-([^"]+)"', page) == ["rates", "steps--i-"]
     assert "Which rate?" in page
     assert "<script" not in page
     report = union.folder / "report"
-    assert (report / "plots" / "rates" / "tuning-lr.svg").exists()
+    assert (report / "plots" / "rates" / "tuning-lr.png").exists()
     assert (report / "plots" / "steps--i-" / "loss.svg").exists()
     assert (report / "contact_sheets" / "steps--i-" / "sheet-train_steps.png").exists()
-    assert not (report / "plots" / "tuning-lr.svg").exists()  # plots belong to parts
+    assert not (report / "plots" / "tuning-lr.png").exists()  # plots belong to parts
     assert (report / "plots" / "pareto.svg").exists()  # fronts to the whole
     cells = (report / "tables" / "cells.csv").read_text().splitlines()
     assert len(cells) == 1 + len(union.cells)
@@ -277,10 +277,10 @@ def search(tmp_path: Path) -> FakeSweep:
 
 
 def test_a_search_is_dots_a_history_and_the_best(search: FakeSweep) -> None:
-    page = search.report()
+    page = search.report(plots=True)
     report = search.folder / "report"
     assert (report / "plots" / "history.png").exists()
-    assert (report / "plots" / "tuning-lr.svg").exists()
+    assert (report / "plots" / "tuning-lr.png").exists()
     assert "Every dot is a trial" in page
     assert "1e-5 to 1e-1, on a log scale" in page
     assert dict(facts.asked(search.record()))["search"] == "tpe, trials 15"

@@ -165,6 +165,7 @@ def test_a_long_word_stays_on_the_paper(printed: FakeSweep) -> None:
     assert max(ends) < 595 - 50
 
 
+@pytest.mark.slow
 @needs_poppler
 def test_the_main_text_of_a_large_study_is_under_12_pages(study: FakeSweep) -> None:
     pages = pages_of(study)

@@ -140,7 +140,7 @@ def test_losses_of_several_networks_are_lines_of_their_own(tmp_path: Path) -> No
     low, high = losses.loss_limits([curve])
     assert low < -40 < 40 < high  # not on a log scale
     assert len(losses.shown_losses(curve)) == 2
-    assert "Loss per step" in sweep.report()
+    assert "Loss per step" in sweep.report(plots=True)
 
 
 def test_extra_columns_are_cut_with_the_steps(tmp_path: Path) -> None:
@@ -164,16 +164,16 @@ def test_a_method_without_the_other_axis_keeps_its_line(tmp_path: Path) -> None:
     assert [label for label, _, _ in plan.groups] == ["none", "10", "20"]
     shown = sum(len(lines.marks_of(plan, cells, "score")) for _, _, cells in plan.groups)
     assert shown == 6
-    assert sweep.report()
+    assert sweep.report(plots=True)
 
 
 def test_importance_is_drawn_when_it_is_known(tmp_path: Path) -> None:
     sweep = grid_of(tmp_path, lr=[1e-4, 1e-3])
     sweep.sweep["importance"] = {"score": {"lr": 0.7, "method.rank": 0.3}, "prompt": {"lr": None}}
-    assert "Which axis matters" in sweep.report()
+    assert "Which axis matters" in sweep.report(plots=True)
     assert sweep.record().sweep.importance == {"score": {"lr": 0.7, "method.rank": 0.3}}
     sweep.sweep["importance"] = {}
-    assert "Which axis matters" not in sweep.report()
+    assert "Which axis matters" not in sweep.report(plots=True)
     assert not (sweep.folder / "report" / "plots" / "importance.png").exists()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.small import base_named, execute, small, snapshot_bytes, sweep_of
+from helpers.small import ONE_IMAGE, base_named, execute, small, snapshot_bytes, sweep_of
+from helpers.variants import slow
 from PIL import Image
 from safetensors.torch import load
 
@@ -49,7 +50,7 @@ def rows_of(store: Store, spec: TrajectorySpec) -> list[tuple[float, ...]]:
 
 def trained(root: Path, *words: str, step: int = 4) -> tuple[dict[str, bytes], list[Any]]:
     """The last snapshot and the losses of the cell at the rate."""
-    sweep, store, _ = execute(root, *words)
+    sweep, store, _ = execute(root, *ONE_IMAGE, *words)
     cell = next(c for c in sweep.cells if c.values["lr"] == RATE and c.step == step)
     files = snapshot_bytes(store.snapshot(cell.images.snapshot))
     own = {name: data for name, data in files.items() if name.endswith(".safetensors")}
@@ -112,13 +113,11 @@ KINDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [
-    pytest.param(kind, marks=[pytest.mark.slow] if "text" in kind else []) for kind in KINDS
-])  # fmt: skip
+@pytest.mark.parametrize("kind", [slow(kind) if "text" in kind else kind for kind in KINDS])
 def test_prefixes_and_resumption_are_exact(kind: str, tagged: list[str], tmp_path: Path) -> None:
     words = [*tagged, *KINDS[kind], *CHANGED, "metric=[score]", f"lr={RATE}"]
     whole, rows = trained(tmp_path / "whole", *words, "train_steps=5", step=5)
-    execute(tmp_path / "parts", *words, "train_steps=2")
+    execute(tmp_path / "parts", *ONE_IMAGE, *words, "train_steps=2")
     assert trained(tmp_path / "parts", *words, "train_steps=5", step=5) == (whole, rows)
     longer = trained(tmp_path / "long", *words, "+axes.train_steps=[5,7]", step=5)
     assert (longer[0], longer[1][:5]) == (whole, rows)
@@ -129,9 +128,7 @@ UNCHANGED = ["method.shuffle_caption=false", "method.keep_tokens=0",
              "method.caption_dropout_rate=0"]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param("adapters", marks=pytest.mark.slow), "adapters and text"]
-)
+@pytest.mark.parametrize("kind", [slow("adapters"), "adapters and text"])
 def test_a_trial_does_not_depend_on_its_company(
     kind: str, tagged: list[str], tmp_path: Path
 ) -> None:
@@ -143,7 +140,7 @@ def test_a_trial_does_not_depend_on_its_company(
     rates = [word for word in words if "dropout" not in word and "keep" not in word]
     axes = "+axes={method.shuffle_caption:[false,true],method.caption_dropout_rate:[0,0.3]}"
     rates = [word for word in rates if "shuffle" not in word]
-    sweep, store, _ = execute(tmp_path / "mixed", *rates, axes, f"lr={RATE}")
+    sweep, store, _ = execute(tmp_path / "mixed", *ONE_IMAGE, *rates, axes, f"lr={RATE}")
     (pack,) = plan_work(sweep.cells, Store(tmp_path / "nowhere")).packs
     assert len(pack.trainings) == 4
     one = sweep.cells[3].trajectory
@@ -258,13 +255,13 @@ def test_another_image_or_caption_is_another_key(
     assert "class images  3 of your own\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["adapters", "weights and text"])
+@pytest.mark.parametrize("kind", [slow("adapters"), "weights and text"])
 def test_own_class_images_are_exact(kind: str, girls: Path, tmp_path: Path) -> None:
     own = [*KINDS[kind], *PRIOR[:1], "metric=[score]", f"character.class_images={girls}",
            f"lr={RATE}", "framing=buckets"]  # fmt: skip
     words = [word for word in own if "method.class_images" not in word]
     whole = trained(tmp_path / "whole", *words, "train_steps=4")
-    execute(tmp_path / "parts", *words, "train_steps=2")
+    execute(tmp_path / "parts", *ONE_IMAGE, *words, "train_steps=2")
     assert trained(tmp_path / "parts", *words, "train_steps=4") == whole
     if kind == "adapters":
         rates = [word for word in words if not word.startswith("lr=")]

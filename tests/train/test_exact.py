@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.small import base_named, execute, pictures, snapshot_bytes, sweep_of
+from helpers.small import ONE_IMAGE, base_named, execute, pictures, snapshot_bytes, sweep_of
 
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store import Store
@@ -22,8 +22,8 @@ TAUGHT = ["dreambooth_lora", "lora", "dreambooth"]  # on a base
 METHODS = [*TAUGHT, "gan", "diffusion"]
 QUICK = {
     "dreambooth_lora": [],
-    "lora": ["method.text_encoder=true"],
-    "dreambooth": ["method.class_images=2", "method.text_encoder=true"],
+    "lora": ["method.text_encoder=true", *ONE_IMAGE],
+    "dreambooth": ["method.class_images=2", "method.text_encoder=true", *ONE_IMAGE],
     "gan": ["method.channels=8", "resolution=32", "batch_size=3"],
     "diffusion": ["method.channels=[8,16]", "resolution=32", "batch_size=3"],
 }
@@ -34,35 +34,24 @@ def without_times(rows: list[LossRow]) -> list[tuple[float, ...]]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_short_run_is_a_prefix_of_a_long_one(method: str, tmp_path: Path) -> None:
+def test_a_short_run_is_a_prefix_of_a_long_one_and_is_resumed_exactly(
+    method: str, tmp_path: Path
+) -> None:
     chosen = [f"method={method}", *QUICK[method]]
-    _, one, (short,) = execute(tmp_path / "short", *chosen, "train_steps=4")
-    _, two, (prefix, long) = execute(tmp_path / "long", *chosen, "+axes.train_steps=[4,8]")
-
-    trajectory = one.folder / short.trajectory
-    assert long.trajectory == short.trajectory == prefix.trajectory
-    same = two.folder / long.trajectory
-    assert snapshot_bytes(trajectory / "step-000004") == snapshot_bytes(same / "step-000004")
-    assert short.scores == prefix.scores
-    assert (same / "step-000008").exists()
-    four, eight = (sorted(store.folder.glob("*/loss.csv"))[0] for store in (one, two))
-    assert len(four.read_text().splitlines()) == 5
-    assert len(eight.read_text().splitlines()) == 9
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_stop_and_resume_equals_uninterrupted(method: str, tmp_path: Path) -> None:
-    chosen = [f"method={method}", *QUICK[method]]
-    sweep, whole, (result,) = execute(tmp_path / "whole", *chosen, "train_steps=6")
-    execute(tmp_path / "parts", *chosen, "train_steps=2")
-    _, parts, (resumed,) = execute(tmp_path / "parts", *chosen, "train_steps=6")
-
+    sweep, whole, results = execute(tmp_path / "whole", *chosen, "+axes.train_steps=[2,6]")
+    _, parts, (short,) = execute(tmp_path / "parts", *chosen, "train_steps=2")
     spec = sweep.cells[0].trajectory
+    assert without_times(parts.losses(spec)) == without_times(whole.losses(spec))[:2]
+    first = SnapshotSpec(spec, 2)
+    assert snapshot_bytes(parts.snapshot(first)) == snapshot_bytes(whole.snapshot(first))
+
+    _, parts, (resumed,) = execute(tmp_path / "parts", *chosen, "train_steps=6")
     assert without_times(whole.losses(spec)) == without_times(parts.losses(spec))
     assert [row.step for row in parts.losses(spec)] == [1, 2, 3, 4, 5, 6]
     last = SnapshotSpec(spec, 6)
     assert snapshot_bytes(whole.snapshot(last)) == snapshot_bytes(parts.snapshot(last))
-    assert result.scores == resumed.scores
+    assert [one.scores for one in results] == [short.scores, resumed.scores]
+    assert {one.trajectory for one in (*results, short, resumed)} == {short.trajectory}
 
 
 def test_a_snapshot_before_the_stored_state_is_trained_again_and_is_the_same(

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.small import execute, small, sweep_of
+from helpers.small import ONE_IMAGE, execute, small, sweep_of
+from helpers.variants import slow
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -166,13 +167,14 @@ def test_no_step_waits_for_the_card(tmp_path: Path) -> None:
     "words",
     [
         ("optimizer=prodigy", "lr=1"),
-        ("optimizer=adafactor", "lr=1e-2"),
+        slow(("optimizer=adafactor", "lr=1e-2")),
         ("optimizer=adamw8bit", "lr=1e-3"),
     ],
 )
 def test_other_optimizers_go_on_where_they_stopped(words: tuple[str, ...], tmp_path: Path) -> None:
     """Whatever they remember is in the resume state: 2 + 2 steps are 4, bit for bit."""
     whole_root, parts_root = tmp_path / "whole", tmp_path / "parts"
+    words = (*ONE_IMAGE, *words)
     _, store, _ = execute(whole_root, *words, "train_steps=4", "method.rank=16")
     execute(parts_root, *words, "train_steps=2", "method.rank=16")
     sweep, parts, _ = execute(parts_root, *words, "train_steps=4", "method.rank=16")

@@ -11,7 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.small import base_named, execute, pictures, small, snapshot_bytes, sweep_of
+from helpers.small import (
+    ONE_IMAGE,
+    base_named,
+    execute,
+    pictures,
+    small,
+    snapshot_bytes,
+    sweep_of,
+)
+from helpers.variants import slow
 from numpy.typing import NDArray
 from peft import LoraConfig
 from PIL import Image
@@ -48,7 +57,7 @@ def without_times(rows: list[LossRow]) -> list[tuple[float, ...]]:
 
 def trajectory_of(root: Path, *words: str, lr: float = RATE) -> tuple[bytes, list[tuple]]:
     """Train a sweep that holds the rate; the bytes of its last snapshot and its losses."""
-    sweep, store, _ = execute(root, *words)
+    sweep, store, _ = execute(root, *ONE_IMAGE, *words)
     cell = next(c for c in sweep.cells if c.values["lr"] == lr and c.values["seed"] == 0)
     folder = store.snapshot(cell.images.snapshot)
     adapter = snapshot_bytes(folder)["pytorch_lora_weights.safetensors"]
@@ -62,10 +71,8 @@ def trajectory_of(root: Path, *words: str, lr: float = RATE) -> tuple[bytes, lis
     "chosen",
     [
         [],
-        pytest.param(
-            ["method=lora", "method.text_encoder=true", "batch_size=2"], marks=pytest.mark.slow
-        ),
-        pytest.param([f"method.target_modules={ALSO_CONVOLUTIONS}"], marks=pytest.mark.slow),
+        slow(["method=lora", "method.text_encoder=true", "batch_size=2"]),
+        slow([f"method.target_modules={ALSO_CONVOLUTIONS}"]),
         ["method.prior_weight=1", "method.class_images=2"],
     ],
     ids=["attention", "text and batch of 2", "convolutions", "prior"],
@@ -82,7 +89,7 @@ def test_a_trial_does_not_depend_on_pack_or_slot(chosen: list[str], tmp_path: Pa
 def test_other_ranks_and_prompts_beside_it_change_nothing(tmp_path: Path) -> None:
     alone = trajectory_of(tmp_path / "alone", f"lr={RATE}", "train_steps=4")
     axes = "+axes={method:[lora,dreambooth_lora],method.rank:[1,4,8]}"
-    sweep, store, _ = execute(tmp_path / "mixed", axes, f"lr={RATE}", "train_steps=4")
+    sweep, store, _ = execute(tmp_path / "mixed", *ONE_IMAGE, axes, f"lr={RATE}", "train_steps=4")
     (pack,) = plan_work(sweep.cells, Store(tmp_path / "nowhere")).packs
     assert len(pack.trainings) == 6
     one = next(
@@ -97,11 +104,11 @@ def test_other_ranks_and_prompts_beside_it_change_nothing(tmp_path: Path) -> Non
 def test_short_trials_leave_and_waiting_ones_enter(tmp_path: Path) -> None:
     """Twelve trials on eight slots, of two lengths: each is what it is alone."""
     axes = "+axes={lr:[1e-2,1e-3,1e-4],seed:[0,1],method.rank:[4,8]}"
-    _, store, results = execute(tmp_path / "many", axes, "train_steps=3")
+    _, store, results = execute(tmp_path / "many", *ONE_IMAGE, axes, "train_steps=3")
     assert len(results) == 12
     assert all(result.state == "finished" for result in results)
-    longer, _, _ = execute(tmp_path / "many", "+axes={lr:[1e-3,1e-4],method.rank:[4]}",
-                           "train_steps=5")  # fmt: skip
+    longer, _, _ = execute(tmp_path / "many", *ONE_IMAGE, "train_steps=5",
+                           "+axes={lr:[1e-3,1e-4],method.rank:[4]}")  # fmt: skip
     for cell in longer.cells:
         rows = store.losses(cell.trajectory)
         assert [row.step for row in rows] == [1, 2, 3, 4, 5]

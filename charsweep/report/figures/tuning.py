@@ -35,7 +35,7 @@ class TuningPlots:
 
     label: str
     panels: Mapping[str, Plot]  # by metric
-    together: Plot  # all panels in one figure, for Markdown and papers
+    together: Plot  # all panels in one PNG, for Markdown and slides
     legend_title: str
     legend: tuple[LegendEntry, ...]
     banded: bool  # whether bands show what the means may be off by
@@ -66,7 +66,7 @@ class Setting:
 
 
 def draw_tuning(record: Record, axis: str, folder: Path) -> TuningPlots | None:
-    """Write the plots of one axis: one file per metric and one with all of them."""
+    """Write the plots of one axis: an SVG per metric and a PNG with all of them."""
     metrics = [
         metric
         for metric in record.metrics
@@ -115,7 +115,7 @@ def draw_one(setting: Setting, metric: str, folder: Path) -> Plot:
     draw_panel(axes, setting, metric)
     file = folder / f"tuning-{as_file_name(axis)}-{as_file_name(metric)}"
     alt = f"{metric_label(metric).long} against {axis_label(axis)}"
-    return save(figure, file, alt, setting.colours, png=False)
+    return save(figure, file, alt, setting.colours, kinds=["svg"])
 
 
 def draw_together(setting: Setting, metrics: Sequence[str], folder: Path) -> Plot:
@@ -134,7 +134,7 @@ def draw_together(setting: Setting, metrics: Sequence[str], folder: Path) -> Plo
         draw_panel(axes, setting, metric)
     axis = setting.plan.axis
     file = folder / f"tuning-{as_file_name(axis)}"
-    return save(figure, file, f"All metrics against {axis_label(axis)}", setting.colours)
+    return save(figure, file, f"All metrics against {axis_label(axis)}", kinds=["png"])
 
 
 def draw_panel(axes: Axes, setting: Setting, metric: str) -> None:
