@@ -92,7 +92,7 @@ def voted_for(votes: Preferences) -> str:
 def votes_beside(votes: Preferences, best: Point, by_score: Point | None) -> list[str]:
     """How constant the votes are, and what the scores say beside them."""
     same, repeats = votes.constancy.same, votes.constancy.repeats
-    texts = [f"Of {repeats} repeated pairs, {same} were answered alike."] if repeats else []
+    texts = [f"{same} of {repeats} repeated pairs were answered alike."] if repeats else []
     if by_score is None:
         return texts
     if by_score is best:
