@@ -74,11 +74,11 @@ def next_settings(
     """The two settings whose comparison tells most; at times one that the scores rule out."""
     found = posterior(votes, candidates)
     rivals = weighed(found, random)
-    likely = {id(found.candidates[at]) for at in found.in_question}
-    others = [one for one in candidates if id(one) not in likely]
+    likely = {found.candidates[at].sets for at in found.in_question}
+    others = [one for one in candidates if one.sets not in likely]
     if others and (len(rivals) < 2 or random.random() < CHECKS):
         leader = found.candidates[rivals[0]] if len(rivals) else random.choice(others)
-        return leader, random.choice([one for one in others if one is not leader])
+        return leader, random.choice([one for one in others if one.sets != leader.sets])
     worth = information_about_best(found.samples[:DRAWS][:, rivals])
     best = np.argwhere(worth >= ABOUT * worth.max())
     left, right = best[random.randrange(len(best))]

@@ -202,6 +202,15 @@ def test_the_same_random_numbers_ask_the_same() -> None:
     assert ask(cells(5), 30, by_number, seed=4)[1] == ask(cells(5), 30, by_number, seed=4)[1]
 
 
+def test_settings_read_anew_are_the_same_settings() -> None:
+    """What was found of equal ones is kept, and none is set beside itself for that."""
+    posterior([], cells(3))
+    for number in range(200):
+        pair = next_pair([], cells(3), 2, (0,), Random(number))
+        assert pair is not None
+        assert pair.left != pair.right
+
+
 def test_fewer_than_two_are_not_compared() -> None:
     assert next_pair((), cells(1), 4, (0,), Random(0)) is None
     one = cells(3, rivals=1)
