@@ -53,7 +53,7 @@ def test_the_caches_hold_each_photograph_at_its_bucket_and_its_mirror(tmp_path: 
     with ProgressView() as view:
         engine = LocalEngine(sweep, Store(tmp_path), view)
         list(engine.execute(plan_work(sweep.cells, Store(tmp_path))))
-    (base,) = engine.bases.loaded.values()
+    (base,) = engine.image_sets.bases.loaded.values()
     shapes = sorted(tuple(mean.shape[-2:]) for mean, _ in base._latents.values())
     buckets = [bucket_of(size, 64) for size in SHAPES.values()]
     assert shapes == sorted([(height // 8, width // 8) for width, height in buckets] * 2)
