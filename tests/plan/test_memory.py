@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 from pathlib import Path
 
@@ -229,7 +230,10 @@ def test_what_shapes_alone_forbid_is_refused_with_what_would_fit(
     gib: int, words: list[str], named: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each setting that is named is enough, typed as it stands there."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    known = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "bitsandbytes" else known(name)
+    )
     card = Card("NVIDIA card", gib * GIB, (8, 9))
     message, settings = advice(card, tmp_path, *TRUE, *words)
     assert " px would take at least " in message
