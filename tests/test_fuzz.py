@@ -66,10 +66,10 @@ def refused_by_run(words: list[str], said: str, place: Path) -> None:
 @pytest.mark.parametrize(
     ("words_typed", "count"),
     [
-        (fuzzing.settings_typed(), 30),
-        (fuzzing.axes_typed(), 15),
-        (fuzzing.groups_typed(), 15),
-        (fuzzing.forms_typed(), 30),
+        (fuzzing.settings_typed(), 15),
+        (fuzzing.axes_typed(), 10),
+        (fuzzing.groups_typed(), 10),
+        (fuzzing.forms_typed(), 15),
     ],
     ids=["settings", "axes", "groups", "forms"],
 )

@@ -126,7 +126,7 @@ SEARCHES = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name == "find" else name for name in SEARCHES],
+    [name if name == "tpe" else pytest.param(name, marks=pytest.mark.slow) for name in SEARCHES],
 )
 def test_a_search_goes_on_too(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     own, at, missing = SEARCHES[name]

@@ -303,8 +303,8 @@ def test_half_precision_only_where_it_is_asked_for(tmp_path: Path) -> None:
     assert len({cell.key for cell in asked.values()}) == 2
 
 
-@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("method", ["dreambooth_lora", "dora", "dreambooth"])
+@pytest.mark.parametrize("precision", ["bf16", slow("fp16")])
+@pytest.mark.parametrize("method", ["dreambooth_lora", slow("dora"), slow("dreambooth")])
 def test_what_trains_is_float32_whatever_is_multiplied(
     method: str, precision: str, tmp_path: Path
 ) -> None:

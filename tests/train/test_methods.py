@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.small import execute, loaded_after, small, snapshot_bytes, sweep_of
+from helpers.variants import first
 
 from charsweep.__main__ import main
 from charsweep.actions.export.write import export
@@ -42,7 +43,7 @@ def words(method: str) -> list[str]:
     return [f"method={method}", *TINY.get(method, []), "train_steps=2", "pack=2", "batch_size=2"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", first(3, METHODS))
 def test_a_method_goes_through_every_room(method: str, tmp_path: Path) -> None:
     """Planned, trained, drawn, scored, reported and exported by nothing but what it answers."""
     chosen = [*words(method), "runtime.tracking=false", "metric=[score]"]

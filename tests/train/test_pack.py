@@ -73,7 +73,7 @@ def trajectory_of(root: Path, *words: str, lr: float = RATE) -> tuple[bytes, lis
         [],
         slow(["method=lora", "method.text_encoder=true", "batch_size=2"]),
         slow([f"method.target_modules={ALSO_CONVOLUTIONS}"]),
-        ["method.prior_weight=1", "method.class_images=2"],
+        slow(["method.prior_weight=1", "method.class_images=2"]),
     ],
     ids=["attention", "text and batch of 2", "convolutions", "prior"],
 )

@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from helpers.small import base_named, execute, pictures, small, snapshot_bytes, sweep_of
+from helpers.variants import FAMILIES
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -122,7 +123,7 @@ def test_only_what_the_identifier_stands_for_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("base", ["sdxl", "sd15"])
+@pytest.mark.parametrize("base", FAMILIES)
 def test_plain_diffusers_draws_the_same_image(base: str, count: int, tmp_path: Path) -> None:
     words = [METHOD, f"method.base={base}", f"method.num_vectors={count}", "lr=1e-1"]
     sweep, store, (result,) = execute(tmp_path, *words, "train_steps=2")

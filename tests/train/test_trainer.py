@@ -16,6 +16,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 from helpers.small import base_named, execute, sweep_of
+from helpers.variants import FAMILIES, slow
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
@@ -101,7 +102,7 @@ def test_losses_and_adapter_equal_a_plain_loop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["lora", "dreambooth_lora"])
-@pytest.mark.parametrize("base", ["sdxl", "sd15"])
+@pytest.mark.parametrize("base", FAMILIES)
 def test_adapters_load_with_plain_diffusers(method: str, base: str, tmp_path: Path) -> None:
     sweep, store, (result,) = execute(
         tmp_path, f"method={method}", f"method.base={base}", "train_steps=3", "lr=1e-2",
@@ -122,7 +123,7 @@ def test_adapters_load_with_plain_diffusers(method: str, base: str, tmp_path: Pa
     assert np.abs(np.asarray(before, dtype=int) - np.asarray(stored, dtype=int)).max() > 20
 
 
-@pytest.mark.parametrize("kind", ["dora", "loha", "lokr"])
+@pytest.mark.parametrize("kind", [slow("dora"), "loha", slow("lokr")])
 def test_other_kinds_of_adapters_train_alone_and_draw_from_their_files(
     kind: str, tmp_path: Path
 ) -> None:
