@@ -20,19 +20,19 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
-from charsweep.actions.choose.asked import (
-    AskedCell,
-    AskedGrid,
-    AskedUndo,
-    AskedValue,
-    AskedVote,
-)
 from charsweep.actions.choose.exporting import Exporter
 from charsweep.actions.choose.grid_png import draw_grid, stored_image
 from charsweep.actions.choose.guard import Guard
 from charsweep.actions.choose.nearest import nearest
 from charsweep.actions.choose.progress import progress_of
 from charsweep.actions.choose.reader import Reader
+from charsweep.actions.choose.schemas import (
+    AskedCell,
+    AskedGrid,
+    AskedUndo,
+    AskedValue,
+    AskedVote,
+)
 from charsweep.actions.choose.shown import Shown
 from charsweep.actions.choose.thumbnails import LARGE, Picture, Thumbnails, as_it_is
 from charsweep.actions.choose.voting import Voting

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from charsweep.actions.choose.asked import AskedGrid, AskedPlace
+from charsweep.actions.choose.schemas import AskedGrid, AskedPlace
 from charsweep.actions.choose.shown import Shown
 from charsweep.core.errors import ConfigError
 from charsweep.report.figures.contact_sheets import ContactSheet, Tile, image_files

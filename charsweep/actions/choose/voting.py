@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from charsweep.actions.choose.asked import AskedVote
+from charsweep.actions.choose.schemas import AskedVote
 from charsweep.actions.choose.shown import Exam, Shown, id_of
 from charsweep.core.errors import ConfigError
 from charsweep.results import CellResult

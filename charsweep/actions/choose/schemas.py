@@ -1,4 +1,4 @@
-"""What the page may ask for, checked: votes, grids to draw, cells to export."""
+"""The JSON that the page may send, checked: votes, grids to draw, cells to export."""
 
 from __future__ import annotations
 
