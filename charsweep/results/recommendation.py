@@ -51,7 +51,7 @@ from charsweep.results.reasons import (
 from charsweep.results.records import Objective, Record
 from charsweep.results.unlike import unlike
 
-RULE = "the cheapest within one standard error of the highest score"
+RULE = "the cheapest within one standard error, or .005, of the highest score"
 
 
 @dataclass(frozen=True)
