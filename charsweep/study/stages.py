@@ -3,12 +3,12 @@
 Pure: `Stages` yields a `Stage`, is sent the results of its cells, and yields the next; neither
 training nor Optuna is known here. The same results give the same stages.
 
-1. Rates, a decade apart, all trained to the first number of steps.
-2. Half a decade beside the best of them, on both sides, until the best lies between two others;
-   then thirds of a decade, unless no neighbour can be told from it.
+1. Rates, all trained to the first number of steps.
+2. Half a decade beside the best of them, on both sides, until the best lies between two others.
 3. Steps: the best rates go on to the next number, until longer is within one standard error of
    shorter, which is then what is recommended. The best rate falls with the length, so lower ones
-   within a decade go on too.
+   within a decade go on too. Thirds of a decade beside the best join them the first time, unless no
+   neighbour can be told from it.
 4. Inference steps, and what else is asked for, at what is recommended by then.
 
 "Told from": the paired test of the verdict, two standard errors (`charsweep.results.points`).
@@ -98,18 +98,24 @@ class Stages:
         diverged = all(cell.state == "diverged" for cell in self.told if _at(cell.values, held))
         if diverged and "lr" in self.find.over:
             yield from self._lower(held, over or "lr")
+        finer: list[float] = []
         if "lr" in self.find.over and self._is_taught(held):
-            yield from self._zoom(held, over or "lr", thirds=not diverged)
+            yield from self._zoom(held, over or "lr", MOST_ZOOMS if not diverged else 1)
+            finer = [] if diverged else (yield from self._thirds(held, over or "lr"))
+        if finer and len(lengths) == 1:
+            text = f"thirds of a decade between: {_rates(finer)}"
+            yield from self._ask(over or "lr", text, [{**held, "lr": rate} for rate in finer])
         for number, steps in enumerate(lengths[1:]):
             before, held = held, {**held, "train_steps": steps}
             if not self._finished(before):
                 return
             taught = self._is_taught(before)
-            if not (yield from self._longer(before, held, over or "steps")):
+            if not (yield from self._longer(before, held, over or "steps", finer)):
                 return
+            finer = []
             is_late = number > 0 or steps > LATE * lengths[0]
             if not taught and not is_late and "lr" in self.find.over and self._is_taught(held):
-                yield from self._zoom(held, over or "lr", thirds=False)
+                yield from self._zoom(held, over or "lr", 1)
         if len(lengths) > 1:
             text = f"no more than {lengths[-1]:,} steps are asked for; they may do better"
             yield Stage(over or "steps", text)
@@ -121,13 +127,13 @@ class Stages:
         text = f"all of these diverged, so {_rates(rates)}"
         yield from self._ask(over, text, [{**held, "lr": rate} for rate in rates])
 
-    def _zoom(self, held: Values, over: str, thirds: bool = True) -> Steps:
-        """Half-decades beside the best rate until it lies between two others; then thirds."""
-        for _ in range(MOST_ZOOMS if thirds else 1):
+    def _zoom(self, held: Values, over: str, most: int) -> Steps:
+        """Half-decades beside the best rate, until it lies between two others or `most` times."""
+        for _ in range(most):
             best = self.best(self._finished(held))
             new = self._untried(held, beside(rate_of(best), HALVES))
             if not new:
-                break
+                return
             text = f"half a decade beside {_rate(best)}: {_rates(new)}"
             if not (yield from self._ask(over, text, [{**held, "lr": rate} for rate in new])):
                 return
@@ -136,22 +142,25 @@ class Stages:
                 text = f"{_rate(now)} cannot be told from {_rate(best)}: none past it is tried"
                 yield Stage(over, text)
                 return
+
+    def _thirds(self, held: Values, over: str) -> Generator[Stage, None, list[float]]:
+        """Rates a third of a decade beside the best one, where it lies between two others."""
         best = self.best(self._finished(held))
         around = set(beside(rate_of(best), HALVES))
         near = [p for p in self._finished(held) if rate_of(p) in around]
-        if not thirds or not around.issubset(self._rates(held)):
-            return
+        if not around.issubset(self._rates(held)):
+            return []
         if len(near) == 2 and not any(told(best, point) for point in near):
             text = f"neither {_rate(near[0])} nor {_rate(near[1])} can be told from {_rate(best)}"
             yield Stage(over, f"{text}: nothing between them is tried")
-            return
-        new = self._untried(held, beside(rate_of(best), THIRDS))
-        text = f"thirds of a decade beside {_rate(best)}: {_rates(new)}"
-        yield from self._ask(over, text, [{**held, "lr": rate} for rate in new])
+            return []
+        return self._untried(held, beside(rate_of(best), THIRDS))
 
-    def _longer(self, before: Values, held: Values, over: str) -> Answered:
-        """The best rates go on; whether longer still may be better."""
-        rates, steps = self.going_on(before), held["train_steps"]
+    def _longer(
+        self, before: Values, held: Values, over: str, finer: Sequence[float]
+    ) -> Answered:
+        """The best rates go on, and finer ones begin; whether longer still may be better."""
+        rates, steps = sorted([*self.going_on(before), *finer]), held["train_steps"]
         text = f"{steps:,} training steps at {_rates(rates)}"
         if not (yield from self._ask(over, text, [{**held, "lr": rate} for rate in rates])):
             return False
@@ -252,17 +261,21 @@ def at_most(find: FindSettings, start: Values) -> list[Stage]:
     def of_method(held: Values, over: str = "") -> None:
         first, own = {**held, "train_steps": lengths[0]}, list(rates)
         zooms: list[list[float]] = [own]
+        finer: list[float] = []
         if "lr" in find.over:
             end = own[-1]
             for count in (2, *[1] * (MOST_ZOOMS - 1), 2):
                 zooms.append([_rounded(end * 1.01 ** (n + 1)) for n in range(count)])
                 end = zooms[-1][-1]
+            finer = zooms.pop() if len(lengths) > 1 else []
         for some in zooms:
             stages.append(Stage(over or "lr", "", tuple({**first, "lr": rate} for rate in some)))
         going = [rate for some in zooms for rate in some][-find.most_rates :]
         for steps in lengths[1:]:
+            going += finer
             cells = tuple({**held, "train_steps": steps, "lr": rate} for rate in going)
             stages.append(Stage(over or "steps", "", cells))
+            going, finer = going[-find.most_rates :], []
 
     of_method(start)
     best = stages[-1].cells[-1]

@@ -19,6 +19,7 @@ from charsweep.results import CellResult
 from charsweep.study.stages import Stage, Stages, at_most, beside
 
 UNTAUGHT = 0.05
+DECADES = "find.rates=[1e-5,1e-4,1e-3,1e-2]"
 Score = Callable[[Mapping[str, Any]], float | None]  # of a cell's values; None: it diverges
 
 
@@ -48,7 +49,7 @@ class World:
 
 @cache
 def find_of(*words: str) -> tuple[FindSettings, dict[str, Any]]:
-    settings = load_settings(["search=find", *words])
+    settings = load_settings(["search=find", DECADES, *words])
     assert settings.find is not None
     return settings.find, start_of(settings)
 
@@ -90,6 +91,17 @@ def test_a_peak_is_found_wherever_it_lies(peak: float) -> None:
     assert 0.6 * peak < found["lr"] < 1.7 * peak
     assert found["train_steps"] == 1000
     assert any("they may do better" in stage.text for stage in stages)
+
+
+def test_thirds_begin_with_the_longer_training() -> None:
+    stages, found, _ = search(World(hill(2e-3)))
+    first = next(stage for stage in stages if stage.over == "steps")
+    assert {cell["lr"] for cell in first.cells} >= {1e-3, 2e-3, 3e-3, 5e-3}
+    assert all(cell["lr"] != 2e-3 for cell in sum((s.cells for s in stages if s.over == "lr"), ()))
+    assert found["lr"] == 2e-3
+    alone, found, _ = search(World(hill(2e-3)), "find.steps=[250]")
+    assert any("thirds of a decade" in stage.text for stage in alone)
+    assert found["lr"] == 2e-3
 
 
 def test_rates_that_cannot_be_told_apart_are_not_parted_further() -> None:
