@@ -156,9 +156,7 @@ class Stages:
             return []
         return self._untried(held, beside(rate_of(best), THIRDS))
 
-    def _longer(
-        self, before: Values, held: Values, over: str, finer: Sequence[float]
-    ) -> Answered:
+    def _longer(self, before: Values, held: Values, over: str, finer: Sequence[float]) -> Answered:
         """The best rates go on, and finer ones begin; whether longer still may be better."""
         rates, steps = sorted([*self.going_on(before), *finer]), held["train_steps"]
         text = f"{steps:,} training steps at {_rates(rates)}"
