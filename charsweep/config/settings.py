@@ -27,6 +27,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
+Strength = Annotated[float, Field(ge=-4, le=4)]  # below 0, away from what was taught
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
 FOLDER_NAME, NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", r"^[^\x00-\x1f/\\.][^\x00-\x1f/\\]{0,99}$"
@@ -59,6 +60,7 @@ PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
     "lr": pydantic.TypeAdapter(tuple[LearningRate, ...], config=_FINITE),
     "train_steps": pydantic.TypeAdapter(tuple[Steps, ...]),
     "inference_steps": pydantic.TypeAdapter(tuple[InferenceSteps, ...]),
+    "strength": pydantic.TypeAdapter(tuple[Strength, ...], config=_FINITE),
     "seed": pydantic.TypeAdapter(tuple[Seed, ...]),
 }
 ALWAYS = ("method", *PLAIN_AXES)
@@ -169,6 +171,7 @@ class SamplerSettings(pydantic.BaseModel):
     guidance_scale: Annotated[float, Field(ge=1, le=100)]
     negative_prompt: str
     batch_width: BatchWidth | None
+    base: Name | None = None
 
 
 Bound = Annotated[int | float, Field(ge=-1e15, le=1e15)]  # whole numbers that floats still hold
@@ -511,6 +514,7 @@ class Settings(pydantic.BaseModel):
     lr: LearningRate
     train_steps: Steps
     inference_steps: InferenceSteps
+    strength: Strength
     seed: Seed
     seeds: Annotated[int, Field(ge=1, le=1000)] | None
     batch_size: Annotated[int, Field(ge=1, le=4096)]

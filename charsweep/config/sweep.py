@@ -2,7 +2,7 @@
 
 What `compose` has composed and checked is turned into specs. A cell whose axes name another file
 of a config group (`method=lora`) or a field inside one (`method.rank=8`) is composed anew with that
-override, once per combination; the four plain numbers (lr, train_steps, inference_steps, seed) are
+override, once per combination; the plain numbers (lr, train_steps, inference_steps, …) are
 filled in directly. A part of a sweep is composed as if its words had been typed. Combinations whose
 models, character or exam are others make variants (`charsweep.config.variants`).
 """
@@ -151,16 +151,20 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
 
 
 def _bases_of(cells: Sequence[Cell], variants: Variants) -> dict[str, BaseWeights]:
-    """The weights of the bases that cells start from, by the key of their spec."""
-    taught = {cell.trajectory.base.key: cell.trajectory.base.name for cell in cells
-              if cell.trajectory.base}  # fmt: skip
+    """The weights of the bases that cells start from or draw with, by the key of their spec."""
+    used = {
+        base.key: base.name
+        for cell in cells
+        for base in (cell.trajectory.base, cell.images.base)
+        if base
+    }
     found = {}
-    for name in sorted(set(taught.values())):
+    for name in sorted(set(used.values())):
         for variant in variants.unlike:
             if name in variant.settings.models.bases:
                 weights = base_weights(variant.settings, name)
                 found[weights.spec.key] = weights
-    return {key: weights for key, weights in found.items() if key in taught}
+    return {key: weights for key, weights in found.items() if key in used}
 
 
 def _with_encoders(error: ModelsError, settings: Settings) -> ModelsError:
