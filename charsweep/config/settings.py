@@ -247,7 +247,7 @@ class SearchSettings(pydantic.BaseModel):
         return self
 
 
-Over = Literal["lr", "steps", "inference_steps", "rank", "prior", "captions", "method"]
+Over = Literal["lr", "steps", "inference_steps", "strength", "rank", "prior", "captions", "method"]
 MONEY = re.compile(r"(\d+(?:\.\d+)?) ?((?!min)[a-z]{3}|[€$£])", re.IGNORECASE)
 
 
@@ -273,6 +273,7 @@ class FindSettings(pydantic.BaseModel):
     steps: Annotated[list[Steps], Field(min_length=1), AfterValidator(without_repeats)]
     most_rates: Annotated[int, Field(ge=1, le=64)]
     inference_steps: Annotated[list[InferenceSteps], AfterValidator(without_repeats)]
+    strengths: Annotated[list[Strength], AfterValidator(without_repeats)]
     ranks: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(without_repeats)]
     methods: Annotated[list[Name], AfterValidator(without_repeats)]
     budget: Annotated[Text, AfterValidator(budgeted)] | None
@@ -374,6 +375,7 @@ class ExportSettings(pydantic.BaseModel):
     model_config = STRICT
     name: Text
     cell: CellKey | None
+    strength: Literal["note", "bake"] = "note"
     license: Text | None
     push: Annotated[Text, StringConstraints(pattern=REPOSITORY)] | None
     private: bool

@@ -18,7 +18,6 @@ from charsweep.core.specs import (
     AdapterSpec,
     BaseSpec,
     ImageSetSpec,
-    SnapshotSpec,
     TrajectorySpec,
     TruthSpec,
 )
@@ -104,7 +103,7 @@ class ImageSets:
                         drawn_here = calls(made.spec) * len(made.images) / made.spec.count
                         self.speeds.remember_call(made.spec, made.seconds / drawn_here)
                         if made.is_broken:
-                            self._mark_broken(made.spec.snapshot)
+                            self._mark_broken(made.spec)
                     self._check_room(group, done)
                 if found := peak.bytes():
                     self.speeds.remember_peak(name_of(Work(way), device.type), found)
@@ -117,8 +116,14 @@ class ImageSets:
         if self.pace is not None and missing:
             check_room(missing * calls_each(group[0].spec) * self.pace)
 
-    def _mark_broken(self, snapshot: SnapshotSpec) -> None:
-        """A trajectory whose images are no numbers has diverged; a base's weights are spoilt."""
+    def _mark_broken(self, images: ImageSetSpec) -> None:
+        """A trajectory whose images are no numbers has diverged; a base's weights are spoilt.
+
+        At another strength or on another base than it was taught at, that says nothing of it.
+        """
+        snapshot = images.snapshot
+        if images.strength != 1 or images.base:
+            return
         if not isinstance(snapshot.source, TrajectorySpec):
             raise ModelsError(
                 f"{snapshot.source.slug}: its images are not finite; fetch its weights again"

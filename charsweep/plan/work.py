@@ -170,10 +170,10 @@ def plan_work(
 
 def _references(cells: Sequence[Cell], store: Store) -> list[Scoring]:
     """What is drawn by the untaught base, and the true images; once, but scored for each exam."""
-    wanted: dict[tuple[str, int], Scoring] = {}
+    wanted: dict[tuple[str, object], Scoring] = {}
     drawn, measures = set[str](), Measures()
 
-    def add(scoring: Scoring, measure: int) -> None:
+    def add(scoring: Scoring, measure: object) -> None:
         key = scoring.images.key
         is_new = key not in drawn
         drawn.add(key)
@@ -189,6 +189,15 @@ def _references(cells: Sequence[Cell], store: Store) -> list[Scoring]:
         for base in (part.untaught for part in cell.parts):
             if base.key not in drawn:
                 add(_missing(base, (), None, store, is_drawn=True), measure)
+        if not cell.images.strength:  # what its images and scores are copied from
+            if ((alike := cell.images.untaught).key, measure) not in wanted:
+                add(_scoring(cell, alike, store), measure)
+            for part in cell.parts:
+                alike = part.images.untaught
+                if (alike.key, (measure, part.name)) not in wanted:
+                    specs = [replace(spec, images=alike) for spec in part.scores]
+                    found = _missing(alike, specs, part.untaught, store, is_drawn=True)
+                    add(found, (measure, part.name))
     for cell, truth in with_truth(cells):
         add(_scoring(cell, truth, store), measures.number(cell))
     return list(wanted.values())
@@ -297,6 +306,8 @@ def _missing(
     # scores lie with their images: without these there are none to look for
     missing = tuple(spec for spec in specs if lacks_images or not store.has_score(spec))
     before = len(store.drawn_before(images)) if is_drawn and lacks_images else 0
+    if not images.strength:
+        before = images.count  # the untaught base's are drawn first
     return Scoring(images, lacks_images, missing, untaught, before)
 
 
