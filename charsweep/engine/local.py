@@ -135,10 +135,9 @@ class LocalEngine:
 
     def _lacks(self, cell: Cell) -> str:
         """Why there are no images of a cell that has not diverged."""
-        trained = self.store.has_snapshot(cell.images.snapshot)
-        return (
-            f"images not finite at strength {cell.images.strength:g}" if trained else "not trained"
-        )
+        if not self.store.has_snapshot(cell.images.snapshot):
+            return "not trained"
+        return f"images not finite at strength {cell.images.strength:g}"
 
     def _is_alive(self, cell: Cell) -> bool:
         """Whether the cell's step lies before the one at which its trajectory diverged, if any."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -10,11 +11,16 @@ import pytest
 import torch
 from helpers.adapters import base_of, write_adapter
 from helpers.small import execute, pictures, small, sweep_of
+from helpers.variants import first
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import Cell
+from charsweep.core.specs import BaseSpec, Cell
+from charsweep.evaluate.sample import Asked, paint_with
+from charsweep.models.embedded import FOLDER
+from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.plan import plan_work
 
@@ -26,13 +32,7 @@ def at(cells: tuple[Cell, ...], strength: float) -> list[Cell]:
     return [cell for cell in cells if cell.values.get("strength", 1) == strength]
 
 
-def pixels(folder: Path) -> np.ndarray:
-    return np.stack(
-        [np.asarray(Image.open(BytesIO(one)), int) for one in pictures(folder).values()]
-    )
-
-
-@pytest.mark.parametrize("width", [4, 8])  # fused into the weights, and in slots of a batch
+@pytest.mark.parametrize("width", first(1, [8, 4]))  # in slots of a batch; fused into the weights
 def test_an_axis_of_strengths_trains_nothing_and_0_is_the_untaught_base(
     width: int, tmp_path: Path
 ) -> None:
@@ -57,12 +57,10 @@ def test_an_axis_of_strengths_trains_nothing_and_0_is_the_untaught_base(
     drawn = {c.key: pictures(store.images(c.images)) for c in sweep.cells}
     assert len({str(one) for one in drawn.values()}) == 2 * 3 + 1
     assert plan_work(sweep.cells, store).is_done
-    # whatever is drawn beside it: alone, elsewhere, one strength gives the same bits
-    _, apart, (alone,) = execute(
-        tmp_path / "b", *words, "+axes.strength=[0.5]", "~axes.lr", "lr=1e-2"
-    )
-    (same,) = (c for c in at(sweep.cells, 0.5) if c.values["lr"] == 1e-2)
-    assert pictures(apart.folder / str(alone.images)) == drawn[same.key]
+    (half, _) = at(sweep.cells, 0.5)  # drawn alone, the same bits
+    shutil.rmtree(store.images(half.images))
+    execute(tmp_path, *words, "axes.lr=[1e-1]", "strength=0.5")
+    assert pictures(store.images(half.images)) == drawn[half.key]
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "loha", "lokr"])
@@ -80,7 +78,6 @@ def test_a_strength_is_a_point_on_the_line_through_both_weights(kind: str, tmp_p
 
 
 def test_weights_that_were_all_taught_are_interpolated(tmp_path: Path) -> None:
-    words = ["method=dreambooth", "train_steps=1", "lr=1e-3", "~method.prior_weight"]
     words = ["method=dreambooth", "train_steps=1", "lr=1e-3", "method.prior_weight=0"]
     sweep, store, _ = execute(tmp_path, *words, STRENGTHS)
     (cell,) = at(sweep.cells, 1)
@@ -127,3 +124,74 @@ def test_what_has_no_such_strength_is_said_once(
         load_sweep(small(tmp_path, *words))
     assert str(error.value).startswith(said)
     assert len(str(error.value).splitlines()) == 1
+
+
+# -- taught on one base, drawn with another --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def turbo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Another base of the embedded one's kind and sizes, as a word of the command line."""
+    folder = tmp_path_factory.mktemp("bases") / "turbo"
+    shutil.copytree(FOLDER / "weights" / "sdxl", folder)
+    (file,) = (folder / "unet").glob("*.safetensors")
+    tensors = load_file(file)
+    save_file({name: 1.05 * tensor for name, tensor in tensors.items()}, file)
+    kind = "charsweep.models.families.stable_diffusion.StableDiffusionXL"
+    return f"+models.bases.turbo={{_target_:{kind},path:{folder},resolution:64}}"
+
+
+def test_what_one_base_was_taught_another_draws(turbo: str, tmp_path: Path) -> None:
+    words = [turbo, "train_steps=2", "lr=1e-1", "+axes.sampler.base=[sdxl,turbo]"]
+    sweep, store, results = execute(tmp_path, *words, "+axes.strength=[0,1]")
+    assert len({cell.trajectory.key for cell in sweep.cells}) == 1
+    assert [r.base for r in results].count("turbo (taught on sdxl)") == 2
+    plain = sweep_of(tmp_path, "train_steps=2", "lr=1e-1").cells[0]
+    by = {(c.values["sampler.base"], c.values["strength"]): c for c in sweep.cells}
+    assert by["sdxl", 1].key == plain.key
+    untaught, taught = by["turbo", 0], by["turbo", 1]
+    for cell in (untaught, taught):
+        for images in (cell.untaught_set, cell.class_noun_set):
+            assert images is not None
+            assert isinstance(images.snapshot.source, BaseSpec)
+            assert (images.snapshot.source.name, images.base) == ("turbo", None)
+    drawn = {place: pictures(store.images(cell.images)) for place, cell in by.items()}
+    assert drawn["turbo", 0] == pictures(store.images(untaught.images.untaught))
+    assert len({str(one) for one in drawn.values()}) == 4
+    spec = taught.images.base
+    assert spec is not None
+    base = load_base(spec, sweep.bases[spec.key], torch.device("cpu"))
+    asked = [Asked(p, n, seed) for n, p in enumerate(taught.images.prompts)
+             for seed in taught.images.seeds]  # fmt: skip
+    with base.with_snapshot(store.snapshot(taught.images.snapshot)):
+        by_hand = paint_with(base)(taught.images, asked)
+    for array, picture in zip(by_hand, drawn["turbo", 1].values(), strict=True):
+        shown = np.asarray(Image.open(BytesIO(picture)), int)
+        assert np.abs(shown - (array * 255).round()).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sampler.base=nope"], "sampler.base=nope: models=embedded has no such base"),
+        (["sampler.base=sd15"], "sampler.base=sd15: it is"),
+        (["sampler.base=turbo", "method=dreambooth"], "sampler.base=turbo: method=dreambooth make"),
+        (["sampler.base=turbo", "method=gan"], "sampler.base=turbo: method=gan makes no adapter"),
+        (["sampler.base=turbo", "method=textual_inversion"], "sampler.base=turbo: method=textual"),
+    ],
+)
+def test_what_no_other_base_can_draw_is_said_once(
+    words: list[str], said: str, turbo: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_sweep(small(tmp_path, turbo, *words))
+    assert str(error.value).startswith(said)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_base_of_other_sizes_is_refused(turbo: str, tmp_path: Path) -> None:
+    """The published XL in its true size, of which shapes are known without weights."""
+    kind = "charsweep.models.families.stable_diffusion.StableDiffusionXL"
+    large = f"+models.bases.large={{_target_:{kind},path:'random:sdxl',resolution:1024}}"
+    with pytest.raises(ConfigError, match=r"sampler\.base=large: its unet\..* has not the size"):
+        load_sweep(small(tmp_path, large, "sampler.base=large"))
