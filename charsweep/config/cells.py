@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from charsweep.config.pack_width import with_width
 from charsweep.config.precision import precision_of
 from charsweep.config.settings import ALWAYS, PLAIN_AXES, Settings, mistakes
 from charsweep.core.errors import ConfigError, ModelsError
+from charsweep.core.keys import digest_of_content
 from charsweep.core.methods import Method, method_of, takes_strength
 from charsweep.core.plugins import identity_of, resolve
 from charsweep.core.specs import (
@@ -41,6 +43,7 @@ from charsweep.core.specs import (
 from charsweep.core.store import Store
 from charsweep.core.words import holds
 from charsweep.models.adapter_file import layers_in
+from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
 from charsweep.models.samplers import check_fits
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_weights
 
@@ -160,6 +163,7 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         pack=1,
         class_images=None,
         horizon=None,
+        teaching_adapter=_teaching_adapter(settings, method, base) if base else None,
     )
     method.check(spec, base.family if base else None)
     if base:
@@ -179,6 +183,50 @@ def _check_with(base: BaseWeights, settings: Settings, method: Method) -> None:
         target = f"diffusers.{base.scheduler[0]}"
         if problems := untaken("sampler.settings", target, sampler.settings):
             raise ConfigError("\n".join(problems))
+
+
+def _teaching_adapter(settings: Settings, method: Method, base: BaseWeights) -> str | None:
+    """The digest of what is on the base while it is taught; ConfigError where it cannot be."""
+    name = base.plugin.name
+    if (found := teaching_file(settings, name)) is None:
+        return None
+    file, digest = found
+    told = f"models.bases.{name}.teaching_adapter={settings.models.bases[name].teaching_adapter}"
+    if method.trains_base:
+        raise ConfigError(
+            f"{told}: method={settings.method.name} changes the weights that it would lie on; set "
+            "it to null, or choose a method that adds to them, as method=lora"
+        )
+    denoiser = base.family.denoiser
+    try:
+        adapter_layers(file, plain_shapes({denoiser: base.shapes[denoiser]}), [denoiser])
+    except ModelsError as error:
+        raise ConfigError(
+            f"{told}: it cannot be put on {name} alone: {error}; give one that was made for that "
+            "base's images, or null"
+        ) from error
+    return digest
+
+
+def teaching_file(settings: Settings, name: str) -> tuple[Path, str] | None:
+    """The adapter that is on the base of that name while it is taught, and its digest."""
+    given = settings.models.bases[name].teaching_adapter
+    if given is None:
+        return None
+    file = Path(given).expanduser().resolve()
+    if file.suffix != ".safetensors" or not file.is_file():
+        raise ConfigError(
+            f"models.bases.{name}.teaching_adapter={given}: there is no such .safetensors file; "
+            "give an adapter's own file, or null"
+        )
+    state = file.stat()
+    return file, _digest(file, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest(file: Path, size: int, changed_ns: int) -> str:
+    """Of a file as it is now, which many cells ask for."""
+    return digest_of_content(file)
 
 
 def _check_captions(spec: TrajectorySpec, method: Method) -> None:

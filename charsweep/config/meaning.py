@@ -71,6 +71,8 @@ def _fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str,
         yield f"base.{family.name}.family", "", family.identity
         for name, value in family.settings.items():
             yield f"base.{family.name}.{name}", f"models.bases.{family.name}.{name}", value
+        axis = f"models.bases.{family.name}.teaching_adapter"
+        yield "teaching_adapter", axis, taught.teaching_adapter
     for name in ("batch_size", "resolution", "precision", "max_grad_norm", "pack"):
         yield name, name, getattr(taught, name)
     yield "framing", "framing", taught.framing.crop

@@ -115,6 +115,7 @@ class BaseSettings(pydantic.BaseModel):
     vae: Text | None = None  # one that stands in for the pipeline's own
     variant: Literal["fp16"] | None = None  # None: full precision where it is there
     prediction: Prediction | None = None  # None: what its files say
+    teaching_adapter: Text | None = None  # a file that is on it while it is taught
 
     def plugin(self, name: str) -> Plugin:
         """Its family, under the name that the base has among the models."""

@@ -138,6 +138,8 @@ class TrajectorySpec(Keyed):
     pack: int  # slots of the forward pass it trains in; free ones are padded
     class_images: str | None  # key of what prior preservation uses: an image set, or own images
     horizon: int | None  # only for a schedule whose value depends on the last step
+    # Digest of an adapter that is on the base while it is taught, and never when it draws.
+    teaching_adapter: str | None = field(default=None, metadata=CAME_LATER)
 
     @property
     def base_name(self) -> str:
