@@ -91,6 +91,8 @@ def training(chosen: Chosen) -> Iterator[tuple[str, str]]:
     yield "method", taught.method.name
     if chosen.base_model and chosen.drawing_model != chosen.base_model:
         yield "taught on", chosen.base_model.title
+    if taught.teaching_adapter:
+        yield "taught with", "a teaching adapter on the base, which is not among these files"
     yield "learning rate", short_number(taught.learning_rate)
     yield "training steps", str(chosen.images.snapshot.step)
     yield "batch, resolution", f"{taught.batch_size}, {taught.resolution} pixels"
