@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from charsweep.config.pack_width import with_width
 from charsweep.config.precision import precision_of
 from charsweep.config.settings import ALWAYS, PLAIN_AXES, Settings, mistakes
 from charsweep.core.errors import ConfigError, ModelsError
-from charsweep.core.methods import Method, method_of
+from charsweep.core.keys import digest_of_content
+from charsweep.core.methods import Method, method_of, takes_strength
 from charsweep.core.plugins import identity_of, resolve
 from charsweep.core.specs import (
     AttributeSpec,
+    BaseSpec,
     Cell,
     EncoderSpec,
     ExamPart,
@@ -39,6 +42,8 @@ from charsweep.core.specs import (
 )
 from charsweep.core.store import Store
 from charsweep.core.words import holds
+from charsweep.models.adapter_file import layers_in
+from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
 from charsweep.models.samplers import check_fits
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_weights
 
@@ -52,7 +57,7 @@ def cells_of(
     settings: Settings,
     character: Character,
 ) -> Iterator[Cell]:
-    """The cells of one combination: every product of the four plain axes."""
+    """The cells of one combination: every product of the plain axes."""
     spans = [_plain_values(name, axes, settings) for name in PLAIN_AXES]
     trajectory = with_width(_trajectory(settings, character), settings, store_of(settings))
     class_images = None
@@ -68,24 +73,38 @@ def cells_of(
     chosen = {k: v for k, v in chosen.items() if k not in ALWAYS and _applies(k, method)}
     if not method.iterative:
         spans[list(PLAIN_AXES).index("inference_steps")] = (1,)
+    _check_strengths(spans[list(PLAIN_AXES).index("strength")], settings.method.name, method)
     trajectories: dict[tuple[float, int, int], TrajectorySpec] = {}
-    for lr, steps, inference, seed in itertools.product(*spans):
+    for lr, steps, inference, strength, seed in itertools.product(*spans):
         horizon = steps if needs_horizon else None
         taught = trajectories.setdefault(
             (lr, seed, horizon or 0),
             replace(trajectory, learning_rate=lr, seed=seed, horizon=horizon),
         )
         drawn = {"inference_steps": inference} if method.iterative else {}
+        drawn |= {"strength": strength} if strength != 1 or "strength" in axes else {}
         typed = {"method": settings.method.name, "lr": lr, "train_steps": steps, **drawn}
         images = replace(
-            template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference
-        )
+            template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference,
+            strength=strength,
+        )  # fmt: skip
         yield replace(
             template,
             class_images=class_images,
             values={**typed, "seed": seed, **chosen},
             images=images,
             parts=tuple(replace(part, images=_drawn(part, images)) for part in template.parts),
+        )
+
+
+def _check_strengths(strengths: Sequence[float], name: str, method: Method) -> None:
+    """ConfigError for a strength that a method's snapshots cannot be drawn at."""
+    others = [strength for strength in strengths if strength != 1]
+    if others and not takes_strength(method):
+        raise ConfigError(
+            f"strength={others[0]:g}: method={name} changes no weights of a base that could be put "
+            "on in part; set strength=1 and take axes.strength out, or choose a method that does, "
+            "as method=dreambooth_lora"
         )
 
 
@@ -144,6 +163,7 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         pack=1,
         class_images=None,
         horizon=None,
+        teaching_adapter=_teaching_adapter(settings, method, base) if base else None,
     )
     method.check(spec, base.family if base else None)
     if base:
@@ -163,6 +183,50 @@ def _check_with(base: BaseWeights, settings: Settings, method: Method) -> None:
         target = f"diffusers.{base.scheduler[0]}"
         if problems := untaken("sampler.settings", target, sampler.settings):
             raise ConfigError("\n".join(problems))
+
+
+def _teaching_adapter(settings: Settings, method: Method, base: BaseWeights) -> str | None:
+    """The digest of what is on the base while it is taught; ConfigError where it cannot be."""
+    name = base.plugin.name
+    if (found := teaching_file(settings, name)) is None:
+        return None
+    file, digest = found
+    told = f"models.bases.{name}.teaching_adapter={settings.models.bases[name].teaching_adapter}"
+    if method.trains_base:
+        raise ConfigError(
+            f"{told}: method={settings.method.name} changes the weights that it would lie on; set "
+            "it to null, or choose a method that adds to them, as method=lora"
+        )
+    denoiser = base.family.denoiser
+    try:
+        adapter_layers(file, plain_shapes({denoiser: base.shapes[denoiser]}), [denoiser])
+    except ModelsError as error:
+        raise ConfigError(
+            f"{told}: it cannot be put on {name} alone: {error}; give one that was made for that "
+            "base's images, or null"
+        ) from error
+    return digest
+
+
+def teaching_file(settings: Settings, name: str) -> tuple[Path, str] | None:
+    """The adapter that is on the base of that name while it is taught, and its digest."""
+    given = settings.models.bases[name].teaching_adapter
+    if given is None:
+        return None
+    file = Path(given).expanduser().resolve()
+    if file.suffix != ".safetensors" or not file.is_file():
+        raise ConfigError(
+            f"models.bases.{name}.teaching_adapter={given}: there is no such .safetensors file; "
+            "give an adapter's own file, or null"
+        )
+    state = file.stat()
+    return file, _digest(file, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest(file: Path, size: int, changed_ns: int) -> str:
+    """Of a file as it is now, which many cells ask for."""
+    return digest_of_content(file)
 
 
 def _check_captions(spec: TrajectorySpec, method: Method) -> None:
@@ -224,12 +288,12 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         resolution=trajectory.resolution,
         batch_width=sampler.batch_width or settings.models.batch_width,
         precision=trajectory.precision,
+        base=_drawing_base(settings, trajectory),
     )
     judged = exam_of(settings, character, exam.prompts if method.prompted else ())
     # One untaught set serves all values of an axis of inference steps, in as many as are set
     # beside it: what identity and gains are measured from does not move along the axis.
-    base = trajectory.base
-    untaught = replace(images, snapshot=SnapshotSpec(base, 0)) if base else None
+    untaught = images.untaught if trajectory.base else None
     return Cell(
         values={},
         images=images,
@@ -241,6 +305,46 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         exam=judged,
         parts=tuple(_parts_of(settings, character, images, untaught)) if untaught else (),
     )
+
+
+def _drawing_base(settings: Settings, trajectory: TrajectorySpec) -> BaseSpec | None:
+    """The base that draws in place of the one that is taught; None where that is the same.
+
+    ConfigError unless what is taught is an adapter that goes on the other's layers too.
+    """
+    name, bases = settings.sampler.base, settings.models.bases
+    method = method_of(trajectory.method)
+    if name is None or name == method.base:
+        return None
+    if name not in bases:
+        ways = " or ".join(f"sampler.base={other}" for other in bases)
+        raise ConfigError(
+            f"sampler.base={name}: models={settings.models.name} has no such base; use {ways}, or "
+            "null for the one that is taught"
+        )
+    if method.base is None or method.low_rank is None:
+        raise ConfigError(
+            f"sampler.base={name}: method={trajectory.method.name} makes no adapter that another "
+            "base could draw with; set sampler.base=null, or choose one that does, as method=lora"
+        )
+    taught, other = base_weights(settings, method.base), base_weights(settings, name)
+    if other.plugin.identity != taught.plugin.identity:
+        raise ConfigError(
+            f"sampler.base={name}: it is {other.family.title}, and an adapter of "
+            f"{taught.family.title} ({method.base}) does not go on it; name a base of one kind"
+        )
+    low = method.low_rank
+    for part in (one for one in method.taught(taught.family) if one in taught.shapes):
+        layers = dict(layers_in(taught.shapes[part], low.of(part)))
+        there = dict(layers_in(other.shapes.get(part, {}), low.of(part)))
+        unlike = [layer for layer, shape in layers.items() if there.get(layer) != shape]
+        if unlike:
+            raise ConfigError(
+                f"sampler.base={name}: its {part}.{unlike[0]} has not the size of {method.base}'s, "
+                f"so an adapter of {method.base} does not go on it; name a base of the same layers"
+            )
+    check_fits(_sampler(settings), other)
+    return None if other.spec.key == taught.spec.key else other.spec
 
 
 def _parts_of(

@@ -71,6 +71,8 @@ def _fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str,
         yield f"base.{family.name}.family", "", family.identity
         for name, value in family.settings.items():
             yield f"base.{family.name}.{name}", f"models.bases.{family.name}.{name}", value
+        axis = f"models.bases.{family.name}.teaching_adapter"
+        yield "teaching_adapter", axis, taught.teaching_adapter
     for name in ("batch_size", "resolution", "precision", "max_grad_norm", "pack"):
         yield name, name, getattr(taught, name)
     yield "framing", "framing", taught.framing.crop
@@ -83,9 +85,12 @@ def _fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str,
         yield group, group, plugin.name
         for name, value in plugin.settings.items():
             yield f"{plugin.name}.{name}", f"{group}.{name}", value
+    yield "strength", "strength", images.strength
     sampler = images.sampler
     yield "sampler", "sampler", sampler.name
     for name in ("guidance_scale", "negative_prompt", "batch_width"):
         yield f"{sampler.name}.{name}", f"sampler.{name}", getattr(images, name)
+    base = images.base.digest if images.base else None
+    yield f"{sampler.name}.base", "sampler.base", base
     for name, value in sampler.settings.items():
         yield f"{sampler.name}.{name}", f"sampler.settings.{name}", value

@@ -27,6 +27,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
+Strength = Annotated[float, Field(ge=-4, le=4)]  # below 0, away from what was taught
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
 FOLDER_NAME, NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", r"^[^\x00-\x1f/\\.][^\x00-\x1f/\\]{0,99}$"
@@ -59,6 +60,7 @@ PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
     "lr": pydantic.TypeAdapter(tuple[LearningRate, ...], config=_FINITE),
     "train_steps": pydantic.TypeAdapter(tuple[Steps, ...]),
     "inference_steps": pydantic.TypeAdapter(tuple[InferenceSteps, ...]),
+    "strength": pydantic.TypeAdapter(tuple[Strength, ...], config=_FINITE),
     "seed": pydantic.TypeAdapter(tuple[Seed, ...]),
 }
 ALWAYS = ("method", *PLAIN_AXES)
@@ -113,6 +115,7 @@ class BaseSettings(pydantic.BaseModel):
     vae: Text | None = None  # one that stands in for the pipeline's own
     variant: Literal["fp16"] | None = None  # None: full precision where it is there
     prediction: Prediction | None = None  # None: what its files say
+    teaching_adapter: Text | None = None  # a file that is on it while it is taught
 
     def plugin(self, name: str) -> Plugin:
         """Its family, under the name that the base has among the models."""
@@ -169,6 +172,7 @@ class SamplerSettings(pydantic.BaseModel):
     guidance_scale: Annotated[float, Field(ge=1, le=100)]
     negative_prompt: str
     batch_width: BatchWidth | None
+    base: Name | None = None
 
 
 Bound = Annotated[int | float, Field(ge=-1e15, le=1e15)]  # whole numbers that floats still hold
@@ -244,7 +248,7 @@ class SearchSettings(pydantic.BaseModel):
         return self
 
 
-Over = Literal["lr", "steps", "inference_steps", "rank", "prior", "captions", "method"]
+Over = Literal["lr", "steps", "inference_steps", "strength", "rank", "prior", "captions", "method"]
 MONEY = re.compile(r"(\d+(?:\.\d+)?) ?((?!min)[a-z]{3}|[€$£])", re.IGNORECASE)
 
 
@@ -270,6 +274,7 @@ class FindSettings(pydantic.BaseModel):
     steps: Annotated[list[Steps], Field(min_length=1), AfterValidator(without_repeats)]
     most_rates: Annotated[int, Field(ge=1, le=64)]
     inference_steps: Annotated[list[InferenceSteps], AfterValidator(without_repeats)]
+    strengths: Annotated[list[Strength], AfterValidator(without_repeats)]
     ranks: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(without_repeats)]
     methods: Annotated[list[Name], AfterValidator(without_repeats)]
     budget: Annotated[Text, AfterValidator(budgeted)] | None
@@ -371,6 +376,7 @@ class ExportSettings(pydantic.BaseModel):
     model_config = STRICT
     name: Text
     cell: CellKey | None
+    strength: Literal["note", "bake"] = "note"
     license: Text | None
     push: Annotated[Text, StringConstraints(pattern=REPOSITORY)] | None
     private: bool
@@ -511,6 +517,7 @@ class Settings(pydantic.BaseModel):
     lr: LearningRate
     train_steps: Steps
     inference_steps: InferenceSteps
+    strength: Strength
     seed: Seed
     seeds: Annotated[int, Field(ge=1, le=1000)] | None
     batch_size: Annotated[int, Field(ge=1, le=4096)]

@@ -2,7 +2,7 @@
 
 What `compose` has composed and checked is turned into specs. A cell whose axes name another file
 of a config group (`method=lora`) or a field inside one (`method.rank=8`) is composed anew with that
-override, once per combination; the four plain numbers (lr, train_steps, inference_steps, seed) are
+override, once per combination; the plain numbers (lr, train_steps, inference_steps, …) are
 filled in directly. A part of a sweep is composed as if its words had been typed. Combinations whose
 models, character or exam are others make variants (`charsweep.config.variants`).
 """
@@ -13,13 +13,19 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from charsweep.character import Character, Drawings, drawings_of
-from charsweep.config.cells import base_weights, cells_of, encoders_of, store_of
+from charsweep.config.cells import (
+    base_weights,
+    cells_of,
+    encoders_of,
+    store_of,
+    teaching_file,
+)
 from charsweep.config.compose import (
     Axes,
     Composing,
@@ -77,6 +83,7 @@ class Sweep:
     unmeasured: tuple[TrajectorySpec, ...]  # kinds whose width of packs is left to measurement
     meaning: Mapping[str, Any]  # what must stay the same for the study to go on
     stopped: tuple[Cell, ...] = ()  # that are worked on no further, and none of the cells
+    teaching_adapters: Mapping[str, Path] = field(default_factory=dict)  # by digest
 
     @property
     def name(self) -> str:
@@ -147,20 +154,35 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         cut=cut_texts(examples, drawings_of(variants.characters), bases, encoders),
         unmeasured=unmeasured(examples, first, store_of(first)),
         meaning=meaning_of(variants, examples, whole.axes),
+        teaching_adapters=_teaching_adapters(variants),
     )
 
 
 def _bases_of(cells: Sequence[Cell], variants: Variants) -> dict[str, BaseWeights]:
-    """The weights of the bases that cells start from, by the key of their spec."""
-    taught = {cell.trajectory.base.key: cell.trajectory.base.name for cell in cells
-              if cell.trajectory.base}  # fmt: skip
+    """The weights of the bases that cells start from or draw with, by the key of their spec."""
+    used = {
+        base.key: base.name
+        for cell in cells
+        for base in (cell.trajectory.base, cell.images.base)
+        if base
+    }
     found = {}
-    for name in sorted(set(taught.values())):
+    for name in sorted(set(used.values())):
         for variant in variants.unlike:
             if name in variant.settings.models.bases:
                 weights = base_weights(variant.settings, name)
                 found[weights.spec.key] = weights
-    return {key: weights for key, weights in found.items() if key in taught}
+    return {key: weights for key, weights in found.items() if key in used}
+
+
+def _teaching_adapters(variants: Variants) -> dict[str, Path]:
+    """The files of adapters that are on bases while these are taught, by digest."""
+    found = (
+        teaching_file(variant.settings, name)
+        for variant in variants.unlike
+        for name in variant.settings.models.bases
+    )
+    return {digest: file for file, digest in filter(None, found)}
 
 
 def _with_encoders(error: ModelsError, settings: Settings) -> ModelsError:

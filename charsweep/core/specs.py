@@ -9,13 +9,13 @@ is in no spec, so it can change without doing work again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from charsweep.core.keys import differences, key_of, keyed, short_number
+from charsweep.core.keys import CAME_LATER, differences, key_of, keyed, short_number
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import resolve
 
@@ -138,6 +138,8 @@ class TrajectorySpec(Keyed):
     pack: int  # slots of the forward pass it trains in; free ones are padded
     class_images: str | None  # key of what prior preservation uses: an image set, or own images
     horizon: int | None  # only for a schedule whose value depends on the last step
+    # Digest of an adapter that is on the base while it is taught, and never when it draws.
+    teaching_adapter: str | None = field(default=None, metadata=CAME_LATER)
 
     @property
     def base_name(self) -> str:
@@ -179,6 +181,8 @@ class ImageSetSpec:
     resolution: int
     batch_width: int  # images are always drawn in batches of this width, the last one padded
     precision: str
+    strength: float = field(default=1.0, metadata=CAME_LATER)  # share of what was taught; 0: none
+    base: BaseSpec | None = field(default=None, metadata=CAME_LATER)  # None: the source's own
 
     @cached_property
     def key(self) -> str:
@@ -187,8 +191,23 @@ class ImageSetSpec:
 
     @property
     def slug(self) -> str:
-        exam = f"exam{len(self.prompts)}x{len(self.seeds)}"
-        return f"{self.sampler.name}{self.inference_steps}-cfg{self.guidance_scale:g}-{exam}"
+        by = [self.base.name] if self.base else []
+        by += [f"{self.sampler.name}{self.inference_steps}", f"cfg{self.guidance_scale:g}"]
+        by += [f"strength{self.strength:g}"] if self.strength != 1 else []
+        return "-".join([*by, f"exam{len(self.prompts)}x{len(self.seeds)}"])
+
+    @property
+    def drawing_base(self) -> BaseSpec | None:
+        """The base that draws; None where none does."""
+        source = self.snapshot.source
+        own = source if isinstance(source, BaseSpec) else getattr(source, "base", None)
+        return self.base or own
+
+    @property
+    def untaught(self) -> ImageSetSpec:
+        """The same by the base that draws, as it is: what strength 0 comes to, bit for bit."""
+        assert self.drawing_base is not None
+        return replace(self, snapshot=SnapshotSpec(self.drawing_base, 0), strength=1.0, base=None)
 
     @property
     def count(self) -> int:
@@ -283,7 +302,8 @@ class Cell:
     """One point of the grid: a trajectory, a step count and an image set to score.
 
     `values` are the axis values as a person typed them; they always hold method, lr, train_steps
-    and seed, and inference_steps where it draws in steps. `untaught_set` is the untaught base on
+    and seed, inference_steps where it draws in steps, and strength where it varies or is not 1.
+    `untaught_set` is the untaught base on
     the same exam with the same prompts, `class_noun_set` the same base with the class noun in place
     of the identifier, `class_images` what the base draws for prior preservation; each None without
     a base. `metrics` are those of the exam itself, `parts` what else is asked, with their own.
@@ -305,8 +325,11 @@ class Cell:
 
     @property
     def base_label(self) -> str:
-        """Its base by name, with the values of the axes that make it another of that name."""
+        """The base that draws by name, with the values of the axes that make it another of that
+        name, and the base that was taught, where that is another."""
         name = self.trajectory.base_name
+        if self.images.base:
+            return f"{self.images.base.name} (taught on {name})"
         axes = ("models", f"models.bases.{name}.path")
         others = {axis: value for axis, value in self.values.items() if is_of_base(axis, name)}
         told = (

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from charsweep.config import Sweep
 from charsweep.core.errors import TrainingError
-from charsweep.core.specs import Cell, EncoderSpec, ExamSpec
+from charsweep.core.specs import Cell, EncoderSpec, ExamSpec, ScoreSpec
 from charsweep.core.store import Store
 from charsweep.core.system.distributed import ALONE, Team, device_of
 from charsweep.engine.environment import environment, find_device, is_out_of_memory
@@ -25,6 +26,8 @@ from charsweep.plan.workers import threads_of
 from charsweep.results import CellResult
 from charsweep.results.cells import result_of
 from charsweep.train.checkpoint import make_optimizer
+
+SCORE_FIELDS = ("value", "per_image", "details")
 
 
 class LocalEngine:
@@ -127,8 +130,14 @@ class LocalEngine:
                     seconds += sum(self.score(scorings[images.key]) for images in own)
                     yield result_of(cell, self.store, seconds)
                 else:
-                    why = errors.get(key, "not trained") if self._is_alive(cell) else None
+                    why = errors.get(key, self._lacks(cell)) if self._is_alive(cell) else None
                     yield result_of(cell, self.store, seconds, why)
+
+    def _lacks(self, cell: Cell) -> str:
+        """Why there are no images of a cell that has not diverged."""
+        if not self.store.has_snapshot(cell.images.snapshot):
+            return "not trained"
+        return f"images not finite at strength {cell.images.strength:g}"
 
     def _is_alive(self, cell: Cell) -> bool:
         """Whether the cell's step lies before the one at which its trajectory diverged, if any."""
@@ -144,9 +153,19 @@ class LocalEngine:
         if not self.store.has_images(images):
             self.image_sets.draw([images])
         missing = [spec for spec in scoring.scores if not self.store.has_score(spec)]
+        if not images.strength:
+            missing = [spec for spec in missing if not self._copied(spec)]
         if missing:
             self.scorer(missing[0].exam).score(missing, images, scoring.class_noun_set)
         return time.perf_counter() - started
+
+    def _copied(self, spec: ScoreSpec) -> bool:
+        """Whether a score of an image set at strength 0 was there, as the untaught base's."""
+        alike = replace(spec, images=spec.images.untaught)
+        if there := self.store.has_score(alike):
+            known = self.store.read_score(alike)
+            self.store.write_score(spec, {name: known[name] for name in SCORE_FIELDS})
+        return there
 
     # -- loaded once ---------------------------------------------------------------------------
 

@@ -250,6 +250,7 @@ class Agenda:
                 cell.class_noun_set,
                 cell.untaught_set,
                 *(p.untaught for p in cell.parts),
+                *(images.untaught for images in cell.drawn_sets if not images.strength),
             )
             if images is not None
         }

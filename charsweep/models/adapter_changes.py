@@ -19,6 +19,16 @@ from torch import Tensor
 from charsweep.models.foreign_adapter import AdapterLayer
 
 
+def at_strength(before: Tensor, after: Tensor, strength: float) -> Tensor:
+    """Weights before and after they were taught, and what lies so far on the line through both.
+
+    For every kind of adapter, as ComfyUI has it, and for whole weights (Wortsman et al. 2022, arXiv
+    2109.01903); of a LoRA's scale alone it is the same, and of DoRA's, whose magnitudes would
+    stay at 0, it is not.
+    """
+    return torch.lerp(before.float(), after.float(), strength)
+
+
 def changed(layer: AdapterLayer, tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
     """The weight, float32, with the change that the layer's tensors, by part, make."""
     own = {part: tensor.float() for part, tensor in tensors.items()}

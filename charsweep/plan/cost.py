@@ -199,7 +199,7 @@ class Speeds:
         name = _call_name(spec)
         if name in self.known:
             return self.known[name]
-        return self._guess(spec.resolution, text_chunks(spec.snapshot.source)).call
+        return self._guess(spec.resolution, text_chunks(_drawn_by(spec))).call
 
     def kwh(self, seconds: float) -> float | None:
         """Energy of a worker's seconds, at its share of the power last; None before that."""
@@ -287,8 +287,11 @@ def _step_name(spec: TrajectorySpec) -> str:
 
 def _call_name(spec: ImageSetSpec) -> str:
     """By what draws: the base, or the method that has none."""
-    source = spec.snapshot.source
-    name = getattr(source, "name", "")
-    if isinstance(source, TrajectorySpec):
-        name = source.base_name or source.method.name
+    source = _drawn_by(spec)
+    name = source.method.name if isinstance(source, TrajectorySpec) else source.name
     return f"call {name} {spec.resolution}px {spec.precision}{_of_chunks(source)}"
+
+
+def _drawn_by(images: ImageSetSpec) -> Source:
+    """The base that draws, or the source, where none does."""
+    return images.drawing_base or images.snapshot.source

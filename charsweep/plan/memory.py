@@ -84,7 +84,8 @@ class Work(NamedTuple):
     @property
     def base(self) -> BaseSpec | None:
         """The base in memory; None for a method that starts from nothing."""
-        return self.source if isinstance(self.source, BaseSpec) else self.source.base
+        spec = self.spec
+        return spec.base if isinstance(spec, TrajectorySpec) else spec.drawing_base
 
     @property
     def precision(self) -> str:
@@ -175,7 +176,7 @@ def needs_of(works: Sequence[Work], place: Place) -> list[Need]:
 def name_of(work: Work, device: str) -> str:
     """What a measured peak is remembered by: all that it depends on but the machine."""
     spec, trajectory, base = work.spec, work.trajectory, work.base
-    chunks = text_chunks(work.source)
+    chunks = text_chunks(work.base or work.source)
     names = [work.doing, base.digest if base else "", f"{spec.resolution}px", spec.precision,
              f"{chunks} chunks" if chunks > 1 else ""]  # fmt: skip
     if trajectory:

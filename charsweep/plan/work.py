@@ -10,7 +10,7 @@ entering when a slot falls free.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -170,10 +170,10 @@ def plan_work(
 
 def _references(cells: Sequence[Cell], store: Store) -> list[Scoring]:
     """What is drawn by the untaught base, and the true images; once, but scored for each exam."""
-    wanted: dict[tuple[str, int], Scoring] = {}
+    wanted: dict[tuple[str, object], Scoring] = {}
     drawn, measures = set[str](), Measures()
 
-    def add(scoring: Scoring, measure: int) -> None:
+    def add(scoring: Scoring, measure: object) -> None:
         key = scoring.images.key
         is_new = key not in drawn
         drawn.add(key)
@@ -189,9 +189,28 @@ def _references(cells: Sequence[Cell], store: Store) -> list[Scoring]:
         for base in (part.untaught for part in cell.parts):
             if base.key not in drawn:
                 add(_missing(base, (), None, store, is_drawn=True), measure)
+        for part_name, scoring in () if cell.images.strength else _copied_from(cell, store):
+            place = (measure, part_name) if part_name else measure
+            if (scoring.images.key, place) not in wanted:
+                add(scoring, place)
     for cell, truth in with_truth(cells):
         add(_scoring(cell, truth, store), measures.number(cell))
     return list(wanted.values())
+
+
+def _copied_from(cell: Cell, store: Store) -> Iterator[tuple[str, Scoring]]:
+    """What of the untaught base a cell at strength 0 is copied from, where it lacks anything; by
+    the part of the exam, "" for the exam itself."""
+    own: list[tuple[str, ImageSetSpec, Sequence[ScoreSpec], ImageSetSpec | None]] = [
+        (part.name, part.images, part.scores, part.untaught) for part in cell.parts
+    ]
+    scores = [cell.score_spec(metric, cell.images) for metric in cell.metrics]
+    for name, images, specs, noun in [("", cell.images, scores, cell.class_noun_set), *own]:
+        here = _missing(images, specs, noun, store, is_drawn=True)
+        if here.draw or here.scores:
+            alike = images.untaught
+            specs = [replace(spec, images=alike) for spec in specs]
+            yield name, _missing(alike, specs, noun, store, is_drawn=True)
 
 
 class Measures:
@@ -221,6 +240,7 @@ def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
         spec.framing.crop,
         spec.framing.masks,
         spec.precision,
+        spec.teaching_adapter,
     )
     return (spec.method.identity, spec.pack, *shared, *pack_key)
 
@@ -297,6 +317,8 @@ def _missing(
     # scores lie with their images: without these there are none to look for
     missing = tuple(spec for spec in specs if lacks_images or not store.has_score(spec))
     before = len(store.drawn_before(images)) if is_drawn and lacks_images else 0
+    if not images.strength:
+        before = images.count  # the untaught base's are drawn first
     return Scoring(images, lacks_images, missing, untaught, before)
 
 

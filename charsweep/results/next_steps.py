@@ -20,6 +20,7 @@ from charsweep.results.records import Record, Value, in_order, is_numeric
 WIDE = 3  # a larger factor between two values tried is a gap
 MOST_BETWEEN = 2  # values to try on either side
 MOST_SEEDS = 5  # more training seeds than this are not asked for
+EVENLY = {"strength": (0.2, 2.0)}  # axes that are no sizes: steps past an end, and the last end
 LONGER = (5, 10)  # times the training steps, where nothing has been learnt
 
 
@@ -57,10 +58,12 @@ def untried(record: Record, best: Point, alike: Sequence[Point]) -> list[NextSte
     steps = []
     for axis, values in record.axes.items():
         value = best.values.get(axis)
+        if axis in EVENLY:  # what is not taught, or away from it, is no neighbour
+            values = tuple(one for one in values if float(cast(float, one)) > 0)
         if axis == SEED or record.is_searched(axis) or len(values) < 2 or not is_numeric(values):
             continue
         numbers = [float(cast(float, one)) for one in values]
-        if value is None or min(numbers) <= 0:
+        if value not in values or min(numbers) <= 0:
             continue
         at, whole = values.index(value), all(isinstance(one, int) for one in values)
         good = {point.values.get(axis) for point in (best, *alike)}
@@ -72,7 +75,7 @@ def untried(record: Record, best: Point, alike: Sequence[Point]) -> list[NextSte
         for end, is_last in ((0, False), (len(values) - 1, True)):
             if at == end and good == {value}:
                 where.append(f"it is the {'largest' if is_last else 'smallest'} tried")
-                beyond = past(numbers[at], is_last, whole)
+                beyond = past(numbers[at], is_last, whole, EVENLY.get(axis))
                 below, above = (below, beyond) if is_last else (beyond, above)
         tried = [*below[-MOST_BETWEEN:], *above[:MOST_BETWEEN]]
         if where and tried:
@@ -104,8 +107,14 @@ def between(low: float, high: float, whole: bool) -> list[float]:
     return [rounded(one, whole) for one in series if 1.4 * low < one < high / 1.4]
 
 
-def past(end: float, upward: bool, whole: bool) -> list[float]:
-    """Two values past the end of an axis, in order."""
+def past(
+    end: float, upward: bool, whole: bool, evenly: tuple[float, float] | None = None
+) -> list[float]:
+    """Two values past the end of an axis, in order, by factors or as `EVENLY` says."""
+    if evenly is not None:
+        step, most = evenly
+        found = [round(end + number * step, 3) for number in ((1, 2) if upward else (-2, -1))]
+        return [value for value in found if 0 < value <= most]
     factors = (1.5, 2) if whole else (2, 5)
     found = [end * f for f in factors] if upward else [end / f for f in reversed(factors)]
     return sorted({one for value in found if (one := rounded(value, whole)) != end and one > 0})

@@ -61,7 +61,7 @@ class Search(Study):
         axes = self.sweep.axes
         steps = axes.get("train_steps", ())
         for name, axis in axes.items():
-            drawn = name == "inference_steps" or name.partition(".")[0] == "sampler"
+            drawn = name in ("inference_steps", "strength") or name.partition(".")[0] == "sampler"
             if isinstance(axis, Range) and not axis.whole and axis.step is None and not drawn:
                 return ()
         return tuple(int(step) for step in (steps.values if isinstance(steps, Range) else steps))

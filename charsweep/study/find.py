@@ -33,6 +33,7 @@ NUMBERS: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-12, 100, log=True),
     "train_steps": IntDistribution(1, LARGEST),
     "inference_steps": IntDistribution(1, 1000),
+    "strength": FloatDistribution(-4, 4),
     "seed": IntDistribution(0, 2**32 - 1),
     "method.rank": IntDistribution(1, LARGEST),
     "method.prior_weight": FloatDistribution(0, LARGEST),

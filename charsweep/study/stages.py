@@ -9,7 +9,7 @@ training nor Optuna is known here. The same results give the same stages.
    shorter, which is then what is recommended. The best rate falls with the length, so lower ones
    within a decade go on too. Thirds of a decade beside the best join them the first time, unless no
    neighbour can be told from it.
-4. Inference steps, and what else is asked for, at what is recommended by then.
+4. Inference steps, strength and what else is asked for, at what is recommended by then.
 
 "Told from": the paired test of the verdict, two standard errors (`charsweep.results.points`).
 Bounds below were set on four drawn characters of the embedded world; `benchmarks.find` measures.
@@ -34,6 +34,8 @@ HALVES, THIRDS = (1, 3), (1, 2, 3, 5)  # first figures of the rates of a decade
 MOST_ZOOMS = 3  # times that half-decades are tried: from an end of the decades to past it
 HIGHEST = 100.0  # a learning rate can be
 LATE = 3  # times the first number of steps: past it nothing is zoomed in on
+# What is tried at what is recommended by then: first what trains nothing.
+BESIDE = ("inference_steps", "strength", "rank", "prior", "captions")
 LOWER = 2  # decades that are tried below rates of which each diverged
 
 
@@ -65,7 +67,7 @@ class Stages:
     def run(self) -> Steps:
         """All stages, one after the other."""
         yield from self._of_method(self.start)
-        for over in ("inference_steps", "rank", "prior", "captions"):
+        for over in BESIDE:
             if over in self.find.over:
                 yield from self._beside(over, self.others(over))
         if "method" in self.find.over:
@@ -77,6 +79,7 @@ class Stages:
         """What is tried besides the value that the search starts with."""
         values: dict[str, Sequence[Any]] = {
             "inference_steps": self.find.inference_steps,
+            "strength": self.find.strengths,
             "rank": self.find.ranks,
             "prior": (0.0, 1.0),
             "captions": ("instance", "captions"),
@@ -277,7 +280,7 @@ def at_most(find: FindSettings, start: Values) -> list[Stage]:
 
     of_method(start)
     best = stages[-1].cells[-1]
-    for over in ("inference_steps", "rank", "prior", "captions"):
+    for over in BESIDE:
         if over in find.over and (others := rule.others(over)):
             cells = tuple({**best, AXES[over]: value} for value in others)
             stages.append(Stage(over, "", cells))

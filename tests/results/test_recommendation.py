@@ -246,6 +246,19 @@ def test_the_end_of_an_axis_and_a_gap_are_said_with_a_command_that_extends_it(
     ]  # fmt: skip
 
 
+def test_past_an_end_of_strengths_lie_steps_and_no_factors(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {"strength": [0.0, 0.6, 0.8, 1.0]})
+    for strength in (0.0, 0.6, 0.8, 1.0):
+        add(sweep, HIGH if strength == 1 else LOW, strength=strength)
+    found = recommended(sweep)
+    assert found.title == "Strength 1"
+    (end,) = found.next_steps
+    assert end.text == (
+        "The best strength lies at 1, and it is the largest tried: 1.2 and 1.4 may do better."
+    )
+    assert shlex.split(end.command)[3:] == ["+sweep=fake", "++axes.strength=[1.2,1.4]"]
+
+
 def test_of_several_seeds_the_mean_counts_and_the_highest_is_taken(tmp_path: Path) -> None:
     sweep = FakeSweep(tmp_path, {"method": ["lucky", "steady"], "seed": [0, 1]})
     scores = {("lucky", 0): 0.9, ("lucky", 1): 0.3, ("steady", 0): 0.75, ("steady", 1): 0.8}

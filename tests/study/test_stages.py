@@ -15,6 +15,7 @@ from helpers.fake_sweep import result
 from charsweep.config import load_settings
 from charsweep.config.find import start_of
 from charsweep.config.settings import FindSettings
+from charsweep.core.errors import ConfigError
 from charsweep.results import CellResult
 from charsweep.study.stages import Stage, Stages, at_most, beside
 
@@ -312,3 +313,23 @@ def test_neighbours_are_round_numbers() -> None:
     assert beside(3e-3, (1, 2, 3, 5)) == [2e-3, 5e-3]
     assert beside(2.5e-4, (1, 3)) == [1e-4, 3e-4]
     assert beside(100, (1, 3)) == [30]  # there are no higher ones
+
+
+def test_strengths_are_tried_at_what_is_recommended_and_train_nothing() -> None:
+    def weaker(values: Mapping[str, Any]) -> float:
+        return hill(1e-3)(values) - 0.5 * abs(values["strength"] - 0.8)
+
+    stages, found, _ = search(World(weaker), "find.over=[lr,strength]")
+    (stage,) = (one for one in stages if one.over == "strength" and one.cells)
+    assert stage.text == "strength 0.6, 0.8 and 1.2 beside 1"
+    assert {cell["strength"] for cell in stage.cells} == {0.6, 0.8, 1.2}
+    assert {(cell["lr"], cell["train_steps"]) for cell in stage.cells} == {
+        (found["lr"], found["train_steps"])
+    }
+    assert found["strength"] == 0.8
+
+
+def test_what_has_no_strength_is_not_looked_over_for_one() -> None:
+    with pytest.raises(ConfigError, match=r"leave it out, as in find\.over=\[lr\]"):
+        find_of("find.over=[lr,strength]", "method=textual_inversion")
+    find_of("find.over=[lr]", "method=textual_inversion")

@@ -27,13 +27,15 @@ def write_card(
     samples: Sequence[tuple[str, str]], folder: Path,
 ) -> None:  # fmt: skip
     """Fill card_template.md; `samples` are names of sample images in the folder, and prompts."""
-    base_model = chosen.base_model
+    base_model, drawing_model = chosen.base_model, chosen.drawing_model
     words = {
         "chosen": chosen,
         "images": chosen.images,
         "character": chosen.trajectory.character,
         "base": base_model,
         "base_title": base_model.title if base_model else "a network that knew nothing",
+        "drawing_title": drawing_model.title if drawing_model else "",
+        "strength": f"{chosen.strength:g}",
         "cells": chosen.record.get("plan", {}).get("cells"),
         "question": chosen.record.get("question", ""),
         "text": cell_text,
@@ -87,6 +89,10 @@ def training(chosen: Chosen) -> Iterator[tuple[str, str]]:
     """What shaped the weights, and what it cost."""
     taught, cell = chosen.trajectory, chosen.cell
     yield "method", taught.method.name
+    if chosen.base_model and chosen.drawing_model != chosen.base_model:
+        yield "taught on", chosen.base_model.title
+    if taught.teaching_adapter:
+        yield "taught with", "a teaching adapter on the base, which is not among these files"
     yield "learning rate", short_number(taught.learning_rate)
     yield "training steps", str(chosen.images.snapshot.step)
     yield "batch, resolution", f"{taught.batch_size}, {taught.resolution} pixels"

@@ -16,9 +16,9 @@ import pydantic
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
 from charsweep.config import Sweep
 from charsweep.config.settings import ModelsSettings
-from charsweep.core.errors import StoreError
+from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.methods import Method, method_of
-from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.models.weights import BaseWeights
@@ -78,12 +78,12 @@ class Chosen:
     images: ImageSetSpec
     why: str
     base_model: BaseModel | None  # None: it starts from nothing
+    drawing_model: BaseModel | None  # the base that draws: the same, unless another was chosen
+    is_baked: bool = False  # whether its strength is scaled into the files
 
     @property
     def trajectory(self) -> TrajectorySpec:
-        source = self.images.snapshot.source
-        assert isinstance(source, TrajectorySpec)
-        return source
+        return trajectory_of(self.images)
 
     @property
     def method(self) -> Method:
@@ -91,7 +91,13 @@ class Chosen:
 
     @property
     def slug(self) -> str:
-        return f"{self.trajectory.slug}-step{self.images.snapshot.step}--{self.cell.cell}"
+        baked = f"-at{self.images.strength:g}" if self.is_baked else ""
+        return f"{self.trajectory.slug}-step{self.images.snapshot.step}{baked}--{self.cell.cell}"
+
+    @property
+    def strength(self) -> float:
+        """What others are to set when they load the files, to draw as the sweep did."""
+        return 1.0 if self.is_baked else self.images.strength
 
     @property
     def is_prompted(self) -> bool:
@@ -114,10 +120,21 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
     else:
         cell, why = recommended_cell(sweep.folder, results, REMEDY)
     images = stored_images(cell, store)
+    if not images.strength:
+        raise ConfigError(
+            f"cell {cell.cell} is drawn at strength 0, by the untaught base, of which there is "
+            "nothing to export; name another with export.cell=KEY"
+        )
+    saved = saved_settings(record, cell)
+    taught, drawing = (
+        base_model_of(base, sweep, saved, path)
+        for base in (trajectory_of(images).base, images.drawing_base)
+    )
+    is_whole = method_of(trajectory_of(images).method).low_rank is None
+    baked = images.strength != 1 and (is_whole or sweep.settings.export.strength == "bake")
     return Chosen(
-        sweep.name, record, cell, same_point(cell, results), images, why,
-        base_model_of(images, sweep, saved_settings(record, cell), path),
-    )  # fmt: skip
+        sweep.name, record, cell, same_point(cell, results), images, why, taught, drawing, baked
+    )
 
 
 def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[CellResult, ...]:
@@ -130,17 +147,22 @@ def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[Cel
     return tuple(result for result in finished if point(result) == point(cell))
 
 
-def base_model_of(
-    images: ImageSetSpec, sweep: Sweep, saved: Mapping[str, Any], path: Path
-) -> BaseModel | None:
-    """The base as the sweep was made with it; `ModelsError` if its weights are others now."""
+def trajectory_of(images: ImageSetSpec) -> TrajectorySpec:
+    """What drew a cell's images."""
     source = images.snapshot.source
     assert isinstance(source, TrajectorySpec)
-    if source.base is None:
+    return source
+
+
+def base_model_of(
+    base: BaseSpec | None, sweep: Sweep, saved: Mapping[str, Any], path: Path
+) -> BaseModel | None:
+    """A base as the sweep was made with it; `ModelsError` if its weights are others now."""
+    if base is None:
         return None
     try:
         models = ModelsSettings.model_validate(saved["models"])
     except (KeyError, pydantic.ValidationError) as error:
         raise StoreError(f"{path} was written by another version; {AGAIN}") from error
     settings = sweep.settings.model_copy(update={"models": models})
-    return BaseModel(source.base.name, base_as_it_was(settings, source.base))
+    return BaseModel(base.name, base_as_it_was(settings, base))

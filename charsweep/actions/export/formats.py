@@ -14,6 +14,7 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.names import as_title
 from charsweep.models.kohya import write_kohya
+from charsweep.models.scale_adapter import scale_adapter
 
 PIPELINE_INDEX = "model_index.json"
 
@@ -30,13 +31,20 @@ class WrittenWeights:
 def write_weights(
     chosen: Chosen, store: Store, folder: Path, licence: str | None
 ) -> WrittenWeights:
-    """Copy the snapshot's own files and, of an adapter, add one in kohya's keys."""
+    """Copy the snapshot's own files and, of an adapter, add one in kohya's keys.
+
+    Of a strength that is baked, they are changed so that they draw at it.
+    """
     snapshot = store.snapshot(chosen.images.snapshot)
     for path in own_files(snapshot):
         if path.is_dir():
             shutil.copytree(path, folder / path.name)
         else:
             shutil.copyfile(path, folder / path.name)
+    if chosen.is_baked and chosen.method.low_rank:
+        scale_adapter(folder, chosen.images.strength)
+    elif chosen.is_baked:
+        interpolate_weights(chosen, snapshot, folder)
     is_pipeline = (folder / PIPELINE_INDEX).exists()
     if chosen.method.low_rank is None or chosen.base_model is None:
         return WrittenWeights(is_pipeline, None, None)
@@ -46,10 +54,24 @@ def write_weights(
     try:
         naming = base.family.kohya(base.configs, prediction(base))
         metadata = kohya_metadata(chosen, naming, title, licence, ended(chosen, store))
-        write_kohya(snapshot, naming, file, metadata)
+        write_kohya(folder, naming, file, metadata)
     except ModelsError as error:
         return WrittenWeights(is_pipeline, None, str(error))
     return WrittenWeights(is_pipeline, file.name, None)
+
+
+def interpolate_weights(chosen: Chosen, snapshot: Path, folder: Path) -> None:
+    """Write the pipeline whose weights lie as far from the base's as the strength says."""
+    import torch  # takes seconds; all else that is exported needs none
+
+    from charsweep.models.load import load_base
+    from charsweep.models.pipeline import quiet
+
+    assert chosen.base_model is not None
+    weights = chosen.base_model.weights
+    base = load_base(weights.spec, weights, torch.device("cpu"))
+    with base.with_snapshot(snapshot, chosen.images.strength), quiet():
+        base.pipeline.save_pretrained(folder, safe_serialization=True)
 
 
 def own_files(snapshot: Path) -> Iterator[Path]:

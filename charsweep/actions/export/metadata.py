@@ -139,7 +139,8 @@ def modelspec(
         f"{len(character.digests)} drawings on {base_model.title}",
         "date": ended,
         "license": licence,
-        "usage_hint": f"prompt: {character.instance_prompt}",
+        "usage_hint": f"prompt: {character.instance_prompt}"
+        + (f"; strength {chosen.strength:g}" if chosen.strength != 1 else ""),
         "tags": f"{character.class_noun}, character",
         "trigger_phrase": character.identifier,
         "prediction_type": prediction(base_model.weights),

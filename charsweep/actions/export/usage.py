@@ -17,6 +17,14 @@ from charsweep.core.store.files import read_json
 from charsweep.models.weights import Weights as Source
 
 HERE = "."
+PART_OF_DORA = """\
+for part in ({parts},):  # peft scales a DoRA's factors and not its magnitudes
+    for layer in getattr(pipeline, part).modules():
+        if isinstance(layer, BaseTunerLayer):
+            before = layer.get_base_layer().weight.data.clone()
+            layer.merge()
+            merged = layer.get_base_layer().weight
+            merged.data = torch.lerp(before, merged.data, {strength})"""
 FETCHED = """\
 import os
 from huggingface_hub import snapshot_download
@@ -35,15 +43,29 @@ def python_code(chosen: Chosen, weights: WrittenWeights, store: Store, place: st
     loading = chosen.method.loading(chosen.trajectory, chosen.images.prompts[0], place)
     if loading is None:
         return None
-    lines = "\n".join(loading.lines)
-    if chosen.base_model is None:
+    own_imports, own = at_strength(chosen)
+    lines = "\n".join([*loading.lines, *own])
+    if chosen.drawing_model is None:
         code = lines
     else:
-        imports, base = base_lines(chosen.base_model)
-        first = in_order([*imports, *loading.imports])
+        imports, base = base_lines(chosen.drawing_model)
+        first = in_order([*imports, *loading.imports, *own_imports])
         code = "\n".join([*first, "", *base, lines, drawn(chosen, loading.prompt)])
     by_path = place != HERE and place not in lines  # the hub's own loaders do not know the files
     return FETCHED.format(place=place) + code if by_path else code
+
+
+def at_strength(chosen: Chosen) -> tuple[Sequence[str], Sequence[str]]:
+    """Imports, and lines that put a loaded adapter on in part."""
+    strength, low = chosen.strength, chosen.method.low_rank
+    if strength == 1 or low is None:
+        return (), ()
+    if low.kind != "dora":
+        return (), (f"pipeline.set_adapters(pipeline.get_active_adapters(), {strength:g})",)
+    assert chosen.drawing_model is not None
+    parts = chosen.method.taught(chosen.drawing_model.weights.family)
+    lines = PART_OF_DORA.format(parts=", ".join(map(repr, parts)), strength=f"{strength:g}")
+    return ("from peft.tuners.tuners_utils import BaseTunerLayer",), lines.splitlines()
 
 
 def pipeline_code(chosen: Chosen, store: Store, place: str) -> str:

@@ -99,12 +99,12 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
     settings = sweep.settings.model_copy(update=was)
     source = images.snapshot.source
     assert isinstance(source, TrajectorySpec)
-    assert source.base is not None  # without one it follows no prompts
+    bases = [base for base in (source.base, images.base) if base]  # without one, no prompts
     variants = Variants()
     variants.of({}, settings)
     drawn = replace(
         sweep, settings=settings, variants=variants, encoders=dict(encoders_of(settings).values()),
-        bases={source.base.key: base_as_it_was(settings, source.base)},
+        bases={base.key: base_as_it_was(settings, base) for base in bases},
     )  # fmt: skip
     if drawn.character.spec.digests != source.character.digests:
         raise CharacterError(
@@ -135,7 +135,7 @@ def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
     )
     _keep(file, spec, store)
     images = replace(
-        template, snapshot=SnapshotSpec(spec, 0),
+        template, snapshot=SnapshotSpec(spec, 0), base=None,
         resolution=sweep.settings.resolution or models.bases[name].resolution,
     )  # fmt: skip
     about = {"adapter": story.adapter, "base": name, "why": "named by story.adapter"}

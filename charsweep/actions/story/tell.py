@@ -75,11 +75,12 @@ def check_scenes(images: ImageSetSpec, source: StorySource) -> None:
     said."""
     weights = images.snapshot.source
     assert isinstance(weights, TrajectorySpec | AdapterSpec)
-    assert weights.base is not None
+    assert images.drawing_base is not None
     method = method_of(weights.method) if isinstance(weights, TrajectorySpec) else None
     identifier = source.sweep.character.spec.identifier
     reader = replace(
-        reader_of(weights.base, source.sweep.bases, identifier, method), taught=method is not None
+        reader_of(images.drawing_base, source.sweep.bases, identifier, method),
+        taught=method is not None,
     )
     prompts = [Prompt(f"scene {n}", prompt) for n, prompt in enumerate(images.prompts, start=1)]
     prompts.append(Prompt("negative prompt", images.negative_prompt))
@@ -180,6 +181,7 @@ def record_of(
         "sampler": images.sampler.name,
         "inference_steps": images.inference_steps,
         "guidance_scale": images.guidance_scale,
+        "strength": images.strength,
         "rule": RULE,
         "scenes": [
             {

@@ -99,8 +99,10 @@ class Store:
         """By the place of its prompt and its seed, each image of a set that another one holds.
 
         Another set of the same snapshot with other seeds alone, drawn in the same way: then the
-        image is the same to the last bit.
+        image is the same to the last bit. At strength 0 that is one of the untaught base.
         """
+        if not spec.strength:
+            spec = spec.untaught
         found: dict[tuple[int, int], DrawnImage] = {}
         if not self.has_snapshot(spec.snapshot):
             return found

@@ -24,7 +24,7 @@ from charsweep.core.methods import (
     method_of,
     tags_of,
 )
-from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
+from charsweep.core.specs import CharacterSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED, LowRank
 
 if TYPE_CHECKING:
@@ -229,10 +229,10 @@ class FineTune:
 
     @contextlib.contextmanager
     def painter(
-        self, snapshot: SnapshotSpec, folder: Path, base: LoadedPipeline | None,
+        self, images: ImageSetSpec, folder: Path, base: LoadedPipeline | None,
         device: torch.device,
     ) -> Iterator[Paint]:  # fmt: skip
-        """The base as the snapshot left it.
+        """The base as the snapshot left it, or as far on the way there as the strength says.
 
         Plain adapters are added to its weights: two thirds of the time that slots take, for image
         sets that need not share batches.
@@ -243,17 +243,16 @@ class FineTune:
         assert base is not None
         low = self.low_rank
         if low and low.kind == "lora":
-            taught = base.fused(read_adapter(folder, base), low.scale)
+            taught = base.fused(read_adapter(folder, base), low.scale * images.strength)
         else:
-            taught = base.with_snapshot(folder)
+            taught = base.with_snapshot(folder, images.strength)
         with taught:
             yield paint_with(base)
 
     @contextlib.contextmanager
     def adapter_slots(
-        self, snapshot: SnapshotSpec, base: LoadedPipeline, width: int,
-        folder_of: Callable[[SnapshotSpec], Path],
-    ) -> Iterator[tuple[Paint, LoadSlot]]:  # fmt: skip
+        self, base: LoadedPipeline, width: int, folder_of: Callable[[SnapshotSpec], Path]
+    ) -> Iterator[tuple[Paint, LoadSlot]]:
         """Stacked adapters: image i of a batch is drawn with that of slot i."""
         from charsweep.evaluate.sample import paint_with
         from charsweep.train.trainable import StackedAdapters, read_adapter
@@ -261,15 +260,17 @@ class FineTune:
         low = self.low_rank
         assert low is not None
         stack = StackedAdapters(low, base, base.parts(self.taught(base.family)), width)
-        loaded: dict[int, SnapshotSpec] = {}
+        loaded: dict[int, tuple[SnapshotSpec, float]] = {}
 
-        def load_slot(slot: int, snapshot: SnapshotSpec) -> None:
-            if loaded.get(slot) != snapshot:
+        def load_slot(slot: int, images: ImageSetSpec) -> None:
+            snapshot, strength = images.snapshot, images.strength
+            if loaded.get(slot) != (snapshot, strength):
                 assert isinstance(snapshot.source, TrajectorySpec)
                 own = method_of(snapshot.source.method).low_rank
                 assert own is not None
-                stack.adapters.set(slot, read_adapter(folder_of(snapshot), base), own.scale)
-                loaded[slot] = snapshot
+                adapter = read_adapter(folder_of(snapshot), base)
+                stack.adapters.set(slot, adapter, own.scale * strength)
+                loaded[slot] = (snapshot, strength)
 
         try:
             yield paint_with(base), load_slot

@@ -141,19 +141,18 @@ class TextualInversion:
 
     @contextlib.contextmanager
     def painter(
-        self, snapshot: SnapshotSpec, folder: Path, base: LoadedPipeline | None,
+        self, images: ImageSetSpec, folder: Path, base: LoadedPipeline | None,
         device: torch.device,
     ) -> Iterator[Paint]:  # fmt: skip
         assert base is not None
-        with self.adapter_slots(snapshot, base, 1, lambda _: folder) as (paint, load_slot):
-            load_slot(0, snapshot)
+        with self.adapter_slots(base, 1, lambda _: folder) as (paint, load_slot):
+            load_slot(0, images)
             yield paint
 
     @contextlib.contextmanager
     def adapter_slots(
-        self, snapshot: SnapshotSpec, base: LoadedPipeline, width: int,
-        folder_of: Callable[[SnapshotSpec], Path],
-    ) -> Iterator[tuple[Paint, LoadSlot]]:  # fmt: skip
+        self, base: LoadedPipeline, width: int, folder_of: Callable[[SnapshotSpec], Path]
+    ) -> Iterator[tuple[Paint, LoadSlot]]:
         """Image i of a batch is drawn with the tokens of slot i modulo `width`."""
         from charsweep.evaluate.sample import paint_with
 
@@ -161,8 +160,8 @@ class TextualInversion:
         loaded: dict[int, SnapshotSpec] = {}
         as_it_is = paint_with(base)
 
-        def load_slot(slot: int, snapshot: SnapshotSpec) -> None:
-            if loaded.get(slot) != snapshot:
+        def load_slot(slot: int, images: ImageSetSpec) -> None:
+            if loaded.get(slot) != (snapshot := images.snapshot):
                 assert isinstance(snapshot.source, TrajectorySpec)
                 embeddings.load(slot, snapshot.source.character.identifier, folder_of(snapshot))
                 loaded[slot] = snapshot
