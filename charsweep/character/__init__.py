@@ -15,6 +15,7 @@ from charsweep.character.load import (
     load_held_out,
     load_truth,
     open_training_images,
+    without_drawings,
 )
 from charsweep.character.masks import ALPHA, TrainingImage, mask_beside, open_masked
 
@@ -38,4 +39,5 @@ __all__ = [
     "open_training_images",
     "size_of",
     "sizes_of",
+    "without_drawings",
 ]

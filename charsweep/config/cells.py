@@ -36,6 +36,7 @@ from charsweep.core.specs import (
     ImageSetSpec,
     Plugin,
     SnapshotSpec,
+    Source,
     TrajectorySpec,
     TruthSpec,
     is_of_base,
@@ -58,7 +59,7 @@ def cells_of(
     character: Character,
 ) -> Iterator[Cell]:
     """The cells of one combination: every product of the plain axes."""
-    spans = [_plain_values(name, axes, settings) for name in PLAIN_AXES]
+    spans = [plain_values(name, axes, settings) for name in PLAIN_AXES]
     trajectory = with_width(_trajectory(settings, character), settings, store_of(settings))
     class_images = None
     if method_of(trajectory.method).prior_images and trajectory.base is not None:
@@ -68,8 +69,11 @@ def cells_of(
             class_images = _class_images(settings, trajectory)
             trajectory = replace(trajectory, class_images=class_images.key)
     needs_horizon = resolve(settings.schedule.target).needs_horizon
-    template = _cell(settings, character, trajectory)
     method = method_of(trajectory.method)
+    template = cell_of(
+        settings, character, SnapshotSpec(trajectory, settings.train_steps),
+        trajectory.resolution, trajectory.precision, method,
+    )  # fmt: skip
     chosen = {k: v for k, v in chosen.items() if k not in ALWAYS and _applies(k, method)}
     if not method.iterative:
         spans[list(PLAIN_AXES).index("inference_steps")] = (1,)
@@ -93,7 +97,7 @@ def cells_of(
             class_images=class_images,
             values={**typed, "seed": seed, **chosen},
             images=images,
-            parts=tuple(replace(part, images=_drawn(part, images)) for part in template.parts),
+            parts=tuple(replace(part, images=as_drawn(part, images)) for part in template.parts),
         )
 
 
@@ -108,7 +112,7 @@ def _check_strengths(strengths: Sequence[float], name: str, method: Method) -> N
         )
 
 
-def _drawn(part: ExamPart, images: ImageSetSpec) -> ImageSetSpec:
+def as_drawn(part: ExamPart, images: ImageSetSpec) -> ImageSetSpec:
     """What a part of the exam asks for, drawn as a cell's images are."""
     return replace(images, prompts=part.images.prompts, seeds=part.images.seeds)
 
@@ -124,7 +128,7 @@ def _applies(axis: str, method: Method) -> bool:
     return method.iterative or axis.partition(".")[0] != "sampler"
 
 
-def _plain_values(name: str, axes: Mapping[str, Any], settings: Settings) -> tuple[Any, ...]:
+def plain_values(name: str, axes: Mapping[str, Any], settings: Settings) -> tuple[Any, ...]:
     if name not in axes:
         return (getattr(settings, name),)
     try:
@@ -177,6 +181,11 @@ def _check_with(base: BaseWeights, settings: Settings, method: Method) -> None:
     taught = [name for name in method.taught(base.family) if name in base.shapes]
     if method.low_rank:
         method.low_rank.check({name: base.shapes[name] for name in taught})
+    check_sampler(base, settings)
+
+
+def check_sampler(base: BaseWeights, settings: Settings) -> None:
+    """ConfigError for a sampler that cannot draw with that base."""
     sampler = _sampler(settings)
     check_fits(sampler, base)
     if sampler.settings and not sampler.identity:
@@ -273,29 +282,47 @@ def made_in(settings: Settings) -> Path:
     return store_of(settings).made_weights
 
 
-def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
+def cell_of(
+    settings: Settings,
+    character: Character,
+    snapshot: SnapshotSpec,
+    resolution: int,
+    precision: str,
+    method: Method | None = None,
+    identifier: str = "",
+) -> Cell:
+    """A cell without its values: what a snapshot draws for the exam, and is judged by.
+
+    Without a method it is an adapter's from elsewhere; an identifier takes the place of the
+    character's.
+    """
     sampler, exam = settings.sampler, settings.exam
-    method = method_of(trajectory.method)
-    prompts = [p.replace("{subject}", character.spec.identifier) for p in exam.prompts]
+    subject = identifier or character.spec.identifier
+    prompts = [p.replace("{subject}", subject) for p in exam.prompts]
+    is_prompted = method is None or method.prompted
     images = ImageSetSpec(
-        snapshot=SnapshotSpec(trajectory, settings.train_steps),
-        sampler=_sampler(settings) if method.iterative else Plugin("once", "", 1, {}),
+        snapshot=snapshot,
+        sampler=_sampler(settings)
+        if method is None or method.iterative
+        else Plugin("once", "", 1, {}),
         inference_steps=settings.inference_steps,
-        guidance_scale=sampler.guidance_scale if method.prompted else 1.0,
-        negative_prompt=sampler.negative_prompt if method.prompted else "",
-        prompts=tuple(prompts) if method.prompted else ("",) * len(prompts),
+        guidance_scale=sampler.guidance_scale if is_prompted else 1.0,
+        negative_prompt=sampler.negative_prompt if is_prompted else "",
+        prompts=tuple(prompts) if is_prompted else ("",) * len(prompts),
         seeds=tuple(exam.seeds),
-        resolution=trajectory.resolution,
+        resolution=resolution,
         batch_width=sampler.batch_width or settings.models.batch_width,
-        precision=trajectory.precision,
-        base=_drawing_base(settings, trajectory),
+        precision=precision,
+        base=_drawing_base(settings, snapshot.source) if method else None,
     )
-    judged = exam_of(settings, character, exam.prompts if method.prompted else ())
+    judged = exam_of(settings, character, exam.prompts if is_prompted else ())
     # One untaught set serves all values of an axis of inference steps, in as many as are set
     # beside it: what identity and gains are measured from does not move along the axis.
-    untaught = images.untaught if trajectory.base else None
+    untaught = images.untaught if images.drawing_base else None
     return Cell(
         values={},
+        character=character.spec,
+        identifier=subject,
         images=images,
         untaught_set=untaught,
         class_noun_set=replace(untaught, prompts=judged.prompts) if untaught else None,
@@ -303,15 +330,16 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         metrics=settings.metrics_on(None),
         truth_set=truth_of(images, character),
         exam=judged,
-        parts=tuple(_parts_of(settings, character, images, untaught)) if untaught else (),
+        parts=tuple(_parts_of(settings, character, images, untaught, subject)) if untaught else (),
     )
 
 
-def _drawing_base(settings: Settings, trajectory: TrajectorySpec) -> BaseSpec | None:
+def _drawing_base(settings: Settings, trajectory: Source) -> BaseSpec | None:
     """The base that draws in place of the one that is taught; None where that is the same.
 
     ConfigError unless what is taught is an adapter that goes on the other's layers too.
     """
+    assert isinstance(trajectory, TrajectorySpec)
     name, bases = settings.sampler.base, settings.models.bases
     method = method_of(trajectory.method)
     if name is None or name == method.base:
@@ -348,13 +376,17 @@ def _drawing_base(settings: Settings, trajectory: TrajectorySpec) -> BaseSpec | 
 
 
 def _parts_of(
-    settings: Settings, character: Character, images: ImageSetSpec, untaught: ImageSetSpec
+    settings: Settings,
+    character: Character,
+    images: ImageSetSpec,
+    untaught: ImageSetSpec,
+    identifier: str,
 ) -> Iterator[ExamPart]:
     """The parts of the exam that any metric is on. Of others, {subject} is one of the class."""
     for name, part in (settings.exam.parts or {}).items():
         if not (metrics := settings.metrics_on(name)):
             continue
-        subject = character.spec.one_of_class if name == OTHERS else character.spec.identifier
+        subject = character.spec.one_of_class if name == OTHERS else identifier
         asked = tuple(prompt.replace("{subject}", subject) for prompt in part.prompts)
         judged, seeds = exam_of(settings, character, part.prompts), tuple(part.seeds)
         yield ExamPart(

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.resolvers.oc import env
 
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
-from charsweep.config.schema import can_vary, is_list, is_open, only_judges
+from charsweep.config.schema import can_vary, is_list, is_open, only_judges, shapes_images
 from charsweep.config.settings import (
     PLAIN_AXES,
     FindSettings,
@@ -282,6 +282,7 @@ def _sense(settings: Settings) -> list[str]:
     }.items():  # fmt: skip
         if getattr(settings.store, name) and settings.action not in actions:
             problems.append(f"store.{name}: is for action={' and '.join(actions)}; take it out")
+    problems += _untrained(settings)
     search = settings.search
     if settings.find:
         problems += _cannot_find(settings, method_of(settings.method.plugin()))
@@ -326,6 +327,39 @@ def _sense(settings: Settings) -> list[str]:
             f"the identifier {settings.character.identifier}"
         )
     return problems
+
+
+def _untrained(settings: Settings) -> Iterator[str]:
+    """What cannot be, where nothing is trained, or where adapters from elsewhere are cells."""
+    character = settings.character
+    if settings.adapters and not settings.is_grid:
+        yield (
+            f"adapters: search={settings.search.name} chooses its cells by itself; take them out, "
+            "or set search=grid"
+        )
+    if character.images is None:
+        needs = {"train=true": settings.train, "character.masks": character.masks is not None,
+                 f"character.held_out={character.held_out}": isinstance(character.held_out, int),
+                 }  # fmt: skip
+        yield from (
+            f"{name}: character={character.name} has no drawings for that (images=null); give "
+            "them, as in character=folder character.images=PATH, or take it out"
+            for name, is_asked in needs.items()
+            if is_asked
+        )
+    if settings.train:
+        return
+    if not settings.adapters:
+        yield (
+            "adapters=[]: nothing is trained (train=false), so there is nothing to compare; give "
+            "files, folders or patterns, as in 'adapters=[mine.safetensors,runs/*.safetensors]'"
+        )
+    idle = [name for name, _ in leaves(settings.axes) if not shapes_images(name)]
+    idle += ["seed"] if settings.seeds is not None else []
+    yield from (
+        f"axes.{name}: nothing is trained (train=false), so that makes no difference; take it out"
+        for name in idle
+    )
 
 
 def _cannot_find(settings: Settings, method: Method) -> list[str]:

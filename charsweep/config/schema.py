@@ -21,8 +21,11 @@ OPEN = ("axes", "parts", "constraints", "attributes", "exam.attributes", "story.
         "optimizer", "sampler.settings", "search.sampler", "search.pruner")  # fmt: skip
 
 NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "constraints",
-            "seeds", "parts", "search", "find", "story", "export", "caption", "report",
+            "seeds", "parts", "adapters", "train", "search", "find", "story", "export", "caption", "report",
             "choose", "merge", "store")  # fmt: skip
+# What makes images others, whatever drew them.
+DRAWS = ("inference_steps", "strength", "sampler", "models", "exam", "character", "resolution", "precision",
+         "method.base")  # fmt: skip
 # What judges images that are the same whatever it is: a cell is what was drawn.
 JUDGES = ("attributes", "metric", "references", "models.encoders", "character.truth",
           "exam.parts", "exam.attributes")  # fmt: skip
@@ -52,6 +55,11 @@ def is_open(name: str) -> bool:
 def can_vary(name: str) -> bool:
     """Whether a setting can be an axis."""
     return not _is_in(name, NOT_AXES) and not only_judges(name)
+
+
+def shapes_images(name: str) -> bool:
+    """Whether a setting makes a difference to images of weights that are there already."""
+    return _is_in(name, DRAWS)
 
 
 def only_judges(name: str) -> bool:

@@ -151,7 +151,7 @@ class CharacterSettings(pydantic.BaseModel):
 
     model_config = STRICT
     name: Name
-    images: Text
+    images: Text | None
     identifier: Text
     class_noun: Text
     instance_prompt: Text
@@ -356,6 +356,20 @@ class SceneSettings(pydantic.BaseModel):
     caption: Text
 
 
+class AdapterSettings(pydantic.BaseModel):
+    """Adapters from elsewhere: a file, a folder or a pattern, and what they are called by."""
+
+    model_config = STRICT
+    path: Text
+    name: Text | None = None  # among the cells; None: the file's, or the run's
+    trigger: Text | None = None  # the words that prompts have for the character; None: identifier
+
+
+def with_path(adapter: Any) -> Any:
+    """mine.safetensors -> {path: mine.safetensors}."""
+    return {"path": adapter} if isinstance(adapter, str) else adapter
+
+
 class StorySettings(pydantic.BaseModel):
     """A picture story: what is drawn, with which seeds, by what, and which pictures are kept."""
 
@@ -529,6 +543,8 @@ class Settings(pydantic.BaseModel):
     precision: Precision | None
     max_grad_norm: Annotated[float, Field(gt=0)]
     pack: Pack | None
+    adapters: list[Annotated[AdapterSettings, BeforeValidator(with_path)]]
+    train: bool
     axes: dict[str, Any]
     parts: dict[FolderName, dict[str, Any]]
     search: SearchSettings

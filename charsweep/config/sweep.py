@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.character import Character, Drawings, drawings_of
+from charsweep.config.adapters import ADAPTER, Adapters
 from charsweep.config.cells import (
     base_weights,
     cells_of,
@@ -48,6 +49,7 @@ from charsweep.core.keys import canonical_json
 from charsweep.core.specs import Cell, EncoderSpec, TrajectorySpec
 from charsweep.core.system.console import command, spell
 from charsweep.core.system.redact import redacted
+from charsweep.models.adapter_source import AdapterFile
 from charsweep.models.weights import BaseWeights, Weights
 
 MOST_CELLS = 20_000  # of a grid: planned in about 5 s; at a minute each, two weeks
@@ -79,6 +81,7 @@ class Sweep:
     examples: tuple[Cell, ...]  # the cells, or what those of a search will be like
     bases: Mapping[str, BaseWeights]  # by the key of their spec
     encoders: Mapping[EncoderSpec, Weights]
+    adapters: Mapping[str, AdapterFile]  # from elsewhere, by the key of their spec
     cut: tuple[CutText, ...]  # captions and prompts of which the end is not read
     unmeasured: tuple[TrajectorySpec, ...]  # kinds whose width of packs is left to measurement
     meaning: Mapping[str, Any]  # what must stay the same for the study to go on
@@ -126,9 +129,10 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
     with Composing():
         raw = compose_words(words)
         first = check_raw(raw)
-        variants = Variants()
+        variants, adapters = Variants(), Adapters()
         try:
-            parts = _told_apart(_parts(words, raw, first, variants), variants)
+            parts = _told_apart(_parts(words, raw, first, variants, adapters), variants)
+            adapters.check(first)
             whole = _union(first, parts)
             kinds = kinds_of(first) if first.find else _kinds(whole.axes)
             examples = whole.cells or tuple(
@@ -151,6 +155,7 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         examples=examples,
         bases=bases,
         encoders=encoders,
+        adapters=adapters.files,
         cut=cut_texts(examples, drawings_of(variants.characters), bases, encoders),
         unmeasured=unmeasured(examples, first, store_of(first)),
         meaning=meaning_of(variants, examples, whole.axes),
@@ -163,7 +168,7 @@ def _bases_of(cells: Sequence[Cell], variants: Variants) -> dict[str, BaseWeight
     used = {
         base.key: base.name
         for cell in cells
-        for base in (cell.trajectory.base, cell.images.base)
+        for base in (cell.base, cell.images.base)
         if base
     }
     found = {}
@@ -200,7 +205,7 @@ def _with_encoders(error: ModelsError, settings: Settings) -> ModelsError:
 
 def _parts(
     words: Sequence[str], raw: Mapping[str, Any], settings: Settings, variants: Variants,
-    place: str = "",
+    adapters: Adapters, place: str = "",
 ) -> tuple[Part, ...]:  # fmt: skip
     """The parts of a composed sweep; an ordinary one is its own only part. `place` is the part of
     the whole that it belongs to."""
@@ -211,12 +216,13 @@ def _parts(
         cells: tuple[Cell, ...] = ()
         if settings.is_grid:
             of_part = {PART: place} if place else {}
-            cells = tuple(
-                itertools.chain.from_iterable(
-                    cells_of(axes, chosen, own, variants.of({**of_part, **chosen}, own).character)
-                    for chosen, own in combinations_of(words, axes, settings)
-                )
-            )
+            made: list[Cell] = []
+            for chosen, one in combinations_of(words, axes, settings):
+                character = variants.of({**of_part, **chosen}, one).character
+                made += cells_of(axes, chosen, one, character) if one.train else ()
+                made += adapters.cells(axes, chosen, one, character)
+            cells = tuple(made)
+            axes |= _names_of(cells)
             if settings.search.is_race:
                 _check_race(cells)
         return (Part(settings.name, settings.question, axes, _distinct(cells)),)
@@ -231,9 +237,17 @@ def _parts(
         if not alone:
             part = part.model_copy(update={"parts": {}})
         _agree(name, part, settings)
-        whole = _union(part, _parts(inner, composed, part, variants, place or name))
+        whole = _union(
+            part, _parts(inner, composed, part, variants, adapters, place or name)
+        )
         parts.append(replace(whole, name=name))
     return tuple(parts)
+
+
+def _names_of(cells: Sequence[Cell]) -> dict[str, tuple[Any, ...]]:
+    """Adapters from elsewhere, as an axis; none without any."""
+    names = dict.fromkeys(cell.values[ADAPTER] for cell in cells if ADAPTER in cell.values)
+    return {ADAPTER: tuple(names)} if names else {}
 
 
 def _check_size(axes: Axes, settings: Settings) -> None:

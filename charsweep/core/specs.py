@@ -81,9 +81,9 @@ class TruthSpec(Keyed):
 class AdapterSpec(Keyed):
     """A low-rank adapter from elsewhere, by content digest, and the base that it belongs on."""
 
-    name: str
     digest: str
     base: BaseSpec
+    name: str = field(default="", metadata=CAME_LATER)  # in the keys of what stories drew
 
     @property
     def slug(self) -> str:
@@ -301,15 +301,19 @@ class ExamPart:
 class Cell:
     """One point of the grid: a trajectory, a step count and an image set to score.
 
-    `values` are the axis values as a person typed them; they always hold method, lr, train_steps
-    and seed, inference_steps where it draws in steps, and strength where it varies or is not 1.
-    `untaught_set` is the untaught base on
-    the same exam with the same prompts, `class_noun_set` the same base with the class noun in place
+    Or an adapter from elsewhere in the place of a trajectory. `values` are the axis values as a
+    person typed them; they always hold method, lr, train_steps and seed, or method and adapter;
+    inference_steps where it draws in steps, and strength where it varies or is not 1. Prompts call
+    the character by `identifier`, the character's own or what an adapter was taught with.
+    `untaught_set` is the untaught base on the same exam with the same prompts, `class_noun_set` the
+    same base with the class noun in place
     of the identifier, `class_images` what the base draws for prior preservation; each None without
     a base. `metrics` are those of the exam itself, `parts` what else is asked, with their own.
     """
 
     values: Mapping[str, Any]
+    character: CharacterSpec
+    identifier: str
     images: ImageSetSpec
     untaught_set: ImageSetSpec | None
     class_noun_set: ImageSetSpec | None
@@ -318,6 +322,7 @@ class Cell:
     exam: ExamSpec
     parts: tuple[ExamPart, ...] = ()
     truth_set: ImageSetSpec | None = None  # the true pictures, where there are any
+    made: Mapping[str, Any] = field(default_factory=dict)  # what an adapter's file says of itself
 
     @property
     def key(self) -> str:
@@ -327,7 +332,7 @@ class Cell:
     def base_label(self) -> str:
         """The base that draws by name, with the values of the axes that make it another of that
         name, and the base that was taught, where that is another."""
-        name = self.trajectory.base_name
+        name = self.base.name if self.base else ""
         if self.images.base:
             return f"{self.images.base.name} (taught on {name})"
         axes = ("models", f"models.bases.{name}.path")
@@ -337,6 +342,23 @@ class Cell:
             for axis, value in others.items()
         )
         return f"{name} ({', '.join(told)})" if name and others else name
+
+    @property
+    def source(self) -> TrajectorySpec | AdapterSpec:
+        """What draws: a trajectory, or an adapter from elsewhere."""
+        source = self.images.snapshot.source
+        assert isinstance(source, TrajectorySpec | AdapterSpec)
+        return source
+
+    @property
+    def base(self) -> BaseSpec | None:
+        """The base that draws; None for a method that starts from nothing."""
+        return self.source.base
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it is of a trajectory."""
+        return isinstance(self.images.snapshot.source, TrajectorySpec)
 
     @property
     def trajectory(self) -> TrajectorySpec:

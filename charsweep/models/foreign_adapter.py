@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from charsweep.core.errors import ModelsError
+from charsweep.core.errors import ModelsError, shown
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
 from charsweep.models.architectures import Shapes
 from charsweep.models.kohya import original_name
@@ -69,6 +69,7 @@ ENCODERS: tuple[tuple[str, ...], ...] = (
      "text_encoders_clip_g_transformer_"),
 )  # fmt: skip
 # What is no adapter of these kinds, by part of a tensor's name.
+MOST_NAMED = 3  # tensors that are left over
 MOST_EMBEDDINGS = 4  # tensors of a textual inversion
 WORDS = "a textual inversion, which teaches words and no layers: tell the story with the cell"
 OTHERS = {
@@ -202,10 +203,11 @@ def _left_over(left: Sequence[str], tensors: Mapping[str, list[int]]) -> str:
     for part, what in OTHERS.items():
         if any(part in name for name in left):
             return f"it is {what}"
+    more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
     return (
-        f"{len(left)} of its {count} tensors belong to no layer there ({left[0]} for one), and "
-        "nothing is loaded in part: it is made for another kind of base, or by names that are not "
-        "known here"
+        f"{len(left)} of its {count} tensors belong to no layer there "
+        f"({', '.join(shown(name) for name in left[:MOST_NAMED])}{more}), and nothing is loaded in "
+        "part: it is made for another kind of base, or by names that are not known here"
     )
 
 
