@@ -12,6 +12,7 @@ from charsweep.actions.requests import honoured, looking
 from charsweep.config import Sweep
 from charsweep.config.precision import remember_precision
 from charsweep.core.errors import TrainingError
+from charsweep.core.specs import AdapterSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_abandoned, unwritable
 from charsweep.core.system.console import command, out
@@ -19,6 +20,7 @@ from charsweep.core.system.distributed import join_team
 from charsweep.core.system.signals import Stopped, delay_signals, time_is_up
 from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import ProgressView
+from charsweep.models.adapter_source import keep_adapter
 from charsweep.plan import plan_work
 from charsweep.plan.describe import refuse_too_much
 from charsweep.plan.workers import workers_of
@@ -61,6 +63,7 @@ def run_once(sweep: Sweep) -> Path:
         raise unwritable(store.folder, error) from error
     with lock_sweep(sweep) as waited, sqlite_errors(sweep):
         with time_to_begin(sweep):
+            keep_adapters(sweep, store)
             if waited or not sweep.cells:  # of a search nothing is planned as yet
                 plan = plan_work(sweep.cells, store)
             work = Run(sweep, store, team, plan, expected, workers)
@@ -78,6 +81,13 @@ def run_once(sweep: Sweep) -> Path:
             "report; what is finished stays, and the same command tries them again"
         )
     return page
+
+
+def keep_adapters(sweep: Sweep, store: Store) -> None:
+    """Have all adapters from elsewhere in the store, whatever becomes of their files."""
+    for source in {cell.source.key: cell.source for cell in sweep.cells}.values():
+        if isinstance(source, AdapterSpec):
+            keep_adapter(sweep.adapters[source.key].path, source, store)
 
 
 @contextmanager

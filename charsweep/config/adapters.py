@@ -150,7 +150,9 @@ class Adapters:
                 template,
                 values={**name, **steps, **drawn, **others},
                 images=images,
-                parts=tuple(replace(part, images=as_drawn(part, images)) for part in template.parts),
+                parts=tuple(
+                    replace(part, images=as_drawn(part, images)) for part in template.parts
+                ),
                 made=made,
             )
 

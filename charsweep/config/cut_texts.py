@@ -125,11 +125,12 @@ def cut_texts(
     base does not read the character."""
     readings: dict[tuple[Any, ...], BaseReader] = {}
     for cell in _unlike(cells):
-        base, method = cell.trajectory.base, method_of(cell.trajectory.method)
+        base, name = cell.base, cell.identifier
         assert base is not None
-        named = (*_taught(cell, drawings, method), *_drawn(cell))
-        name = cell.trajectory.character.identifier
-        asked = (base.key, method.identifier_tokens, name, named, tuple(_others(cell, drawings)))
+        method = method_of(cell.trajectory.method) if cell.is_trained else None
+        tokens = method.identifier_tokens if method else None
+        named = (*(_taught(cell, drawings, method) if method else ()), *_drawn(cell))
+        asked = (base.key, tokens, name, named, tuple(_others(cell, drawings)))
         if asked not in readings:
             readings[asked] = reader_of(base, bases, name, method)
     cut = [text for (*_, named, others), reader in readings.items()
@@ -170,10 +171,10 @@ def _unlike(cells: Sequence[Cell]) -> Iterator[Cell]:
     """One cell for all that read the same: those of one combination of axes share these values."""
     seen = set[tuple[object, ...]]()
     for cell in cells:
-        taught, images = cell.trajectory, cell.images
-        own = (id(taught.base), id(taught.method), id(taught.character), id(images.prompts),
-               images.negative_prompt, len(cell.parts))  # fmt: skip
-        if taught.base is not None and own not in seen:
+        source, images = cell.source, cell.images
+        own = (id(cell.base), id(getattr(source, "method", None)), id(cell.character),
+               id(images.prompts), images.negative_prompt, len(cell.parts))  # fmt: skip
+        if cell.base is not None and own not in seen:
             seen.add(own)
             yield cell
 
@@ -198,7 +199,7 @@ def _drawn(cell: Cell) -> Iterator[Prompt]:
 def _others(cell: Cell, drawings: Drawings) -> Iterator[Prompt]:
     """What is read, but not for the character's sake."""
     yield Prompt("negative prompt", cell.images.negative_prompt)
-    used = cell.trajectory.class_images
+    used = cell.trajectory.class_images if cell.is_trained else None
     if used and (own := drawings.class_images.get(used)):
         for path, text in zip(own.paths, own.captions, strict=True):
             yield Prompt(f"caption of {path.name}, a class image", text)

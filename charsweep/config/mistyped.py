@@ -329,6 +329,8 @@ def _try(near: Sequence[str]) -> str:
 
 
 def _interpolation(text: str, where: str) -> str:
+    if unset := re.search(r"Missing mandatory value: ([\w.]+)", text):
+        return f"{unset[1]} is not set; give it as {unset[1]}=VALUE"
     line = re.sub(r"^\w+ raised while resolving interpolation: ", "", text.splitlines()[0])
     return (
         f"{where}: {shown(line, 300)}; ${{NAME}} stands for another setting's value: name one that "

@@ -39,7 +39,7 @@ def unmeasured(
     kinds = {
         name_of(cell.trajectory): cell.trajectory
         for cell in cells
-        if method_of(cell.trajectory.method).pack_key is not None
+        if cell.is_trained and method_of(cell.trajectory.method).pack_key is not None
     }
     return tuple(spec for name, spec in kinds.items() if name not in known)
 

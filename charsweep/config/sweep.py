@@ -165,12 +165,7 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
 
 def _bases_of(cells: Sequence[Cell], variants: Variants) -> dict[str, BaseWeights]:
     """The weights of the bases that cells start from or draw with, by the key of their spec."""
-    used = {
-        base.key: base.name
-        for cell in cells
-        for base in (cell.base, cell.images.base)
-        if base
-    }
+    used = {base.key: base.name for cell in cells for base in (cell.base, cell.images.base) if base}
     found = {}
     for name in sorted(set(used.values())):
         for variant in variants.unlike:
@@ -237,9 +232,7 @@ def _parts(
         if not alone:
             part = part.model_copy(update={"parts": {}})
         _agree(name, part, settings)
-        whole = _union(
-            part, _parts(inner, composed, part, variants, adapters, place or name)
-        )
+        whole = _union(part, _parts(inner, composed, part, variants, adapters, place or name))
         parts.append(replace(whole, name=name))
     return tuple(parts)
 

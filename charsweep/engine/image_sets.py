@@ -117,14 +117,14 @@ class ImageSets:
             check_room(missing * calls_each(group[0].spec) * self.pace)
 
     def _mark_broken(self, images: ImageSetSpec) -> None:
-        """A trajectory whose images are no numbers has diverged; a base's weights are spoilt.
+        """What was taught and draws no numbers has diverged; a base's weights are spoilt.
 
         At another strength or on another base than it was taught at, that says nothing of it.
         """
         snapshot = images.snapshot
         if images.strength != 1 or images.base:
             return
-        if not isinstance(snapshot.source, TrajectorySpec):
+        if not isinstance(snapshot.source, TrajectorySpec | AdapterSpec):
             raise ModelsError(
                 f"{snapshot.source.slug}: its images are not finite; fetch its weights again"
             )

@@ -55,7 +55,7 @@ class LocalEngine:
                         self.score(scoring)
             for training in plan.trainings:
                 if not training.steps:
-                    with self.store.lock(training.trajectory):
+                    with self.store.lock(training.source):
                         yield from self._finish_whole([training], {})
             for pack in plan.packs:
                 spent: dict[str, dict[int, float]] = {}
@@ -78,7 +78,7 @@ class LocalEngine:
     def prepare(self, plan: Plan) -> None:
         """Refuse what can be refused before anything is spent."""
         self._check(plan)
-        self.packs.priors = {cell.trajectory.key: cell.class_images for cell in plan.cells}
+        self.packs.priors = {cell.source.key: cell.class_images for cell in plan.cells}
 
     def close(self) -> None:
         """Nothing outlives this process."""
@@ -119,7 +119,7 @@ class LocalEngine:
             [images for images in alive if not self.store.has_images(images)]
         )
         for training in trainings:
-            key = training.trajectory.key
+            key = training.source.key
             by_step = spent.get(key, {})
             scorings = {scoring.images.key: scoring for scoring in training.scorings}
             for cell in training.cells:
@@ -141,7 +141,7 @@ class LocalEngine:
 
     def _is_alive(self, cell: Cell) -> bool:
         """Whether the cell's step lies before the one at which its trajectory diverged, if any."""
-        diverged_at = self.store.diverged_at(cell.trajectory)
+        diverged_at = self.store.diverged_at(cell.source)
         return diverged_at is None or cell.step < diverged_at
 
     # -- image sets ----------------------------------------------------------------------------
@@ -200,7 +200,7 @@ class LocalEngine:
     def _check(self, plan: Plan) -> None:
         """Everything that can be refused before anything is spent."""
         for spec in {
-            t.trajectory.optimizer.identity: t.trajectory for t in plan.trainings
+            t.trajectory.optimizer.identity: t.trajectory for t in plan.trainings if t.steps
         }.values():
             make_optimizer(spec, {"": torch.nn.Parameter(torch.zeros(1))})
         for scoring in plan.scorings:

@@ -66,7 +66,7 @@ class Part:
 
     @property
     def key(self) -> str:
-        return self.training.trajectory.key
+        return self.training.source.key
 
     @property
     def step(self) -> int:
@@ -103,7 +103,7 @@ class Agenda:
         if len(packs) < self.workers:
             packs = [half for pack in packs for half in halves(pack)]
         self.packs = sorted(packs, key=lambda pack: -pack.passes)
-        self.left = Counter(cell.trajectory.key for cell in plan.cells)
+        self.left = Counter(cell.source.key for cell in plan.cells)
         self.left.update(reference.images.snapshot.source.key for reference in self.references)
         self.waiting, self.ready = [], []
         for training in plan.trainings:
@@ -207,7 +207,7 @@ class Agenda:
         for part in able:
             if chosen and sum(one.seconds for one in chosen) >= wanted:
                 break
-            if self._takes(part.training.trajectory, take):
+            if self._takes(part.training.source, take):
                 chosen.append(part)
         if not chosen:
             return None

@@ -143,7 +143,7 @@ class WorkersEngine:
                     self.close()
 
     def _do(self, agenda: Agenda, leases: Leases) -> Iterator[CellResult]:
-        sources = {cell.key: cell.trajectory for cell in agenda.plan.cells}
+        sources = {cell.key: cell.source for cell in agenda.plan.cells}
         while not agenda.is_done or any(worker.unit for worker in self.workers):
             for worker in self.workers:
                 free = worker.unit is None and worker.has_time

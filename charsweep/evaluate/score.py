@@ -35,10 +35,12 @@ def reference_features(
 ) -> dict[str, Features]:
     """What is seen in the middle squares of training images; of masked ones, in the subject alone.
 
-    Drawn images have no masks and are seen whole. So with subjects as references a score no longer
-    rises because an image repeats a training image's background; its own background still counts
-    against it, and scores compare only with others of this kind.
+    Nothing where there are none. Drawn images have no masks and are seen whole. So with subjects as
+    references a score no longer rises because an image repeats a training image's background; its
+    own background still counts against it, and scores compare only with others of this kind.
     """
+    if not training_images:
+        return {}
     return square_features(encoders, [image.subject for image in training_images])
 
 

@@ -75,7 +75,7 @@ def find_adapters(path: str, given: str) -> list[Path]:
     place = Path(path).expanduser()
     if place.exists() or not glob.has_magic(path):
         return _in_folder(place, given) if place.is_dir() else [adapter_file(place, given)]
-    found = _in_order(map(Path, glob.glob(str(place), recursive=True)))
+    found = _in_order(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
     files = [file for one in found for file in (_in_folder(one, "") if one.is_dir() else [one])]
     chosen = [file for file in files if file.suffix.lower() in SAFETENSORS]
     if not chosen:

@@ -13,7 +13,7 @@ from typing import Any
 
 from charsweep.core.errors import StoreError
 from charsweep.core.methods import method_of
-from charsweep.core.specs import BaseSpec, ImageSetSpec, Source, TrajectorySpec
+from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, Source, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
 from charsweep.models.families import Family
@@ -51,11 +51,13 @@ def summary(
     speeds = Speeds(store)
     work, longest = seconds_of(plan, speeds)
     drawn = [scoring for scoring in plan.scorings if scoring.to_draw]
-    snapshots = sum(len(t.snapshots) * snapshot_bytes(t.trajectory, bases) for t in plan.trainings)
+    kept = [training for training in plan.trainings if training.snapshots]
+    snapshots = sum(len(t.snapshots) * snapshot_bytes(t.trajectory, bases) for t in kept)
     pixels = sum(scoring.to_draw * scoring.images.resolution**2 for scoring in drawn)
     return {
         "cells": len(plan.cells),
         "trajectories": len(plan.trainings),
+        "adapters": sum(isinstance(t.source, AdapterSpec) for t in plan.trainings),
         "steps_asked": plan.steps_asked,
         "steps_needed": plan.steps_needed,
         "packs": [
@@ -95,7 +97,7 @@ def seconds_of(plan: Plan, speeds: Speeds) -> tuple[float, float]:
 def seconds_alone(plan: Plan, speeds: Speeds) -> float:
     """What the cells that the store lacks would take one by one, each training for itself."""
     return sum(
-        cell.step * speeds.step_alone(cell.trajectory)
+        (cell.step * speeds.step_alone(cell.trajectory) if cell.is_trained else 0.0)
         + calls(cell.images) * speeds.call(cell.images)
         for training in plan.trainings
         for cell in training.cells

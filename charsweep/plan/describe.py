@@ -59,7 +59,7 @@ def _taught(sweep: Sweep) -> dict[str, Character]:
     if len(known) == 1:
         return {"": known[0]}
     words = [one.spec.identifier for one in known]
-    places = [one.paths[0].parent.name for one in known]
+    places = [one.paths[0].parent.name if one.paths else one.spec.name for one in known]
     names = [
         f"{word} ({place})" if words.count(word) > 1 else word
         for word, place in zip(words, places, strict=True)
@@ -94,9 +94,10 @@ def _found(character: Character) -> str:
 def lint(sweep: Sweep) -> Iterator[str]:
     """What may spoil what the sweep teaches, each with its remedy."""
     for name, character in _taught(sweep).items():
-        specs = [cell.trajectory for cell in sweep.examples]
+        specs = [cell.trajectory for cell in sweep.examples if cell.is_trained]
         own = [spec for spec in specs if spec.character == character.spec]
-        yield from (f"{name}{line}" for line in _lint_of(character, own, sweep) if own)
+        if own:
+            yield from (f"{name}{line}" for line in _lint_of(character, own, sweep))
 
 
 def _lint_of(character: Character, taught: Sequence[TrajectorySpec], sweep: Sweep) -> Iterator[str]:
@@ -124,9 +125,13 @@ def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
     stored, workers = numbers["stored"], numbers["workers"]
     asked, needed = numbers["steps_asked"], numbers["steps_needed"]
     yield f"  cells         {numbers['cells']} ({stored['cells']} stored already)"
-    yield f"  trajectories  {numbers['trajectories']} ({stored['trajectories']} need no training)"
-    yield f"  steps         {needed:,} to train; each cell alone would take {asked:,}"
-    yield f"  packs         {_packs(numbers)}"
+    if adapters := numbers["adapters"]:
+        yield f"  adapters      {adapters} from elsewhere"
+    if trajectories := numbers["trajectories"] - adapters:
+        idle = stored["trajectories"] - adapters
+        yield f"  trajectories  {trajectories} ({idle} need no training)"
+        yield f"  steps         {needed:,} to train; each cell alone would take {asked:,}"
+        yield f"  packs         {_packs(numbers)}"
     yield f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute"
     yield f"  estimate      {_estimate(numbers)}, {numbers['bytes'] / 1e6:,.1f} MB"
     if known := numbers.get("memory"):
@@ -213,7 +218,8 @@ def _asked(sweep: Sweep) -> list[str]:
             lines.append(f"  not asked     {text}")
     lines += unread(sweep.cut)
     for own in sweep.drawings.class_images.values():
-        used = any(cell.trajectory.class_images == own.key for cell in sweep.examples)
+        taught = (cell.trajectory for cell in sweep.examples if cell.is_trained)
+        used = any(trajectory.class_images == own.key for trajectory in taught)
         why = "" if used else ", not used: no method here has a prior_weight above 0"
         lines.append(f"  class images  {len(own.paths)} of your own{why}")
     if not sweep.parts:

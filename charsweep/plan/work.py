@@ -19,6 +19,7 @@ from charsweep.core.errors import StoreError
 from charsweep.core.keys import canonical_json, differences
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
+    AdapterSpec,
     Cell,
     ExamSpec,
     ImageSetSpec,
@@ -62,14 +63,22 @@ class TrainingSpan:
 
 @dataclass(frozen=True)
 class Training:
-    """One trajectory: the spans it lacks, then what is drawn from it and scored."""
+    """One trajectory: the spans it lacks, then what is drawn from it and scored.
 
-    trajectory: TrajectorySpec
+    Or an adapter from elsewhere, which lacks none.
+    """
+
+    source: TrajectorySpec | AdapterSpec
     spans: tuple[TrainingSpan, ...]
     diverged_at: int | None
     scorings: tuple[Scoring, ...]
     cells: tuple[Cell, ...]
     snapshot_steps: tuple[int, ...] = ()  # steps at which it keeps a snapshot whoever asks
+
+    @property
+    def trajectory(self) -> TrajectorySpec:
+        assert isinstance(self.source, TrajectorySpec)
+        return self.source
 
     @property
     def steps(self) -> int:
@@ -161,10 +170,10 @@ def plan_work(
 
     At the `snapshot_steps`, a trajectory that trains past them keeps snapshots too.
     """
-    by_trajectory: dict[str, list[Cell]] = {}
+    by_source: dict[str, list[Cell]] = {}
     for cell in cells:
-        by_trajectory.setdefault(cell.trajectory.key, []).append(cell)
-    trainings = [plan_training(group, store, snapshot_steps) for group in by_trajectory.values()]
+        by_source.setdefault(cell.source.key, []).append(cell)
+    trainings = [plan_training(group, store, snapshot_steps) for group in by_source.values()]
     return Plan(tuple(cells), tuple(_references(cells, store)), tuple(trainings))
 
 
@@ -248,7 +257,11 @@ def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
 def plan_training(
     cells: Sequence[Cell], store: Store, snapshot_steps: tuple[int, ...] = ()
 ) -> Training:
-    """What one trajectory's cells lack."""
+    """What the cells of one trajectory, or of one adapter from elsewhere, lack."""
+    if isinstance(adapter := cells[0].source, AdapterSpec):
+        broken = store.diverged_at(adapter)
+        scorings = () if broken is not None else _scorings(cells, store)
+        return Training(adapter, (), broken, scorings, tuple(cells))
     trajectory = cells[0].trajectory
     diverged_at = store.diverged_at(trajectory)
     steps = sorted({cell.step for cell in cells})
@@ -270,22 +283,29 @@ def plan_training(
     spans = [
         TrainingSpan(start, steps) for start, steps in ((0, before), (stored, behind)) if steps
     ]
-    scorings: dict[str, Scoring] = {}
-    for cell in cells:
-        if diverged_at is None or cell.step < diverged_at:
-            is_drawn = cell.step in there  # images lie with their snapshot
-            scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store, is_drawn))
-            for part in cell.parts:
-                asked = _missing(part.images, part.scores, part.untaught, store, is_drawn)
-                scorings.setdefault(part.images.key, asked)
+    drawn = [cell for cell in cells if diverged_at is None or cell.step < diverged_at]
     return Training(
-        trajectory=trajectory,
+        source=trajectory,
         spans=tuple(spans),
         diverged_at=diverged_at,
-        scorings=tuple(scorings.values()),
+        scorings=_scorings(drawn, store, there),
         cells=tuple(cells),
         snapshot_steps=snapshot_steps,
     )
+
+
+def _scorings(
+    cells: Sequence[Cell], store: Store, there: Sequence[int] | None = None
+) -> tuple[Scoring, ...]:
+    """What is missing of the image sets of cells; all of those at steps that are not `there`."""
+    scorings: dict[str, Scoring] = {}
+    for cell in cells:
+        is_drawn = there is None or cell.step in there  # images lie with their snapshot
+        scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store, is_drawn))
+        for part in cell.parts:
+            asked = _missing(part.images, part.scores, part.untaught, store, is_drawn)
+            scorings.setdefault(part.images.key, asked)
+    return tuple(scorings.values())
 
 
 def _check_versions(store: Store, trajectory: TrajectorySpec, step: int) -> None:
@@ -328,11 +348,11 @@ def once_done(plan: Plan, earlier: Sequence[Plan]) -> Plan:
     reached: dict[str, int] = {}
     for training in (training for one in earlier for training in one.trainings):
         stop = max((span.stop for span in training.spans), default=0)
-        key = training.trajectory.key
+        key = training.source.key
         reached[key] = max(stop, reached.get(key, 0))
 
     def left(training: Training) -> Training:
-        there = reached.get(training.trajectory.key, 0)
+        there = reached.get(training.source.key, 0)
         spans = tuple(
             TrainingSpan(max(there, span.start), tuple(s for s in span.snapshots if s > there))
             for span in training.spans

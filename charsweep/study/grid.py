@@ -20,6 +20,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial
 
 from charsweep.config import Sweep
+from charsweep.config.adapters import ADAPTER
 from charsweep.core.specs import Cell
 from charsweep.results import CellResult
 from charsweep.study.study import Study
@@ -100,15 +101,20 @@ class Grid(Study):
         return stands(trial)
 
     def _add(self, cell: Cell, result: CellResult) -> None:
-        self.trials.add(cell, result, {name: self.space[name] for name in cell.values})
+        own = {name: span for name, span in self.space.items() if name in cell.values}
+        self.trials.add(cell, result, own)
 
 
 def space_of(cells: tuple[Cell, ...]) -> dict[str, BaseDistribution]:
-    """What each parameter is of; numbers as ranges, which a later grid may widen."""
+    """What each parameter is of; numbers as ranges, which a later grid may widen.
+
+    Adapters from elsewhere are none: to their names Optuna could not add.
+    """
     spans: dict[str, dict[Any, None]] = {}
     for cell in cells:
         for name, value in cell.values.items():
-            spans.setdefault(name, {})[value] = None
+            if name != ADAPTER:
+                spans.setdefault(name, {})[value] = None
     return {name: _span(tuple(values)) for name, values in spans.items()}
 
 

@@ -167,9 +167,9 @@ class Trials:
         trial = optuna.create_trial(
             state=state,
             values=values,
-            params=dict(cell.values),
+            params={name: cell.values[name] for name in space},
             distributions=space,
-            user_attrs={"cell": cell.key, "trajectory": cell.trajectory.key, **_notes(result)},
+            user_attrs={"cell": cell.key, "trajectory": cell.source.key, **_notes(result)},
             constraints=self._excesses(result),
             intermediate_values=self._so_far(result),
         )

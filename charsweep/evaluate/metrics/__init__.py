@@ -36,7 +36,7 @@ class Exam:
     """An image set, and all that it is judged by."""
 
     images: ImageFeatures
-    references: Mapping[str, Features]  # training images by encoder name: (M, D)
+    references: Mapping[str, Features]  # training images by encoder name: (M, D); {} of none
     prompts: Features | None  # CLIP text features, class noun for the identifier: (P, D)
     untaught: ImageFeatures | None  # the base's images for the prompts with the class noun
     # Training images with their backgrounds, where `references` are masked.
@@ -46,6 +46,11 @@ class Exam:
     # Per prompt, by each attribute that it names: the prompt with every other word for it (W, D).
     rivals: Sequence[Mapping[str, Features]] = ()
     class_prompt: Features | None = None  # "a picture of a girl": (1, D)
+
+    @property
+    def has_drawings(self) -> bool:
+        """Whether identity can be measured against anything."""
+        return bool(self.references) or self.held_out is not None
 
     def among(self, encoder: str) -> NDArray[np.float64]:
         """The training images scored as if drawn, leave one out: cosines (M, M - 1)."""

@@ -15,5 +15,7 @@ class ClipI:
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
+        if not exam.references:
+            return Score(None)
         pairs = similarity(exam.images.by_encoder["clip"], exam.references["clip"])
         return mean_score(pairs.mean(axis=1))

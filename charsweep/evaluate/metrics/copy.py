@@ -17,15 +17,15 @@ class Copy:
     Above 0, images lie closer to one training image than the training images' nearest neighbours
     do. An image repeats a drawing where it lies nearer to it than half the distance between the two
     training images that are most alike; `repeats` counts these by the drawing's number, from 1.
-    None with one training image.
+    None with one training image, or none.
     """
 
     version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Score:
-        references = exam.references["dino"]
-        if len(references) < 2:
+        if not exam.references or len(exam.references["dino"]) < 2:
             return Score(None)
+        references = exam.references["dino"]
         between = exam.among("dino")
         pairs = similarity(exam.images.by_encoder["dino"], references)
         repeated = pairs.argmax(axis=1)[pairs.max(axis=1) > 1.0 - (1.0 - between.max()) / 2]

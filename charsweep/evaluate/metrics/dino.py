@@ -18,5 +18,7 @@ class Dino:
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
+        if not exam.references:
+            return Score(None)
         pairs = similarity(exam.images.by_encoder["dino"], exam.references["dino"])
         return mean_score(pairs.mean(axis=1))

@@ -29,13 +29,13 @@ class Identity:
     a scale of theirs ends early, and tells well taught cells apart less (benchmarks/VALIDITY.md).
     The scale ends at 1, the same image, where one drawing is all there is or where the base's
     images are as like the drawings as these are to each other. None without a base, whose images
-    it needs.
+    it needs, and without any drawing.
     """
 
     version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Score:
-        if exam.untaught is None:
+        if exam.untaught is None or not exam.has_drawings:
             return Score(None)
         scale = scale_of(exam, exam.untaught)
         details = {"drawings": scale.kind, "base": scale.base, "least": scale.end}

@@ -15,14 +15,14 @@ class Leak:
 
     Of the exam's part `others`, image by image with the same prompt and seed: 0 where the class is
     what it was, 1 where every girl has become her. The language drift that DreamBooth's prior
-    preservation is against (Ruiz et al. 2022, section 3.3). None without a base.
+    preservation is against (Ruiz et al. 2022, section 3.3). None without a base, or any drawing.
     """
 
     part: ClassVar[str] = "others"
     version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Score:
-        if exam.untaught is None:
+        if exam.untaught is None or not exam.has_drawings:
             return Score(None)
         scale = scale_of(exam, exam.untaught)
         return mean_score(scale.place(exam.images) - scale.place(exam.untaught))
