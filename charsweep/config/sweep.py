@@ -217,7 +217,7 @@ def _parts(
                 made += cells_of(axes, chosen, one, character) if one.train else ()
                 made += adapters.cells(axes, chosen, one, character)
             cells = tuple(made)
-            axes |= _names_of(cells)
+            axes = {**_axes_of_adapters(cells), **axes}
             if settings.search.is_race:
                 _check_race(cells)
         return (Part(settings.name, settings.question, axes, _distinct(cells)),)
@@ -237,10 +237,14 @@ def _parts(
     return tuple(parts)
 
 
-def _names_of(cells: Sequence[Cell]) -> dict[str, tuple[Any, ...]]:
-    """Adapters from elsewhere, as an axis; none without any."""
-    names = dict.fromkeys(cell.values[ADAPTER] for cell in cells if ADAPTER in cell.values)
-    return {ADAPTER: tuple(names)} if names else {}
+def _axes_of_adapters(cells: Sequence[Cell]) -> dict[str, tuple[Any, ...]]:
+    """The names of adapters from elsewhere, and the steps of runs with several checkpoints."""
+    own = [cell.values for cell in cells if ADAPTER in cell.values]
+    found = {
+        axis: tuple(dict.fromkeys(values[axis] for values in own if axis in values))
+        for axis in (ADAPTER, "train_steps")
+    }
+    return {axis: values for axis, values in found.items() if values}
 
 
 def _check_size(axes: Axes, settings: Settings) -> None:

@@ -144,56 +144,49 @@ def told_apart(files: Iterable[AdapterFile]) -> list[AdapterFile]:
     once: dict[tuple[str, str | None], AdapterFile] = {}
     for file in files:
         once.setdefault((file.digest, file.trigger), file)
-    ordered = list(once.values())
-    runs: dict[tuple[Path, str, str | None], dict[int, AdapterFile]] = {}
-    for file in ordered:
-        if (steps := file.making.get("steps")) is not None:
-            runs.setdefault((*_run_of(file.path), file.trigger), {}).setdefault(steps, file)
-    steps_of = {
-        id(file): (run, steps)
-        for (_, run, _), own in runs.items()
-        if len(own) > 1
-        for steps, file in own.items()
-    }
-    named = []
-    for file in ordered:
-        run, steps = steps_of.get(id(file), ("", None))
-        named.append(replace(file, name=file.name or run or _own_name(file.path), run_steps=steps))
-    return _unlike(named)
+    runs: dict[tuple[Any, ...], dict[int, AdapterFile]] = {}
+    for file in once.values():
+        steps = file.making.get("steps")
+        run = (*_run_of(file.path), file.name, file.trigger)
+        if steps is None or steps in runs.get(run, {}):
+            run, steps = (file.path, *run), 0
+        runs.setdefault(run, {})[steps] = file
+    groups = [[own[steps] for steps in sorted(own)] for own in runs.values()]
+    return [
+        replace(file, name=name, run_steps=file.making["steps"] if len(group) > 1 else None)
+        for name, group in zip(_names(groups), groups, strict=True)
+        for file in group
+    ]
+
+
+def _names(groups: Sequence[Sequence[AdapterFile]]) -> list[str]:
+    """One for each run or file, with as much beside it as tells it apart."""
+
+    def name_of(group: Sequence[AdapterFile], beside: int) -> str:
+        file, is_run = group[0], len(group) > 1
+        above, run = _run_of(file.path)
+        own = file.path.parent.resolve().name if file.path.name in FILES else file.path.stem
+        name = file.name or (run if is_run else own)
+        above = above.parent if file.path.name in FILES and not is_run else above
+        folder = f"{above.resolve().name}/" if beside else ""
+        return f"{folder}{name}{f' ({file.digest[:6]})' if beside > 1 else ''}"
+
+    names = [name_of(group, 0) for group in groups]
+    for beside in (1, 2):
+        counts = Counter(names)
+        names = [
+            name if counts[name] == 1 else name_of(group, beside)
+            for name, group in zip(names, groups, strict=True)
+        ]
+    return names
 
 
 def _run_of(path: Path) -> tuple[Path, str]:
     """Where a checkpoint's run lies, and what it is called."""
     if path.name not in FILES:
         return path.parent, steps_in(path.stem)[0]
-    folder = path.parent
-    if folder.match(CHECKPOINTS):
-        return folder.parent, folder.parent.name
-    return folder, folder.name
-
-
-def _own_name(path: Path) -> str:
-    return path.parent.resolve().name if path.name in FILES else path.stem
-
-
-def _unlike(files: Sequence[AdapterFile]) -> list[AdapterFile]:
-    """Names that two would share with as many folders in front as tell them apart."""
-    counts = Counter((file.name, file.run_steps) for file in files)
-    found = []
-    for file in files:
-        name = file.name
-        if counts[name, file.run_steps] > 1:
-            above = file.path.resolve().parent
-            above = above.parent if file.path.name in FILES else above
-            name = f"{above.name}/{name}"
-        found.append(replace(file, name=name))
-    again = Counter((file.name, file.run_steps) for file in found)
-    return [
-        replace(file, name=f"{file.name} ({file.digest[:6]})")
-        if again[file.name, file.run_steps] > 1
-        else file
-        for file in found
-    ]
+    folder = path.parent.parent if path.parent.match(CHECKPOINTS) else path.parent
+    return folder, folder.resolve().name
 
 
 # -- on a base -------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from charsweep.core.store.losses import LossRow
 State = Literal["finished", "left", "diverged", "failed", "stopped"]
 ASKED = "asked.json"  # of a sweep's folder
 DIGITS = 5  # of an image's score in cells.jsonl; the store has them all
+# What an adapter from elsewhere may say of its making, in the order of tables.
+MADE = ("steps", "lr", "kind", "rank", "alpha", "trainer", "base", "trigger")
 COSTS = (  # the fields that say what a cell took, in the order of tables
     "size_mb",
     "train_seconds",

@@ -73,6 +73,7 @@ METRICS = {
         "how alike the colours of drawn and training images are (Bhattacharyya, 0 to 1)",
     ),
 }
+MADE_LABELS = {"steps": "training steps", "lr": "learning rate", "base": "base by its file"}
 AXES = {
     "lr": "learning rate",
     "train_steps": "training steps",
@@ -109,6 +110,11 @@ def metric_label(metric: str) -> MetricLabel:
 def cost_label(name: str) -> str:
     """The heading of a size, a time or an energy, with its unit."""
     return COST_LABELS.get(name) or name.replace("_", " ")
+
+
+def made_label(name: str) -> str:
+    """What is called so that an adapter from elsewhere says of its making."""
+    return MADE_LABELS.get(name, name)
 
 
 def axis_label(axis: str) -> str:

@@ -77,7 +77,8 @@ def numbers(result: CellResult, at: int) -> list[Metric]:
 
 def params(result: CellResult, trajectory: Path, images: Path | None) -> list[Param]:
     """The cell's values, the base, and the plain settings of its trajectory and image set."""
-    named = {**result.values, "base": result.base or None}
+    made = {f"made.{name}": value for name, value in result.made.items()}
+    named = {**result.values, **made, "base": result.base or None}
     manifests = [(trajectory / "spec.json", "base")]
     manifests += [(images / "images.json", "snapshot")] if images else []
     for path, parent in manifests:
