@@ -147,7 +147,7 @@ def told_apart(files: Iterable[AdapterFile]) -> list[AdapterFile]:
     runs: dict[tuple[Any, ...], dict[int, AdapterFile]] = {}
     for file in once.values():
         steps = file.making.get("steps")
-        run = (*_run_of(file.path), file.name, file.trigger)
+        run: tuple[Any, ...] = (*_run_of(file.path), file.name, file.trigger)
         if steps is None or steps in runs.get(run, {}):
             run, steps = (file.path, *run), 0
         runs.setdefault(run, {})[steps] = file
