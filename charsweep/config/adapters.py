@@ -27,6 +27,7 @@ from charsweep.models.adapter_source import (
     AdapterFile,
     check_changes,
     find_adapters,
+    is_made_for,
     layers_on,
     told_apart,
 )
@@ -61,7 +62,7 @@ class Adapters:
             if name is None:
                 continue
             weights = base_weights(settings, name)
-            if self._problem(file, weights) is None:
+            if self._problem(file, weights, settings) is None:
                 self._asked[file] = True
                 yield from self._cells_of(file, weights, axes, chosen, settings, character)
 
@@ -88,14 +89,23 @@ class Adapters:
             self._found[typed] = told_apart(found)
         return self._found[typed]
 
-    def _problem(self, file: AdapterFile, weights: BaseWeights) -> str | None:
-        """Why a file cannot be put on a base; None where it can, or the base is not here to say."""
+    def _problem(self, file: AdapterFile, weights: BaseWeights, settings: Settings) -> str | None:
+        """Why a file cannot be put on a base; None where it can, or the base is not here to say.
+
+        Bases of two kinds may be alike in size: there its header counts.
+        """
         place = file.path, weights.spec.key
         if place not in self._fitting:
             self._fitting[place] = None
             try:
                 if layers := layers_on(file.path, weights):
                     check_changes(file.path, layers)
+                if is_made_for(file.path, weights) is False:
+                    others = [base_weights(settings, name) for name in settings.models.bases]
+                    if told := [o.plugin.name for o in others if is_made_for(file.path, o)]:
+                        raise ModelsError(
+                            f"its header says that it was made for one like {told[0]}"
+                        )
             except ModelsError as error:
                 self._fitting[place] = str(error)
                 self._refused.setdefault(file, {})[weights.plugin.name] = str(error)
@@ -114,7 +124,7 @@ class Adapters:
         others = [other for other in settings.models.bases if other not in refused]
         fits = [
             other for other in others
-            if self._problem(file, base_weights(settings, other)) is None
+            if self._problem(file, base_weights(settings, other), settings) is None
         ]  # fmt: skip
         remedy = (
             f"it belongs on {fits[0]}: set method.base={fits[0]}, and compare adapters of another "

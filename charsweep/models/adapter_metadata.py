@@ -25,8 +25,8 @@ LONGEST = 60  # characters of a text that is shown
 STEPS = tuple(
     re.compile(pattern)
     for pattern in (
-        r"(.+)_(\d{9})", r"(.+?)[-_.]?steps?[-_.]?(\d+)", r"(.+?)[-_.](\d+)[-_.]?steps?",
-        r"(.+?)(?:-save)?-(\d+)-\d+-\d+", r"(.*)checkpoint-(\d+)",
+        r"(.+)_(\d{9})", r"(.+?)[-_.]steps?[-_.]?(\d+)", r"(.+?)[-_.](\d+)[-_.]?steps?",
+        r"(.+)-save-(\d+)-\d+-\d+", r"(.*)checkpoint-(\d+)",
     )
 )  # fmt: skip
 EPOCH = re.compile(r"(.+)-\d{6}")  # of sd-scripts, whose header has the steps

@@ -29,7 +29,7 @@ from charsweep.models.foreign_adapter import (
     adapter_layers,
     plain_shapes,
 )
-from charsweep.models.safetensors_file import is_zero, tensor_shapes
+from charsweep.models.safetensors_file import is_zero, metadata_of, tensor_shapes
 from charsweep.models.weights import PICKLES, SAFETENSORS, BaseWeights
 
 CHECKPOINTS = "checkpoint-*"  # folders of one run, as diffusers and SimpleTuner write them
@@ -202,6 +202,20 @@ def layers_on(file: Path, weights: BaseWeights) -> list[AdapterLayer] | None:
     if not set(modules) <= shapes.keys():
         return None
     return adapter_layers(file, shapes, modules)
+
+
+def is_made_for(file: Path, weights: BaseWeights) -> bool | None:
+    """Whether a file's header names the kind of a base; None where it names none."""
+    told = metadata_of(file)
+    architecture = told.get("modelspec.architecture", "").partition("/")[0]
+    said = {told.get("ss_base_model_version", ""), architecture} - {""}
+    try:
+        naming = weights.family.kohya(weights.configs, "epsilon")
+    except ModelsError:
+        return None
+    known = (naming.version, naming.architecture)
+    alike = (one.startswith(own) or own.startswith(one) for one in said for own in known)
+    return any(alike) if said else None
 
 
 def check_changes(file: Path, layers: Sequence[AdapterLayer]) -> None:

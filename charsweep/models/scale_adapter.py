@@ -9,22 +9,29 @@ import numpy as np
 from safetensors import safe_open
 
 from charsweep.core.errors import ModelsError
-from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_FILE, MAGNITUDE
+from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_FILE
+from charsweep.models.foreign_adapter import split
 from charsweep.models.kohya import tensors_in
 from charsweep.models.safetensors_file import header_of, in_order
 
-SCALED = ("lora_B.weight", "hada_w1_a", "lokr_w1")  # one of the factors of every layer, by kind
+# One of the factors of every layer, by kind; whole differences are all there is of theirs.
+SCALED = ("up", "hada_w1_a", "lokr_w1", "lokr_w1_a", "diff", "diff_b")
 
 
-def scale_adapter(folder: Path, strength: float) -> None:
-    """Multiply one factor of each layer in a snapshot's copy.
+def scale_snapshot(folder: Path, strength: float) -> None:
+    """The same of what lies in a snapshot's copy."""
+    file = folder / FACTORED_FILE
+    scale_adapter(file if file.exists() else folder / ADAPTER_FILE, strength)
+
+
+def scale_adapter(file: Path, strength: float) -> None:
+    """Multiply one factor of each layer in an adapter's file, of whatever program.
 
     ModelsError for DoRA, whose magnitudes would have to change with the base's weights.
     """
-    file = folder / FACTORED_FILE
-    file = file if file.exists() else folder / ADAPTER_FILE
     tensors = tensors_in(file)
-    if any(MAGNITUDE in name for name in tensors):
+    parts = {name: split(name)[1] for name in tensors}
+    if {"magnitude", "dora_scale"} & set(parts.values()):
         raise ModelsError(
             "a DoRA cannot be scaled in its file, since its magnitudes belong to the base's "
             "weights; set export.strength=note, or teach with method.adapter=lora"
@@ -33,8 +40,19 @@ def scale_adapter(folder: Path, strength: float) -> None:
         metadata = opened.metadata() or {}
     entries = {name: entry for name, (entry, _) in tensors.items()}
     data = {name: content for name, (_, content) in tensors.items()}
-    for name in (name for name in tensors if name.endswith(SCALED)):
-        assert entries[name].dtype == "F32"
-        data[name] = (np.frombuffer(data[name], "<f4") * np.float32(strength)).tobytes()
+    for name in (name for name, part in parts.items() if part in SCALED):
+        data[name] = scaled(data[name], entries[name].dtype, strength)
     content = b"".join(data[name] for name in in_order(entries))
     file.write_bytes(header_of(entries, metadata) + content)
+
+
+def scaled(data: bytes, kind: str, strength: float) -> bytes:
+    """Numbers of a kind, in safetensors' words, multiplied in float32, or wider where they are."""
+    if kind == "BF16":  # which numpy has not: the upper half of a float32, rounded to even
+        upper = np.frombuffer(data, "<u2").astype(np.uint32) << 16
+        bits = (upper.view(np.float32) * np.float32(strength)).view(np.uint32)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2").tobytes()
+    width = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[kind]
+    numbers = np.frombuffer(data, width)
+    wide = numbers if kind == "F64" else numbers.astype(np.float32)
+    return (wide * wide.dtype.type(strength)).astype(width).tobytes()

@@ -15,12 +15,14 @@ import pydantic
 
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
 from charsweep.config import Sweep
+from charsweep.config.adapters import ADAPTER
 from charsweep.config.settings import ModelsSettings
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.methods import Method, method_of
-from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec
+from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
+from charsweep.core.system.names import as_title
 from charsweep.models.weights import BaseWeights
 from charsweep.results import CellResult, read_results
 from charsweep.results.cells import named_cell
@@ -83,7 +85,15 @@ class Chosen:
 
     @property
     def trajectory(self) -> TrajectorySpec:
-        return trajectory_of(self.images)
+        source = self.images.snapshot.source
+        assert isinstance(source, TrajectorySpec)
+        return source
+
+    @property
+    def adapter(self) -> str | None:
+        """What an adapter from elsewhere is called; None for what was trained here."""
+        is_trained = isinstance(self.images.snapshot.source, TrajectorySpec)
+        return None if is_trained else str(self.cell.values[ADAPTER])
 
     @property
     def method(self) -> Method:
@@ -92,6 +102,8 @@ class Chosen:
     @property
     def slug(self) -> str:
         baked = f"-at{self.images.strength:g}" if self.is_baked else ""
+        if self.adapter is not None:
+            return f"{as_title(self.adapter)}{baked}--{self.cell.cell}"
         return f"{self.trajectory.slug}-step{self.images.snapshot.step}{baked}--{self.cell.cell}"
 
     @property
@@ -125,12 +137,12 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
             f"cell {cell.cell} is drawn at strength 0, by the untaught base, of which there is "
             "nothing to export; name another with export.cell=KEY"
         )
-    saved = saved_settings(record, cell)
+    saved, source = saved_settings(record, cell), images.snapshot.source
+    assert isinstance(source, TrajectorySpec | AdapterSpec)
     taught, drawing = (
-        base_model_of(base, sweep, saved, path)
-        for base in (trajectory_of(images).base, images.drawing_base)
+        base_model_of(base, sweep, saved, path) for base in (source.base, images.drawing_base)
     )
-    is_whole = method_of(trajectory_of(images).method).low_rank is None
+    is_whole = isinstance(source, TrajectorySpec) and method_of(source.method).low_rank is None
     baked = images.strength != 1 and (is_whole or sweep.settings.export.strength == "bake")
     return Chosen(
         sweep.name, record, cell, same_point(cell, results), images, why, taught, drawing, baked
@@ -145,13 +157,6 @@ def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[Cel
 
     finished = (result for result in results.values() if result.state == "finished")
     return tuple(result for result in finished if point(result) == point(cell))
-
-
-def trajectory_of(images: ImageSetSpec) -> TrajectorySpec:
-    """What drew a cell's images."""
-    source = images.snapshot.source
-    assert isinstance(source, TrajectorySpec)
-    return source
 
 
 def base_model_of(

@@ -14,7 +14,7 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.names import as_title
 from charsweep.models.kohya import write_kohya
-from charsweep.models.scale_adapter import scale_adapter
+from charsweep.models.scale_adapter import scale_snapshot
 
 PIPELINE_INDEX = "model_index.json"
 
@@ -42,7 +42,7 @@ def write_weights(
         else:
             shutil.copyfile(path, folder / path.name)
     if chosen.is_baked and chosen.method.low_rank:
-        scale_adapter(folder, chosen.images.strength)
+        scale_snapshot(folder, chosen.images.strength)
     elif chosen.is_baked:
         interpolate_weights(chosen, snapshot, folder)
     is_pipeline = (folder / PIPELINE_INDEX).exists()

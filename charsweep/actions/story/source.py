@@ -36,11 +36,13 @@ OTHERWISE = "; give a LoRA, DoRA, LoHa or LoKr file, and story.base= the base th
 
 @dataclass(frozen=True)
 class StorySource:
-    """What draws: the sweep with the right models in it, an image set to fill in, words on it."""
+    """What draws: the sweep with the right models in it, an image set to fill in, words on it, and
+    what prompts call the character by."""
 
     sweep: Sweep
     images: ImageSetSpec
     about: Mapping[str, Any]
+    identifier: str
 
 
 def find_source(sweep: Sweep, store: Store) -> StorySource:
@@ -74,7 +76,8 @@ def _from_cell(sweep: Sweep, store: Store, record: Mapping[str, Any]) -> StorySo
         )
     about = {"cell": cell.cell, "values": dict(cell.values), "scores": dict(cell.scores)}
     drawn = _as_it_was(sweep, saved_settings(record, cell), images)
-    return StorySource(drawn, images, {**about, "why": why})
+    identifier = str(cell.made.get("trigger") or drawn.character.spec.identifier)
+    return StorySource(drawn, images, {**about, "why": why}, identifier)
 
 
 def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> Sweep:
@@ -89,7 +92,7 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
         ) from error
     settings = sweep.settings.model_copy(update=was)
     source = images.snapshot.source
-    assert isinstance(source, TrajectorySpec)
+    assert isinstance(source, TrajectorySpec | AdapterSpec)
     bases = [base for base in (source.base, images.base) if base]  # without one, no prompts
     variants = Variants()
     variants.of({}, settings)
@@ -97,7 +100,8 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
         sweep, settings=settings, variants=variants, encoders=dict(encoders_of(settings).values()),
         bases={base.key: base_as_it_was(settings, base) for base in bases},
     )  # fmt: skip
-    if drawn.character.spec.digests != source.character.digests:
+    taught = source.character.digests if isinstance(source, TrajectorySpec) else ()
+    if taught and drawn.character.spec.digests != taught:
         raise CharacterError(
             f"the drawings in {character.images} are not those that taught {character.identifier} "
             f"in sweep {sweep.name}; put them back, or {AGAIN}"
@@ -129,7 +133,8 @@ def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
         resolution=sweep.settings.resolution or models.bases[name].resolution,
     )  # fmt: skip
     about = {"adapter": story.adapter, "base": name, "why": "named by story.adapter"}
-    return StorySource(replace(sweep, bases={weights.spec.key: weights}), images, about)
+    drawn = replace(sweep, bases={weights.spec.key: weights})
+    return StorySource(drawn, images, about, sweep.character.spec.identifier)
 
 
 def _layers(sweep: Sweep, file: Path, weights: BaseWeights) -> list[AdapterLayer] | None:
