@@ -22,7 +22,7 @@ from charsweep.config.schema import shapes_images
 from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.methods import method_of
-from charsweep.core.specs import AdapterSpec, Cell, SnapshotSpec, is_of_base
+from charsweep.core.specs import ADAPTER, AdapterSpec, Cell, SnapshotSpec, is_of_base
 from charsweep.models.adapter_source import (
     AdapterFile,
     check_changes,
@@ -32,8 +32,6 @@ from charsweep.models.adapter_source import (
     told_apart,
 )
 from charsweep.models.weights import BaseWeights
-
-ADAPTER = "adapter"  # the axis of their names, and what stands in a method's place
 
 
 @dataclass

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.character import Character, Drawings, drawings_of
-from charsweep.config.adapters import ADAPTER, Adapters
+from charsweep.config.adapters import Adapters
 from charsweep.config.cells import (
     base_weights,
     cells_of,
@@ -46,7 +46,7 @@ from charsweep.config.settings import PLAIN_AXES, Range, Settings
 from charsweep.config.variants import PART, VARIED, Variants
 from charsweep.core.errors import ConfigError, ModelsError, shown
 from charsweep.core.keys import canonical_json
-from charsweep.core.specs import Cell, EncoderSpec, TrajectorySpec
+from charsweep.core.specs import ADAPTER, Cell, EncoderSpec, TrajectorySpec
 from charsweep.core.system.console import command, spell
 from charsweep.core.system.redact import redacted
 from charsweep.models.adapter_source import AdapterFile
@@ -217,7 +217,7 @@ def _parts(
                 made += cells_of(axes, chosen, one, character) if one.train else ()
                 made += adapters.cells(axes, chosen, one, character)
             cells = tuple(made)
-            axes = {**_axes_of_adapters(cells), **axes}
+            axes |= _names_of(cells)
             if settings.search.is_race:
                 _check_race(cells)
         return (Part(settings.name, settings.question, axes, _distinct(cells)),)
@@ -237,14 +237,10 @@ def _parts(
     return tuple(parts)
 
 
-def _axes_of_adapters(cells: Sequence[Cell]) -> dict[str, tuple[Any, ...]]:
-    """The names of adapters from elsewhere, and the steps of runs with several checkpoints."""
-    own = [cell.values for cell in cells if ADAPTER in cell.values]
-    found = {
-        axis: tuple(dict.fromkeys(values[axis] for values in own if axis in values))
-        for axis in (ADAPTER, "train_steps")
-    }
-    return {axis: values for axis, values in found.items() if values}
+def _names_of(cells: Sequence[Cell]) -> dict[str, tuple[Any, ...]]:
+    """Adapters from elsewhere, as an axis; none without any."""
+    names = dict.fromkeys(cell.values[ADAPTER] for cell in cells if ADAPTER in cell.values)
+    return {ADAPTER: tuple(names)} if names else {}
 
 
 def _check_size(axes: Axes, settings: Settings) -> None:

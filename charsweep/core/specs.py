@@ -43,6 +43,9 @@ class Plugin:
         return resolve(self.identity)
 
 
+ADAPTER = "adapter"  # the axis of the names of adapters from elsewhere, and their "method"
+
+
 class Keyed:
     """A spec whose key is the hash of all its fields."""
 

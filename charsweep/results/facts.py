@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from charsweep.core.specs import ADAPTER
 from charsweep.core.system.console import span
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
@@ -172,6 +173,8 @@ def failure(cell: CellResult) -> str:
     reason = cell.error or ""
     if cell.state != "diverged":
         return reason
+    if ADAPTER in cell.values:
+        return "its images are no numbers"
     at = f" at step {cell.diverged_at}" if cell.diverged_at is not None else ""
     return f"the loss stopped being finite{at}" + (f": {reason}" if reason else "")
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from charsweep.core.specs import ADAPTER
 from charsweep.core.system.console import quoted, spell
 from charsweep.results.labels import COUNTED, axis_label, listing, value_text
 from charsweep.results.points import ERRORS, SCORE, SEED, Point, difference
@@ -46,6 +47,12 @@ def next_steps(record: Record, best: Point, alike: Sequence[Point]) -> tuple[Nex
 
 def teach_more(record: Record, best: Point) -> NextStep:
     """Where the untaught base is as good, all else is too early to ask: every setting, longer."""
+    if ADAPTER in best.finished[0].values:
+        return NextStep(
+            "It hardly draws the character: see which words it was taught with, as in "
+            "adapters=[{path: FILE, trigger: WORDS}], and try a higher strength.",
+            "",
+        )
     steps = max(cell.step for cell in best.finished)
     wanted = [factor * steps for factor in LONGER]
     told = listing([f"{number:,}" for number in wanted])
@@ -60,6 +67,8 @@ def untried(record: Record, best: Point, alike: Sequence[Point]) -> list[NextSte
         value = best.values.get(axis)
         if axis in EVENLY:  # what is not taught, or away from it, is no neighbour
             values = tuple(one for one in values if float(cast(float, one)) > 0)
+        if axis == "train_steps" and ADAPTER in best.finished[0].values:
+            continue  # there are those checkpoints, and no others
         if axis == SEED or record.is_searched(axis) or len(values) < 2 or not is_numeric(values):
             continue
         numbers = [float(cast(float, one)) for one in values]
@@ -127,10 +136,9 @@ def rounded(value: float, whole: bool) -> float:
 
 def extended(record: Record, best: Point, axis: str, values: Sequence[float]) -> str:
     """The command that tries more values of an axis, all else as recommended."""
+    own = (axis, SEED, *(["train_steps"] if ADAPTER in best.finished[0].values else []))
     pinned: dict[str, Sequence[Value]] = {
-        name: [best.values[name]]
-        for name in record.axes
-        if name not in (axis, SEED) and name in best.values
+        name: [best.values[name]] for name in record.axes if name not in own and name in best.values
     }
     return command_with(record, {**pinned, axis: list(values)})
 
@@ -165,6 +173,7 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
     asked = [
         f"++axes.{name}=[{','.join(_typed(name, value) for value in values)}]"
         for name, values in {**held, **axes}.items()
+        if name != ADAPTER
     ]
     return quoted([*typed, *asked, *more])
 

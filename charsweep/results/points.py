@@ -77,7 +77,7 @@ class Point:
     @property
     def price(self) -> tuple[float, float, float]:
         """What it takes, most important first: training steps, inference steps, MB of weights."""
-        steps = max(cell.values.get("train_steps", cell.step) for cell in self.finished)
+        steps = max(cell.step for cell in self.finished)
         drawn = max(cell.values.get("inference_steps") or 1 for cell in self.finished)
         return steps, drawn, round(self.cost("size_mb") or 0.0, 2)
 

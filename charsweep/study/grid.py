@@ -20,8 +20,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial
 
 from charsweep.config import Sweep
-from charsweep.config.adapters import ADAPTER
-from charsweep.core.specs import Cell
+from charsweep.core.specs import ADAPTER, Cell
 from charsweep.results import CellResult
 from charsweep.study.study import Study
 from charsweep.study.trials import Trials, stands

@@ -15,11 +15,10 @@ import pydantic
 
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
 from charsweep.config import Sweep
-from charsweep.config.adapters import ADAPTER
 from charsweep.config.settings import ModelsSettings
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.methods import Method, method_of
-from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, TrajectorySpec
+from charsweep.core.specs import ADAPTER, AdapterSpec, BaseSpec, ImageSetSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.names import as_title
