@@ -15,6 +15,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from helpers.adapter_files import adapter_file
 from helpers.small import execute
 
 from charsweep.__main__ import ALONE
@@ -64,6 +65,8 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(embedded.UNICORN_GIRL, folder / name)
     for path in (folder / "bea").glob("06.*"):  # another character
         path.unlink()
+    for number, name in enumerate(("mine", "from_civitai", "runs/girl_000000250", "runs/girl")):
+        adapter_file(folder / f"{name}.safetensors", number)
     (folder / "girls").mkdir()
     shutil.copy(embedded.UNICORN_GIRL / "01.png", folder / "girls")
     for page in (DOCS / "extending.md", DOCS / "sweeps.md"):

@@ -349,11 +349,6 @@ def _untrained(settings: Settings) -> Iterator[str]:
         )
     if settings.train:
         return
-    if not settings.adapters:
-        yield (
-            "adapters=[]: nothing is trained (train=false), so there is nothing to compare; give "
-            "files, folders or patterns, as in 'adapters=[mine.safetensors,runs/*.safetensors]'"
-        )
     idle = [name for name, _ in leaves(settings.axes) if not shapes_images(name)]
     idle += ["seed"] if settings.seeds is not None else []
     yield from (

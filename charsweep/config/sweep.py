@@ -211,6 +211,12 @@ def _parts(
         cells: tuple[Cell, ...] = ()
         if settings.is_grid:
             of_part = {PART: place} if place else {}
+            if not (settings.train or settings.adapters):
+                raise ConfigError(
+                    "adapters=[]: nothing is trained (train=false), so there is nothing to "
+                    "compare; give files, folders or patterns, as in "
+                    "'adapters=[mine.safetensors,runs/*.safetensors]'"
+                )
             made: list[Cell] = []
             for chosen, one in combinations_of(words, axes, settings):
                 character = variants.of({**of_part, **chosen}, one).character
@@ -218,7 +224,7 @@ def _parts(
                 made += adapters.cells(axes, chosen, one, character)
             cells = tuple(made)
             axes |= _names_of(cells)
-            if settings.search.is_race:
+            if settings.search.is_race and cells:
                 _check_race(cells)
         return (Part(settings.name, settings.question, axes, _distinct(cells)),)
     parts = []

@@ -30,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import BaseSpec
 from charsweep.core.store.files import read_json
-from charsweep.models.adapter_changes import at_strength, changed
+from charsweep.models.adapter_changes import at_strength, changed, rows_of
 from charsweep.models.adapter_file import (
     ADAPTER_FILE,
     FACTORED,
@@ -271,7 +271,7 @@ class LoadedPipeline:
                     found.weight.copy_(at_strength(found.weight, after, strength))
                     if "diff_b" in own:
                         kept.append((found.bias, found.bias.clone()))
-                        found.bias.add_(own["diff_b"], alpha=strength)
+                        found.bias.add_(rows_of(layer, own["diff_b"]), alpha=strength)
             yield
         finally:
             with torch.no_grad():

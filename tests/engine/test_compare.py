@@ -209,8 +209,8 @@ def test_a_key_is_of_the_content_and_of_how_it_is_drawn(tmp_path: Path) -> None:
     (other,) = load_sweep(words(tmp_path, moved, more=("name=other", "lr=0.5"))).cells
     assert cell.key == other.key
     assert [one.values["adapter"] for one in (cell, other)] == ["mine", "renamed"]
-    axes = ("+axes.strength=[0.5,1]", "+axes.inference_steps=[1,2]", "+axes.sampler=[base,ddim]",
-            "+axes.sampler.guidance_scale=[3,5]")  # fmt: skip
+    axes = ("+axes.strength=[0.5,1]", "+axes.inference_steps=[1,2]",
+            "+axes={sampler: [base,ddim], sampler.guidance_scale: [3,5]}")  # fmt: skip
     cells = load_sweep(words(tmp_path, file, more=axes)).cells
     assert len({one.key for one in cells}) == len(cells) == 16
     assert cell.key in {one.key for one in cells}

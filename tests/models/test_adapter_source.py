@@ -6,28 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from helpers.adapter_files import adapter_file as adapter
 
 from charsweep.core.errors import ConfigError
 from charsweep.models.adapter_metadata import making_of, steps_in
 from charsweep.models.adapter_source import AdapterFile, find_adapters, told_apart
-
-LAYER = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
-
-
-def adapter(path: Path, seed: int = 0, **metadata: str) -> Path:
-    """A LoRA of one layer, rank 4, in sd-scripts' names."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    numbers = np.random.default_rng(seed)
-    tensors = {
-        f"{LAYER}.lora_down.weight": numbers.normal(size=(4, 8)).astype(np.float32),
-        f"{LAYER}.lora_up.weight": numbers.normal(size=(8, 4)).astype(np.float32),
-        f"{LAYER}.alpha": np.float32(4).reshape(()),
-    }
-    save_file(tensors, path, metadata or None)
-    return path
 
 
 def named(*paths: str) -> list[tuple[str, int | None]]:
