@@ -171,7 +171,12 @@ def _names(groups: Sequence[Sequence[AdapterFile]]) -> list[str]:
         folder = f"{above.resolve().name}/" if beside else ""
         return f"{folder}{name}{f' ({file.digest[:6]})' if beside > 1 else ''}"
 
-    names = [name_of(group, 0) for group in groups]
+    runs = {_run_of(group[0].path) for group in groups if len(group) > 1}
+    of_runs = [len(group) == 1 and _run_of(group[0].path) in runs for group in groups]
+    names = [
+        f"{name_of(group, 0)}{' (last)' if is_last else ''}"
+        for group, is_last in zip(groups, of_runs, strict=True)
+    ]
     for beside in (1, 2):
         counts = Counter(names)
         names = [

@@ -18,7 +18,7 @@ def adapter_file(path: Path, seed: int = 0, **metadata: str) -> Path:
     tensors = {
         f"{LAYER}.lora_down.weight": numbers.normal(size=(4, WIDTH)).astype(np.float32),
         f"{LAYER}.lora_up.weight": numbers.normal(size=(WIDTH, 4)).astype(np.float32),
-        f"{LAYER}.alpha": np.float32(4).reshape(()),
+        f"{LAYER}.alpha": np.array(4, np.float32),
     }
     save_file(tensors, path, metadata or None)
     return path

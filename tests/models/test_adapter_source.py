@@ -64,21 +64,20 @@ def test_a_training_folder_of_diffusers_is_a_run(tmp_path: Path) -> None:
     assert named(f"{tmp_path}/out") == [("out", 500), ("out", 1000)]
     adapter(tmp_path / "out/pytorch_lora_weights.safetensors", 2)
     adapter(tmp_path / "out/copy-for-comfy.safetensors", 3)  # an export: the same in other names
-    assert named(f"{tmp_path}/out") == [("out", 500), ("out", 1000), ("out", None)]
+    assert named(f"{tmp_path}/out") == [("out", 500), ("out", 1000), ("out (last)", None)]
 
 
 def test_each_content_counts_once_and_names_are_told_apart(tmp_path: Path) -> None:
-    for number, folder in enumerate(("one", "two", "one/deep", "three/deep")):
+    for number, folder in enumerate(("one", "two", "three/deep", "four/deep")):
         adapter(tmp_path / folder / "mine.safetensors", number)
     shutil.copy(tmp_path / "one/mine.safetensors", tmp_path / "again.safetensors")
     adapter(tmp_path / "alone.safetensors", 7)
-    found = named(
-        *(f"{tmp_path}/{name}" for name in ("one/*", "two/*", "alone*", "again*", "three/deep"))
+    first, second, third, *deep = (
+        name for name, _ in named(*(f"{tmp_path}/{one}" for one in ("one", "*", "*/deep")))
     )
-    names = [name for name, _ in found]
-    assert names[2] == "alone"
-    assert names[:2] == ["one/mine", "two/mine"] or len(set(names)) == len(names) == 5
-    assert len(set(names)) == len(names)
+    assert (first, second, third) == ("one/mine", "alone", "two/mine")
+    assert len(set(deep)) == len(deep) == 2
+    assert all(name.startswith("deep/mine (") for name in deep)
 
 
 def test_the_digest_is_of_the_content_and_of_peft_s_settings(tmp_path: Path) -> None:
