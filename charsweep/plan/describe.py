@@ -75,6 +75,9 @@ def _taught(sweep: Sweep) -> dict[str, Character]:
 def _found(character: Character) -> str:
     """What the folder of a character holds."""
     found, kept = character.found, character.held_out
+    if not found.thumbnails:
+        others = f"{len(kept.paths)} held out" if kept else "so identity stays blank"
+        return f"no drawings, {others}"
     numbers = {
         "drawing": len(found.thumbnails),
         "caption": len(found.captions),
