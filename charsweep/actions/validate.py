@@ -178,7 +178,7 @@ def planted_images(
     sweep: Sweep, cell: Cell, count: int
 ) -> Mapping[str, tuple[bool, Sequence[Image.Image]]]:
     """By what they are: whether they are right, and a picture for each of the prompts."""
-    drawings = sweep.drawings.open(cell.trajectory.character.digests)
+    drawings = sweep.drawings.open(cell.character.digests)
     cycled = [drawings[index % len(drawings)] for index in range(count)]
     noise = Image.effect_noise(drawings[0].size, 120).convert("RGB")
     sets: dict[str, tuple[bool, Sequence[Image.Image]]] = {}

@@ -35,6 +35,7 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
     else:
         lines += _of_grid(numbers) if sweep.cells else _of_search(sweep)
     lines += _of_race(sweep, numbers)
+    lines += _of_triggers(sweep)
     if sweep.unmeasured:
         lines.append(
             "  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
@@ -74,6 +75,9 @@ def _taught(sweep: Sweep) -> dict[str, Character]:
 def _found(character: Character) -> str:
     """What the folder of a character holds."""
     found, kept = character.found, character.held_out
+    if not found.thumbnails:
+        others = f"{len(kept.paths)} held out" if kept else "so identity stays blank"
+        return f"no drawings, {others}"
     numbers = {
         "drawing": len(found.thumbnails),
         "caption": len(found.captions),
@@ -149,6 +153,20 @@ def _estimate(numbers: Mapping[str, Any]) -> str:
     by = f" by {workers} workers" if workers > 1 else ""
     guessed = f" (a guess for {machine}; not measured here yet)" if machine else ""
     return f"{span(numbers['seconds'])}{by}{guessed}"
+
+
+def _of_triggers(sweep: Sweep) -> Iterator[str]:
+    """Adapters that say they were taught with other words than prompts call the character by."""
+    named = {cell.source.key: cell.identifier for cell in sweep.examples if not cell.is_trained}
+    for key, used in named.items():
+        file = sweep.adapters[key]
+        said = str(file.making.get("trigger", ""))
+        if said and file.trigger is None and used.lower() not in said.lower():
+            entry = f"{{path: {file.path}, trigger: {in_quotes(said)}}}"
+            yield (
+                f"  trigger       {file.name} says {in_quotes(said)}, and prompts say {used}; "
+                f"'adapters=[{entry}]' has its own words"
+            )
 
 
 def _of_race(sweep: Sweep, numbers: Mapping[str, Any]) -> list[str]:

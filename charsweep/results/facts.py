@@ -183,7 +183,7 @@ def how_it_ran(record: Record) -> Lines:
     """The plan and its cost, each in a line."""
     plan, cells = record.sweep.plan, record.cells
     lines: Lines = []
-    if isinstance(plan.get("steps_asked"), int) and isinstance(plan.get("steps_needed"), int):
+    if plan.get("steps_asked") and isinstance(plan.get("steps_needed"), int):
         asked_for, needed = plan["steps_asked"], plan["steps_needed"]
         saved = f", {asked_for / needed:.3g} times less" if asked_for > needed > 0 else ""
         text = f"{asked_for:,} asked by the cells, {needed:,} needed{saved}"

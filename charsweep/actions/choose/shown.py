@@ -215,7 +215,7 @@ class Shown:
         return {
             "key": cell.cell,
             "title": title_of(setting_text(varied) or cell.cell, "method" in varied),
-            "note": f"{len(losses):,} of {cell.step:,} steps are trained",
+            "note": f"{len(losses):,} of {cell.step:,} steps are trained" if cell.step else "",
             **dict.fromkeys(("place", "recommended", "preference", "command"), ""),
             "scores": [],
             "costs": [],

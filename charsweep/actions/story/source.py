@@ -114,7 +114,7 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
 
 def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
     story, models = sweep.settings.story, sweep.settings.models
-    template, own = sweep.examples[0].images, sweep.examples[0].trajectory.base
+    template, own = sweep.examples[0].images, sweep.examples[0].base
     name = story.base or (own.name if own else "")
     if name not in models.bases or not any(template.prompts):
         raise ConfigError(
