@@ -109,7 +109,21 @@ def refuse_environment(name: str, *_: object) -> None:
 
 def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
     """The configuration of these words as plain data; within `Composing`."""
-    return _compose(overrides)[0]
+    raw = _compose(overrides)[0]
+    return with_batches_by_seed(raw) if "find" in raw else raw
+
+
+def with_batches_by_seed(raw: dict[str, Any]) -> dict[str, Any]:
+    """Composed data of a search in stages, drawn at most one image of each prompt at once, unless
+    `sampler.batch_width` is set: so each exam seed ends a batch, after which a cell may leave."""
+    sampler, models, exam = (raw.get(name) for name in ("sampler", "models", "exam"))
+    try:
+        if sampler["batch_width"] is None:
+            width = min(models["batch_width"], len(exam["prompts"]))
+            return {**raw, "sampler": {**sampler, "batch_width": width}}
+    except (KeyError, TypeError):  # as the settings will say
+        pass
+    return raw
 
 
 def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:

@@ -24,7 +24,7 @@ from charsweep.evaluate import sample
 from charsweep.plan import plan_work
 from charsweep.results.cells import read_results
 from charsweep.results.racing import left_behind
-from charsweep.study import race
+from charsweep.study import race, rounds
 from charsweep.track import values
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[score,identity,prompt,dino]"]
@@ -126,7 +126,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def raced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("raced")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(race, "left_behind", dropping(1, 2))
+        patch.setattr(rounds, "left_behind", dropping(1, 2))
         run_whole(sweep_of(root, *RACE))
     return root
 
@@ -192,7 +192,7 @@ def test_an_images_score_is_what_the_whole_exam_gives_it(raced: Path, grid: Path
 
 
 def test_a_finished_race_is_not_run_again(raced: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race, "left_behind", dropping(1, 2))
+    monkeypatch.setattr(rounds, "left_behind", dropping(1, 2))
     folder = raced / "sweeps/small"
     before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     run(sweep_of(raced, *RACE))
@@ -205,7 +205,7 @@ def test_a_finished_race_is_not_run_again(raced: Path, monkeypatch: pytest.Monke
 def test_a_grid_draws_the_rest_of_what_has_left(
     tmp_path: Path, grid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(race, "left_behind", dropping(1, 2))
+    monkeypatch.setattr(rounds, "left_behind", dropping(1, 2))
     run(sweep_of(tmp_path, *RACE))
     sweep = sweep_of(tmp_path, *GRID)
     plan = plan_work(sweep.cells, Store(tmp_path))
@@ -228,7 +228,7 @@ def test_killed_anywhere_it_ends_as_if_never_killed(
     images: int, tmp_path: Path, raced: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the first round, and in what is drawn of the whole exam."""
-    monkeypatch.setattr(race, "left_behind", dropping(1, 2))
+    monkeypatch.setattr(rounds, "left_behind", dropping(1, 2))
     real, drawn = sample.image_of, iter(range(1000))
 
     def dies(array: NDArray[np.float32]) -> Any:
@@ -258,7 +258,7 @@ def test_training_seeds_of_a_setting_leave_together(tmp_path: Path) -> None:
     words = [*RACE, "seeds=2", "axes.lr=[1e-3,1e-1]"]
     study = race.Race(made(tmp_path, *words))
     results = [fake_result(cell, at) for at, cell in enumerate(study.sweep.cells)]
-    (rivals,) = race.rivals_of(results)
+    (rivals,) = rounds.rivals_of(results)
     assert [len(keys) for keys in rivals] == [2, 2]
     for keys, own in rivals.items():
         rows = [np.ravel(r.per_image["score"]) for r in results if r.cell in keys]
