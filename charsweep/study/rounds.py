@@ -45,7 +45,7 @@ class Rounds:
     ) -> None:
         self.cells = {cell.key: cell for cell in cells}
         self.errors = settings.search.errors or LEAVING
-        self.looks = looks_of(cells) if is_race and by_score(settings) else ()
+        self.looks = looks_of(cells) if is_race and settings.by_score else ()
         self.known = known or {}
         self.round = 0  # from 1
         self._running = dict(self.cells)  # those that draw on
@@ -103,11 +103,6 @@ class Rounds:
             else:
                 ended.append(told)
         return ended
-
-
-def by_score(settings: Settings) -> bool:
-    """Whether the score alone decides, so that images tell who is behind."""
-    return settings.objectives == {SCORE: "maximize"} and not settings.constraints
 
 
 def looks_of(cells: Sequence[Cell]) -> tuple[int, ...]:
