@@ -110,7 +110,10 @@ class Find(Study):
         self._race, self._results = Rounds(cells, self.sweep.settings, known), {}
         self._stage_began = time.monotonic()
         try:
-            yield from self._race.run()
+            for batch in self._race.run():
+                yield batch
+                if self.is_spent:
+                    break
         finally:
             self._note_time()
         told = [self._results[cell.key] for cell in cells if cell.key in self._results]
