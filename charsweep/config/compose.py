@@ -109,8 +109,7 @@ def refuse_environment(name: str, *_: object) -> None:
 
 def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
     """The configuration of these words as plain data; within `Composing`."""
-    raw = _compose(overrides)[0]
-    return with_batches_by_seed(raw) if "find" in raw else raw
+    return _compose(overrides)[0]
 
 
 def with_batches_by_seed(raw: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +148,7 @@ def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
     if any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides):
         refuse_guarded(named, overrides)
     used = frozenset(re.findall(r"\w+", " ".join(re.findall(r"\$\{([^}]*)", str(composed)))))
-    return named, used
+    return with_batches_by_seed(named) if "find" in named else named, used
 
 
 def _unset(name: str, axes: Any) -> str:
