@@ -210,6 +210,7 @@ def page(outcomes: Sequence[Outcome], simulated: Sequence[Outcome]) -> str:
     lines = ["# Does `+sweep=find` find what a grid finds?", ""]
     lines += ["What `python -m benchmarks.find` measured, disappointing figures included."]
     lines += [f"*Lost* is truth against the best cell of the grid; close is {CLOSE:g} or less."]
+    lines += ["*Images* are those drawn, of what the whole exams of its cells have."]
     lines += ["Characters marked *kept* were not looked at when the rule was made.", ""]
     if outcomes:
         lines += [f"## Searches, and grids of 9 rates × 6 numbers of steps ({RATES}; {STEPS})", ""]

@@ -155,12 +155,15 @@ def left(study: Study) -> list[str]:
 def test_each_stage_is_a_race_and_what_leaves_goes_on_training(
     tmp_path: Path, clock: Clock
 ) -> None:
-    """Scores that differ by the same in all images: of each stage the leader alone is whole."""
+    """Scores that differ by the same in all images: of each stage the leader alone is whole, but
+    for inference steps, which make no difference here."""
     whole, study = Study(tmp_path / "whole", clock).run(), Study(tmp_path / "raced", clock, *RACED)
     stages = study.run()
     assert [(s["over"], s["text"]) for s in stages] == [(s["over"], s["text"]) for s in whole]
     alone = {key for s in stages if len(s["cells"]) == 1 for key in s["cells"]}
-    assert len(left(study)) == sum(max(0, len(s["cells"]) - 1) for s in stages)
+    assert len(left(study)) == sum(
+        max(0, len(s["cells"]) - 1) for s in stages if s["over"] != "inference_steps"
+    )
     assert not alone & set(left(study))
     told = {t.user_attrs["cell"]: t for t in study.find.trials.all()}
     assert all(list(told[key].intermediate_values) == [4] for key in left(study))
@@ -179,7 +182,7 @@ def test_a_raced_search_ends_alike_again_however_little_it_may_still_take(
     assert (len(study.find.trials.all()), clock.now) == (trials, took)
 
 
-@pytest.mark.parametrize("images", [2, 6, 9, 14])
+@pytest.mark.parametrize("images", [6, 14])
 def test_killed_in_a_race_it_goes_on_in_the_same_stages(
     images: int, tmp_path: Path, clock: Clock
 ) -> None:
@@ -202,7 +205,7 @@ def test_killed_in_a_race_it_goes_on_in_the_same_stages(
 
 
 def test_with_constraints_all_are_measured_whole(tmp_path: Path, clock: Clock) -> None:
-    study = Study(tmp_path, clock, *RACED, "+constraints.leak={most: 0.5}")
+    study = Study(tmp_path, clock, *RACED, "+constraints.identity={least: 0.1}")
     assert study.run()
     assert not left(study)
 
