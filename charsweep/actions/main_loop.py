@@ -243,14 +243,16 @@ class Run:
 
     def _execute(self, plan: Plan, view: ProgressView) -> Generator[CellResult, None, None]:
         """Do the plan; where nothing is left to do, its cells are only looked up, without torch."""
+        is_known = bool(self.sweep.cells) or self.study.is_further
         view.expect(
             steps=plan.steps_needed, images=sum(scoring.to_draw for scoring in plan.scorings),
-            cells=0 if self.sweep.cells else len(plan.cells), trajectories=len(plan.trainings),
+            cells=0 if is_known else len(plan.cells), trajectories=len(plan.trainings),
         )  # fmt: skip
         if plan.is_done:
             cells = (cell for training in plan.trainings for cell in training.cells)
             return (result_of(cell, self.store, 0.0) for cell in cells)
-        self.plans.append(reckon(self.sweep, self.store, plan, self.workers))
+        numbers = reckon(self.sweep, self.store, plan, self.workers)
+        self.plans.append(cost.further(numbers) if self.study.is_further else numbers)
         if self.engine is None:
             self.engine = self._open_engine(view)
         self.record["environment"] = dict(self.engine.environment)

@@ -112,6 +112,19 @@ def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
     return _compose(overrides)[0]
 
 
+def with_batches_by_seed(raw: dict[str, Any]) -> dict[str, Any]:
+    """Composed data of a search in stages, drawn at most one image of each prompt at once, unless
+    `sampler.batch_width` is set: so each exam seed ends a batch, after which a cell may leave."""
+    sampler, models, exam = (raw.get(name) for name in ("sampler", "models", "exam"))
+    try:
+        if sampler["batch_width"] is None:
+            width = min(models["batch_width"], len(exam["prompts"]))
+            return {**raw, "sampler": {**sampler, "batch_width": width}}
+    except (KeyError, TypeError):  # as the settings will say
+        pass
+    return raw
+
+
 def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
     """The configuration as plain data, and the names that other values are made of, by ${}."""
     try:
@@ -135,7 +148,7 @@ def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
     if any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides):
         refuse_guarded(named, overrides)
     used = frozenset(re.findall(r"\w+", " ".join(re.findall(r"\$\{([^}]*)", str(composed)))))
-    return named, used
+    return with_batches_by_seed(named) if "find" in named else named, used
 
 
 def _unset(name: str, axes: Any) -> str:

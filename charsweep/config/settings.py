@@ -576,6 +576,11 @@ class Settings(pydantic.BaseModel):
         """Whether all cells are known before any is run."""
         return self.search.sampler is None and self.find is None
 
+    @property
+    def by_score(self) -> bool:
+        """Whether the score alone decides, so that its images tell which cells are behind."""
+        return self.objectives == {"score": "maximize"} and not self.constraints
+
     def metric_plugin(self, name: str) -> Plugin:
         """The metric of that name."""
         return PluginSettings.model_validate({"name": name, **self.metric[name]}).plugin()

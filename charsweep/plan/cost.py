@@ -124,6 +124,13 @@ def total(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**whole, "idle": round(1 - whole["steps_needed"] / slots, 4) if slots else 0.0}
 
 
+def further(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan of a further round of cells that an earlier plan has: what it adds to that."""
+    counts = dict.fromkeys(("cells", "trajectories", "steps_asked"), 0)
+    return {**plan, **counts, "stored": dict.fromkeys(plan["stored"], 0),
+            "kwh_alone": plan["kwh_alone"] and 0.0}  # fmt: skip
+
+
 # -- in time ---------------------------------------------------------------------------------------
 
 BLOCK_SECONDS = 2.0  # a block of training steps, twice as long as it is, and leaving the process

@@ -171,10 +171,14 @@ def _of_triggers(sweep: Sweep) -> Iterator[str]:
 
 def _of_race(sweep: Sweep, numbers: Mapping[str, Any]) -> list[str]:
     """After how many images cells may leave a race, of one in which any still may."""
-    if not sweep.settings.search.is_race or not numbers["images"]:
+    settings = sweep.settings
+    is_race = settings.search.is_race or (settings.find is not None and settings.by_score)
+    if not is_race or not numbers["images"]:
         return []
-    counts = sorted({own.count for cell in sweep.cells for own in cell.images.beginnings})
-    whole = max(cell.images.count for cell in sweep.cells)
+    counts = sorted({own.count for cell in sweep.examples for own in cell.images.beginnings})
+    if not counts:
+        return []
+    whole = max(cell.images.count for cell in sweep.examples)
     return [
         f"  race          all this at most: cells that are worse beyond doubt leave after "
         f"{listing([str(count) for count in counts], most=8)} of {whole} images"

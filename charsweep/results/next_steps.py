@@ -161,6 +161,8 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
     known = sweep.axes
     if sweep.stages:
         known, more = record.axes, ("search=grid", f"name={sweep.name}_grid", *more)
+        if width := (sweep.settings.get("sampler") or {}).get("batch_width"):
+            more = (*more, f"sampler.batch_width={width}")  # so that it takes what was drawn
     names = ("axes", "find", *(word.partition("=")[0] for word in more))
     try:
         words = shlex.split(sweep.command)

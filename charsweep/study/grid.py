@@ -23,11 +23,13 @@ from charsweep.config import Sweep
 from charsweep.core.specs import ADAPTER, Cell
 from charsweep.results import CellResult
 from charsweep.study.study import Study
-from charsweep.study.trials import Trials, stands
+from charsweep.study.trials import UNFINISHED, Trials, stands
 
 
 class Grid(Study):
     """All cells of a grid at once."""
+
+    unfinished = UNFINISHED
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
@@ -52,8 +54,11 @@ class Grid(Study):
         trials = self.trials.all()
         self.trials.check_space(self.space)
         self.trials.give_up([trial for trial in trials if not trial.state.is_finished()])
-        latest = self.trials.by_cell()
-        self._known = {key: trial for key, trial in latest.items() if self._stands(trial)}
+        self._known = {
+            key: trial
+            for key, trial in self.trials.by_cell().items()
+            if stands(trial, self.unfinished)
+        }
         self._numbers = {key: trial.number for key, trial in self._known.items()}
         self._next = len(trials)
         for key in self._cells:
@@ -93,11 +98,6 @@ class Grid(Study):
             key = self._order.pop(0)
             told = self._results.pop(key)
             self._telling.append(self._teller.submit(self._add, self._cells[key], told))
-
-    @staticmethod
-    def _stands(trial: FrozenTrial) -> bool:
-        """Whether an earlier command's trial is the cell's result, and not told again."""
-        return stands(trial)
 
     def _add(self, cell: Cell, result: CellResult) -> None:
         own = {name: span for name, span in self.space.items() if name in cell.values}

@@ -11,7 +11,8 @@ training nor Optuna is known here. The same results give the same stages.
    neighbour can be told from it.
 4. Inference steps, strength and what else is asked for, at what is recommended by then.
 
-"Told from": the paired test of the verdict, two standard errors (`charsweep.results.points`).
+"Told from": the paired test of the verdict, two standard errors (`charsweep.results.points`). What
+left the race of its stage counts by the images that it drew; something that did not is better.
 Bounds below were set on four drawn characters of the embedded world; `benchmarks.find` measures.
 """
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from charsweep.config.find import AXES
@@ -223,7 +224,7 @@ class Stages:
 
     def _points(self) -> list[Point]:
         """What has finished with a score; of these, what keeps to the constraints, if any does."""
-        points = [Point(cell.values, (cell,)) for cell in self.told]
+        points = [Point(cell.values, (by_images_drawn(cell),)) for cell in self.told]
         scored = [point for point in points if point.mean(SCORE) is not None]
         return [point for point in scored if keeps(point, self.constraints)] or scored
 
@@ -243,12 +244,15 @@ class Stages:
         return bool(known) and self.best(known).is_taught
 
     def best(self, points: Sequence[Point]) -> Point:
-        """The highest in score; of equals the lowest rate."""
-        return max(points, key=lambda point: (point.mean(SCORE) or 0.0, -rate_of(point)))
+        """The highest in score, of those measured whole if there are any; of equals the lowest
+        rate."""
+        whole = [point for point in points if not is_left(point)] or points
+        return max(whole, key=lambda point: (point.mean(SCORE) or 0.0, -rate_of(point)))
 
     def recommended(self) -> Point | None:
         """What would be recommended now."""
-        found = [chosen(group)[0] for group in on_each_base(self._points())]
+        whole = [point for point in self._points() if not is_left(point)]
+        found = [chosen(group)[0] for group in on_each_base(whole)]
         return max(found, key=lambda point: point.mean(SCORE) or 0.0, default=None)
 
 
@@ -289,6 +293,16 @@ def at_most(find: FindSettings, start: Values) -> list[Stage]:
             plain = {n: v for n, v in start.items() if not n.startswith("method.")}
             of_method({**plain, "method": method}, "method")
     return stages
+
+
+def by_images_drawn(cell: CellResult) -> CellResult:
+    """A result that counts as one of the images that were drawn, all of them or those of a race."""
+    return replace(cell, state="finished") if cell.left else cell
+
+
+def is_left(point: Point) -> bool:
+    """Whether it left the race of its stage, so that it is not measured whole."""
+    return any(cell.left for cell in point.cells)
 
 
 def told(higher: Point, lower: Point) -> bool:

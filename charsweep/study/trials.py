@@ -39,6 +39,7 @@ STATES = {
     "diverged": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+UNFINISHED = ("failed", "left")  # states of cells that a grid works on again
 LEAST_FOR_IMPORTANCE = 4  # finished trials; fewer say nothing about parameters
 
 
@@ -302,11 +303,21 @@ def note(study: optuna.Study, found: Recommendation, strengths: Mapping[str, Str
             study.set_user_attr(name, now)
 
 
-def stands(trial: FrozenTrial) -> bool:
-    """Whether it is the result of the whole cell; one that failed is tried, and told, again."""
-    state = trial.user_attrs.get("state")
-    failed = trial.state == TrialState.FAIL and state in (None, "failed")
-    return trial.state.is_finished() and not failed and state != "left"
+def stands(trial: FrozenTrial, unfinished: Sequence[str] = UNFINISHED) -> bool:
+    """Whether it is its cell's result, and not in a state that is tried, and told, again."""
+    failed = "failed" if trial.state == TrialState.FAIL else None
+    return trial.state.is_finished() and trial.user_attrs.get("state", failed) not in unfinished
+
+
+def tells(trial: FrozenTrial, result: CellResult) -> bool:
+    """Whether it says what a result does: of the whole cell, or of one that has left a race."""
+    return stands(trial, UNFINISHED[:1] if result.left else UNFINISHED)
+
+
+def images_drawn(trial: FrozenTrial) -> int | None:
+    """Of a cell that has left a race, after how many images; None for any other."""
+    has_left = trial.user_attrs.get("state") == "left"
+    return max(trial.intermediate_values, default=None) if has_left else None
 
 
 def _notes(result: CellResult) -> dict[str, str]:

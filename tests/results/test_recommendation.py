@@ -33,6 +33,7 @@ from charsweep.results import (
     write_results,
 )
 from charsweep.results.cells import by_prompt, named_cell
+from charsweep.results.points import Point, difference
 from charsweep.results.recommendation import recommendation_of, recommended_cell
 from charsweep.results.table import escape_markdown
 from charsweep.results.votes import FILE, Votes
@@ -91,6 +92,21 @@ def test_images_are_compared_in_pairs(tmp_path: Path) -> None:
     found = recommended(of_scores(tmp_path / "mixed", better=hard, other=mixed))
     assert [point.label for point in found.alike] == ["method = other"]
     assert not found.sure
+
+
+def test_what_left_a_race_is_compared_by_the_images_that_both_drew() -> None:
+    """The first of each prompt: that the second ones were easier for it is nothing to the other."""
+    whole, left = (
+        Point(
+            {},
+            (result(cell=str(rows), values={}, scores={"score": 0.5}, per_image={"score": rows}),),
+        )
+        for rows in ([[0.5, 0.9], [0.3, 0.9]], [[0.4], [0.2]])
+    )
+    found = difference(whole, left, "score")
+    assert found.value == pytest.approx(0.1)
+    assert found.error == pytest.approx(0.0)
+    assert difference(left, whole, "score").value == pytest.approx(-0.1)
 
 
 def test_seeds_of_one_prompt_are_no_independent_images(tmp_path: Path) -> None:

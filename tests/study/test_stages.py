@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from helpers.fake_sweep import result
 
+from benchmarks.racing.simulate import raced
 from charsweep.config import load_settings
 from charsweep.config.find import start_of
 from charsweep.config.settings import FindSettings
@@ -31,6 +32,7 @@ class World:
     score: Score
     given_up: tuple[str, ...] = ()
     leak: Score = field(default=lambda values: 0.0)
+    looks: tuple[int, ...] = ()  # of the race of each stage
 
     def __call__(self, values: Mapping[str, Any]) -> CellResult:
         score = self.score(values)
@@ -64,7 +66,8 @@ def search(world: World, *words: str, **more: Any) -> tuple[list[Stage], dict[st
         while True:
             stages.append(stage)
             left_out = not stage.cells or stage.over in world.given_up
-            stage = running.send(None if left_out else [world(cell) for cell in stage.cells])
+            told = raced([world(cell) for cell in stage.cells], world.looks)
+            stage = running.send(None if left_out else told)
     except StopIteration:
         found = rule.recommended()
         return stages, dict(found.cells[0].values) if found else {}, rule
@@ -103,6 +106,20 @@ def test_thirds_begin_with_the_longer_training() -> None:
     alone, found, _ = search(World(hill(2e-3)), "find.steps=[250]")
     assert any("thirds of a decade" in stage.text for stage in alone)
     assert found["lr"] == 2e-3
+
+
+@pytest.mark.parametrize("peak", [1e-6, 2e-4, 1e-3, 5e-3, 1e-1])
+@pytest.mark.parametrize("steps", [300, 1000])
+def test_a_race_of_each_stage_comes_to_the_same(peak: float, steps: int) -> None:
+    """After one image of each prompt, half of the exam."""
+    whole, found, _ = search(World(hill(peak, steps)))
+    stages, best, rule = search(World(hill(peak, steps), looks=(1,)))
+    left = [cell for cell in rule.told if cell.left]
+    assert left
+    assert {cell.left for cell in left} == {"left the race after 8 of 16 images"}
+    assert (stages, best) == (whole, found)
+    alone = [stage.cells[0] for stage in stages if len(stage.cells) == 1]
+    assert not any(cell.values in alone for cell in left)
 
 
 def test_rates_that_cannot_be_told_apart_are_not_parted_further() -> None:
