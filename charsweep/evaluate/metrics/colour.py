@@ -21,3 +21,6 @@ class Colour:
     def __call__(self, exam: Exam) -> Score:
         pairs = similarity(exam.images.by_encoder["colour"], exam.references["colour"])
         return mean_score(pairs.mean(axis=1))
+
+    def among(self, exam: Exam) -> float | None:
+        return exam.mean_among("colour")
