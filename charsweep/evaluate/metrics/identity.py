@@ -33,7 +33,9 @@ class Identity:
         if exam.untaught is None:
             return Score(None)
         scale = scale_of(exam, exam.untaught, self.encoder)
-        details = {"drawings": scale.kind, "base": scale.base, "least": scale.end}
+        details = {
+            "encoder": self.encoder, "drawings": scale.kind, "base": scale.base, "least": scale.end
+        }  # fmt: skip
         return mean_score(np.clip(scale.place(exam, exam.images), 0.0, 1.0), details)
 
 

@@ -46,7 +46,8 @@ class Prompt:
         plain = sorted(
             {p for p, known in zip(exam.images.prompt_of, asked, strict=True) if not known}
         )
-        return mean_score(share, {"attributes": found, "by_contrast": plain})
+        details = {"encoder": self.encoder, "attributes": found, "by_contrast": plain}
+        return mean_score(share, details)
 
 
 def shown(images: ImageFeatures, exam: Exam, encoder: str) -> dict[str, NDArray[np.float64]]:
