@@ -32,7 +32,7 @@ class Plugin:
     name: str
     identity: str
     version: int
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(hash=False)
 
     @cached_property
     def made(self) -> Any:

@@ -18,6 +18,7 @@ import torch
 from helpers.small import execute, sweep_of
 from helpers.tiny_encoders import CCIP_VARIANT, write_ccip, write_siglip, write_vit
 from PIL import Image
+from timm.models._hub import save_for_hf
 
 from charsweep.__main__ import main
 from charsweep.config import Sweep
@@ -312,6 +313,21 @@ def test_weights_that_cannot_be_used(tiny: dict[str, Path], tmp_path: Path) -> N
         assert said in str(error.value), what
         assert str(path) in str(error.value), what
         assert "\n" not in str(error.value), what
+
+
+def test_a_network_that_has_no_class_token_and_takes_no_size(tmp_path: Path) -> None:
+    folder = tmp_path / "convnext"
+    folder.mkdir()
+    save_for_hf(timm.create_model("test_convnext", num_classes=0), folder, safe_serialization=True)
+    words = [f"encoder.dinov2.path={folder}", "metric.dino.encoder=dinov2"]
+    mended = "encoder.dinov2.size=null and encoder.dinov2.pool=null"
+    for size in ("null", "64"):
+        pool = "token" if size == "null" else "null"
+        asked = [*words, f"encoder.dinov2.pool={pool}", f"encoder.dinov2.size={size}"]
+        with pytest.raises(ModelsError, match=mended):
+            loaded(sweep_of(tmp_path, *asked), "dinov2")
+    sweep = sweep_of(tmp_path, *words, *mended.split(" and "))
+    assert len(loaded(sweep, "dinov2").images(drawings(sweep))) == 2
 
 
 def test_without_a_network_the_message_says_how_to_give_a_folder(

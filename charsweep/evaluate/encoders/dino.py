@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from charsweep.core.errors import ModelsError
 from charsweep.core.specs import EncoderSpec
 from charsweep.evaluate.encoders import Encoder
 from charsweep.models.weights import Layout, Weights
@@ -38,7 +39,15 @@ class Timm:
         asked = {"img_size": self.size, "global_pool": self.pool}
         chosen: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         with read_from(weights) as name:
-            network: Any = timm.create_model(name, pretrained=True, num_classes=0, **chosen)
+            try:
+                network: Any = timm.create_model(name, pretrained=True, num_classes=0, **chosen)
+            except (TypeError, AssertionError) as error:  # it may be one that takes neither
+                if not chosen:
+                    raise
+                raise ModelsError(
+                    f"encoder.{spec.name}: its network takes no such size or pool ({error}); set "
+                    f"encoder.{spec.name}.size=null and encoder.{spec.name}.pool=null"
+                ) from error
             config: dict[str, Any] = network.pretrained_cfg
             size = self.size or config["input_size"][-1]
             preprocessing = Preprocessing(

@@ -103,6 +103,8 @@ def read_from(weights: Weights) -> Iterator[str]:
         folder = path if path.is_dir() else _linked(path, weights.what, Path(made))
         try:
             yield f"local-dir:{folder}"
+        except ModelsError:
+            raise
         except Exception as error:
             raise unreadable(weights.path, error) from error
 
