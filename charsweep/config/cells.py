@@ -344,8 +344,9 @@ def _encoder(settings: Settings, name: str) -> tuple[EncoderSpec, Weights]:
     plugin = further.plugin(name)
     variant = plugin.settings.get("variant")
     weights = find_encoder(
-        further.path, plugin.find().layout, made, variant, f"encoder.{name}.path"
-    )
+        further.path, plugin.find().layout, made, variant, f"encoder.{name}.path",
+        further.megabytes,
+    )  # fmt: skip
     return EncoderSpec(name, weights.digest, None, None, plugin), weights
 
 

@@ -410,6 +410,7 @@ class FurtherEncoder(pydantic.BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
     target: Annotated[Target, Field(alias="_target_")]
     path: Text
+    megabytes: Annotated[float, Field(gt=0)] | None = None  # of 10^6; None: not known
 
     def plugin(self, name: str) -> Plugin:
         """Its class and settings, under the name that metrics call it by."""

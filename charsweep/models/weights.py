@@ -55,11 +55,25 @@ class Weights:
     source: Literal["disk", "hub", "random"] = "disk"
     parts: tuple[str, ...] = ()  # of a base: the folders that it is made of
     setting: str = ""  # by which it is given, where `what` does not say
+    megabytes: float | None = None  # of an encoder, where its file says so
 
     @property
     def recipe(self) -> str:
         """The architecture that random weights are made for."""
         return self.name.removeprefix("random:")
+
+    @property
+    def encoder_to_fetch(self) -> float:
+        """Bytes of an encoder's weights that are to be fetched, about; 0 where they are here, or
+        where nothing says."""
+        if self.source != "hub" or hub.is_complete(
+            self.path, self.what, self.variant, self.parts, weights=True
+        ):
+            return 0
+        if self.setting:
+            return (self.megabytes or 0) * 1e6
+        (tensors,) = architectures.shapes_of(self.what).values()
+        return 4 * sum(map(math.prod, tensors.values()))  # the published one, in float32
 
     @property
     def small(self) -> Path:
@@ -227,8 +241,9 @@ def _check_family(where: Path, path: str, plugin: Plugin, others: Mapping[str, P
 
 
 def find_encoder(
-    name: str, layout: Layout, made: Path, variant: str | None, setting: str
-) -> Weights:
+    name: str, layout: Layout, made: Path, variant: str | None, setting: str,
+    megabytes: float | None = None,
+) -> Weights:  # fmt: skip
     """The weights of an encoder of conf/encoder/, which are read with their own config alone."""
     path = find_folder(name)
     if path.exists() and layout == "ccip":
@@ -238,7 +253,8 @@ def find_encoder(
             f"{setting}={name}: {CONFIGS[layout]}, which says how it is built, does not lie beside "
             "it; give a folder that holds both"
         )
-    return replace(find_weights(name, layout, made, variant, setting=setting), setting=setting)
+    found = find_weights(name, layout, made, variant, setting=setting)
+    return replace(found, setting=setting, megabytes=megabytes)
 
 
 @cache

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import open_clip
 import pytest
@@ -17,6 +18,7 @@ import timm
 import torch
 from helpers.small import execute, sweep_of
 from helpers.tiny_encoders import CCIP_VARIANT, write_ccip, write_siglip, write_vit
+from huggingface_hub.utils import filter_repo_objects
 from PIL import Image
 from timm.models._hub import save_for_hf
 
@@ -341,6 +343,43 @@ def test_without_a_network_the_message_says_how_to_give_a_folder(
         assert word in line
     sweep = sweep_of(tmp_path, "identity_encoder=ccip", f"encoder.ccip.path={tiny['ccip']}")
     assert loaded(sweep, "ccip").images(drawings(sweep)).shape == (2, 8)
+
+
+def test_planning_fetches_no_network_and_says_how_large_it_is(
+    tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Of a hub that serves CCIP in its folder, beside others."""
+    cache = tmp_path / "cache" / "models--deepghs--ccip_onnx" / "snapshots" / ("0" * 40)
+    served = tmp_path / "served"
+    for name in (CCIP_VARIANT, "another"):
+        shutil.copytree(tiny["ccip"] / CCIP_VARIANT, served / name)
+
+    def download(_: str, *, local_files_only: bool = False, **asked: Any) -> str:
+        names = [] if local_files_only else sorted(
+            path.relative_to(served).as_posix() for path in served.rglob("*.*") if path.is_file()
+        )  # fmt: skip
+        for name in filter_repo_objects(names, allow_patterns=asked["allow_patterns"]):
+            (cache / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(served / name, cache / name)
+        return str(cache)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: None)
+
+    def held() -> set[str]:
+        return {path.relative_to(cache).as_posix() for path in cache.rglob("*.*")}
+
+    words = [f"root={tmp_path}", "identity_encoder=ccip"]
+    assert main([*words, "action=plan"]) == 0
+    assert (
+        "download      about 150.0 MB for ccip, once: deepghs/ccip_onnx" in capsys.readouterr().out
+    )
+    assert held() == {f"{CCIP_VARIANT}/metrics.json"}
+    sweep = sweep_of(tmp_path, *words[1:])
+    assert loaded(sweep, "ccip").images(drawings(sweep)).shape == (2, 8)
+    assert held() == {f"{CCIP_VARIANT}/{path.name}" for path in (served / "another").iterdir()}
+    assert not any(weights.encoder_to_fetch for weights in sweep.encoders.values())
 
 
 def test_without_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,7 @@ def write_ccip(folder: Path, features: str = "model_feat.onnx") -> Path:
         onnx.save(model, folder / name)
 
     folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text('{"threshold": 0.178}')
     node = helper.make_node
     weight = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
     save(
