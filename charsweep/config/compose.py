@@ -10,7 +10,6 @@ no file reads the environment, and none says where results go: `GUARDED`.
 from __future__ import annotations
 
 import copy
-import importlib.util
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from omegaconf.resolvers.oc import env
 
+from charsweep.config.judging import encoder_mistakes
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
 from charsweep.config.schema import can_vary, is_list, is_open, only_judges
 from charsweep.config.settings import (
@@ -34,11 +34,9 @@ from charsweep.config.settings import (
     mistakes,
 )
 from charsweep.config.typed_words import as_meant, opened, with_keys
-from charsweep.core.encoders import OWN, encoder_fields
 from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import CONF
-from charsweep.core.signatures import how_to_install
 from charsweep.core.system.console import spell
 from charsweep.core.words import holds
 
@@ -257,7 +255,7 @@ def _sense(settings: Settings) -> list[str]:
         problems.append(
             f"method.base={base}: models={settings.models.name} has no such base; use {ways}"
         )
-    problems += _cannot_judge(settings)
+    problems += encoder_mistakes(settings)
     for metric in settings.objectives:
         if metric not in settings.metric:
             problems.append(
@@ -332,46 +330,6 @@ def _sense(settings: Settings) -> list[str]:
             f"character.instance_prompt='{settings.character.instance_prompt}': should contain "
             f"the identifier {settings.character.identifier}"
         )
-    return problems
-
-
-def _cannot_judge(settings: Settings) -> list[str]:
-    """What is wrong with the encoders that metrics ask for."""
-    own, kinds = settings.models.encoders, {}
-    problems = [
-        f"encoder.{name}: models={settings.models.name} has an encoder of that name; give this one "
-        f"another, or set models.encoders.{name}.path"
-        for name in settings.encoder
-        if name in own
-    ]
-    known: list[str] = [*own, *settings.encoder]
-    reading = ["clip"] if "clip" in own else []
-    for name, encoder in settings.encoder.items():
-        kinds[name] = encoder.plugin(name).find()
-        reading += [name] if kinds[name].reads_prompts else []
-    said = {"identity_encoder": (settings.identity_encoder, False),
-            "prompt_encoder": (settings.prompt_encoder, True)}  # fmt: skip
-    wrong: dict[str, tuple[str, bool]] = {}
-    for metric in settings.metric:
-        made = settings.metric_plugin(metric).made
-        for name, reads in encoder_fields(made).items():
-            said[f"metric.{metric}.{name}"] = (getattr(made, name), reads)
-    for name, (given, reads) in said.items():
-        fitting = reading if reads else known
-        if given in fitting or (given, reads) in wrong.values():
-            continue
-        wrong[name] = (given, reads)
-        what = "reads no prompts" if given in known else "there is no such encoder"
-        ours = f"choose {', '.join(fitting)}"
-        if given in OWN:
-            what = f"models={settings.models.name} has no encoders.{given}"
-            ours = f"give one as models.encoders.{given}.path=..., or {ours}"
-        problems.append(f"{name}={shown(given)}: {what}; {ours}")
-    for name in settings.encoders_asked:
-        package = getattr(kinds.get(name), "package", None)
-        if package and importlib.util.find_spec(package) is None:
-            ours = how_to_install(package)
-            problems.append(f"encoder.{name}: {package}, which it needs, is not installed; {ours}")
     return problems
 
 

@@ -267,6 +267,13 @@ def test_identity_by_ccip_and_prompts_by_siglip(tiny: dict[str, Path], tmp_path:
         (["identity_encoder=dinov9"], "identity_encoder=dinov9: there is no such encoder; choose"),
         (["prompt_encoder=dinov2"], "prompt_encoder=dinov2: reads no prompts; choose clip, sigl"),
         (["metric.clip_t.encoder=ccip"], "metric.clip_t.encoder=ccip: reads no prompts"),
+        (["prompt_encoder=dino"], "prompt_encoder=dino: reads no prompts; choose clip, siglip2"),
+        (["metric.dino.encoder=[dino,clip]"], "metric.dino.encoder=['dino', 'clip']: there is no"),
+        (
+            ["encoder.siglip2._target_=charsweep.evaluate.metrics.colour.Colour"],
+            "has no layout",
+        ),
+        (["+encoder.dino={_target_:charsweep.evaluate.encoders.dino.Timm,path:x}"], "another"),
         (["encoder.dinov2.size=3"], "encoder.dinov2.size=3: should be greater than"),
         (["encoder.ccip.variant=../x"], r"encoder.ccip.variant=../x"),
         (["+axes.metric.dino.encoder=[dino,dinov2]"], "only judges them otherwise"),
