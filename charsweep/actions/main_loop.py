@@ -315,7 +315,8 @@ class Run:
         before = [exam["references"]["real"] for exam in record["exams"] or [record]]
 
         def real(at: int, exam: ExamSpec) -> Mapping[str, float]:
-            return (self.engine and self.engine.among_references.get(exam.measure)) or before[at]
+            ours = self.engine.among_references.get(exam.measure) if self.engine else None
+            return {**before[at], **(ours or {})}
 
         record |= {
             **compared_with(self.sweep, self.store, real),

@@ -46,7 +46,7 @@ from charsweep.core.words import holds
 from charsweep.models.adapter_file import layers_in
 from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
 from charsweep.models.samplers import check_fits
-from charsweep.models.weights import BaseWeights, Weights, find_base, find_weights
+from charsweep.models.weights import BaseWeights, Weights, find_base, find_encoder, find_weights
 
 OTHERS = "others"  # the part of the exam whose prompts are not of the character
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
@@ -454,19 +454,36 @@ def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpe
 
 
 def encoders_of(settings: Settings) -> dict[str, tuple[EncoderSpec, Weights]]:
-    """By name; ModelsError names all that cannot be used."""
-    found, problems = {}, []
-    for name, encoder in settings.models.encoders.items():
+    """The models' own, and those that metrics ask for, by name; ModelsError names all that cannot
+    be used."""
+    found: dict[str, tuple[EncoderSpec, Weights]] = {}
+    problems = []
+    for name in (*settings.models.encoders, *settings.encoders_asked):
+        if name in found:
+            continue
         try:
-            weights = find_weights(encoder.path, name, made_in(settings))
+            found[name] = _encoder(settings, name)
         except ModelsError as error:
             problems.append(str(error))
-            continue
-        spec = EncoderSpec(name, weights.digest, encoder.resize, encoder.crop)
-        found[str(name)] = (spec, weights)
     if problems:
         raise ModelsError("\n".join(problems))
     return found
+
+
+def _encoder(settings: Settings, name: str) -> tuple[EncoderSpec, Weights]:
+    made = made_in(settings)
+    for layout, own in settings.models.encoders.items():
+        if layout == name:
+            weights = find_weights(own.path, layout, made)
+            return EncoderSpec(name, weights.digest, own.resize, own.crop), weights
+    further = settings.encoder[name]
+    plugin = further.plugin(name)
+    variant = plugin.settings.get("variant")
+    weights = find_encoder(
+        further.path, plugin.find().layout, made, variant, f"encoder.{name}.path",
+        further.megabytes,
+    )  # fmt: skip
+    return EncoderSpec(name, weights.digest, None, None, plugin), weights
 
 
 def references_of(settings: Settings, character: Character) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from omegaconf.resolvers.oc import env
 
+from charsweep.config.judging import encoder_mistakes
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
 from charsweep.config.schema import can_vary, is_list, is_open, only_judges, shapes_images
 from charsweep.config.settings import (
@@ -211,6 +212,9 @@ def check_raw(raw: Mapping[str, Any]) -> Settings:
     for name, base in (settings.models.bases if settings else {}).items():
         kind = {"name": name, "_target_": base.target, **(base.model_extra or {})}
         problems += _plugin_mistakes(f"models.bases.{name}", kind)
+    for name, encoder in (settings.encoder if settings else {}).items():
+        kind = {"name": name, "_target_": encoder.target, **(encoder.model_extra or {})}
+        problems += _plugin_mistakes(f"encoder.{name}", kind)
     metrics = raw.get("metric")
     for name, plugin in (metrics if isinstance(metrics, dict) else {}).items():
         if not isinstance(plugin, dict):  # which the settings have said
@@ -264,6 +268,7 @@ def _sense(settings: Settings) -> list[str]:
         problems.append(
             f"method.base={base}: models={settings.models.name} has no such base; use {ways}"
         )
+    problems += encoder_mistakes(settings)
     for metric in settings.objectives:
         if metric not in settings.metric:
             problems.append(

@@ -22,7 +22,7 @@ from charsweep.models.weights import BaseWeights, Weights
 
 MOST_NAMED = 10  # mistakes in one message
 TOKEN = "a"  # a word that every vocabulary holds as one token
-EXAM, SCORER = "exam prompt", "CLIP, which scores,"
+EXAM = "exam prompt"
 
 
 class Prompt(NamedTuple):
@@ -136,18 +136,23 @@ def cut_texts(
     cut = [text for (*_, named, others), reader in readings.items()
            for text in reader.cut([*named, *others])]  # fmt: skip
     known = {text.what for text in cut}
-    for clip in (weights for spec, weights in encoders.items() if spec.name == "clip"):
-        scored = _unscored(scoring_reader(clip), readings)
+    for spec, weights in encoders.items():
+        if weights.what != "clip":  # which alone reads texts
+            continue
+        name = "CLIP" if spec.name == "clip" else spec.name
+        scored = _unscored(f"{name}, which scores,", scoring_reader(weights), readings)
         cut += [text for text in scored if text.what not in known]
     refuse([line for (*_, named, _), reader in readings.items() for line in reader.lost(named)])
     return tuple(dict.fromkeys(cut))
 
 
-def _unscored(clip: PromptReader, readings: Iterable[tuple[Any, ...]]) -> Iterator[CutText]:
+def _unscored(
+    scorer: str, clip: PromptReader, readings: Iterable[tuple[Any, ...]]
+) -> Iterator[CutText]:
     for prompt in dict.fromkeys(prompt for (*_, drawn, _) in readings for prompt in drawn):
         if prompt.what.startswith(EXAM) and (unread := clip.unread(prompt.text)):
             count = clip.count(prompt.text)
-            yield CutText(prompt.what, count, SCORER, clip.room, unread, "make it shorter")
+            yield CutText(prompt.what, count, scorer, clip.room, unread, "make it shorter")
 
 
 def refuse(lost: Iterable[str]) -> None:

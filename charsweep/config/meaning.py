@@ -8,7 +8,9 @@ from typing import Any
 
 from charsweep.config.settings import Settings
 from charsweep.config.variants import Variant
-from charsweep.core.specs import BaseSpec, Cell, ImageSetSpec, Plugin, TrajectorySpec
+from charsweep.core.encoders import encoders_of
+from charsweep.core.keys import canonical
+from charsweep.core.specs import BaseSpec, Cell, EncoderSpec, ImageSetSpec, Plugin, TrajectorySpec
 
 
 def meaning_of(
@@ -50,12 +52,20 @@ def _of_variant(settings: Settings, cell: Cell) -> dict[str, Any]:
     return {
         "character": asdict(cell.character),
         "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
-        "encoders": {spec.name: asdict(spec) for spec in cell.exam.encoders},
+        "encoders": {spec.name: canonical(spec) for spec in _deciding(settings, cell)},
         "references": cell.exam.references,
         "held_out": cell.exam.held_out,
         "truth": cell.exam.truth,
         "attributes": [asdict(attribute) for attribute in cell.exam.attributes],
     }
+
+
+def _deciding(settings: Settings, cell: Cell) -> Iterator[EncoderSpec]:
+    """The encoders by which the search decides: the models' own, and those of its objectives."""
+    asked = {
+        n for name in settings.objectives for n in encoders_of(settings.metric_plugin(name).made)
+    }
+    yield from (one for one in cell.exam.encoders if one.kind is None or one.name in asked)
 
 
 def _objectives(settings: Settings) -> dict[str, str]:

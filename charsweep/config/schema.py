@@ -15,7 +15,7 @@ import pydantic
 from charsweep.config.settings import Settings
 from charsweep.core.plugins import CONF, resolve
 
-NAMED_LISTS = ("metric", "objectives")  # typed as lists of names, kept as mappings
+NAMED_LISTS = ("metric", "encoder", "objectives")  # typed as lists of names, kept as mappings
 # Mappings that have no names, or not all, before somebody gives them.
 OPEN = ("axes", "parts", "constraints", "attributes", "exam.attributes", "story.keep",
         "optimizer", "sampler.settings", "search.sampler", "search.pruner")  # fmt: skip
@@ -27,8 +27,8 @@ NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives
 DRAWS = ("inference_steps", "strength", "sampler", "models", "exam", "character", "resolution",
          "precision", "method.base")  # fmt: skip
 # What judges images that are the same whatever it is: a cell is what was drawn.
-JUDGES = ("attributes", "metric", "references", "models.encoders", "character.truth",
-          "exam.parts", "exam.attributes")  # fmt: skip
+JUDGES = ("attributes", "metric", "encoder", "identity_encoder", "prompt_encoder", "references",
+          "models.encoders", "character.truth", "exam.parts", "exam.attributes")  # fmt: skip
 
 
 def is_text(name: str) -> bool:

@@ -14,6 +14,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from charsweep.core.durations import seconds_of
+from charsweep.core.encoders import encoders_of
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.keys import keyed
 from charsweep.core.plugins import identity_of, refused, resolve
@@ -423,6 +424,22 @@ class OptimizerSettings(PluginSettings):
         return Plugin(self.name, identity_of(self.target), 1, dict(self.model_extra or {}))
 
 
+class FurtherEncoder(pydantic.BaseModel):
+    """A file of conf/encoder/: where weights lie, and a class whose own settings it checks."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    target: Annotated[Target, Field(alias="_target_")]
+    path: Text
+    megabytes: Annotated[float, Field(gt=0)] | None = None  # of 10^6; None: not known
+
+    def plugin(self, name: str) -> Plugin:
+        """Its class and settings, under the name that metrics call it by."""
+        extra = self.model_extra or {}
+        return PluginSettings.model_validate(
+            {"name": name, "_target_": self.target, **extra}
+        ).plugin()
+
+
 class CaptionSettings(PluginSettings):
     """A captioner, whose own settings its class checks, and whether captions are written."""
 
@@ -540,6 +557,8 @@ class Settings(pydantic.BaseModel):
     flip: bool
     mask_background: Annotated[float, Field(ge=0, le=1)]
     references: Literal["whole", "subject"]
+    identity_encoder: Text
+    prompt_encoder: Text
     precision: Precision | None
     max_grad_norm: Annotated[float, Field(gt=0)]
     pack: Pack | None
@@ -562,6 +581,7 @@ class Settings(pydantic.BaseModel):
     exam: ExamSettings
     attributes: Attributes
     metric: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    encoder: dict[Name, FurtherEncoder]
     runtime: Runtime
     story: StorySettings
     export: ExportSettings
@@ -584,6 +604,12 @@ class Settings(pydantic.BaseModel):
     def metric_plugin(self, name: str) -> Plugin:
         """The metric of that name."""
         return PluginSettings.model_validate({"name": name, **self.metric[name]}).plugin()
+
+    @property
+    def encoders_asked(self) -> tuple[str, ...]:
+        """The encoders that any metric asks for, by name."""
+        made = [self.metric_plugin(name).made for name in self.metric]
+        return tuple(dict.fromkeys(name for metric in made for name in encoders_of(metric)))
 
     def metrics_on(self, part: str | None) -> tuple[Plugin, ...]:
         """The metrics of a part of the exam; None: of the exam itself."""

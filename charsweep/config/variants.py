@@ -25,7 +25,13 @@ from charsweep.models.weights import find_folder
 
 VARIED = ("models", "character", "exam")  # the groups whose axes make variants
 PART = "part"  # the axis that tells the parts of a sweep apart
-OF_CELLS = (*VARIED, "attributes", "metric", "references")  # settings in which they differ
+OF_CELLS = (
+    *VARIED,
+    "attributes",
+    "metric",
+    "encoder",
+    "references",
+)  # settings in which they differ
 
 
 @dataclass(frozen=True)

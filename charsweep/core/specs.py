@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from charsweep.core.encoders import encoders_of
 from charsweep.core.keys import CAME_LATER, differences, key_of, keyed, short_number
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import resolve
@@ -31,7 +32,7 @@ class Plugin:
     name: str
     identity: str
     version: int
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(hash=False)
 
     @cached_property
     def made(self) -> Any:
@@ -238,8 +239,10 @@ class EncoderSpec:
 
     name: str
     digest: str
-    resize: int
-    crop: int
+    resize: int | None  # pixels; None: as the weights' own config says
+    crop: int | None
+    # Its class and settings; None: the CLIP or DINO of the models.
+    kind: Plugin | None = field(default=None, metadata=CAME_LATER)
 
 
 @dataclass(frozen=True)
@@ -262,10 +265,23 @@ class ExamSpec:
     class_prompt: str
     attributes: tuple[AttributeSpec, ...]  # those that any prompt names
 
+    @cached_property
+    def own_encoders(self) -> tuple[EncoderSpec, ...]:
+        """The CLIP and DINO of the models, which are part of every score."""
+        return tuple(encoder for encoder in self.encoders if encoder.kind is None)
+
     @property
     def measure(self) -> tuple[object, ...]:
         """What is read once for all exams that have it in common."""
-        return self.encoders, self.references, self.held_out
+        return self.own_encoders, self.references, self.held_out
+
+    def read_by(self, metric: Plugin) -> ExamSpec:
+        """The exam without the encoders that are there for other metrics alone."""
+        if len(self.own_encoders) == len(self.encoders):
+            return self
+        read = encoders_of(metric.made)
+        encoders = [one for one in self.encoders if one.kind is None or one.name in read]
+        return replace(self, encoders=tuple(encoders))
 
 
 @dataclass(frozen=True)
@@ -296,7 +312,8 @@ class ExamPart:
     @property
     def scores(self) -> tuple[ScoreSpec, ...]:
         return tuple(
-            ScoreSpec(self.images, metric, self.exam, self.untaught.key) for metric in self.metrics
+            ScoreSpec(self.images, metric, self.exam.read_by(metric), self.untaught.key)
+            for metric in self.metrics
         )
 
 
@@ -398,7 +415,7 @@ class Cell:
         return ScoreSpec(
             images=images,
             metric=metric,
-            exam=self.exam,
+            exam=self.exam.read_by(metric),
             untaught=self.class_noun_set.key if self.class_noun_set else None,
         )
 

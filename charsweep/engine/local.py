@@ -18,8 +18,8 @@ from charsweep.engine.environment import environment, find_device, is_out_of_mem
 from charsweep.engine.image_sets import Bases, ImageSets
 from charsweep.engine.packs import Packs
 from charsweep.engine.progress import View
-from charsweep.evaluate.encoders import LOADERS, Encoder
-from charsweep.evaluate.score import Scorer, reference_features, square_features
+from charsweep.evaluate.encoders import Encoder, load_encoder
+from charsweep.evaluate.score import Scorer, squares, subjects
 from charsweep.models.samplers import make_scheduler
 from charsweep.plan import Plan, Scoring, Speeds, Training
 from charsweep.plan.workers import threads_of
@@ -100,7 +100,7 @@ class LocalEngine:
     @property
     def among_references(self) -> dict[tuple[object, ...], dict[str, float]]:
         """Of each measure that was used here, the scores of its references among themselves."""
-        return {measure: one.among_references() for measure, one in self._scorers.items()}
+        return {measure: one.among_references for measure, one in self._scorers.items()}
 
     def finish(
         self,
@@ -173,28 +173,25 @@ class LocalEngine:
         """What judges by an exam's encoders, references and other images, which are read once."""
         key = exam.measure
         if key not in self._scorers:
-            drawings, names = self.sweep.drawings, exam.references
-            encoders = {spec.name: self._encoder(spec) for spec in exam.encoders}
-            unmasked = reference_features(
-                encoders, drawings.references([name.partition("/")[0] for name in names])
-            )
+            drawings, names, held_out = self.sweep.drawings, exam.references, exam.held_out
+            images = [name.partition("/")[0] for name in names]
+            unmasked = subjects(lambda: drawings.references(images))
             is_masked = any("/" in name for name in names)
             self._scorers[key] = Scorer(
-                encoders,
+                self._encoder,
                 self.store,
-                reference_features(encoders, drawings.references(names)) if is_masked else unmasked,
+                subjects(lambda: drawings.references(names)) if is_masked else unmasked,
                 unmasked,
-                square_features(encoders, drawings.open(exam.held_out)) if exam.held_out else None,
+                squares(lambda: drawings.open(held_out)) if held_out else None,
             )
         scorer = self._scorers[key]
-        if exam.truth and exam.truth not in scorer.truths:
-            true = self.sweep.drawings.open(exam.truth)
-            scorer.truths[exam.truth] = square_features(scorer.encoders, true)
+        if (true := exam.truth) and true not in scorer.truths:
+            scorer.truths[true] = squares(lambda: self.sweep.drawings.open(true), len(true))
         return scorer
 
     def _encoder(self, spec: EncoderSpec) -> Encoder:
         if spec not in self._encoders:
-            self._encoders[spec] = LOADERS[spec.name](spec, self.sweep.encoders[spec])
+            self._encoders[spec] = load_encoder(spec, self.sweep.encoders[spec])
         return self._encoders[spec]
 
     def _check(self, plan: Plan) -> None:

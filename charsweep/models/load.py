@@ -214,5 +214,8 @@ def ready(weights: Weights) -> Path:
     if weights.source == "random":
         make(weights.recipe, weights.path)
     elif weights.source == "hub":
-        return hub.find(weights.name, weights.what, weights.variant, weights.parts, weights=True)
+        return hub.find(
+            weights.name, weights.what, weights.variant, weights.parts, weights=True,
+            setting=weights.setting,
+        )  # fmt: skip
     return weights.path

@@ -38,7 +38,8 @@ from charsweep.models.single_file import check_whole
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 SAFETENSORS = (".safetensors", ".sft")
-What = Literal["base", "vae", "clip", "dino", "captioner"]
+Layout = Literal["clip", "dino", "ccip"]  # of encoders: open_clip's, timm's, deepghs'
+What = Literal["base", "vae", "clip", "dino", "ccip", "captioner"]
 CONFIGS = {"clip": "open_clip_config.json", "dino": "config.json", "vae": "config.json"}
 
 
@@ -50,14 +51,29 @@ class Weights:
     what: What
     path: Path  # a folder or a single file; of random ones, where they will be made
     digest: str
-    variant: str = ""  # "fp16": the files with that in their names
+    variant: str = ""  # "fp16": the files with that in their names; of CCIP: a folder
     source: Literal["disk", "hub", "random"] = "disk"
     parts: tuple[str, ...] = ()  # of a base: the folders that it is made of
+    setting: str = ""  # by which it is given, where `what` does not say
+    megabytes: float | None = None  # of an encoder, where its file says so
 
     @property
     def recipe(self) -> str:
         """The architecture that random weights are made for."""
         return self.name.removeprefix("random:")
+
+    @property
+    def encoder_to_fetch(self) -> float:
+        """Bytes of an encoder's weights that are to be fetched, about; 0 where they are here, or
+        where nothing says."""
+        if self.source != "hub" or hub.is_complete(
+            self.path, self.what, self.variant, self.parts, weights=True
+        ):
+            return 0
+        if self.setting:
+            return (self.megabytes or 0) * 1e6
+        (tensors,) = architectures.shapes_of(self.what).values()
+        return 4 * sum(map(math.prod, tensors.values()))  # the published one, in float32
 
     @property
     def small(self) -> Path:
@@ -224,9 +240,44 @@ def _check_family(where: Path, path: str, plugin: Plugin, others: Mapping[str, P
     )
 
 
+def find_encoder(
+    name: str, layout: Layout, made: Path, variant: str | None, setting: str,
+    megabytes: float | None = None,
+) -> Weights:  # fmt: skip
+    """The weights of an encoder of conf/encoder/, which are read with their own config alone."""
+    path = find_folder(name)
+    if path.exists() and layout == "ccip":
+        return _ccip(path, variant or "", setting)
+    if path.is_file() and not (path.parent / CONFIGS[layout]).is_file():
+        raise ModelsError(
+            f"{setting}={name}: {CONFIGS[layout]}, which says how it is built, does not lie beside "
+            "it; give a folder that holds both"
+        )
+    found = find_weights(name, layout, made, variant, setting=setting)
+    return replace(found, setting=setting, megabytes=megabytes)
+
+
+@cache
+def _ccip(path: Path, variant: str, setting: str) -> Weights:
+    """CCIP's two networks in a folder, or in that of the variant below it."""
+    folder = path / variant if (path / variant).is_dir() else path
+    files = [folder / name for name in hub.LARGE["ccip"]]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise ModelsError(
+            f"{setting}={path}: {missing[0]} is not there; give a folder that holds "
+            f"{' and '.join(file.name for file in files)}"
+        )
+    try:
+        digest = digest_of_files(files, folder)
+    except OSError as error:
+        raise ModelsError(f"cannot read {error.filename}: {error.strerror}") from error
+    return Weights(str(path), "ccip", folder, digest, variant, setting=setting)
+
+
 def find_weights(
-    name: str, what: What, made: Path, variant: str | None = None, family: Family | None = None
-) -> Weights:
+    name: str, what: What, made: Path, variant: str | None = None, family: Family | None = None,
+    setting: str = "",
+) -> Weights:  # fmt: skip
     """What `name` stands for; of a repository, only the small files are fetched.
 
     A base is of a `family`.
@@ -263,14 +314,15 @@ def find_weights(
             "or a hub repository OWNER/NAME@REVISION"
         )
     parts = parts_of(family) if family else ()
-    folder = hub.find(name, what, variant or "", parts, weights=False)
+    folder = hub.find(name, what, variant or "", parts, weights=False, setting=setting)
     digest = weights_digest(folder, variant or "")
     return Weights(name, what, folder, digest, variant or "", "hub", parts)
 
 
 def _random(name: str, what: What, made: Path, family: Family | None) -> Weights:
     recipe = name.removeprefix("random:")
-    fitting = family.published if family else None if what == "vae" else what
+    own = what if what in architectures.NAMES else None
+    fitting = family.published if family else own
     if recipe != fitting:
         wanted = f"{what}, {family.title}" if family else what
         raise ModelsError(

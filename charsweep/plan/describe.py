@@ -22,7 +22,7 @@ from charsweep.models.weights import BaseWeights
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan, plan_work
 from charsweep.plan.workers import refuse_workers
-from charsweep.results.labels import in_quotes, listing
+from charsweep.results.labels import bytes_text, in_quotes, listing
 
 MOST_CUT = 4  # texts that a plan names
 
@@ -36,6 +36,7 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
         lines += _of_grid(numbers) if sweep.cells else _of_search(sweep)
     lines += _of_race(sweep, numbers)
     lines += _of_triggers(sweep)
+    lines += _encoders_to_fetch(sweep)
     if sweep.unmeasured:
         lines.append(
             "  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
@@ -52,6 +53,13 @@ def _of_character(sweep: Sweep) -> Iterator[str]:
         yield f"  character     {name}{_found(one)}"
     for line in lint(sweep):
         yield f"  lint          {line}"
+
+
+def _encoders_to_fetch(sweep: Sweep) -> Iterator[str]:
+    """The encoders that a run fetches, once."""
+    for spec, weights in sweep.encoders.items():
+        if size := weights.encoder_to_fetch:
+            yield f"  download      about {bytes_text(size)} for {spec.name}, once: {weights.name}"
 
 
 def _taught(sweep: Sweep) -> dict[str, Character]:

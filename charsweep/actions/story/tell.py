@@ -109,7 +109,10 @@ def scores_of(
         name: PluginSettings.model_validate({"name": name, **metrics[name]}).plugin()
         for name in (IDENTITY, PROMPT)
     }
-    return {name: ScoreSpec(images, one, exam, untaught=None) for name, one in plugins.items()}
+    return {
+        name: ScoreSpec(images, one, exam.read_by(one), untaught=None)
+        for name, one in plugins.items()
+    }
 
 
 def draw_missing(

@@ -23,3 +23,6 @@ class Colour:
             return Score(None)
         pairs = similarity(exam.images.by_encoder["colour"], exam.references["colour"])
         return mean_score(pairs.mean(axis=1))
+
+    def among(self, exam: Exam) -> float | None:
+        return exam.mean_among("colour")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from charsweep.core.encoders import reads_images
 from charsweep.evaluate.metrics import Exam, Score, mean_score
 from charsweep.evaluate.metrics.identity import scale_of
 
@@ -18,11 +19,13 @@ class Leak:
     preservation is against (Ruiz et al. 2022, section 3.3). None without a base, or any drawing.
     """
 
+    encoder: str = reads_images("dino")
+
     part: ClassVar[str] = "others"
     version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Score:
         if exam.untaught is None or not exam.has_drawings:
             return Score(None)
-        scale = scale_of(exam, exam.untaught)
-        return mean_score(scale.place(exam.images) - scale.place(exam.untaught))
+        scale = scale_of(exam, exam.untaught, self.encoder)
+        return mean_score(scale.place(exam, exam.images) - scale.place(exam, exam.untaught))
