@@ -150,6 +150,8 @@ class Adapters:
         name = {"method": ADAPTER, ADAPTER: file.name}
         steps = {} if file.run_steps is None else {"train_steps": file.run_steps}
         others = {axis: value for axis, value in chosen.items() if matters(axis, weights)}
+        if "method" in axes:  # whose values may have bases of their own
+            others.setdefault("method.base", weights.plugin.name)
         made = file.making | ({"trigger": file.trigger} if file.trigger else {})
         spans = (plain_values(name, axes, settings) for name in ("inference_steps", "strength"))
         for inference, strength in itertools.product(*spans):
