@@ -13,6 +13,7 @@ from charsweep.config.cells import (
     as_drawn,
     base_weights,
     cell_of,
+    check_drawing_base,
     check_sampler,
     plain_values,
     store_of,
@@ -54,6 +55,7 @@ class Adapters:
         """Those of one combination of axes; none for what does not belong on its base."""
         if not settings.adapters:
             return
+        check_drawing_base(settings)
         name = settings.sampler.base or method_of(settings.method.plugin()).base
         for file in self._files(settings):
             self._asked.setdefault(file, False)
@@ -75,13 +77,12 @@ class Adapters:
         if typed not in self._found:
             found, problems = [], []
             for own in settings.adapters:
-                given = f"adapters={own.path}"
                 try:
-                    paths = find_adapters(own.path, given)
+                    paths = find_adapters(own.path, f"adapters={own.path}")
                 except (ConfigError, ModelsError) as error:
                     problems.append(str(error))
                     continue
-                found += [AdapterFile(one, given, own.name or "", own.trigger) for one in paths]
+                found += [AdapterFile(one, own.name or "", own.trigger) for one in paths]
             if problems:
                 raise ConfigError("\n".join(problems))
             self._found[typed] = told_apart(found)
@@ -124,8 +125,9 @@ class Adapters:
             other for other in others
             if self._problem(file, base_weights(settings, other), settings) is None
         ]  # fmt: skip
+        setting = "sampler.base" if settings.sampler.base else "method.base"
         remedy = (
-            f"it belongs on {fits[0]}: set method.base={fits[0]}, and compare adapters of another "
+            f"it belongs on {fits[0]}: set {setting}={fits[0]}, and compare adapters of another "
             "base in a sweep of their own, with another name=NAME"
             if fits
             else "take it out, or give the base that it was taught on, as in "
@@ -148,6 +150,8 @@ class Adapters:
         name = {"method": ADAPTER, ADAPTER: file.name}
         steps = {} if file.run_steps is None else {"train_steps": file.run_steps}
         others = {axis: value for axis, value in chosen.items() if matters(axis, weights)}
+        if "method" in axes:  # whose values may have bases of their own
+            others.setdefault("method.base", weights.plugin.name)
         made = file.making | ({"trigger": file.trigger} if file.trigger else {})
         spans = (plain_values(name, axes, settings) for name in ("inference_steps", "strength"))
         for inference, strength in itertools.product(*spans):

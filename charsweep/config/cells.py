@@ -334,22 +334,28 @@ def cell_of(
     )
 
 
+def check_drawing_base(settings: Settings) -> None:
+    """ConfigError where the base that is to draw is none of the models'."""
+    name, bases = settings.sampler.base, settings.models.bases
+    if name is not None and name not in bases:
+        ways = " or ".join(f"sampler.base={other}" for other in bases)
+        raise ConfigError(
+            f"sampler.base={name}: models={settings.models.name} has no such base; use {ways}, or "
+            "null for the one that is taught"
+        )
+
+
 def _drawing_base(settings: Settings, trajectory: Source) -> BaseSpec | None:
     """The base that draws in place of the one that is taught; None where that is the same.
 
     ConfigError unless what is taught is an adapter that goes on the other's layers too.
     """
     assert isinstance(trajectory, TrajectorySpec)
-    name, bases = settings.sampler.base, settings.models.bases
+    name = settings.sampler.base
     method = method_of(trajectory.method)
     if name is None or name == method.base:
         return None
-    if name not in bases:
-        ways = " or ".join(f"sampler.base={other}" for other in bases)
-        raise ConfigError(
-            f"sampler.base={name}: models={settings.models.name} has no such base; use {ways}, or "
-            "null for the one that is taught"
-        )
+    check_drawing_base(settings)
     if method.base is None or method.low_rank is None:
         raise ConfigError(
             f"sampler.base={name}: method={trajectory.method.name} makes no adapter that another "

@@ -40,7 +40,6 @@ class AdapterFile:
     """An adapter from elsewhere: its file, what it is called among others, the words for it."""
 
     path: Path
-    given: str  # as it was typed, with the setting
     name: str
     trigger: str | None = None  # what prompts call the character by; None: her identifier
     run_steps: int | None = None  # training steps, of a run that has several checkpoints
@@ -48,7 +47,10 @@ class AdapterFile:
     @cached_property
     def making(self) -> dict[str, Any]:
         """What it says of itself; see `making_of`."""
-        return making_of(self.path)
+        try:
+            return making_of(self.path)
+        except ModelsError as error:
+            raise ModelsError(f"adapters={self.path}: {error}") from error
 
     @cached_property
     def digest(self) -> str:
@@ -169,7 +171,7 @@ def _names(groups: Sequence[Sequence[AdapterFile]]) -> list[str]:
         name = file.name or (run if is_run else own)
         above = above.parent if file.path.name in FILES and not is_run else above
         folder = f"{above.resolve().name}/" if beside else ""
-        return f"{folder}{name}{f' ({file.digest[:6]})' if beside > 1 else ''}"
+        return f"{folder}{name}{f' ({file.trigger or file.digest[:6]})' if beside > 1 else ''}"
 
     runs = {_run_of(group[0].path) for group in groups if len(group) > 1}
     of_runs = [len(group) == 1 and _run_of(group[0].path) in runs for group in groups]

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical, differences
-from charsweep.core.specs import Cell
+from charsweep.core.specs import ADAPTER, Cell
 from charsweep.core.store.files import clear_abandoned, replacing, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.core.system.sqlite import address_of, check_whole, unusable, wait_until_free
@@ -322,4 +322,5 @@ def images_drawn(trial: FrozenTrial) -> int | None:
 
 def _notes(result: CellResult) -> dict[str, str]:
     """What a trial's user attributes say of its cell's result."""
-    return {"state": result.state} | ({"error": result.error} if result.error else {})
+    own = {"error": result.error or "", ADAPTER: str(result.values.get(ADAPTER, ""))}
+    return {"state": result.state} | {name: text for name, text in own.items() if text}

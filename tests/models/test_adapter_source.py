@@ -15,7 +15,7 @@ from charsweep.models.adapter_source import AdapterFile, find_adapters, told_apa
 
 
 def named(*paths: str) -> list[tuple[str, int | None]]:
-    files = [AdapterFile(file, path, "") for path in paths for file in find_adapters(path, path)]
+    files = [AdapterFile(file, "") for path in paths for file in find_adapters(path, path)]
     return [(file.name, file.run_steps) for file in told_apart(files)]
 
 
@@ -83,17 +83,17 @@ def test_each_content_counts_once_and_names_are_told_apart(tmp_path: Path) -> No
 def test_the_digest_is_of_the_content_and_of_peft_s_settings(tmp_path: Path) -> None:
     first = adapter(tmp_path / "a.safetensors")
     second = Path(shutil.copy(first, tmp_path / "b.safetensors"))
-    assert AdapterFile(first, "", "").digest == AdapterFile(second, "", "").digest
+    assert AdapterFile(first, "").digest == AdapterFile(second, "").digest
     folder = tmp_path / "peft"
     folder.mkdir()
     whole = Path(shutil.copy(first, folder / "adapter_model.safetensors"))
-    assert AdapterFile(whole, "", "").digest == AdapterFile(first, "", "").digest
+    assert AdapterFile(whole, "").digest == AdapterFile(first, "").digest
     for alpha in (4, 8):
         content = {"peft_type": "LORA", "r": 4, "lora_alpha": alpha}
         (folder / "adapter_config.json").write_text(json.dumps(content))
         first = Path(shutil.copytree(folder, tmp_path / f"peft{alpha}"))
     digests = {
-        AdapterFile(tmp_path / name / "adapter_model.safetensors", "", "").digest
+        AdapterFile(tmp_path / name / "adapter_model.safetensors", "").digest
         for name in ("peft4", "peft8")
     }
     assert len(digests) == 2
