@@ -116,8 +116,8 @@ def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
 def with_batches_by_seed(raw: dict[str, Any]) -> dict[str, Any]:
     """Composed data of a search in stages, drawn at most one image of each prompt at once, unless
     `sampler.batch_width` is set: so each exam seed ends a batch, after which a cell may leave."""
-    sampler, models, exam = (raw.get(name) for name in ("sampler", "models", "exam"))
     try:
+        sampler, models, exam = (raw[name] for name in ("sampler", "models", "exam"))
         if sampler["batch_width"] is None:
             width = min(models["batch_width"], len(exam["prompts"]))
             return {**raw, "sampler": {**sampler, "batch_width": width}}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 from optuna.distributions import (
     BaseDistribution,
@@ -29,7 +29,7 @@ from charsweep.study.trials import UNFINISHED, Trials, stands
 class Grid(Study):
     """All cells of a grid at once."""
 
-    unfinished = UNFINISHED
+    unfinished: ClassVar[tuple[str, ...]] = UNFINISHED
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
