@@ -26,6 +26,7 @@ from charsweep.core.system.signals import Stopped, time_limit
 from charsweep.engine.progress import ProgressView
 from charsweep.plan import Plan, cost, plan_work
 from charsweep.plan.describe import describe_plan, reckon
+from charsweep.plan.workers import is_elsewhere, threads_of
 from charsweep.report import write_report
 from charsweep.results import CellResult, read_results, recommend
 from charsweep.results.by_score import strengths_of
@@ -97,7 +98,7 @@ class Run:
         with (
             ProgressView() as view,
             Meter(runtime.country, workers=self.workers)
-            if runtime.energy
+            if runtime.energy and not is_elsewhere(runtime)  # this machine does little
             else nullcontext() as meter,
         ):
             try:
@@ -264,10 +265,18 @@ class Run:
 
     def _open_engine(self, view: ProgressView) -> LocalEngine | WorkersEngine:
         """Torch is imported where the work is done: here, or by each worker."""
-        if self.workers > 1:
+        runtime, threads = self.sweep.settings.runtime, threads_of(self.sweep, "cpu") or 1
+        if runtime.cluster:
+            from charsweep.engine.cluster import RayCluster
             from charsweep.engine.workers import WorkersEngine
 
-            return WorkersEngine(self.sweep, self.store, view, self.workers)
+            cluster = RayCluster(runtime, self.workers, threads, view.say)
+            return WorkersEngine(self.sweep, self.store, view, cluster)
+        if self.workers > 1:
+            from charsweep.engine.pipes import Pipes
+            from charsweep.engine.workers import WorkersEngine
+
+            return WorkersEngine(self.sweep, self.store, view, Pipes(self.workers, threads))
         from charsweep.engine.local import LocalEngine
 
         return LocalEngine(self.sweep, self.store, view, self.team)

@@ -21,7 +21,7 @@ from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import ProgressView
 from charsweep.plan import plan_work
 from charsweep.plan.describe import refuse_too_much
-from charsweep.plan.workers import workers_of
+from charsweep.plan.workers import check_cluster, workers_of
 from charsweep.results import Recommendation
 from charsweep.results.recommendation import recommendation_of
 from charsweep.study import check, lock_sweep, sqlite_errors
@@ -46,6 +46,7 @@ def run_once(sweep: Sweep) -> Path:
     """The same as it is asked for now."""
     with time_to_begin(sweep):
         check(sweep)
+        check_cluster(sweep.settings.runtime)
         store = Store(sweep.root)
         plan = plan_work(sweep.cells or sweep.examples, store)
         workers = workers_of(sweep)
