@@ -6,8 +6,8 @@ its actor, because its pipe does; the actor ends with the driver. Ray restarts n
 nothing again: what a lost worker was at is planned anew by the head. Rejected: the engine inside
 the actor (its methods run in threads, which no signal reaches, and Ray's own handlers are there).
 
-Three names of Ray's are private, and used here alone: the back-pressure of generators, the draining
-nodes, and what prints a raylet's words.
+Some names of Ray's are private, and used here alone: the back-pressure of generators, the draining
+nodes, what prints a raylet's words, and what reads the token.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import psutil  # noqa: F401 - before Ray, which else brings its own
 import ray
 from ray._private import worker as ray_worker
 from ray._private.state import state
+from ray._raylet import AuthenticationTokenLoader, Config
 from ray.exceptions import RayError
 
 from charsweep.config.settings import Runtime
@@ -152,7 +153,7 @@ class RayCluster:
             if self.address == "local":
                 self._start_here()
             else:
-                os.environ.setdefault("RAY_AUTH_MODE", "token" if has_token() else "disabled")
+                with_token("token" if has_token() else "disabled")
                 ray.init(address=self.address, log_to_driver=False, configure_logging=False)
         except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
             ray.shutdown()
@@ -162,7 +163,7 @@ class RayCluster:
 
     def _start_here(self) -> None:
         """A Ray of our own: its token is nobody else's, and it ends with this process."""
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        with_token("token", secrets.token_hex(32))
         place = tempfile.gettempdir()
         place = place if len(place) <= LONGEST_TEMP else "/tmp"
         self._temporary = tempfile.mkdtemp(prefix="charsweep-ray-", dir=place)
@@ -286,6 +287,13 @@ def _say_nothing(*_: Any, **__: Any) -> None:
     pass
 
 
+def with_token(mode: str, token: str | None = None) -> None:
+    """Have Ray show a token, or none; it read the environment when it was imported."""
+    os.environ |= {"RAY_AUTH_MODE": mode, **({"RAY_AUTH_TOKEN": token} if token else {})}
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
 def what_must_agree() -> dict[str, Any]:
     """What would make two workers' results differ, or keep them from understanding each other."""
     from charsweep import __version__
@@ -308,6 +316,8 @@ def refusal(address: str, error: BaseException) -> str:
     if "ersion mismatch" in text:
         why = "other versions of Ray or Python run there: install the same, to the patch"
         return f"runtime.cluster={address}: {why} ({text[:300]})"
+    if address == "local":
+        return f"runtime.cluster=local: Ray does not start here ({text[:300]})"
     return (
         f"runtime.cluster={address}: no Ray that takes us answers there ({text[:160]}); "
         f"{TOKEN_REMEDY}"

@@ -77,7 +77,7 @@ class Relay:
     the head's lacks."""
 
     def __init__(self, connection: Connection) -> None:
-        self.now = ""
+        self.now, self.is_stopped = "", False
         self.copies: Copies | None = None  # of a scratch store
         self.state_seconds = 0.0  # between two resume states that are sent
         self.sources: Iterable[Source] = ()  # of the unit at hand
@@ -129,16 +129,8 @@ class Relay:
 
     def _send(self, message: Message) -> None:
         """All of a message: half of one would spoil those after it."""
-        with delay_signals():
+        with contextlib.nullcontext() if self.is_stopped else delay_signals():
             self._connection.send(message)
-
-    def send_last(self) -> None:
-        """What a scratch store has of the unit at hand, when nothing is raised any more."""
-        if self.copies:
-            store = self.copies.store
-            for source in self.sources:
-                for piece in self.copies.pieces(stored(store.source(source))):
-                    self._connection.send(piece)
 
 
 def main(descriptor: int) -> int:
@@ -205,6 +197,7 @@ def work(sweep: Sweep, store: Store, view: Relay, units: queue.SimpleQueue[Any])
         except Stopped as stopped:
             if not stopped.is_time_up:
                 raise
+            view.is_stopped = True
             view.tell(NoRoom())
         else:
             view.send_stored(states=False)
@@ -254,7 +247,8 @@ def at_home(hello: Hello, view: Relay) -> Iterator[tuple[Sweep, Store]]:
         try:
             yield moved(hello, store), store
         except Stopped:
-            view.send_last()
+            view.is_stopped = True
+            view.send_stored(states=True)
             shutil.rmtree(store.root, ignore_errors=True)
             raise
 

@@ -10,9 +10,20 @@ import pytest
 from helpers.small import sweep_of
 
 from charsweep.config import Sweep
+from charsweep.core.errors import TrainingError
 from charsweep.core.specs import Source
 from charsweep.core.store import Store
-from charsweep.engine.units import Agenda, Finish, Reference, Train, Unit, deal, halves, split
+from charsweep.engine.units import (
+    MOST_LOSSES,
+    Agenda,
+    Finish,
+    Reference,
+    Train,
+    Unit,
+    deal,
+    halves,
+    split,
+)
 from charsweep.plan import Pack, Plan, Speeds, plan_work
 
 
@@ -196,3 +207,55 @@ def test_a_pack_of_unlike_lengths_refills_its_slots(tmp_path: Path) -> None:
     assert split(pack, 2) == [pack]  # the long one takes as long as all others after another
     (first, second) = deal(pack, 2)
     assert [len(part.trainings) for part in (first, second)] == [3, 2]
+
+
+def test_what_costs_three_workers_is_given_up(tmp_path: Path) -> None:
+    """Its cells fail, and say why; what was trained before is drawn. A lost reference ends all."""
+    _, plan = planned(tmp_path, "+axes.lr=[1e-2,1e-3]", "train_steps=10", "pack=1")
+    agenda = Agenda(plan, Speeds(Store(tmp_path)), 2)
+    first = agenda.packs[0].trainings[0].trajectory
+    for _ in range(MOST_LOSSES):
+        unit = agenda.next(lambda source: source.key == first.key)
+        assert isinstance(unit, Train)
+        agenda.take_back(unit, set(), "was lost: no memory")
+    assert agenda.training == 0
+    assert len(agenda.packs) == 1
+    (part,) = agenda.ready
+    assert (
+        "3 workers were lost at it, the last one because it was lost: no memory"
+        in (agenda.errors[part.key])
+    )
+    agenda.undrawn.clear()
+    agenda.references.clear()
+    for _ in range(MOST_LOSSES):
+        unit = agenda.next(lambda source: source.key == first.key)
+        assert isinstance(unit, Finish)
+        agenda.take_back(unit, set(), "was killed")
+    ((cell, why),) = agenda.given_up
+    assert cell.trajectory == first
+    assert why.endswith("because it was killed")
+    assert not agenda.ready
+
+    other = Agenda(plan, Speeds(Store(tmp_path)), 2)
+    reference = other.references[0]
+    for _ in range(MOST_LOSSES - 1):
+        other.take_back(reference, set(), "was killed")
+    with pytest.raises(TrainingError, match="3 workers were lost at it"):
+        other.take_back(reference, set(), "was killed")
+
+
+def test_who_has_the_files_of_a_unit_gets_it(tmp_path: Path) -> None:
+    """Of training, the trajectory that it has the state of; else the longest first."""
+    _, plan = planned(tmp_path, "+axes.lr=[1e-2,1e-3,1e-4]", "train_steps=10", "pack=1")
+    agenda = Agenda(plan, Speeds(Store(tmp_path)), 2)
+    wanted = agenda.packs[-1].trainings[0]
+    unit = agenda.next(lambda _: True, lambda training: training == wanted)
+    assert isinstance(unit, Train)
+    assert unit.pack.trainings == (wanted,)
+    agenda.references.clear()
+    agenda.undrawn.clear()
+    for training in plan.trainings:
+        agenda.reached(training.trajectory.key, {10: 1.0}, last=True)
+    unit = agenda.next(lambda _: True, lambda training: training.trajectory == wanted.trajectory)
+    assert isinstance(unit, Finish)
+    assert unit.trainings[0].trajectory == wanted.trajectory
