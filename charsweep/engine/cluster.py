@@ -145,7 +145,7 @@ class RayCluster:
 
     def _connect(self) -> None:
         """Start Ray, or join what runs; ConfigError in one message where that cannot be done."""
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
         ray_worker.print_to_stdstream = _say_nothing  # who is lost is said by us
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         before = signal.getsignal(signal.SIGTERM)  # Ray has one of its own
@@ -156,7 +156,7 @@ class RayCluster:
                 with_token("token" if has_token() else "disabled")
                 ray.init(address=self.address, log_to_driver=False, configure_logging=False)
         except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-            ray.shutdown()
+            self.close()
             raise ConfigError(refusal(self.address, error)) from error
         finally:
             signal.signal(signal.SIGTERM, before)
@@ -205,6 +205,8 @@ class RayCluster:
 
     @property
     def why_nobody(self) -> str:
+        if self.links:
+            return "workers are starting"
         what = "card" if self.resource == "GPU" else f"machine with {self.each} CPU(s)"
         return f"the Ray cluster has no free {what}; the work begins when one joins"
 

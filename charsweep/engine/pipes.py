@@ -76,7 +76,7 @@ class Pipes:
     """Starts so many workers here, once."""
 
     shares_store, replaces, on_cpu = True, False, True
-    why_nobody = "they are starting"
+    why_nobody = "workers are starting"
 
     def __init__(self, count: int, threads: int) -> None:
         self.count, self.threads = count, threads

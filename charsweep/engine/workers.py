@@ -45,7 +45,7 @@ from charsweep.results.cells import result_of
 
 HIRE_SECONDS = 1.0  # between two looks at who has come, and who must go
 LEAVE_SECONDS = 60.0  # that what is halted may take to save and send the step at hand
-PATIENCE = 20.0  # seconds without anybody who works until that is said
+PATIENCE = 30.0  # seconds without anybody who works until that is said
 
 
 class Link(Protocol):
@@ -207,7 +207,7 @@ class WorkersEngine:
             self._worked = time.monotonic()
         elif time.monotonic() - self._worked > PATIENCE:
             self.view.say(f"nobody works yet: {self.carrier.why_nobody}")
-            self._worked = time.monotonic() + 9 * PATIENCE
+            self._worked = time.monotonic() + 9 * PATIENCE  # once in five minutes
 
     def _welcome(self, worker: Worker, about: About) -> None:
         """Somebody is ready: what all units need goes there."""

@@ -64,7 +64,8 @@ class Place:
         log = self.folder / f"{name}.log"
         started = self.popen(
             [str(Path(sys.executable).with_name("ray")), "start", "--block",
-             "--disable-usage-stats", "--object-store-memory=100000000", f"--temp-dir={self.folder}", *words], log,
+             "--disable-usage-stats", "--object-store-memory=100000000",
+             f"--temp-dir={self.folder}", *words], log,
         )  # fmt: skip
         end = time.monotonic() + 60
         while "Ray runtime started" not in log.read_text():
