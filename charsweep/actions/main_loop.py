@@ -78,6 +78,7 @@ class Run:
         }
         self.engine: LocalEngine | WorkersEngine | None = None  # none while nothing needs work
         self.plans: list[dict[str, Any]] = []
+        self.worked_on: list[Cell] = []
         self.batch: Sequence[Cell] = sweep.cells  # the one at hand
         self.stopped: Stopped | None = None  # by the time limit
         self.missing = ""  # what is then
@@ -131,6 +132,7 @@ class Run:
                     self._say_stages(view)
                     self._work(cells, view, meter)
                 self._say_stages(view)
+                self._fetch_best()
         except Stopped as stopped:
             if not stopped.is_time_up:
                 raise
@@ -141,6 +143,19 @@ class Run:
             self._write_results()
         else:
             self._finish(energy)
+
+    def _fetch_best(self) -> None:
+        """Bring the recommended weights, if they stayed with a worker."""
+        if self.engine is None or self.sweep.settings.runtime.bring != "best":
+            return
+        held = [cell for cell in self.worked_on if self.store.held_by(cell.images.snapshot)]
+        if not held:
+            return
+        self._write_results()
+        best = recommend(load_cells(self.sweep.folder, self.store.folder)).cell
+        for cell in held:
+            if best and cell.key == best.cell:
+                self.engine.fetch(cell.images.snapshot)
 
     def close(self) -> None:
         """Have those end who work."""
@@ -251,6 +266,7 @@ class Run:
         if plan.is_done:
             cells = (cell for training in plan.trainings for cell in training.cells)
             return (result_of(cell, self.store, 0.0) for cell in cells)
+        self.worked_on += plan.cells
         self.plans.append(reckon(self.sweep, self.store, plan, self.workers))
         if self.engine is None:
             self.engine = self._open_engine(view)

@@ -47,7 +47,7 @@ def run_once(sweep: Sweep) -> Path:
     with time_to_begin(sweep):
         check(sweep)
         check_cluster(sweep.settings.runtime)
-        store = Store(sweep.root)
+        store = Store(sweep.root, whole=sweep.settings.runtime.bring == "all")
         plan = plan_work(sweep.cells or sweep.examples, store)
         workers = workers_of(sweep)
         refuse_too_much(sweep, store, plan, workers)  # before anything is written

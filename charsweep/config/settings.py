@@ -436,6 +436,7 @@ class Runtime(pydantic.BaseModel):
     workers: Workers
     cluster: Cluster | None
     scratch: Text | None
+    bring: Literal["all", "best", "adapters"]
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     checkpointing: Literal["auto", True, False]
     micro_batch: Annotated[int, Field(ge=1, le=4096)] | None

@@ -8,7 +8,9 @@ name, the manifest last, a rename. What a lost worker had begun to send is dropp
 from __future__ import annotations
 
 import json
+import math
 import os
+import platform
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -17,8 +19,9 @@ from pathlib import Path
 from charsweep.character import Drawings
 from charsweep.core.specs import Cell, ImageSetSpec, SnapshotSpec, Source, TrajectorySpec
 from charsweep.core.store import Store
-from charsweep.core.store.checksums import FILES, OWN
+from charsweep.core.store.checksums import FILES, OWN, with_checksums
 from charsweep.core.store.files import inside, read_json, temporary_path, unwritable
+from charsweep.core.store.store import HELD_BY
 from charsweep.engine.messages import Piece
 from charsweep.engine.units import Reference, Train, Unit
 from charsweep.plan import Scoring
@@ -32,8 +35,9 @@ Stamp = tuple[int, int]  # when an entry was written, and the size of what tells
 class Copies:
     """One end of the way between two stores: what lies at both, and what arrives here."""
 
-    def __init__(self, store: Store, name: str = "copy") -> None:
-        self.store, self.name = store, name
+    def __init__(self, store: Store, name: str = "copy", most_bytes: float = math.inf) -> None:
+        self.store, self.name, self.most_bytes = store, name, most_bytes
+        self.keeps = False  # a snapshot of more bytes than are sent
         self._same: dict[str, Stamp] = {}  # by entry
         self._arriving: set[Path] = set()
 
@@ -47,9 +51,18 @@ class Copies:
         """Those entries that the other end lacks, or has otherwise."""
         for path in paths:
             entry, stamp = path.relative_to(self.store.root).as_posix(), _stamp(path)
-            if stamp is not None and self._same.get(entry) != stamp:
-                yield from _read(entry, path)
-                self._same[entry] = stamp
+            if stamp is None or self._same.get(entry) == stamp:
+                continue
+            if (path / "snapshot.json").exists() and _bytes(path) > self.most_bytes:
+                self.keeps = True
+                yield from self.told([path], platform.node())
+                continue
+            yield from _read(entry, path)
+            self._same[entry] = stamp
+
+    def fetched(self, entry: str) -> Iterator[Piece]:
+        """A snapshot, however large."""
+        yield from _read(entry, inside(self.store.root, entry))
 
     def send_as(self, path: Path, entry: str) -> Iterator[Piece]:
         """A file under another name."""
@@ -57,15 +70,20 @@ class Copies:
             yield from _read(entry, path)
             self._same[entry] = (0, 0)
 
-    def told(self, folders: Iterable[Path]) -> Iterator[Piece]:
-        """Of snapshots, that they are stored, without their weights."""
+    def told(self, folders: Iterable[Path], held_by: str | None = None) -> Iterator[Piece]:
+        """Of snapshots, that they are stored, without their weights; of those that lie elsewhere
+        themselves, nothing."""
         for folder in folders:
             path = folder / "snapshot.json"
             entry = path.relative_to(self.store.root).as_posix()
             if entry not in self._same and not self.has(folder) and path.exists():
                 content = read_json(path)
+                if HELD_BY in content:
+                    continue
                 short = {k: v for k, v in content.items() if k not in ("sizes", FILES, OWN)}
-                yield Piece(entry, (("", json.dumps(short).encode()),), True)
+                short |= {HELD_BY: held_by} if held_by else {}
+                told = json.dumps(with_checksums(short), indent=1)
+                yield Piece(entry, (("", told.encode()),), True)
                 self._same[entry] = (0, 0)
 
     # -- to here -----------------------------------------------------------------------------------
@@ -147,7 +165,7 @@ def _read(entry: str, path: Path) -> Iterator[Piece]:
 def _put(temporary: Path, path: Path) -> None:
     """Let an entry have its name; what is there whole stays."""
     if temporary.is_file():
-        stays = path.name == "snapshot.json" and path.exists()
+        stays = path.name == "snapshot.json" and is_whole(path.parent)
         stays |= path.name == "diverged.json" and path.exists() and _step(path) <= _step(temporary)
         if stays:
             temporary.unlink()
@@ -174,6 +192,10 @@ def _put(temporary: Path, path: Path) -> None:
         for other in path.parent.glob("step-*"):
             if other != path:
                 shutil.rmtree(other)
+
+
+def _bytes(folder: Path) -> int:
+    return int(read_json(folder / "snapshot.json", "bytes")["bytes"])
 
 
 def _step(path: Path) -> int:

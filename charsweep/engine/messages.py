@@ -5,6 +5,7 @@ It is pickled, which is safe between a command and the processes that it started
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,14 @@ class Hello:
     scratch: Path | None = None  # the folder for that; None: the machine's temporary one
     name: str = ""  # of the head's store: a scratch store of that name is used again
     machine: tuple[str, str] = ("", "")  # the head's
+    most_bytes: float = math.inf  # of a snapshot that is sent; larger ones stay
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A snapshot that stayed with the worker is wanted: its path below the root of the store."""
+
+    entry: str
 
 
 # -- worker to head --------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ class Part:
     training: Training
     seconds: float
     needs: frozenset[str] = frozenset()  # keys of reference image sets
+    by: int | None = None  # the worker who alone can draw it: it has the weights
 
     @property
     def key(self) -> str:
@@ -120,18 +121,23 @@ class Agenda:
     # -- what has happened ---------------------------------------------------------------------
 
     def reached(
-        self, key: str, spent: Mapping[int, float], last: bool, error: str | None = None
+        self,
+        key: str,
+        spent: Mapping[int, float],
+        last: bool,
+        error: str | None = None,
+        by: Callable[[Training], int | None] = lambda _: None,
     ) -> None:
         """A trajectory has stored the snapshots of these steps, or, at `last`, has left.
 
-        With an error, that was before its end.
+        With an error, that was before its end. `by`: the worker with whom the weights stayed.
         """
         self.spent.setdefault(key, {}).update(spent)
         if error:
             self.errors[key] = error
         for part in [p for p in self.waiting if p.key == key and (last or p.step in spent)]:
             self.waiting.remove(part)
-            self.ready.append(part)
+            self.ready.append(replace(part, by=by(part.training)))
 
     def drawn(self, reference: Reference) -> bool:
         """A reference is done; whether that was the last of its source."""
@@ -174,6 +180,21 @@ class Agenda:
             if rest:
                 self.packs.insert(0, replace(unit.pack, trainings=tuple(rest)))
 
+    def train_again(
+        self, is_gone: Callable[[Training], bool], plan: Callable[[Training], Training]
+    ) -> None:
+        """Of what is to be drawn from weights that are gone with their worker, make them again."""
+        gone = [part for part in self.ready if is_gone(part.training)]
+        self.ready = [part for part in self.ready if part not in gone]
+        self.waiting += [replace(part, by=None) for part in gone]
+        again = {t.trajectory.key for pack in self.packs for t in pack.trainings}
+        for part in gone:
+            if part.key not in again:
+                again.add(part.key)
+                cells = [c for other in gone if other.key == part.key for c in other.training.cells]
+                training = plan(replace(part.training, cells=tuple(cells)))
+                self.packs.insert(0, Pack(training.trajectory.pack, (training,)))
+
     def _costs_too_much(self, key: str, lost: str) -> bool:
         self.losses[key] += bool(lost)
         return self.losses[key] >= MOST_LOSSES
@@ -184,13 +205,16 @@ class Agenda:
 
     # -- what comes next -----------------------------------------------------------------------
 
-    def next(self, take: Take, near: Near = lambda _: False) -> Unit | None:
+    def next(
+        self, take: Take, near: Near = lambda _: False, worker: int | None = None
+    ) -> Unit | None:
         """The unit that a free worker gets; None while all that is left waits for others.
 
         Rather one that it need not be sent the files of.
         """
         unit: Unit | None = None if self.training else self._train(take, near)
-        unit = unit or self._reference(take) or self._finish(take, near) or self._train(take, near)
+        unit = unit or self._reference(take) or self._finish(take, near, worker)
+        unit = unit or self._train(take, near)
         if isinstance(unit, Train):
             self.training += 1
         return unit
@@ -226,9 +250,13 @@ class Agenda:
                 return reference
         return None
 
-    def _finish(self, take: Take, near: Near) -> Finish | None:
+    def _finish(self, take: Take, near: Near, worker: int | None) -> Finish | None:
         """Parts that have been ready longest: a worker's share of them, unless that is much."""
-        able = [part for part in self.ready if not part.needs & self.undrawn]
+        able = [
+            part
+            for part in self.ready
+            if not part.needs & self.undrawn and part.by in (None, worker)
+        ]
         able.sort(key=lambda part: not near(part.training))
         wanted = min(MOST_SECONDS, sum(part.seconds for part in able) / self.workers)
         chosen: list[Part] = []

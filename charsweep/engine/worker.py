@@ -44,6 +44,7 @@ from charsweep.engine.messages import (
     Broken,
     Done,
     Ended,
+    Fetch,
     Hello,
     Message,
     NoRoom,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 SECONDS = 0.2  # for which steps are gathered into one message
 STATES = 5  # of so many resume states that are written, the head gets one
+SHARE = 20  # times as long as sending them took, they are not sent again
 
 
 class HeldStore(Store):
@@ -94,12 +96,13 @@ class Relay:
         """Send what has been stored, resume states if wanted; nothing where the store is shared."""
         if self.copies is None:
             return
-        store = self.copies.store
+        store, started = self.copies.store, time.monotonic()
         for source in self.sources:
             for piece in self.copies.pieces(stored(store.source(source), states)):
                 self._send(piece)
-        if states:
-            self._stated = time.monotonic()
+        if states:  # large ones less often
+            now = time.monotonic()
+            self._stated = now + SHARE * (now - started)
 
     def expect(self, **totals: int) -> None:
         self.tell(Viewed("expect", tuple(totals.items())))
@@ -188,6 +191,11 @@ def work(sweep: Sweep, store: Store, view: Relay, units: queue.SimpleQueue[Any])
         if isinstance(unit, Plan):
             engine.prepare(unit)
             continue
+        if isinstance(unit, Fetch):
+            assert view.copies
+            for piece in view.copies.fetched(unit.entry):
+                view.tell(piece)
+            continue
         view.sources, before = sources_of(unit), Speeds(store).known
         try:
             with engine.short_of_memory(), contextlib.closing(do(unit, engine)) as messages:
@@ -243,19 +251,24 @@ def at_home(hello: Hello, view: Relay) -> Iterator[tuple[Sweep, Store]]:
         return
     with scratch_store(hello) as store:
         runtime = hello.sweep.settings.runtime
-        view.copies, view.state_seconds = Copies(store), STATES * runtime.resume_seconds
+        view.copies = copies = Copies(store, most_bytes=hello.most_bytes)
+        view.state_seconds = STATES * runtime.resume_seconds
         try:
             yield moved(hello, store), store
         except Stopped:
             view.is_stopped = True
             view.send_stored(states=True)
-            shutil.rmtree(store.root, ignore_errors=True)
+            if not copies.keeps:
+                shutil.rmtree(store.root / "sweeps", ignore_errors=True)
             raise
 
 
 @contextlib.contextmanager
 def scratch_store(hello: Hello) -> Iterator[Store]:
-    """The first scratch store for this head's store that no other worker of the machine uses."""
+    """The first scratch store for this head's store that no other worker of the machine uses.
+
+    Its lock stays: a file that others may have opened must not be deleted.
+    """
     home = Path(tempfile.gettempdir()) / f"charsweep-{os.getuid()}"
     home = hello.scratch.expanduser() if hello.scratch else home
     home.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,9 +8,11 @@ a `Carrier` says who there is and passes on what they say, and all else is the s
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +30,7 @@ from charsweep.engine.messages import (
     Broken,
     Done,
     Ended,
+    Fetch,
     Hello,
     Lost,
     Message,
@@ -38,11 +41,12 @@ from charsweep.engine.messages import (
 )
 from charsweep.engine.progress import ProgressView
 from charsweep.engine.units import MOST_LOSSES, Agenda, Reference, Train, Unit
-from charsweep.plan import Plan, Speeds, Training
+from charsweep.plan import Plan, Speeds, Training, plan_training
 from charsweep.plan.workers import threads_of
 from charsweep.results import CellResult
 from charsweep.results.cells import result_of
 
+LARGE = 200_000_000  # bytes of a snapshot that stays where it was made until it is wanted
 HIRE_SECONDS = 1.0  # between two looks at who has come, and who must go
 LEAVE_SECONDS = 60.0  # that what is halted may take to save and send the step at hand
 PATIENCE = 30.0  # seconds without anybody who works until that is said
@@ -151,6 +155,7 @@ class WorkersEngine:
         self.among_references: dict[tuple[object, ...], dict[str, float]] = {}  # by measure
         self.workers: list[Worker] = []
         self._plan: Plan | None = None  # the one at hand
+        self._held: dict[SnapshotSpec, int] = {}  # with which worker a snapshot stayed
         self._number = self._stillborn = 0  # so many have come; so many ended before they joined
         self._looked = self._worked = time.monotonic()
         self._start()
@@ -187,6 +192,7 @@ class WorkersEngine:
             None if runtime.scratch is None else Path(runtime.scratch),
             digest_of(f"{machine()} {self.store.root} {versions}".encode())[:12],
             machine(),
+            math.inf if runtime.bring == "all" else LARGE,
         )
 
     def _look_around(self) -> None:
@@ -264,7 +270,7 @@ class WorkersEngine:
             worker.link.leave()
             if worker.copies:
                 worker.copies.drop()
-        self.workers = []
+        self.workers, self._held = [], {}
         self.carrier.close()
 
     def _take_last(self) -> None:
@@ -302,7 +308,9 @@ class WorkersEngine:
         while not agenda.is_done or any(worker.unit for worker in self.workers):
             self._look_around()
             for worker in self.workers:
-                if worker.is_free and (unit := agenda.next(leases.take, worker.near)):
+                if not worker.is_free:
+                    continue
+                if unit := agenda.next(leases.take, worker.near, worker.number):
                     self._give(worker, unit)
             joined = [worker for worker in self.workers if worker.joined and not worker.leaving]
             if joined and all(worker.unit is None for worker in self.workers):
@@ -357,7 +365,7 @@ class WorkersEngine:
                 if last:
                     worker.done.add(key)
                 if agenda:
-                    agenda.reached(key, spent, last, error)
+                    agenda.reached(key, spent, last, error, partial(self._holder, worker))
             case Ended(among, speeds):
                 self.among_references.update(among)
                 self.speeds.add(speeds)
@@ -376,10 +384,41 @@ class WorkersEngine:
                 if worker.unit and agenda:
                     agenda.take_back(worker.unit, worker.done, "" if worker.leaving else how)
                 self._lose(worker, how)
+                if agenda and worker.copies:
+                    self._held = {w: n for w, n in self._held.items() if n != worker.number}
+                    agenda.train_again(self._is_gone, self._plan_again)
                 if leases:
                     leases.clear()
             case Done():
                 raise AssertionError("a cell of no plan")
+
+    # -- snapshots that stay with a worker ---------------------------------------------------------
+
+    def _holder(self, worker: Worker, training: Training) -> int | None:
+        """The worker, if the snapshot of a training's cells stayed with it."""
+        spec = SnapshotSpec(training.trajectory, training.cells[0].step)
+        if self.store.held_by(spec) is None:
+            return None
+        self._held[spec] = worker.number
+        return worker.number
+
+    def _is_gone(self, training: Training) -> bool:
+        spec = SnapshotSpec(training.trajectory, training.cells[0].step)
+        return spec not in self._held and self.store.held_by(spec) is not None
+
+    def _plan_again(self, training: Training) -> Training:
+        return plan_training(training.cells, self.store, training.snapshot_steps)
+
+    def fetch(self, spec: SnapshotSpec) -> None:
+        """Bring a snapshot that stayed with a worker, if that is still there."""
+        holder = next((w for w in self.workers if w.number == self._held.get(spec)), None)
+        if holder is None:
+            return
+        folder = self.store.snapshot(spec)
+        holder.link.send(Fetch(folder.relative_to(self.store.root).as_posix()))
+        while holder in self.workers and self.store.held_by(spec):
+            for worker, message in self._hear():
+                self._note(worker, message)
 
     def _show(self, worker: Worker, call: Viewed) -> None:
         match call.name:

@@ -24,7 +24,7 @@ from charsweep.engine.units import (
     halves,
     split,
 )
-from charsweep.plan import Pack, Plan, Speeds, plan_work
+from charsweep.plan import Pack, Plan, Speeds, plan_training, plan_work
 
 
 def planned(root: Path, *words: str) -> tuple[Sweep, Plan]:
@@ -259,3 +259,31 @@ def test_who_has_the_files_of_a_unit_gets_it(tmp_path: Path) -> None:
     unit = agenda.next(lambda _: True, lambda training: training.trajectory == wanted.trajectory)
     assert isinstance(unit, Finish)
     assert unit.trainings[0].trajectory == wanted.trajectory
+
+
+def test_weights_that_went_with_their_worker_are_made_again(tmp_path: Path) -> None:
+    """Nobody else could draw from them."""
+    sweep, plan = planned(tmp_path, "+axes.lr=[1e-2]", "+axes.train_steps=[10,20]", "pack=1")
+    agenda, (training,) = Agenda(plan, Speeds(Store(tmp_path)), 2), plan.trainings
+    agenda.references.clear()
+    agenda.undrawn.clear()
+    unit = agenda.next(lambda _: True)
+    assert isinstance(unit, Train)
+    agenda.reached(training.trajectory.key, {10: 1.0, 20: 1.0}, True, by=lambda _: 1)
+    agenda.training -= 1
+    assert agenda.next(lambda _: True, worker=2) is None
+    drawn = agenda.next(lambda _: True, worker=1)
+    assert isinstance(drawn, Finish)
+
+    agenda.take_back(drawn, {sweep.cells[0].key}, "was killed")
+    agenda.train_again(
+        lambda one: True, lambda one: plan_training(one.cells, Store(tmp_path), (10,))
+    )
+    again = agenda.next(lambda _: True, worker=2)
+    assert isinstance(again, Train)
+    assert [cell.step for cell in again.pack.trainings[0].cells] == [20]
+    agenda.reached(training.trajectory.key, {20: 1.0}, True, by=lambda _: 2)
+    agenda.training -= 1
+    last = agenda.next(lambda _: True, worker=2)
+    assert isinstance(last, Finish)
+    assert [cell.step for one in last.trainings for cell in one.cells] == [20]
