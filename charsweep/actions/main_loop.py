@@ -20,7 +20,7 @@ from charsweep.core.specs import Cell, ExamSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_json
 from charsweep.core.system.console import command, out, span
-from charsweep.core.system.distributed import Team
+from charsweep.core.system.distributed import ALONE, Team
 from charsweep.core.system.energy import Energy, Meter
 from charsweep.core.system.signals import Stopped, time_limit
 from charsweep.engine.progress import ProgressView
@@ -269,7 +269,7 @@ class Run:
         self.worked_on += plan.cells
         self.plans.append(reckon(self.sweep, self.store, plan, self.workers))
         if self.engine is None:
-            self.engine = self._open_engine(view)
+            self.engine = open_engine(self.sweep, self.store, view, self.workers, self.team)
         self.record["environment"] = dict(self.engine.environment)
         self.record["plan"] = cost.total(self.plans)
         if self.sweep.cells:  # a race works on the same ones in several rounds
@@ -278,24 +278,6 @@ class Run:
         write_json(self.sweep.folder / "sweep.json", self.record)
         self._write_results()
         return self.engine.execute(plan)
-
-    def _open_engine(self, view: ProgressView) -> LocalEngine | WorkersEngine:
-        """Torch is imported where the work is done: here, or by each worker."""
-        runtime, threads = self.sweep.settings.runtime, threads_of(self.sweep, "cpu") or 1
-        if runtime.cluster:
-            from charsweep.engine.cluster import RayCluster
-            from charsweep.engine.workers import WorkersEngine
-
-            cluster = RayCluster(runtime, self.workers, threads, view.say)
-            return WorkersEngine(self.sweep, self.store, view, cluster)
-        if self.workers > 1:
-            from charsweep.engine.pipes import Pipes
-            from charsweep.engine.workers import WorkersEngine
-
-            return WorkersEngine(self.sweep, self.store, view, Pipes(self.workers, threads))
-        from charsweep.engine.local import LocalEngine
-
-        return LocalEngine(self.sweep, self.store, view, self.team)
 
     def _write_results(self) -> None:
         write_cells(self.sweep.folder, self.store.folder, in_order(self.sweep, self.results))
@@ -358,6 +340,32 @@ class Run:
         self._write_results()
         cells = load_cells(self.sweep.folder, self.store.folder)
         self.study.trials.note_recommended(recommend(cells), strengths_of(cells))
+
+
+def open_engine(
+    sweep: Sweep, store: Store, view: ProgressView, workers: int, team: Team = ALONE
+) -> LocalEngine | WorkersEngine:
+    """Torch is imported where the work is done: here, or by each worker."""
+    runtime, threads = sweep.settings.runtime, threads_of(sweep, "cpu") or 1
+    if runtime.cluster:
+        return open_cluster(sweep, store, view, workers)
+    if workers > 1:
+        from charsweep.engine.pipes import Pipes
+        from charsweep.engine.workers import WorkersEngine
+
+        return WorkersEngine(sweep, store, view, Pipes(workers, threads))
+    from charsweep.engine.local import LocalEngine
+
+    return LocalEngine(sweep, store, view, team)
+
+
+def open_cluster(sweep: Sweep, store: Store, view: ProgressView, workers: int) -> WorkersEngine:
+    """Workers on Ray; ConfigError where it does not take us."""
+    from charsweep.engine.cluster import RayCluster
+    from charsweep.engine.workers import WorkersEngine
+
+    runtime, threads = sweep.settings.runtime, threads_of(sweep, "cpu") or 1
+    return WorkersEngine(sweep, store, view, RayCluster(runtime, workers, threads, view.say))
 
 
 # -- tracking --------------------------------------------------------------------------------------

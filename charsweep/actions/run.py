@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from charsweep.actions.main_loop import Run, too_short
+from charsweep.actions.main_loop import Run, open_cluster, too_short
 from charsweep.actions.plan import reckon_whole
 from charsweep.actions.requests import honoured, looking
-from charsweep.config import Sweep
-from charsweep.config.precision import remember_precision
+from charsweep.config import Sweep, load_sweep
+from charsweep.config.precision import is_open, remember_precision
 from charsweep.core.errors import TrainingError
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_abandoned, unwritable
@@ -21,7 +21,7 @@ from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import ProgressView
 from charsweep.plan import plan_work
 from charsweep.plan.describe import refuse_too_much
-from charsweep.plan.workers import check_cluster, workers_of
+from charsweep.plan.workers import check_cluster, is_elsewhere, workers_of
 from charsweep.results import Recommendation
 from charsweep.results.recommendation import recommendation_of
 from charsweep.study import check, lock_sweep, sqlite_errors
@@ -79,6 +79,30 @@ def run_once(sweep: Sweep) -> Path:
             "report; what is finished stays, and the same command tries them again"
         )
     return page
+
+
+def asked_of_workers(sweep: Sweep, words: Sequence[str]) -> Sweep:
+    """The sweep with what only those who will do the work can tell: the precision that their card
+    is good at, and how many trials share a pass best there. Remembered by the store."""
+    runtime, store = sweep.settings.runtime, Store(sweep.root)
+    if is_elsewhere(runtime) and is_open(sweep.settings, store):
+        check_cluster(runtime)
+        from charsweep.engine.cluster import card_there
+
+        remember_precision(sweep.settings, store, card_there(runtime))
+        sweep = load_sweep(words)
+    if sweep.unmeasured:
+        with time_to_begin(sweep):
+            if is_elsewhere(runtime):
+                check_cluster(runtime)
+                with ProgressView() as view, closing(open_cluster(sweep, store, view, 1)) as engine:
+                    engine.measure_widths()
+            else:
+                from charsweep.engine.measure_pack_width import measure_widths
+
+                measure_widths(sweep, out)
+            sweep = load_sweep(words)
+    return sweep
 
 
 @contextmanager

@@ -30,13 +30,13 @@ import psutil  # noqa: F401 - before Ray, which else brings its own
 import ray
 from ray._private import worker as ray_worker
 from ray._private.state import state
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
 from charsweep.config.settings import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import differences
-from charsweep.core.system.hardware import find_card, processor
+from charsweep.core.system.hardware import Card, find_card, processor
 from charsweep.core.system.signals import delay_signals
 from charsweep.core.system.versions import numerical_versions, source_digest
 from charsweep.engine.messages import HALT, Hello, Lost, Message
@@ -60,6 +60,10 @@ class Holder:
         own = {"host": platform.node(), "node": context.get_node_id(),
                "card": processor() if is_cpu or card is None else card.name}  # fmt: skip
         return {**what_must_agree(), "own": own}
+
+    def card(self, device: str) -> Card | None:
+        """The card that work is done on."""
+        return find_card(device)
 
     def work(self, threads: int | None) -> Iterator[bytes]:
         """Start the worker; all that it says."""
@@ -145,6 +149,8 @@ class RayCluster:
 
     def _connect(self) -> None:
         """Start Ray, or join what runs; ConfigError in one message where that cannot be done."""
+        if ray.is_initialized():
+            return
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
         ray_worker.print_to_stdstream = _say_nothing  # who is lost is said by us
         logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -214,12 +220,11 @@ class RayCluster:
 
     def hire(self, hello: Hello) -> list[Link]:
         """Those whose machine has taken them, and who are what the others are."""
-        if not ray.is_initialized():
-            self._connect()
+        self._connect()
         known = len(self.links) + len(self._asked)
         wanted = self.count if self.runtime.workers else self.count - len(self._refused)
         for _ in range(wanted - known):
-            actor = self._actor()
+            actor = self.make_actor()
             self._asked[actor.about.remote("cpu" if self.on_cpu else "auto")] = actor
         new = []
         if self._asked:
@@ -230,7 +235,7 @@ class RayCluster:
         self.links += new
         return new
 
-    def _actor(self) -> Any:
+    def make_actor(self) -> Any:
         cpus, gpus = (self.each, 0) if self.on_cpu else (0, 1)
         kind: Any = ray.remote(
             num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0
@@ -294,6 +299,19 @@ def with_token(mode: str, token: str | None = None) -> None:
     os.environ |= {"RAY_AUTH_MODE": mode, **({"RAY_AUTH_TOKEN": token} if token else {})}
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
+
+
+def card_there(runtime: Runtime) -> Card | None:
+    """The card of a cluster's workers, of which the machine of the command knows nothing."""
+    cluster = RayCluster(runtime, 1, 1, print)
+    actor = cluster.make_actor()
+    try:
+        found: Card | None = ray.get(actor.card.remote("cpu" if cluster.on_cpu else "auto"))
+    except RayError as error:
+        raise ConfigError(f"no worker can be started on the cluster: {reason_of(error)}") from error
+    finally:
+        ray.kill(actor)
+    return found
 
 
 def what_must_agree() -> dict[str, Any]:

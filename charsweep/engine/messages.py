@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from charsweep.config import Sweep
+    from charsweep.core.specs import TrajectorySpec
 
 HALT = "halt"
 
@@ -31,6 +32,13 @@ class Hello:
     name: str = ""  # of the head's store: a scratch store of that name is used again
     machine: tuple[str, str] = ("", "")  # the head's
     most_bytes: float = math.inf  # of a snapshot that is sent; larger ones stay
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How many trials like these share a pass best: to be measured where they will be trained."""
+
+    specs: tuple[TrajectorySpec, ...]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charsweep.config import Sweep
+from charsweep.config.pack_width import FILE as WIDTHS
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.specs import Source
 from charsweep.core.store import Store
@@ -46,6 +47,7 @@ from charsweep.engine.messages import (
     Ended,
     Fetch,
     Hello,
+    Measure,
     Message,
     NoRoom,
     Piece,
@@ -196,6 +198,9 @@ def work(sweep: Sweep, store: Store, view: Relay, units: queue.SimpleQueue[Any])
             for piece in view.copies.fetched(unit.entry):
                 view.tell(piece)
             continue
+        if isinstance(unit, Measure):
+            measure(unit, sweep, store, view)
+            continue
         view.sources, before = sources_of(unit), Speeds(store).known
         try:
             with engine.short_of_memory(), contextlib.closing(do(unit, engine)) as messages:
@@ -211,6 +216,17 @@ def work(sweep: Sweep, store: Store, view: Relay, units: queue.SimpleQueue[Any])
             view.send_stored(states=False)
             measured = dict(Speeds(store).known.items() - before.items()) if view.copies else {}
             view.tell(Ended(engine.among_references, measured))
+
+
+def measure(unit: Measure, sweep: Sweep, store: Store, view: Relay) -> None:
+    """Measure widths of packs, and send them."""
+    from charsweep.engine.measure_pack_width import measure_width
+
+    assert view.copies
+    for spec in unit.specs:
+        measure_width(sweep, spec, store, view.say)
+    for piece in view.copies.pieces([store.folder / WIDTHS]):
+        view.tell(piece)
 
 
 def _last_state(folder: Path) -> int:

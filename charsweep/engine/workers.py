@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from charsweep.config import Sweep
+from charsweep.config.pack_width import FILE as WIDTHS
+from charsweep.config.pack_width import unmeasured
 from charsweep.core.errors import TrainingError
 from charsweep.core.keys import digest_of
 from charsweep.core.specs import Cell, SnapshotSpec, Source
@@ -33,6 +35,7 @@ from charsweep.engine.messages import (
     Fetch,
     Hello,
     Lost,
+    Measure,
     Message,
     NoRoom,
     Piece,
@@ -419,6 +422,22 @@ class WorkersEngine:
         while holder in self.workers and self.store.held_by(spec):
             for worker, message in self._hear():
                 self._note(worker, message)
+
+    def measure_widths(self) -> None:
+        """Have a worker measure the widths of packs that are not known yet."""
+        worker = next(worker for worker in self.workers if worker.joined)
+        path = self.store.folder / WIDTHS
+        if worker.copies and path.exists():
+            self._send(worker, worker.copies.pieces([path]))
+        worker.link.send(Measure(self.sweep.unmeasured))
+        while unmeasured(self.sweep.examples, self.sweep.settings, self.store):
+            for other, message in self._hear():
+                self._note(other, message)
+                if isinstance(message, Lost) and other is worker:
+                    raise TrainingError(
+                        f"{worker.name} {message.how} while it measured how many trials share a "
+                        "pass best; run the same command again, or set pack=1"
+                    )
 
     def _show(self, worker: Worker, call: Viewed) -> None:
         match call.name:
