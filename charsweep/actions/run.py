@@ -11,7 +11,7 @@ from charsweep.actions.plan import reckon_whole
 from charsweep.actions.requests import honoured, looking
 from charsweep.config import Sweep, load_sweep
 from charsweep.config.precision import is_open, remember_precision
-from charsweep.core.errors import TrainingError
+from charsweep.core.errors import ConfigError, TrainingError
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_abandoned, unwritable
 from charsweep.core.system.console import command, out
@@ -53,6 +53,11 @@ def run_once(sweep: Sweep) -> Path:
         refuse_too_much(sweep, store, plan, workers)  # before anything is written
         expected = reckon_whole(sweep, store, plan, workers) if sweep.settings.find else None
         team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
+        if team.size > 1 and sweep.settings.runtime.cluster:
+            raise ConfigError(
+                f"runtime.cluster={sweep.settings.runtime.cluster}: of several processes that a "
+                "launcher starts each would join; start the command without one"
+            )
         workers = workers if team.size == 1 else 1
     try:
         store.folder.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,7 @@ from charsweep.core.system.signals import delay_signals
 from charsweep.core.system.versions import numerical_versions, source_digest
 from charsweep.engine.messages import HALT, Hello, Lost, Message
 from charsweep.engine.pipes import LOOK_SECONDS, Process
+from charsweep.engine.units import MOST_LOSSES
 from charsweep.plan.workers import TOKEN_REMEDY, has_token
 
 OBJECTS = 300 << 20  # bytes of a local Ray's object store: pieces are fetched as they come
@@ -139,6 +140,7 @@ class RayCluster:
         self.links: list[Link] = []
         self._asked: dict[Any, Any] = {}  # actors by the reference of what they will say first
         self._refused: list[Any] = []  # actors that keep a place from being asked again
+        self._failures = 0  # to start an actor
         self._temporary: str | None = None
         self._connect()
         with_cards = runtime.device != "cpu" and any(self._each("GPU"))
@@ -247,11 +249,11 @@ class RayCluster:
         later ones are passed over."""
         try:
             about = ray.get(ref)
-        except RayError as error:
-            raise ConfigError(
-                f"no worker can be started on the Ray cluster: {reason_of(error)}; install "
-                "charsweep there in the same version"
-            ) from error
+        except RayError as error:  # another is asked for instead
+            self._failures += 1
+            if self.kind is None and self._failures == MOST_LOSSES:
+                raise ConfigError(not_started(error)) from error
+            return None
         own, same = about["own"], {name: about[name] for name in about if name != "own"}
         unlike = list(differences(same, what_must_agree()))
         if self.kind and own["card"] != self.kind["card"]:
@@ -308,7 +310,7 @@ def card_there(runtime: Runtime) -> Card | None:
     try:
         found: Card | None = ray.get(actor.card.remote("cpu" if cluster.on_cpu else "auto"))
     except RayError as error:
-        raise ConfigError(f"no worker can be started on the cluster: {reason_of(error)}") from error
+        raise ConfigError(not_started(error)) from error
     finally:
         ray.kill(actor)
     return found
@@ -320,6 +322,14 @@ def what_must_agree() -> dict[str, Any]:
 
     versions = {"charsweep": __version__, "source": source_digest(), **numerical_versions()}
     return {**versions, "python": platform.python_version()}
+
+
+def not_started(error: BaseException) -> str:
+    """What is said where no actor starts."""
+    return (
+        f"no worker can be started on the Ray cluster: {reason_of(error)}; install charsweep "
+        "there, in the same version as here"
+    )
 
 
 def reason_of(error: BaseException) -> str:

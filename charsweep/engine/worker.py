@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from charsweep.config import Sweep
 from charsweep.config.pack_width import FILE as WIDTHS
-from charsweep.core.errors import ConfigError, ModelsError
+from charsweep.core.errors import CharsweepError, ConfigError, ModelsError
 from charsweep.core.specs import Source
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_half_written, machine
@@ -336,8 +336,11 @@ def found_here(weights: Weights, made: Path, family: Family | None = None) -> We
 
 
 def _tell_broken(view: Relay, error: BaseException) -> None:
-    """The error itself, or where it cannot be sent, its words."""
+    """The error itself, or where it cannot be sent, its words; of another machine, which."""
     trace = traceback.format_exc()
+    if view.copies and isinstance(error, CharsweepError):
+        where = f"on {os.uname().nodename}, whose scratch store is {view.copies.store.root}"
+        error = type(error)(f"{where} (runtime.scratch): {error}")
     with contextlib.suppress(OSError):
         try:
             view.tell(Broken(error, trace))

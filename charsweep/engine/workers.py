@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 from charsweep.config import Sweep
 from charsweep.config.pack_width import FILE as WIDTHS
 from charsweep.config.pack_width import unmeasured
-from charsweep.core.errors import TrainingError
+from charsweep.core.errors import StoreError, TrainingError
 from charsweep.core.keys import digest_of
 from charsweep.core.specs import Cell, SnapshotSpec, Source
 from charsweep.core.store import Store
@@ -277,13 +277,17 @@ class WorkersEngine:
         self.carrier.close()
 
     def _take_last(self) -> None:
-        """The states that are sent on leaving."""
+        """The states that are sent on leaving; where they cannot be written, that is said."""
         left, end = list(self.workers), time.monotonic() + LEAVE_SECONDS
         while left and time.monotonic() < end:
             for link, message in self.carrier.hear([worker.link for worker in left]):
                 worker = next(worker for worker in self.workers if worker.link is link)
                 if isinstance(message, Piece) and worker.copies:
-                    worker.copies.take(message)
+                    try:
+                        worker.copies.take(message)
+                    except StoreError as error:
+                        self.view.say(str(error))
+                        return
                 elif isinstance(message, Lost):
                     left.remove(worker)
 
