@@ -158,7 +158,7 @@ class WorkersEngine:
         self.among_references: dict[tuple[object, ...], dict[str, float]] = {}  # by measure
         self.workers: list[Worker] = []
         self._plan: Plan | None = None  # the one at hand
-        self._held: dict[SnapshotSpec, int] = {}  # with which worker a snapshot stayed
+        self._held: dict[tuple[str, int], int] = {}  # with whom a trajectory's snapshot stayed
         self._number = self._stillborn = 0  # so many have come; so many ended before they joined
         self._looked = self._worked = time.monotonic()
         self._start()
@@ -168,7 +168,8 @@ class WorkersEngine:
     def _start(self) -> None:
         """Start workers; returns when one is ready."""
         self.view.workers = self.carrier.count
-        self.view.doing(f"starting {self.carrier.count} workers")
+        count = self.carrier.count
+        self.view.doing(f"starting {count} worker{'s' if count > 1 else ''}")
         self._looked, self._worked, self._stillborn = 0.0, time.monotonic(), 0
         try:
             while not any(worker.joined for worker in self.workers):
@@ -406,19 +407,21 @@ class WorkersEngine:
         spec = SnapshotSpec(training.trajectory, training.cells[0].step)
         if self.store.held_by(spec) is None:
             return None
-        self._held[spec] = worker.number
+        self._held[training.trajectory.key, spec.step] = worker.number
         return worker.number
 
     def _is_gone(self, training: Training) -> bool:
         spec = SnapshotSpec(training.trajectory, training.cells[0].step)
-        return spec not in self._held and self.store.held_by(spec) is not None
+        is_held = self.store.held_by(spec) is not None
+        return is_held and (training.trajectory.key, spec.step) not in self._held
 
     def _plan_again(self, training: Training) -> Training:
         return plan_training(training.cells, self.store, training.snapshot_steps)
 
     def fetch(self, spec: SnapshotSpec) -> None:
         """Bring a snapshot that stayed with a worker, if that is still there."""
-        holder = next((w for w in self.workers if w.number == self._held.get(spec)), None)
+        number = self._held.get((spec.source.key, spec.step))
+        holder = next((worker for worker in self.workers if worker.number == number), None)
         if holder is None:
             return
         folder = self.store.snapshot(spec)

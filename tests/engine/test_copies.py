@@ -14,6 +14,7 @@ from charsweep.core.specs import Cell, SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder, write_json
 from charsweep.core.store.store import image_manifest
+from charsweep.core.system.versions import numerical_versions
 from charsweep.engine import copies
 from charsweep.engine.copies import Copies, needed, snapshots_of, stored
 from charsweep.engine.messages import Piece
@@ -47,7 +48,8 @@ def train(store: Store, cell: Cell, *steps: int) -> None:
             (new / "unet").mkdir()
             (new / "unet" / "w.safetensors").write_bytes(b"weights %d" % step * 40)
             (new / "empty.txt").touch()
-        with new_folder(store.resume(cell.trajectory, step), "resume.json", {"step": step}) as new:
+        state = {"step": step, "versions": numerical_versions()}
+        with new_folder(store.resume(cell.trajectory, step), "resume.json", state) as new:
             (new / "state.safetensors").write_bytes(b"state")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.small import sweep_of
+from pydantic import ValidationError
 
 from charsweep.config import Sweep
 from charsweep.config.settings import Runtime
@@ -116,39 +117,42 @@ def test_cores_are_as_many_as_may_be_used(monkeypatch: pytest.MonkeyPatch) -> No
     assert cores() >= 1
 
 
-def test_a_cluster_is_asked_for_in_one_of_three_ways(tmp_path: Path) -> None:
+def runtime_of(sweep: Sweep, **changed: object) -> Runtime:
+    """The settings as if these had been typed."""
+    return Runtime.model_validate(sweep.settings.runtime.model_dump() | changed)
+
+
+def test_a_cluster_is_asked_for_in_one_of_three_ways(sweep: Sweep, tmp_path: Path) -> None:
     for cluster in ("local", "auto", "10.0.0.7:6379", "head.lab.example:6379", "[::1]:6379"):
-        assert sweep_of(tmp_path, f"runtime.cluster='{cluster}'").settings.runtime.cluster
-    assert sweep_of(tmp_path, "runtime.workers=auto").settings.runtime.workers is None
+        assert runtime_of(sweep, cluster=cluster).cluster == cluster
+    assert runtime_of(sweep, workers="auto").workers is None
     for wrong in ("here", "10.0.0.7", "ray://10.0.0.7:10001", ":6379"):
-        with pytest.raises(ConfigError, match=r"local .*auto .*or HOST:PORT"):
-            sweep_of(tmp_path, f"runtime.cluster='{wrong}'")
+        with pytest.raises(ValidationError):
+            runtime_of(sweep, cluster=wrong)
+    with pytest.raises(ConfigError, match=r"runtime.cluster=here: should be local .* or HOST:PORT"):
+        sweep_of(tmp_path, "runtime.cluster=here")
 
 
 def test_without_ray_or_its_token_there_is_one_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And each remedy works."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-
-    def runtime(cluster: str) -> Runtime:
-        return sweep_of(tmp_path, f"runtime.cluster='{cluster}'").settings.runtime
-
     monkeypatch.setattr(workers, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install 'charsweep\[ray\]'"):
-        check_cluster(runtime("local"))
-    check_cluster(sweep_of(tmp_path, "runtime.workers=2").settings.runtime)
+        check_cluster(runtime_of(sweep, cluster="local"))
+    check_cluster(runtime_of(sweep, workers=2))
     monkeypatch.setattr(workers, "find_spec", lambda _: object())
-    check_cluster(runtime("local"))
-    check_cluster(runtime("127.0.0.1:6379"))
+    check_cluster(runtime_of(sweep, cluster="local"))
+    check_cluster(runtime_of(sweep, cluster="127.0.0.1:6379"))
     for cluster in ("auto", "10.0.0.7:6379"):
         with pytest.raises(ConfigError, match=r"no token .* is known here.*ray get-auth-token"):
-            check_cluster(runtime(cluster))
+            check_cluster(runtime_of(sweep, cluster=cluster))
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("secret")
-    check_cluster(runtime("auto"))
+    check_cluster(runtime_of(sweep, cluster="auto"))
 
 
 def test_cards_of_this_machine_have_a_worker_each(sweep: Sweep, on: pytest.MonkeyPatch) -> None:
