@@ -1,6 +1,6 @@
 """Workers on a Ray cluster: an actor for each, which holds the worker's process; knows Ray, alone.
 
-An actor only carries: `hear` streams what its worker says, `say` passes on what the head says. So a
+An actor only carries: `work` streams what its worker says, `say` passes on what the head says. So a
 worker is the same process as on one machine, with a main thread that signals reach, and ends with
 its actor, because its pipe does; the actor ends with the driver. Ray restarts nothing and tries
 nothing again: what a lost worker was at is planned anew by the head. Rejected: the engine inside
@@ -70,11 +70,9 @@ class Holder:
         """Start the worker; all that it says."""
         sys.path[:] = [path for path in sys.path if "thirdparty_files" not in path]  # Ray's own
         self.process = Process(threads)
-        try:
+        with contextlib.suppress(EOFError, OSError):
             while True:
                 yield self.process.connection.recv_bytes()
-        except (EOFError, OSError):
-            pass
         yield pickle.dumps(Lost(self.process.end))
 
     def say(self, said: bytes) -> None:
@@ -113,11 +111,12 @@ class Link:
             ray.kill(self.actor)
 
     def read(self) -> Iterator[Message]:
-        """What has been said since."""
+        """What has been said since; nothing comes after `Lost`."""
         try:
             for _ in range(AT_ONCE):
-                yield pickle.loads(ray.get(next(self.said)))
-                if not ray.wait([self.said], timeout=0)[0]:
+                message: Message = pickle.loads(ray.get(next(self.said)))
+                yield message
+                if isinstance(message, Lost) or not ray.wait([self.said], timeout=0)[0]:
                     return
         except StopIteration:
             yield Lost("ended")

@@ -57,6 +57,7 @@ Unit = Train | Reference | Finish
 Take = Callable[[Source], bool]  # whether a source is, or now becomes, this command's to work on
 Near = Callable[[Training], bool]  # whether a worker has a trajectory's state, or its snapshot
 
+NEAREST = 200  # parts that have been ready longest, among which what is near is looked for
 MOST_LOSSES = 3  # of workers at the same work, which is then given up
 
 
@@ -257,7 +258,7 @@ class Agenda:
             for part in self.ready
             if not part.needs & self.undrawn and part.by in (None, worker)
         ]
-        able.sort(key=lambda part: not near(part.training))
+        able[:NEAREST] = sorted(able[:NEAREST], key=lambda part: not near(part.training))
         wanted = min(MOST_SECONDS, sum(part.seconds for part in able) / self.workers)
         chosen: list[Part] = []
         for part in able:
