@@ -52,6 +52,7 @@ def test_large_snapshots_stay_until_they_are_wanted(
     root, scratch, alone = tmp_path / "head", tmp_path / "scratch", tmp_path / "alone"
     with opened(root, scratch) as engine:
         results = done(engine)
+        cells = {result.step: result for result in results}
         store = engine.store
         first, last = (SnapshotSpec(c.trajectory, c.step) for c in engine.sweep.cells)
         assert store.held_by(first)
@@ -63,15 +64,15 @@ def test_large_snapshots_stay_until_they_are_wanted(
         engine.fetch(last)
         assert store.held_by(last) is None
     with pytest.raises(StoreError, match=r"stayed with a worker on .*runtime\.bring=all"):
-        stored_images(results[0], Store(root))
-    stored_images(results[1], Store(root))
+        stored_images(cells[2], Store(root))
+    stored_images(cells[4], Store(root))
 
     with opened(root, scratch, "runtime.bring=all") as engine:  # the remedy
         plan = plan_work(engine.sweep.cells, engine.store)
         assert plan.trainings[0].snapshots == (2,)
-        again = list(engine.execute(plan))
+        list(engine.execute(plan))
         assert engine.view._task("steps").completed == 0  # nothing was trained anew
-    stored_images(again[0], Store(root))
+    stored_images(cells[2], Store(root))
 
     _, local, expected = execute(alone, *FULL)
     for spec in (first, last):

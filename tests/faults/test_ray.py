@@ -63,11 +63,11 @@ def test_a_worker_is_killed_and_then_the_command(tmp_path: Path, alone: Path, he
     until(partial(begun, tmp_path), process, log)
     time.sleep(random.uniform(0, 3))
     here.named(WORKER)[0].kill()
-    until(lambda: steps(tmp_path) > 0, process, log)
+    said = "was killed by SIGKILL; its work is done by others"
+    until(lambda: steps(tmp_path) > 0 and said in log.read_text(), process, log)
     process.kill()
     process.wait()
     assert left(here) == []
-    assert "was killed by SIGKILL; its work is done by others" in log.read_text()
 
     assert ended(here.command(local, log)) == 0, log.read_text()
     assert left(here) == []
