@@ -17,6 +17,7 @@ import logging
 import os
 import pickle
 import platform
+import re
 import secrets
 import shutil
 import signal
@@ -332,11 +333,13 @@ def not_started(error: BaseException) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of Ray's words that says why."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = ("The actor is dead because", "The actor died because", "Error:", "was preempted")
-    found = [line for line in lines if any(word in line for word in telling)]
-    return (found or lines or [type(error).__name__])[0][:300].rstrip(".")
+    """The sentence of Ray's words that says why: "its node has died"."""
+    text = str(error)
+    if found := re.search(r"The actor (?:is dead|died) because (.+?)(?:\. |\.?$)", text, re.M):
+        return found[1]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error:" in line]
+    return (errors or lines or [type(error).__name__])[0][:300].rstrip(".")
 
 
 def refusal(address: str, error: BaseException) -> str:

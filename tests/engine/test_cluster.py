@@ -69,6 +69,19 @@ def test_where_no_actor_starts_that_is_said_after_three(
     assert [crew._welcome("later", "actor") for _ in range(4)] == [None] * 4
 
 
+def test_rays_words_are_cut_to_the_reason() -> None:
+    from charsweep.engine.cluster import reason_of
+
+    died = "The actor died unexpectedly before finishing this task.\n\tclass_name: Holder\n"
+    for words, reason in (
+        (died + "The actor is dead because its node has died. Node Id: ab", "its node has died"),
+        (died + "The actor died because its owner has died.", "its owner has died"),
+        ("some words\n  ValueError: no such thing.", "ValueError: no such thing"),
+        ("", "RuntimeError"),
+    ):
+        assert reason_of(RuntimeError(words)) == reason
+
+
 def test_why_a_cluster_is_not_joined_is_one_message() -> None:
     from charsweep.engine.cluster import refusal
 
