@@ -446,12 +446,34 @@ class CaptionSettings(PluginSettings):
     write: bool
 
 
+def clustered(cluster: str) -> str:
+    """What names a Ray cluster, as it is; ValueError for anything else."""
+    if cluster not in ("local", "auto") and not ADDRESS.fullmatch(cluster):
+        raise ValueError(
+            "should be local (Ray is started here), auto (the Ray that runs here) or HOST:PORT"
+        )
+    return cluster
+
+
+def counted(workers: Any) -> Any:
+    """auto -> None: as many as there is room for."""
+    return None if workers == "auto" else workers
+
+
+ADDRESS = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", re.ASCII)
+Cluster = Annotated[str, AfterValidator(clustered)]
+Workers = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, BeforeValidator(counted)]
+
+
 class Runtime(pydantic.BaseModel):
     """Where and how the work is done; nothing of it is in a key."""
 
     model_config = STRICT
     device: Literal["auto", "cpu", "cuda", "mps"]
-    workers: Annotated[int, Field(ge=1, le=64)] | None
+    workers: Workers
+    cluster: Cluster | None
+    scratch: Text | None
+    bring: Literal["all", "best", "adapters"]
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     checkpointing: Literal["auto", True, False]
     micro_batch: Annotated[int, Field(ge=1, le=4096)] | None

@@ -11,7 +11,7 @@ import torch
 
 from charsweep.config import Sweep
 from charsweep.core.errors import TrainingError
-from charsweep.core.specs import Cell, EncoderSpec, ExamSpec, ScoreSpec
+from charsweep.core.specs import Cell, EncoderSpec, ExamSpec, ScoreSpec, SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.system.distributed import ALONE, Team, device_of
 from charsweep.engine.environment import environment, find_device, is_out_of_memory
@@ -79,6 +79,9 @@ class LocalEngine:
         """Refuse what can be refused before anything is spent."""
         self._check(plan)
         self.packs.priors = {cell.source.key: cell.class_images for cell in plan.cells}
+
+    def fetch(self, spec: SnapshotSpec) -> None:
+        """All snapshots are here."""
 
     def close(self) -> None:
         """Nothing outlives this process."""

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from charsweep.core.errors import TrainingError
 from charsweep.core.specs import Cell, ImageSetSpec, Source
 from charsweep.plan import Pack, Plan, Scoring, Speeds, Training
 from charsweep.plan.cost import calls_each
@@ -54,6 +55,10 @@ class Finish:
 
 Unit = Train | Reference | Finish
 Take = Callable[[Source], bool]  # whether a source is, or now becomes, this command's to work on
+Near = Callable[[Training], bool]  # whether a worker has a trajectory's state, or its snapshot
+
+NEAREST = 200  # parts that have been ready longest, among which what is near is looked for
+MOST_LOSSES = 3  # of workers at the same work, which is then given up
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,7 @@ class Part:
     training: Training
     seconds: float
     needs: frozenset[str] = frozenset()  # keys of reference image sets
+    by: int | None = None  # the worker who alone can draw it: it has the weights
 
     @property
     def key(self) -> str:
@@ -90,6 +96,8 @@ class Agenda:
     spent: dict[str, dict[int, float]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     locked_out: Source | None = None  # what another command works on
+    losses: Counter[str] = field(default_factory=Counter)  # of workers, by what they were at
+    given_up: list[tuple[Cell, str]] = field(default_factory=list)  # and why
 
     def __post_init__(self) -> None:
         plan = self.plan
@@ -114,18 +122,23 @@ class Agenda:
     # -- what has happened ---------------------------------------------------------------------
 
     def reached(
-        self, key: str, spent: Mapping[int, float], last: bool, error: str | None = None
+        self,
+        key: str,
+        spent: Mapping[int, float],
+        last: bool,
+        error: str | None = None,
+        by: Callable[[Training], int | None] = lambda _: None,
     ) -> None:
         """A trajectory has stored the snapshots of these steps, or, at `last`, has left.
 
-        With an error, that was before its end.
+        With an error, that was before its end. `by`: the worker with whom the weights stayed.
         """
         self.spent.setdefault(key, {}).update(spent)
         if error:
             self.errors[key] = error
         for part in [p for p in self.waiting if p.key == key and (last or p.step in spent)]:
             self.waiting.remove(part)
-            self.ready.append(part)
+            self.ready.append(replace(part, by=by(part.training)))
 
     def drawn(self, reference: Reference) -> bool:
         """A reference is done; whether that was the last of its source."""
@@ -137,22 +150,55 @@ class Agenda:
         self.left[source.key] -= 1
         return not self.left[source.key]
 
-    def take_back(self, unit: Unit, done: set[str]) -> None:
-        """What a worker has not done of its unit; `done` has keys of cells and of trajectories."""
+    def take_back(self, unit: Unit, done: set[str], lost: str = "") -> None:
+        """What a worker has not done of its unit; `done` has keys of cells and of trajectories.
+
+        `lost`: why the worker was; what has cost several of them is given up. TrainingError where
+        all else waits for it.
+        """
         if isinstance(unit, Reference):
+            if self._costs_too_much(unit.images.key, lost):
+                raise TrainingError(_too_many(unit.images.snapshot.source.slug, lost))
             self.references.insert(0, unit)
         elif isinstance(unit, Finish):
             for key, known in unit.spent.items():
                 self.spent.setdefault(key, {}).update(known)
             for training in unit.trainings:
                 cells = tuple(cell for cell in training.cells if cell.key not in done)
-                if cells:
+                if cells and self._costs_too_much(cells[0].key, lost):
+                    why = _too_many(training.source.slug, lost)
+                    self.given_up += [(cell, why) for cell in cells]
+                elif cells:
                     self.ready += self._parts(replace(training, cells=cells))
         else:
             self.training -= 1
-            rest = tuple(t for t in unit.pack.trainings if t.trajectory.key not in done)
+            rest = [t for t in unit.pack.trainings if t.trajectory.key not in done]
+            for training in list(rest):
+                key = training.trajectory.key
+                if self._costs_too_much(key, lost):
+                    self.reached(key, {}, True, _too_many(training.trajectory.slug, lost))
+                    rest.remove(training)
             if rest:
-                self.packs.insert(0, replace(unit.pack, trainings=rest))
+                self.packs.insert(0, replace(unit.pack, trainings=tuple(rest)))
+
+    def train_again(
+        self, is_gone: Callable[[Training], bool], plan: Callable[[Training], Training]
+    ) -> None:
+        """Of what is to be drawn from weights that are gone with their worker, make them again."""
+        gone = [part for part in self.ready if is_gone(part.training)]
+        self.ready = [part for part in self.ready if part not in gone]
+        self.waiting += [replace(part, by=None) for part in gone]
+        again = {t.trajectory.key for pack in self.packs for t in pack.trainings}
+        for part in gone:
+            if part.key not in again:
+                again.add(part.key)
+                cells = [c for other in gone if other.key == part.key for c in other.training.cells]
+                training = plan(replace(part.training, cells=tuple(cells)))
+                self.packs.insert(0, Pack(training.trajectory.pack, (training,)))
+
+    def _costs_too_much(self, key: str, lost: str) -> bool:
+        self.losses[key] += bool(lost)
+        return self.losses[key] >= MOST_LOSSES
 
     @property
     def is_done(self) -> bool:
@@ -160,10 +206,16 @@ class Agenda:
 
     # -- what comes next -----------------------------------------------------------------------
 
-    def next(self, take: Take) -> Unit | None:
-        """The unit that a free worker gets; None while all that is left waits for others."""
-        unit: Unit | None = None if self.training else self._train(take)
-        unit = unit or self._reference(take) or self._finish(take) or self._train(take)
+    def next(
+        self, take: Take, near: Near = lambda _: False, worker: int | None = None
+    ) -> Unit | None:
+        """The unit that a free worker gets; None while all that is left waits for others.
+
+        Rather one that it need not be sent the files of.
+        """
+        unit: Unit | None = None if self.training else self._train(take, near)
+        unit = unit or self._reference(take) or self._finish(take, near, worker)
+        unit = unit or self._train(take, near)
         if isinstance(unit, Train):
             self.training += 1
         return unit
@@ -174,8 +226,8 @@ class Agenda:
             self.locked_out = source
         return taken
 
-    def _train(self, take: Take) -> Train | None:
-        for pack in self.packs:
+    def _train(self, take: Take, near: Near) -> Train | None:
+        for pack in sorted(self.packs, key=lambda pack: not any(map(near, pack.trainings))):
             needed = {c.class_images.key for t in pack.trainings for c in t.cells if c.class_images}
             if needed & self.undrawn:
                 continue
@@ -199,9 +251,14 @@ class Agenda:
                 return reference
         return None
 
-    def _finish(self, take: Take) -> Finish | None:
+    def _finish(self, take: Take, near: Near, worker: int | None) -> Finish | None:
         """Parts that have been ready longest: a worker's share of them, unless that is much."""
-        able = [part for part in self.ready if not part.needs & self.undrawn]
+        able = [
+            part
+            for part in self.ready
+            if not part.needs & self.undrawn and part.by in (None, worker)
+        ]
+        able[:NEAREST] = sorted(able[:NEAREST], key=lambda part: not near(part.training))
         wanted = min(MOST_SECONDS, sum(part.seconds for part in able) / self.workers)
         chosen: list[Part] = []
         for part in able:
@@ -256,6 +313,11 @@ class Agenda:
         }
         own = replace(training, cells=cells, scorings=scorings, spans=())
         return Part(own, seconds, frozenset(needs))
+
+
+def _too_many(slug: str, lost: str) -> str:
+    """Why work is given up."""
+    return f"{slug}: {MOST_LOSSES} workers were lost at it, the last one because it {lost}"
 
 
 def split(pack: Pack, workers: int) -> list[Pack]:

@@ -39,6 +39,7 @@ GUESSES = {
     512: Guess(0.18, 0.03, 0.008, "one data-centre GPU"),
     1024: Guess(0.6, 0.12, 0.0125, "one data-centre GPU"),
 }
+MEMORY = "memory of "  # what the names of peaks begin with
 WATTS = "watts of this machine at work"
 REPORT = "report, times the guess"
 MISSING = ("steps_needed", "images", "scores")  # of a summary: zero where all is done
@@ -259,7 +260,20 @@ class Speeds:
 
     def remember(self, name: str, number: float) -> None:
         """Store what was measured under a name, as `WATTS` is."""
-        self.known = {**self._stored(), name: number}  # others may have measured meanwhile
+        self._store({name: number})
+
+    def add(self, measured: Mapping[str, float]) -> None:
+        """Store what another machine has measured; of peaks, those that are higher."""
+        known = self.known
+        new = {
+            name: max(number, known.get(name, 0.0)) if name.startswith(MEMORY) else number
+            for name, number in measured.items()
+        }
+        if any(known.get(name) != number for name, number in new.items()):
+            self._store(new)
+
+    def _store(self, measured: Mapping[str, float]) -> None:
+        self.known = {**self._stored(), **measured}  # others may have measured meanwhile
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, dict(sorted(self.known.items())))
 

@@ -21,7 +21,7 @@ from charsweep.models.vocabulary import common_words
 from charsweep.models.weights import BaseWeights
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan, plan_work
-from charsweep.plan.workers import refuse_workers
+from charsweep.plan.workers import is_elsewhere, refuse_workers
 from charsweep.results.labels import bytes_text, in_quotes, listing
 
 MOST_CUT = 4  # texts that a plan names
@@ -341,5 +341,6 @@ def refuse_too_much(sweep: Sweep, store: Store, plan: Plan, workers: int) -> Non
 def memory_works(sweep: Sweep, store: Store, plan: Plan) -> tuple[list[memory.Work], memory.Place]:
     """What of a plan takes memory, and where."""
     runtime = sweep.settings.runtime
-    place = memory.Place(sweep.bases, cost.Speeds(store), find_card(runtime.device))
+    card = None if is_elsewhere(runtime) else find_card(runtime.device)
+    place = memory.Place(sweep.bases, cost.Speeds(store), card)
     return memory.works_of(plan, place, runtime), place

@@ -22,7 +22,7 @@ from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec, TruthSp
 from charsweep.core.system.hardware import Card, usable_precision
 from charsweep.models.families import DECODED_AT_ONCE
 from charsweep.models.weights import BaseWeights
-from charsweep.plan.cost import Speeds, text_chunks
+from charsweep.plan.cost import MEMORY, Speeds, text_chunks
 from charsweep.plan.work import Plan
 from charsweep.results.labels import bytes_text
 
@@ -188,7 +188,7 @@ def name_of(work: Work, device: str) -> str:
         names += [f"{work.samples} samples in {spec.pack}x{spec.batch_size}",
                   spec.optimizer.identity, "checkpointing" * work.checkpointing,
                   "compiled" * work.compile]  # fmt: skip
-    return "memory of " + " ".join(filter(None, [*names, device]))
+    return MEMORY + " ".join(filter(None, [*names, device]))
 
 
 def _loaded(work: Work) -> tuple[str, int]:

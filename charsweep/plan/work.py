@@ -266,7 +266,7 @@ def plan_training(
     diverged_at = store.diverged_at(trajectory)
     steps = sorted({cell.step for cell in cells})
     alive = [step for step in steps if diverged_at is None or step < diverged_at]
-    there = [step for step in alive if store.has_snapshot(SnapshotSpec(trajectory, step))]
+    there = [step for step in alive if _is_there(step, cells, store)]
     missing = [step for step in alive if step not in there]
     stored = store.resume_step(trajectory)
     store.check_losses(trajectory, max([stored, *there]))
@@ -306,6 +306,17 @@ def _scorings(
             asked = _missing(part.images, part.scores, part.untaught, store, is_drawn)
             scorings.setdefault(part.images.key, asked)
     return tuple(scorings.values())
+
+
+def _is_there(step: int, cells: Sequence[Cell], store: Store) -> bool:
+    """Whether a snapshot's weights are, or all that is to be drawn from them."""
+    spec = SnapshotSpec(cells[0].trajectory, step)
+    if not store.has_snapshot(spec):
+        return False
+    if store.held_by(spec) is None:
+        return True
+    drawn = (images for cell in cells if cell.step == step for images in cell.drawn_sets)
+    return not store.whole and all(map(store.has_images, drawn))
 
 
 def _check_versions(store: Store, trajectory: TrajectorySpec, step: int) -> None:

@@ -40,6 +40,8 @@ from charsweep.core.store.files import (
 from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.core.system.locks import locked
 
+HELD_BY = "held_by"  # of a snapshot's manifest: where the weights are
+
 
 class DrawnImage(NamedTuple):
     """A stored image, and the seconds that its like took to draw."""
@@ -53,6 +55,7 @@ class Store:
     """Every path on disk below `root`, the folder that commands are run in."""
 
     root: Path
+    whole: bool = False  # a snapshot is not planned with whose weights lie with a worker
 
     @property
     def folder(self) -> Path:
@@ -97,6 +100,13 @@ class Store:
         if not there or isinstance(spec.source, AdapterSpec):
             return there
         return _matches(self.source(spec.source) / "spec.json", spec.source)
+
+    def held_by(self, spec: SnapshotSpec) -> str | None:
+        """The machine of the worker with whom its weights stayed; None where they are here, or
+        nowhere."""
+        path = self.snapshot(spec) / "snapshot.json"
+        held: str | None = read_json(path).get(HELD_BY) if path.exists() else None
+        return held
 
     def has_images(self, spec: ImageSetSpec) -> bool:
         """Not without the snapshot in whose folder they lie: it is made anew whole."""
