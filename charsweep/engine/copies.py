@@ -241,8 +241,8 @@ def needed(unit: Unit, store: Store, states: dict[str, int]) -> Iterator[Path]:
         return
     for source in sources_of(unit):
         folder = store.source(source)
-        is_taught = isinstance(source, TrajectorySpec)
-        if is_taught and states.get(folder.name, 0) > store.resume_step(source):
+        done = store.resume_step(source) if isinstance(source, TrajectorySpec) else 0
+        if states.get(folder.name, 0) > done:
             continue
         yield from (folder / name for name in OF_SOURCE)
         if isinstance(unit, Train):
