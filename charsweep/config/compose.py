@@ -115,11 +115,10 @@ def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
 def with_batches_by_seed(raw: dict[str, Any]) -> dict[str, Any]:
     """Composed data of a search in stages, drawn at most one image of each prompt at once, unless
     `sampler.batch_width` is set: so each exam seed ends a batch, after which a cell may leave."""
-    sampler, models, exam = (raw.get(name) for name in ("sampler", "models", "exam"))
     try:
-        if sampler["batch_width"] is None:
-            width = min(models["batch_width"], len(exam["prompts"]))
-            return {**raw, "sampler": {**sampler, "batch_width": width}}
+        if raw["sampler"]["batch_width"] is None:
+            width = min(raw["models"]["batch_width"], len(raw["exam"]["prompts"]))
+            return {**raw, "sampler": {**raw["sampler"], "batch_width": width}}
     except (KeyError, TypeError):  # as the settings will say
         pass
     return raw
