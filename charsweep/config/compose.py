@@ -117,10 +117,9 @@ def with_batches_by_seed(raw: dict[str, Any]) -> dict[str, Any]:
     """Composed data of a search in stages, drawn at most one image of each prompt at once, unless
     `sampler.batch_width` is set: so each exam seed ends a batch, after which a cell may leave."""
     try:
-        sampler, models, exam = (raw[name] for name in ("sampler", "models", "exam"))
-        if sampler["batch_width"] is None:
-            width = min(models["batch_width"], len(exam["prompts"]))
-            return {**raw, "sampler": {**sampler, "batch_width": width}}
+        if raw["sampler"]["batch_width"] is None:
+            width = min(raw["models"]["batch_width"], len(raw["exam"]["prompts"]))
+            return {**raw, "sampler": {**raw["sampler"], "batch_width": width}}
     except (KeyError, TypeError):  # as the settings will say
         pass
     return raw

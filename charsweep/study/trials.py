@@ -39,7 +39,7 @@ STATES = {
     "diverged": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
-UNFINISHED = ("failed", "left")  # states of cells that a grid works on again
+UNFINISHED: tuple[str, ...] = ("failed", "left")  # states of cells that a grid works on again
 LEAST_FOR_IMPORTANCE = 4  # finished trials; fewer say nothing about parameters
 
 
