@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from charsweep.actions.main_loop import Run, too_short
@@ -24,7 +24,7 @@ from charsweep.plan.describe import refuse_too_much
 from charsweep.plan.workers import workers_of
 from charsweep.results import Recommendation
 from charsweep.results.recommendation import recommendation_of
-from charsweep.study import check, lock_sweep, sqlite_errors
+from charsweep.study import check, lock_sweep, study_errors
 
 
 def run(sweep: Sweep) -> Path:
@@ -59,12 +59,13 @@ def run_once(sweep: Sweep) -> Path:
         remember_precision(sweep.settings, store)
     except OSError as error:
         raise unwritable(store.folder, error) from error
-    with lock_sweep(sweep) as waited, sqlite_errors(sweep):
+    with lock_sweep(sweep) as waited, study_errors(sweep):
         with time_to_begin(sweep):
             if waited or not sweep.cells:  # of a search nothing is planned as yet
                 plan = plan_work(sweep.cells, store)
             work = Run(sweep, store, team, plan, expected, workers)
-        page = work.run()
+        with closing(work.study):
+            page = work.run()
     if work.stopped:
         say_where(sweep, page, work.missing)
         raise work.stopped

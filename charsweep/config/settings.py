@@ -9,6 +9,7 @@ import math
 import re
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -460,6 +461,21 @@ class Bounds(pydantic.BaseModel):
         return max(outside)
 
 
+def on_server(address: str) -> str:
+    """The address of a PostgreSQL database, as it is; ValueError for any other."""
+    try:
+        parts = urlsplit(address)
+        is_one = bool(parts.hostname and parts.path.strip("/")) and (parts.port or 1) > 0
+    except ValueError:  # a port that is no number
+        is_one = False
+    if not (is_one and parts.scheme in ("postgresql", "postgresql+psycopg")):
+        raise ValueError(
+            "should be postgresql+psycopg://USER@HOST:PORT/DATABASE, with %40 for an @ in a "
+            "password, or null for study.db in the sweep's folder"
+        )
+    return address
+
+
 class ReportSettings(pydantic.BaseModel):
     """Of `action=report`: which sweeps one report is on, and where they are read from."""
 
@@ -508,6 +524,7 @@ class Settings(pydantic.BaseModel):
     name: FolderName
     question: str
     root: Text
+    study: Annotated[Text, AfterValidator(on_server)] | None
     lr: LearningRate
     train_steps: Steps
     inference_steps: InferenceSteps
