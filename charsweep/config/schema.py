@@ -20,9 +20,9 @@ NAMED_LISTS = ("metric", "objectives")  # typed as lists of names, kept as mappi
 OPEN = ("axes", "parts", "constraints", "attributes", "exam.attributes", "story.keep",
         "optimizer", "sampler.settings", "search.sampler", "search.pruner")  # fmt: skip
 
-NOT_AXES = ("action", "name", "question", "root", "study", "runtime", "axes", "objectives", "constraints",
-            "seeds", "parts", "search", "find", "story", "export", "caption", "report",
-            "choose", "merge", "store")  # fmt: skip
+NOT_AXES = ("action", "name", "question", "root", "study", "runtime", "axes", "objectives",
+            "constraints", "seeds", "parts", "search", "find", "story", "export", "caption", "plan",
+            "report", "choose", "merge", "store")  # fmt: skip
 # What judges images that are the same whatever it is: a cell is what was drawn.
 JUDGES = ("attributes", "metric", "references", "models.encoders", "character.truth",
           "exam.parts", "exam.attributes")  # fmt: skip

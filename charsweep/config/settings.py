@@ -465,15 +465,26 @@ def on_server(address: str) -> str:
     """The address of a PostgreSQL database, as it is; ValueError for any other."""
     try:
         parts = urlsplit(address)
-        is_one = bool(parts.hostname and parts.path.strip("/")) and (parts.port or 1) > 0
+        database = parts.path.strip("/")
+        is_one = bool(parts.hostname and database) and "@" not in database and parts.port != 0
     except ValueError:  # a port that is no number
         is_one = False
     if not (is_one and parts.scheme in ("postgresql", "postgresql+psycopg")):
         raise ValueError(
-            "should be postgresql+psycopg://USER@HOST:PORT/DATABASE, with %40 for an @ in a "
-            "password, or null for study.db in the sweep's folder"
+            "should be postgresql+psycopg://USER@HOST:PORT/DATABASE, with %2F for a / and %40 for "
+            "an @ in a password, or null for study.db in the sweep's folder"
         )
     return address
+
+
+class PlanSettings(pydantic.BaseModel):
+    """Of `action=plan`: numbers of workers to compare, and the price of an hour of one."""
+
+    model_config = STRICT
+    workers: Annotated[
+        list[Annotated[int, Field(ge=1, le=100_000)]], AfterValidator(without_repeats)
+    ]
+    price: Annotated[float, Field(gt=0)] | None
 
 
 class ReportSettings(pydantic.BaseModel):
@@ -560,6 +571,7 @@ class Settings(pydantic.BaseModel):
     story: StorySettings
     export: ExportSettings
     caption: CaptionSettings
+    plan: PlanSettings
     report: ReportSettings
     choose: ChooseSettings
     merge: Text | None

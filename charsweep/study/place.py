@@ -109,9 +109,7 @@ class File:
                 RDBStorage(address_of(temporary)).engine.dispose()
         wait_until_free(self.path)
         check_whole(self.path)
-        return RDBStorage(
-            address_of(self.path), engine_kwargs={"connect_args": {"timeout": 60}}
-        )
+        return RDBStorage(address_of(self.path), engine_kwargs={"connect_args": {"timeout": 60}})
 
     def wait(self) -> None:
         wait_until_free(self.path)

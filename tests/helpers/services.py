@@ -143,8 +143,8 @@ class Postgres:
         os.chown(self.folder, user.pw_uid, user.pw_gid)
         closed = [path for path in self.folder.resolve().parents if not path.stat().st_mode & 1]
         assert not closed, (
-            f"PostgreSQL does not run as root, and the user {SYSTEM_USER} cannot enter {closed[0]}; "
-            "give --folder a place under /var/tmp, or be another user"
+            f"PostgreSQL does not run as root, and {SYSTEM_USER} cannot enter {closed[0]}; give "
+            "--folder a place under /var/tmp, or be another user"
         )
 
     def _write(self, path: Path, text: str, ours: bool = False) -> None:

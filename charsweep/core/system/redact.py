@@ -17,7 +17,9 @@ SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MLFLOW_TRACKING_PASSWORD",
            "DATABRICKS_TOKEN", "PGPASSWORD")  # fmt: skip
 SHORTEST = 8  # characters of a secret; shorter ones would blot out ordinary words
 PATTERNS = (
-    (re.compile(r"(\w://[^\s/:@'\"]*):[^\s'\"]*@"), rf"\1:{HIDDEN}@"),  # scheme://user:password@
+    (re.compile(r"(\w://[^\s/:@'\"]*):[^\s/'\"]*@"), rf"\1:{HIDDEN}@"),  # scheme://user:password@
+    # the same with an unquoted / in the password, which is no port here
+    (re.compile(r"(\bpostgres\w*[+\w]*://[^\s/:@]*):[^\s]*@"), rf"\1:{HIDDEN}@"),
     (re.compile(r"([?&](?:(?:ssl)?password|passwd|pwd|token|secret|api_key|key)=)[^&\s'\"]+", re.I),
      rf"\1{HIDDEN}"),
     (re.compile(r"\bhf_[A-Za-z0-9]{16,}"), HIDDEN),
