@@ -9,7 +9,7 @@ it; the others draw and score what has been trained, and train where nothing is 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -72,6 +72,7 @@ class Part:
     training: Training
     seconds: float
     needs: frozenset[str] = frozenset()  # keys of reference image sets
+    by: int | None = None  # the worker who alone can draw it: it has the weights
 
     @property
     def key(self) -> str:
@@ -80,6 +81,29 @@ class Part:
     @property
     def step(self) -> int:
         return self.training.cells[0].step
+
+
+class Ready:
+    """Parts that can be drawn, by trajectory, in the order in which these became ready."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, deque[Part]] = {}
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[Part]:
+        return (part for parts in self.parts.values() for part in parts)
+
+    def add(self, part: Part) -> None:
+        self.parts.setdefault(part.key, deque()).append(part)
+        self.seconds += part.seconds
+
+    def pop(self, key: str) -> Part:
+        """The first of a trajectory's."""
+        part = self.parts[key].popleft()
+        if not self.parts[key]:
+            del self.parts[key]
+        self.seconds = self.seconds - part.seconds if self.parts else 0.0
+        return part
 
 
 @dataclass
@@ -93,10 +117,9 @@ class Agenda:
     references: list[Reference] = field(init=False)
     waiting: dict[str, list[Part]] = field(init=False)  # by trajectory, for their snapshot
     blocked: list[Part] = field(default_factory=list)  # for references
-    ready: dict[str, deque[Part]] = field(default_factory=dict)  # by trajectory
+    ready: defaultdict[int | None, Ready] = field(init=False)  # by who alone can draw it
     to_train: float = 0.0  # expected seconds of the packs
     to_draw: float = 0.0  # of all parts
-    ready_seconds: float = 0.0
     training: int = 0  # packs that are out
     undrawn: set[str] = field(init=False)  # keys of references
     left: Counter[str] = field(init=False)  # by source: cells and references that are not done
@@ -123,7 +146,7 @@ class Agenda:
         self.left = Counter(cell.trajectory.key for cell in plan.cells)
         self.left.update(reference.images.snapshot.source.key for reference in self.references)
         self.unfinished = self.left.total()
-        self.waiting = {}
+        self.waiting, self.ready = {}, defaultdict(Ready)
         self._class_images = {
             training.trajectory.key: {c.class_images.key for c in training.cells if c.class_images}
             for training in plan.trainings
@@ -148,11 +171,16 @@ class Agenda:
     # -- what has happened ---------------------------------------------------------------------
 
     def reached(
-        self, key: str, spent: Mapping[int, float], last: bool, error: str | None = None
+        self,
+        key: str,
+        spent: Mapping[int, float],
+        last: bool,
+        error: str | None = None,
+        by: Callable[[Training], int | None] = lambda _: None,
     ) -> None:
         """A trajectory has stored the snapshots of these steps, or, at `last`, has left.
 
-        With an error, that was before its end.
+        With an error, that was before its end. `by`: the worker with whom the weights stayed.
         """
         self.spent.setdefault(key, {}).update(spent)
         if error:
@@ -162,14 +190,13 @@ class Agenda:
             self.waiting[key] = still
         for part in waiting:
             if last or part.step in spent:
-                self._make_ready(part)
+                self._make_ready(replace(part, by=by(part.training)))
 
     def _make_ready(self, part: Part) -> None:
         if not part.needs.isdisjoint(self.undrawn):
             self.blocked.append(part)
-            return
-        self.ready.setdefault(part.key, deque()).append(part)
-        self.ready_seconds += part.seconds
+        else:
+            self.ready[part.by].add(part)
 
     def drawn(self, reference: Reference) -> bool:
         """A reference is done; whether that was the last of its source."""
@@ -222,6 +249,26 @@ class Agenda:
         self.packs.insert(place, pack)
         self.to_train += self.seconds(pack)
 
+    def train_again(
+        self, is_gone: Callable[[Training], bool], plan: Callable[[Training], Training]
+    ) -> None:
+        """Of what is to be drawn from weights that are gone with their worker, make them again."""
+        there = [*self.blocked, *(part for one in self.ready.values() for part in one)]
+        self.blocked, self.ready = [], defaultdict(Ready)
+        gone: dict[str, list[Part]] = {}
+        for part in there:
+            if is_gone(part.training):
+                gone.setdefault(part.key, []).append(replace(part, by=None))
+            else:
+                self._make_ready(part)
+        again = {t.trajectory.key for pack in self.packs for t in pack.trainings}
+        for key, parts in gone.items():
+            self.waiting.setdefault(key, []).extend(parts)
+            if key not in again:
+                cells = tuple(cell for part in parts for cell in part.training.cells)
+                training = plan(replace(parts[0].training, cells=cells))
+                self._put_back(Pack(training.trajectory.pack, (training,)), 0)
+
     def _costs_too_much(self, key: str, lost: str) -> bool:
         self.losses[key] += bool(lost)
         return self.losses[key] >= MOST_LOSSES
@@ -232,7 +279,9 @@ class Agenda:
 
     # -- what comes next -----------------------------------------------------------------------
 
-    def next(self, take: Take, near: Near = lambda _: False) -> Unit | None:
+    def next(
+        self, take: Take, near: Near = lambda _: False, worker: int | None = None
+    ) -> Unit | None:
         """The unit that a free worker gets; None while all that is left waits for others.
 
         Rather one that it need not be sent the files of.
@@ -241,7 +290,7 @@ class Agenda:
         unit = unit or self._reference(take)
         if unit is None and self._lags():
             unit = self._train(take, near)
-        unit = unit or self._finish(take, near) or self._train(take, near)
+        unit = unit or self._finish(take, near, worker) or self._train(take, near)
         if isinstance(unit, Train):
             self.training += 1
         return unit
@@ -261,7 +310,8 @@ class Agenda:
         return taken
 
     def _train(self, take: Take, near: Near) -> Train | None:
-        for place, pack in self._nearest(enumerate(self.packs), lambda one: one[1].trainings, near):
+        packs = ((one, one[1].trainings) for one in enumerate(self.packs))
+        for place, pack in self._nearest(packs, near):
             if self.undrawn and any(
                 not self._class_images[t.trajectory.key].isdisjoint(self.undrawn)
                 for t in pack.trainings
@@ -279,13 +329,13 @@ class Agenda:
         return None
 
     @staticmethod
-    def _nearest(
-        found: Iterable[One], trainings: Callable[[One], Iterable[Training]], near: Near
-    ) -> Iterator[One]:
+    def _nearest(found: Iterable[tuple[One, Sequence[Training]]], near: Near) -> Iterator[One]:
         """All of them; of the first ones, those near a worker before the others."""
         rest = iter(found)
-        yield from sorted(islice(rest, LOOK), key=lambda one: not any(map(near, trainings(one))))
-        yield from rest
+        for one, _ in sorted(islice(rest, LOOK), key=lambda one: not any(map(near, one[1]))):
+            yield one
+        for one, _ in rest:
+            yield one
 
     def _reference(self, take: Take) -> Reference | None:
         for reference in self.references:
@@ -297,27 +347,24 @@ class Agenda:
                 return reference
         return None
 
-    def _finish(self, take: Take, near: Near) -> Finish | None:
+    def _finish(self, take: Take, near: Near, worker: int | None) -> Finish | None:
         """Parts of what has been ready longest: a worker's share of all, unless that is much."""
-        wanted = min(MOST_SECONDS, self.ready_seconds / self.workers)
+        shared, own = self.ready[None], self.ready.get(worker) if worker is not None else None
+        wanted = min(MOST_SECONDS, shared.seconds / self.workers + (own.seconds if own else 0.0))
         chosen: list[Part] = []
         seconds = 0.0
-        for key in self._nearest(
-            list(self.ready), lambda key: (self.ready[key][0].training,), near
-        ):
-            if chosen and seconds >= wanted:
-                break
-            parts = self.ready[key]
-            if not self._takes(parts[0].training.trajectory, take):
-                continue
-            while parts and not (chosen and seconds >= wanted):
-                chosen.append(parts.popleft())
-                seconds += chosen[-1].seconds
-            if not parts:
-                del self.ready[key]
+        for ready in filter(None, (own, shared)):
+            found = ((key, [parts[0].training]) for key, parts in list(ready.parts.items()))
+            for key in self._nearest(found, near):
+                if chosen and seconds >= wanted:
+                    break
+                if not self._takes(ready.parts[key][0].training.trajectory, take):
+                    continue
+                while key in ready.parts and not (chosen and seconds >= wanted):
+                    chosen.append(ready.pop(key))
+                    seconds += chosen[-1].seconds
         if not chosen:
             return None
-        self.ready_seconds = max(0.0, self.ready_seconds - seconds) if self.ready else 0.0
         self.to_draw = max(0.0, self.to_draw - seconds)
         keys = {part.key for part in chosen}
         return Finish(

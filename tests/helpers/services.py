@@ -47,7 +47,7 @@ def programs() -> Path | None:
 
 
 def without_parent() -> None:
-    """In a child of Linux: a fast shutdown when its parent is gone, however that ended."""
+    """In a child of Linux: SIGINT when its parent, or the thread that started it, has ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 
