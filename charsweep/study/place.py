@@ -20,7 +20,7 @@ from typing import Protocol
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import Connection, NullPool, create_engine, make_url, text
+from sqlalchemy import Connection, NullPool, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from charsweep.config import Sweep
@@ -160,12 +160,17 @@ class Server:
         )
 
     def open(self) -> RDBStorage:
-        """Two commands at once do not make the tables of a new database."""
+        """Whatever is asked of it waits for a server that is away.
+
+        Two commands at once do not make the tables of a new database.
+        """
         with self._alone_in(OPENING):
-            return RDBStorage(
+            storage = RDBStorage(
                 self.url.render_as_string(hide_password=False),
                 engine_kwargs={"pool_pre_ping": True, "connect_args": CONNECT},
             )
+        event.listen(storage.engine, "do_connect", lambda *_: self.wait())
+        return storage
 
     def wait(self) -> None:
         """At most for `PATIENCE`; then the study is held again. TrackingError if another has it."""

@@ -193,10 +193,10 @@ def test_patience_ends(
 ) -> None:
     monkeypatch.setattr(place, "PATIENCE", 0.2)
     study = grid()
-    server.stop()
+    server.stop()  # an open connection is noticed to be dead when it is used
     try:
         with pytest.raises(TrackingError, match=r"refused.*; mend that, and run the same command"):
-            study.trials.wait()
+            study.trials.all()
     finally:
         server.start()
     grid()  # nobody holds it
