@@ -5,6 +5,7 @@
 # make test-all          the same with the slow tests, and those for a GPU where there is one
 # make soak              kill a small sweep at 50 random instants, and see that nothing differs (half an hour)
 # make screenshots       MLflow's UI of sweeps/lr_grid as PNGs in sweeps/, with the system's Chromium
+# make services          PostgreSQL and an MLflow server on 127.0.0.1, until Ctrl-C; says how to use them
 # make clean             caches and builds; never sweeps/ or mlruns/
 
 PYTHON := .venv/bin/python
@@ -19,7 +20,7 @@ INSTALL = if uv --version >/dev/null 2>&1; then set -- uv pip install --python $
 # where the environment forbids bytecode, every start would compile torch and diffusers anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: sweep smoke install test test-all soak screenshots checks clean
+.PHONY: sweep smoke install test test-all soak screenshots services checks clean
 
 sweep: $(STAMP)
 	$(PYTHON) -m charsweep +sweep=lr_grid $(ARGS)
@@ -40,6 +41,9 @@ soak: $(DEV_STAMP)
 
 screenshots: $(DEV_STAMP)
 	PYTHONPATH=tests $(PYTHON) -m helpers.browser --name lr_grid --screenshots sweeps $(ARGS)
+
+services: $(DEV_STAMP)
+	PYTHONPATH=tests $(PYTHON) -m helpers.services $(ARGS)
 
 checks: $(DEV_STAMP)
 	$(PYTHON) -m ruff check

@@ -185,7 +185,7 @@ def ask_hydra(words: Sequence[str]) -> None:
 
     flags, others = _flags_first(words)
     if flags in (["--cfg", "job"], ["-c", "job"], ["--cfg=job"]):
-        sys.stdout.write(as_yaml(others))
+        sys.stdout.write(redacted(as_yaml(others)))
         return
     if any(_leads_elsewhere(word) for word in others):
         raise ConfigError(
@@ -197,9 +197,9 @@ def ask_hydra(words: Sequence[str]) -> None:
     from charsweep.core.plugins import CONF
 
     sys.argv = ["charsweep", *flags, *hydra_words(others)]
-    said = io.StringIO()
+    said, told = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(told):
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_nothing)()
     except SystemExit as left:
         if left.code:
@@ -207,6 +207,8 @@ def ask_hydra(words: Sequence[str]) -> None:
                 f"{shown(' '.join(words))}: {_first_line(said.getvalue())}; see python -m "
                 "charsweep --help"
             ) from left
+    finally:
+        sys.stdout.write(redacted(told.getvalue()))
 
 
 def _flags_first(words: Sequence[str]) -> tuple[list[str], list[str]]:

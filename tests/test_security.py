@@ -500,6 +500,7 @@ def test_passwords_and_tokens_are_blotted_out(monkeypatch: pytest.MonkeyPatch) -
         f"runtime.tracking_uri={URI}",
         f"cannot open 'https://me:{SECRET}@h:5000': refused",
         f"mysql://h/d?user=me&password={SECRET}&ssl=1",
+        f"study=postgresql+psycopg://me:5/{SECRET}@h/d?sslpassword={SECRET}",
         f"Bearer hf_{SECRET.replace('-', '')}",
         "token a-token-of-another-form",
     ):

@@ -276,6 +276,10 @@ class Run:
         self.record["plan"] = cost.total(self.plans)
         if self.sweep.cells:  # a race works on the same ones in several rounds
             self.record["plan"] |= {name: self.asked_for[name] for name in OF_CELLS}
+        else:
+            begun = {training.trajectory.key for training in plan.trainings}
+            needed = self.record["needs"]
+            needed["sources"] = sorted(begun.union(needed["sources"]))
         write_json(self.sweep.folder / "plan.json", self.record["plan"])
         write_json(self.sweep.folder / "sweep.json", self.record)
         self._write_results()

@@ -18,7 +18,7 @@ from charsweep.results.read import load_cells
 from charsweep.results.recommendation import recommendation_of
 from charsweep.results.votes import FILE
 from charsweep.results.write import write_cells
-from charsweep.study import note_votes, sqlite_errors
+from charsweep.study import note_votes, study_errors
 from charsweep.track import rebuild
 from charsweep.track.process import fetch
 
@@ -42,8 +42,8 @@ def rebuild_report(sweep: Sweep) -> Path:
     page = write_report(sweep.folder, store.folder)
     if (sweep.folder / FILE).exists():
         cells = load_cells(sweep.folder, store.folder)
-        with sqlite_errors(sweep):
-            note_votes(sweep.folder, sweep.name, recommend(cells), strengths_of(cells))
+        with study_errors(sweep):
+            note_votes(sweep, recommend(cells), strengths_of(cells))
     if settings.runtime.tracking:  # after the report, which MLflow gets too
         rebuild(sweep.folder, store.folder, settings.runtime.tracking_uri)
     say_where(sweep, page)

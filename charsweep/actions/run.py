@@ -26,7 +26,7 @@ from charsweep.plan.describe import refuse_too_much
 from charsweep.plan.workers import check_cluster, is_elsewhere, workers_of
 from charsweep.results import Recommendation
 from charsweep.results.recommendation import recommendation_of
-from charsweep.study import check, lock_sweep, sqlite_errors
+from charsweep.study import check, lock_sweep, study_errors
 
 
 def run(sweep: Sweep) -> Path:
@@ -67,13 +67,14 @@ def run_once(sweep: Sweep) -> Path:
         remember_precision(sweep.settings, store)
     except OSError as error:
         raise unwritable(store.folder, error) from error
-    with lock_sweep(sweep) as waited, sqlite_errors(sweep):
+    with lock_sweep(sweep) as waited, study_errors(sweep):
         with time_to_begin(sweep):
             keep_adapters(sweep, store)
             if waited or not sweep.cells:  # of a search nothing is planned as yet
                 plan = plan_work(sweep.cells, store)
             work = Run(sweep, store, team, plan, expected, workers)
-        page = work.run()
+        with closing(work.study):
+            page = work.run()
     if work.stopped:
         say_where(sweep, page, work.missing)
         raise work.stopped

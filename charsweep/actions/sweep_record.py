@@ -46,7 +46,7 @@ def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str,
         "judged_by": [own for own, _ in _by_measure(sweep)],
         "variants": _variants(sweep),
         **compared_with(sweep, store, lambda at, _: _real(known, at)),
-        "needs": needs(sweep),
+        "needs": needs(sweep, known.get("needs") or {}),
         "plan": dict(plan),
         "importance": {},
         "energy": None,
@@ -128,14 +128,16 @@ def _part(part: Part) -> dict[str, Any]:
     }
 
 
-def needs(sweep: Sweep) -> dict[str, list[str]]:
-    """The keys of all that the store has, or will have, for this sweep; a search adds to them."""
+def needs(sweep: Sweep, known: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The keys of all that the store has, or will have, for this sweep; a search adds the sources
+    that it comes to work on to what is `known`."""
     images = [one for cell in sweep.examples for one in cell.image_sets]
     if sweep.settings.search.is_race:
         images += [begun for cell in sweep.examples for begun in cell.images.beginnings]
     images += [truth for _, truth in with_truth(sweep.examples)]
+    begun = () if sweep.cells else known.get("sources", ())
     return {
-        "sources": sorted({one.snapshot.source.key for one in images}),
+        "sources": sorted({one.snapshot.source.key for one in images}.union(begun)),
         "images": sorted({one.key for one in images}),
     }
 

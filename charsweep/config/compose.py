@@ -33,7 +33,7 @@ from charsweep.config.settings import (
     Settings,
     mistakes,
 )
-from charsweep.config.typed_words import as_meant, opened, with_keys
+from charsweep.config.typed_words import WORKERS, as_meant, opened, with_keys
 from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import Method, method_of
 from charsweep.core.plugins import CONF
@@ -42,8 +42,9 @@ from charsweep.core.words import holds
 
 # What is taken from the command line alone when a folder of YAML files is given, and what it is
 # otherwise: what is done, where is written, what is removed, and what leaves the machine.
-GUARDED = {"action": "run", "root": ".", "runtime.tracking_uri": None, "export.push": None,
-           "merge": None, "store.remove": False, "store.repair": False}  # fmt: skip
+GUARDED = {"action": "run", "root": ".", "study": None, "runtime.tracking_uri": None,
+           "export.push": None, "merge": None, "store.remove": False,
+           "store.repair": False}  # fmt: skip
 
 Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them
 
@@ -301,6 +302,8 @@ def _sense(settings: Settings) -> list[str]:
             problems.append(f"store.{name}: is for action={' and '.join(actions)}; take it out")
     problems += _untrained(settings)
     search = settings.search
+    if numbers := settings.plan.workers:
+        problems += _cannot_compare(settings, f"{WORKERS}={','.join(map(str, numbers))}")
     if settings.find:
         problems += _cannot_find(settings, method_of(settings.method.plugin()))
     if search.pruner is not None and len(settings.objectives) > 1:
@@ -372,6 +375,18 @@ def _untrained(settings: Settings) -> Iterator[str]:
         f"axes.{name}: nothing is trained (train=false), so that makes no difference; take it out"
         for name in idle
     )
+
+
+def _cannot_compare(settings: Settings, given: str) -> list[str]:
+    """Why several numbers of workers would not be compared."""
+    if settings.action != "plan":
+        return [f"{given}: several are compared by action=plan; give one of them"]
+    if not (settings.is_grid or settings.find):
+        return [
+            f"{given}: search={settings.search.name} chooses its trials by how others have ended, "
+            "so what they take is not known before; give one of them"
+        ]
+    return []
 
 
 def _cannot_find(settings: Settings, method: Method) -> list[str]:

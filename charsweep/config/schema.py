@@ -20,9 +20,9 @@ NAMED_LISTS = ("metric", "encoder", "objectives")  # typed as lists of names, ke
 OPEN = ("axes", "parts", "constraints", "attributes", "exam.attributes", "story.keep",
         "optimizer", "sampler.settings", "search.sampler", "search.pruner")  # fmt: skip
 
-NOT_AXES = ("action", "name", "question", "root", "runtime", "axes", "objectives", "constraints",
-            "seeds", "parts", "adapters", "train", "search", "find", "story", "export", "caption",
-            "report", "choose", "merge", "store")  # fmt: skip
+NOT_AXES = ("action", "name", "question", "root", "study", "runtime", "axes", "objectives",
+            "constraints", "seeds", "parts", "adapters", "train", "search", "find", "story",
+            "export", "caption", "plan", "report", "choose", "merge", "store")  # fmt: skip
 # What makes images others, whatever drew them.
 DRAWS = ("inference_steps", "strength", "sampler", "models", "exam", "character", "resolution",
          "precision", "method.base")  # fmt: skip

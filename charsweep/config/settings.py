@@ -9,6 +9,7 @@ import math
 import re
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -519,6 +520,32 @@ class Bounds(pydantic.BaseModel):
         return max(outside)
 
 
+def on_server(address: str) -> str:
+    """The address of a PostgreSQL database, as it is; ValueError for any other."""
+    try:
+        parts = urlsplit(address)
+        database = parts.path.strip("/")
+        is_one = bool(parts.hostname and database) and "@" not in database and parts.port != 0
+    except ValueError:  # a port that is no number
+        is_one = False
+    if not (is_one and parts.scheme in ("postgresql", "postgresql+psycopg")):
+        raise ValueError(
+            "should be postgresql+psycopg://USER@HOST:PORT/DATABASE, with %2F for a / and %40 for "
+            "an @ in a password, or null for study.db in the sweep's folder"
+        )
+    return address
+
+
+class PlanSettings(pydantic.BaseModel):
+    """Of `action=plan`: numbers of workers to compare, and the price of an hour of one."""
+
+    model_config = STRICT
+    workers: Annotated[
+        list[Annotated[int, Field(ge=1, le=100_000)]], AfterValidator(without_repeats)
+    ]
+    price: Annotated[float, Field(gt=0)] | None
+
+
 class ReportSettings(pydantic.BaseModel):
     """Of `action=report`: which sweeps one report is on, and where they are read from."""
 
@@ -567,6 +594,7 @@ class Settings(pydantic.BaseModel):
     name: FolderName
     question: str
     root: Text
+    study: Annotated[Text, AfterValidator(on_server)] | None
     lr: LearningRate
     train_steps: Steps
     inference_steps: InferenceSteps
@@ -608,6 +636,7 @@ class Settings(pydantic.BaseModel):
     story: StorySettings
     export: ExportSettings
     caption: CaptionSettings
+    plan: PlanSettings
     report: ReportSettings
     choose: ChooseSettings
     merge: Text | None

@@ -17,6 +17,8 @@ from charsweep.core.system.console import spell
 
 KEYS = ("story.cell", "export.cell")
 BARE_KEY = re.compile(r"[0-9a-f]{1,12}")  # a key, or the beginning of one
+WORKERS = "runtime.workers"
+SEVERAL = re.compile(r"\[?(\d+(?:, ?\d+)+)\]?")  # numbers of workers, for action=plan to compare
 KEY_ACTIONS = ("action=show", "action=why")  # whose other words are keys
 TOGETHER = {"[": "]", "{": "}", "(": ")"}
 
@@ -30,7 +32,7 @@ def with_keys(words: Sequence[str]) -> list[str]:
 
 
 def as_meant(words: Sequence[str]) -> list[str]:
-    """Texts, and keys that look like numbers, in quotes."""
+    """Texts, and keys that look like numbers, in quotes; several numbers of workers as a list."""
     return [_quoted(word) for word in words]
 
 
@@ -57,6 +59,8 @@ def _quoted(word: str) -> str:
     name = start.lstrip("+")
     if not value or start.startswith("~") or not _is_plain(value):
         return word
+    if name == WORKERS and (numbers := SEVERAL.fullmatch(value)):
+        return f"plan.workers=[{numbers[1]}]"
     if name in KEYS:
         return f"{start}={spell(value)}" if BARE_KEY.fullmatch(value) else word
     override = parsed(f"x={value}")

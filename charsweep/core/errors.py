@@ -5,6 +5,8 @@ A message says what is wrong, where, the value that was got, and what to do abou
 
 from __future__ import annotations
 
+from charsweep.core.system.redact import redacted
+
 LONGEST = 80  # characters of a value in a message: a line
 
 
@@ -37,9 +39,10 @@ class TrackingError(CharsweepError):
 
 
 def shown(value: object, longest: int = LONGEST) -> str:
-    """A value as it would be typed, on one line and no longer than that."""
+    """A value as it would be typed, on one line and no longer than that, without a password: cut,
+    that could not be told any more."""
     known = {None: "null", True: "true", False: "false"}
-    text = known[value] if value is None or isinstance(value, bool) else str(value)
+    text = known[value] if value is None or isinstance(value, bool) else redacted(str(value))
     cut = len(text) > longest
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:longest])
     return f"{text}… ({len(str(value))} characters)" if cut else text

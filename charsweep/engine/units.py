@@ -9,9 +9,11 @@ it; the others draw and score what has been trained, and train where nothing is 
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TypeVar
 
 from charsweep.core.errors import TrainingError
 from charsweep.core.specs import Cell, ImageSetSpec, Source
@@ -19,6 +21,7 @@ from charsweep.plan import Pack, Plan, Scoring, Speeds, Training
 from charsweep.plan.cost import calls_each
 
 SCORING = 0.02  # seconds for each image: reading it, and every metric; measured on one core
+HALVED = 0.7  # of a pass's time, with half of the slots free: measured on two cores; on a card 1
 MOST_SECONDS = 20.0  # of a unit that is drawn, so that workers end together
 
 
@@ -55,10 +58,11 @@ class Finish:
 
 Unit = Train | Reference | Finish
 Take = Callable[[Source], bool]  # whether a source is, or now becomes, this command's to work on
+One = TypeVar("One")
 Near = Callable[[Training], bool]  # whether a worker has a trajectory's state, or its snapshot
 
-NEAREST = 200  # parts that have been ready longest, among which what is near is looked for
 MOST_LOSSES = 3  # of workers at the same work, which is then given up
+LOOK = 64  # packs, or trajectories to draw of, among which those near a worker are sought
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,29 @@ class Part:
         return self.training.cells[0].step
 
 
+class Ready:
+    """Parts that can be drawn, by trajectory, in the order in which these became ready."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, deque[Part]] = {}
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[Part]:
+        return (part for parts in self.parts.values() for part in parts)
+
+    def add(self, part: Part) -> None:
+        self.parts.setdefault(part.key, deque()).append(part)
+        self.seconds += part.seconds
+
+    def pop(self, key: str) -> Part:
+        """The first of a trajectory's."""
+        part = self.parts[key].popleft()
+        if not self.parts[key]:
+            del self.parts[key]
+        self.seconds = self.seconds - part.seconds if self.parts else 0.0
+        return part
+
+
 @dataclass
 class Agenda:
     """What of a plan is still to be handed out, and what waits for what."""
@@ -88,11 +115,15 @@ class Agenda:
     workers: int
     packs: list[Pack] = field(init=False)
     references: list[Reference] = field(init=False)
-    waiting: list[Part] = field(init=False)  # for their snapshot
-    ready: list[Part] = field(init=False)  # trained, so far as they will be
+    waiting: dict[str, list[Part]] = field(init=False)  # by trajectory, for their snapshot
+    blocked: list[Part] = field(default_factory=list)  # for references
+    ready: defaultdict[int | None, Ready] = field(init=False)  # by who alone can draw it
+    to_train: float = 0.0  # expected seconds of the packs
+    to_draw: float = 0.0  # of all parts
     training: int = 0  # packs that are out
     undrawn: set[str] = field(init=False)  # keys of references
     left: Counter[str] = field(init=False)  # by source: cells and references that are not done
+    unfinished: int = field(init=False)  # all of these
     spent: dict[str, dict[int, float]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     locked_out: Source | None = None  # what another command works on
@@ -110,14 +141,32 @@ class Agenda:
         packs = [part for pack in plan.packs for part in split(pack, self.workers)]
         if len(packs) < self.workers:
             packs = [half for pack in packs for half in halves(pack)]
-        self.packs = sorted(packs, key=lambda pack: -pack.passes)
+        self.packs = sorted(packs, key=lambda pack: -self.seconds(pack))
+        self.to_train = sum(map(self.seconds, packs))
         self.left = Counter(cell.source.key for cell in plan.cells)
         self.left.update(reference.images.snapshot.source.key for reference in self.references)
-        self.waiting, self.ready = [], []
+        self.unfinished = self.left.total()
+        self.waiting, self.ready = {}, defaultdict(Ready)
+        self._class_images = {
+            training.source.key: {c.class_images.key for c in training.cells if c.class_images}
+            for training in plan.trainings
+        }
         for training in plan.trainings:
+            missing = set(training.snapshots)
             for part in self._parts(training):
-                trained = part.step not in training.snapshots
-                (self.ready if trained else self.waiting).append(part)
+                self.to_draw += part.seconds
+                if part.step in missing:
+                    self.waiting.setdefault(part.key, []).append(part)
+                else:
+                    self._make_ready(part)
+
+    def seconds(self, pack: Pack) -> float:
+        """What training a pack is expected to take."""
+        return pack.passes * self.seconds_of_pass(pack)
+
+    def seconds_of_pass(self, pack: Pack) -> float:
+        whole = self.speeds.step(pack.trainings[0].trajectory)
+        return whole * (HALVED if 2 * len(pack.trainings) <= pack.width else 1.0)
 
     # -- what has happened ---------------------------------------------------------------------
 
@@ -136,17 +185,30 @@ class Agenda:
         self.spent.setdefault(key, {}).update(spent)
         if error:
             self.errors[key] = error
-        for part in [p for p in self.waiting if p.key == key and (last or p.step in spent)]:
-            self.waiting.remove(part)
-            self.ready.append(replace(part, by=by(part.training)))
+        waiting = self.waiting.pop(key, [])
+        if still := [part for part in waiting if not (last or part.step in spent)]:
+            self.waiting[key] = still
+        for part in waiting:
+            if last or part.step in spent:
+                self._make_ready(replace(part, by=by(part.training)))
+
+    def _make_ready(self, part: Part) -> None:
+        if not part.needs.isdisjoint(self.undrawn):
+            self.blocked.append(part)
+        else:
+            self.ready[part.by].add(part)
 
     def drawn(self, reference: Reference) -> bool:
         """A reference is done; whether that was the last of its source."""
         self.undrawn.discard(reference.images.key)
+        blocked, self.blocked = self.blocked, []
+        for part in blocked:
+            self._make_ready(part)
         return self.finished(reference.images.snapshot.source)
 
     def finished(self, source: Source) -> bool:
         """A cell or a reference is done; whether that was the last of its source."""
+        self.unfinished -= 1
         self.left[source.key] -= 1
         return not self.left[source.key]
 
@@ -169,7 +231,9 @@ class Agenda:
                     why = _too_many(training.source.slug, lost)
                     self.given_up += [(cell, why) for cell in cells]
                 elif cells:
-                    self.ready += self._parts(replace(training, cells=cells))
+                    for part in self._parts(replace(training, cells=cells)):
+                        self.to_draw += part.seconds
+                        self._make_ready(part)
         else:
             self.training -= 1
             rest = [t for t in unit.pack.trainings if t.trajectory.key not in done]
@@ -179,22 +243,31 @@ class Agenda:
                     self.reached(key, {}, True, _too_many(training.trajectory.slug, lost))
                     rest.remove(training)
             if rest:
-                self.packs.insert(0, replace(unit.pack, trainings=tuple(rest)))
+                self._put_back(replace(unit.pack, trainings=tuple(rest)), 0)
+
+    def _put_back(self, pack: Pack, place: int) -> None:
+        self.packs.insert(place, pack)
+        self.to_train += self.seconds(pack)
 
     def train_again(
         self, is_gone: Callable[[Training], bool], plan: Callable[[Training], Training]
     ) -> None:
         """Of what is to be drawn from weights that are gone with their worker, make them again."""
-        gone = [part for part in self.ready if is_gone(part.training)]
-        self.ready = [part for part in self.ready if part not in gone]
-        self.waiting += [replace(part, by=None) for part in gone]
+        there = [*self.blocked, *(part for one in self.ready.values() for part in one)]
+        self.blocked, self.ready = [], defaultdict(Ready)
+        gone: dict[str, list[Part]] = {}
+        for part in there:
+            if is_gone(part.training):
+                gone.setdefault(part.key, []).append(replace(part, by=None))
+            else:
+                self._make_ready(part)
         again = {t.trajectory.key for pack in self.packs for t in pack.trainings}
-        for part in gone:
-            if part.key not in again:
-                again.add(part.key)
-                cells = [c for other in gone if other.key == part.key for c in other.training.cells]
-                training = plan(replace(part.training, cells=tuple(cells)))
-                self.packs.insert(0, Pack(training.trajectory.pack, (training,)))
+        for key, parts in gone.items():
+            self.waiting.setdefault(key, []).extend(parts)
+            if key not in again:
+                cells = tuple(cell for part in parts for cell in part.training.cells)
+                training = plan(replace(parts[0].training, cells=cells))
+                self._put_back(Pack(training.trajectory.pack, (training,)), 0)
 
     def _costs_too_much(self, key: str, lost: str) -> bool:
         self.losses[key] += bool(lost)
@@ -202,7 +275,7 @@ class Agenda:
 
     @property
     def is_done(self) -> bool:
-        return not any(self.left.values())
+        return not self.unfinished
 
     # -- what comes next -----------------------------------------------------------------------
 
@@ -214,11 +287,21 @@ class Agenda:
         Rather one that it need not be sent the files of.
         """
         unit: Unit | None = None if self.training else self._train(take, near)
-        unit = unit or self._reference(take) or self._finish(take, near, worker)
-        unit = unit or self._train(take, near)
+        unit = unit or self._reference(take)
+        if unit is None and self._lags():
+            unit = self._train(take, near)
+        unit = unit or self._finish(take, near, worker) or self._train(take, near)
         if isinstance(unit, Train):
             self.training += 1
         return unit
+
+    def _lags(self) -> bool:
+        """Whether too few train for the packs that are left to be trained while others draw."""
+        if not self.packs:
+            return False
+        whole = (self.to_train + self.to_draw) / self.workers
+        room = whole - self.seconds(self.packs[0]) - MOST_SECONDS
+        return self.to_train > self.training * room
 
     def _takes(self, source: Source, take: Take) -> bool:
         taken = take(source)
@@ -227,19 +310,32 @@ class Agenda:
         return taken
 
     def _train(self, take: Take, near: Near) -> Train | None:
-        for pack in sorted(self.packs, key=lambda pack: not any(map(near, pack.trainings))):
-            needed = {c.class_images.key for t in pack.trainings for c in t.cells if c.class_images}
-            if needed & self.undrawn:
+        packs = ((one, one[1].trainings) for one in enumerate(self.packs))
+        for place, pack in self._nearest(packs, near):
+            if self.undrawn and any(
+                not self._class_images[t.trajectory.key].isdisjoint(self.undrawn)
+                for t in pack.trainings
+            ):
                 continue
             ours = tuple(t for t in pack.trainings if self._takes(t.trajectory, take))
             if not ours:
                 continue
-            self.packs.remove(pack)
+            del self.packs[place]
+            self.to_train = max(0.0, self.to_train - self.seconds(pack))
             taken = {training.trajectory.key for training in ours}
             if others := tuple(t for t in pack.trainings if t.trajectory.key not in taken):
-                self.packs.append(replace(pack, trainings=others))
+                self._put_back(replace(pack, trainings=others), len(self.packs))
             return Train(replace(pack, trainings=ours))
         return None
+
+    @staticmethod
+    def _nearest(found: Iterable[tuple[One, Sequence[Training]]], near: Near) -> Iterator[One]:
+        """All of them; of the first ones, those near a worker before the others."""
+        rest = iter(found)
+        for one, _ in sorted(islice(rest, LOOK), key=lambda one: not any(map(near, one[1]))):
+            yield one
+        for one, _ in rest:
+            yield one
 
     def _reference(self, take: Take) -> Reference | None:
         for reference in self.references:
@@ -252,28 +348,29 @@ class Agenda:
         return None
 
     def _finish(self, take: Take, near: Near, worker: int | None) -> Finish | None:
-        """Parts that have been ready longest: a worker's share of them, unless that is much."""
-        able = [
-            part
-            for part in self.ready
-            if not part.needs & self.undrawn and part.by in (None, worker)
-        ]
-        able[:NEAREST] = sorted(able[:NEAREST], key=lambda part: not near(part.training))
-        wanted = min(MOST_SECONDS, sum(part.seconds for part in able) / self.workers)
+        """Parts of what has been ready longest: a worker's share of all, unless that is much."""
+        shared, own = self.ready[None], self.ready.get(worker) if worker is not None else None
+        wanted = min(MOST_SECONDS, shared.seconds / self.workers + (own.seconds if own else 0.0))
         chosen: list[Part] = []
-        for part in able:
-            if chosen and sum(one.seconds for one in chosen) >= wanted:
-                break
-            if self._takes(part.training.source, take):
-                chosen.append(part)
+        seconds = 0.0
+        for ready in filter(None, (own, shared)):
+            found = ((key, [parts[0].training]) for key, parts in list(ready.parts.items()))
+            for key in self._nearest(found, near):
+                if chosen and seconds >= wanted:
+                    break
+                if not self._takes(ready.parts[key][0].training.source, take):
+                    continue
+                while key in ready.parts and not (chosen and seconds >= wanted):
+                    chosen.append(ready.pop(key))
+                    seconds += chosen[-1].seconds
         if not chosen:
             return None
-        self.ready = [part for part in self.ready if part not in chosen]
+        self.to_draw = max(0.0, self.to_draw - seconds)
         keys = {part.key for part in chosen}
         return Finish(
             tuple(part.training for part in chosen),
             {key: self._pop_spent(key, chosen) for key in keys},
-            {key: error for key, error in self.errors.items() if key in keys},
+            {key: self.errors[key] for key in keys & self.errors.keys()},
         )
 
     def _pop_spent(self, key: str, parts: Sequence[Part]) -> dict[int, float]:
@@ -290,16 +387,15 @@ class Agenda:
             group = [*(other for cells in known.values() for other in cells), cell]
             groups |= {images.key: group for other in group for images in other.drawn_sets}
         together = {id(group): group for group in groups.values()}.values()
-        return [self._part(training, tuple(cells)) for cells in together]
+        by_images = {scoring.images.key: scoring for scoring in training.scorings}
+        return [self._part(training, tuple(cells), by_images) for cells in together]
 
-    def _part(self, training: Training, cells: tuple[Cell, ...]) -> Part:
-        keys = {images.key for cell in cells for images in cell.drawn_sets}
-        scorings = tuple(s for s in training.scorings if s.images.key in keys)
-        seconds = sum(
-            s.to_draw * calls_each(s.images) * self.speeds.call(s.images)
-            + s.images.count * SCORING * bool(s.scores)
-            for s in scorings
-        )
+    def _part(
+        self, training: Training, cells: tuple[Cell, ...], by_images: Mapping[str, Scoring]
+    ) -> Part:
+        keys = dict.fromkeys(images.key for cell in cells for images in cell.drawn_sets)
+        scorings = tuple(by_images[key] for key in keys if key in by_images)
+        seconds = sum(self.seconds_to_score(scoring) for scoring in scorings)
         needs = {
             images.key
             for cell in cells
@@ -313,6 +409,11 @@ class Agenda:
         }
         own = replace(training, cells=cells, scorings=scorings, spans=())
         return Part(own, seconds, frozenset(needs))
+
+    def seconds_to_score(self, scoring: Scoring) -> float:
+        """What drawing an image set and scoring it is expected to take."""
+        drawing = scoring.to_draw * calls_each(scoring.images) * self.speeds.call(scoring.images)
+        return drawing + scoring.images.count * SCORING * bool(scoring.scores)
 
 
 def _too_many(slug: str, lost: str) -> str:

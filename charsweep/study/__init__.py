@@ -10,9 +10,9 @@ from charsweep.study.find import Find
 from charsweep.study.grid import Grid
 from charsweep.study.race import Race
 from charsweep.study.study import Study
-from charsweep.study.trials import lock_sweep, note_votes, sqlite_errors
+from charsweep.study.trials import lock_sweep, note_votes, study_errors
 
-__all__ = ["Find", "Study", "check", "lock_sweep", "note_votes", "open_study", "sqlite_errors"]
+__all__ = ["Find", "Study", "check", "lock_sweep", "note_votes", "open_study", "study_errors"]
 
 
 def open_study(

@@ -35,6 +35,7 @@ from charsweep.core.specs import Cell
 from charsweep.results import CellResult
 from charsweep.results.cells import judged_by
 from charsweep.results.unlike import groups
+from charsweep.study.place import check_driver
 from charsweep.study.rounds import Rounds
 from charsweep.study.study import Study
 from charsweep.study.trials import Trials
@@ -164,7 +165,7 @@ class Search(Study):
         """
         assert self.search.trials is not None
         assert self.search.at_once is not None
-        self.trials.wait_for_file()
+        self.trials.wait()
         asked = sum(set(trial.params) == set(self.space) for trial in self.trials.all())
         begun = asked % self.search.at_once
         if begun == 0 and self._running():
@@ -197,9 +198,10 @@ class Search(Study):
 
 
 def check(sweep: Sweep) -> None:
-    """ConfigError for a sampler or pruner that is none, or for trials that would not compare,
-    before anything is written."""
+    """ConfigError for a sampler or pruner that is none, for trials that would not compare, or for a
+    study that cannot be reached, before anything is written."""
     search = sweep.settings.search
+    check_driver(sweep)
     if search.sampler is not None:
         sampler_of(sweep, 0)
         pruner_of(sweep)

@@ -80,7 +80,7 @@ class Find(Study):
 
     def batches(self) -> Generator[tuple[Cell, ...]]:
         """The cells of a stage after the other; results are told between."""
-        self.trials.wait_for_file()
+        self.trials.wait()
         trials = self.trials.all()
         self.trials.check_space(self.space)
         self.trials.give_up([trial for trial in trials if not trial.state.is_finished()])

@@ -50,7 +50,7 @@ class Grid(Study):
 
     def batches(self) -> Generator[tuple[Cell, ...]]:
         """What `_rounds` gives; when it gives no more, all cells have been told."""
-        self.trials.wait_for_file()
+        self.trials.wait()
         trials = self.trials.all()
         self.trials.check_space(self.space)
         self.trials.give_up([trial for trial in trials if not trial.state.is_finished()])

@@ -51,6 +51,10 @@ class Study(ABC):
         """The results that stand, now that one more cell has been worked on: its own."""
         return (result,)
 
+    def close(self) -> None:
+        """Let others have the study."""
+        self.trials.close()
+
     @abstractmethod
     def number(self, result: CellResult) -> int:
         """The trial that the result's cell has, or will."""

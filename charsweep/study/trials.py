@@ -1,4 +1,4 @@
-"""An Optuna study on disk: its trials by number and by cell, and what parameters matter.
+"""An Optuna study: its trials by number and by cell, and what parameters matter.
 
 A trial is tied to its cell by the user attribute `cell`. One process at a time holds a study; the
 others wait.
@@ -11,17 +11,14 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
-from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
@@ -29,9 +26,9 @@ from charsweep.core.keys import canonical, differences
 from charsweep.core.specs import ADAPTER, Cell
 from charsweep.core.store.files import clear_abandoned, replacing, unwritable
 from charsweep.core.system.locks import locked
-from charsweep.core.system.sqlite import address_of, check_whole, unusable, wait_until_free
 from charsweep.results import CellResult, Recommendation
 from charsweep.results.preference import Strength
+from charsweep.study.place import FAILURES, place_of, reason_of
 
 STATES = {
     "finished": TrialState.COMPLETE,
@@ -63,27 +60,13 @@ def lock_sweep(sweep: Sweep) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def sqlite_errors(sweep: Sweep) -> Iterator[None]:
-    """TrackingError for what SQLite cannot do in the block: a full disk, a lock that stays."""
+def study_errors(sweep: Sweep) -> Iterator[None]:
+    """TrackingError for what its database cannot do in the block: a full disk, a lock that stays,
+    a server that is away."""
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        reason = error.__cause__ or error
-        raise unusable(sweep.folder / "study.db", str(reason)) from error
-
-
-def open_storage(path: Path) -> RDBStorage:
-    """Optuna's storage in a SQLite file; TrackingError for a torn one.
-
-    A new one is made under a temporary name: a process that is killed meanwhile would leave a file
-    that Optuna can neither use nor mend.
-    """
-    if not path.exists():
-        with replacing(path) as temporary:
-            RDBStorage(address_of(temporary)).engine.dispose()
-    wait_until_free(path)
-    check_whole(path)
-    return RDBStorage(address_of(path), engine_kwargs={"connect_args": {"timeout": 60}})
+    except FAILURES as error:
+        raise place_of(sweep).unusable(reason_of(error)) from error
 
 
 class Trials:
@@ -95,22 +78,35 @@ class Trials:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep = sweep
         self.objectives = sweep.settings.objectives
-        self.path = sweep.folder / "study.db"
+        self.place = place_of(sweep)
+        self.place.hold()
         try:
-            storage = open_storage(self.path)
-            if sweep.settings.search.sampler is None:
+            self.study = self._opened(sampler, pruner)
+            self._check_meaning()
+        except BaseException:
+            self.close()
+            raise
+
+    def _opened(self, sampler: BaseSampler | None, pruner: BasePruner | None) -> optuna.Study:
+        """The study, made or gone on with."""
+        try:
+            storage = self.place.open()
+            if self.sweep.settings.search.sampler is None and not self.place.is_shared:
                 self._forget_other_objectives(storage)
-            self.study = optuna.create_study(
+            return optuna.create_study(
                 storage=storage,
-                study_name=sweep.name,
+                study_name=self.sweep.name,
                 directions=list(self.objectives.values()),
                 sampler=sampler,
                 pruner=pruner,
                 load_if_exists=True,
             )
         except (RuntimeError, ValueError) as error:  # another Optuna's file, or another study's
-            raise unusable(self.path, str(error)) from error
-        self._check_meaning()
+            raise self.place.unusable(str(error)) from error
+
+    def close(self) -> None:
+        """Let others have the study."""
+        self.place.close()
 
     def _forget_other_objectives(self, storage: RDBStorage) -> None:
         """A grid's trials are told anew, from the store, where the study has other objectives."""
@@ -119,9 +115,9 @@ class Trials:
             if then not in (None, canonical(self.sweep.meaning["objectives"])):
                 optuna.delete_study(study_name=known.study_name, storage=storage)
 
-    def wait_for_file(self) -> None:
-        """Wait for whoever else has locked the study's file; before much is asked or told."""
-        wait_until_free(self.path)
+    def wait(self) -> None:
+        """Wait for whoever else has locked the study's file, or for its server to come back."""
+        self.place.wait()
 
     def _check_meaning(self) -> None:
         """A study goes on only if what its numbers mean has not changed."""
@@ -163,7 +159,6 @@ class Trials:
 
     def add(self, cell: Cell, result: CellResult, space: dict[str, BaseDistribution]) -> None:
         """Add a finished trial with the result of its cell."""
-        self.wait_for_file()
         state, values = self._outcome(result)
         trial = optuna.create_trial(
             state=state,
@@ -177,11 +172,25 @@ class Trials:
         assert trial.datetime_complete is not None
         spent = timedelta(seconds=result.paid_seconds + (result.sample_seconds or 0.0))
         trial.datetime_start = trial.datetime_complete - spent
-        self.study.add_trial(trial)
+        self._add(trial)
+
+    def _add(self, trial: FrozenTrial) -> None:
+        """Add a trial, once, however often its server goes away meanwhile."""
+        while True:
+            self.wait()
+            try:
+                self.study.add_trial(trial)
+                return
+            except FAILURES:
+                if not self.place.is_away():
+                    raise
+            self.wait()
+            if any(known.datetime_complete == trial.datetime_complete for known in self.all()):
+                return
 
     def tell(self, trial: FrozenTrial, result: CellResult) -> None:
         """End a trial with the result of its cell."""
-        self.wait_for_file()
+        self.wait()
         state, values = self._outcome(result)
         running = self.open(trial)
         for name, excess in self._excesses(result).items():
@@ -223,7 +232,7 @@ class Trials:
 
     def link_runs(self, runs: Mapping[str, str]) -> None:
         """Write each trial's MLflow run on the study: a trial that was told takes no more words."""
-        self.wait_for_file()
+        self.wait()
         linked = {
             str(trial.number): runs[key] for key, trial in self.by_cell().items() if key in runs
         }
@@ -232,7 +241,7 @@ class Trials:
 
     def note_recommended(self, found: Recommendation, strengths: Mapping[str, Strength]) -> None:
         """Write on the study which cell is recommended, and why, and what people prefer."""
-        self.wait_for_file()
+        self.wait()
         note(self.study, found, strengths)
 
     def importances(self) -> dict[str, dict[str, float]]:
@@ -241,6 +250,7 @@ class Trials:
         By Optuna's default, PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255); {} where there are
         too few finished trials, or only one parameter varies.
         """
+        self.wait()
         done = [trial for trial in self.all() if trial.state == TrialState.COMPLETE]
         names = {name for trial in done for name in trial.params}
         varied = [n for n in sorted(names) if len({trial.params.get(n) for trial in done}) > 1]
@@ -270,18 +280,17 @@ class Trials:
         return {name: float(w) for name, w in weights.items() if math.isfinite(w)}
 
 
-def note_votes(
-    folder: Path, name: str, found: Recommendation, strengths: Mapping[str, Strength]
-) -> None:
-    """The same on the study in a sweep's folder, if there is one, whatever it was begun with."""
-    path = folder / "study.db"
-    if not path.exists():
+def note_votes(sweep: Sweep, found: Recommendation, strengths: Mapping[str, Strength]) -> None:
+    """The same on the sweep's study, if there is one, whatever it was begun with."""
+    place = place_of(sweep)
+    if not place.exists():
         return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        note(optuna.load_study(study_name=name, storage=open_storage(path)), found, strengths)
+        note(optuna.load_study(study_name=sweep.name, storage=place.open()), found, strengths)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise unusable(path, str(error)) from error
+        if not (place.is_shared and isinstance(error, KeyError)):  # it was begun elsewhere
+            raise place.unusable(str(error)) from error
 
 
 def note(study: optuna.Study, found: Recommendation, strengths: Mapping[str, Strength]) -> None:

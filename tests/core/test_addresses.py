@@ -9,7 +9,7 @@ import pytest
 
 from charsweep.config.compose import as_yaml
 from charsweep.core.system.sqlite import address_of, path_in
-from charsweep.study.trials import open_storage
+from charsweep.study.place import File
 
 ODD = ("{x}", "a%20b", "100%", "a b", "a#b", "a?b=c", "ミア", "a@b:c", "{SCHEMA_VERSION}", "a+b;c")
 
@@ -25,8 +25,8 @@ def test_an_address_leads_to_the_file(tmp_path: Path, name: str) -> None:
 def test_a_study_lies_in_its_folder(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
-    optuna.create_study(storage=open_storage(folder / "study.db"), study_name="s")
-    again = open_storage(folder / "study.db")
+    optuna.create_study(storage=File(folder / "study.db").open(), study_name="s")
+    again = File(folder / "study.db").open()
     assert [known.study_name for known in optuna.get_all_study_summaries(again)] == ["s"]
     assert [path.name for path in folder.iterdir()] == ["study.db"]
     assert [path.name for path in tmp_path.iterdir()] == [name]

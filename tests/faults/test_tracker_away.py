@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers.services import free_port, mlflow
 from helpers.tracked_sweep import STEPS, append, make_cell, make_sweep, peek, until
 
 from charsweep.track import process as track
@@ -23,37 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-@contextmanager
-def server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A real one; killed at the end of the block, workers and all."""
-    folder.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-         "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-         "--artifacts-destination", str(folder / "artifacts")],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd=folder,
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    )  # fmt: skip
-    try:
-        until(lambda: answers(port), 120)
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGCONT)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def answers(port: int) -> bool:
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-    except OSError:
-        return False
-    return True
+    return free_port()
 
 
 def test_what_a_server_missed_is_delivered_once(tmp_path: Path, port: int) -> None:
@@ -63,13 +28,13 @@ def test_what_a_server_missed_is_delivered_once(tmp_path: Path, port: int) -> No
     cells = [f"{index:012x}" for index in range(12)]
     with track.start(sweep, store, uri, niceness=0) as tracker:
         append(sweep, "".join(make_cell(tmp_path, index) for index in range(6)))
-        with server(place, port) as process:
+        with mlflow(place, port) as process:
             until(lambda: len(track.read_runs(sweep)) >= 2, 120)
             os.killpg(process.pid, signal.SIGSTOP)  # accepts and never answers
             time.sleep(2)
         assert tracker.problem() is None  # it waits for another
         append(sweep, "".join(make_cell(tmp_path, index) for index in range(6, 9)))
-        with server(place, port):
+        with mlflow(place, port):
             until(lambda: len(track.read_runs(sweep)) == 9, 150)
         append(sweep, "".join(make_cell(tmp_path, index) for index in range(9, 12)))
         started = time.monotonic()
@@ -82,7 +47,7 @@ def test_what_a_server_missed_is_delivered_once(tmp_path: Path, port: int) -> No
     assert "Traceback" not in log
     assert f"no MLflow server at {uri}" in log
 
-    with server(place, port):
+    with mlflow(place, port):
         runs = track.rebuild(sweep, store, uri)
         assert track.is_delivered(sweep, cells)
     found = peek(place / "mlflow.db")

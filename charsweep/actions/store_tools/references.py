@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,6 @@ def _use(folder: Path) -> Use:
     if story.exists():
         _add(use, str(read_json(story).get("images", "")))
     if not use.is_finished:
-        use.sources.update(_of_study(folder / "study.db"))
         variants = [own.get("models") for own in record.get("variants") or ()]
         models = json.dumps([(record.get("settings") or {}).get("models", {}), *variants])
         use.recipes.update(recipe for recipe in architectures.NAMES if f"random:{recipe}" in models)
@@ -89,22 +87,6 @@ def _add(use: Use, relative: str) -> str:
 def _key(name: str) -> str:
     found = KEYED.fullmatch(name)
     return found[1] if found else ""
-
-
-def _of_study(path: Path) -> Iterator[str]:
-    """Trajectories of the trials of a study, which a search may have begun and not yet told."""
-    if not path.exists():
-        return
-    query = "select value_json from trial_user_attributes where key = 'trajectory'"
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-            rows = database.execute(query).fetchall()
-        yield from (str(json.loads(value)) for (value,) in rows)
-    except (sqlite3.Error, ValueError) as error:
-        raise StoreError(
-            f"{path} cannot be read ({error}), so what its sweep still needs is not known; run the "
-            "sweep's command once more, or move its folder away"
-        ) from error
 
 
 def _followed(use: Use, found: Mapping[str, Item], items: Sequence[Item]) -> Use:

@@ -1,7 +1,7 @@
 """Removal of passwords and tokens from all that is stored, logged or shown.
 
-A password may stand in an address of the command line (`runtime.tracking_uri=`), a token in the
-environment; libraries put either into their error messages.
+A password may stand in an address of the command line (`runtime.tracking_uri=`, `study=`), a token
+in the environment; libraries put either into their error messages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MLFLOW_TRACKING_PASSWORD",
 SHORTEST = 8  # characters of a secret; shorter ones would blot out ordinary words
 PATTERNS = (
     (re.compile(r"(\w://[^\s/:@'\"]*):[^\s/'\"]*@"), rf"\1:{HIDDEN}@"),  # scheme://user:password@
-    (re.compile(r"([?&](?:password|passwd|pwd|token|secret|api_key|key)=)[^&\s'\"]+", re.I),
+    # the same with an unquoted / in the password, which is no port here
+    (re.compile(r"(\bpostgres\w*[+\w]*://[^\s/:@]*):[^\s]*@"), rf"\1:{HIDDEN}@"),
+    (re.compile(r"([?&](?:(?:ssl)?password|passwd|pwd|token|secret|api_key|key)=)[^&\s'\"]+", re.I),
      rf"\1{HIDDEN}"),
     (re.compile(r"\bhf_[A-Za-z0-9]{16,}"), HIDDEN),
 )  # fmt: skip
