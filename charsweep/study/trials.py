@@ -24,7 +24,7 @@ from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical, differences
 from charsweep.core.specs import ADAPTER, Cell
-from charsweep.core.store.files import clear_abandoned, replacing, unwritable
+from charsweep.core.store.files import clear_abandoned, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.results import CellResult, Recommendation
 from charsweep.results.preference import Strength
