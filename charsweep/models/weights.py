@@ -25,7 +25,7 @@ from charsweep.models import architectures, embedded, hub
 from charsweep.models.architectures import Shapes
 from charsweep.models.families import Family, parts_of
 from charsweep.models.folder import check_folder, check_vae, chosen_variant, only_variant
-from charsweep.models.identify import what_is
+from charsweep.models.identify import index_of, what_is
 from charsweep.models.prediction import (
     Prediction,
     in_content,
@@ -117,7 +117,9 @@ class BaseWeights:
     def scheduler(self) -> tuple[str, dict[str, Any]]:
         """Its scheduler's class in diffusers, and what must be told beyond what is read with it."""
         config = read_json(self.configs / "scheduler" / "scheduler_config.json")
-        own = str(read_json(self.configs / "model_index.json")["scheduler"][1])
+        index = index_of(self.configs)
+        assert index is not None
+        own = str(read_json(index)["scheduler"][1])
         if self.prediction is None:
             return own, {}
         changes = scheduler_changes(self.prediction, config)
@@ -167,7 +169,7 @@ def find_base(
             check_whole(where, setting, has_vae=has_vae)
     try:
         pipeline = find_weights(path, "base", made, variant, family)
-        other = _find_vae(vae, made, f"{setting}.vae") if vae is not None else None
+        other = _find_vae(vae, made, f"{setting}.vae", family) if vae is not None else None
     except ModelsError as error:  # the hub does not know what a base is called here
         raise ModelsError(str(error).replace("bases.NAME.", f"bases.{plugin.name}.")) from error
     if pipeline.source == "hub":
@@ -195,10 +197,10 @@ def _prediction(base: BaseWeights, wanted: Prediction | None, setting: str) -> P
     return None
 
 
-def _find_vae(name: str, made: Path, setting: str) -> Weights:
+def _find_vae(name: str, made: Path, setting: str, family: Family) -> Weights:
     place = find_folder(name)
     if place.exists() and place.suffix.lower() not in PICKLES:
-        check_vae(place, name, setting, only_variant(place))
+        check_vae(place, name, setting, only_variant(place), family.autoencoder)
     return find_weights(name, "vae", made)
 
 
@@ -309,7 +311,7 @@ def weight_files(folder: Path, variant: str = "", parts: Collection[str] = ()) -
 
 @cache
 def weights_digest(folder: Path, variant: str = "", parts: tuple[str, ...] = ()) -> str:
-    """Digest of the safetensors of a variant and all JSON files below a folder."""
+    """Digest of the safetensors of a variant, all JSON files and templates below a folder."""
     resolved = folder.resolve()
     if resolved.parent.name == "snapshots":  # the hub's cache: the commit names the content
         return digest_of(f"{resolved.name} {variant}".encode()) if variant else resolved.name[:16]
@@ -322,7 +324,8 @@ def weights_digest(folder: Path, variant: str = "", parts: tuple[str, ...] = ())
     for path in weights:
         tensor_shapes(path)
     try:
-        return digest_of_files([*weights, *folder.rglob("*.json")], folder)
+        texts = (path for end in ("json", "jinja") for path in folder.rglob(f"*.{end}"))
+        return digest_of_files([*weights, *texts], folder)
     except OSError as error:
         raise ModelsError(f"cannot read {error.filename}: {error.strerror}") from error
 

@@ -22,7 +22,7 @@ from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec, TruthSp
 from charsweep.core.system.hardware import Card, usable_precision
 from charsweep.models.families import DECODED_AT_ONCE
 from charsweep.models.weights import BaseWeights
-from charsweep.plan.cost import Speeds, text_chunks
+from charsweep.plan.cost import Speeds, calls_per_step, text_chunks
 from charsweep.plan.work import Plan
 from charsweep.results.labels import bytes_text
 
@@ -105,7 +105,7 @@ class Work(NamedTuple):
     def samples(self) -> int:
         """Of one pass; with and without the prompt, where guidance is asked for."""
         if isinstance(self.spec, ImageSetSpec):
-            return self.spec.batch_width * (2 if self.spec.guidance_scale > 1 else 1)
+            return self.spec.batch_width * calls_per_step(self.spec)
         return self.spec.pack * min(self.micro_batch or self.spec.batch_size, self.spec.batch_size)
 
 

@@ -40,11 +40,11 @@ def write_weights(
     is_pipeline = (folder / PIPELINE_INDEX).exists()
     if chosen.method.low_rank is None or chosen.base_model is None:
         return WrittenWeights(is_pipeline, None, None)
-    title = f"{as_title(chosen.trajectory.character.identifier)}-kohya"
-    file = folder / f"{title}.safetensors"
     base = chosen.base_model.weights
     try:
-        naming = base.family.kohya(base.configs, prediction(base))
+        naming = base.family.naming(base.configs, prediction(base))
+        title = f"{as_title(chosen.trajectory.character.identifier)}-{naming.suffix}"
+        file = folder / f"{title}.safetensors"
         metadata = kohya_metadata(chosen, naming, title, licence, ended(chosen, store))
         write_kohya(snapshot, naming, file, metadata)
     except ModelsError as error:
