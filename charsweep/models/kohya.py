@@ -8,9 +8,9 @@ Transformers go by the dotted names of ComfyUI's own layers, or of those of diff
 below `diffusion_model.`, as ai-toolkit writes them. Some readers of such files know no alpha, so a
 LoRA's scale is multiplied into its second factor.
 
-The bytes of all other tensors stay. LoHa and LoKr go by LyCORIS' names, which are peft's. Refused is
-what readers would not draw alike: DoRA, whose `dora_scale` diffusers drops and the others divide by
-norms of different axes, and a LoKr whose factors are whole, for which they read no alpha.
+The bytes of all other tensors stay. LoHa and LoKr go by LyCORIS' names, which are peft's. Refused
+is what readers would not draw alike: DoRA, whose `dora_scale` diffusers drops and the others divide
+by norms of different axes, and a LoKr whose factors are whole, for which they read no alpha.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ from charsweep.models.adapter_file import (
     FACTORED_FILE,
     MAGNITUDE,
 )
-from charsweep.models.families import Conditioning, Family, join
+from charsweep.models.conditioning import Conditioning, join
+from charsweep.models.families import Family
 from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
 
 

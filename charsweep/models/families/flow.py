@@ -1,5 +1,5 @@
-"""Flow matching (Lipman et al. 2022, arXiv 2210.02747; Esser et al. 2024, arXiv 2403.03206), and what
-bases taught by it have in common: a transformer follows straight paths from picture to noise.
+"""Flow matching (Lipman et al. 2022, arXiv 2210.02747; Esser et al. 2024, arXiv 2403.03206), and
+what bases taught by it have in common: a transformer follows straight paths from picture to noise.
 
 Of these bases the transformer alone is taught, and folders alone are read: single files of them
 hold the transformer, seldom the large text encoder.

@@ -16,8 +16,8 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
+from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import (
-    Conditioning,
     Drawing,
     call,
     posterior,

@@ -45,9 +45,10 @@ def qwen3(config: Mapping[str, Any], start: str = "") -> Named:
             ("mlp.down_proj", config["intermediate_size"], width),
         ):  # fmt: skip
             yield from linear(f"{layer}.{name}", inputs, outputs, bias=False)
-        for name, own in (("self_attn.q_norm", head), ("self_attn.k_norm", head),
-                          ("input_layernorm", width), ("post_attention_layernorm", width)):  # fmt: skip
-            yield from norm(f"{layer}.{name}", own, bias=False)
+        for name in ("self_attn.q_norm", "self_attn.k_norm"):
+            yield from norm(f"{layer}.{name}", head, bias=False)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            yield from norm(f"{layer}.{name}", width, bias=False)
     yield from norm(f"{start}norm", width, bias=False)
 
 

@@ -24,8 +24,8 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.keys import CAME_LATER
 from charsweep.core.store.files import read_json
 from charsweep.models import architectures
+from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import (
-    Conditioning,
     Drawing,
     call,
     posterior,
