@@ -134,8 +134,8 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         )
     if base and resolution % (unit := base.family.unit):
         raise ConfigError(
-            f"resolution={resolution}: {base.family.title} draws pictures whose sides are multiples "
-            f"of {unit} pixels; set resolution={max(resolution // unit, 1) * unit}"
+            f"resolution={resolution}: {base.family.title} draws pictures whose sides are "
+            f"multiples of {unit} pixels; set resolution={max(resolution // unit, 1) * unit}"
         )
     spec = TrajectorySpec(
         base=base.spec if base else None,

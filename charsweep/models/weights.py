@@ -38,6 +38,7 @@ from charsweep.models.single_file import check_whole
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 SAFETENSORS = (".safetensors", ".sft")
+HALF, FULL = 2, 4  # bytes of a number
 What = Literal["base", "vae", "clip", "dino", "captioner"]
 CONFIGS = {"clip": "open_clip_config.json", "dino": "config.json", "vae": "config.json"}
 
@@ -140,6 +141,28 @@ class BaseWeights:
         none."""
         tensors = (self.shapes.get(part, {}).values() for part in parts)
         return sum(math.prod(shape) for part in tensors for shape in part)
+
+    @property
+    def to_fetch(self) -> int:
+        """Bytes of its weights that are to be fetched, about; 0 where they are here.
+
+        Of a part in several files their index says it; else it is as most are published.
+        """
+        own = self.pipeline
+        if own.source != "hub" or hub.is_complete(
+            own.path, "base", own.variant, own.parts, weights=True
+        ):
+            return 0
+        each = HALF if own.variant or self.family.loads_parts else FULL
+        parts = (part for part in own.parts if part not in self.family.left_out(own.path))
+        return sum(bytes_in(own.path / part) or each * self.numbers([part]) for part in parts)
+
+
+def bytes_in(part: Path) -> int:
+    """What a part's files take together, by the index of its weights; 0 where there is none."""
+    indices = sorted(part.glob("*.safetensors.index.json"))
+    sizes = (read_json(index).get("metadata", {}).get("total_size", 0) for index in indices)
+    return int(next(sizes, 0))
 
 
 def read_as(family: Family) -> Path:

@@ -13,9 +13,8 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.names import as_title
+from charsweep.models.identify import index_of
 from charsweep.models.kohya import write_kohya
-
-PIPELINE_INDEX = "model_index.json"
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def write_weights(
             shutil.copytree(path, folder / path.name)
         else:
             shutil.copyfile(path, folder / path.name)
-    is_pipeline = (folder / PIPELINE_INDEX).exists()
+    is_pipeline = index_of(folder) is not None
     if chosen.method.low_rank is None or chosen.base_model is None:
         return WrittenWeights(is_pipeline, None, None)
     base = chosen.base_model.weights

@@ -96,6 +96,9 @@ def record_of(chosen: Chosen) -> dict[str, Any]:
 
 def tell(chosen: Chosen, weights: WrittenWeights, final: Path) -> None:
     out(f"cell     {chosen.cell.cell}, {chosen.why}")
+    terms = chosen.base_model.terms if chosen.base_model else None
+    if terms and terms.demands:
+        out(f"licence  {terms.demands}")
     if weights.refusal:
         out(f"kohya    none: {weights.refusal}")
     out(f"export   {final}")

@@ -172,6 +172,9 @@ class Family(Protocol):
         Raises `ModelsError` where no file for them is written.
         """
 
+    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+        """Python that draws the prompt with `pipeline`; the last line assigns `image`."""
+
     # -- of a loaded pipeline ----------------------------------------------------------------------
 
     def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,6 +226,13 @@ def parts_of(family: Family) -> tuple[str, ...]:
 # An autoencoder like SDXL's holds about 4 KB for each pixel that it decodes in float32.
 DECODED_AT_ONCE = 1024 * 1024  # pixels
 UNTILED = 1536  # pixels a side; larger images are decoded in overlapping tiles
+
+
+def plain_code(prompt: str, drawing: Drawing) -> tuple[str, ...]:
+    """What draws with a pipeline that takes a prompt first, and guidance as it is told here."""
+    steps, guidance = drawing
+    words = f"{prompt!r}, num_inference_steps={steps}, guidance_scale={guidance:g}"
+    return (f"image = pipeline({words}).images[0]",)
 
 
 def twice_if_guided(guidance_scale: float) -> int:

@@ -20,6 +20,7 @@ from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import (
     Drawing,
     call,
+    plain_code,
     posterior,
     twice_if_guided,
 )
@@ -112,6 +113,9 @@ class StableDiffusion3:
     def taught(self, text_encoder: bool) -> tuple[str, ...]:
         """T5 is never taught: adapter files have no place for it."""
         return (self.denoiser, *(ENCODERS[:2] if text_encoder else ()))
+
+    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+        return plain_code(prompt, drawing)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         raise ModelsError(

@@ -28,6 +28,7 @@ from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import (
     Drawing,
     call,
+    plain_code,
     posterior,
     twice_if_guided,
 )
@@ -106,6 +107,9 @@ class StableDiffusion:
 
     def taught(self, text_encoder: bool) -> tuple[str, ...]:
         return (self.denoiser, *(self.encoders if text_encoder else ()))
+
+    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+        return plain_code(prompt, drawing)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         """U-Net layers go by diffusers' names, as sd-scripts has them."""
