@@ -104,7 +104,7 @@ class TextualInversion:
 
     def check(self, spec: TrajectorySpec, family: Family | None) -> None:
         assert family is not None
-        if family.encoders not in NAMES:
+        if family.is_flow or family.encoders not in NAMES:
             raise ConfigError(
                 f"method.base={self.base} is {family.title}, for which there are no files of token "
                 "embeddings; teach it with method=dreambooth_lora"
