@@ -38,8 +38,8 @@ STATES = {"8bit": 2, "adafactor": 0, "prodigy": 16, "adam": 8, "lion": 4, "rmspr
 # were counted on torch's meta device, over all kinds of adapters. Made again, not kept, a tenth
 # (SDXL) to 0.28 (SD 1.5) of that is left; without gradients, 0.03 to 0.08. Decoding takes 3.1 KB.
 GUESS, EXPONENT, REMADE, DRAWN, DECODED = 2.0, 0.4, 0.3, 0.05, 3100
-# Those of a transformer as KEPT numbers for each that its linear layers put out for a token: 0.5 (SD
-# 3.5 medium), 0.8 (Anima) and 1.3 (Z-Image) were counted there in float32, without the matrices of
+# Those of a transformer as KEPT numbers for each that its linear layers put out for a token: in
+# float32 0.5 (SD 3.5 medium), 0.8 (Anima) and 1.3 (Z-Image) were counted, without the matrices of
 # attention, which no kernel of a card keeps. Of blocks that are made again, a tenth is left.
 KEPT, REMADE_BLOCKS = 1.3, 0.1
 TRANSFORMER = "transformer"

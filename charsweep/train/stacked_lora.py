@@ -58,6 +58,13 @@ class Stacked(nn.Module):
         self._narrow: tuple[nn.Parameter, nn.Parameter, Tensor] | None = None
 
     @property
+    def weight(self) -> Tensor:
+        """That of the frozen layer, whose precision some modules look up."""
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    @property
     def width(self) -> int:
         """Slots of a pass."""
         return len(self._narrow[2] if self._narrow else self.scale)

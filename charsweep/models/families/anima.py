@@ -151,22 +151,21 @@ def behind_the_reader(pipeline: Any, guidance_scale: float) -> Any:
     from diffusers.modular_pipelines.anima import before_denoise as before
     from diffusers.modular_pipelines.anima.denoise import AnimaDenoiseStep
 
+    from charsweep.models.pipeline import quiet
+
     blocks = {
         "input": before.AnimaTextInputStep(),
         "prepare_latents": before.AnimaPrepareLatentsStep(),
         "set_timesteps": before.AnimaSetTimestepsStep(),
         "denoise": AnimaDenoiseStep(),
     }
-    for block in blocks.values():
-        block.model_name = "anima"
-    drawing = SequentialPipelineBlocks.from_blocks_dict(blocks)
-    drawing.model_name = "anima"
-    made = drawing.init_pipeline()
-    made.update_components(
-        transformer=pipeline.transformer,
-        scheduler=pipeline.scheduler,
-        guider=pipeline.guider.new(guidance_scale=guidance_scale),
-    )
+    with quiet():
+        made = SequentialPipelineBlocks.from_blocks_dict(blocks).init_pipeline()
+        made.update_components(
+            transformer=pipeline.transformer,
+            scheduler=pipeline.scheduler,
+            guider=pipeline.guider.new(guidance_scale=guidance_scale),
+        )
     made.set_progress_bar_config(disable=True)
     return made
 
