@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from charsweep.core.methods import method_of
 from charsweep.core.seeding import generator
 from charsweep.core.specs import TrajectorySpec
+from charsweep.core.store.files import read_json, write_json
 from charsweep.models.adapter_file import (
     ADAPTER_FILE,
     FACTORED,
@@ -28,6 +29,7 @@ from charsweep.models.adapter_file import (
     padded_rank,
     published,
 )
+from charsweep.models.identify import MODULAR_INDEX
 from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.models.safetensors_file import settle_header
 from charsweep.train.methods import SharedSlots
@@ -133,6 +135,7 @@ class SingleTrial:
         if self.low is None:
             with quiet():
                 self.base.pipeline.save_pretrained(str(folder), safe_serialization=True)
+            forget_place(folder / MODULAR_INDEX)
             return
         weights = {
             f"{name}.{key}": tensor
@@ -159,6 +162,17 @@ def trained_parameters(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
         for key, tensor in module.named_parameters()
         if tensor.requires_grad
     }
+
+
+def forget_place(index: Path) -> None:
+    """Have a modular pipeline's index, where there is one, say of no part that it lies in the
+    folder that it was saved in: what is stored does not depend on where."""
+    if index.exists():
+        content = read_json(index)
+        for entry in content.values():
+            if isinstance(entry, list) and len(entry) == 3:
+                entry[2]["pretrained_model_name_or_path"] = "."
+        write_json(index, content)
 
 
 def on_base(low: LowRank, base: LoadedPipeline, taught: Mapping[str, nn.Module]) -> LowRank:
