@@ -4,7 +4,7 @@ A folder of images goes in; checked images, their words and digests come out.
 """
 
 from charsweep.character.drawings import Drawings, drawings_of
-from charsweep.character.framing import framed, middle_square, size_of, sizes_of
+from charsweep.character.framing import UNIT, framed, middle_square, size_of, sizes_of
 from charsweep.character.load import (
     Character,
     ClassImages,
@@ -21,6 +21,7 @@ from charsweep.character.masks import ALPHA, TrainingImage, mask_beside, open_ma
 
 __all__ = [
     "ALPHA",
+    "UNIT",
     "Character",
     "ClassImages",
     "Drawings",

@@ -43,7 +43,7 @@ from charsweep.core.specs import (
 )
 from charsweep.core.store import Store
 from charsweep.core.words import holds
-from charsweep.models.adapter_file import layers_in
+from charsweep.models.families import Family
 from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
 from charsweep.models.samplers import check_fits
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_encoder, find_weights
@@ -144,12 +144,20 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
     plugin = settings.method.plugin()
     method = method_of(plugin)
     base = base_weights(settings, method.base) if method.base else None
+    if base and (settled := method.settled(base.family)):
+        plugin = replace(plugin, settings={**plugin.settings, **settled})
+        method = method_of(plugin)
     own = settings.models.bases[method.base].resolution if method.base else None
     resolution = settings.resolution or own
     if resolution is None:
         raise ConfigError(
             f"resolution=null: {plugin.name} starts from nothing, so no base says how large its "
             "images are; set resolution=64"
+        )
+    if base and resolution % (unit := base.family.unit):
+        raise ConfigError(
+            f"resolution={resolution}: {base.family.title} draws pictures whose sides are "
+            f"multiples of {unit} pixels; set resolution={max(resolution // unit, 1) * unit}"
         )
     spec = TrajectorySpec(
         base=base.spec if base else None,
@@ -180,7 +188,8 @@ def _check_with(base: BaseWeights, settings: Settings, method: Method) -> None:
     """ConfigError for layers that a base lacks, and for a sampler that cannot draw with it."""
     taught = [name for name in method.taught(base.family) if name in base.shapes]
     if method.low_rank:
-        method.low_rank.check({name: base.shapes[name] for name in taught})
+        shapes = {name: base.shapes[name] for name in taught}
+        method.low_rank.on(base.family, shapes).check(shapes)
     check_sampler(base, settings)
 
 
@@ -367,10 +376,10 @@ def _drawing_base(settings: Settings, trajectory: Source) -> BaseSpec | None:
             f"sampler.base={name}: it is {other.family.title}, and an adapter of "
             f"{taught.family.title} ({method.base}) does not go on it; name a base of one kind"
         )
-    low = method.low_rank
+    low = method.low_rank.on(taught.family, taught.shapes)
     for part in (one for one in method.taught(taught.family) if one in taught.shapes):
-        layers = dict(layers_in(taught.shapes[part], low.of(part)))
-        there = dict(layers_in(other.shapes.get(part, {}), low.of(part)))
+        layers = dict(low.layers(part, taught.shapes))
+        there = dict(low.layers(part, other.shapes))
         unlike = [layer for layer, shape in layers.items() if there.get(layer) != shape]
         if unlike:
             raise ConfigError(
@@ -444,12 +453,13 @@ def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpe
     Drawn in one way whatever the sweep varies, so that all its trajectories share them.
     """
     assert trajectory.base is not None
+    family: Family = trajectory.base.family.made
     count = method_of(trajectory.method).prior_images
     return ImageSetSpec(
         snapshot=SnapshotSpec(trajectory.base, 0),
         sampler=Plugin("base", "", 1, {}),
-        inference_steps=50,
-        guidance_scale=5.0,
+        inference_steps=family.class_pictures.inference_steps,
+        guidance_scale=family.class_pictures.guidance_scale,
         negative_prompt="",
         prompts=(settings.character.class_prompt,),
         seeds=tuple(range(count)),

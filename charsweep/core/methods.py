@@ -7,10 +7,10 @@ they import torch and diffusers only inside their functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from charsweep.core.errors import ConfigError
 
@@ -144,6 +144,12 @@ class Method(Protocol):
     @property
     def prior_images(self) -> int:
         """How many images of the class it also learns from, drawn by the untaught base."""
+
+    def settled(self, family: Family) -> Mapping[str, Any]:
+        """Settings that were left open and that a base of this family decides, with their values.
+
+        They are part of every key as if they had been typed.
+        """
 
     def check(self, spec: TrajectorySpec, family: Family | None) -> None:
         """Raise ConfigError for a family of bases, a character or a size that it cannot teach."""

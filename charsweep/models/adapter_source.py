@@ -217,7 +217,7 @@ def is_made_for(file: Path, weights: BaseWeights) -> bool | None:
     architecture = told.get("modelspec.architecture", "").partition("/")[0]
     said = {told.get("ss_base_model_version", ""), architecture} - {""}
     try:
-        naming = weights.family.kohya(weights.configs, "epsilon")
+        naming = weights.family.naming(weights.configs, "epsilon")
     except ModelsError:
         return None
     known = (naming.version, naming.architecture)

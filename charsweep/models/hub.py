@@ -2,7 +2,7 @@
 
 What is in the cache needs no network. Files are wanted in two turns: the small ones, which say what
 a repository is and pin its commit, when a sweep is planned, and the weights when they are loaded.
-Only safetensors, ONNX, JSON and text are ever fetched: no pickles, no code.
+Only safetensors, ONNX, JSON, text and the templates of chats are ever fetched: no pickles, no code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from charsweep.core.errors import ModelsError
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?", re.ASCII)
 # Files by what they are for: the small ones, and the weights; of a base, those in its parts too.
 SMALL = {
-    "base": ["model_index.json"],
+    "base": ["*model_index.json"],
     "vae": ["config.json"],
     "clip": ["open_clip_config.json", "*token*.json", "vocab.json", "merges.txt"],
     "dino": ["config.json"],
@@ -32,6 +32,7 @@ LARGE = {
     "ccip": ["model_feat.onnx", "model_metrics.onnx"],
     "captioner": ["model*.safetensors"],
 }
+TEXTS = ("json", "txt", "jinja")  # of a base's parts
 OTHER_VARIANTS = ["*.fp16*", "*.non_ema*", "*.bf16*", "*.ema_only*"]
 
 
@@ -59,7 +60,7 @@ def find(
     repository, _, revision = name.partition("@")
     small = [
         *_within(SMALL, what, variant),
-        *(f"{part}/*.{end}" for part in parts for end in ("json", "txt")),
+        *(f"{part}/*.{end}" for part in parts for end in TEXTS),
     ]
     large = [*_within(LARGE, what, variant), *(f"{part}/*.safetensors" for part in parts)]
     large = _large(large, variant)
@@ -103,7 +104,7 @@ def is_complete(
     folder: Path, what: str, variant: str, parts: Sequence[str], *, weights: bool
 ) -> bool:
     """Whether what is certainly needed is there; an interrupted download may have left less."""
-    if not (folder / _within(SMALL, what, variant)[0]).exists():
+    if not any(folder.glob(_within(SMALL, what, variant)[0])):
         return False
     if not weights:
         return True
@@ -175,7 +176,7 @@ def how_to_fetch(name: str, what: str, variant: str = "", setting: str = "") -> 
     pinned = f" --revision {revision}" if revision else ""
     ending = f"*.{variant}.safetensors" if variant else "*.safetensors"
     # a base's repository has single-file copies at its top, which are not needed
-    files = ("model_index.json", "*/*.json", "*/*.txt", f"*/{ending}")
+    files = (*SMALL["base"], *(f"*/*.{end}" for end in TEXTS), f"*/{ending}")
     texts = ("*.txt",) if what == "captioner" else ()
     chosen = files if what == "base" else ("*.json", *texts, ending)
     if what == "ccip":

@@ -4,9 +4,13 @@ ComfyUI, A1111 and their relatives read them: `lora_unet_*`, then `lora_te_*` fo
 `lora_te1_*` and `lora_te2_*` for XL, each layer with its alpha. As sd-scripts itself does, U-Net
 layers of Stable Diffusion go by diffusers' names, those of XL by the original code's.
 
-The bytes of every tensor stay. LoHa and LoKr go by LyCORIS' names, which are peft's. Refused is
-what readers would not draw alike: DoRA, whose `dora_scale` diffusers drops and the others divide by
-norms of different axes, and a LoKr whose factors are whole, for which they read no alpha.
+Transformers go by the dotted names of ComfyUI's own layers, or of those of diffusers that it knows,
+below `diffusion_model.`, as ai-toolkit writes them. Some readers of such files know no alpha, so a
+LoRA's scale is multiplied into its second factor.
+
+The bytes of all other tensors stay. LoHa and LoKr go by LyCORIS' names, which are peft's. Refused
+is what readers would not draw alike: DoRA, whose `dora_scale` diffusers drops and the others divide
+by norms of different axes, and a LoKr whose factors are whole, for which they read no alpha.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import deserialize, safe_open
 
 from charsweep.core.errors import ModelsError
@@ -35,7 +40,8 @@ from charsweep.models.safetensors_file import TensorEntry, header_of, in_order, 
 
 Tensors = dict[str, tuple[TensorEntry, bytes]]  # by name; their bytes, of whatever kind they are
 
-PARTS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
+FIRST, SECOND = "lora_A.weight", "lora_B.weight"
+PARTS = {FIRST: "lora_down.weight", SECOND: "lora_up.weight"}
 SINGLE = {
     "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
     "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
@@ -50,20 +56,34 @@ IN_BLOCK = re.compile(r"(down_blocks|mid_block|up_blocks)\.(?:(\d+)\.)?([a-z]+)\
 
 @dataclass(frozen=True)
 class Naming:
-    """What sd-scripts calls a family of bases and its layers."""
+    """What other programs call a family of bases and its layers: sd-scripts, or dotted names."""
 
     modules: Mapping[str, str]  # part of the pipeline -> how names of its layers begin
     layer: Callable[[str], str]  # the denoiser's layer in diffusers -> the same as they call it
     version: str  # of the base, in sd-scripts' words
     architecture: str  # the same in ModelSpec's
     implementation: str  # whose names the denoiser's layers have, in ModelSpec's words
+    is_dotted: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """What a file is called by that has these names."""
+        return "comfyui" if self.is_dotted else "kohya"
 
     def __call__(self, module: str, layer: str) -> str:
+        if self.is_dotted:
+            return f"{self.modules[module]}.{self.layer(layer)}"
         if module.startswith("text_encoder"):
             layer = f"text_model.{layer.removeprefix('text_model.')}"
         else:
             layer = self.layer(layer)
         return f"{self.modules[module]}_{layer.replace('.', '_')}"
+
+
+def dotted(layer: Callable[[str], str], architecture: str, implementation: str) -> Naming:
+    """Of a transformer, whose layers ComfyUI knows by what `layer` makes of diffusers' names."""
+    modules = {"transformer": "diffusion_model"}
+    return Naming(modules, layer, architecture, architecture, implementation, is_dotted=True)
 
 
 def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[str, str]) -> None:
@@ -80,13 +100,17 @@ def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[st
 
 
 def kohya_tensors(snapshot: Path, naming: Naming) -> Tensors:
-    """The tensors by their new names, an alpha for every layer among them."""
+    """The tensors by their new names, an alpha for every layer among them, or multiplied by it."""
     tensors, settings = adapter_in(snapshot)
     refuse_unreadable(tensors, settings)
     renamed: Tensors = {}
     for name, tensor in tensors.items():
         module, layer, part = split(name)
         new = naming(module, layer)
+        if naming.is_dotted and part in PARTS:
+            scale = alpha_of(settings[module]) / settings[module]["r"] if part == SECOND else 1.0
+            renamed[f"{new}.{part}"] = times(tensor, scale)
+            continue
         renamed[f"{new}.{PARTS.get(part, part)}"] = tensor
         renamed[f"{new}.alpha"] = number(alpha_of(settings[module]))
     return renamed
@@ -152,6 +176,15 @@ def split(name: str) -> tuple[str, str, str]:
 
 def alpha_of(settings: Mapping[str, Any]) -> float:
     return float(settings.get("lora_alpha", settings.get("alpha", 0.0)))
+
+
+def times(tensor: tuple[TensorEntry, bytes], scale: float) -> tuple[TensorEntry, bytes]:
+    """A float32 tensor multiplied; as it is where that changes nothing."""
+    entry, data = tensor
+    if scale == 1:
+        return tensor
+    assert entry.dtype == "F32"
+    return entry, (np.frombuffer(data, "<f4") * np.float32(scale)).tobytes()
 
 
 def number(value: float) -> tuple[TensorEntry, bytes]:

@@ -38,16 +38,9 @@ from charsweep.models.adapter_file import (
     FACTORED_FILE,
     MAGNITUDE,
 )
-from charsweep.models.families import Conditioning, Family, tokenizer_of
+from charsweep.models.conditioning import Conditioning, join
+from charsweep.models.families import Family
 from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
-
-
-def join(parts: Sequence[Conditioning]) -> Conditioning:
-    """Conditionings one after the other, as one batch."""
-    pooled = [part.pooled for part in parts if part.pooled is not None]
-    return Conditioning(
-        torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None
-    )
 
 
 @dataclass
@@ -72,8 +65,9 @@ class LoadedPipeline:
 
     @property
     def tokenizers(self) -> list[Any]:
-        names = [tokenizer_of(name) for name in self.family.encoders if name in self.modules]
-        return [getattr(self.pipeline, name) for name in names]
+        """Of each of the text encoders, what makes numbers of its prompts."""
+        pairs = zip(self.family.encoders, self.family.tokenizers, strict=True)
+        return [getattr(self.pipeline, own) for name, own in pairs if name in self.modules]
 
     @property
     def modules(self) -> dict[str, torch.nn.Module]:
@@ -173,13 +167,18 @@ class LoadedPipeline:
     def compiled(self, mode: str = "default") -> Iterator[None]:
         """Until the block ends, the denoiser's repeated blocks run compiled, each as it is now.
 
-        In one of torch.compile's modes, of which "reduce-overhead" makes CUDA graphs.
+        In one of torch.compile's modes, of which "reduce-overhead" makes CUDA graphs. Which blocks
+        are repeated, some classes of diffusers' say only for how they are spread over devices.
         """
-        self.denoiser.compile_repeated_blocks(mode=mode)
+        denoiser = self.denoiser
+        names = denoiser._repeated_blocks or denoiser._no_split_modules
+        for module in denoiser.modules():
+            if type(module).__name__ in names:
+                module.compile(mode=mode)
         try:
             yield
         finally:
-            for module in self.denoiser.modules():
+            for module in denoiser.modules():
                 module._compiled_call_impl = None  # no public way back
 
     # -- snapshots -----------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from charsweep.models import architectures, embedded, hub
 from charsweep.models.architectures import Shapes
 from charsweep.models.families import Family, parts_of
 from charsweep.models.folder import check_folder, check_vae, chosen_variant, only_variant
-from charsweep.models.identify import what_is
+from charsweep.models.identify import index_of, what_is
 from charsweep.models.prediction import (
     Prediction,
     in_content,
@@ -40,6 +40,7 @@ PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 SAFETENSORS = (".safetensors", ".sft")
 Layout = Literal["clip", "dino", "ccip"]  # of encoders: open_clip's, timm's, deepghs'
 What = Literal["base", "vae", "clip", "dino", "ccip", "captioner"]
+HALF, FULL = 2, 4  # bytes of a number
 CONFIGS = {"clip": "open_clip_config.json", "dino": "config.json", "vae": "config.json"}
 
 
@@ -133,7 +134,9 @@ class BaseWeights:
     def scheduler(self) -> tuple[str, dict[str, Any]]:
         """Its scheduler's class in diffusers, and what must be told beyond what is read with it."""
         config = read_json(self.configs / "scheduler" / "scheduler_config.json")
-        own = str(read_json(self.configs / "model_index.json")["scheduler"][1])
+        index = index_of(self.configs)
+        assert index is not None
+        own = str(read_json(index)["scheduler"][1])
         if self.prediction is None:
             return own, {}
         changes = scheduler_changes(self.prediction, config)
@@ -154,6 +157,28 @@ class BaseWeights:
         none."""
         tensors = (self.shapes.get(part, {}).values() for part in parts)
         return sum(math.prod(shape) for part in tensors for shape in part)
+
+    @property
+    def to_fetch(self) -> int:
+        """Bytes of its weights that are to be fetched, about; 0 where they are here.
+
+        Of a part in several files their index says it; else it is as most are published.
+        """
+        own = self.pipeline
+        if own.source != "hub" or hub.is_complete(
+            own.path, "base", own.variant, own.parts, weights=True
+        ):
+            return 0
+        each = HALF if own.variant or self.family.loads_parts else FULL
+        parts = (part for part in own.parts if part not in self.family.left_out(own.path))
+        return sum(bytes_in(own.path / part) or each * self.numbers([part]) for part in parts)
+
+
+def bytes_in(part: Path) -> int:
+    """What a part's files take together, by the index of its weights; 0 where there is none."""
+    indices = sorted(part.glob("*.safetensors.index.json"))
+    sizes = (read_json(index).get("metadata", {}).get("total_size", 0) for index in indices)
+    return int(next(sizes, 0))
 
 
 def read_as(family: Family) -> Path:
@@ -183,7 +208,7 @@ def find_base(
             check_whole(where, setting, has_vae=has_vae)
     try:
         pipeline = find_weights(path, "base", made, variant, family)
-        other = _find_vae(vae, made, f"{setting}.vae") if vae is not None else None
+        other = _find_vae(vae, made, f"{setting}.vae", family) if vae is not None else None
     except ModelsError as error:  # the hub does not know what a base is called here
         raise ModelsError(str(error).replace("bases.NAME.", f"bases.{plugin.name}.")) from error
     if pipeline.source == "hub":
@@ -211,10 +236,10 @@ def _prediction(base: BaseWeights, wanted: Prediction | None, setting: str) -> P
     return None
 
 
-def _find_vae(name: str, made: Path, setting: str) -> Weights:
+def _find_vae(name: str, made: Path, setting: str, family: Family) -> Weights:
     place = find_folder(name)
     if place.exists() and place.suffix.lower() not in PICKLES:
-        check_vae(place, name, setting, only_variant(place))
+        check_vae(place, name, setting, only_variant(place), family.autoencoder)
     return find_weights(name, "vae", made)
 
 
@@ -361,7 +386,7 @@ def weight_files(folder: Path, variant: str = "", parts: Collection[str] = ()) -
 
 @cache
 def weights_digest(folder: Path, variant: str = "", parts: tuple[str, ...] = ()) -> str:
-    """Digest of the safetensors of a variant and all JSON files below a folder."""
+    """Digest of the safetensors of a variant, all JSON files and templates below a folder."""
     resolved = folder.resolve()
     if resolved.parent.name == "snapshots":  # the hub's cache: the commit names the content
         return digest_of(f"{resolved.name} {variant}".encode()) if variant else resolved.name[:16]
@@ -374,7 +399,8 @@ def weights_digest(folder: Path, variant: str = "", parts: tuple[str, ...] = ())
     for path in weights:
         tensor_shapes(path)
     try:
-        return digest_of_files([*weights, *folder.rglob("*.json")], folder)
+        texts = (path for end in ("json", "jinja") for path in folder.rglob(f"*.{end}"))
+        return digest_of_files([*weights, *texts], folder)
     except OSError as error:
         raise ModelsError(f"cannot read {error.filename}: {error.strerror}") from error
 

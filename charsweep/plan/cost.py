@@ -176,8 +176,14 @@ def calls(images: ImageSetSpec) -> int:
 
 
 def calls_each(images: ImageSetSpec) -> int:
-    """U-Net calls of an image: two per inference step with guidance."""
-    return images.inference_steps * (2 if images.guidance_scale > 1 else 1)
+    """Calls of the denoiser for an image: for most bases two per inference step with guidance."""
+    return images.inference_steps * calls_per_step(images)
+
+
+def calls_per_step(images: ImageSetSpec) -> int:
+    """Those of one inference step."""
+    family = family_of(images.snapshot.source)
+    return family.calls(images.guidance_scale) if family else 1
 
 
 class Speeds:
@@ -290,9 +296,15 @@ def _stretch(spec: TrajectorySpec) -> float:
 
 def text_chunks(source: Source) -> int:
     """In how many chunks what trains or draws reads a prompt; 1 where it reads none."""
+    family = family_of(source)
+    return family.text_chunks if family else 1
+
+
+def family_of(source: Source) -> Family | None:
+    """The family of the base that trains or draws; None where there is none."""
     base = source if isinstance(source, BaseSpec) else getattr(source, "base", None)
     family: Family | None = base.family.made if base else None
-    return family.text_chunks if family else 1
+    return family
 
 
 def _of_chunks(source: Source) -> str:

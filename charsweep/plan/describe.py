@@ -29,7 +29,7 @@ MOST_CUT = 4  # texts that a plan names
 
 def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
     """The plan in a few lines, of a grid or of a search."""
-    lines = [*_asked(sweep), *_of_character(sweep)]
+    lines = [*_asked(sweep), *_of_character(sweep), *_to_fetch(sweep)]
     if sweep.settings.find:
         lines += _of_stages(sweep, numbers)
     else:
@@ -45,6 +45,16 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
     if note := precision_note(sweep.settings, Store(sweep.root)):
         lines.append(f"  precision=auto {note}")
     return "\n".join(lines)
+
+
+def _to_fetch(sweep: Sweep) -> Iterator[str]:
+    """What a run fetches first, once."""
+    for base in sweep.bases.values():
+        if size := base.to_fetch:
+            yield (
+                f"  download      about {bytes_text(size)} for {base.plugin.name}, once: "
+                f"{base.pipeline.name}"
+            )
 
 
 def _of_character(sweep: Sweep) -> Iterator[str]:
@@ -320,6 +330,7 @@ def reckon(sweep: Sweep, store: Store, plan: Plan, workers: int = 1) -> dict[str
     cells = len(sweep.cells) or sweep.settings.search.trials or 0
     return {
         **cost.summary(plan, store, dict(sweep.bases), workers),
+        "bytes_to_fetch": sum(base.to_fetch for base in sweep.bases.values()),
         "seconds_to_stop": seconds_to_stop(sweep, store, plan, cells),
         "memory": memory.summary(memory.needs_of(works, place), place.card),
     }

@@ -28,7 +28,8 @@ from charsweep.__main__ import main
 from charsweep.core.plugins import resolve
 from charsweep.core.seeding import generator
 from charsweep.core.specs import Plugin
-from charsweep.models.families.sd3 import Flow, StableDiffusion3, transformer_shapes
+from charsweep.models.families.flow import Flow, LogitNormal
+from charsweep.models.families.sd3 import StableDiffusion3, transformer_shapes
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import quiet
 from charsweep.models.weights import BaseWeights, find_base
@@ -64,7 +65,7 @@ def weights_of(folder: Path, **settings: Any) -> BaseWeights:
 
 def test_noise_is_mixed_in_as_the_scheduler_unmixes_it() -> None:
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    flow = Flow(0.0, 1.0, 3.0, 1000)
+    flow = Flow(LogitNormal(), lambda size: 3.0, 1000)
     latents, noise = (torch.randn(3, 4, 8, 8, generator=generator(i, "")) for i in range(2))
     times = scheduler.timesteps[torch.tensor([0, 400, 999])]
     noisy = flow.noised(latents, noise, times)
@@ -75,9 +76,9 @@ def test_noise_is_mixed_in_as_the_scheduler_unmixes_it() -> None:
 
 
 def test_times_are_logit_normal_and_shifted() -> None:
-    flow = Flow(0.3, 0.8, 3.0, 1000)
-    drawn = flow.timesteps(20_000, generator(0, "timestep"))
-    assert torch.equal(drawn, flow.timesteps(20_000, generator(0, "timestep")))
+    flow = Flow(LogitNormal(0.3, 0.8), lambda size: 3.0, 1000)
+    drawn = flow.timesteps(20_000, (8, 8), generator(0, "timestep"))
+    assert torch.equal(drawn, flow.timesteps(20_000, (8, 8), generator(0, "timestep")))
     times = drawn / 1000
     logits = torch.logit(times / (3 - 2 * times))  # the shift undone
     assert logits.mean().item() == pytest.approx(0.3, abs=0.02)

@@ -60,7 +60,10 @@ def header(
 ) -> str:
     """The hub's metadata, as YAML."""
     fields: dict[str, Any] = {"tags": tags(chosen)}
-    if licence:
+    terms = chosen.base_model.terms if chosen.base_model else None
+    if terms and licence == terms.name and not terms.is_known:
+        fields |= {"license": "other", "license_name": licence}
+    elif licence:
         fields["license"] = licence
     elif chosen.base_model is not None:
         fields |= {"license": "other", "license_name": "that-of-the-base"}
@@ -136,9 +139,11 @@ def scores(chosen: Chosen) -> Iterator[dict[str, str]]:
 
 def licence_note(chosen: Chosen, licence: str | None) -> str:
     base_model = chosen.base_model
+    terms = base_model.terms if base_model else None
     if licence:
-        also = ", as their base is" if base_model and base_model.licence == licence else ""
-        return f"The weights are given under {licence}{also}."
+        also = ", as their base is" if terms and terms.name == licence else ""
+        demands = f" {terms.demands}" if terms and terms.demands else ""
+        return f"The weights are given under {licence}{also}.{demands}"
     if base_model is None:
         return "No licence has been chosen for these weights."
     return "The weights come under the licence of their base; look it up before you share them."

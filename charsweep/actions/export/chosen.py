@@ -13,6 +13,7 @@ from typing import Any
 
 import pydantic
 
+from charsweep.actions.export.licences import APACHE, LICENCES, Licence
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
 from charsweep.config import Sweep
 from charsweep.config.settings import ModelsSettings
@@ -29,10 +30,6 @@ from charsweep.results.recommendation import recommended_cell
 
 EMBEDDED = "embedded:"
 REMEDY = "Name a cell with export.cell=KEY; cells.csv lists their keys."
-LICENCES = {  # of published bases, by hub id, in the hub's words
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
-    "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
-}
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,13 @@ class BaseModel:
         return self.hub_id or Path(self.path).name
 
     @property
+    def terms(self) -> Licence | None:
+        """Its licence, where it is known."""
+        return APACHE if self.is_embedded else LICENCES.get(self.hub_id or "")
+
+    @property
     def licence(self) -> str | None:
-        return "apache-2.0" if self.is_embedded else LICENCES.get(self.hub_id or "")
+        return self.terms.name if self.terms else None
 
 
 @dataclass(frozen=True)

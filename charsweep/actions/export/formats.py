@@ -13,10 +13,9 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.names import as_title
+from charsweep.models.identify import index_of
 from charsweep.models.kohya import write_kohya
 from charsweep.models.scale_adapter import scale_snapshot
-
-PIPELINE_INDEX = "model_index.json"
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,14 @@ def write_weights(
         scale_snapshot(folder, chosen.images.strength)
     elif chosen.is_baked:
         interpolate_weights(chosen, snapshot, folder)
-    is_pipeline = (folder / PIPELINE_INDEX).exists()
+    is_pipeline = index_of(folder) is not None
     if chosen.method.low_rank is None or chosen.base_model is None:
         return WrittenWeights(is_pipeline, None, None)
-    title = f"{as_title(chosen.trajectory.character.identifier)}-kohya"
-    file = folder / f"{title}.safetensors"
     base = chosen.base_model.weights
     try:
-        naming = base.family.kohya(base.configs, prediction(base))
+        naming = base.family.naming(base.configs, prediction(base))
+        title = f"{as_title(chosen.trajectory.character.identifier)}-{naming.suffix}"
+        file = folder / f"{title}.safetensors"
         metadata = kohya_metadata(chosen, naming, title, licence, ended(chosen, store))
         write_kohya(folder, naming, file, metadata)
     except ModelsError as error:

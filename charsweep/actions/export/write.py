@@ -51,6 +51,9 @@ def export(sweep: Sweep, hub: HfApi | None = None) -> Path:
         else:
             record |= write_trained(chosen, store, samples, sweep, folder)
     out(f"cell     {chosen.cell.cell}, {chosen.why}")
+    terms = chosen.base_model.terms if chosen.base_model else None
+    if terms and terms.demands:
+        out(f"licence  {terms.demands}")
     if why := record.get("kohya_refused"):
         out(f"kohya    none: {why}")
     out(f"export   {final}")

@@ -15,7 +15,7 @@ from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import Framing, TrajectorySpec
 from charsweep.core.system.images import open_image
-from charsweep.models.families import Conditioning
+from charsweep.models.conditioning import Conditioning
 from charsweep.models.precision import autocast
 from charsweep.train.batches import Batch, Images, TrainingImages, TrialBatches
 from charsweep.train.methods import Materials, SharedSlots

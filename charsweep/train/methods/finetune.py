@@ -7,9 +7,9 @@ prompts (Ruiz et al. 2022, arXiv 2208.12242; Hu et al. 2021, arXiv 2106.09685).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -88,10 +88,10 @@ class FineTune:
     )
 
     def __post_init__(self) -> None:
-        whole = (self.adapter, self.rank, self.alpha, self.target_modules)
+        whole = (self.adapter, self.rank, self.alpha)
         if self.trains == "adapters" and None in whole:
-            raise ValueError("trains=adapters needs adapter, rank, alpha and target_modules")
-        if self.trains == "weights" and whole != (None, None, None, None):
+            raise ValueError("trains=adapters needs adapter, rank and alpha")
+        if self.trains == "weights" and (*whole, self.target_modules) != (None,) * 4:
             raise ValueError(
                 "trains=weights takes no adapter, rank, alpha or target_modules; use "
                 "trains=adapters"
@@ -102,9 +102,9 @@ class FineTune:
     @property
     def low_rank(self) -> LowRank | None:
         """The adapter that trains; None where all weights do."""
-        if not (self.adapter and self.rank and self.alpha and self.target_modules):
+        if not (self.adapter and self.rank and self.alpha):
             return None
-        return LowRank(self.adapter, self.rank, self.alpha, self.target_modules)
+        return LowRank(self.adapter, self.rank, self.alpha, self.target_modules or ())
 
     @property
     def trains_base(self) -> bool:
@@ -147,12 +147,22 @@ class FineTune:
     def prior_images(self) -> int:
         return self.class_images if self.prior_weight else 0
 
+    def settled(self, family: Family) -> Mapping[str, Any]:
+        if self.trains == "weights" or self.target_modules is not None:
+            return {}
+        return {"target_modules": family.targets}
+
     def check(self, spec: TrajectorySpec, family: Family | None) -> None:
         if family and family.is_flow and self.min_snr_gamma is not None:
             raise ConfigError(
                 f"method.min_snr_gamma={self.min_snr_gamma:g}: method.base={self.base} is "
                 f"{family.title}, trained by flow matching, and min-SNR weighs losses by noise "
                 "levels; set method.min_snr_gamma=null"
+            )
+        if family and self.text_encoder and family.taught(True) == family.taught(False):
+            raise ConfigError(
+                f"method.text_encoder=true: method.base={self.base} is {family.title}, whose text "
+                "encoders are not taught; set method.text_encoder=false"
             )
         self._check_text(spec)
 
@@ -197,7 +207,10 @@ class FineTune:
         """Of adapters to the byte; of a whole pipeline about, in float32."""
         assert base is not None
         low = self.low_rank
-        return low.file_bytes(self._shapes(base)) if low else 4 * base.numbers(base.shapes)
+        if low is None:
+            return 4 * base.numbers(base.shapes)
+        shapes = self._shapes(base)
+        return low.on(base.family, shapes).file_bytes(shapes)
 
     def held(self, resolution: int, base: BaseWeights | None) -> Held:
         """The numbers that pad the rank of plain adapters count too."""
@@ -208,7 +221,8 @@ class FineTune:
         if low is None:
             aside = base.numbers(base.family.taught(text_encoder=True))
             return Held(base.numbers(parts), of_base=True, aside=aside, parts=passed)
-        return Held(low.numbers(self._shapes(base)), parts=passed)
+        shapes = self._shapes(base)
+        return Held(low.on(base.family, shapes).numbers(shapes), parts=passed)
 
     def _shapes(self, base: BaseWeights) -> Shapes:
         """Of the parts that are taught, as far as they are there."""
