@@ -358,21 +358,23 @@ def _untrained(settings: Settings) -> Iterator[str]:
             "or set search=grid"
         )
     if character.images is None:
-        needs = {"train=true": settings.train, "character.masks": character.masks is not None,
+        needs = {"train=true": settings.train, "action=caption": settings.action == "caption",
+                 "character.masks": character.masks is not None,
                  f"character.held_out={character.held_out}": isinstance(character.held_out, int),
                  }  # fmt: skip
         yield from (
             f"{name}: character={character.name} has no drawings for that (images=null); give "
-            "them, as in character=folder character.images=PATH, or take it out"
+            "them, as in character=folder character.images=PATH, or "
+            + ("compare adapters alone, train=false" if name == "train=true" else "take it out")
             for name, is_asked in needs.items()
             if is_asked
         )
     if settings.train:
         return
-    idle = [name for name, _ in leaves(settings.axes) if not shapes_images(name)]
-    idle += ["seed"] if settings.seeds is not None else []
+    idle = [f"axes.{name}" for name, _ in leaves(settings.axes) if not shapes_images(name)]
+    idle += [f"seeds={settings.seeds}"] if settings.seeds is not None else []
     yield from (
-        f"axes.{name}: nothing is trained (train=false), so that makes no difference; take it out"
+        f"{name}: nothing is trained (train=false), so that makes no difference; take it out"
         for name in idle
     )
 

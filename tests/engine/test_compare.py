@@ -327,7 +327,7 @@ def test_an_adapter_of_another_base_names_it(
         (["adapters=[]"], "adapters=[]: nothing is trained (train=false)"),
         (["adapters=[x.pt,nowhere.safetensors]"], "adapters=x.pt: it may hold pickled code"),
         (["adapters=[FILE]", "+axes.lr=[1e-3]"], "axes.lr: nothing is trained"),
-        (["adapters=[FILE]", "seeds=2"], "axes.seed: nothing is trained"),
+        (["adapters=[FILE]", "seeds=2"], "seeds=2: nothing is trained"),
         (["adapters=[FILE]", "search=tpe"], "adapters: search=tpe chooses its cells by itself"),
         (["adapters=[FILE]", "method=gan"], "adapters=FILE: it needs a base to be put on"),
         (["adapters=[FILE]", "train=true", "character=none", "character.identifier=x"],
