@@ -182,7 +182,8 @@ def calls_each(images: ImageSetSpec) -> int:
 
 def calls_per_step(images: ImageSetSpec) -> int:
     """Those of one inference step."""
-    family = family_of(images.snapshot.source)
+    base = images.drawing_base
+    family: Family | None = base.family.made if base else None
     return family.calls(images.guidance_scale) if family else 1
 
 
