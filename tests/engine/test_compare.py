@@ -205,27 +205,25 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_key_is_of_the_content_and_of_how_it_is_drawn(mine: Path, tmp_path: Path) -> None:
-    file = mine
     moved = tmp_path / "elsewhere" / "renamed.safetensors"
     moved.parent.mkdir()
-    shutil.copy(file, moved)
-    (cell,) = load_sweep(words(tmp_path, file)).cells
+    shutil.copy(mine, moved)
+    (cell,) = load_sweep(words(tmp_path, mine)).cells
     (other,) = load_sweep(words(tmp_path, moved, more=("name=other", "lr=0.5"))).cells
     assert cell.key == other.key
     assert [one.values["adapter"] for one in (cell, other)] == ["mine", "renamed"]
     axes = ("+axes.strength=[0.5,1]", "+axes.inference_steps=[1,2]",
             "+axes={sampler: [base,ddim], sampler.guidance_scale: [3,5]}")  # fmt: skip
-    cells = load_sweep(words(tmp_path, file, more=axes)).cells
+    cells = load_sweep(words(tmp_path, mine, more=axes)).cells
     assert len({one.key for one in cells}) == len(cells) == 16
     assert cell.key in {one.key for one in cells}
     assert {one.source.key for one in cells} == {cell.source.key}
 
 
 def test_adapters_stand_beside_what_is_trained(mine: Path, tmp_path: Path) -> None:
-    file = mine
     trained = sweep_of(tmp_path, "+axes.lr=[1e-3,1e-4]", "+axes.method.rank=[2,4]")
     beside = sweep_of(
-        tmp_path, "+axes.lr=[1e-3,1e-4]", "+axes.method.rank=[2,4]", f"adapters=[{file}]"
+        tmp_path, "+axes.lr=[1e-3,1e-4]", "+axes.method.rank=[2,4]", f"adapters=[{mine}]"
     )
     assert [cell.key for cell in beside.cells if cell.is_trained] == [c.key for c in trained.cells]
     (own,) = (cell for cell in beside.cells if not cell.is_trained)
@@ -237,10 +235,9 @@ def test_adapters_stand_beside_what_is_trained(mine: Path, tmp_path: Path) -> No
 
 
 def test_each_adapter_has_its_own_trigger(mine: Path, tmp_path: Path) -> None:
-    file = mine
-    asked = f"{{path: '{file}', name: hers, trigger: 'zwx girl'}}"
+    asked = f"{{path: '{mine}', name: hers, trigger: 'zwx girl'}}"
     (cell,) = load_sweep(words(tmp_path, asked)).cells
-    (plain,) = load_sweep(words(tmp_path, file)).cells
+    (plain,) = load_sweep(words(tmp_path, mine)).cells
     assert cell.values["adapter"] == "hers"
     assert cell.images.prompts[0] == plain.images.prompts[0].replace("UnicornGirl", "zwx girl")
     assert cell.exam == plain.exam
@@ -344,12 +341,11 @@ def test_an_adapter_of_another_base_names_it(
 def test_what_cannot_be_compared_is_said(
     asked: list[str], said: str, mine: Path, tmp_path: Path
 ) -> None:
-    file = mine
     (tmp_path / "x.pt").write_bytes(b"PK")
-    own = [word.replace("FILE", str(file)).replace("x.pt", f"{tmp_path}/x.pt") for word in asked]
+    own = [word.replace("FILE", str(mine)).replace("x.pt", f"{tmp_path}/x.pt") for word in asked]
     with pytest.raises(CharsweepError) as error:
         load_sweep([f"root={tmp_path}/root", *COMPARE, *EXAM, *own])
-    text = str(error.value).replace(str(file), "FILE").replace(f"{tmp_path}/", "")
+    text = str(error.value).replace(str(mine), "FILE").replace(f"{tmp_path}/", "")
     assert text.startswith(said)
 
 
@@ -360,11 +356,10 @@ def test_a_run_of_checkpoints_is_drawn_scored_reported_and_exported(
     mine: Path, tmp_path: Path
 ) -> None:
     """Without drawings of the character: identity is blank, prompts and drift are not."""
-    file = mine
     runs = tmp_path / "runs"
     runs.mkdir()
     for steps in (250, 500):
-        own = {n: t * steps / 500 if "lora_up" in n else t for n, t in load_file(file).items()}
+        own = {n: t * steps / 500 if "lora_up" in n else t for n, t in load_file(mine).items()}
         told = {"training_info": json.dumps({"step": steps})}
         save_file(own, runs / f"girl_{steps:09d}.safetensors", told)
     metrics = "metric=[score,identity,prompt,drift,diversity,dino,copy]"
