@@ -246,6 +246,10 @@ def keep_adapter(file: Path, spec: AdapterSpec, store: Store) -> None:
     with store.lock(spec):
         folder = store.snapshot(snapshot)
         if not (folder / "snapshot.json").exists():
+            if not file.is_file():
+                raise ModelsError(
+                    f"adapters={file}: it was there a moment ago and is gone; put it back"
+                )
             content = {"spec": {"step": 0}, "bytes": file.stat().st_size}
             with new_folder(folder, "snapshot.json", content) as new:
                 shutil.copyfile(file, new / ADAPTER_FILE)

@@ -34,6 +34,9 @@ RANK, ALPHA = 3, 7.0
 COMPARE = ["+sweep=compare", "runtime.tracking=false"]
 
 
+ELSEWHERE = "exam.parts={elsewhere: {prompts: ['a picture of a bear in the snow'], seeds: [0]}}"
+
+
 def words(root: Path, *files: Path | str, more: tuple[str, ...] = ()) -> list[str]:
     return [f"root={root}", *COMPARE, *EXAM, f"adapters=[{','.join(map(str, files))}]", *more]
 
@@ -145,7 +148,6 @@ def by_its_own(snapshot: Path) -> NDArray[np.float32]:
 def by_cells(sweep: Sweep) -> dict[str, NDArray[np.float32]]:
     """What the cell of each adapter draws with, from the store, whatever became of its file."""
     base, store, found = base_of("sdxl"), Store(sweep.root), {}
-    keep_adapters(sweep, store)
     for cell in sweep.cells:
         assert isinstance(cell.source, AdapterSpec)
         assert store.has_snapshot(cell.images.snapshot)
@@ -181,7 +183,8 @@ def test_files_of_every_program_draw_what_the_adapter_draws_that_they_came_from(
     (folder / FACTORED_CONFIG).write_text(json.dumps(settings))
     wanted["peft"] = by_its_own(tmp_path / "unet")
     sweep = load_sweep(words(tmp_path / "root", *files, folder))
-    for file in files:
+    keep_adapters(sweep, Store(sweep.root))
+    for file in (*files, folder):
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     got = by_cells(sweep)
     assert got.keys() == wanted.keys()
@@ -192,36 +195,35 @@ def test_files_of_every_program_draw_what_the_adapter_draws_that_they_came_from(
 # -- keys ------------------------------------------------------------------------------------------
 
 
-def written(folder: Path, name: str = "mine") -> Path:
-    """A kohya file of random numbers on all attention."""
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kohya file of random numbers on all attention, called mine.safetensors."""
+    folder = tmp_path_factory.mktemp("mine")
     write_adapter(base_of("sdxl"), folder / "snapshot", targets=ATTENTION)
-    file = folder / f"{name}.safetensors"
-    kohya(folder / "snapshot", file)
-    return file
+    kohya(folder / "snapshot", folder / "mine.safetensors")
+    return folder / "mine.safetensors"
 
 
-def test_a_key_is_of_the_content_and_of_how_it_is_drawn(tmp_path: Path) -> None:
-    file = written(tmp_path)
+def test_a_key_is_of_the_content_and_of_how_it_is_drawn(mine: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "renamed.safetensors"
     moved.parent.mkdir()
-    shutil.copy(file, moved)
-    (cell,) = load_sweep(words(tmp_path, file)).cells
+    shutil.copy(mine, moved)
+    (cell,) = load_sweep(words(tmp_path, mine)).cells
     (other,) = load_sweep(words(tmp_path, moved, more=("name=other", "lr=0.5"))).cells
     assert cell.key == other.key
     assert [one.values["adapter"] for one in (cell, other)] == ["mine", "renamed"]
     axes = ("+axes.strength=[0.5,1]", "+axes.inference_steps=[1,2]",
             "+axes={sampler: [base,ddim], sampler.guidance_scale: [3,5]}")  # fmt: skip
-    cells = load_sweep(words(tmp_path, file, more=axes)).cells
+    cells = load_sweep(words(tmp_path, mine, more=axes)).cells
     assert len({one.key for one in cells}) == len(cells) == 16
     assert cell.key in {one.key for one in cells}
     assert {one.source.key for one in cells} == {cell.source.key}
 
 
-def test_adapters_stand_beside_what_is_trained(tmp_path: Path) -> None:
-    file = written(tmp_path)
+def test_adapters_stand_beside_what_is_trained(mine: Path, tmp_path: Path) -> None:
     trained = sweep_of(tmp_path, "+axes.lr=[1e-3,1e-4]", "+axes.method.rank=[2,4]")
     beside = sweep_of(
-        tmp_path, "+axes.lr=[1e-3,1e-4]", "+axes.method.rank=[2,4]", f"adapters=[{file}]"
+        tmp_path, "+axes.lr=[1e-3,1e-4]", "+axes.method.rank=[2,4]", f"adapters=[{mine}]"
     )
     assert [cell.key for cell in beside.cells if cell.is_trained] == [c.key for c in trained.cells]
     (own,) = (cell for cell in beside.cells if not cell.is_trained)
@@ -232,11 +234,10 @@ def test_adapters_stand_beside_what_is_trained(tmp_path: Path) -> None:
     assert plan.steps_needed == plan_work(trained.cells, Store(tmp_path)).steps_needed
 
 
-def test_each_adapter_has_its_own_trigger(tmp_path: Path) -> None:
-    file = written(tmp_path)
-    asked = f"{{path: '{file}', name: hers, trigger: 'zwx girl'}}"
+def test_each_adapter_has_its_own_trigger(mine: Path, tmp_path: Path) -> None:
+    asked = f"{{path: '{mine}', name: hers, trigger: 'zwx girl'}}"
     (cell,) = load_sweep(words(tmp_path, asked)).cells
-    (plain,) = load_sweep(words(tmp_path, file)).cells
+    (plain,) = load_sweep(words(tmp_path, mine)).cells
     assert cell.values["adapter"] == "hers"
     assert cell.images.prompts[0] == plain.images.prompts[0].replace("UnicornGirl", "zwx girl")
     assert cell.exam == plain.exam
@@ -292,9 +293,9 @@ SPOILT: dict[str, tuple[Callable[[Named], Named], str]] = {
 
 @pytest.mark.parametrize("way", SPOILT)
 def test_a_spoilt_file_is_one_message(
-    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    way: str, mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good, file = written(tmp_path, "good"), tmp_path / "spoilt.safetensors"
+    good, file = mine, tmp_path / "spoilt.safetensors"
     spoil, said = SPOILT[way]
     save_file(spoil(load_file(good)), file)
     assert main(words(tmp_path / "root", good, file)) == 2
@@ -333,36 +334,38 @@ def test_an_adapter_of_another_base_names_it(
         (["adapters=[FILE]", "train=true", "character=none", "character.identifier=x"],
          "train=true: character=none has no drawings for that"),
         (["adapters=[FILE]", "character=none"], "character.identifier is not set; give it as"),
-        (["adapters=[FILE]", "+axes.train=[true]"], "axes.train: nothing of that name can vary"),
+        (["adapters=[FILE]", "+axes.train=[true]"], "axes.train: nothing is trained"),
         (["adapters=[{file: FILE}]"], "adapters.0.path: is missing"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_compared_is_said(asked: list[str], said: str, tmp_path: Path) -> None:
-    file = written(tmp_path)
+def test_what_cannot_be_compared_is_said(
+    asked: list[str], said: str, mine: Path, tmp_path: Path
+) -> None:
     (tmp_path / "x.pt").write_bytes(b"PK")
-    own = [word.replace("FILE", str(file)).replace("x.pt", f"{tmp_path}/x.pt") for word in asked]
+    own = [word.replace("FILE", str(mine)).replace("x.pt", f"{tmp_path}/x.pt") for word in asked]
     with pytest.raises(CharsweepError) as error:
         load_sweep([f"root={tmp_path}/root", *COMPARE, *EXAM, *own])
-    text = str(error.value).replace(str(file), "FILE").replace(f"{tmp_path}/", "")
+    text = str(error.value).replace(str(mine), "FILE").replace(f"{tmp_path}/", "")
     assert text.startswith(said)
 
 
 # -- a whole run -----------------------------------------------------------------------------------
 
 
-def test_a_run_of_checkpoints_is_drawn_scored_reported_and_exported(tmp_path: Path) -> None:
+def test_a_run_of_checkpoints_is_drawn_scored_reported_and_exported(
+    mine: Path, tmp_path: Path
+) -> None:
     """Without drawings of the character: identity is blank, prompts and drift are not."""
-    file = written(tmp_path)
     runs = tmp_path / "runs"
     runs.mkdir()
     for steps in (250, 500):
-        own = {n: t * steps / 500 if "lora_up" in n else t for n, t in load_file(file).items()}
+        own = {n: t * steps / 500 if "lora_up" in n else t for n, t in load_file(mine).items()}
         told = {"training_info": json.dumps({"step": steps})}
         save_file(own, runs / f"girl_{steps:09d}.safetensors", told)
     metrics = "metric=[score,identity,prompt,drift,diversity,dino,copy]"
     asked = words(
         tmp_path, runs, more=(metrics, "character=none", "character.identifier=UnicornGirl",
-                              "character.class_noun=girl", "exam=positions"),
+                              "character.class_noun=girl", ELSEWHERE),
     )  # fmt: skip
     assert main(asked) == 0
     folder = tmp_path / "sweeps" / "compare"
