@@ -89,7 +89,8 @@ class Search(Study):
         lowest = min(stops.values())
         due = [trial for trial in running if stops[trial.number] == lowest]
         untold = [trial for trial in due if lowest not in trial.intermediate_values]
-        if untold and self.search.rungs:  # those that were told before a kill race once more
+        is_race = bool(self.search.rungs) and self.sweep.settings.by_score
+        if untold and is_race:  # those that were told before a kill race once more
             untold = [*due, *self._ended(lowest)]
         self._asked = {}
         cells = {}
@@ -97,7 +98,6 @@ class Search(Study):
             cell = self._cell(trial, lowest)
             cells[cell.key] = cell
             self._asked.setdefault(cell.key, []).append(trial)
-        is_race = bool(self.search.rungs)
         self._race = Rounds(tuple(cells.values()), self.sweep.settings, is_race=is_race)
         yield from self._race.run()
         for trial in self._running():

@@ -45,8 +45,9 @@ class Rounds:
     ) -> None:
         self.cells = {cell.key: cell for cell in cells}
         self.errors = settings.search.errors or LEAVING
-        self.looks = looks_of(cells) if is_race and settings.by_score else ()
         self.known = known or {}
+        is_race = is_race and settings.by_score and (len(cells) > 1 or bool(known))
+        self.looks = looks_of(cells) if is_race else ()
         self.round = 0  # from 1
         self._running = dict(self.cells)  # those that draw on
         self._asked: dict[str, Cell] = {}  # cells of this round by the key of what they draw
@@ -107,8 +108,6 @@ class Rounds:
 
 def looks_of(cells: Sequence[Cell]) -> tuple[int, ...]:
     """After how many exam seeds a race looks who is behind."""
-    if len(cells) < 2:
-        return ()
     return tuple(sorted({len(own.seeds) for cell in cells for own in cell.images.beginnings}))
 
 

@@ -35,7 +35,7 @@ def test_the_rule_is_run_on_what_is_stored(stored: Path) -> None:
     assert outcome.lost == 0
     assert outcome.cells < 18
     drawn, whole = outcome.images
-    assert whole / 2 < drawn < whole == 4 * outcome.cells
+    assert whole / 2 < drawn < whole < 4 * outcome.cells  # one has diverged
 
 
 def test_what_a_sweep_lacks_has_diverged_or_is_like_its_neighbour(stored: Path) -> None:

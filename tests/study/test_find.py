@@ -204,6 +204,21 @@ def test_killed_in_a_race_it_goes_on_in_the_same_stages(
     assert study.stored == whole.stored
 
 
+def test_a_race_that_runs_out_of_time_is_given_up_from_there(tmp_path: Path, clock: Clock) -> None:
+    """After its first look, at which three of four cells leave: of the best no more is known."""
+    study = Study(tmp_path, clock, *RACED, "find.budget=50s")
+    study.slower = 3.0
+    stages = json.loads(json.dumps(study.run()))
+    assert done(stages)[0] == ("lr", 3, 1)
+    assert (len(left(study)), clock.now) == (3, 60)
+    more = study.again(*RACED, "find.budget=50s")
+    assert done(more.run()) == done(stages)
+    assert clock.now == 60
+    larger = more.again(*RACED, "find.budget=1h")
+    assert done(larger.run())[0] == ("lr", 4, 0)
+    assert not any(stage["left"] for stage in larger.find.stages)
+
+
 def test_with_constraints_all_are_measured_whole(tmp_path: Path, clock: Clock) -> None:
     study = Study(tmp_path, clock, *RACED, "+constraints.identity={least: 0.1}")
     assert study.run()
