@@ -43,8 +43,8 @@ from charsweep.core.words import holds
 # What is taken from the command line alone when a folder of YAML files is given, and what it is
 # otherwise: what is done, where is written, what is removed, and what leaves the machine.
 GUARDED = {"action": "run", "root": ".", "study": None, "runtime.tracking_uri": None,
-           "export.push": None, "merge": None, "store.remove": False,
-           "store.repair": False}  # fmt: skip
+           "runtime.cluster": None, "runtime.scratch": None, "export.push": None, "merge": None,
+           "store.remove": False, "store.repair": False}  # fmt: skip
 
 Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them
 

@@ -39,6 +39,7 @@ class Place:
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "10", **SHORT,
         }  # fmt: skip
         self.prefix: list[str] = []
+        self.started: list[subprocess.Popen[bytes]] = []
         holder = self.popen(["unshare", "--net", "sh", "-c", "ip link set lo up && sleep 9999"])
         time.sleep(0.3)
         if holder.poll() is None:
@@ -49,10 +50,12 @@ class Place:
     ) -> subprocess.Popen[bytes]:
         """A program in this place, in a session of its own."""
         with (log or Path(os.devnull)).open("ab") as file:
-            return subprocess.Popen(
+            started = subprocess.Popen(
                 [*self.prefix, *words], stdout=file, stderr=file, stdin=subprocess.DEVNULL,
                 start_new_session=True, env={**os.environ, **self.environment, **more},
             )  # fmt: skip
+        self.started.append(started)
+        return started
 
     def command(self, words: Sequence[str], log: Path, **more: str) -> subprocess.Popen[bytes]:
         """`python -m charsweep`."""
@@ -104,6 +107,8 @@ class Place:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGCONT)
                 process.kill()
+        for started in self.started:
+            started.wait(10)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
