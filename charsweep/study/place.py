@@ -33,6 +33,7 @@ from charsweep.core.system.sqlite import address_of, check_whole, unusable, wait
 FAILURES = (SQLAlchemyError, StorageInternalError)  # what a database that does not do raises
 DRIVER = "postgresql+psycopg"
 LOOK_SECONDS = 1.0  # between two looks at a server that does not answer
+GRACE = 2.0  # seconds in which a server notices that a process was killed
 PATIENCE = 600.0  # seconds that it is waited for
 OPENING, STUDY = 0x63737730, 0x63737731  # the first of a lock's two numbers: what it is on
 # What notices within a minute that the other side is gone: here, and on the server.
@@ -146,8 +147,11 @@ class Server:
                 connection.execute(text(setting))
             lock = {"what": STUDY, "name": self.name}
             query = text("select pg_try_advisory_lock(:what, hashtext(:name))")
-            if not connection.scalar(query, lock):
-                raise self._held_by(connection.scalar(text(HOLDER), lock) or "another command")
+            end = time.monotonic() + GRACE
+            while not connection.scalar(query, lock):
+                if time.monotonic() > end:
+                    raise self._held_by(connection.scalar(text(HOLDER), lock) or "another command")
+                pause(GRACE / 10)
         except BaseException:
             connection.close()
             raise

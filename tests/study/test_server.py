@@ -60,6 +60,7 @@ def server() -> Iterator[Postgres]:
 def _password(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSFILE", str(server.passfile))
     monkeypatch.setattr(place, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(place, "GRACE", 0.5)
 
 
 @pytest.fixture
