@@ -132,6 +132,7 @@ class Server:
     def __init__(self, address: str, name: str) -> None:
         self.url, self.name = make_url(address).set(drivername=DRIVER), name
         self._holding: Connection | None = None
+        self._opened: list[RDBStorage] = []
         self._one_at_a_time = threading.RLock()  # trials are told on a thread of their own
 
     def __str__(self) -> str:
@@ -174,6 +175,7 @@ class Server:
                 engine_kwargs={"pool_pre_ping": True, "connect_args": CONNECT},
             )
         event.listen(storage.engine, "do_connect", lambda *_: self.wait())
+        self._opened.append(storage)
         return storage
 
     def wait(self) -> None:
@@ -181,7 +183,7 @@ class Server:
         with self._one_at_a_time:
             if not self.is_away():
                 return
-            self.close()
+            self._let_go()
             sys.stderr.write(f"waiting for {self}, which does not answer\n")
             end = time.monotonic() + PATIENCE
             while True:
@@ -207,6 +209,11 @@ class Server:
         )
 
     def close(self) -> None:
+        self._let_go()
+        while self._opened:
+            self._opened.pop().engine.dispose()
+
+    def _let_go(self) -> None:
         with self._one_at_a_time:
             if self._holding is not None:
                 self._holding.close()
