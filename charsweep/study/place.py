@@ -33,6 +33,7 @@ from charsweep.core.system.sqlite import address_of, check_whole, unusable, wait
 FAILURES = (SQLAlchemyError, StorageInternalError)  # what a database that does not do raises
 DRIVER = "postgresql+psycopg"
 LOOK_SECONDS = 1.0  # between two looks at a server that does not answer
+GRACE = 2.0  # seconds in which a server notices that a process was killed
 PATIENCE = 600.0  # seconds that it is waited for
 OPENING, STUDY = 0x63737730, 0x63737731  # the first of a lock's two numbers: what it is on
 # What notices within a minute that the other side is gone: here, and on the server.
@@ -131,6 +132,7 @@ class Server:
     def __init__(self, address: str, name: str) -> None:
         self.url, self.name = make_url(address).set(drivername=DRIVER), name
         self._holding: Connection | None = None
+        self._opened: list[RDBStorage] = []
         self._one_at_a_time = threading.RLock()  # trials are told on a thread of their own
 
     def __str__(self) -> str:
@@ -146,8 +148,11 @@ class Server:
                 connection.execute(text(setting))
             lock = {"what": STUDY, "name": self.name}
             query = text("select pg_try_advisory_lock(:what, hashtext(:name))")
-            if not connection.scalar(query, lock):
-                raise self._held_by(connection.scalar(text(HOLDER), lock) or "another command")
+            end = time.monotonic() + GRACE
+            while not connection.scalar(query, lock):
+                if time.monotonic() > end:
+                    raise self._held_by(connection.scalar(text(HOLDER), lock) or "another command")
+                pause(GRACE / 10)
         except BaseException:
             connection.close()
             raise
@@ -170,6 +175,7 @@ class Server:
                 engine_kwargs={"pool_pre_ping": True, "connect_args": CONNECT},
             )
         event.listen(storage.engine, "do_connect", lambda *_: self.wait())
+        self._opened.append(storage)
         return storage
 
     def wait(self) -> None:
@@ -177,7 +183,7 @@ class Server:
         with self._one_at_a_time:
             if not self.is_away():
                 return
-            self.close()
+            self._let_go()
             sys.stderr.write(f"waiting for {self}, which does not answer\n")
             end = time.monotonic() + PATIENCE
             while True:
@@ -203,6 +209,11 @@ class Server:
         )
 
     def close(self) -> None:
+        self._let_go()
+        while self._opened:
+            self._opened.pop().engine.dispose()
+
+    def _let_go(self) -> None:
         with self._one_at_a_time:
             if self._holding is not None:
                 self._holding.close()

@@ -287,7 +287,8 @@ def note_votes(sweep: Sweep, found: Recommendation, strengths: Mapping[str, Stre
         return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        note(optuna.load_study(study_name=sweep.name, storage=place.open()), found, strengths)
+        with contextlib.closing(place):
+            note(optuna.load_study(study_name=sweep.name, storage=place.open()), found, strengths)
     except (RuntimeError, ValueError, KeyError) as error:
         if not (place.is_shared and isinstance(error, KeyError)):  # it was begun elsewhere
             raise place.unusable(str(error)) from error

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.small import execute, loaded_after, pictures, small, snapshot_bytes
+from helpers.small import execute, loaded_after, pictures, small, snapshot_bytes, sweep_of
 
 from charsweep.__main__ import main
-from charsweep.actions.sweep_record import new_record, now
+from charsweep.actions.sweep_record import needs, new_record, now
 from charsweep.core.store.files import machine, write_json
 from charsweep.results import write_results
 
@@ -227,6 +227,17 @@ def test_gc_keeps_all_that_an_unfinished_sweep_has_begun(
     (folder / "cells.jsonl").unlink()
     assert "nothing to remove" in act(root, capsys, "action=gc", "store.remove=true")[1]
     assert list(store(root).glob("*/resume/step-*"))
+
+
+def test_what_a_search_has_begun_stays_needed_and_what_a_grid_asks_no_more_does_not(
+    tmp_path: Path,
+) -> None:
+    begun = {"sources": ["0123456789ab"]}
+    axes = "+axes={lr: [1e-3, 1e-2]}"
+    search = sweep_of(tmp_path, "search=tpe", "search.trials=4", axes)
+    assert "0123456789ab" in needs(search, begun)["sources"]
+    assert set(needs(search, {})["sources"]) < set(needs(search, begun)["sources"])
+    assert needs(sweep_of(tmp_path, axes), begun) == needs(sweep_of(tmp_path, axes), {})
 
 
 def test_nothing_is_removed_while_a_sweep_runs(

@@ -17,9 +17,10 @@ from typing import Any
 import optuna
 import pytest
 from helpers.services import DATABASE, Postgres, free_port, programs
-from helpers.small import small, sweep_of
+from helpers.small import ONE_IMAGE, small, sweep_of
 
 from charsweep.__main__ import main
+from charsweep.actions import main_loop
 from charsweep.core.errors import ConfigError, TrackingError
 from charsweep.core.store import Store
 from charsweep.results import CellResult
@@ -60,6 +61,7 @@ def server() -> Iterator[Postgres]:
 def _password(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSFILE", str(server.passfile))
     monkeypatch.setattr(place, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(place, "GRACE", 0.5)
 
 
 @pytest.fixture
@@ -99,27 +101,26 @@ def test_a_second_head_is_told_who_holds_the_study_and_goes_on_when_that_is_kill
 ) -> None:
     """Another folder, as on another machine. The password is in the address, and nowhere else."""
     address = server.address.replace("@", f":{server.password}@")
-    words = [*QUIET, "train_steps=1", "exam.seeds=[0]", f"study={address}"]
-    first = subprocess.Popen(
+    words = [*QUIET, *ONE_IMAGE, "train_steps=1", f"study={address}"]
+    second = small(tmp_path / "second", *words)
+    with subprocess.Popen(
         [sys.executable, "-c", HEAD, *small(tmp_path / "first", *words)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ},
-    )  # fmt: skip
-    try:
-        assert first.stdout is not None
-        assert first.stdout.readline() == "held\n"
-        second = small(tmp_path / "second", *words)
-        assert main(second) == 2
-        line = capfd.readouterr().err
-        shown = server.address.replace("@", ":***@")
-        assert line == (
-            f"TrackingError: the study small at {shown} is worked on by process {first.pid} on "
-            f"{os.uname().nodename}; wait for its end, or begin another with name=NAME\n"
-        )
-        assert main([*second, "name=another", "action=plan"]) == 0
-    finally:
-        first.kill()
-        first.wait()
-    assert main(second) == 0
+    ) as first:  # fmt: skip
+        try:
+            assert first.stdout is not None
+            assert first.stdout.readline() == "held\n"
+            assert main(second) == 2
+        finally:
+            first.kill()
+    shown = server.address.replace("@", ":***@")
+    assert capfd.readouterr().err == (
+        f"TrackingError: the study small at {shown} is worked on by process {first.pid} on "
+        f"{os.uname().nodename}; wait for its end, or begin another with name=NAME\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:  # a report takes longer than all else
+        patch.setattr(main_loop, "write_report", lambda folder, _: folder / "report.html")
+        assert main(second) == 0
     assert len(told(server, "small")) == 1
     said = capfd.readouterr()
     assert server.password not in said.out + said.err
