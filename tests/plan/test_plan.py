@@ -116,6 +116,11 @@ NEEDED = {  # what a person must say too
         "method.base=sd3",
         *(f"models.encoders.{name}.path=embedded:weights/{name}" for name in ("clip", "dino")),
     ],
+    **{
+        f"{group}={name}": [f"encoder.{name}.path=embedded:weights/{what}"]
+        for group in ("encoder", "metric")
+        for name, what in (("dinov2", "dino"), ("dinov3", "dino"), ("siglip2", "clip"))
+    },
     "search=halving": ["objectives=[dino]", "+axes.lr=[1e-3,1e-4]"],
     "search=race": ["exam.seeds=[0,1,2,3]"],
     "search=nsga2": ["+axes.lr=[1e-3,1e-4]"],
@@ -124,8 +129,8 @@ NEEDED = {  # what a person must say too
 
 
 def test_there_are_as_many_choices_as_are_planned_here() -> None:
-    assert len(CHOICES) == 51
-    assert len({choice.partition("=")[0] for choice in CHOICES}) == 14
+    assert len(CHOICES) == 57
+    assert len({choice.partition("=")[0] for choice in CHOICES}) == 15
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -135,6 +140,12 @@ def test_every_file_of_conf_composes_and_plans(choice: str, tmp_path: Path) -> N
     if group == "metric":  # of some, the exam must have a part
         metrics = dict.fromkeys(["score", name])
         words = [f"metric=[{','.join(metrics)}]", "exam=positions"]
+    if group == "encoder":
+        words = [f"encoder=[{name}]", f"metric.dino.encoder={name}"]
+    if name == "ccip":  # of which planning reads no more than that it is there
+        for file in ("model_feat.onnx", "model_metrics.onnx"):
+            (tmp_path / file).write_bytes(b"")
+        words.append(f"encoder.ccip.path={tmp_path}")
     if choice == "models=sd3":  # nothing of it ships
         words.append(f"models.bases.sd3.path={write_sd3(tmp_path / 'sd3', t5=False)}")
     if choice == "character=none":  # of whom nothing can be taught
@@ -147,6 +158,9 @@ def test_every_file_of_conf_composes_and_plans(choice: str, tmp_path: Path) -> N
         (cell,) = sweep.examples
         asked = [*cell.metrics, *(metric for part in cell.parts for metric in part.metrics)]
         assert {metric.name for metric in asked} == set(metrics)
+    elif group == "encoder":
+        assert list(sweep.resolved[group]) == [name]
+        assert [spec.name for spec in sweep.encoders] == ["clip", "dino", name]
     elif group == "attributes":
         assert sweep.resolved[group].keys() >= {"hair", "clothes", "position", "place"}
     else:
