@@ -336,6 +336,17 @@ def test_a_plan_needs_no_weights(
     assert needs[0].passing == needs[1].passing > 0
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_plan_without_a_network(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real library, told to stay offline, and the repository of conf/."""
+    message = refused(capsys, tmp_path, f"models={name}", f"method.base={name}", "action=plan")
+    for word in ("HF_HUB_OFFLINE", "hf download", "'*/*.jinja'", "--local-dir FOLDER",
+                 f"models.bases.{name}.path=FOLDER", "models.encoders.dino.path=FOLDER"):  # fmt: skip
+        assert word in message, message
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 
