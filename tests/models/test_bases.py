@@ -202,7 +202,7 @@ def test_a_sweep_is_trained_drawn_scored_exported_and_read_again(
     given: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = given.name
-    asked = small(tmp_path, *given("lr=1e-2", "+axes.train_steps=[1,2]", "method.alpha=6",
+    asked = small(tmp_path, *given("lr=1e-2", "train_steps=2", "method.alpha=6",
                                    "runtime.tracking=false", "runtime.energy=false"))  # fmt: skip
     assert main(asked) == 0
     assert main([*asked, "action=export"]) == 0
@@ -342,8 +342,10 @@ def test_a_plan_without_a_network(
 ) -> None:
     """The real library, told to stay offline, and the repository of conf/."""
     message = refused(capsys, tmp_path, f"models={name}", f"method.base={name}", "action=plan")
-    for word in ("HF_HUB_OFFLINE", "hf download", "'*/*.jinja'", "--local-dir FOLDER",
-                 f"models.bases.{name}.path=FOLDER", "models.encoders.dino.path=FOLDER"):  # fmt: skip
+    for word in (
+        "HF_HUB_OFFLINE", "hf download", "'*/*.jinja'", "--local-dir FOLDER",
+        f"models.bases.{name}.path=FOLDER", "models.encoders.dino.path=FOLDER",
+    ):  # fmt: skip
         assert word in message, message
 
 
