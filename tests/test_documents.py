@@ -21,7 +21,7 @@ from helpers.small import execute
 from charsweep.__main__ import ALONE
 from charsweep.config import as_yaml, load_settings, load_sweep
 from charsweep.config.find import start_of
-from charsweep.core.plugins import OWN
+from charsweep.core.plugins import CONF, OWN
 from charsweep.models import embedded
 from charsweep.study.stages import at_most
 
@@ -31,7 +31,11 @@ FOLDERS = [ROOT / folder / "README.md" for folder in ("sweeps", "mlruns", "noteb
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")), *FOLDERS]
 MISTAKES = DOCS / "mistakes.md"  # whose commands are wrong on purpose: tests/config
 # Composed and not planned: what asks the hub, and what takes seconds.
-UNPLANNED = {"models=hub", "models=sd3", "+sweep=full_grid"}
+HERE = ("embedded", "random")
+UNPLANNED = {
+    "+sweep=full_grid",
+    *(f"models={path.stem}" for path in CONF.glob("models/*.yaml") if path.stem not in HERE),
+}
 
 
 def lines_of_code(text: str) -> str:

@@ -22,6 +22,7 @@ import torch
 import transformers
 from helpers.small import ONE_IMAGE, base_named, execute, small, snapshot_bytes, sweep_of
 from helpers.tiny_bases import TINY, draw_plainly, load_plainly, write_tiny
+from helpers.variants import first
 from peft import LoraConfig
 from PIL import Image
 from safetensors.torch import save_file
@@ -128,17 +129,17 @@ def gradients(sweep: Sweep, base: LoadedPipeline, width: int) -> list[dict[str, 
     drawings, digests = sweep.drawings, spec.character.digests
     images = [one.image for one in drawings.training_images(digests, ())]
     found = []
-    for first in range(0, 4, width):
+    for start in range(0, 4, width):
         materials = Materials(base.device, base, images, lambda _: [])
         trainable = spec.method.made.trainable(spec, materials)
         assert isinstance(trainable, DenoisingTrainable)
         with contextlib.closing(trainable):
             for slot in range(width):
-                trainable.enter(slot, replace(spec, seed=first + slot))
+                trainable.enter(slot, replace(spec, seed=start + slot))
             for slot in range(width):  # the second factor begins at zero, where the first has none
                 for name, tensor in trainable.named(slot).items():
                     if name.endswith("lora_B"):
-                        source = generator(first + slot, name)
+                        source = generator(start + slot, name)
                         tensor.data.copy_(0.1 * torch.randn(tensor.shape, generator=source))
             trainable.zero_grad()
             for share in trainable.losses([0] * width):
@@ -182,6 +183,7 @@ def test_layers_in_which_samples_share_a_row_are_left_out(given: Any, tmp_path: 
         adapters.detach()
 
 
+@pytest.mark.parametrize("given", first(1, reversed(NAMES)), indirect=True)
 def test_a_trajectory_goes_on_bit_for_bit(given: Any, tmp_path: Path) -> None:
     taught = given(*ONE_IMAGE, "lr=1e-2")
     execute(tmp_path / "twice", *taught, "train_steps=2")
@@ -195,6 +197,19 @@ def test_a_trajectory_goes_on_bit_for_bit(given: Any, tmp_path: Path) -> None:
     assert cost.snapshot_bytes(sweep.cells[0].trajectory, sweep.bases) == size
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch keeps it to itself
+def test_compiled_blocks_learn_the_same(given: Any, tmp_path: Path) -> None:
+    """Also those of classes that name no repeated blocks."""
+    taught = given(*ONE_IMAGE, "pack=1", "train_steps=3")
+    sweep, plain, _ = execute(tmp_path / "plain", *taught)
+    _, fast, _ = execute(tmp_path / "compiled", *taught, "runtime.compile=true")
+    losses = [
+        [row.loss for row in store.losses(sweep.cells[0].trajectory)] for store in (plain, fast)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
 # -- the whole command -----------------------------------------------------------------------------
 
 
@@ -202,7 +217,7 @@ def test_a_sweep_is_trained_drawn_scored_exported_and_read_again(
     given: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = given.name
-    asked = small(tmp_path, *given("lr=1e-2", "+axes.train_steps=[1,2]", "method.alpha=6",
+    asked = small(tmp_path, *given("lr=1e-2", "train_steps=2", "method.alpha=6",
                                    "runtime.tracking=false", "runtime.energy=false"))  # fmt: skip
     assert main(asked) == 0
     assert main([*asked, "action=export"]) == 0
@@ -334,6 +349,19 @@ def test_a_plan_needs_no_weights(
         needs += memory.needs_of([memory.Work(sweep.cells[0].trajectory)], place)
     assert needs[0].parts == needs[1].parts
     assert needs[0].passing == needs[1].passing > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_plan_without_a_network(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real library, told to stay offline, and the repository of conf/."""
+    message = refused(capsys, tmp_path, f"models={name}", f"method.base={name}", "action=plan")
+    for word in (
+        "HF_HUB_OFFLINE", "hf download", "'*/*.jinja'", "--local-dir FOLDER",
+        f"models.bases.{name}.path=FOLDER", "models.encoders.dino.path=FOLDER",
+    ):  # fmt: skip
+        assert word in message, message
 
 
 # -- what is refused -------------------------------------------------------------------------------

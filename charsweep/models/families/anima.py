@@ -64,6 +64,10 @@ class Anima(FlowTransformer):
     density: Literal["uniform", "logit_normal"] = "logit_normal"
     shift: Annotated[float, Field(gt=0)] | None = 1.0
 
+    def room(self, encoder: str, length: int) -> int:
+        """T5's tokens have an end."""
+        return min(length, self.most_tokens) - (encoder == "text_conditioner")
+
     def shapes(self, configs: Path) -> Shapes:
         parts = {
             "transformer": transformer, "text_conditioner": text_conditioner,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 STEPS = 1000  # what the pipeline counts times by
 TIME = 256  # width of what blocks are told of the time, at most
+CHAT = 8  # tokens of the turns around a prompt
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
@@ -47,6 +48,9 @@ class ZImage(FlowTransformer):
 
     def check(self, name: str, configs: Path) -> None:
         check_template(name, configs)
+
+    def room(self, encoder: str, length: int) -> int:
+        return min(length, self.most_tokens) - CHAT
 
     def shapes(self, configs: Path) -> Shapes:
         parts = {"transformer": transformer, "text_encoder": qwen3, "vae": autoencoder_kl}
