@@ -42,6 +42,8 @@ class Tiny:
     velocity: Callable[[Any, Tensor, Tensor, str], Tensor]  # of (pipeline, noisy, time, prompt)
     mark: str  # a tensor of its single files
     published: dict[str, tuple[Any, dict[str, Any], int]]  # parts: class, config, numbers
+    shape: tuple[int, ...] = (1, 4, 8, 8)  # of the latents of 64 pixels a side
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 def qwen_tokenizer() -> Qwen2Tokenizer:

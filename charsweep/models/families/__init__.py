@@ -247,9 +247,17 @@ def posterior(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return (found.mean - shift) * scale, found.std * scale
 
 
+def unscaled(vae: Any, latents: Tensor) -> Tensor:
+    """Images NCHW in [-1, 1] of what `posterior` made, by an `AutoencoderKL`."""
+    scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+    images: Tensor = vae.decode(latents / scale + shift, return_dict=False)[0]
+    return images
+
+
 def call(
-    pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator], **prompts: Any
-) -> NDArray[np.float32]:
+    pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator],
+    decode: Callable[[Any, Tensor], Tensor] = unscaled, **prompts: Any,
+) -> NDArray[np.float32]:  # fmt: skip
     """What every text-to-image pipeline of diffusers is asked with; `prompts` in its own words."""
     words: Mapping[str, Any] = {
         "generator": list(generators),
@@ -260,14 +268,7 @@ def call(
         "output_type": "latent",
         **prompts,
     }
-    return decoded(pipeline, pipeline(**words).images, spec.resolution)
-
-
-def unscaled(vae: Any, latents: Tensor) -> Tensor:
-    """Images NCHW in [-1, 1] of what `posterior` made, by an `AutoencoderKL`."""
-    scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
-    images: Tensor = vae.decode(latents / scale + shift, return_dict=False)[0]
-    return images
+    return decoded(pipeline, pipeline(**words).images, spec.resolution, decode)
 
 
 def decoded(

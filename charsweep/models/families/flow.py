@@ -17,7 +17,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ModelsError
-from charsweep.models.families import Drawing, posterior, twice_if_guided
+from charsweep.models.families import posterior, twice_if_guided
 from charsweep.models.identify import class_of, holds
 from charsweep.models.safetensors_file import tensor_shapes
 
@@ -101,7 +101,6 @@ class FlowTransformer:
     pipeline: ClassVar[str]
     marks: ClassVar[tuple[str, ...]]  # of its single files: parts of tensors' names
     tags: ClassVar[tuple[str, ...]]
-    class_pictures: ClassVar[Drawing]
     most_tokens: ClassVar[int] = 512  # of a prompt
     denoiser: ClassVar[str] = "transformer"
     autoencoder: ClassVar[str] = "AutoencoderKL"
@@ -155,9 +154,15 @@ class FlowTransformer:
         config = pipeline.scheduler.config
 
         def shift(size: Sequence[int]) -> float:
-            return drawn_shift(config, self.tokens(size)) if self.shift is None else self.shift
+            if self.shift is None:
+                return self.drawn_shift(config, self.tokens(size))
+            return self.shift
 
         return Flow(DENSITIES[self.density], shift, config.num_train_timesteps)
+
+    def drawn_shift(self, config: Mapping[str, Any], tokens: int) -> float:
+        """By how much its scheduler, of that config, shifts times when it draws so many tokens."""
+        return drawn_shift(config, tokens)
 
     def tokens(self, size: Sequence[int]) -> int:
         """How many the transformer sees of latents of that height and width."""

@@ -58,8 +58,9 @@ def qwen3(config: Mapping[str, Any], start: str = "") -> Named:
 def autoencoder_kl(config: Mapping[str, Any]) -> Named:
     channels, latents = config["block_out_channels"], config["latent_channels"]
     per_block = config["layers_per_block"]
+    back = (config.get("decoder_block_out_channels") or channels)[::-1]
     yield from _half("encoder", config["in_channels"], channels, 2 * latents, per_block)
-    yield from _half("decoder", latents, channels[::-1], config["out_channels"], per_block + 1)
+    yield from _half("decoder", latents, back, config["out_channels"], per_block + 1)
     if config.get("use_quant_conv", True):
         yield from convolution("quant_conv", 2 * latents, 2 * latents, 1, 1)
     if config.get("use_post_quant_conv", True):
