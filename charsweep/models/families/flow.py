@@ -17,8 +17,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ModelsError
+from charsweep.core.store.files import read_json
 from charsweep.models.families import posterior, twice_if_guided
-from charsweep.models.identify import class_of, holds
+from charsweep.models.identify import INDEX, class_of, holds
 from charsweep.models.safetensors_file import tensor_shapes
 
 if TYPE_CHECKING:
@@ -167,3 +168,15 @@ class FlowTransformer:
     def tokens(self, size: Sequence[int]) -> int:
         """How many the transformer sees of latents of that height and width."""
         return size[0] * size[1] // 4
+
+
+def check_distilled(name: str, configs: Path, distilled: bool) -> None:
+    """Raise ModelsError where a pipeline's index says something else than the base's setting."""
+    index = configs / INDEX
+    told = bool(read_json(index).get("is_distilled", False)) if index.exists() else distilled
+    if told != distilled:
+        setting = f"models.bases.{name}.distilled"
+        raise ModelsError(
+            f"{setting}={str(distilled).lower()}: its {INDEX} says that it is "
+            f"{'' if told else 'not '}distilled; set {setting}={str(told).lower()}"
+        )

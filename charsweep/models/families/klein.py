@@ -19,10 +19,9 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
 from charsweep.models.conditioning import Conditioning, join
 from charsweep.models.families import Drawing, call
-from charsweep.models.families.flow import FlowTransformer
+from charsweep.models.families.flow import FlowTransformer, check_distilled
 from charsweep.models.families.shapes import Named, autoencoder_kl, linear, norm, qwen3
 from charsweep.models.folder import check_template
-from charsweep.models.identify import INDEX
 from charsweep.models.kohya import Naming, dotted
 
 if TYPE_CHECKING:
@@ -161,18 +160,6 @@ class Klein(FlowTransformer):
     def _told(self, pipeline: Any, prompts: Sequence[str]) -> Tensor:
         known = {prompt: self._embedded(pipeline, prompt) for prompt in set(prompts)}
         return join([known[prompt] for prompt in prompts]).hidden
-
-
-def check_distilled(name: str, configs: Path, distilled: bool) -> None:
-    """Raise ModelsError where a pipeline's index says something else than the base's setting."""
-    index = configs / INDEX
-    told = bool(read_json(index).get("is_distilled", False)) if index.exists() else distilled
-    if told != distilled:
-        setting = f"models.bases.{name}.distilled"
-        raise ModelsError(
-            f"{setting}={str(distilled).lower()}: its {INDEX} says that it is "
-            f"{'' if told else 'not '}distilled; set {setting}={str(told).lower()}"
-        )
 
 
 def places(like: Tensor, sizes: Sequence[int]) -> Tensor:
