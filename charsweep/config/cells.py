@@ -40,7 +40,7 @@ from charsweep.core.specs import (
 from charsweep.core.store import Store
 from charsweep.core.words import holds
 from charsweep.models.families import Family
-from charsweep.models.samplers import check_fits
+from charsweep.models.samplers import check_fits, check_guidance
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_weights
 
 OTHERS = "others"  # the part of the exam whose prompts are not of the character
@@ -169,6 +169,7 @@ def _check_with(base: BaseWeights, settings: Settings, method: Method) -> None:
         method.low_rank.on(base.family, shapes).check(shapes)
     sampler = _sampler(settings)
     check_fits(sampler, base)
+    check_guidance(settings.sampler.guidance_scale, base)
     if sampler.settings and not sampler.identity:
         target = f"diffusers.{base.scheduler[0]}"
         if problems := untaken("sampler.settings", target, sampler.settings):

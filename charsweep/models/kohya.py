@@ -6,8 +6,8 @@ layers of Stable Diffusion go by diffusers' names, those of XL by the original c
 
 Transformers go by the dotted names of ComfyUI's own layers, or of those of diffusers that it knows,
 below `diffusion_model.`, as ai-toolkit writes them. Some readers of such files know no alpha, so a
-LoRA's scale is multiplied into its second factor. Where three layers of diffusers' are one of theirs,
-their factors are laid together: the first ones below each other, the second ones along a diagonal.
+LoRA's scale is multiplied into its second factor. Where three layers of diffusers' are one of
+theirs, factors are laid together: the first ones below each other, the second along a diagonal.
 
 The bytes of all other tensors stay. LoHa and LoKr go by LyCORIS' names, which are peft's. Refused
 is what readers would not draw alike: DoRA, whose `dora_scale` diffusers drops and the others divide
@@ -38,7 +38,13 @@ from charsweep.models.adapter_file import (
     MAGNITUDE,
     METADATA,
 )
-from charsweep.models.safetensors_file import TensorEntry, header_of, in_order, tensor_shapes
+from charsweep.models.safetensors_file import (
+    WIDTHS,
+    TensorEntry,
+    header_of,
+    in_order,
+    tensor_shapes,
+)
 
 Tensors = dict[str, tuple[TensorEntry, bytes]]  # by name; their bytes, of whatever kind they are
 
@@ -216,26 +222,26 @@ def times(tensor: tuple[TensorEntry, bytes], scale: float) -> tuple[TensorEntry,
 
 
 def laid_together(thirds: Mapping[int, Tensors]) -> tuple[tuple[TensorEntry, bytes], ...]:
-    """The two factors of a layer, some of whose thirds have factors of their own, in float32."""
-    first = [array(thirds[third][FIRST]) for third in sorted(thirds)]
-    second = {third: array(thirds[third][SECOND]) for third in sorted(thirds)}
-    rows = {len(factor) for factor in second.values()}
-    assert len(rows) == 1
-    (height,) = rows
-    diagonal = np.zeros((3 * height, sum(len(factor) for factor in first)), "<f4")
+    """The two factors of a layer, some of whose thirds have factors of their own, bit for bit."""
+    first = [bits(thirds[third][FIRST]) for third in sorted(thirds)]
+    second = {third: bits(thirds[third][SECOND]) for third in sorted(thirds)}
+    (height,) = {len(factor) for factor in second.values()}
+    columns = sum(factor.shape[1] for factor in second.values())
+    diagonal = np.zeros((3 * height, columns), first[0].dtype)
     column = 0
     for third, factor in second.items():
         width = factor.shape[1]
         diagonal[third * height : (third + 1) * height, column : column + width] = factor
         column += width
+    dtype = next(iter(thirds.values()))[FIRST][0].dtype
     both = (np.concatenate(first), diagonal)
-    return tuple((TensorEntry("F32", one.shape), one.tobytes()) for one in both)
+    return tuple((TensorEntry(dtype, one.shape), one.tobytes()) for one in both)
 
 
-def array(tensor: tuple[TensorEntry, bytes]) -> NDArray[np.float32]:
+def bits(tensor: tuple[TensorEntry, bytes]) -> NDArray[np.unsignedinteger[Any]]:
+    """A tensor's numbers as they lie, of whatever kind they are."""
     entry, data = tensor
-    assert entry.dtype == "F32"
-    return np.frombuffer(data, "<f4").reshape(entry.shape)
+    return np.frombuffer(data, f"<u{WIDTHS[entry.dtype]}").reshape(entry.shape)
 
 
 def number(value: float) -> tuple[TensorEntry, bytes]:

@@ -302,7 +302,7 @@ def klein_velocity(pipeline: Any, noisy: Tensor, time: Tensor, prompt: str) -> T
 
 # -- Krea 2 ----------------------------------------------------------------------------------------
 
-# of the prompts that Krea 2 and Qwen-Image put before one's own, one token each as in Qwen's tokenizer
+# Of what Krea 2 and Qwen-Image put before a prompt: one token each, as in Qwen's tokenizer.
 WORDS = [
     "system", "Describe", " the", " image", " by", " detailing", " color", " shape", " size",
     " texture", " quantity", " text", " spatial", " relationships", " of", " objects", " and",

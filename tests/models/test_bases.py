@@ -19,7 +19,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-import transformers
 from helpers.small import ONE_IMAGE, base_named, execute, small, snapshot_bytes, sweep_of
 from helpers.tiny_bases import TINY, draw_plainly, load_plainly, write_tiny
 from helpers.variants import first

@@ -110,6 +110,11 @@ class Family(Protocol):
         """Pixels of which the sides of its pictures are multiples."""
 
     @property
+    def laid_together(self) -> int:
+        """Latents of one of its autoencoder's channels that are channels side by side of its own:
+        1, or those of a patch."""
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The ends of the names of the denoiser's layers that adapters go on where nobody says."""
 
@@ -247,18 +252,17 @@ def posterior(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return (found.mean - shift) * scale, found.std * scale
 
 
-def unscaled(vae: Any, latents: Tensor) -> Tensor:
-    """Images NCHW in [-1, 1] of what `posterior` made, by an `AutoencoderKL`."""
-    scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
-    images: Tensor = vae.decode(latents / scale + shift, return_dict=False)[0]
-    return images
-
-
 def call(
-    pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator],
-    decode: Callable[[Any, Tensor], Tensor] = unscaled, **prompts: Any,
-) -> NDArray[np.float32]:  # fmt: skip
+    pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator], **prompts: Any
+) -> NDArray[np.float32]:
     """What every text-to-image pipeline of diffusers is asked with; `prompts` in its own words."""
+    return decoded(pipeline, asked(pipeline, spec, generators, **prompts), spec.resolution)
+
+
+def asked(
+    pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator], **prompts: Any
+) -> Tensor:
+    """The same, of which latents are wanted, as each pipeline hands them back."""
     words: Mapping[str, Any] = {
         "generator": list(generators),
         "num_inference_steps": spec.inference_steps,
@@ -268,7 +272,15 @@ def call(
         "output_type": "latent",
         **prompts,
     }
-    return decoded(pipeline, pipeline(**words).images, spec.resolution, decode)
+    latents: Tensor = pipeline(**words).images
+    return latents
+
+
+def unscaled(vae: Any, latents: Tensor) -> Tensor:
+    """Images NCHW in [-1, 1] of what `posterior` made, by an `AutoencoderKL`."""
+    scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+    images: Tensor = vae.decode(latents / scale + shift, return_dict=False)[0]
+    return images
 
 
 def decoded(

@@ -112,6 +112,7 @@ class FlowTransformer:
     is_flow: ClassVar[bool] = True
     samplers: ClassVar[tuple[str, ...]] = EULER_AND_LCM
     unit: ClassVar[int] = 16  # the autoencoder's 8, and patches of 2 × 2 latents
+    laid_together: ClassVar[int] = 1
     targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     mixing: ClassVar[tuple[str, ...]] = ()
     text_chunks: ClassVar[int] = 1

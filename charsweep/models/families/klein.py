@@ -1,5 +1,5 @@
-"""FLUX.2-klein (Black Forest Labs 2026): blocks that keep prompt and picture apart, then blocks that
-read both as one; Qwen 3 reads the prompt.
+"""FLUX.2-klein (Black Forest Labs 2026): blocks that keep prompt and picture apart, then blocks
+that read both as one; Qwen 3 reads the prompt.
 
 The autoencoder's latents are laid together, four to one, so that they are (N, 128, h, w) at a
 sixteenth of the picture's size, and each of those channels has a mean of 0 and a deviation of 1.
@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
 from charsweep.models.conditioning import Conditioning, join
-from charsweep.models.families import Drawing, call
+from charsweep.models.families import Drawing, asked, decoded
 from charsweep.models.families.flow import FlowTransformer, check_distilled
 from charsweep.models.families.shapes import Named, autoencoder_kl, linear, norm, qwen3
 from charsweep.models.folder import check_template
@@ -66,6 +66,7 @@ class Klein(FlowTransformer):
     marks: ClassVar[tuple[str, ...]] = ("single_stream_modulation.",)
     tags: ClassVar[tuple[str, ...]] = ("flux-2-klein",)
     autoencoder: ClassVar[str] = "AutoencoderKLFlux2"
+    laid_together: ClassVar[int] = 4
     targets: ClassVar[tuple[str, ...]] = (
         *FlowTransformer.targets, "to_qkv_mlp_proj", "attn.to_out",
     )  # fmt: skip
@@ -151,11 +152,12 @@ class Klein(FlowTransformer):
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:  # fmt: skip
         """By the embeddings that training sees; the pipeline itself has no negative prompt."""
-        asked = {"prompt_embeds": self._told(pipeline, prompts)}
+        told = {"prompt_embeds": self._told(pipeline, prompts)}
         if self.calls(spec.guidance_scale) > 1:
             negative = [spec.negative_prompt] * len(prompts)
-            asked["negative_prompt_embeds"] = self._told(pipeline, negative)
-        return call(pipeline, spec, generators, decode=decode, **asked)
+            told["negative_prompt_embeds"] = self._told(pipeline, negative)
+        latents = asked(pipeline, spec, generators, **told)
+        return decoded(pipeline, latents, spec.resolution, decode)
 
     def _told(self, pipeline: Any, prompts: Sequence[str]) -> Tensor:
         known = {prompt: self._embedded(pipeline, prompt) for prompt in set(prompts)}

@@ -1,5 +1,5 @@
-"""Krea 2 (Krea 2026): prompt and picture in one sequence. Twelve hidden states of Qwen 3 VL are told
-of each of the prompt's tokens, which a part of the transformer's own, the text fusion, makes one of.
+"""Krea 2 (Krea 2026): prompt and picture in one sequence. It is told twelve hidden states of Qwen 3
+VL for each of the prompt's tokens, which a part of it, the text fusion, makes one of.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.store.files import read_json
 from charsweep.models.conditioning import Conditioning, join
-from charsweep.models.families import Drawing, call
+from charsweep.models.families import Drawing, asked, decoded
 from charsweep.models.families.flow import FlowTransformer, check_distilled
 from charsweep.models.families.qwen_vae import AUTOENCODER, decode, packed, posterior, unpacked
 from charsweep.models.families.qwen_vae import shapes as vae_shapes
@@ -124,15 +124,14 @@ class Krea2(FlowTransformer):
     ) -> NDArray[np.float32]:  # fmt: skip
         """By the embeddings that training sees. The pipeline adds its scale of c - u to c."""
         told, side = self._told(pipeline, prompts), spec.resolution // PIXELS
-        asked = {"prompt_embeds": told.hidden, "prompt_embeds_mask": told.mask}
+        words = {"prompt_embeds": told.hidden, "prompt_embeds_mask": told.mask}
         if spec.guidance_scale > 1:
             other = self._told(pipeline, [spec.negative_prompt] * len(prompts))
-            asked["negative_prompt_embeds"] = other.hidden
-            asked["negative_prompt_embeds_mask"] = other.mask
-        return call(
-            pipeline, spec, generators, guidance_scale=max(spec.guidance_scale - 1, 0.0),
-            decode=lambda vae, tokens: decode(vae, unpacked(tokens, side, side)), **asked,
-        )  # fmt: skip
+            words["negative_prompt_embeds"] = other.hidden
+            words["negative_prompt_embeds_mask"] = other.mask
+        scale = max(spec.guidance_scale - 1, 0.0)
+        tokens = asked(pipeline, spec, generators, guidance_scale=scale, **words)
+        return decoded(pipeline, unpacked(tokens, side, side), spec.resolution, decode)
 
     def _told(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
         known = {prompt: self._embedded(pipeline, prompt) for prompt in set(prompts)}

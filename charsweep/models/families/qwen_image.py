@@ -1,5 +1,5 @@
-"""Qwen-Image (Wu et al. 2025, arXiv 2508.02324): blocks that keep prompt and picture apart; Qwen 2.5
-VL reads the prompt.
+"""Qwen-Image (Wu et al. 2025, arXiv 2508.02324): blocks that keep prompt and picture apart; Qwen
+2.5 VL reads the prompt.
 
 How many tokens the prompts beside one have would move its last bits, so all are filled up to 512.
 """
@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.store.files import read_json
 from charsweep.models.conditioning import Conditioning, join
-from charsweep.models.families import Drawing, call
+from charsweep.models.families import Drawing, asked, decoded
 from charsweep.models.families.flow import FlowTransformer
 from charsweep.models.families.qwen_vae import AUTOENCODER, decode, packed, posterior, unpacked
 from charsweep.models.families.qwen_vae import shapes as vae_shapes
@@ -106,15 +106,14 @@ class QwenImage(FlowTransformer):
         """By the embeddings that training sees. What the pipeline calls guidance is fed to its
         transformer, which knows none; a guided velocity is made as long as the prompt's own."""
         told, side = self._told(pipeline, prompts), spec.resolution // PIXELS
-        asked = {"prompt_embeds": told.hidden, "prompt_embeds_mask": told.mask}
+        words = {"prompt_embeds": told.hidden, "prompt_embeds_mask": told.mask}
         if spec.guidance_scale > 1:
             other = self._told(pipeline, [spec.negative_prompt] * len(prompts))
-            asked["negative_prompt_embeds"] = other.hidden
-            asked["negative_prompt_embeds_mask"] = other.mask
-        return call(
-            pipeline, spec, generators, guidance_scale=None, true_cfg_scale=spec.guidance_scale,
-            decode=lambda vae, tokens: decode(vae, unpacked(tokens, side, side)), **asked,
-        )  # fmt: skip
+            words["negative_prompt_embeds"] = other.hidden
+            words["negative_prompt_embeds_mask"] = other.mask
+        scales = {"guidance_scale": None, "true_cfg_scale": spec.guidance_scale}
+        tokens = asked(pipeline, spec, generators, **scales, **words)
+        return decoded(pipeline, unpacked(tokens, side, side), spec.resolution, decode)
 
     def _told(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
         known = {prompt: self._embedded(pipeline, prompt) for prompt in set(prompts)}

@@ -31,14 +31,16 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
 
 def packed(latents: Tensor) -> Tensor:
     """Latents (N, C, h, w) as a transformer's tokens, two by two: (N, h / 2 · w / 2, 4 · C)."""
-    patches = latents.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(0, 2, 4, 1, 3, 5)
-    return patches.flatten(3).flatten(1, 2)
+    count, channels, height, width = latents.shape
+    patches = latents.reshape(count, channels, height // 2, 2, width // 2, 2)
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(count, -1, 4 * channels)
 
 
 def unpacked(tokens: Tensor, height: int, width: int) -> Tensor:
     """The latents (N, C, height, width) of such tokens."""
-    patches = tokens.unflatten(2, (-1, 2, 2)).unflatten(1, (height // 2, width // 2))
-    return patches.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+    count, _, numbers = tokens.shape
+    patches = tokens.reshape(count, height // 2, width // 2, numbers // 4, 2, 2)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(count, numbers // 4, height, width)
 
 
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
