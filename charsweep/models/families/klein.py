@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from charsweep.models.architectures import Shapes
 
 STEPS = 1000  # what the scheduler counts times by
+CHAT = 12  # tokens of the turns around a prompt, and of an empty thought
 # Layers of diffusers' transformer, and what the original code and ComfyUI call them.
 ORIGINAL = {
     "single_transformer_blocks.": "single_blocks.", "transformer_blocks.": "double_blocks.",
@@ -84,6 +85,9 @@ class Klein(FlowTransformer):
     def check(self, name: str, configs: Path) -> None:
         check_template(name, configs)
         check_distilled(name, configs, self.distilled)
+
+    def room(self, encoder: str, length: int) -> int:
+        return min(length, self.most_tokens) - CHAT
 
     def shapes(self, configs: Path) -> Shapes:
         parts = {"transformer": transformer, "text_encoder": text_encoder, "vae": autoencoder}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 STEPS = 1000  # what the scheduler counts times by
 PIXELS = 8  # of a latent, a side
+ENDING = 5  # tokens of the turn behind a prompt, which are read too
 DISTILLED_SHIFT = 1.15  # the logarithm of that by which the distilled one draws, as in its pipeline
 # Layers of diffusers' transformer, and what the original code and ComfyUI call them.
 ORIGINAL = {
@@ -52,7 +53,6 @@ class Krea2(FlowTransformer):
     marks: ClassVar[tuple[str, ...]] = ("txtfusion.", "text_fusion.")
     tags: ClassVar[tuple[str, ...]] = ("krea-2",)
     autoencoder: ClassVar[str] = AUTOENCODER
-    most_tokens: ClassVar[int] = 507  # 512 with those that end the prompt's template
     targets: ClassVar[tuple[str, ...]] = (
         *FlowTransformer.targets, "to_gate", "ff.up", "ff.down",
     )  # fmt: skip
@@ -68,6 +68,9 @@ class Krea2(FlowTransformer):
 
     def check(self, name: str, configs: Path) -> None:
         check_distilled(name, configs, self.distilled)
+
+    def room(self, encoder: str, length: int) -> int:
+        return min(length, self.most_tokens) - ENDING
 
     def shapes(self, configs: Path) -> Shapes:
         parts = {"transformer": transformer, "text_encoder": qwen3_vl, "vae": vae_shapes}

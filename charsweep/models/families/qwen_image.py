@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 STEPS = 1000  # what the pipeline counts times by
 PIXELS = 8  # of a latent, a side
+ENDING = 5  # tokens of the turn behind a prompt, which are read too
 TIME = 256  # width of what is first made of the time
 
 
@@ -44,10 +45,12 @@ class QwenImage(FlowTransformer):
     marks: ClassVar[tuple[str, ...]] = ("txt_norm.",)
     tags: ClassVar[tuple[str, ...]] = ("qwen-image",)
     autoencoder: ClassVar[str] = AUTOENCODER
-    most_tokens: ClassVar[int] = 512
     class_pictures: ClassVar[Drawing] = Drawing(50, 4.0)
 
     shift: Annotated[float, Field(gt=0)] | None = 3.0  # as diffusers' script teaches it
+
+    def room(self, encoder: str, length: int) -> int:
+        return min(length, self.most_tokens) - ENDING
 
     def shapes(self, configs: Path) -> Shapes:
         parts = {"transformer": transformer, "text_encoder": qwen25_vl, "vae": vae_shapes}
