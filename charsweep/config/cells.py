@@ -45,7 +45,7 @@ from charsweep.core.store import Store
 from charsweep.core.words import holds
 from charsweep.models.families import Family
 from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
-from charsweep.models.samplers import check_fits
+from charsweep.models.samplers import check_fits, check_guidance
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_encoder, find_weights
 
 OTHERS = "others"  # the part of the exam whose prompts are not of the character
@@ -197,6 +197,7 @@ def check_sampler(base: BaseWeights, settings: Settings) -> None:
     """ConfigError for a sampler that cannot draw with that base."""
     sampler = _sampler(settings)
     check_fits(sampler, base)
+    check_guidance(settings.sampler.guidance_scale, base)
     if sampler.settings and not sampler.identity:
         target = f"diffusers.{base.scheduler[0]}"
         if problems := untaken("sampler.settings", target, sampler.settings):
@@ -386,7 +387,7 @@ def _drawing_base(settings: Settings, trajectory: Source) -> BaseSpec | None:
                 f"sampler.base={name}: its {part}.{unlike[0]} has not the size of {method.base}'s, "
                 f"so an adapter of {method.base} does not go on it; name a base of the same layers"
             )
-    check_fits(_sampler(settings), other)
+    check_sampler(other, settings)
     return None if other.spec.key == taught.spec.key else other.spec
 
 

@@ -48,9 +48,11 @@ class LowRank(NamedTuple):
     def on(self, family: Family, taught: Shapes) -> LowRank:
         """The same on a base of that family, whose parts have these tensors: without the layers of
         the denoiser in which samples share a row."""
-        layers = [path for path, _ in layers_in(taught.get(family.denoiser, {}), self.targets)]
+        shapes = taught.get(family.denoiser, {})
+        layers = [path for path, _ in layers_in(shapes, self.targets)]
         mixing = (start for start in family.mixing if any(starts(path, start) for path in layers))
-        return self._replace(but=tuple(mixing))
+        targets = (one for target in self.targets for one in as_peft_reads(target, shapes))
+        return self._replace(but=tuple(mixing), targets=tuple(targets))
 
     def config(self, name: str) -> PeftConfig:
         """What peft calls it, for the module `name` of a pipeline."""
@@ -133,6 +135,15 @@ def is_target(path: str, targets: Sequence[str], but: Sequence[str] = ()) -> boo
     of the others."""
     ends = any(path == target or path.endswith(f".{target}") for target in targets)
     return ends and not any(starts(path, start) for start in but)
+
+
+def as_peft_reads(target: str, shapes: Mapping[str, Sequence[int]]) -> list[str]:
+    """A target; or the whole names of its layers, where peft would also take for one what holds
+    layers and ends so."""
+    paths = [name.rpartition(".")[0] for name in shapes]
+    if not any(f".{target}." in f".{path}" for path in paths):
+        return [target]
+    return [path for path, _ in layers_in(shapes, [target])] or [target]
 
 
 def starts(path: str, start: str) -> bool:

@@ -6,7 +6,8 @@ layers of Stable Diffusion go by diffusers' names, those of XL by the original c
 
 Transformers go by the dotted names of ComfyUI's own layers, or of those of diffusers that it knows,
 below `diffusion_model.`, as ai-toolkit writes them. Some readers of such files know no alpha, so a
-LoRA's scale is multiplied into its second factor.
+LoRA's scale is multiplied into its second factor. Where three layers of diffusers' are one of
+theirs, factors are laid together: the first ones below each other, the second along a diagonal.
 
 The bytes of all other tensors stay. LoHa and LoKr go by LyCORIS' names, which are peft's. Refused
 is what readers would not draw alike: DoRA, whose `dora_scale` diffusers drops and the others divide
@@ -20,11 +21,12 @@ import json
 import re
 import struct
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import deserialize, safe_open
 
 from charsweep.core.errors import ModelsError
@@ -36,7 +38,13 @@ from charsweep.models.adapter_file import (
     MAGNITUDE,
     METADATA,
 )
-from charsweep.models.safetensors_file import TensorEntry, header_of, in_order, tensor_shapes
+from charsweep.models.safetensors_file import (
+    WIDTHS,
+    TensorEntry,
+    header_of,
+    in_order,
+    tensor_shapes,
+)
 
 Tensors = dict[str, tuple[TensorEntry, bytes]]  # by name; their bytes, of whatever kind they are
 
@@ -64,6 +72,8 @@ class Naming:
     architecture: str  # the same in ModelSpec's
     implementation: str  # whose names the denoiser's layers have, in ModelSpec's words
     is_dotted: bool = False
+    # ends of names of layers that are a third of one layer of theirs -> which third
+    thirds: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def suffix(self) -> str:
@@ -79,11 +89,22 @@ class Naming:
             layer = self.layer(layer)
         return f"{self.modules[module]}_{layer.replace('.', '_')}"
 
+    def third(self, layer: str) -> int | None:
+        """Which third of their layer it is; None where it is the whole."""
+        found = (one for end, one in self.thirds.items() if layer.endswith(f".{end}"))
+        return next(found, None)
 
-def dotted(layer: Callable[[str], str], architecture: str, implementation: str) -> Naming:
+
+def dotted(
+    layer: Callable[[str], str], architecture: str, implementation: str,
+    thirds: Mapping[str, int] | None = None,
+) -> Naming:  # fmt: skip
     """Of a transformer, whose layers ComfyUI knows by what `layer` makes of diffusers' names."""
     modules = {"transformer": "diffusion_model"}
-    return Naming(modules, layer, architecture, architecture, implementation, is_dotted=True)
+    return Naming(
+        modules, layer, architecture, architecture, implementation,
+        is_dotted=True, thirds=thirds or {},
+    )  # fmt: skip
 
 
 def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[str, str]) -> None:
@@ -104,15 +125,28 @@ def kohya_tensors(snapshot: Path, naming: Naming) -> Tensors:
     tensors, settings = adapter_in(snapshot)
     refuse_unreadable(tensors, settings)
     renamed: Tensors = {}
+    thirds: dict[str, dict[int, Tensors]] = {}
     for name, tensor in tensors.items():
         module, layer, part = split(name)
-        new = naming(module, layer)
+        new, third = naming(module, layer), naming.third(layer)
+        if third is not None and part not in PARTS:
+            raise ModelsError(
+                f"{layer} is a third of the layer {new} of other programs, for which only a LoRA "
+                "can be written; use adapter.safetensors with peft, or method.adapter=lora"
+            )
         if naming.is_dotted and part in PARTS:
             scale = alpha_of(settings[module]) / settings[module]["r"] if part == SECOND else 1.0
-            renamed[f"{new}.{part}"] = times(tensor, scale)
+            own = times(tensor, scale)
+            if third is None:
+                renamed[f"{new}.{part}"] = own
+            else:
+                thirds.setdefault(new, {}).setdefault(third, {})[part] = own
             continue
         renamed[f"{new}.{PARTS.get(part, part)}"] = tensor
         renamed[f"{new}.alpha"] = number(alpha_of(settings[module]))
+    for new, parts in thirds.items():
+        for part, tensor in zip(PARTS, laid_together(parts), strict=True):
+            renamed[f"{new}.{part}"] = tensor
     return renamed
 
 
@@ -185,6 +219,29 @@ def times(tensor: tuple[TensorEntry, bytes], scale: float) -> tuple[TensorEntry,
         return tensor
     assert entry.dtype == "F32"
     return entry, (np.frombuffer(data, "<f4") * np.float32(scale)).tobytes()
+
+
+def laid_together(thirds: Mapping[int, Tensors]) -> tuple[tuple[TensorEntry, bytes], ...]:
+    """The two factors of a layer, some of whose thirds have factors of their own, bit for bit."""
+    first = [bits(thirds[third][FIRST]) for third in sorted(thirds)]
+    second = {third: bits(thirds[third][SECOND]) for third in sorted(thirds)}
+    (height,) = {len(factor) for factor in second.values()}
+    columns = sum(factor.shape[1] for factor in second.values())
+    diagonal = np.zeros((3 * height, columns), first[0].dtype)
+    column = 0
+    for third, factor in second.items():
+        width = factor.shape[1]
+        diagonal[third * height : (third + 1) * height, column : column + width] = factor
+        column += width
+    dtype = next(iter(thirds.values()))[FIRST][0].dtype
+    both = (np.concatenate(first), diagonal)
+    return tuple((TensorEntry(dtype, one.shape), one.tobytes()) for one in both)
+
+
+def bits(tensor: tuple[TensorEntry, bytes]) -> NDArray[np.unsignedinteger[Any]]:
+    """A tensor's numbers as they lie, of whatever kind they are."""
+    entry, data = tensor
+    return np.frombuffer(data, f"<u{WIDTHS[entry.dtype]}").reshape(entry.shape)
 
 
 def number(value: float) -> tuple[TensorEntry, bytes]:

@@ -59,6 +59,15 @@ def check_fits(sampler: Plugin, base: BaseWeights) -> None:
         )
 
 
+def check_guidance(scale: float, base: BaseWeights) -> None:
+    """Raise ConfigError for guidance of a base whose pipeline leaves it out."""
+    if scale > 1 and base.family.calls(scale) == 1:
+        raise ConfigError(
+            f"sampler.guidance_scale={scale:g}: {base.plugin.name} was distilled to draw without "
+            "guidance, and its pipeline leaves it out; set sampler.guidance_scale=1"
+        )
+
+
 def _check_shift(sampler: Plugin, base: BaseWeights) -> None:
     """Raise ConfigError where a scheduler would draw without the shift of times that the base's own
     has: it does not know that setting by the name that the base's config gives it."""

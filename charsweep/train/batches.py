@@ -65,6 +65,7 @@ class TrainingImages:
     ) -> None:
         self.captions, self.purpose, self.framing = captions, purpose, framing
         self.changes, self.unit = changes, base.family.unit
+        self.laid = base.family.laid_together
         self.seed, self.batch_size, self.resolution = spec.seed, spec.batch_size, spec.resolution
         masks = masks or [None] * len(keys)
         self.framed = [  # as it is and, perhaps, mirrored
@@ -206,7 +207,9 @@ class TrialBatches:
         source = generator(seed, f"{purpose} noise", step)
         noise = torch.randn(latents.shape, generator=source)
         if self.loss.noise_offset:  # Guttenberg 2023: one more normal number per channel
-            offset = torch.randn(*latents.shape[:2], 1, 1, generator=source)
+            count, channels = latents.shape[:2]
+            offset = torch.randn(count, channels // images.laid, 1, 1, generator=source)
+            offset = offset.repeat_interleave(images.laid, dim=1)
             noise = noise + self.loss.noise_offset * offset
         size, source = latents.shape[-2:], generator(seed, f"{purpose} timestep", step)
         timesteps = noising.timesteps(len(latents), size, source)

@@ -12,7 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
+from transformers import (
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
+    Qwen3VLModel,
+)
 
 from charsweep.core.seeding import generator
 from charsweep.models.pipeline import quiet
@@ -42,6 +49,9 @@ class Tiny:
     velocity: Callable[[Any, Tensor, Tensor, str], Tensor]  # of (pipeline, noisy, time, prompt)
     mark: str  # a tensor of its single files
     published: dict[str, tuple[Any, dict[str, Any], int]]  # parts: class, config, numbers
+    shape: tuple[int, ...] = (1, 4, 8, 8)  # of the latents of 64 pixels a side
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    kept: tuple[str, ...] = ()  # out of what is taught, though their names end so
 
 
 def qwen_tokenizer() -> Qwen2Tokenizer:
@@ -52,8 +62,10 @@ def qwen_tokenizer() -> Qwen2Tokenizer:
     return made
 
 
-def qwen3(tokenizer: Qwen2Tokenizer, layers: int = 2, width: int = 16) -> Qwen3Model:
-    return Qwen3Model(
+def qwen3(
+    tokenizer: Qwen2Tokenizer, layers: int = 2, width: int = 16, kind: Any = Qwen3Model
+) -> Any:
+    return kind(
         Qwen3Config(
             vocab_size=len(tokenizer) + 3, hidden_size=width, intermediate_size=32,
             num_hidden_layers=layers, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
@@ -223,6 +235,224 @@ def anima_velocity(pipeline: Any, noisy: Tensor, time: Tensor, prompt: str) -> T
     return pipeline.transformer(noisy[:, :, None], time, told, padding_mask=mask)[0][:, :, 0]
 
 
+# -- FLUX.2-klein ----------------------------------------------------------------------------------
+
+FLUX2: dict[str, Any] = {
+    "in_channels": 8, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 16,
+    "num_attention_heads": 2, "joint_attention_dim": 48, "axes_dims_rope": (4, 4, 4, 4),
+    "guidance_embeds": False,
+}  # fmt: skip
+FLUX2_KL = {name: KL[name] for name in ("block_out_channels", "norm_num_groups")} | {
+    "layers_per_block": 1, "latent_channels": 2, "sample_size": 64,
+}  # fmt: skip
+
+
+def write_klein(folder: Path) -> None:
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Flux2KleinPipeline,
+        Flux2Transformer2DModel,
+    )
+
+    tokenizer, vae = qwen_tokenizer(), AutoencoderKLFlux2(**FLUX2_KL)
+    vae.bn.running_mean.copy_(torch.randn(8))
+    vae.bn.running_var.copy_(0.5 + torch.rand(8))
+    Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), vae=vae,
+        text_encoder=qwen3(tokenizer, layers=28, kind=Qwen3ForCausalLM), tokenizer=tokenizer,
+        transformer=Flux2Transformer2DModel(**FLUX2),
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def load_klein(folder: Path) -> Any:
+    from diffusers import Flux2KleinPipeline
+
+    return Flux2KleinPipeline.from_pretrained(folder, local_files_only=True)
+
+
+def draw_klein(
+    pipeline: Any, prompts: Sequence[str], generators: Any, steps: int, guidance: float
+) -> Any:
+    return pipeline(
+        prompt=list(prompts), num_inference_steps=steps, guidance_scale=guidance, height=64,
+        width=64, output_type="np", generator=generators,
+    ).images  # fmt: skip
+
+
+def klein_latents(pipeline: Any, pixels: Tensor, noise: Tensor) -> Tensor:
+    """As diffusers' script makes them: of the mode, four to one."""
+    vae = pipeline.vae
+    found = vae.encode(pixels).latent_dist.mode()
+    patches = found.unflatten(3, (4, 2)).unflatten(2, (4, 2)).permute(0, 1, 3, 5, 2, 4)
+    whole = patches.reshape(1, 8, 4, 4)
+    mean, std = vae.bn.running_mean, (vae.bn.running_var + 1e-4).sqrt()
+    return (whole - mean.view(1, 8, 1, 1)) / std.view(1, 8, 1, 1)
+
+
+def klein_velocity(pipeline: Any, noisy: Tensor, time: Tensor, prompt: str) -> Tensor:
+    with torch.no_grad():
+        told, words = pipeline.encode_prompt([prompt])
+    grid = pipeline._prepare_latent_ids(noisy)
+    (output,) = pipeline.transformer(
+        noisy.reshape(1, 8, 16).permute(0, 2, 1), told, time, grid, words, return_dict=False
+    )
+    return output.permute(0, 2, 1).reshape(1, 8, 4, 4)
+
+
+# -- Krea 2 ----------------------------------------------------------------------------------------
+
+# Of what Krea 2 and Qwen-Image put before a prompt: one token each, as in Qwen's tokenizer.
+WORDS = [
+    "system", "Describe", " the", " image", " by", " detailing", " color", " shape", " size",
+    " texture", " quantity", " text", " spatial", " relationships", " of", " objects", " and",
+    " background", "user", "assistant",
+]  # fmt: skip
+KREA2: dict[str, Any] = {
+    "in_channels": 16, "num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "intermediate_size": 32, "timestep_embed_dim": 16,
+    "text_hidden_dim": 16, "num_text_layers": 3, "text_num_attention_heads": 2,
+    "text_num_key_value_heads": 1, "text_intermediate_size": 32, "num_layerwise_text_blocks": 1,
+    "num_refiner_text_blocks": 1, "axes_dims_rope": (4, 2, 2),
+}  # fmt: skip
+QWEN3_VL_4B: dict[str, Any] = {"text_config": QWEN3_4B, "vision_config": {
+    "depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16,
+    "out_hidden_size": 2560, "deepstack_visual_indexes": [5, 11, 17],
+}}  # fmt: skip
+
+
+def wordy_tokenizer() -> Qwen2Tokenizer:
+    made = qwen_tokenizer()
+    made.add_tokens(WORDS)
+    return made
+
+
+def seeing(kind: Any, tokenizer: Qwen2Tokenizer, **vision: Any) -> Any:
+    """A Qwen that also sees, of which only the half that reads is used."""
+    config = kind.config_class(
+        text_config={
+            "vocab_size": len(tokenizer) + 3, "hidden_size": 16, "intermediate_size": 32,
+            "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1,
+            "max_position_embeddings": 2048, "head_dim": 8, "bos_token_id": 0, "eos_token_id": 0,
+            "rope_parameters": {
+                "rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1],
+            },
+        },
+        vision_config={
+            "depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2,
+            "out_hidden_size": 16, **vision,
+        },
+    )  # fmt: skip
+    return kind(config).eval()
+
+
+def write_krea2(folder: Path) -> None:
+    from diffusers import (
+        AutoencoderKLQwenImage,
+        FlowMatchEulerDiscreteScheduler,
+        Krea2Pipeline,
+        Krea2Transformer2DModel,
+    )
+
+    tokenizer, transformer = wordy_tokenizer(), Krea2Transformer2DModel(**KREA2)
+    for tensor in transformer.parameters():  # zeros would hide norms and tables
+        if not tensor.any():
+            torch.nn.init.normal_(tensor, std=0.3)
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256,
+        max_image_seq_len=6400,
+    )  # fmt: skip
+    Krea2Pipeline(
+        scheduler=scheduler, vae=AutoencoderKLQwenImage(**QWEN_VAE), tokenizer=tokenizer,
+        text_encoder=seeing(
+            Qwen3VLModel, tokenizer, num_position_embeddings=16, deepstack_visual_indexes=[0]
+        ),
+        transformer=transformer, text_encoder_select_layers=(1, 2, 3),
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def load_krea2(folder: Path) -> Any:
+    from diffusers import Krea2Pipeline
+
+    return Krea2Pipeline.from_pretrained(folder, local_files_only=True)
+
+
+def krea2_velocity(pipeline: Any, noisy: Tensor, time: Tensor, prompt: str) -> Tensor:
+    with torch.no_grad():
+        told, mask = pipeline.encode_prompt([prompt])
+    (output,) = pipeline.transformer(
+        pipeline._pack_latents(noisy, 1, 4, 8, 8), told, time,
+        pipeline.prepare_position_ids(512, 4, 4, noisy.device), mask, return_dict=False,
+    )  # fmt: skip
+    return pipeline._unpack_latents(output, 64, 64)[:, :, 0]
+
+
+# -- Qwen-Image ------------------------------------------------------------------------------------
+
+QWEN_IMAGE: dict[str, Any] = {
+    "in_channels": 16, "out_channels": 4, "num_layers": 2, "attention_head_dim": 16,
+    "num_attention_heads": 2, "joint_attention_dim": 16, "axes_dims_rope": (8, 4, 4),
+}  # fmt: skip
+QWEN25_VL_7B: dict[str, Any] = {
+    "text_config": {
+        "vocab_size": 152_064, "hidden_size": 3584, "intermediate_size": 18_944,
+        "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
+    },
+    "vision_config": {
+        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
+        "out_hidden_size": 3584,
+    },
+}  # fmt: skip
+
+
+def write_qwen_image(folder: Path) -> None:
+    from diffusers import (
+        AutoencoderKLQwenImage,
+        FlowMatchEulerDiscreteScheduler,
+        QwenImagePipeline,
+        QwenImageTransformer2DModel,
+    )
+
+    tokenizer = wordy_tokenizer()
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, base_image_seq_len=256,
+        max_image_seq_len=8192, shift_terminal=0.02,
+    )  # fmt: skip
+    QwenImagePipeline(
+        scheduler=scheduler, vae=AutoencoderKLQwenImage(**QWEN_VAE), tokenizer=tokenizer,
+        text_encoder=seeing(
+            Qwen2_5_VLForConditionalGeneration, tokenizer, fullatt_block_indexes=[0]
+        ),
+        transformer=QwenImageTransformer2DModel(**QWEN_IMAGE),
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def load_qwen_image(folder: Path) -> Any:
+    from diffusers import QwenImagePipeline
+
+    return QwenImagePipeline.from_pretrained(folder, local_files_only=True)
+
+
+def draw_qwen_image(
+    pipeline: Any, prompts: Sequence[str], generators: Any, steps: int, guidance: float
+) -> Any:
+    return pipeline(
+        list(prompts), negative_prompt=[""] * len(prompts), true_cfg_scale=guidance,
+        num_inference_steps=steps, height=64, width=64, output_type="np", generator=generators,
+    ).images  # fmt: skip
+
+
+def qwen_image_velocity(pipeline: Any, noisy: Tensor, time: Tensor, prompt: str) -> Tensor:
+    with torch.no_grad():
+        told, mask = pipeline.encode_prompt([prompt])
+    assert mask is None
+    (output,) = pipeline.transformer(
+        pipeline._pack_latents(noisy, 1, 4, 8, 8), told, mask, time, [[(1, 4, 4)]],
+        return_dict=False,
+    )  # fmt: skip
+    return pipeline._unpack_latents(output, 64, 64, 8)[:, :, 0]
+
+
 TINY = {
     tiny.name: tiny
     for tiny in (
@@ -249,6 +479,39 @@ TINY = {
                 }, 1_956_405_248),
                 "text_conditioner": ("AnimaTextConditioner", {}, 134_663_680),
                 "text_encoder": (Qwen3Model, QWEN3_06B, 596_049_920),
+                "vae": ("AutoencoderKLQwenImage", {}, 126_892_531),
+            },
+        ),
+        Tiny(
+            "klein", "Flux2KleinPipeline", write_klein, load_klein, draw_klein,
+            lambda source: torch.rand(1, generator=source), klein_latents, klein_velocity,
+            "single_stream_modulation.lin.weight", {
+                "transformer": ("Flux2Transformer2DModel", {
+                    "num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24,
+                    "joint_attention_dim": 7680, "guidance_embeds": False,
+                }, 3_875_544_576),
+                "text_encoder": (
+                    Qwen3ForCausalLM, QWEN3_4B | {"tie_word_embeddings": True}, 4_022_468_096,
+                ),
+                "vae": ("AutoencoderKLFlux2", {}, 84_046_115),
+            }, (1, 8, 4, 4), ("to_q", "to_k", "to_v", "to_out.0", "to_qkv_mlp_proj", "attn.to_out"),
+        ),
+        Tiny(
+            "krea2", "Krea2Pipeline", write_krea2, load_krea2, draw_zimage,
+            lambda source: torch.rand(1, generator=source), qwen_vae_latents, krea2_velocity,
+            "txtfusion.projector.weight", {
+                "transformer": ("Krea2Transformer2DModel", {}, 12_820_073_036),
+                "text_encoder": (Qwen3VLModel, QWEN3_VL_4B, 4_437_815_808),
+                "vae": ("AutoencoderKLQwenImage", {}, 126_892_531),
+            }, targets=("to_q", "to_k", "to_v", "to_out.0", "to_gate", "ff.up", "ff.down"),
+            kept=("text_fusion.layerwise_blocks",),
+        ),
+        Tiny(
+            "qwen_image", "QwenImagePipeline", write_qwen_image, load_qwen_image,
+            draw_qwen_image, lambda source: shifted(torch.rand(1, generator=source)),
+            qwen_vae_latents, qwen_image_velocity, "txt_norm.weight", {
+                "transformer": ("QwenImageTransformer2DModel", {}, 20_430_401_088),
+                "text_encoder": (Qwen2_5_VLForConditionalGeneration, QWEN25_VL_7B, 8_292_166_656),
                 "vae": ("AutoencoderKLQwenImage", {}, 126_892_531),
             },
         ),

@@ -19,7 +19,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-import transformers
 from helpers.small import ONE_IMAGE, base_named, execute, small, snapshot_bytes, sweep_of
 from helpers.tiny_bases import TINY, draw_plainly, load_plainly, write_tiny
 from helpers.variants import first
@@ -42,7 +41,6 @@ from charsweep.train.methods.denoising import DenoisingTrainable
 from charsweep.train.stacked_lora import Adapters
 
 NAMES = list(TINY)
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 ENCODERS = [
     f"models.encoders.{name}.{setting}"
     for name in ("clip", "dino")
@@ -89,10 +87,15 @@ def test_the_first_ten_losses_are_those_of_a_plain_loop(given: Any, tmp_path: Pa
     pipeline = load_plainly(given.name, given.folder)
     transformer = pipeline.transformer
     transformer.requires_grad_(False)
-    transformer.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=list(TARGETS)))
+    layers = [
+        name for name, layer in transformer.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+        and name.endswith(tiny.targets) and not name.startswith(tiny.kept)
+    ]  # fmt: skip
+    transformer.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=layers))
     source = generator(spec.seed, "adapter")
     for name, layer in transformer.named_modules():
-        if name.endswith(TARGETS):
+        if name in layers:
             a = layer.lora_A["default"].weight.data
             a.copy_(torch.randn(a.shape, generator=source) / 4)
     trained = [tensor for tensor in transformer.parameters() if tensor.requires_grad]
@@ -104,12 +107,11 @@ def test_the_first_ten_losses_are_those_of_a_plain_loop(given: Any, tmp_path: Pa
     for step in range(10):
         (index,) = chosen(spec.seed, "image", len(paths), 1, step)
         with torch.no_grad():
-            shape = (1, 4, 8, 8)
             latents = tiny.latents(
                 pipeline, pictures[index],
-                torch.randn(shape, generator=generator(spec.seed, "image", step)),
+                torch.randn(tiny.shape, generator=generator(spec.seed, "image", step)),
             )  # fmt: skip
-        noise = torch.randn(shape, generator=generator(spec.seed, "image noise", step))
+        noise = torch.randn(tiny.shape, generator=generator(spec.seed, "image noise", step))
         time = tiny.times(generator(spec.seed, "image timestep", step))
         noisy = (1 - time) * latents + time * noise
         predicted = tiny.velocity(pipeline, noisy, time, spec.character.instance_prompt)
@@ -170,7 +172,8 @@ def test_layers_in_which_samples_share_a_row_are_left_out(given: Any, tmp_path: 
     base = loaded(sweep, given.name)
     family = base.family
     assert all(base.denoiser.get_submodule(start) for start in family.mixing)
-    latents, times = torch.randn(2, 4, 8, 8), torch.tensor([300.0, 600.0])
+    latents = torch.randn(2, *TINY[given.name].shape[1:])
+    times = torch.tensor([300.0, 600.0])
     told, sizes = base.texts(["a girl", "a picture of a girl on the beach"]), torch.zeros(2, 6)
     for name, layer in base.denoiser.named_modules():
         if not isinstance(layer, torch.nn.Linear):
@@ -260,6 +263,16 @@ COMFY_LAYERS = {
     # any weight of the model by its own name: those of comfy/ldm/cosmos/predict2.py
     "anima": r"blocks\.\d+\.((self|cross)_attn\.([qkv]_proj|output_proj)|mlp\.layer[12]|"
     r"adaln_modulation_(self_attn|cross_attn|mlp)\.[12])",
+    # the same: those of comfy/ldm/flux/layers.py
+    "klein": r"double_blocks\.\d+\.(img|txt)_(attn\.(qkv|proj)|mlp\.[02])|"
+    r"single_blocks\.\d+\.linear[12]",
+    # the same, as `krea2_to_diffusers` lists them
+    "krea2": r"(blocks|txtfusion\.(layerwise|refiner)_blocks)\.\d+\."
+    r"(attn\.(w[qkvo]|gate)|mlp\.(gate|up|down))|"
+    r"first|last\.linear|tmlp\.[02]|tproj\.1|txtmlp\.[13]|txtfusion\.projector",
+    # the same, those of comfy/ldm/qwen_image/model.py
+    "qwen_image": r"transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|"
+    r"to_add_out)|(img|txt)_(mod\.1|mlp\.net\.(0\.proj|2)))",
 }
 COMFY_PARTS = r"(lora_A\.weight|lora_B\.weight)"  # `diffusers3_lora` of its weight adapters
 
@@ -290,6 +303,14 @@ def check_code(readme: str, folder: Path, export: Path) -> None:
 # -- what a plan says ------------------------------------------------------------------------------
 
 
+def shapes_of(module: torch.nn.Module) -> dict[str, list[int]]:
+    """Of its tensors by name, but for those that are others of them once more."""
+    twice = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    again = twice - {name for name, _ in module.named_parameters()}
+    tensors = module.state_dict().items()
+    return {name: list(tensor.shape) for name, tensor in tensors if name not in again}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_are_those_of_the_classes(
     name: str, folders: dict[str, Path], tmp_path: Path
@@ -298,10 +319,7 @@ def test_shapes_are_those_of_the_classes(
     sweep = sweep_of(tmp_path, *words(name, folders[name]))
     family = base_named(sweep, name).family
     told = family.shapes(folders[name])
-    real = {
-        part: {key: list(tensor.shape) for key, tensor in module.state_dict().items()}
-        for part, module in loaded(sweep, name).modules.items()
-    }
+    real = {part: shapes_of(module) for part, module in loaded(sweep, name).modules.items()}
     assert told == real
     for part, (kind, config, numbers) in TINY[name].published.items():
         with torch.device("meta"):
@@ -309,11 +327,11 @@ def test_shapes_are_those_of_the_classes(
                 made = getattr(diffusers, kind)(**config)
                 config = dict(made.config)
             else:
-                made = kind(transformers.Qwen3Config(**config))
+                made = kind(kind.config_class(**config))
         (tmp_path / part).mkdir()
         (tmp_path / part / "config.json").write_text(json.dumps(config))
         shapes = family.shapes(tmp_path)[part]
-        assert shapes == {key: list(tensor.shape) for key, tensor in made.state_dict().items()}
+        assert shapes == shapes_of(made)
         assert sum(math.prod(shape) for shape in shapes.values()) == numbers
 
 

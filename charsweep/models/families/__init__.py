@@ -110,6 +110,11 @@ class Family(Protocol):
         """Pixels of which the sides of its pictures are multiples."""
 
     @property
+    def laid_together(self) -> int:
+        """Latents of one of its autoencoder's channels that are channels side by side of its own:
+        1, or those of a patch."""
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The ends of the names of the denoiser's layers that adapters go on where nobody says."""
 
@@ -251,6 +256,13 @@ def call(
     pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator], **prompts: Any
 ) -> NDArray[np.float32]:
     """What every text-to-image pipeline of diffusers is asked with; `prompts` in its own words."""
+    return decoded(pipeline, asked(pipeline, spec, generators, **prompts), spec.resolution)
+
+
+def asked(
+    pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator], **prompts: Any
+) -> Tensor:
+    """The same, of which latents are wanted, as each pipeline hands them back."""
     words: Mapping[str, Any] = {
         "generator": list(generators),
         "num_inference_steps": spec.inference_steps,
@@ -260,7 +272,8 @@ def call(
         "output_type": "latent",
         **prompts,
     }
-    return decoded(pipeline, pipeline(**words).images, spec.resolution)
+    latents: Tensor = pipeline(**words).images
+    return latents
 
 
 def unscaled(vae: Any, latents: Tensor) -> Tensor:

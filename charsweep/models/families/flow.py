@@ -17,8 +17,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ModelsError
-from charsweep.models.families import Drawing, posterior, twice_if_guided
-from charsweep.models.identify import class_of, holds
+from charsweep.core.store.files import read_json
+from charsweep.models.families import posterior, twice_if_guided
+from charsweep.models.identify import INDEX, class_of, holds
 from charsweep.models.safetensors_file import tensor_shapes
 
 if TYPE_CHECKING:
@@ -101,7 +102,6 @@ class FlowTransformer:
     pipeline: ClassVar[str]
     marks: ClassVar[tuple[str, ...]]  # of its single files: parts of tensors' names
     tags: ClassVar[tuple[str, ...]]
-    class_pictures: ClassVar[Drawing]
     most_tokens: ClassVar[int] = 512  # of a prompt
     denoiser: ClassVar[str] = "transformer"
     autoencoder: ClassVar[str] = "AutoencoderKL"
@@ -112,6 +112,7 @@ class FlowTransformer:
     is_flow: ClassVar[bool] = True
     samplers: ClassVar[tuple[str, ...]] = EULER_AND_LCM
     unit: ClassVar[int] = 16  # the autoencoder's 8, and patches of 2 × 2 latents
+    laid_together: ClassVar[int] = 1
     targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     mixing: ClassVar[tuple[str, ...]] = ()
     text_chunks: ClassVar[int] = 1
@@ -155,10 +156,28 @@ class FlowTransformer:
         config = pipeline.scheduler.config
 
         def shift(size: Sequence[int]) -> float:
-            return drawn_shift(config, self.tokens(size)) if self.shift is None else self.shift
+            if self.shift is None:
+                return self.drawn_shift(config, self.tokens(size))
+            return self.shift
 
         return Flow(DENSITIES[self.density], shift, config.num_train_timesteps)
+
+    def drawn_shift(self, config: Mapping[str, Any], tokens: int) -> float:
+        """By how much its scheduler, of that config, shifts times when it draws so many tokens."""
+        return drawn_shift(config, tokens)
 
     def tokens(self, size: Sequence[int]) -> int:
         """How many the transformer sees of latents of that height and width."""
         return size[0] * size[1] // 4
+
+
+def check_distilled(name: str, configs: Path, distilled: bool) -> None:
+    """Raise ModelsError where a pipeline's index says something else than the base's setting."""
+    index = configs / INDEX
+    told = bool(read_json(index).get("is_distilled", False)) if index.exists() else distilled
+    if told != distilled:
+        setting = f"models.bases.{name}.distilled"
+        raise ModelsError(
+            f"{setting}={str(distilled).lower()}: its {INDEX} says that it is "
+            f"{'' if told else 'not '}distilled; set {setting}={str(told).lower()}"
+        )

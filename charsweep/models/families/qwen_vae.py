@@ -29,6 +29,20 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
     return images.squeeze(2)
 
 
+def packed(latents: Tensor) -> Tensor:
+    """Latents (N, C, h, w) as a transformer's tokens, two by two: (N, h / 2 · w / 2, 4 · C)."""
+    count, channels, height, width = latents.shape
+    patches = latents.reshape(count, channels, height // 2, 2, width // 2, 2)
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(count, -1, 4 * channels)
+
+
+def unpacked(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The latents (N, C, height, width) of such tokens."""
+    count, _, numbers = tokens.shape
+    patches = tokens.reshape(count, height // 2, width // 2, numbers // 4, 2, 2)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(count, numbers // 4, height, width)
+
+
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
     found = (like.new_tensor(vae.config[name]) for name in ("latents_mean", "latents_std"))
     mean, std = (numbers.view(1, -1, 1, 1, 1) for numbers in found)

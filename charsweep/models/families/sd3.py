@@ -60,6 +60,7 @@ class StableDiffusion3:
     )  # fmt: skip
     class_pictures: ClassVar[Drawing] = Drawing(50, 5.0)
     unit: ClassVar[int] = 16
+    laid_together: ClassVar[int] = 1
     targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     mixing: ClassVar[tuple[str, ...]] = ()
     text_chunks: ClassVar[int] = 1

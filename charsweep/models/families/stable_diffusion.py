@@ -70,6 +70,7 @@ class StableDiffusion:
     samplers: ClassVar[None] = None
     class_pictures: ClassVar[Drawing] = Drawing(50, 5.0)
     unit: ClassVar[int] = 8
+    laid_together: ClassVar[int] = 1
     targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     mixing: ClassVar[tuple[str, ...]] = ()
     most_text_chunks: ClassVar[int] = MOST_CHUNKS
