@@ -330,7 +330,8 @@ def reckon(sweep: Sweep, store: Store, plan: Plan, workers: int = 1) -> dict[str
     cells = len(sweep.cells) or sweep.settings.search.trials or 0
     return {
         **cost.summary(plan, store, dict(sweep.bases), workers),
-        "bytes_to_fetch": sum(base.to_fetch for base in sweep.bases.values()),
+        "bytes_to_fetch": sum(base.to_fetch for base in sweep.bases.values())
+        + sum(round(encoder.encoder_to_fetch) for encoder in sweep.encoders.values()),
         "seconds_to_stop": seconds_to_stop(sweep, store, plan, cells),
         "memory": memory.summary(memory.needs_of(works, place), place.card),
     }
