@@ -24,7 +24,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 from charsweep.core.errors import CharsweepError, ConfigError, shown
-from charsweep.core.system.console import command, out
+from charsweep.core.system.console import command
 from charsweep.core.system.distributed import is_launched, is_leader
 from charsweep.core.system.redact import redacted
 from charsweep.core.system.signals import Stopped, listening, time_limit
@@ -122,14 +122,7 @@ def do(sweep: Sweep, words: Sequence[str]) -> None:
 
     match sweep.settings.action:
         case "run":
-            if sweep.unmeasured:
-                from charsweep.config import load_sweep
-                from charsweep.engine.measure_pack_width import measure_widths
-
-                with run.time_to_begin(sweep):
-                    measure_widths(sweep, out)
-                    sweep = load_sweep(words)
-            run.run(sweep)
+            run.run(run.asked_of_workers(sweep, words))
         case "plan":
             plan.show_plan(sweep)
         case "report":

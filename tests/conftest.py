@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -33,7 +34,9 @@ def _one_torch_thread() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what is marked `gpu` where there is none; only such a test imports torch for this."""
+    """Skip what is marked `gpu` or `ray` where there is none; only a `gpu` test imports torch."""
+    if item.get_closest_marker("ray") and importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
     if item.get_closest_marker("gpu"):
         import torch
 

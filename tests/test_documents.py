@@ -15,12 +15,13 @@ from types import ModuleType
 
 import pytest
 import yaml
+from helpers.adapter_files import adapter_file
 from helpers.small import execute
 
 from charsweep.__main__ import ALONE
 from charsweep.config import as_yaml, load_settings, load_sweep
 from charsweep.config.find import start_of
-from charsweep.core.plugins import OWN
+from charsweep.core.plugins import CONF, OWN
 from charsweep.models import embedded
 from charsweep.study.stages import at_most
 
@@ -30,7 +31,11 @@ FOLDERS = [ROOT / folder / "README.md" for folder in ("sweeps", "mlruns", "noteb
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")), *FOLDERS]
 MISTAKES = DOCS / "mistakes.md"  # whose commands are wrong on purpose: tests/config
 # Composed and not planned: what asks the hub, and what takes seconds.
-UNPLANNED = {"models=hub", "models=sd3", "+sweep=full_grid"}
+HERE = ("embedded", "random")
+UNPLANNED = {
+    "+sweep=full_grid",
+    *(f"models={path.stem}" for path in CONF.glob("models/*.yaml") if path.stem not in HERE),
+}
 
 
 def lines_of_code(text: str) -> str:
@@ -64,6 +69,8 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(embedded.UNICORN_GIRL, folder / name)
     for path in (folder / "bea").glob("06.*"):  # another character
         path.unlink()
+    for number, name in enumerate(("mine", "from_civitai", "runs/girl_000000250", "runs/girl")):
+        adapter_file(folder / f"{name}.safetensors", number)
     (folder / "girls").mkdir()
     shutil.copy(embedded.UNICORN_GIRL / "01.png", folder / "girls")
     for page in (DOCS / "extending.md", DOCS / "sweeps.md"):

@@ -114,6 +114,8 @@ HOSTILE = {
     "root": "root: {folder}/elsewhere",
     "tracking": "runtime: {{tracking_uri: 'http://collector.example/'}}",
     "push": "export: {{push: mallory/loot}}",
+    "cluster": "runtime: {{cluster: 'collector.example:6379'}}",
+    "scratch": "runtime: {{scratch: {folder}/elsewhere}}",
     "removal": "action: gc\nstore: {{remove: true}}",
     "name of a folder": "method: {{name: ../../../evil}}",
     "name of a base": "models: {{bases: {{'../../evil': {{path: x, resolution: 64}}}}}}",

@@ -6,7 +6,8 @@ nine rates × six numbers of steps on top of it; then the truth of both by the j
 
 `--simulate FOLDER` trains nothing: it runs the same rule on the sweeps of `benchmarks.validity`
 that lie there (seven rates × 200, 500 and 1,000 steps), where a rate that they lack counts as
-diverged, or as the nearest that they have past the rates that teach anything.
+diverged, or as the nearest that they have past the rates that teach anything. Their stages race
+after each of the seeds that their exams have.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.racing.simulate import raced
 from benchmarks.validity.characters import CHARACTERS, PROMPTS, Character, write_character
 from benchmarks.validity.judge import Judge, train
 from benchmarks.validity.sweeps import words_of
@@ -36,6 +38,7 @@ from charsweep.core.system.console import span
 from charsweep.core.system.images import open_image
 from charsweep.plan import Speeds, cost, plan_work
 from charsweep.results import CellResult, read_results
+from charsweep.results.points import SCORE
 from charsweep.results.recommendation import recommendation_of
 from charsweep.study.stages import Stages
 
@@ -60,6 +63,7 @@ class Outcome:
     best: str
     best_truth: float
     cells: int
+    images: tuple[int, int] = (0, 0)  # drawn, and what whole exams would take
     seconds: float | None = None  # None: simulated
     grid_seconds: float | None = None  # on the same trainer
     alone_seconds: float | None = None  # each cell of the grid by itself
@@ -103,7 +107,7 @@ def measure(who: Character, seed: int, work: Path, judge: Judge) -> Outcome:
     seconds = json.loads(timed.read_text(encoding="utf-8"))
     return Outcome(
         who, seed, name_of(found), truths[found.cell], name_of(best), truths[best.cell],
-        len(tried), seconds, *of_grid([*words, *grid], store),
+        len(tried), images_of(list(tried.values())), seconds, *of_grid([*words, *grid], store),
     )  # fmt: skip
 
 
@@ -134,6 +138,13 @@ def truth(cell: CellResult, who: Character, store: Store, judge: Judge) -> float
     return float(truth_of(readings, who.figure, prompts).values.mean())
 
 
+def images_of(cells: Sequence[CellResult]) -> tuple[int, int]:
+    """How many images cells have drawn, and how many their whole exams have."""
+    drawn = [np.size(cell.per_image.get(SCORE, ())) for cell in cells]
+    known = zip(cells, drawn, strict=True)
+    return sum(drawn), sum(cell.left_after[1] if cell.left else own for cell, own in known)
+
+
 def name_of(cell: CellResult) -> str:
     return f"{cell.values['lr']:g} × {cell.values['train_steps']:,}"
 
@@ -156,12 +167,13 @@ def simulate(who: Character, folder: Path, judge: Judge) -> list[Outcome]:
         words = [word for word in words if not word.startswith(("+axes", "seeds"))]
         settings = load_settings([*words, f"find.steps={STORED_STEPS}", "find.over=[lr,steps]"])
         assert settings.find is not None
+        looks = range(1, max(np.shape(cell.per_image[SCORE])[1] for cell in known.values()))
         rule = Stages(settings.find, start_of(settings))
         running = rule.run()
         try:
             stage = next(running)
             while True:
-                told = [answer(values, known) for values in stage.cells]
+                told = raced([answer(values, known) for values in stage.cells], looks)
                 stage = running.send(told or None)
         except StopIteration:
             pass
@@ -173,7 +185,7 @@ def simulate(who: Character, folder: Path, judge: Judge) -> list[Outcome]:
         got = truths[stored(found.values)]
         outcomes.append(
             Outcome(who, seed, name_of(found), got, name_of(known[best]), truths[best],
-                    len(rule.asked))
+                    len(rule.asked), images_of(rule.told))
         )  # fmt: skip
     return outcomes
 
@@ -184,10 +196,11 @@ def stored(values: Mapping[str, Any]) -> tuple[float, int]:
 
 def answer(values: Mapping[str, Any], known: Mapping[tuple[float, int], CellResult]) -> CellResult:
     """The stored result of a cell, or one that diverged."""
+    name = f"{values['lr']:g} {values['train_steps']}"
     if cell := known.get(stored(values)):
-        return replace(cell, values={**cell.values, **values})
+        return replace(cell, cell=name, values={**cell.values, **values})
     other = next(iter(known.values()))
-    return replace(other, state="diverged", values=values, scores={}, per_image={})
+    return replace(other, cell=name, state="diverged", values=values, scores={}, per_image={})
 
 
 # -- the page --------------------------------------------------------------------------------------
@@ -197,6 +210,7 @@ def page(outcomes: Sequence[Outcome], simulated: Sequence[Outcome]) -> str:
     lines = ["# Does `+sweep=find` find what a grid finds?", ""]
     lines += ["What `python -m benchmarks.find` measured, disappointing figures included."]
     lines += [f"*Lost* is truth against the best cell of the grid; close is {CLOSE:g} or less."]
+    lines += ["*Images* are those drawn, of what the whole exams of its cells have."]
     lines += ["Characters marked *kept* were not looked at when the rule was made.", ""]
     if outcomes:
         lines += [f"## Searches, and grids of 9 rates × 6 numbers of steps ({RATES}; {STEPS})", ""]
@@ -209,6 +223,7 @@ def page(outcomes: Sequence[Outcome], simulated: Sequence[Outcome]) -> str:
 
 def table(outcomes: Sequence[Outcome]) -> list[str]:
     heads = ["character", "seed", "found", "truth", "best of the grid", "truth", "lost", "cells"]
+    heads.append("images")
     timed = outcomes[0].seconds is not None
     heads += ["time", "of the grid's", "of its cells' one by one"] if timed else []
     lines = [f"| {' | '.join(heads)} |", "|---" * 2 + "|---:" * (len(heads) - 2) + "|"]
@@ -216,6 +231,8 @@ def table(outcomes: Sequence[Outcome]) -> list[str]:
         kept = " *kept*" if one.who.kept else ""
         row = [one.who.name + kept, str(one.seed), one.found, f"{one.truth:.2f}", one.best]
         row += [f"{one.best_truth:.2f}", f"{one.lost:.3f}", str(one.cells)]
+        drawn, whole = one.images
+        row += [f"{drawn} of {whole}" if drawn < whole else str(drawn)]
         if one.seconds is not None and one.grid_seconds and one.alone_seconds:
             row += [span(one.seconds), f"{one.seconds / one.grid_seconds:.0%}"]
             row += [f"{one.seconds / one.alone_seconds:.1%}"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from charsweep.results import CellResult, Record, recommend
 from charsweep.results.points import SCORE, Point
-from charsweep.results.racing import left_behind
-from charsweep.study.race import rivals_of
+from charsweep.results.racing import LEAVING, left_behind
+from charsweep.study.rounds import rivals_of
 
 
 @dataclass(frozen=True)
@@ -44,37 +44,44 @@ def in_order(cell: CellResult, order: NDArray[np.int64]) -> CellResult:
 
 def begun(cell: CellResult, seeds: int) -> CellResult:
     """The cell with the scores of its first seeds alone."""
-    return replace(
-        cell, per_image={n: [r[:seeds] for r in own] for n, own in cell.per_image.items()}
-    )
+    per_image = {n: [row[:seeds] for row in rows] for n, rows in cell.per_image.items()}
+    score = float(np.mean(per_image[SCORE]))
+    return replace(cell, per_image=per_image, scores={**cell.scores, SCORE: score})
+
+
+def raced(
+    cells: Sequence[CellResult], looks: Sequence[int], errors: float = LEAVING
+) -> list[CellResult]:
+    """Stored results as a race of their cells would tell them, which looks after so many seeds."""
+    ended = {one.cell: one for one in cells}
+    running = [one for one in cells if one.finished and one.per_image.get(SCORE)]
+    for look in looks:
+        for rivals in rivals_of([begun(one, look) for one in running]):
+            for key in (key for keys in left_behind(rivals, len(looks), errors) for key in keys):
+                own = begun(ended[key], look)
+                drawn, whole = (np.size(one.per_image[SCORE]) for one in (own, ended[key]))
+                ended[key] = replace(own, state="left", left_after=[drawn, whole], gains={})
+        running = [one for one in running if not ended[one.cell].left]
+    return list(ended.values())
+
+
+def images_drawn(cells: Sequence[CellResult]) -> int:
+    """How many images they have drawn of their exam."""
+    return sum(np.size(one.per_image.get(SCORE, ())) for one in cells)
 
 
 def race(record: Record, order: NDArray[np.int64], looks: Sequence[int], errors: float) -> Raced:
     """A race of all finished cells of a record that have the exam's images, in that order."""
     prompts, seeds = order.shape
     cells = [one for one in record.cells if np.shape(one.per_image.get(SCORE) or ()) == order.shape]
-    running = {one.cell: in_order(one, order) for one in cells}
-    left: dict[str, list[int]] = {}
-    drawn, before = 0, 0
-    for look in looks:
-        drawn += len(running) * prompts * (look - before)
-        before = look
-        for rivals in rivals_of([begun(one, look) for one in running.values()]):
-            for keys in left_behind(rivals, len(looks), errors):
-                left |= {key: [prompts * look, prompts * seeds] for key in keys}
-        running = {key: one for key, one in running.items() if key not in left}
-    drawn += len(running) * prompts * (seeds - before)
-    ended = [
-        replace(one, state="left", left_after=left[one.cell]) if one.cell in left else one
-        for one in cells
-    ]
-    whole, raced = recommend(record, cells), recommend(replace(record, cells=tuple(ended)), ended)
+    ended = raced([in_order(one, order) for one in cells], looks, errors)
+    whole, found = recommend(record, cells), recommend(replace(record, cells=tuple(ended)), ended)
     assert whole.point is not None
     good = [whole.point, *whole.alike]
     return Raced(
-        share=drawn / (len(cells) * prompts * seeds),
-        same=named(raced.point) == named(whole.point),
-        alike=named(raced.point) in map(named, good),
+        share=images_drawn(ended) / (len(cells) * prompts * seeds),
+        same=named(found.point) == named(whole.point),
+        alike=named(found.point) in map(named, good),
     )
 
 

@@ -16,13 +16,16 @@ from rich.console import Console
 
 from benchmarks.speed.measure import COMPILED, measure
 from benchmarks.speed.results import Amount
+from benchmarks.speed.study import study_lines, study_table, study_times
 from benchmarks.speed.table import (
     Table,
     drawn,
     heading,
     lines,
     markdown,
+    study_heading,
     tables,
+    where,
     whole_heading,
     whole_lines,
 )
@@ -75,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
         "process for each loop")  # fmt: skip
     add("--whole-run", type=count, metavar="STEPS", help="instead: one run with snapshots every "
         "100 steps and, if it is installed, MLflow; which share are the steps?")  # fmt: skip
+    add("--study", action="store_true", help="instead: the study's 35 cells of one method by the "
+        "clock, beside the script once for each; a row for each of --rounds")  # fmt: skip
     add("--out", type=Path, metavar="FILE.md", help="add what was measured to this file")
     return made
 
@@ -89,7 +94,8 @@ def bench(given: argparse.Namespace) -> None:
         given.models, given.method, given.base, given.resolution, given.precision, given.device,
         given.threads, given.packs,
     )  # fmt: skip
-    title, facts, found = (whole if given.whole_run else compared)(task, given)
+    way = study if given.study else whole if given.whole_run else compared
+    title, facts, found = way(task, given)
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(drawn(title, facts, found))
@@ -112,6 +118,15 @@ def whole(task: Task, given: argparse.Namespace) -> tuple[str, list[str], list[T
     """One run from its first step to its last."""
     say(f"{task.method.name}, {given.whole_run:,} steps")
     return whole_heading(task), whole_lines(task, whole_run(task, given.whole_run)), []
+
+
+def study(task: Task, given: argparse.Namespace) -> tuple[str, list[str], list[Table]]:
+    """The tuning study, beside a script for each of its cells."""
+    found = []
+    for number in range(1, given.rounds + 1):
+        say(f"round {number} of {given.rounds}")
+        found.append(study_times(task))
+    return study_heading(task), [*where(task), *study_lines(found[0])], [study_table(found)]
 
 
 def say(text: str) -> None:

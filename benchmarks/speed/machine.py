@@ -11,7 +11,7 @@ from importlib.metadata import version
 import torch
 
 from benchmarks.speed.clock import synchronize
-from charsweep.engine.environment import processor
+from charsweep.core.system.hardware import processor
 from charsweep.models.precision import dtype_of
 
 LIBRARIES = ("charsweep", "torch", "diffusers", "transformers", "peft", "accelerate")

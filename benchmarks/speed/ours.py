@@ -93,7 +93,7 @@ class Ours:
         learner, spec = self.task.learner, self.task.images(self.last, seeds, inference_steps)
         folder = self.store.snapshot(self.last)
         with (
-            learner.painter(self.last, folder, base, self.task.device) as paint,
+            learner.painter(spec, folder, base, self.task.device) as paint,
             self._compiled(base),
         ):
             if self.mode:  # compiles first

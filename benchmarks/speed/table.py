@@ -37,6 +37,10 @@ def whole_heading(task: Task) -> str:
     return f"{_what(task)}: a whole run"
 
 
+def study_heading(task: Task) -> str:
+    return f"{_what(task)}: a study, and a script for each of its cells"
+
+
 def _what(task: Task) -> str:
     base = f"{task.models} {task.method.settings['base']}"
     return f"{task.method.name} on {base}, {task.resolution} px, {task.precision}, batch 1"
@@ -45,7 +49,7 @@ def _what(task: Task) -> str:
 def lines(result: Result) -> list[str]:
     """Where and with what it was measured."""
     found = [
-        *_where(result.task),
+        *where(result.task),
         f"Matrix products in {result.task.precision}: {_short(result.peak_flops / 1e12)} TFLOP/s; "
         f"a step of one trial in the U-Net: {_short(result.flops / 1e9)} GFLOP",
     ]
@@ -57,7 +61,7 @@ def lines(result: Result) -> list[str]:
 def whole_lines(task: Task, whole: Whole) -> list[str]:
     """What a whole run spent outside its steps."""
     found = [
-        *_where(task),
+        *where(task),
         f"{whole.steps:,} steps, {whole.snapshots} snapshots: {whole.step_seconds:.1f} s of "
         f"{whole.seconds:.1f} s in the steps themselves, {100 * whole.share:.1f} %",
     ]
@@ -70,7 +74,7 @@ def whole_lines(task: Task, whole: Whole) -> list[str]:
     ]
 
 
-def _where(task: Task) -> list[str]:
+def where(task: Task) -> list[str]:
     return [f"Machine: {machine(task.device)}", f"Versions: {versions()}", f"Date: {today()}"]
 
 

@@ -20,12 +20,13 @@ from charsweep.core.specs import Cell, ExamSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_json
 from charsweep.core.system.console import command, out, span
-from charsweep.core.system.distributed import Team
+from charsweep.core.system.distributed import ALONE, Team
 from charsweep.core.system.energy import Energy, Meter
 from charsweep.core.system.signals import Stopped, time_limit
 from charsweep.engine.progress import ProgressView
 from charsweep.plan import Plan, cost, plan_work
 from charsweep.plan.describe import describe_plan, reckon
+from charsweep.plan.workers import is_elsewhere, threads_of
 from charsweep.report import write_report
 from charsweep.results import CellResult, read_results, recommend
 from charsweep.results.by_score import strengths_of
@@ -77,6 +78,7 @@ class Run:
         }
         self.engine: LocalEngine | WorkersEngine | None = None  # none while nothing needs work
         self.plans: list[dict[str, Any]] = []
+        self.worked_on: list[Cell] = []
         self.batch: Sequence[Cell] = sweep.cells  # the one at hand
         self.stopped: Stopped | None = None  # by the time limit
         self.missing = ""  # what is then
@@ -97,7 +99,7 @@ class Run:
         with (
             ProgressView() as view,
             Meter(runtime.country, workers=self.workers)
-            if runtime.energy
+            if runtime.energy and not is_elsewhere(runtime)  # this machine does little
             else nullcontext() as meter,
         ):
             try:
@@ -130,6 +132,7 @@ class Run:
                     self._say_stages(view)
                     self._work(cells, view, meter)
                 self._say_stages(view)
+                self._fetch_best()
         except Stopped as stopped:
             if not stopped.is_time_up:
                 raise
@@ -140,6 +143,19 @@ class Run:
             self._write_results()
         else:
             self._finish(energy)
+
+    def _fetch_best(self) -> None:
+        """Bring the recommended weights, if they stayed with a worker."""
+        if self.engine is None or self.sweep.settings.runtime.bring != "best":
+            return
+        held = [cell for cell in self.worked_on if self.store.held_by(cell.images.snapshot)]
+        if not held:
+            return
+        self._write_results()
+        best = recommend(load_cells(self.sweep.folder, self.store.folder)).cell
+        for cell in held:
+            if best and cell.key == best.cell:
+                self.engine.fetch(cell.images.snapshot)
 
     def close(self) -> None:
         """Have those end who work."""
@@ -243,16 +259,19 @@ class Run:
 
     def _execute(self, plan: Plan, view: ProgressView) -> Generator[CellResult, None, None]:
         """Do the plan; where nothing is left to do, its cells are only looked up, without torch."""
+        is_known = bool(self.sweep.cells) or self.study.is_further
         view.expect(
             steps=plan.steps_needed, images=sum(scoring.to_draw for scoring in plan.scorings),
-            cells=0 if self.sweep.cells else len(plan.cells), trajectories=len(plan.trainings),
+            cells=0 if is_known else len(plan.cells), trajectories=len(plan.trainings),
         )  # fmt: skip
         if plan.is_done:
             cells = (cell for training in plan.trainings for cell in training.cells)
             return (result_of(cell, self.store, 0.0) for cell in cells)
-        self.plans.append(reckon(self.sweep, self.store, plan, self.workers))
+        self.worked_on += plan.cells
+        numbers = reckon(self.sweep, self.store, plan, self.workers)
+        self.plans.append(cost.further(numbers) if self.study.is_further else numbers)
         if self.engine is None:
-            self.engine = self._open_engine(view)
+            self.engine = open_engine(self.sweep, self.store, view, self.workers, self.team)
         self.record["environment"] = dict(self.engine.environment)
         self.record["plan"] = cost.total(self.plans)
         if self.sweep.cells:  # a race works on the same ones in several rounds
@@ -265,16 +284,6 @@ class Run:
         write_json(self.sweep.folder / "sweep.json", self.record)
         self._write_results()
         return self.engine.execute(plan)
-
-    def _open_engine(self, view: ProgressView) -> LocalEngine | WorkersEngine:
-        """Torch is imported where the work is done: here, or by each worker."""
-        if self.workers > 1:
-            from charsweep.engine.workers import WorkersEngine
-
-            return WorkersEngine(self.sweep, self.store, view, self.workers)
-        from charsweep.engine.local import LocalEngine
-
-        return LocalEngine(self.sweep, self.store, view, self.team)
 
     def _write_results(self) -> None:
         write_cells(self.sweep.folder, self.store.folder, in_order(self.sweep, self.results))
@@ -317,7 +326,8 @@ class Run:
         before = [exam["references"]["real"] for exam in record["exams"] or [record]]
 
         def real(at: int, exam: ExamSpec) -> Mapping[str, float]:
-            return (self.engine and self.engine.among_references.get(exam.measure)) or before[at]
+            ours = self.engine.among_references.get(exam.measure) if self.engine else None
+            return {**before[at], **(ours or {})}
 
         record |= {
             **compared_with(self.sweep, self.store, real),
@@ -337,6 +347,32 @@ class Run:
         self._write_results()
         cells = load_cells(self.sweep.folder, self.store.folder)
         self.study.trials.note_recommended(recommend(cells), strengths_of(cells))
+
+
+def open_engine(
+    sweep: Sweep, store: Store, view: ProgressView, workers: int, team: Team = ALONE
+) -> LocalEngine | WorkersEngine:
+    """Torch is imported where the work is done: here, or by each worker."""
+    runtime, threads = sweep.settings.runtime, threads_of(sweep, "cpu") or 1
+    if runtime.cluster:
+        return open_cluster(sweep, store, view, workers)
+    if workers > 1:
+        from charsweep.engine.pipes import Pipes
+        from charsweep.engine.workers import WorkersEngine
+
+        return WorkersEngine(sweep, store, view, Pipes(workers, threads))
+    from charsweep.engine.local import LocalEngine
+
+    return LocalEngine(sweep, store, view, team)
+
+
+def open_cluster(sweep: Sweep, store: Store, view: ProgressView, workers: int) -> WorkersEngine:
+    """Workers on Ray; ConfigError where it does not take us."""
+    from charsweep.engine.cluster import RayCluster
+    from charsweep.engine.workers import WorkersEngine
+
+    runtime, threads = sweep.settings.runtime, threads_of(sweep, "cpu") or 1
+    return WorkersEngine(sweep, store, view, RayCluster(runtime, workers, threads, view.say))
 
 
 # -- tracking --------------------------------------------------------------------------------------

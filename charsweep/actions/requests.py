@@ -120,7 +120,7 @@ def honoured(sweep: Sweep) -> Sweep:
 
 def has_ended(cell: Cell, store: Store) -> bool:
     """Whether there is nothing left to stop: it is drawn, or it diverged."""
-    diverged_at = store.diverged_at(cell.trajectory)
+    diverged_at = store.diverged_at(cell.source)
     return store.has_images(cell.images) or (diverged_at is not None and cell.step >= diverged_at)
 
 

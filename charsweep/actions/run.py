@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from charsweep.actions.main_loop import Run, too_short
+from charsweep.actions.main_loop import Run, open_cluster, too_short
 from charsweep.actions.plan import reckon_whole
 from charsweep.actions.requests import honoured, looking
-from charsweep.config import Sweep
-from charsweep.config.precision import remember_precision
-from charsweep.core.errors import TrainingError
+from charsweep.config import Sweep, load_sweep
+from charsweep.config.precision import is_open, remember_precision
+from charsweep.core.errors import ConfigError, TrainingError
+from charsweep.core.specs import AdapterSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_abandoned, unwritable
 from charsweep.core.system.console import command, out
@@ -19,9 +20,10 @@ from charsweep.core.system.distributed import join_team
 from charsweep.core.system.signals import Stopped, delay_signals, time_is_up
 from charsweep.core.system.signals import check as check_stop
 from charsweep.engine.progress import ProgressView
+from charsweep.models.adapter_source import keep_adapter
 from charsweep.plan import plan_work
 from charsweep.plan.describe import refuse_too_much
-from charsweep.plan.workers import workers_of
+from charsweep.plan.workers import check_cluster, is_elsewhere, workers_of
 from charsweep.results import Recommendation
 from charsweep.results.recommendation import recommendation_of
 from charsweep.study import check, lock_sweep, study_errors
@@ -46,12 +48,18 @@ def run_once(sweep: Sweep) -> Path:
     """The same as it is asked for now."""
     with time_to_begin(sweep):
         check(sweep)
-        store = Store(sweep.root)
+        check_cluster(sweep.settings.runtime)
+        store = Store(sweep.root, whole=sweep.settings.runtime.bring == "all")
         plan = plan_work(sweep.cells or sweep.examples, store)
         workers = workers_of(sweep)
         refuse_too_much(sweep, store, plan, workers)  # before anything is written
         expected = reckon_whole(sweep, store, plan, workers) if sweep.settings.find else None
         team = join_team(on_cpu=sweep.settings.runtime.device == "cpu")
+        if team.size > 1 and sweep.settings.runtime.cluster:
+            raise ConfigError(
+                f"runtime.cluster={sweep.settings.runtime.cluster}: of several processes that a "
+                "launcher starts each would join; start the command without one"
+            )
         workers = workers if team.size == 1 else 1
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
@@ -61,6 +69,7 @@ def run_once(sweep: Sweep) -> Path:
         raise unwritable(store.folder, error) from error
     with lock_sweep(sweep) as waited, study_errors(sweep):
         with time_to_begin(sweep):
+            keep_adapters(sweep, store)
             if waited or not sweep.cells:  # of a search nothing is planned as yet
                 plan = plan_work(sweep.cells, store)
             work = Run(sweep, store, team, plan, expected, workers)
@@ -79,6 +88,37 @@ def run_once(sweep: Sweep) -> Path:
             "report; what is finished stays, and the same command tries them again"
         )
     return page
+
+
+def keep_adapters(sweep: Sweep, store: Store) -> None:
+    """Have all adapters from elsewhere in the store, whatever becomes of their files."""
+    for source in {cell.source.key: cell.source for cell in sweep.cells}.values():
+        if isinstance(source, AdapterSpec):
+            keep_adapter(sweep.adapters[source.key].path, source, store)
+
+
+def asked_of_workers(sweep: Sweep, words: Sequence[str]) -> Sweep:
+    """The sweep with what only those who will do the work can tell: the precision that their card
+    is good at, and how many trials share a pass best there. Remembered by the store."""
+    runtime, store = sweep.settings.runtime, Store(sweep.root)
+    if is_elsewhere(runtime) and is_open(sweep.settings, store):
+        check_cluster(runtime)
+        from charsweep.engine.cluster import card_there
+
+        remember_precision(sweep.settings, store, card_there(runtime))
+        sweep = load_sweep(words)
+    if sweep.unmeasured:
+        with time_to_begin(sweep):
+            if is_elsewhere(runtime):
+                check_cluster(runtime)
+                with ProgressView() as view, closing(open_cluster(sweep, store, view, 1)) as engine:
+                    engine.measure_widths()
+            else:
+                from charsweep.engine.measure_pack_width import measure_widths
+
+                measure_widths(sweep, out)
+            sweep = load_sweep(words)
+    return sweep
 
 
 @contextmanager

@@ -31,6 +31,11 @@ def stored_images(cell: CellResult, store: Store) -> ImageSetSpec:
         raise StoreError(f"{path} was written by another version ({error}); {AGAIN}") from error
     if images.key != cell.cell or not store.has_images(images):
         raise StoreError(f"{path} was written by another version; {AGAIN}")
+    if holder := store.held_by(images.snapshot):
+        raise StoreError(
+            f"{store.snapshot(images.snapshot)}: its weights stayed with a worker on {holder}; run "
+            "the sweep's command again with runtime.bring=all"
+        )
     if not store.has_snapshot(images.snapshot):
         raise StoreError(f"cell {cell.cell}: its weights are gone from the store; {AGAIN}")
     return images

@@ -42,7 +42,7 @@ def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str,
             for metric, direction in settings.objectives.items()
         ],
         "metrics": list(settings.metric),
-        **_asked(example, [cell.trajectory.character for cell in sweep.examples], sweep),
+        **_asked(example, [cell.character for cell in sweep.examples], sweep),
         "judged_by": [own for own, _ in _by_measure(sweep)],
         "variants": _variants(sweep),
         **compared_with(sweep, store, lambda at, _: _real(known, at)),
@@ -160,7 +160,7 @@ def compared_with(sweep: Sweep, store: Store, real: Real) -> dict[str, Any]:
         exams.append({
             "name": name,
             "judged_by": one,
-            **_asked(example, [cell.trajectory.character for cell in cells], sweep),
+            **_asked(example, [cell.character for cell in cells], sweep),
             "references": _references(cells, store, real(at, example.exam)),
         })  # fmt: skip
     if len(exams) == 1:

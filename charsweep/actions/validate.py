@@ -142,23 +142,25 @@ def planted(sweep: Sweep, store: Store) -> Iterator[Planted]:
     # Imported here: torch takes seconds.
     from charsweep.engine.local import LocalEngine
     from charsweep.engine.progress import ProgressView
-    from charsweep.evaluate.metrics import ImageFeatures
-    from charsweep.evaluate.score import square_features
+    from charsweep.evaluate.score import squares
 
     cell = judged_cell(sweep, store)
-    metrics = {metric.name: metric.made for metric in cell.metrics if metric.name in JUDGED}
+    metrics = [metric for metric in cell.metrics if metric.name in JUDGED]
     with ProgressView() as view:
         scorer = LocalEngine(sweep, store, view).scorer(cell.exam)
         view.doing("judging planted sets")
         assert cell.class_noun_set is not None
-        base = scorer.features(cell.class_noun_set)
+        base = scorer.seen(cell.class_noun_set)
         count = len(cell.exam.prompts)
         sets = planted_images(sweep, cell, count)
+
+        def judged(pictures: Sequence[Image.Image]) -> dict[str, float | None]:
+            images = squares(lambda: pictures, count)
+            exams = ((one, scorer.exam(cell.exam, one, images, base)) for one in metrics)
+            return {metric.name: metric.made(exam).value for metric, exam in exams}
+
         for what, (is_right, pictures) in sets.items():
-            features = square_features(scorer.encoders, pictures)
-            images = ImageFeatures(features, tuple(range(count)))
-            exam = scorer.exam(cell.exam, images, base)
-            found = {name: metric(exam).value for name, metric in metrics.items()}
+            found = judged(pictures)
             if (score := found[SCORE]) is not None:
                 yield Planted(what, is_right, score, found.get("quality_ratio"))
 
@@ -178,7 +180,7 @@ def planted_images(
     sweep: Sweep, cell: Cell, count: int
 ) -> Mapping[str, tuple[bool, Sequence[Image.Image]]]:
     """By what they are: whether they are right, and a picture for each of the prompts."""
-    drawings = sweep.drawings.open(cell.trajectory.character.digests)
+    drawings = sweep.drawings.open(cell.character.digests)
     cycled = [drawings[index % len(drawings)] for index in range(count)]
     noise = Image.effect_noise(drawings[0].size, 120).convert("RGB")
     sets: dict[str, tuple[bool, Sequence[Image.Image]]] = {}

@@ -4,7 +4,7 @@ A folder of images goes in; checked images, their words and digests come out.
 """
 
 from charsweep.character.drawings import Drawings, drawings_of
-from charsweep.character.framing import framed, middle_square, size_of, sizes_of
+from charsweep.character.framing import UNIT, framed, middle_square, size_of, sizes_of
 from charsweep.character.load import (
     Character,
     ClassImages,
@@ -15,11 +15,13 @@ from charsweep.character.load import (
     load_held_out,
     load_truth,
     open_training_images,
+    without_drawings,
 )
 from charsweep.character.masks import ALPHA, TrainingImage, mask_beside, open_masked
 
 __all__ = [
     "ALPHA",
+    "UNIT",
     "Character",
     "ClassImages",
     "Drawings",
@@ -38,4 +40,5 @@ __all__ = [
     "open_training_images",
     "size_of",
     "sizes_of",
+    "without_drawings",
 ]

@@ -19,31 +19,31 @@ from functools import cache
 
 from PIL import Image
 
-UNIT = 8  # pixels; sides are multiples of it, so that latents, of 4 or 8 pixels each, are whole
+UNIT = 8  # pixels; sides are multiples of it, or of what the base says, so that latents are whole
 LONGEST = 4  # sides to one, as the longest of SDXL's buckets; what is longer is cut in the middle
 
 Size = tuple[int, int]  # width, height
 
 
-def framed(image: Image.Image, crop: str, resolution: int) -> Image.Image:
+def framed(image: Image.Image, crop: str, resolution: int, unit: int = UNIT) -> Image.Image:
     """What is encoded of an image in RGB or greys; for "random", all that windows are taken of."""
     if crop == "center":
         return middle_square(image, resolution)
-    return covered(image, size_of(image.size, crop, resolution))
+    return covered(image, size_of(image.size, crop, resolution, unit))
 
 
-def size_of(size: Size, crop: str, resolution: int) -> Size:
+def size_of(size: Size, crop: str, resolution: int, unit: int = UNIT) -> Size:
     """How large an image of `size` is once `framed`."""
     if crop == "buckets":
-        return bucket_of(size, resolution)
+        return bucket_of(size, resolution, unit)
     if crop == "center":
         return resolution, resolution
     longer = resolution * min(max(size) / min(size), LONGEST)
-    longer = max(int(longer + 1e-6) // UNIT * UNIT, resolution)
+    longer = max(int(longer + 1e-6) // unit * unit, resolution)
     return (longer, resolution) if size[0] >= size[1] else (resolution, longer)
 
 
-def sizes_of(size: Size, crop: str, resolution: int) -> tuple[int, ...]:
+def sizes_of(size: Size, crop: str, resolution: int, unit: int = UNIT) -> tuple[int, ...]:
     """SDXL's six numbers (Podell et al. 2023, section 2.2) of what is framed, in pixels.
 
     Height and width of the original, top and left of the crop in the scaled image, height and
@@ -52,7 +52,7 @@ def sizes_of(size: Size, crop: str, resolution: int) -> tuple[int, ...]:
     """
     if crop == "center":
         return (resolution, resolution, 0, 0, resolution, resolution)
-    target = size_of(size, crop, resolution)
+    target = size_of(size, crop, resolution, unit)
     left, top = corner_of(scaled_to(size, target), target)
     if crop == "random":
         target = (resolution, resolution)
@@ -98,23 +98,23 @@ def corner_of(scaled: Size, target: Size) -> tuple[int, int]:
     return (scaled[0] - target[0]) // 2, (scaled[1] - target[1]) // 2
 
 
-def bucket_of(size: Size, resolution: int) -> Size:
+def bucket_of(size: Size, resolution: int, unit: int = UNIT) -> Size:
     """The bucket whose aspect ratio is nearest, by the factor between them; of two, the larger."""
 
     def distance(bucket: Size) -> tuple[float, int]:
         factor = bucket[0] / bucket[1] * size[1] / size[0]
         return round(abs(math.log(factor)), 9), -bucket[0] * bucket[1]
 
-    return min(buckets(resolution), key=distance)
+    return min(buckets(resolution, unit), key=distance)
 
 
 @cache
-def buckets(resolution: int) -> tuple[Size, ...]:
+def buckets(resolution: int, least_unit: int = UNIT) -> tuple[Size, ...]:
     """Widths in steps, each with the largest height that the area allows, and the other way round.
 
     The step is 64 pixels from 512 up; below, an eighth of the resolution, as 64 is of 512.
     """
-    unit = min(64, max(UNIT, 2 ** int(math.log2(resolution / 8))))
+    unit = min(64, max(least_unit, 2 ** int(math.log2(resolution / 8))))
     least, most = -(-resolution // 2 // unit) * unit, 2 * resolution
     side = resolution // unit * unit or resolution
     found = {(side, side)}

@@ -135,6 +135,11 @@ def load_character(
     return Character(paths[:taught], spec, known, found, rest if held_out else None)
 
 
+def without_drawings(spec: CharacterSpec) -> Character:
+    """A character of whom there are words alone."""
+    return Character((), spec, None, Found({}, (), 0, (), ""))
+
+
 def load_held_out(folder: Path, min_size: int = 32) -> Pictures:
     """The drawings in a folder that nothing is taught from. Raises `CharacterError`."""
     contents, problems = drawings_in(folder, "character.held_out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from charsweep.config.pack_width import with_width
 from charsweep.config.precision import precision_of
 from charsweep.config.settings import ALWAYS, PLAIN_AXES, Settings, mistakes
 from charsweep.core.errors import ConfigError, ModelsError
-from charsweep.core.methods import Method, method_of
+from charsweep.core.keys import digest_of_content
+from charsweep.core.methods import Method, method_of, takes_strength
 from charsweep.core.plugins import identity_of, resolve
 from charsweep.core.specs import (
     AttributeSpec,
+    BaseSpec,
     Cell,
     EncoderSpec,
     ExamPart,
@@ -33,14 +36,17 @@ from charsweep.core.specs import (
     ImageSetSpec,
     Plugin,
     SnapshotSpec,
+    Source,
     TrajectorySpec,
     TruthSpec,
     is_of_base,
 )
 from charsweep.core.store import Store
 from charsweep.core.words import holds
-from charsweep.models.samplers import check_fits
-from charsweep.models.weights import BaseWeights, Weights, find_base, find_weights
+from charsweep.models.families import Family
+from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
+from charsweep.models.samplers import check_fits, check_guidance
+from charsweep.models.weights import BaseWeights, Weights, find_base, find_encoder, find_weights
 
 OTHERS = "others"  # the part of the exam whose prompts are not of the character
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
@@ -52,8 +58,8 @@ def cells_of(
     settings: Settings,
     character: Character,
 ) -> Iterator[Cell]:
-    """The cells of one combination: every product of the four plain axes."""
-    spans = [_plain_values(name, axes, settings) for name in PLAIN_AXES]
+    """The cells of one combination: every product of the plain axes."""
+    spans = [plain_values(name, axes, settings) for name in PLAIN_AXES]
     trajectory = with_width(_trajectory(settings, character), settings, store_of(settings))
     class_images = None
     if method_of(trajectory.method).prior_images and trajectory.base is not None:
@@ -63,33 +69,50 @@ def cells_of(
             class_images = _class_images(settings, trajectory)
             trajectory = replace(trajectory, class_images=class_images.key)
     needs_horizon = resolve(settings.schedule.target).needs_horizon
-    template = _cell(settings, character, trajectory)
     method = method_of(trajectory.method)
+    template = cell_of(
+        settings, character, SnapshotSpec(trajectory, settings.train_steps),
+        trajectory.resolution, trajectory.precision, method,
+    )  # fmt: skip
     chosen = {k: v for k, v in chosen.items() if k not in ALWAYS and _applies(k, method)}
     if not method.iterative:
         spans[list(PLAIN_AXES).index("inference_steps")] = (1,)
+    _check_strengths(spans[list(PLAIN_AXES).index("strength")], settings.method.name, method)
     trajectories: dict[tuple[float, int, int], TrajectorySpec] = {}
-    for lr, steps, inference, seed in itertools.product(*spans):
+    for lr, steps, inference, strength, seed in itertools.product(*spans):
         horizon = steps if needs_horizon else None
         taught = trajectories.setdefault(
             (lr, seed, horizon or 0),
             replace(trajectory, learning_rate=lr, seed=seed, horizon=horizon),
         )
         drawn = {"inference_steps": inference} if method.iterative else {}
+        drawn |= {"strength": strength} if strength != 1 or "strength" in axes else {}
         typed = {"method": settings.method.name, "lr": lr, "train_steps": steps, **drawn}
         images = replace(
-            template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference
-        )
+            template.images, snapshot=SnapshotSpec(taught, steps), inference_steps=inference,
+            strength=strength,
+        )  # fmt: skip
         yield replace(
             template,
             class_images=class_images,
             values={**typed, "seed": seed, **chosen},
             images=images,
-            parts=tuple(replace(part, images=_drawn(part, images)) for part in template.parts),
+            parts=tuple(replace(part, images=as_drawn(part, images)) for part in template.parts),
         )
 
 
-def _drawn(part: ExamPart, images: ImageSetSpec) -> ImageSetSpec:
+def _check_strengths(strengths: Sequence[float], name: str, method: Method) -> None:
+    """ConfigError for a strength that a method's snapshots cannot be drawn at."""
+    others = [strength for strength in strengths if strength != 1]
+    if others and not takes_strength(method):
+        raise ConfigError(
+            f"strength={others[0]:g}: method={name} changes no weights of a base that could be put "
+            "on in part; set strength=1 and take axes.strength out, or choose a method that does, "
+            "as method=dreambooth_lora"
+        )
+
+
+def as_drawn(part: ExamPart, images: ImageSetSpec) -> ImageSetSpec:
     """What a part of the exam asks for, drawn as a cell's images are."""
     return replace(images, prompts=part.images.prompts, seeds=part.images.seeds)
 
@@ -105,7 +128,7 @@ def _applies(axis: str, method: Method) -> bool:
     return method.iterative or axis.partition(".")[0] != "sampler"
 
 
-def _plain_values(name: str, axes: Mapping[str, Any], settings: Settings) -> tuple[Any, ...]:
+def plain_values(name: str, axes: Mapping[str, Any], settings: Settings) -> tuple[Any, ...]:
     if name not in axes:
         return (getattr(settings, name),)
     try:
@@ -121,12 +144,20 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
     plugin = settings.method.plugin()
     method = method_of(plugin)
     base = base_weights(settings, method.base) if method.base else None
+    if base and (settled := method.settled(base.family)):
+        plugin = replace(plugin, settings={**plugin.settings, **settled})
+        method = method_of(plugin)
     own = settings.models.bases[method.base].resolution if method.base else None
     resolution = settings.resolution or own
     if resolution is None:
         raise ConfigError(
             f"resolution=null: {plugin.name} starts from nothing, so no base says how large its "
             "images are; set resolution=64"
+        )
+    if base and resolution % (unit := base.family.unit):
+        raise ConfigError(
+            f"resolution={resolution}: {base.family.title} draws pictures whose sides are "
+            f"multiples of {unit} pixels; set resolution={max(resolution // unit, 1) * unit}"
         )
     spec = TrajectorySpec(
         base=base.spec if base else None,
@@ -144,6 +175,7 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         pack=1,
         class_images=None,
         horizon=None,
+        teaching_adapter=_teaching_adapter(settings, method, base) if base else None,
     )
     method.check(spec, base.family if base else None)
     if base:
@@ -156,13 +188,64 @@ def _check_with(base: BaseWeights, settings: Settings, method: Method) -> None:
     """ConfigError for layers that a base lacks, and for a sampler that cannot draw with it."""
     taught = [name for name in method.taught(base.family) if name in base.shapes]
     if method.low_rank:
-        method.low_rank.check({name: base.shapes[name] for name in taught})
+        shapes = {name: base.shapes[name] for name in taught}
+        method.low_rank.on(base.family, shapes).check(shapes)
+    check_sampler(base, settings)
+
+
+def check_sampler(base: BaseWeights, settings: Settings) -> None:
+    """ConfigError for a sampler that cannot draw with that base."""
     sampler = _sampler(settings)
     check_fits(sampler, base)
+    check_guidance(settings.sampler.guidance_scale, base)
     if sampler.settings and not sampler.identity:
         target = f"diffusers.{base.scheduler[0]}"
         if problems := untaken("sampler.settings", target, sampler.settings):
             raise ConfigError("\n".join(problems))
+
+
+def _teaching_adapter(settings: Settings, method: Method, base: BaseWeights) -> str | None:
+    """The digest of what is on the base while it is taught; ConfigError where it cannot be."""
+    name = base.plugin.name
+    if (found := teaching_file(settings, name)) is None:
+        return None
+    file, digest = found
+    told = f"models.bases.{name}.teaching_adapter={settings.models.bases[name].teaching_adapter}"
+    if method.trains_base:
+        raise ConfigError(
+            f"{told}: method={settings.method.name} changes the weights that it would lie on; set "
+            "it to null, or choose a method that adds to them, as method=lora"
+        )
+    denoiser = base.family.denoiser
+    try:
+        adapter_layers(file, plain_shapes({denoiser: base.shapes[denoiser]}), [denoiser])
+    except ModelsError as error:
+        raise ConfigError(
+            f"{told}: it cannot be put on {name} alone: {error}; give one that was made for that "
+            "base's images, or null"
+        ) from error
+    return digest
+
+
+def teaching_file(settings: Settings, name: str) -> tuple[Path, str] | None:
+    """The adapter that is on the base of that name while it is taught, and its digest."""
+    given = settings.models.bases[name].teaching_adapter
+    if given is None:
+        return None
+    file = Path(given).expanduser().resolve()
+    if file.suffix != ".safetensors" or not file.is_file():
+        raise ConfigError(
+            f"models.bases.{name}.teaching_adapter={given}: there is no such .safetensors file; "
+            "give an adapter's own file, or null"
+        )
+    state = file.stat()
+    return file, _digest(file, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest(file: Path, size: int, changed_ns: int) -> str:
+    """Of a file as it is now, which many cells ask for."""
+    return digest_of_content(file)
 
 
 def _check_captions(spec: TrajectorySpec, method: Method) -> None:
@@ -209,29 +292,47 @@ def made_in(settings: Settings) -> Path:
     return store_of(settings).made_weights
 
 
-def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) -> Cell:
+def cell_of(
+    settings: Settings,
+    character: Character,
+    snapshot: SnapshotSpec,
+    resolution: int,
+    precision: str,
+    method: Method | None = None,
+    identifier: str = "",
+) -> Cell:
+    """A cell without its values: what a snapshot draws for the exam, and is judged by.
+
+    Without a method it is an adapter's from elsewhere; an identifier takes the place of the
+    character's.
+    """
     sampler, exam = settings.sampler, settings.exam
-    method = method_of(trajectory.method)
-    prompts = [p.replace("{subject}", character.spec.identifier) for p in exam.prompts]
+    subject = identifier or character.spec.identifier
+    prompts = [p.replace("{subject}", subject) for p in exam.prompts]
+    is_prompted = method is None or method.prompted
     images = ImageSetSpec(
-        snapshot=SnapshotSpec(trajectory, settings.train_steps),
-        sampler=_sampler(settings) if method.iterative else Plugin("once", "", 1, {}),
+        snapshot=snapshot,
+        sampler=_sampler(settings)
+        if method is None or method.iterative
+        else Plugin("once", "", 1, {}),
         inference_steps=settings.inference_steps,
-        guidance_scale=sampler.guidance_scale if method.prompted else 1.0,
-        negative_prompt=sampler.negative_prompt if method.prompted else "",
-        prompts=tuple(prompts) if method.prompted else ("",) * len(prompts),
+        guidance_scale=sampler.guidance_scale if is_prompted else 1.0,
+        negative_prompt=sampler.negative_prompt if is_prompted else "",
+        prompts=tuple(prompts) if is_prompted else ("",) * len(prompts),
         seeds=tuple(exam.seeds),
-        resolution=trajectory.resolution,
+        resolution=resolution,
         batch_width=sampler.batch_width or settings.models.batch_width,
-        precision=trajectory.precision,
+        precision=precision,
+        base=_drawing_base(settings, snapshot.source) if method else None,
     )
-    judged = exam_of(settings, character, exam.prompts if method.prompted else ())
+    judged = exam_of(settings, character, exam.prompts if is_prompted else ())
     # One untaught set serves all values of an axis of inference steps, in as many as are set
     # beside it: what identity and gains are measured from does not move along the axis.
-    base = trajectory.base
-    untaught = replace(images, snapshot=SnapshotSpec(base, 0)) if base else None
+    untaught = images.untaught if images.drawing_base else None
     return Cell(
         values={},
+        character=character.spec,
+        identifier=subject,
         images=images,
         untaught_set=untaught,
         class_noun_set=replace(untaught, prompts=judged.prompts) if untaught else None,
@@ -239,18 +340,69 @@ def _cell(settings: Settings, character: Character, trajectory: TrajectorySpec) 
         metrics=settings.metrics_on(None),
         truth_set=truth_of(images, character),
         exam=judged,
-        parts=tuple(_parts_of(settings, character, images, untaught)) if untaught else (),
+        parts=tuple(_parts_of(settings, character, images, untaught, subject)) if untaught else (),
     )
 
 
+def check_drawing_base(settings: Settings) -> None:
+    """ConfigError where the base that is to draw is none of the models'."""
+    name, bases = settings.sampler.base, settings.models.bases
+    if name is not None and name not in bases:
+        ways = " or ".join(f"sampler.base={other}" for other in bases)
+        raise ConfigError(
+            f"sampler.base={name}: models={settings.models.name} has no such base; use {ways}, or "
+            "null for the one that is taught"
+        )
+
+
+def _drawing_base(settings: Settings, trajectory: Source) -> BaseSpec | None:
+    """The base that draws in place of the one that is taught; None where that is the same.
+
+    ConfigError unless what is taught is an adapter that goes on the other's layers too.
+    """
+    assert isinstance(trajectory, TrajectorySpec)
+    name = settings.sampler.base
+    method = method_of(trajectory.method)
+    if name is None or name == method.base:
+        return None
+    check_drawing_base(settings)
+    if method.base is None or method.low_rank is None:
+        raise ConfigError(
+            f"sampler.base={name}: method={trajectory.method.name} makes no adapter that another "
+            "base could draw with; set sampler.base=null, or choose one that does, as method=lora"
+        )
+    taught, other = base_weights(settings, method.base), base_weights(settings, name)
+    if other.plugin.identity != taught.plugin.identity:
+        raise ConfigError(
+            f"sampler.base={name}: it is {other.family.title}, and an adapter of "
+            f"{taught.family.title} ({method.base}) does not go on it; name a base of one kind"
+        )
+    low = method.low_rank.on(taught.family, taught.shapes)
+    for part in (one for one in method.taught(taught.family) if one in taught.shapes):
+        layers = dict(low.layers(part, taught.shapes))
+        there = dict(low.layers(part, other.shapes))
+        unlike = [layer for layer, shape in layers.items() if there.get(layer) != shape]
+        if unlike:
+            raise ConfigError(
+                f"sampler.base={name}: its {part}.{unlike[0]} has not the size of {method.base}'s, "
+                f"so an adapter of {method.base} does not go on it; name a base of the same layers"
+            )
+    check_sampler(other, settings)
+    return None if other.spec.key == taught.spec.key else other.spec
+
+
 def _parts_of(
-    settings: Settings, character: Character, images: ImageSetSpec, untaught: ImageSetSpec
+    settings: Settings,
+    character: Character,
+    images: ImageSetSpec,
+    untaught: ImageSetSpec,
+    identifier: str,
 ) -> Iterator[ExamPart]:
     """The parts of the exam that any metric is on. Of others, {subject} is one of the class."""
     for name, part in (settings.exam.parts or {}).items():
         if not (metrics := settings.metrics_on(name)):
             continue
-        subject = character.spec.one_of_class if name == OTHERS else character.spec.identifier
+        subject = character.spec.one_of_class if name == OTHERS else identifier
         asked = tuple(prompt.replace("{subject}", subject) for prompt in part.prompts)
         judged, seeds = exam_of(settings, character, part.prompts), tuple(part.seeds)
         yield ExamPart(
@@ -302,12 +454,13 @@ def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpe
     Drawn in one way whatever the sweep varies, so that all its trajectories share them.
     """
     assert trajectory.base is not None
+    family: Family = trajectory.base.family.made
     count = method_of(trajectory.method).prior_images
     return ImageSetSpec(
         snapshot=SnapshotSpec(trajectory.base, 0),
         sampler=Plugin("base", "", 1, {}),
-        inference_steps=50,
-        guidance_scale=5.0,
+        inference_steps=family.class_pictures.inference_steps,
+        guidance_scale=family.class_pictures.guidance_scale,
         negative_prompt="",
         prompts=(settings.character.class_prompt,),
         seeds=tuple(range(count)),
@@ -318,19 +471,36 @@ def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpe
 
 
 def encoders_of(settings: Settings) -> dict[str, tuple[EncoderSpec, Weights]]:
-    """By name; ModelsError names all that cannot be used."""
-    found, problems = {}, []
-    for name, encoder in settings.models.encoders.items():
+    """The models' own, and those that metrics ask for, by name; ModelsError names all that cannot
+    be used."""
+    found: dict[str, tuple[EncoderSpec, Weights]] = {}
+    problems = []
+    for name in (*settings.models.encoders, *settings.encoders_asked):
+        if name in found:
+            continue
         try:
-            weights = find_weights(encoder.path, name, made_in(settings))
+            found[name] = _encoder(settings, name)
         except ModelsError as error:
             problems.append(str(error))
-            continue
-        spec = EncoderSpec(name, weights.digest, encoder.resize, encoder.crop)
-        found[str(name)] = (spec, weights)
     if problems:
         raise ModelsError("\n".join(problems))
     return found
+
+
+def _encoder(settings: Settings, name: str) -> tuple[EncoderSpec, Weights]:
+    made = made_in(settings)
+    for layout, own in settings.models.encoders.items():
+        if layout == name:
+            weights = find_weights(own.path, layout, made)
+            return EncoderSpec(name, weights.digest, own.resize, own.crop), weights
+    further = settings.encoder[name]
+    plugin = further.plugin(name)
+    variant = plugin.settings.get("variant")
+    weights = find_encoder(
+        further.path, plugin.find().layout, made, variant, f"encoder.{name}.path",
+        further.megabytes,
+    )  # fmt: skip
+    return EncoderSpec(name, weights.digest, None, None, plugin), weights
 
 
 def references_of(settings: Settings, character: Character) -> tuple[str, ...]:

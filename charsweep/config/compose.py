@@ -22,8 +22,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from omegaconf.resolvers.oc import env
 
+from charsweep.config.judging import encoder_mistakes
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
-from charsweep.config.schema import can_vary, is_list, is_open, only_judges
+from charsweep.config.schema import can_vary, is_list, is_open, only_judges, shapes_images
 from charsweep.config.settings import (
     PLAIN_AXES,
     FindSettings,
@@ -42,8 +43,8 @@ from charsweep.core.words import holds
 # What is taken from the command line alone when a folder of YAML files is given, and what it is
 # otherwise: what is done, where is written, what is removed, and what leaves the machine.
 GUARDED = {"action": "run", "root": ".", "study": None, "runtime.tracking_uri": None,
-           "export.push": None, "merge": None, "store.remove": False,
-           "store.repair": False}  # fmt: skip
+           "runtime.cluster": None, "runtime.scratch": None, "export.push": None, "merge": None,
+           "store.remove": False, "store.repair": False}  # fmt: skip
 
 Axes = Mapping[str, tuple[Any, ...] | Range]  # ranges only where a search samples them
 
@@ -113,6 +114,18 @@ def compose_words(overrides: Sequence[str]) -> dict[str, Any]:
     return _compose(overrides)[0]
 
 
+def with_batches_by_seed(raw: dict[str, Any]) -> dict[str, Any]:
+    """Composed data of a search in stages, drawn at most one image of each prompt at once, unless
+    `sampler.batch_width` is set: so each exam seed ends a batch, after which a cell may leave."""
+    try:
+        if raw["sampler"]["batch_width"] is None:
+            width = min(raw["models"]["batch_width"], len(raw["exam"]["prompts"]))
+            return {**raw, "sampler": {**raw["sampler"], "batch_width": width}}
+    except (KeyError, TypeError):  # as the settings will say
+        pass
+    return raw
+
+
 def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
     """The configuration as plain data, and the names that other values are made of, by ${}."""
     try:
@@ -136,7 +149,7 @@ def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
     if any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides):
         refuse_guarded(named, overrides)
     used = frozenset(re.findall(r"\w+", " ".join(re.findall(r"\$\{([^}]*)", str(composed)))))
-    return named, used
+    return with_batches_by_seed(named) if "find" in named else named, used
 
 
 def _unset(name: str, axes: Any) -> str:
@@ -199,6 +212,9 @@ def check_raw(raw: Mapping[str, Any]) -> Settings:
     for name, base in (settings.models.bases if settings else {}).items():
         kind = {"name": name, "_target_": base.target, **(base.model_extra or {})}
         problems += _plugin_mistakes(f"models.bases.{name}", kind)
+    for name, encoder in (settings.encoder if settings else {}).items():
+        kind = {"name": name, "_target_": encoder.target, **(encoder.model_extra or {})}
+        problems += _plugin_mistakes(f"encoder.{name}", kind)
     metrics = raw.get("metric")
     for name, plugin in (metrics if isinstance(metrics, dict) else {}).items():
         if not isinstance(plugin, dict):  # which the settings have said
@@ -252,6 +268,7 @@ def _sense(settings: Settings) -> list[str]:
         problems.append(
             f"method.base={base}: models={settings.models.name} has no such base; use {ways}"
         )
+    problems += encoder_mistakes(settings)
     for metric in settings.objectives:
         if metric not in settings.metric:
             problems.append(
@@ -283,6 +300,7 @@ def _sense(settings: Settings) -> list[str]:
     }.items():  # fmt: skip
         if getattr(settings.store, name) and settings.action not in actions:
             problems.append(f"store.{name}: is for action={' and '.join(actions)}; take it out")
+    problems += _untrained(settings)
     search = settings.search
     if numbers := settings.plan.workers:
         problems += _cannot_compare(settings, f"{WORKERS}={','.join(map(str, numbers))}")
@@ -329,6 +347,36 @@ def _sense(settings: Settings) -> list[str]:
             f"the identifier {settings.character.identifier}"
         )
     return problems
+
+
+def _untrained(settings: Settings) -> Iterator[str]:
+    """What cannot be, where nothing is trained, or where adapters from elsewhere are cells."""
+    character = settings.character
+    if settings.adapters and not settings.is_grid:
+        yield (
+            f"adapters: search={settings.search.name} chooses its cells by itself; take them out, "
+            "or set search=grid"
+        )
+    if character.images is None:
+        needs = {"train=true": settings.train, "action=caption": settings.action == "caption",
+                 "character.masks": character.masks is not None,
+                 f"character.held_out={character.held_out}": isinstance(character.held_out, int),
+                 }  # fmt: skip
+        yield from (
+            f"{name}: character={character.name} has no drawings for that (images=null); give "
+            "them, as in character=folder character.images=PATH, or "
+            + ("compare adapters alone, train=false" if name == "train=true" else "take it out")
+            for name, is_asked in needs.items()
+            if is_asked
+        )
+    if settings.train:
+        return
+    idle = [f"axes.{name}" for name, _ in leaves(settings.axes) if not shapes_images(name)]
+    idle += [f"seeds={settings.seeds}"] if settings.seeds is not None else []
+    yield from (
+        f"{name}: nothing is trained (train=false), so that makes no difference; take it out"
+        for name in idle
+    )
 
 
 def _cannot_compare(settings: Settings, given: str) -> list[str]:

@@ -22,7 +22,7 @@ from charsweep.models.weights import BaseWeights, Weights
 
 MOST_NAMED = 10  # mistakes in one message
 TOKEN = "a"  # a word that every vocabulary holds as one token
-EXAM, SCORER = "exam prompt", "CLIP, which scores,"
+EXAM = "exam prompt"
 
 
 class Prompt(NamedTuple):
@@ -125,28 +125,34 @@ def cut_texts(
     base does not read the character."""
     readings: dict[tuple[Any, ...], BaseReader] = {}
     for cell in _unlike(cells):
-        base, method = cell.trajectory.base, method_of(cell.trajectory.method)
+        base, name = cell.base, cell.identifier
         assert base is not None
-        named = (*_taught(cell, drawings, method), *_drawn(cell))
-        name = cell.trajectory.character.identifier
-        asked = (base.key, method.identifier_tokens, name, named, tuple(_others(cell, drawings)))
+        method = method_of(cell.trajectory.method) if cell.is_trained else None
+        tokens = method.identifier_tokens if method else None
+        named = (*(_taught(cell, drawings, method) if method else ()), *_drawn(cell))
+        asked = (base.key, tokens, name, named, tuple(_others(cell, drawings)))
         if asked not in readings:
             readings[asked] = reader_of(base, bases, name, method)
     cut = [text for (*_, named, others), reader in readings.items()
            for text in reader.cut([*named, *others])]  # fmt: skip
     known = {text.what for text in cut}
-    for clip in (weights for spec, weights in encoders.items() if spec.name == "clip"):
-        scored = _unscored(scoring_reader(clip), readings)
+    for spec, weights in encoders.items():
+        if weights.what != "clip":  # which alone reads texts
+            continue
+        name = "CLIP" if spec.name == "clip" else spec.name
+        scored = _unscored(f"{name}, which scores,", scoring_reader(weights), readings)
         cut += [text for text in scored if text.what not in known]
     refuse([line for (*_, named, _), reader in readings.items() for line in reader.lost(named)])
     return tuple(dict.fromkeys(cut))
 
 
-def _unscored(clip: PromptReader, readings: Iterable[tuple[Any, ...]]) -> Iterator[CutText]:
+def _unscored(
+    scorer: str, clip: PromptReader, readings: Iterable[tuple[Any, ...]]
+) -> Iterator[CutText]:
     for prompt in dict.fromkeys(prompt for (*_, drawn, _) in readings for prompt in drawn):
         if prompt.what.startswith(EXAM) and (unread := clip.unread(prompt.text)):
             count = clip.count(prompt.text)
-            yield CutText(prompt.what, count, SCORER, clip.room, unread, "make it shorter")
+            yield CutText(prompt.what, count, scorer, clip.room, unread, "make it shorter")
 
 
 def refuse(lost: Iterable[str]) -> None:
@@ -170,10 +176,10 @@ def _unlike(cells: Sequence[Cell]) -> Iterator[Cell]:
     """One cell for all that read the same: those of one combination of axes share these values."""
     seen = set[tuple[object, ...]]()
     for cell in cells:
-        taught, images = cell.trajectory, cell.images
-        own = (id(taught.base), id(taught.method), id(taught.character), id(images.prompts),
-               images.negative_prompt, len(cell.parts))  # fmt: skip
-        if taught.base is not None and own not in seen:
+        source, images = cell.source, cell.images
+        own = (id(cell.base), id(getattr(source, "method", None)), id(cell.character),
+               id(images.prompts), images.negative_prompt, len(cell.parts))  # fmt: skip
+        if cell.base is not None and own not in seen:
             seen.add(own)
             yield cell
 
@@ -198,7 +204,7 @@ def _drawn(cell: Cell) -> Iterator[Prompt]:
 def _others(cell: Cell, drawings: Drawings) -> Iterator[Prompt]:
     """What is read, but not for the character's sake."""
     yield Prompt("negative prompt", cell.images.negative_prompt)
-    used = cell.trajectory.class_images
+    used = cell.trajectory.class_images if cell.is_trained else None
     if used and (own := drawings.class_images.get(used)):
         for path, text in zip(own.paths, own.captions, strict=True):
             yield Prompt(f"caption of {path.name}, a class image", text)

@@ -7,11 +7,13 @@ from typing import Any
 
 from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError
+from charsweep.core.methods import method_of, takes_strength
 
 AXES = {  # by the words of `find.over`
     "lr": "lr",
     "steps": "train_steps",
     "inference_steps": "inference_steps",
+    "strength": "strength",
     "rank": "method.rank",
     "prior": "method.prior_weight",
     "captions": "method.prompts",
@@ -38,18 +40,30 @@ def start_of(settings: Settings) -> dict[str, Any]:
         "train_steps": settings.train_steps,
         "inference_steps": settings.inference_steps,
     }
+    if "strength" in settings.find.over:
+        if not takes_strength(method_of(settings.method.plugin())):
+            raise ConfigError(
+                f"find.over: strength: what method={settings.method.name} teaches cannot be put on "
+                f"in part; leave it out, as in find.over=[{_without('strength', settings)}]"
+            )
+        start["strength"] = settings.strength
     for over, axis in AXES.items():
         group, _, name = axis.partition(".")
         if group != "method" or not name or over not in settings.find.over:
             continue
         if name not in own:
-            left = ",".join(one for one in settings.find.over if one != over)
             raise ConfigError(
                 f"find.over: {over}: method={settings.method.name} has no {axis}; leave it out, "
-                f"as in find.over=[{left or 'lr'}]"
+                f"as in find.over=[{_without(over, settings)}]"
             )
         start[axis] = own[name]
     return start
+
+
+def _without(over: str, settings: Settings) -> str:
+    """What is looked over but for one; never nothing."""
+    assert settings.find is not None
+    return ",".join(one for one in settings.find.over if one != over) or "lr"
 
 
 def kinds_of(settings: Settings) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,9 @@ from typing import Any
 
 from charsweep.config.settings import Settings
 from charsweep.config.variants import Variant
-from charsweep.core.specs import Cell, ImageSetSpec, Plugin, TrajectorySpec
+from charsweep.core.encoders import encoders_of
+from charsweep.core.keys import canonical
+from charsweep.core.specs import BaseSpec, Cell, EncoderSpec, ImageSetSpec, Plugin, TrajectorySpec
 
 
 def meaning_of(
@@ -23,15 +25,16 @@ def meaning_of(
             for name, value in _of_variant(variant.settings, cell).items():
                 found.setdefault(name, {})[variant.words] = value
     for cell in cells:
-        method = cell.trajectory.method.name  # each may have its own
+        method = str(cell.values["method"])  # each may have its own
         words = next((variant.words for variant in every if variant.has(cell)), "")
-        if masks := cell.trajectory.framing.masks:
+        taught = cell.trajectory if cell.is_trained else None
+        if taught and (masks := taught.framing.masks):
             own = found.setdefault("masks", {})
             own[words] = max(masks, own.get(words, ()))
-        if cell.trajectory.class_images and cell.class_images is None:  # a person's own
+        if taught and taught.class_images and cell.class_images is None:  # a person's own
             name = f"{method}.own_class_images"
-            found.setdefault(name, {})[words] = cell.trajectory.class_images
-        for name, axis, value in _fields(cell.trajectory, cell.images):
+            found.setdefault(name, {})[words] = taught.class_images
+        for name, axis, value in (*_of_taught(taught), *_of_drawn(cell.base, cell.images)):
             if axis not in axes:
                 found.setdefault(f"{method}.{name}", {})[words] = value
     meaning: dict[str, Any] = {}
@@ -47,14 +50,22 @@ def meaning_of(
 def _of_variant(settings: Settings, cell: Cell) -> dict[str, Any]:
     """What its cells are measured by."""
     return {
-        "character": asdict(cell.trajectory.character),
+        "character": asdict(cell.character),
         "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
-        "encoders": {spec.name: asdict(spec) for spec in cell.exam.encoders},
+        "encoders": {spec.name: canonical(spec) for spec in _deciding(settings, cell)},
         "references": cell.exam.references,
         "held_out": cell.exam.held_out,
         "truth": cell.exam.truth,
         "attributes": [asdict(attribute) for attribute in cell.exam.attributes],
     }
+
+
+def _deciding(settings: Settings, cell: Cell) -> Iterator[EncoderSpec]:
+    """The encoders by which the search decides: the models' own, and those of its objectives."""
+    asked = {
+        n for name in settings.objectives for n in encoders_of(settings.metric_plugin(name).made)
+    }
+    yield from (one for one in cell.exam.encoders if one.kind is None or one.name in asked)
 
 
 def _objectives(settings: Settings) -> dict[str, str]:
@@ -63,15 +74,14 @@ def _objectives(settings: Settings) -> dict[str, str]:
     return {name: f"{way}, {plugins[name].version}" for name, way in settings.objectives.items()}
 
 
-def _fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str, str, Any]]:
-    """Name, name as an axis, and value of each field."""
+def _of_taught(taught: TrajectorySpec | None) -> Iterator[tuple[str, str, Any]]:
+    """Name, name as an axis, and value of each field of what is trained."""
+    if taught is None:
+        return
     if taught.base:
-        family = taught.base.family
-        yield f"base.{family.name}", "", taught.base.digest
-        yield f"base.{family.name}.family", "", family.identity
-        for name, value in family.settings.items():
-            yield f"base.{family.name}.{name}", f"models.bases.{family.name}.{name}", value
-    for name in ("batch_size", "resolution", "precision", "max_grad_norm", "pack"):
+        axis = f"models.bases.{taught.base.family.name}.teaching_adapter"
+        yield "teaching_adapter", axis, taught.teaching_adapter
+    for name in ("batch_size", "max_grad_norm", "pack"):
         yield name, name, getattr(taught, name)
     yield "framing", "framing", taught.framing.crop
     yield "flip", "flip", taught.framing.flip
@@ -83,9 +93,24 @@ def _fields(taught: TrajectorySpec, images: ImageSetSpec) -> Iterator[tuple[str,
         yield group, group, plugin.name
         for name, value in plugin.settings.items():
             yield f"{plugin.name}.{name}", f"{group}.{name}", value
+
+
+def _of_drawn(base: BaseSpec | None, images: ImageSetSpec) -> Iterator[tuple[str, str, Any]]:
+    """The same of how it is drawn, and of the base."""
+    if base:
+        family = base.family
+        yield f"base.{family.name}", "", base.digest
+        yield f"base.{family.name}.family", "", family.identity
+        for name, value in family.settings.items():
+            yield f"base.{family.name}.{name}", f"models.bases.{family.name}.{name}", value
+    for name in ("resolution", "precision"):  # as they are trained
+        yield name, name, getattr(images, name)
+    yield "strength", "strength", images.strength
     sampler = images.sampler
     yield "sampler", "sampler", sampler.name
     for name in ("guidance_scale", "negative_prompt", "batch_width"):
         yield f"{sampler.name}.{name}", f"sampler.{name}", getattr(images, name)
+    other = images.base.digest if images.base else None
+    yield f"{sampler.name}.base", "sampler.base", other
     for name, value in sampler.settings.items():
         yield f"{sampler.name}.{name}", f"sampler.settings.{name}", value

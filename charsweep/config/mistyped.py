@@ -32,6 +32,8 @@ THEIRS = {
     "train_steps": "steps max_steps max_train_steps num_train_steps epoch epochs num_epochs "
                    "num_train_epochs max_train_epochs repeats num_repeats dataset_repeats",
     "inference_steps": "num_inference_steps sample_steps sampling_steps",
+    "strength": "lora_strength lora_scale lora_weight adapter_weight strength_model multiplier "
+                "network_multiplier network_mul",
     "batch_size": "train_batch_size gradient_accumulation_steps gradient_accumulation",
     "precision": "mixed_precision save_precision",
     "framing": "enable_bucket random_crop center_crop",
@@ -327,6 +329,8 @@ def _try(near: Sequence[str]) -> str:
 
 
 def _interpolation(text: str, where: str) -> str:
+    if unset := re.search(r"Missing mandatory value: ([\w.]+)", text):
+        return f"{unset[1]} is not set; give it as {unset[1]}=VALUE"
     line = re.sub(r"^\w+ raised while resolving interpolation: ", "", text.splitlines()[0])
     return (
         f"{where}: {shown(line, 300)}; ${{NAME}} stands for another setting's value: name one that "

@@ -17,6 +17,7 @@ from charsweep.core.specs import Cell, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
 
+FILE = "widths.json"
 UNMEASURED = 1  # what `action=plan` reckons with until a run has measured
 
 
@@ -39,7 +40,7 @@ def unmeasured(
     kinds = {
         name_of(cell.trajectory): cell.trajectory
         for cell in cells
-        if method_of(cell.trajectory.method).pack_key is not None
+        if cell.is_trained and method_of(cell.trajectory.method).pack_key is not None
     }
     return tuple(spec for name, spec in kinds.items() if name not in known)
 
@@ -53,7 +54,7 @@ def name_of(spec: TrajectorySpec) -> str:
 
 def known_widths(store: Store) -> dict[str, int]:
     """Measured widths by `name_of`; StoreError where their file holds none."""
-    path = store.folder / "widths.json"
+    path = store.folder / FILE
     entries = read_json(path) if path.exists() else {}
     try:
         return {name: int(entry["width"]) for name, entry in entries.items()}
@@ -65,7 +66,7 @@ def known_widths(store: Store) -> dict[str, int]:
 
 def remember_width(spec: TrajectorySpec, entry: dict[str, Any], store: Store) -> None:
     """Add a measurement: `width` and whatever else explains it."""
-    path = store.folder / "widths.json"
+    path = store.folder / FILE
     known = read_json(path) if path.exists() else {}
     store.folder.mkdir(parents=True, exist_ok=True)
     write_json(path, {**known, name_of(spec): entry})

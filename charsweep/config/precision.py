@@ -58,10 +58,15 @@ def remembered(store: Store) -> dict[str, str] | None:
     return {name: str(known[name]) for name in ("precision", "card")}
 
 
-def remember_precision(settings: Settings, store: Store) -> None:
-    """Keep what `auto` means, once it is trained by."""
-    if (settings.precision or settings.models.precision) == "auto" and not remembered(store):
-        card = card_of(settings)
+def is_open(settings: Settings, store: Store) -> bool:
+    """Whether it is `auto`, and not known yet what that means in this store."""
+    return (settings.precision or settings.models.precision) == "auto" and not remembered(store)
+
+
+def remember_precision(settings: Settings, store: Store, there: Card | None = None) -> None:
+    """Keep what `auto` means, once it is trained by; on a card that is `there`, not here."""
+    if is_open(settings, store):
+        card = there or card_of(settings)
         meant = {"precision": usable_precision("auto", card), "card": name_of(card)}
         store.folder.mkdir(parents=True, exist_ok=True)
         write_json(store.folder / FILE, meant)

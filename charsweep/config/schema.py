@@ -15,17 +15,20 @@ import pydantic
 from charsweep.config.settings import Settings
 from charsweep.core.plugins import CONF, resolve
 
-NAMED_LISTS = ("metric", "objectives")  # typed as lists of names, kept as mappings
+NAMED_LISTS = ("metric", "encoder", "objectives")  # typed as lists of names, kept as mappings
 # Mappings that have no names, or not all, before somebody gives them.
 OPEN = ("axes", "parts", "constraints", "attributes", "exam.attributes", "story.keep",
         "optimizer", "sampler.settings", "search.sampler", "search.pruner")  # fmt: skip
 
 NOT_AXES = ("action", "name", "question", "root", "study", "runtime", "axes", "objectives",
-            "constraints", "seeds", "parts", "search", "find", "story", "export", "caption", "plan",
-            "report", "choose", "merge", "store")  # fmt: skip
+            "constraints", "seeds", "parts", "adapters", "train", "search", "find", "story",
+            "export", "caption", "plan", "report", "choose", "merge", "store")  # fmt: skip
+# What makes images others, whatever drew them.
+DRAWS = ("inference_steps", "strength", "sampler", "models", "exam", "character", "resolution",
+         "precision", "method.base")  # fmt: skip
 # What judges images that are the same whatever it is: a cell is what was drawn.
-JUDGES = ("attributes", "metric", "references", "models.encoders", "character.truth",
-          "exam.parts", "exam.attributes")  # fmt: skip
+JUDGES = ("attributes", "metric", "encoder", "identity_encoder", "prompt_encoder", "references",
+          "models.encoders", "character.truth", "exam.parts", "exam.attributes")  # fmt: skip
 
 
 def is_text(name: str) -> bool:
@@ -52,6 +55,11 @@ def is_open(name: str) -> bool:
 def can_vary(name: str) -> bool:
     """Whether a setting can be an axis."""
     return not _is_in(name, NOT_AXES) and not only_judges(name)
+
+
+def shapes_images(name: str) -> bool:
+    """Whether a setting makes a difference to images of weights that are there already."""
+    return _is_in(name, DRAWS)
 
 
 def only_judges(name: str) -> bool:

@@ -15,6 +15,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from charsweep.core.durations import seconds_of
+from charsweep.core.encoders import encoders_of
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.keys import keyed
 from charsweep.core.plugins import identity_of, refused, resolve
@@ -28,6 +29,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 InferenceSteps = Annotated[int, Field(ge=1, le=1000)]
+Strength = Annotated[float, Field(ge=-4, le=4)]  # below 0, away from what was taught
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
 FOLDER_NAME, NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", r"^[^\x00-\x1f/\\.][^\x00-\x1f/\\]{0,99}$"
@@ -60,6 +62,7 @@ PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
     "lr": pydantic.TypeAdapter(tuple[LearningRate, ...], config=_FINITE),
     "train_steps": pydantic.TypeAdapter(tuple[Steps, ...]),
     "inference_steps": pydantic.TypeAdapter(tuple[InferenceSteps, ...]),
+    "strength": pydantic.TypeAdapter(tuple[Strength, ...], config=_FINITE),
     "seed": pydantic.TypeAdapter(tuple[Seed, ...]),
 }
 ALWAYS = ("method", *PLAIN_AXES)
@@ -114,6 +117,7 @@ class BaseSettings(pydantic.BaseModel):
     vae: Text | None = None  # one that stands in for the pipeline's own
     variant: Literal["fp16"] | None = None  # None: full precision where it is there
     prediction: Prediction | None = None  # None: what its files say
+    teaching_adapter: Text | None = None  # a file that is on it while it is taught
 
     def plugin(self, name: str) -> Plugin:
         """Its family, under the name that the base has among the models."""
@@ -149,7 +153,7 @@ class CharacterSettings(pydantic.BaseModel):
 
     model_config = STRICT
     name: Name
-    images: Text
+    images: Text | None
     identifier: Text
     class_noun: Text
     instance_prompt: Text
@@ -170,6 +174,7 @@ class SamplerSettings(pydantic.BaseModel):
     guidance_scale: Annotated[float, Field(ge=1, le=100)]
     negative_prompt: str
     batch_width: BatchWidth | None
+    base: Name | None = None
 
 
 Bound = Annotated[int | float, Field(ge=-1e15, le=1e15)]  # whole numbers that floats still hold
@@ -245,7 +250,7 @@ class SearchSettings(pydantic.BaseModel):
         return self
 
 
-Over = Literal["lr", "steps", "inference_steps", "rank", "prior", "captions", "method"]
+Over = Literal["lr", "steps", "inference_steps", "strength", "rank", "prior", "captions", "method"]
 MONEY = re.compile(r"(\d+(?:\.\d+)?) ?((?!min)[a-z]{3}|[€$£])", re.IGNORECASE)
 
 
@@ -271,6 +276,7 @@ class FindSettings(pydantic.BaseModel):
     steps: Annotated[list[Steps], Field(min_length=1), AfterValidator(without_repeats)]
     most_rates: Annotated[int, Field(ge=1, le=64)]
     inference_steps: Annotated[list[InferenceSteps], AfterValidator(without_repeats)]
+    strengths: Annotated[list[Strength], AfterValidator(without_repeats)]
     ranks: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(without_repeats)]
     methods: Annotated[list[Name], AfterValidator(without_repeats)]
     budget: Annotated[Text, AfterValidator(budgeted)] | None
@@ -352,6 +358,20 @@ class SceneSettings(pydantic.BaseModel):
     caption: Text
 
 
+class AdapterSettings(pydantic.BaseModel):
+    """Adapters from elsewhere: a file, a folder or a pattern, and what they are called by."""
+
+    model_config = STRICT
+    path: Text
+    name: Text | None = None  # among the cells; None: the file's, or the run's
+    trigger: Text | None = None  # the words that prompts have for the character; None: identifier
+
+
+def with_path(adapter: Any) -> Any:
+    """mine.safetensors -> {path: mine.safetensors}."""
+    return {"path": adapter} if isinstance(adapter, str) else adapter
+
+
 class StorySettings(pydantic.BaseModel):
     """A picture story: what is drawn, with which seeds, by what, and which pictures are kept."""
 
@@ -372,6 +392,7 @@ class ExportSettings(pydantic.BaseModel):
     model_config = STRICT
     name: Text
     cell: CellKey | None
+    strength: Literal["note", "bake"] = "note"
     license: Text | None
     push: Annotated[Text, StringConstraints(pattern=REPOSITORY)] | None
     private: bool
@@ -404,10 +425,45 @@ class OptimizerSettings(PluginSettings):
         return Plugin(self.name, identity_of(self.target), 1, dict(self.model_extra or {}))
 
 
+class FurtherEncoder(pydantic.BaseModel):
+    """A file of conf/encoder/: where weights lie, and a class whose own settings it checks."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    target: Annotated[Target, Field(alias="_target_")]
+    path: Text
+    megabytes: Annotated[float, Field(gt=0)] | None = None  # of 10^6; None: not known
+
+    def plugin(self, name: str) -> Plugin:
+        """Its class and settings, under the name that metrics call it by."""
+        extra = self.model_extra or {}
+        return PluginSettings.model_validate(
+            {"name": name, "_target_": self.target, **extra}
+        ).plugin()
+
+
 class CaptionSettings(PluginSettings):
     """A captioner, whose own settings its class checks, and whether captions are written."""
 
     write: bool
+
+
+def clustered(cluster: str) -> str:
+    """What names a Ray cluster, as it is; ValueError for anything else."""
+    if cluster not in ("local", "auto") and not ADDRESS.fullmatch(cluster):
+        raise ValueError(
+            "should be local (Ray is started here), auto (the Ray that runs here) or HOST:PORT"
+        )
+    return cluster
+
+
+def counted(workers: Any) -> Any:
+    """auto -> None: as many as there is room for."""
+    return None if workers == "auto" else workers
+
+
+ADDRESS = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", re.ASCII)
+Cluster = Annotated[str, AfterValidator(clustered)]
+Workers = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, BeforeValidator(counted)]
 
 
 class Runtime(pydantic.BaseModel):
@@ -415,7 +471,10 @@ class Runtime(pydantic.BaseModel):
 
     model_config = STRICT
     device: Literal["auto", "cpu", "cuda", "mps"]
-    workers: Annotated[int, Field(ge=1, le=64)] | None
+    workers: Workers
+    cluster: Cluster | None
+    scratch: Text | None
+    bring: Literal["all", "best", "adapters"]
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     checkpointing: Literal["auto", True, False]
     micro_batch: Annotated[int, Field(ge=1, le=4096)] | None
@@ -539,6 +598,7 @@ class Settings(pydantic.BaseModel):
     lr: LearningRate
     train_steps: Steps
     inference_steps: InferenceSteps
+    strength: Strength
     seed: Seed
     seeds: Annotated[int, Field(ge=1, le=1000)] | None
     batch_size: Annotated[int, Field(ge=1, le=4096)]
@@ -547,9 +607,13 @@ class Settings(pydantic.BaseModel):
     flip: bool
     mask_background: Annotated[float, Field(ge=0, le=1)]
     references: Literal["whole", "subject"]
+    identity_encoder: Text
+    prompt_encoder: Text
     precision: Precision | None
     max_grad_norm: Annotated[float, Field(gt=0)]
     pack: Pack | None
+    adapters: list[Annotated[AdapterSettings, BeforeValidator(with_path)]]
+    train: bool
     axes: dict[str, Any]
     parts: dict[FolderName, dict[str, Any]]
     search: SearchSettings
@@ -567,6 +631,7 @@ class Settings(pydantic.BaseModel):
     exam: ExamSettings
     attributes: Attributes
     metric: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    encoder: dict[Name, FurtherEncoder]
     runtime: Runtime
     story: StorySettings
     export: ExportSettings
@@ -582,9 +647,20 @@ class Settings(pydantic.BaseModel):
         """Whether all cells are known before any is run."""
         return self.search.sampler is None and self.find is None
 
+    @property
+    def by_score(self) -> bool:
+        """Whether the score alone decides, so that its images tell which cells are behind."""
+        return self.objectives == {"score": "maximize"} and not self.constraints
+
     def metric_plugin(self, name: str) -> Plugin:
         """The metric of that name."""
         return PluginSettings.model_validate({"name": name, **self.metric[name]}).plugin()
+
+    @property
+    def encoders_asked(self) -> tuple[str, ...]:
+        """The encoders that any metric asks for, by name."""
+        made = [self.metric_plugin(name).made for name in self.metric]
+        return tuple(dict.fromkeys(name for metric in made for name in encoders_of(metric)))
 
     def metrics_on(self, part: str | None) -> tuple[Plugin, ...]:
         """The metrics of a part of the exam; None: of the exam itself."""

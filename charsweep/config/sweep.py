@@ -2,7 +2,7 @@
 
 What `compose` has composed and checked is turned into specs. A cell whose axes name another file
 of a config group (`method=lora`) or a field inside one (`method.rank=8`) is composed anew with that
-override, once per combination; the four plain numbers (lr, train_steps, inference_steps, seed) are
+override, once per combination; the plain numbers (lr, train_steps, inference_steps, …) are
 filled in directly. A part of a sweep is composed as if its words had been typed. Combinations whose
 models, character or exam are others make variants (`charsweep.config.variants`).
 """
@@ -13,13 +13,20 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from charsweep.character import Character, Drawings, drawings_of
-from charsweep.config.cells import base_weights, cells_of, encoders_of, store_of
+from charsweep.config.adapters import Adapters
+from charsweep.config.cells import (
+    base_weights,
+    cells_of,
+    encoders_of,
+    store_of,
+    teaching_file,
+)
 from charsweep.config.compose import (
     Axes,
     Composing,
@@ -39,9 +46,10 @@ from charsweep.config.settings import PLAIN_AXES, Range, Settings
 from charsweep.config.variants import PART, VARIED, Variants
 from charsweep.core.errors import ConfigError, ModelsError, shown
 from charsweep.core.keys import canonical_json
-from charsweep.core.specs import Cell, EncoderSpec, TrajectorySpec
+from charsweep.core.specs import ADAPTER, Cell, EncoderSpec, TrajectorySpec
 from charsweep.core.system.console import command, spell
 from charsweep.core.system.redact import redacted
+from charsweep.models.adapter_source import AdapterFile
 from charsweep.models.weights import BaseWeights, Weights
 
 MOST_CELLS = 200_000  # of a grid: half of that is planned in about a minute
@@ -73,10 +81,12 @@ class Sweep:
     examples: tuple[Cell, ...]  # the cells, or what those of a search will be like
     bases: Mapping[str, BaseWeights]  # by the key of their spec
     encoders: Mapping[EncoderSpec, Weights]
+    adapters: Mapping[str, AdapterFile]  # from elsewhere, by the key of their spec
     cut: tuple[CutText, ...]  # captions and prompts of which the end is not read
     unmeasured: tuple[TrajectorySpec, ...]  # kinds whose width of packs is left to measurement
     meaning: Mapping[str, Any]  # what must stay the same for the study to go on
     stopped: tuple[Cell, ...] = ()  # that are worked on no further, and none of the cells
+    teaching_adapters: Mapping[str, Path] = field(default_factory=dict)  # by digest
 
     @property
     def name(self) -> str:
@@ -119,9 +129,10 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
     with Composing():
         raw = compose_words(words)
         first = check_raw(raw)
-        variants = Variants()
+        variants, adapters = Variants(), Adapters()
         try:
-            parts = _told_apart(_parts(words, raw, first, variants), variants)
+            parts = _told_apart(_parts(words, raw, first, variants, adapters), variants)
+            adapters.check(first)
             whole = _union(first, parts)
             kinds = kinds_of(first) if first.find else _kinds(whole.axes)
             examples = whole.cells or tuple(
@@ -144,23 +155,34 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         examples=examples,
         bases=bases,
         encoders=encoders,
+        adapters=adapters.files,
         cut=cut_texts(examples, drawings_of(variants.characters), bases, encoders),
         unmeasured=unmeasured(examples, first, store_of(first)),
         meaning=meaning_of(variants, examples, whole.axes),
+        teaching_adapters=_teaching_adapters(variants),
     )
 
 
 def _bases_of(cells: Sequence[Cell], variants: Variants) -> dict[str, BaseWeights]:
-    """The weights of the bases that cells start from, by the key of their spec."""
-    taught = {cell.trajectory.base.key: cell.trajectory.base.name for cell in cells
-              if cell.trajectory.base}  # fmt: skip
+    """The weights of the bases that cells start from or draw with, by the key of their spec."""
+    used = {base.key: base.name for cell in cells for base in (cell.base, cell.images.base) if base}
     found = {}
-    for name in sorted(set(taught.values())):
+    for name in sorted(set(used.values())):
         for variant in variants.unlike:
             if name in variant.settings.models.bases:
                 weights = base_weights(variant.settings, name)
                 found[weights.spec.key] = weights
-    return {key: weights for key, weights in found.items() if key in taught}
+    return {key: weights for key, weights in found.items() if key in used}
+
+
+def _teaching_adapters(variants: Variants) -> dict[str, Path]:
+    """The files of adapters that are on bases while these are taught, by digest."""
+    found = (
+        teaching_file(variant.settings, name)
+        for variant in variants.unlike
+        for name in variant.settings.models.bases
+    )
+    return {digest: file for file, digest in filter(None, found)}
 
 
 def _with_encoders(error: ModelsError, settings: Settings) -> ModelsError:
@@ -178,7 +200,7 @@ def _with_encoders(error: ModelsError, settings: Settings) -> ModelsError:
 
 def _parts(
     words: Sequence[str], raw: Mapping[str, Any], settings: Settings, variants: Variants,
-    place: str = "",
+    adapters: Adapters, place: str = "",
 ) -> tuple[Part, ...]:  # fmt: skip
     """The parts of a composed sweep; an ordinary one is its own only part. `place` is the part of
     the whole that it belongs to."""
@@ -189,13 +211,20 @@ def _parts(
         cells: tuple[Cell, ...] = ()
         if settings.is_grid:
             of_part = {PART: place} if place else {}
-            cells = tuple(
-                itertools.chain.from_iterable(
-                    cells_of(axes, chosen, own, variants.of({**of_part, **chosen}, own).character)
-                    for chosen, own in combinations_of(words, axes, settings)
+            if not (settings.train or settings.adapters):
+                raise ConfigError(
+                    "adapters=[]: nothing is trained (train=false), so there is nothing to "
+                    "compare; give files, folders or patterns, as in "
+                    "'adapters=[mine.safetensors,runs/*.safetensors]'"
                 )
-            )
-            if settings.search.is_race:
+            made: list[Cell] = []
+            for chosen, one in combinations_of(words, axes, settings):
+                character = variants.of({**of_part, **chosen}, one).character
+                made += cells_of(axes, chosen, one, character) if one.train else ()
+                made += adapters.cells(axes, chosen, one, character)
+            cells = tuple(made)
+            axes |= _names_of(cells)
+            if settings.search.is_race and cells:
                 _check_race(cells)
         return (Part(settings.name, settings.question, axes, _distinct(cells)),)
     parts = []
@@ -209,9 +238,15 @@ def _parts(
         if not alone:
             part = part.model_copy(update={"parts": {}})
         _agree(name, part, settings)
-        whole = _union(part, _parts(inner, composed, part, variants, place or name))
+        whole = _union(part, _parts(inner, composed, part, variants, adapters, place or name))
         parts.append(replace(whole, name=name))
     return tuple(parts)
+
+
+def _names_of(cells: Sequence[Cell]) -> dict[str, tuple[Any, ...]]:
+    """Adapters from elsewhere, as an axis; none without any."""
+    names = dict.fromkeys(cell.values[ADAPTER] for cell in cells if ADAPTER in cell.values)
+    return {ADAPTER: tuple(names)} if names else {}
 
 
 def _check_size(axes: Axes, settings: Settings) -> None:

@@ -16,15 +16,22 @@ from charsweep.character import (
     load_class_images,
     load_held_out,
     load_truth,
+    without_drawings,
 )
 from charsweep.config.settings import CharacterSettings, Settings
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import Cell
+from charsweep.core.specs import Cell, CharacterSpec
 from charsweep.models.weights import find_folder
 
 VARIED = ("models", "character", "exam")  # the groups whose axes make variants
 PART = "part"  # the axis that tells the parts of a sweep apart
-OF_CELLS = (*VARIED, "attributes", "metric", "references")  # settings in which they differ
+OF_CELLS = (
+    *VARIED,
+    "attributes",
+    "metric",
+    "encoder",
+    "references",
+)  # settings in which they differ
 
 
 @dataclass(frozen=True)
@@ -99,11 +106,14 @@ def character_of(settings: Settings) -> Character:
 
 def load(chosen: CharacterSettings) -> Character:
     """A character without the true pictures, which belong to an exam."""
-    loaded = load_character(
-        chosen.name, find_folder(chosen.images), chosen.identifier, chosen.class_noun,
-        chosen.instance_prompt, chosen.class_prompt, chosen.masks,
-        held_out=chosen.held_out if isinstance(chosen.held_out, int) else 0,
-    )  # fmt: skip
+    words = (chosen.identifier, chosen.class_noun, chosen.instance_prompt, chosen.class_prompt)
+    if chosen.images is None:
+        loaded = without_drawings(CharacterSpec(chosen.name, (), (), *words))
+    else:
+        loaded = load_character(
+            chosen.name, find_folder(chosen.images), *words, chosen.masks,
+            held_out=chosen.held_out if isinstance(chosen.held_out, int) else 0,
+        )  # fmt: skip
     if isinstance(chosen.held_out, str):
         loaded = replace(loaded, held_out=load_held_out(find_folder(chosen.held_out)))
     if chosen.class_images is not None:

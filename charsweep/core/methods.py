@@ -7,17 +7,23 @@ they import torch and diffusers only inside their functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from charsweep.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
-    from charsweep.core.specs import CharacterSpec, Plugin, SnapshotSpec, TrajectorySpec
+    from charsweep.core.specs import (
+        CharacterSpec,
+        ImageSetSpec,
+        Plugin,
+        SnapshotSpec,
+        TrajectorySpec,
+    )
     from charsweep.evaluate.sample import LoadSlot, Paint
     from charsweep.models.adapter_file import LowRank
     from charsweep.models.families import Family
@@ -139,6 +145,12 @@ class Method(Protocol):
     def prior_images(self) -> int:
         """How many images of the class it also learns from, drawn by the untaught base."""
 
+    def settled(self, family: Family) -> Mapping[str, Any]:
+        """Settings that were left open and that a base of this family decides, with their values.
+
+        They are part of every key as if they had been typed.
+        """
+
     def check(self, spec: TrajectorySpec, family: Family | None) -> None:
         """Raise ConfigError for a family of bases, a character or a size that it cannot teach."""
 
@@ -159,10 +171,11 @@ class Method(Protocol):
         """Slots for as many trials as `spec.pack`, all with this trial's pack key."""
 
     def painter(
-        self, snapshot: SnapshotSpec, folder: Path, base: LoadedPipeline | None,
+        self, images: ImageSetSpec, folder: Path, base: LoadedPipeline | None,
         device: torch.device,
     ) -> AbstractContextManager[Paint]:  # fmt: skip
-        """What draws from the snapshot in `folder`; a base is put back, bit for bit, afterwards."""
+        """What draws image sets like this one from its snapshot, which lies in `folder`, at its
+        strength, which is not 0; a base is put back, bit for bit, afterwards."""
 
     def loading(self, spec: TrajectorySpec, prompt: str, place: str) -> Loading | None:
         """Python that draws `prompt` with the files of a snapshot; None: nobody else could.
@@ -179,18 +192,22 @@ class PackedMethod(Method, Protocol):
     """A method whose trials train, and whose snapshots are drawn, several in one forward pass."""
 
     def adapter_slots(
-        self, snapshot: SnapshotSpec, base: LoadedPipeline, width: int,
-        folder_of: Callable[[SnapshotSpec], Path],
-    ) -> AbstractContextManager[tuple[Paint, LoadSlot]]:  # fmt: skip
-        """What draws `width` images, each from the snapshot in its own slot, until the block ends.
+        self, base: LoadedPipeline, width: int, folder_of: Callable[[SnapshotSpec], Path]
+    ) -> AbstractContextManager[tuple[Paint, LoadSlot]]:
+        """What draws `width` images, each of the image set in its own slot, until the block ends.
 
-        `snapshot` is one of those that will be loaded: their methods have the same pack key.
+        The methods of those that will be loaded have the same pack key as this one.
         """
 
 
 def base_precision(spec: TrajectorySpec) -> str:
     """How its base lies in memory while it is taught: weights that train are float32."""
     return "fp32" if method_of(spec.method).trains_base else spec.precision
+
+
+def takes_strength(method: Method) -> bool:
+    """Whether what it changes of a base's weights can be put on in part."""
+    return method.low_rank is not None or method.trains_base
 
 
 def method_of(plugin: Plugin) -> Method:

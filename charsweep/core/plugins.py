@@ -24,6 +24,7 @@ OWN = "CHARSWEEP_PLUGINS"
 PLACES = {
     "charsweep.train.methods": "version",
     "charsweep.evaluate.metrics": "version",
+    "charsweep.evaluate.encoders": "version",
     "charsweep.train.schedules": "version",
     "charsweep.models.families": "version",
     "charsweep.actions.caption": "pydantic.main.BaseModel",

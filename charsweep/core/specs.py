@@ -9,13 +9,14 @@ is in no spec, so it can change without doing work again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from charsweep.core.keys import differences, key_of, keyed, short_number
+from charsweep.core.encoders import encoders_of
+from charsweep.core.keys import CAME_LATER, differences, key_of, keyed, short_number
 from charsweep.core.methods import method_of
 from charsweep.core.plugins import resolve
 
@@ -31,7 +32,7 @@ class Plugin:
     name: str
     identity: str
     version: int
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(hash=False)
 
     @cached_property
     def made(self) -> Any:
@@ -41,6 +42,9 @@ class Plugin:
     def find(self) -> Any:
         """Its class."""
         return resolve(self.identity)
+
+
+ADAPTER = "adapter"  # the axis of the names of adapters from elsewhere, and their "method"
 
 
 class Keyed:
@@ -81,9 +85,9 @@ class TruthSpec(Keyed):
 class AdapterSpec(Keyed):
     """A low-rank adapter from elsewhere, by content digest, and the base that it belongs on."""
 
-    name: str
     digest: str
     base: BaseSpec
+    name: str = field(default="", metadata=CAME_LATER)  # in the keys of what stories drew
 
     @property
     def slug(self) -> str:
@@ -138,6 +142,8 @@ class TrajectorySpec(Keyed):
     pack: int  # slots of the forward pass it trains in; free ones are padded
     class_images: str | None  # key of what prior preservation uses: an image set, or own images
     horizon: int | None  # only for a schedule whose value depends on the last step
+    # Digest of an adapter that is on the base while it is taught, and never when it draws.
+    teaching_adapter: str | None = field(default=None, metadata=CAME_LATER)
 
     @property
     def base_name(self) -> str:
@@ -179,6 +185,8 @@ class ImageSetSpec:
     resolution: int
     batch_width: int  # images are always drawn in batches of this width, the last one padded
     precision: str
+    strength: float = field(default=1.0, metadata=CAME_LATER)  # share of what was taught; 0: none
+    base: BaseSpec | None = field(default=None, metadata=CAME_LATER)  # None: the source's own
 
     @cached_property
     def key(self) -> str:
@@ -187,8 +195,23 @@ class ImageSetSpec:
 
     @property
     def slug(self) -> str:
-        exam = f"exam{len(self.prompts)}x{len(self.seeds)}"
-        return f"{self.sampler.name}{self.inference_steps}-cfg{self.guidance_scale:g}-{exam}"
+        by = [self.base.name] if self.base else []
+        by += [f"{self.sampler.name}{self.inference_steps}", f"cfg{self.guidance_scale:g}"]
+        by += [f"strength{self.strength:g}"] if self.strength != 1 else []
+        return "-".join([*by, f"exam{len(self.prompts)}x{len(self.seeds)}"])
+
+    @property
+    def drawing_base(self) -> BaseSpec | None:
+        """The base that draws; None where none does."""
+        source = self.snapshot.source
+        own = source if isinstance(source, BaseSpec) else getattr(source, "base", None)
+        return self.base or own
+
+    @property
+    def untaught(self) -> ImageSetSpec:
+        """The same by the base that draws, as it is: what strength 0 comes to, bit for bit."""
+        assert self.drawing_base is not None
+        return replace(self, snapshot=SnapshotSpec(self.drawing_base, 0), strength=1.0, base=None)
 
     @property
     def count(self) -> int:
@@ -216,8 +239,10 @@ class EncoderSpec:
 
     name: str
     digest: str
-    resize: int
-    crop: int
+    resize: int | None  # pixels; None: as the weights' own config says
+    crop: int | None
+    # Its class and settings; None: the CLIP or DINO of the models.
+    kind: Plugin | None = field(default=None, metadata=CAME_LATER)
 
 
 @dataclass(frozen=True)
@@ -240,10 +265,23 @@ class ExamSpec:
     class_prompt: str
     attributes: tuple[AttributeSpec, ...]  # those that any prompt names
 
+    @cached_property
+    def own_encoders(self) -> tuple[EncoderSpec, ...]:
+        """The CLIP and DINO of the models, which are part of every score."""
+        return tuple(encoder for encoder in self.encoders if encoder.kind is None)
+
     @property
     def measure(self) -> tuple[object, ...]:
         """What is read once for all exams that have it in common."""
-        return self.encoders, self.references, self.held_out
+        return self.own_encoders, self.references, self.held_out
+
+    def read_by(self, metric: Plugin) -> ExamSpec:
+        """The exam without the encoders that are there for other metrics alone."""
+        if len(self.own_encoders) == len(self.encoders):
+            return self
+        read = encoders_of(metric.made)
+        encoders = [one for one in self.encoders if one.kind is None or one.name in read]
+        return replace(self, encoders=tuple(encoders))
 
 
 @dataclass(frozen=True)
@@ -274,7 +312,8 @@ class ExamPart:
     @property
     def scores(self) -> tuple[ScoreSpec, ...]:
         return tuple(
-            ScoreSpec(self.images, metric, self.exam, self.untaught.key) for metric in self.metrics
+            ScoreSpec(self.images, metric, self.exam.read_by(metric), self.untaught.key)
+            for metric in self.metrics
         )
 
 
@@ -282,14 +321,19 @@ class ExamPart:
 class Cell:
     """One point of the grid: a trajectory, a step count and an image set to score.
 
-    `values` are the axis values as a person typed them; they always hold method, lr, train_steps
-    and seed, and inference_steps where it draws in steps. `untaught_set` is the untaught base on
-    the same exam with the same prompts, `class_noun_set` the same base with the class noun in place
+    Or an adapter from elsewhere in the place of a trajectory. `values` are the axis values as a
+    person typed them; they always hold method, lr, train_steps and seed, or method and adapter;
+    inference_steps where it draws in steps, and strength where it varies or is not 1. Prompts call
+    the character by `identifier`, the character's own or what an adapter was taught with.
+    `untaught_set` is the untaught base on the same exam with the same prompts, `class_noun_set` the
+    same base with the class noun in place
     of the identifier, `class_images` what the base draws for prior preservation; each None without
     a base. `metrics` are those of the exam itself, `parts` what else is asked, with their own.
     """
 
     values: Mapping[str, Any]
+    character: CharacterSpec
+    identifier: str
     images: ImageSetSpec
     untaught_set: ImageSetSpec | None
     class_noun_set: ImageSetSpec | None
@@ -298,6 +342,7 @@ class Cell:
     exam: ExamSpec
     parts: tuple[ExamPart, ...] = ()
     truth_set: ImageSetSpec | None = None  # the true pictures, where there are any
+    made: Mapping[str, Any] = field(default_factory=dict)  # what an adapter's file says of itself
 
     @property
     def key(self) -> str:
@@ -305,8 +350,11 @@ class Cell:
 
     @property
     def base_label(self) -> str:
-        """Its base by name, with the values of the axes that make it another of that name."""
-        name = self.trajectory.base_name
+        """The base that draws by name, with the values of the axes that make it another of that
+        name, and the base that was taught, where that is another."""
+        name = self.base.name if self.base else ""
+        if self.images.base:
+            return f"{self.images.base.name} (taught on {name})"
         axes = ("models", f"models.bases.{name}.path")
         others = {axis: value for axis, value in self.values.items() if is_of_base(axis, name)}
         told = (
@@ -314,6 +362,23 @@ class Cell:
             for axis, value in others.items()
         )
         return f"{name} ({', '.join(told)})" if name and others else name
+
+    @property
+    def source(self) -> TrajectorySpec | AdapterSpec:
+        """What draws: a trajectory, or an adapter from elsewhere."""
+        source = self.images.snapshot.source
+        assert isinstance(source, TrajectorySpec | AdapterSpec)
+        return source
+
+    @property
+    def base(self) -> BaseSpec | None:
+        """The base that is taught, or that an adapter goes on; None for a method without one."""
+        return self.source.base
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it is of a trajectory."""
+        return isinstance(self.images.snapshot.source, TrajectorySpec)
 
     @property
     def trajectory(self) -> TrajectorySpec:
@@ -350,7 +415,7 @@ class Cell:
         return ScoreSpec(
             images=images,
             metric=metric,
-            exam=self.exam,
+            exam=self.exam.read_by(metric),
             untaught=self.class_noun_set.key if self.class_noun_set else None,
         )
 

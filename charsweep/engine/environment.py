@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from charsweep.core.errors import ConfigError
+from charsweep.core.system.hardware import processor
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "timm",
              "torchmetrics", "numpy", "pillow", "optuna", "mlflow", "hydra-core")  # fmt: skip
@@ -60,16 +61,6 @@ def environment(device: torch.device) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "git": git_commit(),
     }
-
-
-def processor() -> str:
-    """The CPU's model name, where the system tells it."""
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def git_commit() -> str | None:

@@ -18,8 +18,6 @@ from charsweep.core.specs import (
     AdapterSpec,
     BaseSpec,
     ImageSetSpec,
-    SnapshotSpec,
-    Source,
     TrajectorySpec,
     TruthSpec,
 )
@@ -88,7 +86,7 @@ class ImageSets:
                 continue
             many = f" and {len(group) - 1} others" if len(group) > 1 else ""
             set_products(way.precision)
-            base = base_of(source)
+            base = way.drawing_base
             with self._painter(way) as (paint, load_slot):
                 own = self.bases(base, way.precision).modules if base else {}
                 peak = Peak(device, own.values())
@@ -105,7 +103,7 @@ class ImageSets:
                         drawn_here = calls(made.spec) * len(made.images) / made.spec.count
                         self.speeds.remember_call(made.spec, made.seconds / drawn_here)
                         if made.is_broken:
-                            self._mark_broken(made.spec.snapshot)
+                            self._mark_broken(made.spec)
                     self._check_room(group, done)
                 if found := peak.bytes():
                     self.speeds.remember_peak(name_of(Work(way), device.type), found)
@@ -118,9 +116,15 @@ class ImageSets:
         if self.pace is not None and missing:
             check_room(missing * calls_each(group[0].spec) * self.pace)
 
-    def _mark_broken(self, snapshot: SnapshotSpec) -> None:
-        """A trajectory whose images are no numbers has diverged; a base's weights are spoilt."""
-        if not isinstance(snapshot.source, TrajectorySpec):
+    def _mark_broken(self, images: ImageSetSpec) -> None:
+        """What was taught and draws no numbers has diverged; a base's weights are spoilt.
+
+        At another strength or on another base than it was taught at, that says nothing of it.
+        """
+        snapshot = images.snapshot
+        if images.strength != 1 or images.base:
+            return
+        if not isinstance(snapshot.source, TrajectorySpec | AdapterSpec):
             raise ModelsError(
                 f"{snapshot.source.slug}: its images are not finite; fetch its weights again"
             )
@@ -131,25 +135,24 @@ class ImageSets:
         """What draws an image set: the base as it is, with an adapter from elsewhere, or what the
         method makes of the snapshot, alone or with a slot for each image of a batch."""
         source, folder = images.snapshot.source, self.store.snapshot(images.snapshot)
-        if isinstance(source, BaseSpec):
-            yield paint_with(self.bases(source, images.precision)), None
+        drawing = images.drawing_base
+        base = self.bases(drawing, images.precision) if drawing else None
+        if base and (isinstance(source, BaseSpec) or not images.strength):
+            yield paint_with(base), None
             return
-        if isinstance(source, AdapterSpec):
-            base = self.bases(source.base, images.precision)
-            with base.changed(folder / ADAPTER_FILE):
+        if base and isinstance(source, AdapterSpec):
+            with base.changed(folder / ADAPTER_FILE, images.strength):
                 yield paint_with(base), None
             return
         assert isinstance(source, TrajectorySpec)
         method = method_of(source.method)
-        taught = self.bases(source.base, images.precision) if source.base else None
         if method.pack_key is None or images.fills_batches:
-            with method.painter(images.snapshot, folder, taught, self.bases.device) as paint:
+            with method.painter(images, folder, base, self.bases.device) as paint:
                 yield paint, None
             return
-        assert taught is not None
-        packed = cast("PackedMethod", method)
-        width = images.batch_width
-        with packed.adapter_slots(images.snapshot, taught, width, self.store.snapshot) as slots:
+        assert base is not None
+        packed, width = cast("PackedMethod", method), images.batch_width
+        with packed.adapter_slots(base, width, self.store.snapshot) as slots:
             yield slots
 
     def _copy_truth(self, images: ImageSetSpec) -> None:
@@ -163,16 +166,12 @@ class ImageSets:
                 self.view.advance("images")
 
 
-def base_of(source: Source) -> BaseSpec | None:
-    """The base that draws for a source, if one does."""
-    return source if isinstance(source, BaseSpec) else getattr(source, "base", None)
-
-
 def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
     """What image sets must have in common to share batches; what draws alone differs from all."""
     source = images.snapshot.source
     shared = shared_pass(source) if isinstance(source, TrajectorySpec) else None
-    if shared is None or images.fills_batches:
+    if shared is None or images.fills_batches or not images.strength:
         return (images.key,)
-    own = {"snapshot": None, "prompts": None, "seeds": None}  # all else is the way of drawing
+    # all else is the way of drawing
+    own = {"snapshot": None, "prompts": None, "seeds": None, "strength": None}
     return (shared, canonical_json({**canonical(images), **own}))

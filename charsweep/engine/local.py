@@ -5,26 +5,29 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from charsweep.config import Sweep
 from charsweep.core.errors import TrainingError
-from charsweep.core.specs import Cell, EncoderSpec, ExamSpec
+from charsweep.core.specs import Cell, EncoderSpec, ExamSpec, ScoreSpec, SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.system.distributed import ALONE, Team, device_of
 from charsweep.engine.environment import environment, find_device, is_out_of_memory
 from charsweep.engine.image_sets import Bases, ImageSets
 from charsweep.engine.packs import Packs
 from charsweep.engine.progress import View
-from charsweep.evaluate.encoders import LOADERS, Encoder
-from charsweep.evaluate.score import Scorer, reference_features, square_features
+from charsweep.evaluate.encoders import Encoder, load_encoder
+from charsweep.evaluate.score import Scorer, squares, subjects
 from charsweep.models.samplers import make_scheduler
 from charsweep.plan import Plan, Scoring, Speeds, Training
 from charsweep.plan.workers import threads_of
 from charsweep.results import CellResult
 from charsweep.results.cells import result_of
 from charsweep.train.checkpoint import make_optimizer
+
+SCORE_FIELDS = ("value", "per_image", "details")
 
 
 class LocalEngine:
@@ -52,7 +55,7 @@ class LocalEngine:
                         self.score(scoring)
             for training in plan.trainings:
                 if not training.steps:
-                    with self.store.lock(training.trajectory):
+                    with self.store.lock(training.source):
                         yield from self._finish_whole([training], {})
             for pack in plan.packs:
                 spent: dict[str, dict[int, float]] = {}
@@ -75,7 +78,10 @@ class LocalEngine:
     def prepare(self, plan: Plan) -> None:
         """Refuse what can be refused before anything is spent."""
         self._check(plan)
-        self.packs.priors = {cell.trajectory.key: cell.class_images for cell in plan.cells}
+        self.packs.priors = {cell.source.key: cell.class_images for cell in plan.cells}
+
+    def fetch(self, spec: SnapshotSpec) -> None:
+        """All snapshots are here."""
 
     def close(self) -> None:
         """Nothing outlives this process."""
@@ -97,7 +103,7 @@ class LocalEngine:
     @property
     def among_references(self) -> dict[tuple[object, ...], dict[str, float]]:
         """Of each measure that was used here, the scores of its references among themselves."""
-        return {measure: one.among_references() for measure, one in self._scorers.items()}
+        return {measure: one.among_references for measure, one in self._scorers.items()}
 
     def finish(
         self,
@@ -116,7 +122,7 @@ class LocalEngine:
             [images for images in alive if not self.store.has_images(images)]
         )
         for training in trainings:
-            key = training.trajectory.key
+            key = training.source.key
             by_step = spent.get(key, {})
             scorings = {scoring.images.key: scoring for scoring in training.scorings}
             for cell in training.cells:
@@ -127,12 +133,18 @@ class LocalEngine:
                     seconds += sum(self.score(scorings[images.key]) for images in own)
                     yield result_of(cell, self.store, seconds)
                 else:
-                    why = errors.get(key, "not trained") if self._is_alive(cell) else None
+                    why = errors.get(key, self._lacks(cell)) if self._is_alive(cell) else None
                     yield result_of(cell, self.store, seconds, why)
+
+    def _lacks(self, cell: Cell) -> str:
+        """Why there are no images of a cell that has not diverged."""
+        if not self.store.has_snapshot(cell.images.snapshot):
+            return "not trained"
+        return f"images not finite at strength {cell.images.strength:g}"
 
     def _is_alive(self, cell: Cell) -> bool:
         """Whether the cell's step lies before the one at which its trajectory diverged, if any."""
-        diverged_at = self.store.diverged_at(cell.trajectory)
+        diverged_at = self.store.diverged_at(cell.source)
         return diverged_at is None or cell.step < diverged_at
 
     # -- image sets ----------------------------------------------------------------------------
@@ -144,9 +156,19 @@ class LocalEngine:
         if not self.store.has_images(images):
             self.image_sets.draw([images])
         missing = [spec for spec in scoring.scores if not self.store.has_score(spec)]
+        if not images.strength:
+            missing = [spec for spec in missing if not self._copied(spec)]
         if missing:
             self.scorer(missing[0].exam).score(missing, images, scoring.class_noun_set)
         return time.perf_counter() - started
+
+    def _copied(self, spec: ScoreSpec) -> bool:
+        """Whether a score of an image set at strength 0 was there, as the untaught base's."""
+        alike = replace(spec, images=spec.images.untaught)
+        if there := self.store.has_score(alike):
+            known = self.store.read_score(alike)
+            self.store.write_score(spec, {name: known[name] for name in SCORE_FIELDS})
+        return there
 
     # -- loaded once ---------------------------------------------------------------------------
 
@@ -154,34 +176,31 @@ class LocalEngine:
         """What judges by an exam's encoders, references and other images, which are read once."""
         key = exam.measure
         if key not in self._scorers:
-            drawings, names = self.sweep.drawings, exam.references
-            encoders = {spec.name: self._encoder(spec) for spec in exam.encoders}
-            unmasked = reference_features(
-                encoders, drawings.references([name.partition("/")[0] for name in names])
-            )
+            drawings, names, held_out = self.sweep.drawings, exam.references, exam.held_out
+            images = [name.partition("/")[0] for name in names]
+            unmasked = subjects(lambda: drawings.references(images))
             is_masked = any("/" in name for name in names)
             self._scorers[key] = Scorer(
-                encoders,
+                self._encoder,
                 self.store,
-                reference_features(encoders, drawings.references(names)) if is_masked else unmasked,
+                subjects(lambda: drawings.references(names)) if is_masked else unmasked,
                 unmasked,
-                square_features(encoders, drawings.open(exam.held_out)) if exam.held_out else None,
+                squares(lambda: drawings.open(held_out)) if held_out else None,
             )
         scorer = self._scorers[key]
-        if exam.truth and exam.truth not in scorer.truths:
-            true = self.sweep.drawings.open(exam.truth)
-            scorer.truths[exam.truth] = square_features(scorer.encoders, true)
+        if (true := exam.truth) and true not in scorer.truths:
+            scorer.truths[true] = squares(lambda: self.sweep.drawings.open(true), len(true))
         return scorer
 
     def _encoder(self, spec: EncoderSpec) -> Encoder:
         if spec not in self._encoders:
-            self._encoders[spec] = LOADERS[spec.name](spec, self.sweep.encoders[spec])
+            self._encoders[spec] = load_encoder(spec, self.sweep.encoders[spec])
         return self._encoders[spec]
 
     def _check(self, plan: Plan) -> None:
         """Everything that can be refused before anything is spent."""
         for spec in {
-            t.trajectory.optimizer.identity: t.trajectory for t in plan.trainings
+            t.trajectory.optimizer.identity: t.trajectory for t in plan.trainings if t.steps
         }.values():
             make_optimizer(spec, {"": torch.nn.Parameter(torch.zeros(1))})
         for scoring in plan.scorings:

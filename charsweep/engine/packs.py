@@ -186,7 +186,11 @@ class Packs:
         training_images = self.training_images(spec)
         images = [image.image for image in training_images]
         masks = [image.mask for image in training_images]
-        materials = Materials(self.device, base, images, self._class_images, execution, masks)
+        adapter = self.sweep.teaching_adapters.get(spec.teaching_adapter or "")
+        assert (adapter is None) == (spec.teaching_adapter is None)
+        materials = Materials(
+            self.device, base, images, self._class_images, execution, masks, adapter
+        )
         return method_of(spec.method).trainable(spec, materials)
 
     def _checkpoints(self, spec: TrajectorySpec) -> bool:

@@ -17,8 +17,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from charsweep.core.specs import ADAPTER
 from charsweep.core.system.console import span
 from charsweep.results import CellResult
+from charsweep.results.facts import failure
 from charsweep.results.labels import in_quotes
 
 PLAIN_SECONDS = 20.0  # between two plain lines when the output is not a terminal
@@ -144,7 +146,8 @@ class ProgressView:
     def cell(self, result: CellResult, varied: list[str]) -> None:
         """Report one finished cell."""
         self.advance("cells")
-        values = {name: in_quotes(str(result.values.get(name))) for name in varied}
+        own = [*varied, *(["train_steps"] if ADAPTER in result.values else [])]  # of a run
+        values = {n: in_quotes(str(result.values[n])) for n in own if n in result.values}
         where = ", ".join(f"{name}={text}" for name, text in values.items()) or result.cell
         if result.state == "finished":
             numbers = [f"{k} {v:.3f}" for k, v in result.scores.items() if v is not None]
@@ -152,7 +155,7 @@ class ProgressView:
         elif result.left:
             self.say(f"  {where}: {result.left}")
         elif result.state == "diverged":
-            self.say(f"  {where}: diverged at step {result.diverged_at}")
+            self.say(f"  {where}: diverged, {failure(result)}")
         else:
             self.say(f"  {where}: failed: {result.error}")
 

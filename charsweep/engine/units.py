@@ -76,7 +76,7 @@ class Part:
 
     @property
     def key(self) -> str:
-        return self.training.trajectory.key
+        return self.training.source.key
 
     @property
     def step(self) -> int:
@@ -144,12 +144,12 @@ class Agenda:
             packs = [half for pack in packs for half in halves(pack)]
         self.packs = sorted(packs, key=lambda pack: -self.seconds(pack))
         self.to_train = sum(map(self.seconds, packs))
-        self.left = Counter(cell.trajectory.key for cell in plan.cells)
+        self.left = Counter(cell.source.key for cell in plan.cells)
         self.left.update(reference.images.snapshot.source.key for reference in self.references)
         self.unfinished = self.left.total()
         self.waiting, self.ready = {}, defaultdict(Ready)
         self._class_images = {
-            training.trajectory.key: {c.class_images.key for c in training.cells if c.class_images}
+            training.source.key: {c.class_images.key for c in training.cells if c.class_images}
             for training in plan.trainings
         }
         for training in plan.trainings:
@@ -226,7 +226,7 @@ class Agenda:
             for training in unit.trainings:
                 cells = tuple(cell for cell in training.cells if cell.key not in done)
                 if cells and self._costs_too_much(cells[0].key, lost):
-                    why = _too_many(training.trajectory.slug, lost)
+                    why = _too_many(training.source.slug, lost)
                     self.given_up += [(cell, why) for cell in cells]
                 elif cells:
                     for part in self._parts(replace(training, cells=cells)):
@@ -365,7 +365,7 @@ class Agenda:
             for key in self._nearest(found, near):
                 if chosen and seconds >= wanted:
                     break
-                if not self._takes(ready.parts[key][0].training.trajectory, take):
+                if not self._takes(ready.parts[key][0].training.source, take):
                     continue
                 while key in ready.parts and not (chosen and seconds >= wanted):
                     chosen.append(ready.pop(key))
@@ -410,6 +410,7 @@ class Agenda:
                 cell.class_noun_set,
                 cell.untaught_set,
                 *(p.untaught for p in cell.parts),
+                *(images.untaught for images in cell.drawn_sets if not images.strength),
             )
             if images is not None
         }

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from charsweep.core.seeding import generator
-from charsweep.core.specs import ImageSetSpec, SnapshotSpec
+from charsweep.core.specs import ImageSetSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import link_or_copy, new_folder
 from charsweep.core.store.store import DrawnImage, image_manifest
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.samplers import make_scheduler
 
-LoadSlot = Callable[[int, SnapshotSpec], None]  # puts a snapshot's adapter into a slot of the batch
+LoadSlot = Callable[[int, ImageSetSpec], None]  # puts what draws a set into a slot of the batch
 
 
 class Asked(NamedTuple):
@@ -117,7 +117,7 @@ def draw(
         padded = batch + batch[-1:] * (width - len(batch))
         if load_slot:
             for slot, (images, _) in enumerate(padded):
-                load_slot(slot, images.spec.snapshot)
+                load_slot(slot, images.spec)
         painted = paint(way, [asked for _, asked in padded])
         seconds = time.perf_counter() - started
         for (images, _), array in zip(batch, painted, strict=False):  # the padding is dropped

@@ -7,125 +7,159 @@ normalise as the weights were trained; float32 always.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
 
 from charsweep.character import TrainingImage, middle_square
 from charsweep.character.attributes import rivals_of
+from charsweep.core.encoders import encoders_of, prompt_encoder_of
 from charsweep.core.errors import StoreError
-from charsweep.core.specs import ExamSpec, ImageSetSpec, ScoreSpec
+from charsweep.core.specs import EncoderSpec, ExamSpec, ImageSetSpec, Plugin, ScoreSpec
 from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import Encoder
-from charsweep.evaluate.metrics import Exam, Features, ImageFeatures, among, colour_features
+from charsweep.evaluate.metrics import Exam, Features, ImageFeatures, colour_features
+
+Pictures = Sequence[Image.Image]
 
 
-def all_features(
-    encoders: Mapping[str, Encoder], pictures: Sequence[Image.Image]
-) -> dict[str, Features]:
-    """What every encoder, and the plain histogram, sees in each image."""
-    read = {name: encoder.images(pictures) for name, encoder in encoders.items()}
-    return {**read, "colour": colour_features(pictures)}
+@dataclass
+class Seen:
+    """Pictures, and what encoders see in them: each reads them once, when it is first asked."""
+
+    pictures: Callable[[], Pictures]
+    prompt_of: tuple[int, ...] = ()  # which prompt each is of, if any
+    _read: dict[EncoderSpec | None, Features] = field(default_factory=dict)  # None: histograms
+
+    def by(self, encoders: Mapping[EncoderSpec, Encoder]) -> dict[str, Features]:
+        """Features by the encoders' names; the plain histogram's are `colour`. {} of nothing."""
+        missing = [one for one in (None, *encoders) if one not in self._read]
+        pictures = self.pictures() if missing else ()
+        if missing and not pictures:
+            return {}
+        for one in missing:
+            read = colour_features if one is None else encoders[one].images
+            self._read[one] = read(pictures)
+        return {"colour" if one is None else one.name: self._read[one] for one in (*encoders, None)}
+
+    def images(self, encoders: Mapping[EncoderSpec, Encoder]) -> ImageFeatures:
+        """The same, of images drawn for prompts."""
+        return ImageFeatures(self.by(encoders), self.prompt_of)
 
 
-def reference_features(
-    encoders: Mapping[str, Encoder], training_images: Sequence[TrainingImage]
-) -> dict[str, Features]:
+def squares(pictures: Callable[[], Pictures], prompts: int = 0) -> Seen:
+    """What is seen in the middle square of each image; of one image for each of the prompts."""
+
+    def cut() -> Pictures:
+        return [middle_square(one, min(one.size)) for one in pictures()]
+
+    return Seen(cut, tuple(range(prompts)))
+
+
+def subjects(images: Callable[[], Sequence[TrainingImage]]) -> Seen:
     """What is seen in the middle squares of training images; of masked ones, in the subject alone.
 
-    Drawn images have no masks and are seen whole. So with subjects as references a score no longer
-    rises because an image repeats a training image's background; its own background still counts
-    against it, and scores compare only with others of this kind.
+    Nothing where there are none. Drawn images have no masks and are seen whole. So with subjects as
+    references a score no longer rises because an image repeats a training image's background; its
+    own background still counts against it, and scores compare only with others of this kind.
     """
-    return square_features(encoders, [image.subject for image in training_images])
+    return squares(lambda: [image.subject for image in images()])
 
 
-def square_features(
-    encoders: Mapping[str, Encoder], pictures: Sequence[Image.Image]
-) -> dict[str, Features]:
-    """What is seen in the middle square of each image."""
-    return all_features(encoders, [middle_square(one, min(one.size)) for one in pictures])
+@dataclass(frozen=True)
+class Texts:
+    """What an encoder reads in the texts of an exam: see `Exam`."""
+
+    prompts: Features
+    rivals: Sequence[Mapping[str, Features]]
+    class_prompt: Features
 
 
 @dataclass
 class Scorer:
-    """The encoders of a sweep and the features that are read once per process."""
+    """What the cells of one measure are judged by; features are read once per process."""
 
-    encoders: Mapping[str, Encoder]
+    load: Callable[[EncoderSpec], Encoder]
     store: Store
-    references: Mapping[str, Features]  # training images, masked where only subjects count
-    unmasked_references: Mapping[str, Features]  # training images as they are
-    held_out: Mapping[str, Features] | None = None  # drawings that are not trained on
+    references: Seen  # training images, masked where only subjects count
+    unmasked_references: Seen  # training images as they are
+    held_out: Seen | None = None  # drawings that are not trained on
     # The true picture of every prompt of an exam, by their digests.
-    truths: dict[tuple[str, ...], Mapping[str, Features]] = field(default_factory=dict)
-    _texts: dict[tuple[str, ...], Features] = field(default_factory=dict)
-    _images: dict[str, ImageFeatures] = field(default_factory=dict)
+    truths: dict[tuple[str, ...], Seen] = field(default_factory=dict)
+    # By metric of likeness, the training images scored against each other, leave one out.
+    among_references: dict[str, float] = field(default_factory=dict)
+    _texts: dict[tuple[EncoderSpec, tuple[str, ...]], Features] = field(default_factory=dict)
+    _asked: dict[tuple[object, ...], Texts] = field(default_factory=dict)
+    _kept: dict[str, Seen] = field(default_factory=dict)
 
     def score(
         self, specs: Sequence[ScoreSpec], images: ImageSetSpec, untaught: ImageSetSpec | None
     ) -> None:
         """Score one stored image set by every metric of `specs` and store the scores."""
-        if not specs:
-            return
-        base = self._kept(untaught) if untaught else None
-        exam = self.exam(specs[0].exam, self.features(images), base)
-        for score_spec in specs:
-            score = score_spec.metric.made(exam)
+        drawn = self.seen(images)
+        base = self._kept.setdefault(untaught.key, self.seen(untaught)) if untaught else None
+        for spec in specs:
+            metric = spec.metric.made
+            exam = self.exam(spec.exam, spec.metric, drawn, base)
+            score = metric(exam)
             self.store.write_score(
-                score_spec,
-                {"value": score.value, "per_image": score.per_image, "details": score.details},
+                spec, {"value": score.value, "per_image": score.per_image, "details": score.details}
             )
+            if hasattr(metric, "among") and (own := metric.among(exam)) is not None:
+                self.among_references[spec.metric.name] = own
 
-    def exam(self, spec: ExamSpec, images: ImageFeatures, untaught: ImageFeatures | None) -> Exam:
-        """The images with all that they are judged by."""
-        prompts = spec.prompts if "clip" in self.encoders else ()
-        rivals = [rivals_of(prompt, spec.attributes) for prompt in prompts]
+    def exam(self, spec: ExamSpec, metric: Plugin, images: Seen, untaught: Seen | None) -> Exam:
+        """The images with all that a metric judges them by, as its encoders see it."""
+        names, reader = encoders_of(metric.made), prompt_encoder_of(metric.made)
+        encoders = {one: self.load(one) for one in spec.encoders if one.name in names}
+        texts = None
+        if spec.prompts and (reading := [one for one in encoders if one.name == reader]):
+            texts = self._texts_of(spec, reading[0], encoders[reading[0]])
+        truth = self.truths.get(spec.truth)
         return Exam(
-            images=images,
-            references=self.references,
-            prompts=self._texts_of(prompts) if prompts else None,
-            untaught=untaught,
-            unmasked_references=self.unmasked_references,
-            held_out=self.held_out,
-            truth=self._truth(spec),
-            rivals=[{name: self._texts_of(texts) for name, texts in own.items()} for own in rivals],
-            class_prompt=self._texts_of((spec.class_prompt,)) if prompts else None,
+            images=images.images(encoders),
+            references=self.references.by(encoders),
+            prompts=texts.prompts if texts else None,
+            untaught=untaught.images(encoders) if untaught else None,
+            unmasked_references=self.unmasked_references.by(encoders),
+            held_out=self.held_out.by(encoders) if self.held_out else None,
+            truth=truth.images(encoders) if truth else None,
+            rivals=texts.rivals if texts else (),
+            class_prompt=texts.class_prompt if texts else None,
+            measures={
+                one.name: encoder.measure for one, encoder in encoders.items() if encoder.measure
+            },
         )
 
-    def features(self, spec: ImageSetSpec) -> ImageFeatures:
-        """Features of a stored image set by every encoder; StoreError if it cannot be read."""
-        folder = self.store.images(spec)
-        try:
-            pictures = [open_image(folder / f"{i:03d}.png") for i in range(spec.count)]
-        except Exception as error:
-            raise StoreError(
-                f"cannot read the images in {folder}: {error}; delete that folder and run the same "
-                "command again"
-            ) from error
-        by_encoder = all_features(self.encoders, pictures)
-        return ImageFeatures(by_encoder, tuple(i // len(spec.seeds) for i in range(spec.count)))
+    def seen(self, spec: ImageSetSpec) -> Seen:
+        """What is seen in a stored image set; StoreError, once that is asked, without images."""
 
-    def _kept(self, spec: ImageSetSpec) -> ImageFeatures:
-        if spec.key not in self._images:
-            self._images[spec.key] = self.features(spec)
-        return self._images[spec.key]
+        def pictures() -> Pictures:
+            folder = self.store.images(spec)
+            try:
+                return [open_image(folder / f"{i:03d}.png") for i in range(spec.count)]
+            except Exception as error:
+                raise StoreError(
+                    f"cannot read the images in {folder}: {error}; delete that folder and run the "
+                    "same command again"
+                ) from error
 
-    def _truth(self, spec: ExamSpec) -> ImageFeatures | None:
-        known = self.truths.get(spec.truth)
-        return ImageFeatures(known, tuple(range(len(spec.truth)))) if known else None
+        return Seen(pictures, tuple(i // len(spec.seeds) for i in range(spec.count)))
 
-    def _texts_of(self, texts: tuple[str, ...]) -> Features:
-        if texts not in self._texts:
-            self._texts[texts] = self.encoders["clip"].texts(texts)
-        return self._texts[texts]
+    def _texts_of(self, spec: ExamSpec, reader: EncoderSpec, encoder: Encoder) -> Texts:
+        def read(texts: tuple[str, ...]) -> Features:
+            if (reader, texts) not in self._texts:
+                self._texts[reader, texts] = encoder.texts(texts)
+            return self._texts[reader, texts]
 
-    def among_references(self) -> dict[str, float]:
-        """The training images scored against each other, leave one out; empty for one image."""
-        names = {"dino": "dino", "clip": "clip_i", "colour": "colour"}
-        return {
-            names[name]: float(among(rows, self.unmasked_references[name]).mean())
-            for name, rows in self.references.items()
-            if len(rows) > 1
-        }
+        asked = (reader, spec.prompts, spec.class_prompt, spec.attributes)
+        if asked not in self._asked:
+            rivals = [rivals_of(prompt, spec.attributes) for prompt in spec.prompts]
+            self._asked[asked] = Texts(
+                read(spec.prompts),
+                [{name: read(texts) for name, texts in own.items()} for own in rivals],
+                read((spec.class_prompt,)),
+            )
+        return self._asked[asked]

@@ -19,22 +19,44 @@ from torch import Tensor
 from charsweep.models.foreign_adapter import AdapterLayer
 
 
+def at_strength(before: Tensor, after: Tensor, strength: float) -> Tensor:
+    """Weights before and after they were taught, and what lies so far on the line through both.
+
+    For every kind of adapter, as ComfyUI has it, and for whole weights (Wortsman et al. 2022, arXiv
+    2109.01903); of a LoRA's scale alone it is the same, and of DoRA's, whose magnitudes would
+    stay at 0, it is not.
+    """
+    return torch.lerp(before.float(), after.float(), strength)
+
+
 def changed(layer: AdapterLayer, tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
     """The weight, float32, with the change that the layer's tensors, by part, make."""
     own = {part: tensor.float() for part, tensor in tensors.items()}
     before = weight.float()
     if layer.kind == "diff":
-        return before + own["diff"].reshape(weight.shape) if "diff" in own else before
-    whole = before + scale_of(layer, own) * product(layer.kind, own).reshape(weight.shape)
+        if "diff" not in own:
+            return before
+        return before + rows_of(layer, own["diff"]).reshape(weight.shape)
+    change = scale_of(layer, own) * rows_of(layer, product(layer.kind, own))
+    whole = before + change.reshape(weight.shape)
     lengths = own.get("magnitude", own.get("dora_scale"))
     if lengths is None:
         return whole
+    if layer.rows:
+        lengths = rows_of(layer, lengths)
     is_input = "dora_scale" in own and lengths.shape[0] != weight.shape[0]
     flat = whole.transpose(0, 1).flatten(1) if is_input else whole.flatten(1)
     ones = (1,) * (weight.ndim - 2)
     shape = (1, -1, *ones) if is_input else (-1, 1, *ones)
     scaled: Tensor = whole * (lengths.reshape(shape) / flat.norm(dim=1).view(shape))
     return scaled
+
+
+def rows_of(layer: AdapterLayer, made: Tensor) -> Tensor:
+    """Of what tensors make for several layers at once, or in another order, the layer's own."""
+    if not layer.rows:
+        return made
+    return torch.cat([made[first:last] for first, last in layer.rows])
 
 
 def product(kind: str, own: Mapping[str, Tensor]) -> Tensor:

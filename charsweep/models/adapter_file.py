@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,8 @@ from charsweep.models.safetensors_file import TensorEntry, file_size
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+
+    from charsweep.models.families import Family
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # as diffusers names it in a folder
 FACTORED_FILE, FACTORED_CONFIG = "adapter.safetensors", "adapter_config.json"
@@ -28,17 +31,28 @@ METADATA = "lora_adapter_metadata"  # where diffusers keeps peft's settings in a
 
 
 class LowRank(NamedTuple):
-    """A low-rank adapter: its kind, rank, alpha, and the ends of its layers' names."""
+    """A low-rank adapter: its kind, rank, alpha, and the ends of its layers' names; `but` is how
+    names begin that it does not go on though they end so."""
 
     kind: str
     rank: int
     alpha: float
     targets: tuple[str, ...]
+    but: tuple[str, ...] = ()
 
     @property
     def scale(self) -> float:
         """What the product of its factors is multiplied by."""
         return self.alpha / self.rank
+
+    def on(self, family: Family, taught: Shapes) -> LowRank:
+        """The same on a base of that family, whose parts have these tensors: without the layers of
+        the denoiser in which samples share a row."""
+        shapes = taught.get(family.denoiser, {})
+        layers = [path for path, _ in layers_in(shapes, self.targets)]
+        mixing = (start for start in family.mixing if any(starts(path, start) for path in layers))
+        targets = (one for target in self.targets for one in as_peft_reads(target, shapes))
+        return self._replace(but=tuple(mixing), targets=tuple(targets))
 
     def config(self, name: str) -> PeftConfig:
         """What peft calls it, for the module `name` of a pipeline."""
@@ -56,7 +70,9 @@ class LowRank(NamedTuple):
         Written out in full, all of them would be unknown words to an earlier peft, and change with
         a later.
         """
-        common = {"r": self.rank, "target_modules": sorted(self.of(name))}
+        common: dict[str, Any] = {"r": self.rank, "target_modules": sorted(self.of(name))}
+        if self.but and not name.startswith("text_encoder"):
+            common["exclude_modules"] = "|".join(rf"{re.escape(but)}(\..*)?" for but in self.but)
         if self.kind in FACTORED:
             return {"peft_type": self.kind.upper(), "alpha": self.alpha, **common}
         is_dora = self.kind == "dora"
@@ -66,12 +82,21 @@ class LowRank(NamedTuple):
         """Its targets in the module `name`."""
         return TEXT_TARGETS if name.startswith("text_encoder") else self.targets
 
+    def layers(self, name: str, taught: Shapes) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Its layers in the module `name`, and the shapes of their weights."""
+        return layers_in(taught.get(name, {}), self.of(name), self.but)
+
     def check(self, taught: Shapes) -> None:
         """ConfigError for targets that no layer of these parts is named by."""
         for part, shapes in taught.items():
-            lacking = [one for one in self.of(part) if not any(layers_in(shapes, [one]))]
+            lacking = [one for one in self.of(part) if not any(layers_in(shapes, [one], self.but))]
             if lacking:
                 told = f"method.target_modules={','.join(lacking)}: {part}"
+                if any(layers_in(shapes, lacking)):
+                    raise ConfigError(
+                        f"{told} reads several samples in one row there, so trials that share a "
+                        "pass would mix; take it out"
+                    )
                 raise ConfigError(
                     f"{told} has no linear or convolution layer of that name; name the last parts "
                     "of layers, as in method.target_modules=[to_q,to_k,to_v,to_out.0]"
@@ -86,8 +111,8 @@ class LowRank(NamedTuple):
         """How many numbers it holds on the parts with these tensors; those that pad count too."""
         return sum(
             math.prod(part)
-            for name, shapes in taught.items()
-            for _, weight in layers_in(shapes, self.of(name))
+            for name in taught
+            for _, weight in self.layers(name, taught)
             for part in parts_of(self.kind, self.held_rank, weight).values()
         )
 
@@ -95,8 +120,8 @@ class LowRank(NamedTuple):
         """Bytes of its file or files on the parts with these tensors."""
         entries = {
             published(f"{name}.{layer}.{part}", self.kind): TensorEntry("F32", shape)
-            for name, shapes in taught.items()
-            for layer, weight in layers_in(shapes, self.of(name))
+            for name in taught
+            for layer, weight in self.layers(name, taught)
             for part, shape in parts_of(self.kind, self.rank, weight).items()
         }
         settings = {name: self.settings(name) for name in taught}
@@ -105,18 +130,34 @@ class LowRank(NamedTuple):
         return file_size(entries, {"format": "pt", METADATA: lora_metadata(settings)})
 
 
-def is_target(path: str, targets: Sequence[str]) -> bool:
-    """Whether a layer's name is one of those, or ends in one as a whole part."""
-    return any(path == target or path.endswith(f".{target}") for target in targets)
+def is_target(path: str, targets: Sequence[str], but: Sequence[str] = ()) -> bool:
+    """Whether a layer's name is one of those, or ends in one as a whole part, and begins with none
+    of the others."""
+    ends = any(path == target or path.endswith(f".{target}") for target in targets)
+    return ends and not any(starts(path, start) for start in but)
+
+
+def as_peft_reads(target: str, shapes: Mapping[str, Sequence[int]]) -> list[str]:
+    """A target; or the whole names of its layers, where peft would also take for one what holds
+    layers and ends so."""
+    paths = [name.rpartition(".")[0] for name in shapes]
+    if not any(f".{target}." in f".{path}" for path in paths):
+        return [target]
+    return [path for path, _ in layers_in(shapes, [target])] or [target]
+
+
+def starts(path: str, start: str) -> bool:
+    """Whether a layer's name is that, or begins with it as whole parts."""
+    return path == start or path.startswith(f"{start}.")
 
 
 def layers_in(
-    shapes: Mapping[str, Sequence[int]], targets: Sequence[str]
+    shapes: Mapping[str, Sequence[int]], targets: Sequence[str], but: Sequence[str] = ()
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names of the linear and convolution layers to teach, and the shapes of their weights."""
     for name, shape in shapes.items():
         path = name.removesuffix(".weight")
-        if path != name and len(shape) in (2, 4) and is_target(path, targets):
+        if path != name and len(shape) in (2, 4) and is_target(path, targets, but):
             yield path, tuple(shape)
 
 

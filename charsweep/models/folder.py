@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.core.errors import ModelsError
-from charsweep.models.families import Family, parts_of, tokenizer_of
+from charsweep.core.store.files import read_json
+from charsweep.models.families import Family, parts_of
 from charsweep.models.hub import variant_of
-from charsweep.models.identify import holds, what_is
+from charsweep.models.identify import holds, index_of, what_is
 from charsweep.models.safetensors_file import tensor_shapes
 
 # What a part's weights are called, by the library that reads them, and its settings.
 NAMES = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
 SETTINGS = {"scheduler": "scheduler_config.json"}
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",))
+KL = "AutoencoderKL"
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5")
 
 
@@ -37,12 +39,18 @@ def check_folder(
 
     `setting` is what the base is called on the command line, `weights` whether they are here too.
     """
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    path = index_of(folder)
+    assert path is not None
+    index = json.loads(path.read_text(encoding="utf-8"))
     problems = []
     for part in needed_parts(folder, family, has_vae=has_vae):
-        entry = index.get(part)
-        is_tokenizer = part in map(tokenizer_of, family.encoders)
-        problems += list(_problems(folder / part, entry, is_tokenizer, variant, weights=weights))
+        own = folder / part
+        if own.is_dir() and not _names_class(index.get(part)):
+            problems.append(f"{path.name} names no class for {part}/")
+            continue
+        library = str(index[part][0]) if part in index else ""
+        is_tokenizer = part in family.tokenizers
+        problems += list(_problems(own, library, is_tokenizer, variant, weights=weights))
     if not problems:
         return
     found = sorted(path.name for path in folder.iterdir() if path.is_dir())
@@ -55,16 +63,18 @@ def check_folder(
     )
 
 
+def _names_class(entry: Any) -> bool:
+    """Whether it names a library and a class; of a modular pipeline, also where that lies."""
+    return isinstance(entry, list) and len(entry) in (2, 3) and all(entry[:2])
+
+
 def _problems(
-    part: Path, entry: Any, is_tokenizer: bool, variant: str, *, weights: bool
+    part: Path, library: str, is_tokenizer: bool, variant: str, *, weights: bool
 ) -> Iterator[str]:
     """What keeps one part from being read."""
     name = part.name
     if not part.is_dir():
         yield f"{name}/ is missing"
-        return
-    if not (isinstance(entry, list) and len(entry) == 2 and all(entry)):
-        yield f"model_index.json names no class for {name}/"
         return
     if is_tokenizer:
         if not any(all((part / one).exists() for one in files) for files in VOCABULARIES):
@@ -77,7 +87,7 @@ def _problems(
     elif problem := _unreadable(settings):
         yield problem
     if weights and name not in SETTINGS:
-        yield from _weight_problems(part, NAMES.get(str(entry[0]), "model"), variant)
+        yield from _weight_problems(part, NAMES.get(library, "model"), variant)
 
 
 def _weight_problems(part: Path, stem: str, variant: str) -> Iterator[str]:
@@ -129,9 +139,25 @@ def _unreadable(path: Path) -> str:
     return "" if isinstance(content, dict) else f"{path.parent.name}/{path.name} holds no settings"
 
 
-def check_vae(path: Path, name: str, setting: str, variant: str) -> None:
-    """Raise ModelsError unless there is an autoencoder, in a folder of its own or a pipeline's, or
-    a single file."""
+def check_template(name: str, folder: Path) -> None:
+    """Raise ModelsError where a tokenizer does not say how a chat with its model is written."""
+    tokenizer = folder / "tokenizer"
+    config = tokenizer / "tokenizer_config.json"
+    told = read_json(config) if config.exists() else {}
+    if not (tokenizer / "chat_template.jinja").exists() and "chat_template" not in told:
+        raise ModelsError(
+            f"models.bases.{name}.path: tokenizer/ lacks chat_template.jinja, by which its text "
+            "encoder is asked; fetch the folder again, with that file"
+        )
+
+
+def check_vae(path: Path, name: str, setting: str, variant: str, wanted: str) -> None:
+    """Raise ModelsError unless there is an autoencoder of the class that is wanted, in a folder of
+    its own or a pipeline's, or an `AutoencoderKL` in a single file."""
+    if path.is_file() and wanted != KL:
+        raise ModelsError(
+            f"{setting}={name} is a single file; give the folder of an {wanted}, or a pipeline's"
+        )
     if path.is_file():
         starts = ("first_stage_model.", "decoder.conv_in.")
         if not any(holds(tensor_shapes(path), start) for start in starts):
@@ -146,11 +172,11 @@ def check_vae(path: Path, name: str, setting: str, variant: str) -> None:
     problem = _unreadable(config) if config.exists() else f"{part.name}/ lacks config.json"
     if not problem:
         kind = json.loads(config.read_text(encoding="utf-8")).get("_class_name")
-        problem = "" if kind == "AutoencoderKL" else f"{part.name}/ is of class {kind}"
+        problem = "" if kind == wanted else f"{part.name}/ is of class {kind}"
     problem = problem or next(_weight_problems(part, NAMES["diffusers"], variant), "")
     if problem:
         raise ModelsError(
-            f"{setting}={name}: {problem}; give the folder of an AutoencoderKL, or the pipeline's"
+            f"{setting}={name}: {problem}; give the folder of an {wanted}, or the pipeline's"
         )
 
 

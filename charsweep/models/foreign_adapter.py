@@ -14,13 +14,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from charsweep.core.errors import ModelsError
+from charsweep.core.errors import ModelsError, shown
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED_CONFIG, FACTORED_FILE, METADATA
 from charsweep.models.architectures import Shapes
 from charsweep.models.kohya import original_name
 from charsweep.models.safetensors_file import metadata_of, tensor_shapes
+from charsweep.models.transformer_names import Share, original_names
 
 # What an adapter's folder holds, by diffusers, by charsweep and by peft, and peft's settings.
 FILES, CONFIG = (ADAPTER_FILE, FACTORED_FILE, "adapter_model.safetensors"), FACTORED_CONFIG
@@ -69,6 +70,7 @@ ENCODERS: tuple[tuple[str, ...], ...] = (
      "text_encoders_clip_g_transformer_"),
 )  # fmt: skip
 # What is no adapter of these kinds, by part of a tensor's name.
+MOST_NAMED = 3  # tensors that are left over
 MOST_EMBEDDINGS = 4  # tensors of a textual inversion
 WORDS = "a textual inversion, which teaches words and no layers: tell the story with the cell"
 OTHERS = {
@@ -82,7 +84,6 @@ OTHERS = {
     "on_input": "an (IA)³ adapter",
     "ia3_": "an (IA)³ adapter",
     "double_blocks": "made for Flux",
-    "joint_blocks": "of sd-scripts' names for SD 3",
 }
 
 
@@ -95,6 +96,16 @@ class AdapterLayer:
     kind: str
     tensors: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)  # peft's, where there are any
+    # Which rows of what the tensors make are the layer's, one range after the other; (): all.
+    rows: tuple[tuple[int, int], ...] = ()
+
+
+class Place(NamedTuple):
+    """A layer that goes by a name, or one of several that do so together."""
+
+    module: str
+    layer: str
+    share: Share
 
 
 def adapter_layers(file: Path, shapes: Shapes, modules: Sequence[str]) -> list[AdapterLayer]:
@@ -103,22 +114,28 @@ def adapter_layers(file: Path, shapes: Shapes, modules: Sequence[str]) -> list[A
 
     Raises `ModelsError`, which says what the file is, unless every tensor of it has its place.
     """
-    known = dict(_index(shapes, modules))
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    known: dict[str, dict[int, Place]] = {}
+    for name, place in _index(shapes, modules):
+        known.setdefault(name, {}).setdefault(place.share.at, place)
+    found: dict[tuple[Place, ...], dict[str, str]] = {}
+    taken: dict[tuple[str, str], tuple[Place, ...]] = {}
     left: list[str] = []
     tensors = tensor_shapes(file)
     for name in tensors:
         layer, part = split(name)
-        place = known.get(_plain(layer)) if part else None
-        if place is None or part in found.setdefault(place, {}):
+        places = tuple(place for _, place in sorted(known.get(_plain(layer), {}).items()))
+        is_whole = part != "" and len(places) == (places[0].share.of if places else -1)
+        same = {taken.setdefault((place.module, place.layer), places) for place in places}
+        if not is_whole or same != {places} or part in found.setdefault(places, {}):
             left.append(name)
         else:
-            found[place][part] = name
+            found[places][part] = name
     if left:
         raise ModelsError(_left_over(left, tensors))
     settings = peft_settings(file)
     layers = []
-    for (module, layer), parts in found.items():
+    for places, parts in found.items():
+        module, layer, _ = places[0]
         kinds = (kind for kind, needed in KINDS if needed == parts.keys() - BESIDE)
         if (kind := next(kinds, None)) is None:
             raise ModelsError(
@@ -126,15 +143,35 @@ def adapter_layers(file: Path, shapes: Shapes, modules: Sequence[str]) -> list[A
                 "is not whole, or of a kind that is not read here"
             )
         own = {part: tensors[name] for part, name in parts.items()}
-        weight = shapes[module][f"{layer}.weight"]
-        if not _fits(own, weight, shapes[module].get(f"{layer}.bias")):
+        heights = [shapes[place.module][f"{place.layer}.weight"][0] for place in places]
+        weight = [sum(heights), *shapes[module][f"{layer}.weight"][1:]]
+        has_bias = all(f"{place.layer}.bias" in shapes[place.module] for place in places)
+        is_taken_apart = len(places) > 1 or places[0].share.is_turned
+        by_inputs = own.get("dora_scale", weight)[:1] == [1]
+        fits = _fits(own, weight, weight[:1] if has_bias else None)
+        if not fits or (is_taken_apart and by_inputs):
             raise ModelsError(
                 f"its {module}.{layer} is made for a layer of another size "
                 f"({' × '.join(map(str, weight))} here): for another kind of base"
             )
         mine = settings.get(module, settings.get("", {}))
-        layers.append(AdapterLayer(module, layer, kind, parts, mine))
+        layers += [
+            AdapterLayer(place.module, place.layer, kind, parts, mine, rows)
+            for place, rows in zip(places, _rows(places, heights), strict=True)
+        ]
     return layers
+
+
+def _rows(places: Sequence[Place], heights: Sequence[int]) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Which rows are each one's, of layers that go by one name; (): all of them."""
+    if len(places) == 1:
+        half = heights[0] // 2
+        yield ((half, heights[0]), (0, half)) if places[0].share.is_turned else ()
+        return
+    start = 0
+    for height in heights:
+        yield ((start, start + height),)
+        start += height
 
 
 def plain_shapes(shapes: Shapes) -> Shapes:
@@ -154,8 +191,8 @@ def split(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _index(shapes: Shapes, modules: Sequence[str]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Every name that a layer goes by, and the layer."""
+def _index(shapes: Shapes, modules: Sequence[str]) -> Iterator[tuple[str, Place]]:
+    """Every name that a layer goes by, and the layer; its own first."""
     for number, module in enumerate(modules):
         layers = [name[: -len(".weight")] for name in shapes[module] if name.endswith(".weight")]
         per_block = _resnets(layers)
@@ -168,8 +205,17 @@ def _index(shapes: Shapes, modules: Sequence[str]) -> Iterator[tuple[str, tuple[
             else:
                 names |= {layer.removesuffix(".0")} if layer.endswith("to_out.0") else set()
                 names |= set(_original(layer, per_block))
-            for name in names:
-                yield from ((f"{start}{_plain(name)}", (module, layer)) for start in starts)
+            for start in starts:
+                for name in names:
+                    yield f"{start}{_plain(name)}", Place(module, layer, Share(name))
+                for share in _originals(shapes[module][f"{layer}.weight"], layer, number):
+                    yield f"{start}{_plain(share.name)}", Place(module, layer, share)
+
+
+def _originals(weight: Sequence[int], layer: str, number: int) -> Iterator[Share]:
+    """What the original code of a transformer calls a layer of the denoiser, the first module."""
+    if not number and len(weight) > 1:
+        yield from original_names(layer, weight[0], math.prod(weight[1:]))
 
 
 def _resnets(layers: Sequence[str]) -> int:
@@ -202,10 +248,11 @@ def _left_over(left: Sequence[str], tensors: Mapping[str, list[int]]) -> str:
     for part, what in OTHERS.items():
         if any(part in name for name in left):
             return f"it is {what}"
+    more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
     return (
-        f"{len(left)} of its {count} tensors belong to no layer there ({left[0]} for one), and "
-        "nothing is loaded in part: it is made for another kind of base, or by names that are not "
-        "known here"
+        f"{len(left)} of its {count} tensors belong to no layer there "
+        f"({', '.join(shown(name) for name in left[:MOST_NAMED])}{more}), and nothing is loaded in "
+        "part: it is made for another kind of base, or by names that are not known here"
     )
 
 

@@ -2,13 +2,13 @@
 
 What is in the cache needs no network. Files are wanted in two turns: the small ones, which say what
 a repository is and pin its commit, when a sweep is planned, and the weights when they are loaded.
-Only safetensors, JSON and text are ever fetched: no pickles, no code.
+Only safetensors, ONNX, JSON, text and the templates of chats are ever fetched: no pickles, no code.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from charsweep.core.errors import ModelsError
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?", re.ASCII)
 # Files by what they are for: the small ones, and the weights; of a base, those in its parts too.
 SMALL = {
-    "base": ["model_index.json"],
+    "base": ["*model_index.json"],
     "vae": ["config.json"],
     "clip": ["open_clip_config.json", "*token*.json", "vocab.json", "merges.txt"],
     "dino": ["config.json"],
+    "ccip": ["metrics.json"],
     "captioner": ["config.json", "*.json", "*.txt"],
 }
 LARGE = {
@@ -28,17 +29,26 @@ LARGE = {
     "vae": ["diffusion_pytorch_model*.safetensors"],
     "clip": ["open_clip_model*.safetensors"],
     "dino": ["model*.safetensors"],
+    "ccip": ["model_feat.onnx", "model_metrics.onnx"],
     "captioner": ["model*.safetensors"],
 }
+TEXTS = ("json", "txt", "jinja")  # of a base's parts
 OTHER_VARIANTS = ["*.fp16*", "*.non_ema*", "*.bf16*", "*.ema_only*"]
 
 
 def find(
-    name: str, what: str, variant: str = "", parts: Sequence[str] = (), *, weights: bool
+    name: str,
+    what: str,
+    variant: str = "",
+    parts: Sequence[str] = (),
+    *,
+    weights: bool,
+    setting: str = "",
 ) -> Path:
     """The snapshot folder of a repository, with the files that are wanted; fetched if need be.
 
-    `parts` are the folders that a base is made of, first what predicts.
+    `parts` are the folders that a base is made of, first what predicts; a variant of CCIP is a
+    folder too. `setting` is the one that names it, where `what` does not say.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is not listed
@@ -48,8 +58,12 @@ def find(
     )
 
     repository, _, revision = name.partition("@")
-    small = [*SMALL[what], *(f"{part}/*.{end}" for part in parts for end in ("json", "txt"))]
-    large = _large([*LARGE[what], *(f"{part}/*.safetensors" for part in parts)], variant)
+    small = [
+        *_within(SMALL, what, variant),
+        *(f"{part}/*.{end}" for part in parts for end in TEXTS),
+    ]
+    large = [*_within(LARGE, what, variant), *(f"{part}/*.safetensors" for part in parts)]
+    large = _large(large, variant)
     asked: dict[str, Any] = {
         "revision": revision or None,
         "allow_patterns": [*small, *(large if weights else ())],
@@ -65,14 +79,20 @@ def find(
         HfApi().model_info(repository, revision=asked["revision"], timeout=10)  # fails at once
         found = Path(snapshot_download(repository, **asked))
     except (HTTPError, HFValidationError, OSError) as error:
-        raise _explained(name, what, variant, error) from error
+        raise _explained(name, what, variant, setting, error) from error
     if not is_complete(found, what, variant, parts, weights=weights):
         kind = f"{variant}.safetensors" if variant else "safetensors"
+        kind = f"{variant} ONNX" if what == "ccip" else kind
         raise ModelsError(
             f"{name} has no {kind} weights of the kind wanted here ({', '.join(large)}); choose "
             "another repository or revision, or another variant="
         )
     return found
+
+
+def _within(files: Mapping[str, list[str]], what: str, variant: str) -> list[str]:
+    """Files of a kind as they lie in a repository: CCIP's in a folder for each variant."""
+    return [f"{variant}/{name}" if what == "ccip" else name for name in files[what]]
 
 
 def _large(patterns: Sequence[str], variant: str) -> list[str]:
@@ -84,10 +104,12 @@ def is_complete(
     folder: Path, what: str, variant: str, parts: Sequence[str], *, weights: bool
 ) -> bool:
     """Whether what is certainly needed is there; an interrupted download may have left less."""
-    if not (folder / SMALL[what][0]).exists():
+    if not any(folder.glob(_within(SMALL, what, variant)[0])):
         return False
     if not weights:
         return True
+    if what == "ccip":
+        return all((folder / name).exists() for name in _within(LARGE, what, variant))
     if what != "base":
         return any(folder.glob(LARGE[what][0]))
     modules = [part for part in parts if (folder / part / "config.json").exists()]
@@ -102,7 +124,7 @@ def variant_of(path: Path) -> str:
     return path.stem.partition(".")[2].partition("-")[0]
 
 
-def _explained(name: str, what: str, variant: str, error: Exception) -> ModelsError:
+def _explained(name: str, what: str, variant: str, setting: str, error: Exception) -> ModelsError:
     """What went wrong, in words, with what to do about it."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
@@ -144,31 +166,35 @@ def _explained(name: str, what: str, variant: str, error: Exception) -> ModelsEr
         reason = "HF_HUB_OFFLINE is set"
     return ModelsError(
         f"{name} is not in the hub's cache ({constants.HF_HUB_CACHE}) and the hub cannot be "
-        f"reached ({reason}). {how_to_fetch(name, what, variant)}"
+        f"reached ({reason}). {how_to_fetch(name, what, variant, setting)}"
     )
 
 
-def how_to_fetch(name: str, what: str, variant: str = "") -> str:
+def how_to_fetch(name: str, what: str, variant: str = "", setting: str = "") -> str:
     """Every way to get the weights onto this machine."""
     repository, _, revision = name.partition("@")
     pinned = f" --revision {revision}" if revision else ""
     ending = f"*.{variant}.safetensors" if variant else "*.safetensors"
     # a base's repository has single-file copies at its top, which are not needed
-    files = ("model_index.json", "*/*.json", "*/*.txt", f"*/{ending}")
+    files = (*SMALL["base"], *(f"*/*.{end}" for end in TEXTS), f"*/{ending}")
     texts = ("*.txt",) if what == "captioner" else ()
     chosen = files if what == "base" else ("*.json", *texts, ending)
+    if what == "ccip":
+        chosen = (f"{variant}/*",)
     wanted = " ".join(f"--include '{pattern}'" for pattern in chosen)
     if what == "base" and not variant:
         wanted += " --exclude '*.fp16.*' --exclude '*.non_ema.*'"
-    setting = {
+    setting = setting or {
         "base": "models.bases.NAME.path", "vae": "models.bases.NAME.vae",
         "captioner": "caption.path",
     }.get(what, f"models.encoders.{what}.path")  # fmt: skip
     instead = (
-        "caption=zero_shot (the CLIP of models=, no other model)"
-        if what == "captioner"
-        else "models=embedded (small, ships with charsweep) or models=random (true sizes, untaught)"
+        "models=embedded (small, ships with charsweep) or models=random (true sizes, untaught)"
     )
+    if what == "captioner":
+        instead = "caption=zero_shot (the CLIP of models=, no other model)"
+    elif setting.startswith("encoder."):
+        instead = "the encoders that come with models=, clip and dino"
     return (
         f"Where there is a network, run `hf download {repository}{pinned} {wanted} "
         f"--local-dir FOLDER`, copy FOLDER here and set {setting}=FOLDER; or use {instead}"

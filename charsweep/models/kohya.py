@@ -4,9 +4,14 @@ ComfyUI, A1111 and their relatives read them: `lora_unet_*`, then `lora_te_*` fo
 `lora_te1_*` and `lora_te2_*` for XL, each layer with its alpha. As sd-scripts itself does, U-Net
 layers of Stable Diffusion go by diffusers' names, those of XL by the original code's.
 
-The bytes of every tensor stay. LoHa and LoKr go by LyCORIS' names, which are peft's. Refused is
-what readers would not draw alike: DoRA, whose `dora_scale` diffusers drops and the others divide by
-norms of different axes, and a LoKr whose factors are whole, for which they read no alpha.
+Transformers go by the dotted names of ComfyUI's own layers, or of those of diffusers that it knows,
+below `diffusion_model.`, as ai-toolkit writes them. Some readers of such files know no alpha, so a
+LoRA's scale is multiplied into its second factor. Where three layers of diffusers' are one of
+theirs, factors are laid together: the first ones below each other, the second along a diagonal.
+
+The bytes of all other tensors stay. LoHa and LoKr go by LyCORIS' names, which are peft's. Refused
+is what readers would not draw alike: DoRA, whose `dora_scale` diffusers drops and the others divide
+by norms of different axes, and a LoKr whose factors are whole, for which they read no alpha.
 """
 
 from __future__ import annotations
@@ -16,10 +21,12 @@ import json
 import re
 import struct
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import deserialize, safe_open
 
 from charsweep.core.errors import ModelsError
@@ -31,11 +38,18 @@ from charsweep.models.adapter_file import (
     MAGNITUDE,
     METADATA,
 )
-from charsweep.models.safetensors_file import TensorEntry, header_of, in_order, tensor_shapes
+from charsweep.models.safetensors_file import (
+    WIDTHS,
+    TensorEntry,
+    header_of,
+    in_order,
+    tensor_shapes,
+)
 
 Tensors = dict[str, tuple[TensorEntry, bytes]]  # by name; their bytes, of whatever kind they are
 
-PARTS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
+FIRST, SECOND = "lora_A.weight", "lora_B.weight"
+PARTS = {FIRST: "lora_down.weight", SECOND: "lora_up.weight"}
 SINGLE = {
     "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
     "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
@@ -50,20 +64,47 @@ IN_BLOCK = re.compile(r"(down_blocks|mid_block|up_blocks)\.(?:(\d+)\.)?([a-z]+)\
 
 @dataclass(frozen=True)
 class Naming:
-    """What sd-scripts calls a family of bases and its layers."""
+    """What other programs call a family of bases and its layers: sd-scripts, or dotted names."""
 
     modules: Mapping[str, str]  # part of the pipeline -> how names of its layers begin
     layer: Callable[[str], str]  # the denoiser's layer in diffusers -> the same as they call it
     version: str  # of the base, in sd-scripts' words
     architecture: str  # the same in ModelSpec's
     implementation: str  # whose names the denoiser's layers have, in ModelSpec's words
+    is_dotted: bool = False
+    # ends of names of layers that are a third of one layer of theirs -> which third
+    thirds: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def suffix(self) -> str:
+        """What a file is called by that has these names."""
+        return "comfyui" if self.is_dotted else "kohya"
 
     def __call__(self, module: str, layer: str) -> str:
+        if self.is_dotted:
+            return f"{self.modules[module]}.{self.layer(layer)}"
         if module.startswith("text_encoder"):
             layer = f"text_model.{layer.removeprefix('text_model.')}"
         else:
             layer = self.layer(layer)
         return f"{self.modules[module]}_{layer.replace('.', '_')}"
+
+    def third(self, layer: str) -> int | None:
+        """Which third of their layer it is; None where it is the whole."""
+        found = (one for end, one in self.thirds.items() if layer.endswith(f".{end}"))
+        return next(found, None)
+
+
+def dotted(
+    layer: Callable[[str], str], architecture: str, implementation: str,
+    thirds: Mapping[str, int] | None = None,
+) -> Naming:  # fmt: skip
+    """Of a transformer, whose layers ComfyUI knows by what `layer` makes of diffusers' names."""
+    modules = {"transformer": "diffusion_model"}
+    return Naming(
+        modules, layer, architecture, architecture, implementation,
+        is_dotted=True, thirds=thirds or {},
+    )  # fmt: skip
 
 
 def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[str, str]) -> None:
@@ -80,15 +121,32 @@ def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[st
 
 
 def kohya_tensors(snapshot: Path, naming: Naming) -> Tensors:
-    """The tensors by their new names, an alpha for every layer among them."""
+    """The tensors by their new names, an alpha for every layer among them, or multiplied by it."""
     tensors, settings = adapter_in(snapshot)
     refuse_unreadable(tensors, settings)
     renamed: Tensors = {}
+    thirds: dict[str, dict[int, Tensors]] = {}
     for name, tensor in tensors.items():
         module, layer, part = split(name)
-        new = naming(module, layer)
+        new, third = naming(module, layer), naming.third(layer)
+        if third is not None and part not in PARTS:
+            raise ModelsError(
+                f"{layer} is a third of the layer {new} of other programs, for which only a LoRA "
+                "can be written; use adapter.safetensors with peft, or method.adapter=lora"
+            )
+        if naming.is_dotted and part in PARTS:
+            scale = alpha_of(settings[module]) / settings[module]["r"] if part == SECOND else 1.0
+            own = times(tensor, scale)
+            if third is None:
+                renamed[f"{new}.{part}"] = own
+            else:
+                thirds.setdefault(new, {}).setdefault(third, {})[part] = own
+            continue
         renamed[f"{new}.{PARTS.get(part, part)}"] = tensor
         renamed[f"{new}.alpha"] = number(alpha_of(settings[module]))
+    for new, parts in thirds.items():
+        for part, tensor in zip(PARTS, laid_together(parts), strict=True):
+            renamed[f"{new}.{part}"] = tensor
     return renamed
 
 
@@ -152,6 +210,38 @@ def split(name: str) -> tuple[str, str, str]:
 
 def alpha_of(settings: Mapping[str, Any]) -> float:
     return float(settings.get("lora_alpha", settings.get("alpha", 0.0)))
+
+
+def times(tensor: tuple[TensorEntry, bytes], scale: float) -> tuple[TensorEntry, bytes]:
+    """A float32 tensor multiplied; as it is where that changes nothing."""
+    entry, data = tensor
+    if scale == 1:
+        return tensor
+    assert entry.dtype == "F32"
+    return entry, (np.frombuffer(data, "<f4") * np.float32(scale)).tobytes()
+
+
+def laid_together(thirds: Mapping[int, Tensors]) -> tuple[tuple[TensorEntry, bytes], ...]:
+    """The two factors of a layer, some of whose thirds have factors of their own, bit for bit."""
+    first = [bits(thirds[third][FIRST]) for third in sorted(thirds)]
+    second = {third: bits(thirds[third][SECOND]) for third in sorted(thirds)}
+    (height,) = {len(factor) for factor in second.values()}
+    columns = sum(factor.shape[1] for factor in second.values())
+    diagonal = np.zeros((3 * height, columns), first[0].dtype)
+    column = 0
+    for third, factor in second.items():
+        width = factor.shape[1]
+        diagonal[third * height : (third + 1) * height, column : column + width] = factor
+        column += width
+    dtype = next(iter(thirds.values()))[FIRST][0].dtype
+    both = (np.concatenate(first), diagonal)
+    return tuple((TensorEntry(dtype, one.shape), one.tobytes()) for one in both)
+
+
+def bits(tensor: tuple[TensorEntry, bytes]) -> NDArray[np.unsignedinteger[Any]]:
+    """A tensor's numbers as they lie, of whatever kind they are."""
+    entry, data = tensor
+    return np.frombuffer(data, f"<u{WIDTHS[entry.dtype]}").reshape(entry.shape)
 
 
 def number(value: float) -> tuple[TensorEntry, bytes]:

@@ -28,14 +28,19 @@ from charsweep.core.specs import BaseSpec
 from charsweep.core.store.files import read_json
 from charsweep.models import hub
 from charsweep.models.clip_tokenizer import clip_tokenizer
-from charsweep.models.families import Family, tokenizer_of
+from charsweep.models.families import Family
+from charsweep.models.folder import KL
+from charsweep.models.identify import INDEX
 from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.models.random_weights import make
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.single_file import PROJECTION, renamed_encoders, usual_name
 from charsweep.models.weights import BaseWeights, Weights, weight_files
 
-SPARE = 128  # embeddings are padded to a multiple of it: T5 has 28 more than its tokenizer tokens
+# Rows that an encoder's embedding may have more than its tokenizer tokens: T5 has 28, Qwen 3 267 of
+# 151,936. At most these, or that share.
+SPARE, SPARE_SHARE = 128, 1 / 128
+MADE_ALIKE = ("z_dim", "latents_mean", "latents_std", "latent_channels")  # of autoencoders
 # What the libraries raise over a folder or file that is not what it should be.
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError,
               SafetensorError, SingleFileComponentError)  # fmt: skip
@@ -61,10 +66,11 @@ def load_base(
         tensor_shapes(file)
     parts: dict[str, Any] = dict.fromkeys(family.left_out(path))
     if weights.vae is not None:
-        vae = parts["vae"] = load_vae(weights.vae, weights.vae_configs)
+        kind = getattr(diffusers, family.autoencoder)
+        vae = parts["vae"] = load_vae(weights.vae, weights.vae_configs, kind)
     try:
         with quiet():
-            pipeline = _pipeline(path, weights, parts)
+            pipeline = _pipeline(path, weights, parts, dtype)
     except UNREADABLE as error:
         raise unreadable(path, error) from error
     if vae is not None:
@@ -76,7 +82,7 @@ def load_base(
     for name, module in base.modules.items():
         module.requires_grad_(False)
         module.eval()
-        if name != "vae" and dtype != torch.float32:
+        if name != "vae" and dtype != torch.float32 and not family.loads_parts:
             with quiet():  # diffusers warns of layers to keep in float32; there are none
                 module.to(dtype)
     if device.type == "cuda":  # where convolutions are faster so
@@ -85,8 +91,8 @@ def load_base(
     return base
 
 
-def _pipeline(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> Any:
-    pipeline = _as_published(path, weights, parts)
+def _pipeline(path: Path, weights: BaseWeights, parts: dict[str, Any], dtype: torch.dtype) -> Any:
+    pipeline = _as_published(path, weights, parts, dtype)
     name, changes = weights.scheduler
     if changes:
         config = pipeline.scheduler.config
@@ -94,16 +100,22 @@ def _pipeline(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> Any:
     return pipeline
 
 
-def _as_published(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> Any:
+def _as_published(
+    path: Path, weights: BaseWeights, parts: dict[str, Any], dtype: torch.dtype
+) -> Any:
     """The pipeline with the scheduler that comes with it."""
     made = getattr(diffusers, weights.family.pipeline)
     if path.is_dir():
-        return made.from_pretrained(
-            path, dtype=torch.float32, local_files_only=True, use_safetensors=True,
-            variant=weights.pipeline.variant or None, **parts,
-        )  # fmt: skip
-    names = [tokenizer_of(encoder) for encoder in weights.family.encoders]
-    tokenizers = {name: clip_tokenizer(name) for name in names}
+        each = {"default": dtype, "vae": torch.float32}
+        how = {
+            "dtype": each if weights.family.loads_parts else torch.float32,
+            "use_safetensors": True,
+            "variant": weights.pipeline.variant or None,
+        }
+        if (path / INDEX).exists():
+            return made.from_pretrained(path, local_files_only=True, **how, **parts)
+        return _modular(made, path, how, parts)
+    tokenizers = {name: clip_tokenizer(name) for name in weights.family.tokenizers}
     renamed = renamed_encoders(path, weights.family.encoders)
     encoders = {part: _encoder(path, own, part, weights) for part, own in renamed.items()}
     with as_safetensors(path) as file:
@@ -111,6 +123,14 @@ def _as_published(path: Path, weights: BaseWeights, parts: dict[str, Any]) -> An
             str(file), config=str(weights.configs), dtype=torch.float32, local_files_only=True,
             **parts, **tokenizers, **encoders,
         )  # fmt: skip
+
+
+def _modular(made: Any, path: Path, how: dict[str, Any], parts: dict[str, Any]) -> Any:
+    """A pipeline of diffusers' newer form, which takes its parts in a second step."""
+    pipeline = made.from_pretrained(str(path), local_files_only=True)
+    pipeline.update_components(**{name: part for name, part in parts.items() if part is not None})
+    pipeline.load_components(local_files_only=True, **how)
+    return pipeline
 
 
 def _encoder(path: Path, names: list[str], part: str, weights: BaseWeights) -> Any:
@@ -135,7 +155,7 @@ def as_safetensors(path: Path) -> Iterator[Path]:
         yield link
 
 
-def load_vae(weights: Weights, configs: Path | None) -> AutoencoderKL:
+def load_vae(weights: Weights, configs: Path | None, kind: Any = AutoencoderKL) -> Any:
     """An autoencoder from its own folder, a pipeline's folder, or a single file, which is read as
     that of the base with these configs."""
     path = ready(weights)
@@ -148,7 +168,7 @@ def load_vae(weights: Weights, configs: Path | None) -> AutoencoderKL:
                         dtype=torch.float32, local_files_only=True,
                     )  # fmt: skip
             folder = path / "vae" if (path / "vae" / "config.json").exists() else path
-            return AutoencoderKL.from_pretrained(
+            return kind.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True,
                 variant=weights.variant or None,
             )  # fmt: skip
@@ -174,19 +194,24 @@ def _check_whole(pipeline: Any, path: Path) -> None:
 def _check_tokenizers(base: LoadedPipeline, path: Path) -> None:
     """transformers makes an empty tokenizer where it finds none; an encoder may have rows spare."""
     for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True):
-        vocabulary = encoder.config.vocab_size
-        if not vocabulary - SPARE < len(tokenizer) <= vocabulary:
+        tables = (one for one in encoder.modules() if isinstance(one, torch.nn.Embedding))
+        vocabulary = max(table.num_embeddings for table in tables)
+        spare = max(SPARE, int(vocabulary * SPARE_SHARE))
+        if not vocabulary - spare < len(tokenizer) <= vocabulary:
             raise ModelsError(
                 f"{path}: its tokenizer knows {len(tokenizer)} tokens, its text encoder "
                 f"{vocabulary}; fetch the folder again, with the files in tokenizer/"
             )
 
 
-def _check_vae(vae: AutoencoderKL, weights: BaseWeights, path: Path) -> None:
-    """Another base's autoencoder would make latents that this U-Net has never seen."""
+def _check_vae(vae: Any, weights: BaseWeights, path: Path) -> None:
+    """Another base's autoencoder would make latents that this denoiser has never seen."""
     own, name = weights.configs / "vae", weights.vae.name if weights.vae else ""
-    fields = {"latent_channels": 4, "scaling_factor": 0.18215}
-    if (own / "config.json").exists():
+    fields: dict[str, Any] = {"latent_channels": 4, "scaling_factor": 0.18215}
+    if weights.family.autoencoder != KL:
+        config = read_json(own / "config.json") if (own / "config.json").exists() else {}
+        fields = {field: config[field] for field in MADE_ALIKE if field in config}
+    elif (own / "config.json").exists():
         fields |= {
             field: AutoencoderKL.load_config(own).get(field, fields[field]) for field in fields
         }
@@ -195,7 +220,7 @@ def _check_vae(vae: AutoencoderKL, weights: BaseWeights, path: Path) -> None:
         fields = {"latent_channels": denoiser["in_channels"]}
     for field, wanted in fields.items():
         got = vae.config[field]
-        if wanted != got:
+        if wanted != (list(got) if isinstance(got, tuple) else got):
             raise ModelsError(
                 f"the VAE {name} has {field} {got}, the base in {path} was trained with {wanted}; "
                 "give a VAE that is made for this family of bases"
@@ -214,5 +239,8 @@ def ready(weights: Weights) -> Path:
     if weights.source == "random":
         make(weights.recipe, weights.path)
     elif weights.source == "hub":
-        return hub.find(weights.name, weights.what, weights.variant, weights.parts, weights=True)
+        return hub.find(
+            weights.name, weights.what, weights.variant, weights.parts, weights=True,
+            setting=weights.setting,
+        )  # fmt: skip
     return weights.path

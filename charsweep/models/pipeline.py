@@ -30,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import BaseSpec
 from charsweep.core.store.files import read_json
-from charsweep.models.adapter_changes import changed
+from charsweep.models.adapter_changes import at_strength, changed, rows_of
 from charsweep.models.adapter_file import (
     ADAPTER_FILE,
     FACTORED,
@@ -38,16 +38,9 @@ from charsweep.models.adapter_file import (
     FACTORED_FILE,
     MAGNITUDE,
 )
-from charsweep.models.families import Conditioning, Family, tokenizer_of
+from charsweep.models.conditioning import Conditioning, join
+from charsweep.models.families import Family
 from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
-
-
-def join(parts: Sequence[Conditioning]) -> Conditioning:
-    """Conditionings one after the other, as one batch."""
-    pooled = [part.pooled for part in parts if part.pooled is not None]
-    return Conditioning(
-        torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None
-    )
 
 
 @dataclass
@@ -72,8 +65,9 @@ class LoadedPipeline:
 
     @property
     def tokenizers(self) -> list[Any]:
-        names = [tokenizer_of(name) for name in self.family.encoders if name in self.modules]
-        return [getattr(self.pipeline, name) for name in names]
+        """Of each of the text encoders, what makes numbers of its prompts."""
+        pairs = zip(self.family.encoders, self.family.tokenizers, strict=True)
+        return [getattr(self.pipeline, own) for name, own in pairs if name in self.modules]
 
     @property
     def modules(self) -> dict[str, torch.nn.Module]:
@@ -173,22 +167,34 @@ class LoadedPipeline:
     def compiled(self, mode: str = "default") -> Iterator[None]:
         """Until the block ends, the denoiser's repeated blocks run compiled, each as it is now.
 
-        In one of torch.compile's modes, of which "reduce-overhead" makes CUDA graphs.
+        In one of torch.compile's modes, of which "reduce-overhead" makes CUDA graphs. Which blocks
+        are repeated, some classes of diffusers' say only for how they are spread over devices.
         """
-        self.denoiser.compile_repeated_blocks(mode=mode)
+        denoiser = self.denoiser
+        names = denoiser._repeated_blocks or denoiser._no_split_modules
+        for module in denoiser.modules():
+            if type(module).__name__ in names:
+                module.compile(mode=mode)
         try:
             yield
         finally:
-            for module in self.denoiser.modules():
+            for module in denoiser.modules():
                 module._compiled_call_impl = None  # no public way back
 
     # -- snapshots -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def with_snapshot(self, folder: Path) -> Iterator[None]:
-        """The base with the adapter, or the weights, in `folder`; put back afterwards."""
+    def with_snapshot(self, folder: Path, strength: float = 1.0) -> Iterator[None]:
+        """The base with the adapter, or the weights, in `folder`; put back afterwards.
+
+        At strength 1, adapters lie beside the weights; at others, weights are changed in part.
+        """
         is_lora = (folder / ADAPTER_FILE).exists()
-        if is_lora or (folder / FACTORED_FILE).exists():
+        is_adapter = is_lora or (folder / FACTORED_FILE).exists()
+        if is_adapter and strength != 1:
+            with self.changed(folder / (ADAPTER_FILE if is_lora else FACTORED_FILE), strength):
+                yield
+        elif is_adapter:
             try:
                 if is_lora:
                     with quiet():
@@ -202,7 +208,15 @@ class LoadedPipeline:
         else:
             with self.restored():
                 for name, module in self._teachable().items():
-                    module.load_state_dict(_weights(folder / name))
+                    weights = _weights(folder / name)
+                    if strength != 1:
+                        own = module.state_dict()
+                        weights = {
+                            key: at_strength(own[key], after.to(own[key].device), strength)
+                            if after.is_floating_point() else after
+                            for key, after in weights.items()
+                        }  # fmt: skip
+                    module.load_state_dict(weights)
                 yield
 
     @contextlib.contextmanager
@@ -228,8 +242,9 @@ class LoadedPipeline:
                     self._weight(layer).copy_(weight)
 
     @contextlib.contextmanager
-    def changed(self, file: Path) -> Iterator[None]:
-        """The base with all that an adapter file of any program changes; put back afterwards.
+    def changed(self, file: Path, strength: float = 1.0) -> Iterator[None]:
+        """The base with what an adapter file of any program changes, as far as the strength says;
+        put back afterwards.
 
         Raises `ModelsError` where the file is not whole, or of another base.
         """
@@ -251,10 +266,11 @@ class LoadedPipeline:
                         for part, name in layer.tensors.items()
                     }
                     kept.append((found.weight, found.weight.clone()))
-                    found.weight.copy_(changed(layer, own, found.weight))
+                    after = changed(layer, own, found.weight)
+                    found.weight.copy_(at_strength(found.weight, after, strength))
                     if "diff_b" in own:
                         kept.append((found.bias, found.bias.clone()))
-                        found.bias.add_(own["diff_b"])
+                        found.bias.add_(rows_of(layer, own["diff_b"]), alpha=strength)
             yield
         finally:
             with torch.no_grad():

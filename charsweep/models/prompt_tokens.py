@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
-from charsweep.models.families import tokenizer_of
 from charsweep.models.vocabulary import END, LENGTH, Merges, clip_vocabulary
 from charsweep.models.weights import CONFIGS, BaseWeights, Weights, config_beside
 
@@ -53,9 +52,9 @@ def readers_of(base: BaseWeights) -> list[PromptReader]:
     family, configs = base.family, base.configs
     absent = family.left_out(configs)
     found = []
-    for encoder in family.encoders:
+    for encoder, tokenizer in zip(family.encoders, family.tokenizers, strict=True):
         if encoder not in absent:
-            folder, length = _tokenizer_in(configs / tokenizer_of(encoder))
+            folder, length = _tokenizer_in(configs / tokenizer)
             found.append(PromptReader(encoder, folder, family.room(encoder, length)))
     return found
 

@@ -153,6 +153,15 @@ def numbers_in(path: Path, name: str, most: int = 10_000) -> NDArray[np.float64]
     return np.frombuffer(content, widths[kind]).astype(np.float64) if kind in widths else None
 
 
+def is_zero(path: Path, name: str) -> bool:
+    """Whether all numbers of a tensor are zero."""
+    header, first = _header(path)
+    start, end = header[name]["data_offsets"]
+    with path.open("rb") as file:
+        file.seek(first + start)
+        return not any(file.read(end - start))
+
+
 def settle_header(path: Path) -> None:
     """Sort a safetensors header: the library writes its metadata in an order of chance.
 

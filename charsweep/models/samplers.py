@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Plugin
+from charsweep.core.store.files import read_json
 from charsweep.models.prediction import TO_ZERO_SNR, VELOCITY_ZERO_SNR
 
 if TYPE_CHECKING:
@@ -43,9 +44,37 @@ def check_fits(sampler: Plugin, base: BaseWeights) -> None:
             f"was trained by {by}; use sampler=base, or {which} flow-matching scheduler, as "
             "diffusers.FlowMatchEulerDiscreteScheduler"
         )
+    if family.samplers is not None and name not in family.samplers:
+        raise ConfigError(
+            f"sampler={sampler.name}: the pipeline of {family.title} does not take {name}; use "
+            f"sampler=base, or a scheduler that it takes: {', '.join(family.samplers)}"
+        )
+    if is_flow and "FlowMatch" not in name:
+        _check_shift(sampler, base)
     if base.prediction == VELOCITY_ZERO_SNR and name not in TO_ZERO_SNR:
         raise ConfigError(
             f"sampler={sampler.name}: {name} draws as if some signal were left "
             f"where {base.plugin.name} has none (zero terminal SNR); "
             "use sampler=base, ddim, dpm or euler"
+        )
+
+
+def check_guidance(scale: float, base: BaseWeights) -> None:
+    """Raise ConfigError for guidance of a base whose pipeline leaves it out."""
+    if scale > 1 and base.family.calls(scale) == 1:
+        raise ConfigError(
+            f"sampler.guidance_scale={scale:g}: {base.plugin.name} was distilled to draw without "
+            "guidance, and its pipeline leaves it out; set sampler.guidance_scale=1"
+        )
+
+
+def _check_shift(sampler: Plugin, base: BaseWeights) -> None:
+    """Raise ConfigError where a scheduler would draw without the shift of times that the base's own
+    has: it does not know that setting by the name that the base's config gives it."""
+    wanted = read_json(base.configs / "scheduler" / "scheduler_config.json").get("shift", 1.0)
+    if wanted != 1 and "flow_shift" not in sampler.settings:
+        raise ConfigError(
+            f"sampler={sampler.name}: {sampler.identity.rpartition('.')[2]} would draw without the "
+            f"shift {wanted:g} of times that {base.plugin.name} was made for; set "
+            f"+sampler.settings.flow_shift={wanted:g}"
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 77  # of a prompt, with its beginning and end
 MERGES = 49152 - 256 - 2
-WORD_END = "</w>"
+WORD_END, SPACE = "</w>", "Ġ"
 COMMON = 0.8  # of a vocabulary, which begins with the commonest; CLIP's last fifth has "sks"
 LETTERS = 512  # tokens of CLIP's own that no merge makes
 
@@ -45,13 +45,16 @@ def _letters() -> list[str]:
 
 
 def common_words(configs: Path) -> frozenset[str]:
-    """Words that a CLIP tokenizer has one token for, the rarest left out, without loading it.
+    """Words that a tokenizer has one token for, the rarest left out, without loading it.
 
-    `configs` is a folder as diffusers lays it out; CLIP's own where it says nothing.
+    `configs` is a folder as diffusers lays it out; CLIP's own where it says nothing. CLIP marks the
+    end of a word, Qwen's tokenizer the space before it.
     """
     tokens = _tokens_of(configs / "tokenizer") or list(clip_vocabulary()[0])[LETTERS:]
     common = tokens[: int(COMMON * len(tokens))]
-    return frozenset(token.removesuffix(WORD_END) for token in common if token.endswith(WORD_END))
+    ended = (token.removesuffix(WORD_END) for token in common if token.endswith(WORD_END))
+    begun = (token.removeprefix(SPACE).lower() for token in common if token.startswith(SPACE))
+    return frozenset((*ended, *begun))
 
 
 def _tokens_of(folder: Path) -> list[str]:

@@ -25,7 +25,7 @@ from charsweep.models import architectures, embedded, hub
 from charsweep.models.architectures import Shapes
 from charsweep.models.families import Family, parts_of
 from charsweep.models.folder import check_folder, check_vae, chosen_variant, only_variant
-from charsweep.models.identify import what_is
+from charsweep.models.identify import index_of, what_is
 from charsweep.models.prediction import (
     Prediction,
     in_content,
@@ -38,7 +38,9 @@ from charsweep.models.single_file import check_whole
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 SAFETENSORS = (".safetensors", ".sft")
-What = Literal["base", "vae", "clip", "dino", "captioner"]
+Layout = Literal["clip", "dino", "ccip"]  # of encoders: open_clip's, timm's, deepghs'
+What = Literal["base", "vae", "clip", "dino", "ccip", "captioner"]
+HALF, FULL = 2, 4  # bytes of a number
 CONFIGS = {"clip": "open_clip_config.json", "dino": "config.json", "vae": "config.json"}
 
 
@@ -50,14 +52,29 @@ class Weights:
     what: What
     path: Path  # a folder or a single file; of random ones, where they will be made
     digest: str
-    variant: str = ""  # "fp16": the files with that in their names
+    variant: str = ""  # "fp16": the files with that in their names; of CCIP: a folder
     source: Literal["disk", "hub", "random"] = "disk"
     parts: tuple[str, ...] = ()  # of a base: the folders that it is made of
+    setting: str = ""  # by which it is given, where `what` does not say
+    megabytes: float | None = None  # of an encoder, where its file says so
 
     @property
     def recipe(self) -> str:
         """The architecture that random weights are made for."""
         return self.name.removeprefix("random:")
+
+    @property
+    def encoder_to_fetch(self) -> float:
+        """Bytes of an encoder's weights that are to be fetched, about; 0 where they are here, or
+        where nothing says."""
+        if self.source != "hub" or hub.is_complete(
+            self.path, self.what, self.variant, self.parts, weights=True
+        ):
+            return 0
+        if self.setting:
+            return (self.megabytes or 0) * 1e6
+        (tensors,) = architectures.shapes_of(self.what).values()
+        return 4 * sum(map(math.prod, tensors.values()))  # the published one, in float32
 
     @property
     def small(self) -> Path:
@@ -117,7 +134,9 @@ class BaseWeights:
     def scheduler(self) -> tuple[str, dict[str, Any]]:
         """Its scheduler's class in diffusers, and what must be told beyond what is read with it."""
         config = read_json(self.configs / "scheduler" / "scheduler_config.json")
-        own = str(read_json(self.configs / "model_index.json")["scheduler"][1])
+        index = index_of(self.configs)
+        assert index is not None
+        own = str(read_json(index)["scheduler"][1])
         if self.prediction is None:
             return own, {}
         changes = scheduler_changes(self.prediction, config)
@@ -138,6 +157,28 @@ class BaseWeights:
         none."""
         tensors = (self.shapes.get(part, {}).values() for part in parts)
         return sum(math.prod(shape) for part in tensors for shape in part)
+
+    @property
+    def to_fetch(self) -> int:
+        """Bytes of its weights that are to be fetched, about; 0 where they are here.
+
+        Of a part in several files their index says it; else it is as most are published.
+        """
+        own = self.pipeline
+        if own.source != "hub" or hub.is_complete(
+            own.path, "base", own.variant, own.parts, weights=True
+        ):
+            return 0
+        each = HALF if own.variant or self.family.loads_parts else FULL
+        parts = (part for part in own.parts if part not in self.family.left_out(own.path))
+        return sum(bytes_in(own.path / part) or each * self.numbers([part]) for part in parts)
+
+
+def bytes_in(part: Path) -> int:
+    """What a part's files take together, by the index of its weights; 0 where there is none."""
+    indices = sorted(part.glob("*.safetensors.index.json"))
+    sizes = (read_json(index).get("metadata", {}).get("total_size", 0) for index in indices)
+    return int(next(sizes, 0))
 
 
 def read_as(family: Family) -> Path:
@@ -167,7 +208,7 @@ def find_base(
             check_whole(where, setting, has_vae=has_vae)
     try:
         pipeline = find_weights(path, "base", made, variant, family)
-        other = _find_vae(vae, made, f"{setting}.vae") if vae is not None else None
+        other = _find_vae(vae, made, f"{setting}.vae", family) if vae is not None else None
     except ModelsError as error:  # the hub does not know what a base is called here
         raise ModelsError(str(error).replace("bases.NAME.", f"bases.{plugin.name}.")) from error
     if pipeline.source == "hub":
@@ -195,10 +236,10 @@ def _prediction(base: BaseWeights, wanted: Prediction | None, setting: str) -> P
     return None
 
 
-def _find_vae(name: str, made: Path, setting: str) -> Weights:
+def _find_vae(name: str, made: Path, setting: str, family: Family) -> Weights:
     place = find_folder(name)
     if place.exists() and place.suffix.lower() not in PICKLES:
-        check_vae(place, name, setting, only_variant(place))
+        check_vae(place, name, setting, only_variant(place), family.autoencoder)
     return find_weights(name, "vae", made)
 
 
@@ -224,9 +265,44 @@ def _check_family(where: Path, path: str, plugin: Plugin, others: Mapping[str, P
     )
 
 
+def find_encoder(
+    name: str, layout: Layout, made: Path, variant: str | None, setting: str,
+    megabytes: float | None = None,
+) -> Weights:  # fmt: skip
+    """The weights of an encoder of conf/encoder/, which are read with their own config alone."""
+    path = find_folder(name)
+    if path.exists() and layout == "ccip":
+        return _ccip(path, variant or "", setting)
+    if path.is_file() and not (path.parent / CONFIGS[layout]).is_file():
+        raise ModelsError(
+            f"{setting}={name}: {CONFIGS[layout]}, which says how it is built, does not lie beside "
+            "it; give a folder that holds both"
+        )
+    found = find_weights(name, layout, made, variant, setting=setting)
+    return replace(found, setting=setting, megabytes=megabytes)
+
+
+@cache
+def _ccip(path: Path, variant: str, setting: str) -> Weights:
+    """CCIP's two networks in a folder, or in that of the variant below it."""
+    folder = path / variant if (path / variant).is_dir() else path
+    files = [folder / name for name in hub.LARGE["ccip"]]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise ModelsError(
+            f"{setting}={path}: {missing[0]} is not there; give a folder that holds "
+            f"{' and '.join(file.name for file in files)}"
+        )
+    try:
+        digest = digest_of_files(files, folder)
+    except OSError as error:
+        raise ModelsError(f"cannot read {error.filename}: {error.strerror}") from error
+    return Weights(str(path), "ccip", folder, digest, variant, setting=setting)
+
+
 def find_weights(
-    name: str, what: What, made: Path, variant: str | None = None, family: Family | None = None
-) -> Weights:
+    name: str, what: What, made: Path, variant: str | None = None, family: Family | None = None,
+    setting: str = "",
+) -> Weights:  # fmt: skip
     """What `name` stands for; of a repository, only the small files are fetched.
 
     A base is of a `family`.
@@ -263,14 +339,15 @@ def find_weights(
             "or a hub repository OWNER/NAME@REVISION"
         )
     parts = parts_of(family) if family else ()
-    folder = hub.find(name, what, variant or "", parts, weights=False)
+    folder = hub.find(name, what, variant or "", parts, weights=False, setting=setting)
     digest = weights_digest(folder, variant or "")
     return Weights(name, what, folder, digest, variant or "", "hub", parts)
 
 
 def _random(name: str, what: What, made: Path, family: Family | None) -> Weights:
     recipe = name.removeprefix("random:")
-    fitting = family.published if family else None if what == "vae" else what
+    own = what if what in architectures.NAMES else None
+    fitting = family.published if family else own
     if recipe != fitting:
         wanted = f"{what}, {family.title}" if family else what
         raise ModelsError(
@@ -309,7 +386,7 @@ def weight_files(folder: Path, variant: str = "", parts: Collection[str] = ()) -
 
 @cache
 def weights_digest(folder: Path, variant: str = "", parts: tuple[str, ...] = ()) -> str:
-    """Digest of the safetensors of a variant and all JSON files below a folder."""
+    """Digest of the safetensors of a variant, all JSON files and templates below a folder."""
     resolved = folder.resolve()
     if resolved.parent.name == "snapshots":  # the hub's cache: the commit names the content
         return digest_of(f"{resolved.name} {variant}".encode()) if variant else resolved.name[:16]
@@ -322,7 +399,8 @@ def weights_digest(folder: Path, variant: str = "", parts: tuple[str, ...] = ())
     for path in weights:
         tensor_shapes(path)
     try:
-        return digest_of_files([*weights, *folder.rglob("*.json")], folder)
+        texts = (path for end in ("json", "jinja") for path in folder.rglob(f"*.{end}"))
+        return digest_of_files([*weights, *texts], folder)
     except OSError as error:
         raise ModelsError(f"cannot read {error.filename}: {error.strerror}") from error
 

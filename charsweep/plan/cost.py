@@ -13,7 +13,7 @@ from typing import Any
 
 from charsweep.core.errors import StoreError
 from charsweep.core.methods import method_of
-from charsweep.core.specs import BaseSpec, ImageSetSpec, Source, TrajectorySpec
+from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, Source, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
 from charsweep.models.families import Family
@@ -39,6 +39,7 @@ GUESSES = {
     512: Guess(0.18, 0.03, 0.008, "one data-centre GPU"),
     1024: Guess(0.6, 0.12, 0.0125, "one data-centre GPU"),
 }
+MEMORY = "memory of "  # what the names of peaks begin with
 WATTS = "watts of this machine at work"
 REPORT = "report, times the guess"
 MISSING = ("steps_needed", "images", "scores")  # of a summary: zero where all is done
@@ -51,11 +52,13 @@ def summary(
     speeds = Speeds(store)
     work, longest = seconds_of(plan, speeds)
     drawn = [scoring for scoring in plan.scorings if scoring.to_draw]
-    snapshots = sum(len(t.snapshots) * snapshot_bytes(t.trajectory, bases) for t in plan.trainings)
+    kept = [training for training in plan.trainings if training.snapshots]
+    snapshots = sum(len(t.snapshots) * snapshot_bytes(t.trajectory, bases) for t in kept)
     pixels = sum(scoring.to_draw * scoring.images.resolution**2 for scoring in drawn)
     return {
         "cells": len(plan.cells),
         "trajectories": len(plan.trainings),
+        "adapters": sum(isinstance(t.source, AdapterSpec) for t in plan.trainings),
         "steps_asked": plan.steps_asked,
         "steps_needed": plan.steps_needed,
         "packs": [
@@ -95,7 +98,7 @@ def seconds_of(plan: Plan, speeds: Speeds) -> tuple[float, float]:
 def seconds_alone(plan: Plan, speeds: Speeds) -> float:
     """What the cells that the store lacks would take one by one, each training for itself."""
     return sum(
-        cell.step * speeds.step_alone(cell.trajectory)
+        (cell.step * speeds.step_alone(cell.trajectory) if cell.is_trained else 0.0)
         + calls(cell.images) * speeds.call(cell.images)
         for training in plan.trainings
         for cell in training.cells
@@ -120,6 +123,13 @@ def total(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             whole[name] = None if None in known else sum(known)
     slots = sum(pack["width"] * pack["passes"] for pack in whole["packs"])
     return {**whole, "idle": round(1 - whole["steps_needed"] / slots, 4) if slots else 0.0}
+
+
+def further(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan of a further round of cells that an earlier plan has: what it adds to that."""
+    counts = dict.fromkeys(("cells", "trajectories", "steps_asked"), 0)
+    return {**plan, **counts, "stored": dict.fromkeys(plan["stored"], 0),
+            "kwh_alone": plan["kwh_alone"] and 0.0}  # fmt: skip
 
 
 # -- in time ---------------------------------------------------------------------------------------
@@ -166,8 +176,15 @@ def calls(images: ImageSetSpec) -> int:
 
 
 def calls_each(images: ImageSetSpec) -> int:
-    """U-Net calls of an image: two per inference step with guidance."""
-    return images.inference_steps * (2 if images.guidance_scale > 1 else 1)
+    """Calls of the denoiser for an image: for most bases two per inference step with guidance."""
+    return images.inference_steps * calls_per_step(images)
+
+
+def calls_per_step(images: ImageSetSpec) -> int:
+    """Those of one inference step."""
+    base = images.drawing_base
+    family: Family | None = base.family.made if base else None
+    return family.calls(images.guidance_scale) if family else 1
 
 
 class Speeds:
@@ -199,7 +216,7 @@ class Speeds:
         name = _call_name(spec)
         if name in self.known:
             return self.known[name]
-        return self._guess(spec.resolution, text_chunks(spec.snapshot.source)).call
+        return self._guess(spec.resolution, text_chunks(_drawn_by(spec))).call
 
     def kwh(self, seconds: float) -> float | None:
         """Energy of a worker's seconds, at its share of the power last; None before that."""
@@ -250,7 +267,20 @@ class Speeds:
 
     def remember(self, name: str, number: float) -> None:
         """Store what was measured under a name, as `WATTS` is."""
-        self.known = {**self._stored(), name: number}  # others may have measured meanwhile
+        self._store({name: number})
+
+    def add(self, measured: Mapping[str, float]) -> None:
+        """Store what another machine has measured; of peaks, those that are higher."""
+        known = self.known
+        new = {
+            name: max(number, known.get(name, 0.0)) if name.startswith(MEMORY) else number
+            for name, number in measured.items()
+        }
+        if any(known.get(name) != number for name, number in new.items()):
+            self._store(new)
+
+    def _store(self, measured: Mapping[str, float]) -> None:
+        self.known = {**self._stored(), **measured}  # others may have measured meanwhile
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, dict(sorted(self.known.items())))
 
@@ -267,9 +297,15 @@ def _stretch(spec: TrajectorySpec) -> float:
 
 def text_chunks(source: Source) -> int:
     """In how many chunks what trains or draws reads a prompt; 1 where it reads none."""
+    family = family_of(source)
+    return family.text_chunks if family else 1
+
+
+def family_of(source: Source) -> Family | None:
+    """The family of the base that trains or draws; None where there is none."""
     base = source if isinstance(source, BaseSpec) else getattr(source, "base", None)
     family: Family | None = base.family.made if base else None
-    return family.text_chunks if family else 1
+    return family
 
 
 def _of_chunks(source: Source) -> str:
@@ -287,8 +323,11 @@ def _step_name(spec: TrajectorySpec) -> str:
 
 def _call_name(spec: ImageSetSpec) -> str:
     """By what draws: the base, or the method that has none."""
-    source = spec.snapshot.source
-    name = getattr(source, "name", "")
-    if isinstance(source, TrajectorySpec):
-        name = source.base_name or source.method.name
+    source = _drawn_by(spec)
+    name = source.method.name if isinstance(source, TrajectorySpec) else source.name
     return f"call {name} {spec.resolution}px {spec.precision}{_of_chunks(source)}"
+
+
+def _drawn_by(images: ImageSetSpec) -> Source:
+    """The base that draws, or the source, where none does."""
+    return images.drawing_base or images.snapshot.source

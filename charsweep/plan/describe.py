@@ -21,20 +21,22 @@ from charsweep.models.vocabulary import common_words
 from charsweep.models.weights import BaseWeights
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan, plan_work
-from charsweep.plan.workers import refuse_workers
-from charsweep.results.labels import in_quotes, listing
+from charsweep.plan.workers import is_elsewhere, refuse_workers
+from charsweep.results.labels import bytes_text, in_quotes, listing
 
 MOST_CUT = 4  # texts that a plan names
 
 
 def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
     """The plan in a few lines, of a grid or of a search."""
-    lines = [*_asked(sweep), *_of_character(sweep)]
+    lines = [*_asked(sweep), *_of_character(sweep), *_to_fetch(sweep)]
     if sweep.settings.find:
         lines += _of_stages(sweep, numbers)
     else:
         lines += _of_grid(numbers) if sweep.cells else _of_search(sweep)
     lines += _of_race(sweep, numbers)
+    lines += _of_triggers(sweep)
+    lines += _encoders_to_fetch(sweep)
     if sweep.unmeasured:
         lines.append(
             "  pack=auto      not measured here yet: reckoned one by one; a run measures it first"
@@ -45,6 +47,16 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _to_fetch(sweep: Sweep) -> Iterator[str]:
+    """What a run fetches first, once."""
+    for base in sweep.bases.values():
+        if size := base.to_fetch:
+            yield (
+                f"  download      about {bytes_text(size)} for {base.plugin.name}, once: "
+                f"{base.pipeline.name}"
+            )
+
+
 def _of_character(sweep: Sweep) -> Iterator[str]:
     """What was found of each character, and what may spoil it."""
     for name, one in _taught(sweep).items():
@@ -53,13 +65,20 @@ def _of_character(sweep: Sweep) -> Iterator[str]:
         yield f"  lint          {line}"
 
 
+def _encoders_to_fetch(sweep: Sweep) -> Iterator[str]:
+    """The encoders that a run fetches, once."""
+    for spec, weights in sweep.encoders.items():
+        if size := weights.encoder_to_fetch:
+            yield f"  download      about {bytes_text(size)} for {spec.name}, once: {weights.name}"
+
+
 def _taught(sweep: Sweep) -> dict[str, Character]:
     """The characters by what a line on each begins with: of one, nothing."""
     known = list({one.spec: one for one in sweep.variants.characters}.values())
     if len(known) == 1:
         return {"": known[0]}
     words = [one.spec.identifier for one in known]
-    places = [one.paths[0].parent.name for one in known]
+    places = [one.paths[0].parent.name if one.paths else one.spec.name for one in known]
     names = [
         f"{word} ({place})" if words.count(word) > 1 else word
         for word, place in zip(words, places, strict=True)
@@ -74,6 +93,9 @@ def _taught(sweep: Sweep) -> dict[str, Character]:
 def _found(character: Character) -> str:
     """What the folder of a character holds."""
     found, kept = character.found, character.held_out
+    if not found.thumbnails:
+        others = f"{len(kept.paths)} held out" if kept else "so identity stays blank"
+        return f"no drawings, {others}"
     numbers = {
         "drawing": len(found.thumbnails),
         "caption": len(found.captions),
@@ -94,9 +116,10 @@ def _found(character: Character) -> str:
 def lint(sweep: Sweep) -> Iterator[str]:
     """What may spoil what the sweep teaches, each with its remedy."""
     for name, character in _taught(sweep).items():
-        specs = [cell.trajectory for cell in sweep.examples]
+        specs = [cell.trajectory for cell in sweep.examples if cell.is_trained]
         own = [spec for spec in specs if spec.character == character.spec]
-        yield from (f"{name}{line}" for line in _lint_of(character, own, sweep) if own)
+        if own:
+            yield from (f"{name}{line}" for line in _lint_of(character, own, sweep))
 
 
 def _lint_of(character: Character, taught: Sequence[TrajectorySpec], sweep: Sweep) -> Iterator[str]:
@@ -124,9 +147,13 @@ def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
     stored, workers = numbers["stored"], numbers["workers"]
     asked, needed = numbers["steps_asked"], numbers["steps_needed"]
     yield f"  cells         {numbers['cells']} ({stored['cells']} stored already)"
-    yield f"  trajectories  {numbers['trajectories']} ({stored['trajectories']} need no training)"
-    yield f"  steps         {needed:,} to train; each cell alone would take {asked:,}"
-    yield f"  packs         {_packs(numbers)}"
+    if adapters := numbers["adapters"]:
+        yield f"  adapters      {adapters} from elsewhere"
+    if trajectories := numbers["trajectories"] - adapters:
+        idle = stored["trajectories"] - adapters
+        yield f"  trajectories  {trajectories} ({idle} need no training)"
+        yield f"  steps         {needed:,} to train; each cell alone would take {asked:,}"
+        yield f"  packs         {_packs(numbers)}"
     yield f"  images        {numbers['images']:,} to draw, {numbers['scores']:,} scores to compute"
     yield f"  estimate      {_estimate(numbers)}, {numbers['bytes'] / 1e6:,.1f} MB"
     if known := numbers.get("memory"):
@@ -146,12 +173,30 @@ def _estimate(numbers: Mapping[str, Any]) -> str:
     return f"{span(numbers['seconds'])}{by}{guessed}"
 
 
+def _of_triggers(sweep: Sweep) -> Iterator[str]:
+    """Adapters that say they were taught with other words than prompts call the character by."""
+    named = {cell.source.key: cell.identifier for cell in sweep.examples if not cell.is_trained}
+    for key, used in named.items():
+        file = sweep.adapters[key]
+        said = str(file.making.get("trigger", ""))
+        if said and file.trigger is None and used.lower() not in said.lower():
+            entry = f"{{path: {file.path}, trigger: {in_quotes(said)}}}"
+            yield (
+                f"  trigger       {file.name} says {in_quotes(said)}, and prompts say {used}; "
+                f"'adapters=[{entry}]' has its own words"
+            )
+
+
 def _of_race(sweep: Sweep, numbers: Mapping[str, Any]) -> list[str]:
     """After how many images cells may leave a race, of one in which any still may."""
-    if not sweep.settings.search.is_race or not numbers["images"]:
+    settings = sweep.settings
+    is_race = settings.search.is_race or (settings.find is not None and settings.by_score)
+    if not is_race or not numbers["images"]:
         return []
-    counts = sorted({own.count for cell in sweep.cells for own in cell.images.beginnings})
-    whole = max(cell.images.count for cell in sweep.cells)
+    counts = sorted({own.count for cell in sweep.examples for own in cell.images.beginnings})
+    if not counts:
+        return []
+    whole = max(cell.images.count for cell in sweep.examples)
     return [
         f"  race          all this at most: cells that are worse beyond doubt leave after "
         f"{listing([str(count) for count in counts], most=8)} of {whole} images"
@@ -213,7 +258,8 @@ def _asked(sweep: Sweep) -> list[str]:
             lines.append(f"  not asked     {text}")
     lines += unread(sweep.cut)
     for own in sweep.drawings.class_images.values():
-        used = any(cell.trajectory.class_images == own.key for cell in sweep.examples)
+        taught = (cell.trajectory for cell in sweep.examples if cell.is_trained)
+        used = any(trajectory.class_images == own.key for trajectory in taught)
         why = "" if used else ", not used: no method here has a prior_weight above 0"
         lines.append(f"  class images  {len(own.paths)} of your own{why}")
     if not sweep.parts:
@@ -284,6 +330,8 @@ def reckon(sweep: Sweep, store: Store, plan: Plan, workers: int = 1) -> dict[str
     cells = len(sweep.cells) or sweep.settings.search.trials or 0
     return {
         **cost.summary(plan, store, dict(sweep.bases), workers),
+        "bytes_to_fetch": sum(base.to_fetch for base in sweep.bases.values())
+        + sum(round(encoder.encoder_to_fetch) for encoder in sweep.encoders.values()),
         "seconds_to_stop": seconds_to_stop(sweep, store, plan, cells),
         "memory": memory.summary(memory.needs_of(works, place), place.card),
     }
@@ -305,5 +353,6 @@ def refuse_too_much(sweep: Sweep, store: Store, plan: Plan, workers: int) -> Non
 def memory_works(sweep: Sweep, store: Store, plan: Plan) -> tuple[list[memory.Work], memory.Place]:
     """What of a plan takes memory, and where."""
     runtime = sweep.settings.runtime
-    place = memory.Place(sweep.bases, cost.Speeds(store), find_card(runtime.device))
+    card = None if is_elsewhere(runtime) else find_card(runtime.device)
+    place = memory.Place(sweep.bases, cost.Speeds(store), card)
     return memory.works_of(plan, place, runtime), place

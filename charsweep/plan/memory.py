@@ -22,7 +22,7 @@ from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec, TruthSp
 from charsweep.core.system.hardware import Card, usable_precision
 from charsweep.models.families import DECODED_AT_ONCE
 from charsweep.models.weights import BaseWeights
-from charsweep.plan.cost import Speeds, text_chunks
+from charsweep.plan.cost import MEMORY, Speeds, calls_per_step, text_chunks
 from charsweep.plan.work import Plan
 from charsweep.results.labels import bytes_text
 
@@ -38,6 +38,11 @@ STATES = {"8bit": 2, "adafactor": 0, "prodigy": 16, "adam": 8, "lion": 4, "rmspr
 # were counted on torch's meta device, over all kinds of adapters. Made again, not kept, a tenth
 # (SDXL) to 0.28 (SD 1.5) of that is left; without gradients, 0.03 to 0.08. Decoding takes 3.1 KB.
 GUESS, EXPONENT, REMADE, DRAWN, DECODED = 2.0, 0.4, 0.3, 0.05, 3100
+# Those of a transformer as KEPT numbers for each that its linear layers put out for a token: in
+# float32 0.5 (SD 3.5 medium), 0.8 (Anima) and 1.3 (Z-Image) were counted, without the matrices of
+# attention, which no kernel of a card keeps. Of blocks that are made again, a tenth is left.
+KEPT, REMADE_BLOCKS = 1.3, 0.1
+TRANSFORMER = "transformer"
 LIBRARIES = 1_100_000_000  # what a process holds on Linux that has imported torch and diffusers
 # The share of the memory to stay below where there is a choice: contexts, workspaces and the gaps
 # between blocks take the rest. A machine's own memory can swap, so refusing begins later there.
@@ -84,7 +89,8 @@ class Work(NamedTuple):
     @property
     def base(self) -> BaseSpec | None:
         """The base in memory; None for a method that starts from nothing."""
-        return self.source if isinstance(self.source, BaseSpec) else self.source.base
+        spec = self.spec
+        return spec.base if isinstance(spec, TrajectorySpec) else spec.drawing_base
 
     @property
     def precision(self) -> str:
@@ -105,7 +111,7 @@ class Work(NamedTuple):
     def samples(self) -> int:
         """Of one pass; with and without the prompt, where guidance is asked for."""
         if isinstance(self.spec, ImageSetSpec):
-            return self.spec.batch_width * (2 if self.spec.guidance_scale > 1 else 1)
+            return self.spec.batch_width * calls_per_step(self.spec)
         return self.spec.pack * min(self.micro_batch or self.spec.batch_size, self.spec.batch_size)
 
 
@@ -175,7 +181,7 @@ def needs_of(works: Sequence[Work], place: Place) -> list[Need]:
 def name_of(work: Work, device: str) -> str:
     """What a measured peak is remembered by: all that it depends on but the machine."""
     spec, trajectory, base = work.spec, work.trajectory, work.base
-    chunks = text_chunks(work.source)
+    chunks = text_chunks(work.base or work.source)
     names = [work.doing, base.digest if base else "", f"{spec.resolution}px", spec.precision,
              f"{chunks} chunks" if chunks > 1 else ""]  # fmt: skip
     if trajectory:
@@ -187,7 +193,7 @@ def name_of(work: Work, device: str) -> str:
         names += [f"{work.samples} samples in {spec.pack}x{spec.batch_size}",
                   spec.optimizer.identity, "checkpointing" * work.checkpointing,
                   "compiled" * work.compile]  # fmt: skip
-    return "memory of " + " ".join(filter(None, [*names, device]))
+    return MEMORY + " ".join(filter(None, [*names, device]))
 
 
 def _loaded(work: Work) -> tuple[str, int]:
@@ -244,15 +250,29 @@ def _denoiser(work: Work, place: Place) -> int:
     return base.numbers([base.family.denoiser]) if base else 0
 
 
+def _outputs(work: Work, place: Place) -> int:
+    """Numbers that the linear layers of a transformer put out for a token; 0 of other denoisers."""
+    base = place.bases[work.base.key] if work.base else None
+    if base is None or base.family.denoiser != TRANSFORMER:
+        return 0
+    return sum(shape[0] for shape in base.shapes[TRANSFORMER].values() if len(shape) == 2)
+
+
 def _guess(work: Work, place: Place) -> float:
     """Bytes of what a pass holds beside what shapes tell; in drawing, perhaps the decoder's."""
     spec, size = work.spec, _denoiser(work, place)
     if work.trajectory and not work.base:
         size = _held(work.trajectory, place).trained
-    pixels, value = spec.resolution**2, VALUE[spec.precision] / FULL
-    kept: float = work.samples * pixels * GUESS * max(1, size) ** EXPONENT * value
+    pixels, value = spec.resolution**2, VALUE[spec.precision]
+    remade = REMADE
+    kept: float = work.samples * pixels * GUESS * max(1, size) ** EXPONENT * value / FULL
+    if outputs := _outputs(work, place):
+        base = place.bases[work.base.key] if work.base else None
+        assert base is not None
+        tokens = (spec.resolution // base.family.unit) ** 2
+        kept, remade = work.samples * tokens * KEPT * outputs * value, REMADE_BLOCKS
     if isinstance(spec, TrajectorySpec):
-        return kept * (REMADE if work.checkpointing else 1)
+        return kept * (remade if work.checkpointing else 1)
     decoded = min(spec.batch_width * pixels, max(pixels, DECODED_AT_ONCE))
     return max(kept * DRAWN, DECODED * decoded if work.base else 0)
 

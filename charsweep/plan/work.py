@@ -10,7 +10,7 @@ entering when a slot falls free.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from charsweep.core.errors import StoreError
 from charsweep.core.keys import canonical_json, differences
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
+    AdapterSpec,
     Cell,
     ExamSpec,
     ImageSetSpec,
@@ -62,14 +63,22 @@ class TrainingSpan:
 
 @dataclass(frozen=True)
 class Training:
-    """One trajectory: the spans it lacks, then what is drawn from it and scored."""
+    """One trajectory: the spans it lacks, then what is drawn from it and scored.
 
-    trajectory: TrajectorySpec
+    Or an adapter from elsewhere, which lacks none.
+    """
+
+    source: TrajectorySpec | AdapterSpec
     spans: tuple[TrainingSpan, ...]
     diverged_at: int | None
     scorings: tuple[Scoring, ...]
     cells: tuple[Cell, ...]
     snapshot_steps: tuple[int, ...] = ()  # steps at which it keeps a snapshot whoever asks
+
+    @property
+    def trajectory(self) -> TrajectorySpec:
+        assert isinstance(self.source, TrajectorySpec)
+        return self.source
 
     @property
     def steps(self) -> int:
@@ -161,19 +170,19 @@ def plan_work(
 
     At the `snapshot_steps`, a trajectory that trains past them keeps snapshots too.
     """
-    by_trajectory: dict[str, list[Cell]] = {}
+    by_source: dict[str, list[Cell]] = {}
     for cell in cells:
-        by_trajectory.setdefault(cell.trajectory.key, []).append(cell)
-    trainings = [plan_training(group, store, snapshot_steps) for group in by_trajectory.values()]
+        by_source.setdefault(cell.source.key, []).append(cell)
+    trainings = [plan_training(group, store, snapshot_steps) for group in by_source.values()]
     return Plan(tuple(cells), tuple(_references(cells, store)), tuple(trainings))
 
 
 def _references(cells: Sequence[Cell], store: Store) -> list[Scoring]:
     """What is drawn by the untaught base, and the true images; once, but scored for each exam."""
-    wanted: dict[tuple[str, int], Scoring] = {}
+    wanted: dict[tuple[str, object], Scoring] = {}
     drawn, measures = set[str](), Measures()
 
-    def add(scoring: Scoring, measure: int) -> None:
+    def add(scoring: Scoring, measure: object) -> None:
         key = scoring.images.key
         is_new = key not in drawn
         drawn.add(key)
@@ -189,9 +198,28 @@ def _references(cells: Sequence[Cell], store: Store) -> list[Scoring]:
         for base in (part.untaught for part in cell.parts):
             if base.key not in drawn:
                 add(_missing(base, (), None, store, is_drawn=True), measure)
+        for part_name, scoring in () if cell.images.strength else _copied_from(cell, store):
+            place = (measure, part_name) if part_name else measure
+            if (scoring.images.key, place) not in wanted:
+                add(scoring, place)
     for cell, truth in with_truth(cells):
         add(_scoring(cell, truth, store), measures.number(cell))
     return list(wanted.values())
+
+
+def _copied_from(cell: Cell, store: Store) -> Iterator[tuple[str, Scoring]]:
+    """What of the untaught base a cell at strength 0 is copied from, where it lacks anything; by
+    the part of the exam, "" for the exam itself."""
+    own: list[tuple[str, ImageSetSpec, Sequence[ScoreSpec], ImageSetSpec | None]] = [
+        (part.name, part.images, part.scores, part.untaught) for part in cell.parts
+    ]
+    scores = [cell.score_spec(metric, cell.images) for metric in cell.metrics]
+    for name, images, specs, noun in [("", cell.images, scores, cell.class_noun_set), *own]:
+        here = _missing(images, specs, noun, store, is_drawn=True)
+        if here.draw or here.scores:
+            alike = images.untaught
+            specs = [replace(spec, images=alike) for spec in specs]
+            yield name, _missing(alike, specs, noun, store, is_drawn=True)
 
 
 class Measures:
@@ -221,6 +249,7 @@ def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
         spec.framing.crop,
         spec.framing.masks,
         spec.precision,
+        spec.teaching_adapter,
     )
     return (spec.method.identity, spec.pack, *shared, *pack_key)
 
@@ -228,12 +257,16 @@ def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
 def plan_training(
     cells: Sequence[Cell], store: Store, snapshot_steps: tuple[int, ...] = ()
 ) -> Training:
-    """What one trajectory's cells lack."""
+    """What the cells of one trajectory, or of one adapter from elsewhere, lack."""
+    if isinstance(adapter := cells[0].source, AdapterSpec):
+        broken = store.diverged_at(adapter)
+        scorings = () if broken is not None else _scorings(cells, store)
+        return Training(adapter, (), broken, scorings, tuple(cells))
     trajectory = cells[0].trajectory
     diverged_at = store.diverged_at(trajectory)
     steps = sorted({cell.step for cell in cells})
     alive = [step for step in steps if diverged_at is None or step < diverged_at]
-    there = [step for step in alive if store.has_snapshot(SnapshotSpec(trajectory, step))]
+    there = [step for step in alive if _is_there(step, cells, store)]
     missing = [step for step in alive if step not in there]
     stored = store.resume_step(trajectory)
     store.check_losses(trajectory, max([stored, *there]))
@@ -250,22 +283,40 @@ def plan_training(
     spans = [
         TrainingSpan(start, steps) for start, steps in ((0, before), (stored, behind)) if steps
     ]
-    scorings: dict[str, Scoring] = {}
-    for cell in cells:
-        if diverged_at is None or cell.step < diverged_at:
-            is_drawn = cell.step in there  # images lie with their snapshot
-            scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store, is_drawn))
-            for part in cell.parts:
-                asked = _missing(part.images, part.scores, part.untaught, store, is_drawn)
-                scorings.setdefault(part.images.key, asked)
+    drawn = [cell for cell in cells if diverged_at is None or cell.step < diverged_at]
     return Training(
-        trajectory=trajectory,
+        source=trajectory,
         spans=tuple(spans),
         diverged_at=diverged_at,
-        scorings=tuple(scorings.values()),
+        scorings=_scorings(drawn, store, there),
         cells=tuple(cells),
         snapshot_steps=snapshot_steps,
     )
+
+
+def _scorings(
+    cells: Sequence[Cell], store: Store, there: Sequence[int] | None = None
+) -> tuple[Scoring, ...]:
+    """What is missing of the image sets of cells; all of those at steps that are not `there`."""
+    scorings: dict[str, Scoring] = {}
+    for cell in cells:
+        is_drawn = there is None or cell.step in there  # images lie with their snapshot
+        scorings.setdefault(cell.images.key, _scoring(cell, cell.images, store, is_drawn))
+        for part in cell.parts:
+            asked = _missing(part.images, part.scores, part.untaught, store, is_drawn)
+            scorings.setdefault(part.images.key, asked)
+    return tuple(scorings.values())
+
+
+def _is_there(step: int, cells: Sequence[Cell], store: Store) -> bool:
+    """Whether a snapshot's weights are, or all that is to be drawn from them."""
+    spec = SnapshotSpec(cells[0].trajectory, step)
+    if not store.has_snapshot(spec):
+        return False
+    if store.held_by(spec) is None:
+        return True
+    drawn = (images for cell in cells if cell.step == step for images in cell.drawn_sets)
+    return not store.whole and all(map(store.has_images, drawn))
 
 
 def _check_versions(store: Store, trajectory: TrajectorySpec, step: int) -> None:
@@ -297,6 +348,8 @@ def _missing(
     # scores lie with their images: without these there are none to look for
     missing = tuple(spec for spec in specs if lacks_images or not store.has_score(spec))
     before = len(store.drawn_before(images)) if is_drawn and lacks_images else 0
+    if not images.strength:
+        before = images.count  # the untaught base's are drawn first
     return Scoring(images, lacks_images, missing, untaught, before)
 
 
@@ -306,11 +359,11 @@ def once_done(plan: Plan, earlier: Sequence[Plan]) -> Plan:
     reached: dict[str, int] = {}
     for training in (training for one in earlier for training in one.trainings):
         stop = max((span.stop for span in training.spans), default=0)
-        key = training.trajectory.key
+        key = training.source.key
         reached[key] = max(stop, reached.get(key, 0))
 
     def left(training: Training) -> Training:
-        there = reached.get(training.trajectory.key, 0)
+        there = reached.get(training.source.key, 0)
         spans = tuple(
             TrainingSpan(max(there, span.start), tuple(s for s in span.snapshots if s > there))
             for span in training.spans

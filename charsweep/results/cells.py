@@ -23,6 +23,8 @@ from charsweep.core.store.losses import LossRow
 State = Literal["finished", "left", "diverged", "failed", "stopped"]
 ASKED = "asked.json"  # of a sweep's folder
 DIGITS = 5  # of an image's score in cells.jsonl; the store has them all
+# What an adapter from elsewhere may say of its making, in the order of tables.
+MADE = ("steps", "lr", "kind", "rank", "alpha", "trainer", "base", "trigger")
 COSTS = (  # the fields that say what a cell took, in the order of tables
     "size_mb",
     "train_seconds",
@@ -47,7 +49,7 @@ class CellResult:
     trial: int | None
     values: Mapping[str, Any]
     base: str
-    trajectory: str
+    trajectory: str  # folder in the store of what draws; that of an adapter from elsewhere too
     step: int
     images: str | None
     diverged_at: int | None
@@ -71,6 +73,8 @@ class CellResult:
     judged_by: Mapping[str, str] = field(default_factory=dict)
     # Of one that left a race: after how many images, and of how many. Its scores are of those.
     left_after: Sequence[int] = field(default_factory=list)
+    # Of an adapter from elsewhere: what its file says of its making.
+    made: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -122,12 +126,12 @@ def values_of(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None
 
 def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -> CellResult:
     """Put a cell's result together from what is stored."""
-    trajectory = cell.trajectory
-    diverged_at = store.diverged_at(trajectory)
+    source = cell.source
+    diverged_at = store.diverged_at(source)
     diverged = diverged_at is not None and cell.step >= diverged_at
     state: State = "failed" if error else "diverged" if diverged else "finished"
-    rows = store.losses(trajectory, cell.step)
-    runs = _runs(store.source(trajectory))
+    rows = store.losses(source, cell.step)
+    runs = _runs(store.source(source))
     seconds = _seconds_alone(rows, runs)
     finished = state == "finished"
     stored = stored_scores(cell, cell.images, store) if finished else {}
@@ -148,7 +152,7 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
         trial=None,
         values=cell.values,
         base=cell.base_label,
-        trajectory=store.source(trajectory).name,
+        trajectory=store.source(source).name,
         step=cell.step,
         images=store.relative(folder) if finished else None,
         diverged_at=diverged_at if diverged else None,
@@ -173,12 +177,13 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
             if finished
         },
         judged_by=judged_by(cell),
+        made=cell.made,
     )
 
 
 def stopped_result(cell: Cell, store: Store) -> CellResult:
     """What there is of a cell that was stopped by hand: how far it was trained."""
-    steps = len(store.losses(cell.trajectory, cell.step))
+    steps = len(store.losses(cell.source, cell.step))
     why = f"stopped by hand after {steps:,} of {cell.step:,} steps"
     return replace(result_of(cell, store, 0.0, why), state="stopped")
 
@@ -292,6 +297,8 @@ def flatten(result: CellResult) -> dict[str, Any]:
             row |= value
         elif name in ("per_image", "repeats", "parts", "judged_by"):
             continue  # cells.jsonl has them: a table has one number a field
+        elif name == "made":
+            row |= {f"made_{key}": known for key, known in value.items()}
         elif name == "left_after":
             row |= {"left": result.left} if result.left else {}
         elif name == "gains":
@@ -317,7 +324,7 @@ class AskedCell:
 def write_asked(folder: Path, cells: Sequence[Cell], store: Store) -> None:
     """What a command asks for, for others to see before there are results."""
     asked = [
-        AskedCell(cell.key, cell.values, store.source(cell.trajectory).name, cell.step)
+        AskedCell(cell.key, cell.values, store.source(cell.source).name, cell.step)
         for cell in cells
     ]
     write_text(folder / ASKED, json.dumps([asdict(one) for one in asked], ensure_ascii=False))

@@ -13,6 +13,7 @@ from charsweep.results.labels import (
     error_text,
     gain_text,
     level_text,
+    made_label,
     metric_label,
     score_text,
     value_text,
@@ -46,6 +47,7 @@ def cells_table(record: Record, verdict: Verdict) -> Table:
         Column("cell", "cell", number=False, shown=False),
         *(Column(axis, axis_label(axis), number=False) for axis in record.axes),
         *(Column(axis, axis, number=False, shown=False) for axis in hidden),
+        *(Column(f"made_{name}", made_label(name), number=False) for name in record.made),
         Column("base", "base", number=False, shown=False),
         Column("state", "state", number=False),
         *(Column(n, n, shown=False) for n in ("diverged_at", "error", "mark")),
@@ -163,6 +165,7 @@ def cell_row(
     entries = (
         TableEntry(cell.cell),
         *(axis_entry(axis, cell.values) for axis in (*record.axes, *hidden)),
+        *(axis_entry(name, cell.made) for name in record.made),
         TableEntry(cell.base or None),
         state_entry(cell, marks),
         TableEntry(cell.diverged_at),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from charsweep.core.specs import ADAPTER
 from charsweep.results.by_score import strengths_of
 from charsweep.results.cells_table import (
     axis_entry,
@@ -44,7 +45,8 @@ METHOD = "method"
 
 @dataclass(frozen=True)
 class Contender:
-    """A method at its recommended setting; without a point when none of its cells finished."""
+    """A method, or an adapter from elsewhere, at its recommended setting; without a point when none
+    of its cells finished."""
 
     method: str
     bases: tuple[str, ...]
@@ -52,7 +54,8 @@ class Contender:
 
 
 def contenders(record: Record) -> tuple[Contender, ...]:
-    """Each method at its own best of everything else, in the order of the grid.
+    """Each method, and each adapter from elsewhere, at its own best of everything else, in the
+    order of the grid.
 
     None where cells do not compare.
     """
@@ -60,11 +63,11 @@ def contenders(record: Record) -> tuple[Contender, ...]:
         return ()
     return tuple(
         Contender(
-            str(own[0].values.get(METHOD) or record.sweep.name),
+            str(own[0].values.get(ADAPTER) or own[0].values.get(METHOD) or record.sweep.name),
             tuple(dict.fromkeys(cell.base for cell in shown if cell.base)),
             point,
         )
-        for own in by_values(record.cells, [METHOD])
+        for own in by_values(record.cells, [METHOD, ADAPTER])
         for point in [recommend(record, own).stand_in]
         for shown in [point.cells if point else own]
     )
@@ -75,12 +78,13 @@ def comparison_table(record: Record) -> Table | None:
     known = contenders(record)
     if not known:
         return None
-    axes = tuple(axis for axis in record.axes if axis not in (METHOD, SEED))
+    axes = tuple(axis for axis in record.axes if axis not in (METHOD, ADAPTER, SEED))
+    trained = any(ADAPTER not in cell.values for cell in record.cells)
     says_where = bool(axes) or any(contender.point is None for contender in known)
     rest = tuple(name for name in record.costs if name in MORE_COSTS)
     strengths = strengths_of(record)
     columns = (
-        Column(METHOD, "method", number=False),
+        Column(METHOD, METHOD if trained else ADAPTER, number=False),
         Column("base", "base", number=False),
         Column("best_at", "recommended at", number=False, shown=says_where),
         *(Column(axis, axis, shown=False) for axis in axes),
@@ -93,14 +97,17 @@ def comparison_table(record: Record) -> Table | None:
     points = [contender.point for contender in known if contender.point is not None]
     top = best_scores(record, comparable(points, objectives_of(record)))
     rows = tuple(contender_row(record, one, axes, rest, top, strengths) for one in known)
-    title = "Methods, each as recommended" if len(known) > 1 else "The method as recommended"
+    what = "method" if trained else "adapter"
+    title = (
+        f"{what.title()}s, each as recommended" if len(known) > 1 else f"The {what} as recommended"
+    )
     return condensed(
         Table(
             "comparison",
             title,
             columns,
             (*rows, *reference_rows(record, columns)),
-            notes(record, axes),
+            notes(record, axes, what),
             lead=3 if says_where else 2,
         )
     )
@@ -136,12 +143,12 @@ def contender_row(
     return TableRow(entries)
 
 
-def notes(record: Record, axes: tuple[str, ...]) -> tuple[str, ...]:
-    """At what each method stands here."""
+def notes(record: Record, axes: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """At what each method, or adapter, stands here."""
     texts = []
     if axes:
         texts.append(
-            f"Every method at the {listing([axis_label(axis) for axis in axes], most=6)} "
+            f"Every {what} at the {listing([axis_label(axis) for axis in axes], most=6)} "
             f"recommended among its own cells ({RULE}); one that has no prompt score, at its "
             "highest identity."
         )

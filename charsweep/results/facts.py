@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from charsweep.core.specs import ADAPTER
 from charsweep.core.system.console import span
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import (
     axis_label,
     bytes_text,
+    encoder_label,
     listing,
     metric_label,
     point_text,
@@ -99,17 +101,30 @@ OVER = {
 
 
 def judged_by(record: Record) -> Lines:
-    """What identity was measured against, and what of the prompts CLIP could read, per base."""
+    """By what identity and prompts were measured, per base, and metrics with other encoders."""
     lines: Lines = []
     for name, reference in record.sweep.bases.items():
         on = f" ({name})" if len(record.sweep.bases) > 1 else ""
         identity = reference.measured.get("identity") or {}
         prompt = reference.measured.get("prompt") or {}
         if identity:
-            lines.append((f"identity{on}", f"against {DRAWINGS[identity['drawings']]}"))
+            eye = encoder_label(identity.get("encoder", "dino"))
+            lines.append((f"identity{on}", f"by {eye}, against {DRAWINGS[identity['drawings']]}"))
         if prompt:
             lines.append((f"prompt{on}", prompt_text(record, prompt)))
+    if others := other_encoders(record):
+        lines.append(("other encoders", ", ".join(others)))
     return lines
+
+
+def other_encoders(record: Record) -> list[str]:
+    """Metrics whose `encoder` is neither the usual one nor the one that they are named after."""
+    found = []
+    for name, settings in (record.sweep.settings.get("metric") or {}).items():
+        encoder = settings.get("encoder", "")
+        if encoder not in ("", "dino", "clip", name) and name not in ("identity", "prompt"):
+            found.append(f"{metric_label(name).short} by {encoder_label(encoder)}")
+    return found
 
 
 DRAWINGS = {
@@ -119,12 +134,15 @@ DRAWINGS = {
 
 
 def prompt_text(record: Record, measured: Mapping[str, Any]) -> str:
-    """Which attributes count, with how often CLIP names them right, and which do not."""
+    """Which attributes count, with how often they are named right, and which do not."""
+    reader = encoder_label(measured.get("encoder", "clip"))
     known = measured.get("attributes") or {}
     counted = [f"{name} {share(found)}" for name, found in known.items() if found["counts"]]
     others = [f"{name} {share(found)}" for name, found in known.items() if not found["counts"]]
-    texts = [f"by {listing(counted, most=9)} (named right by CLIP)"] if counted else []
-    texts += [f"not by {listing(others, most=9)}, which CLIP cannot read here"] if others else []
+    texts = [f"by {listing(counted, most=9)} (named right by {reader})"] if counted else []
+    texts += (
+        [f"not by {listing(others, most=9)}, which {reader} cannot read here"] if others else []
+    )
     if plain := measured.get("by_contrast"):
         all_of = len(plain) == len(record.sweep.prompts)
         which = "all prompts" if all_of else f"{len(plain)} of {len(record.sweep.prompts)} prompts"
@@ -172,6 +190,8 @@ def failure(cell: CellResult) -> str:
     reason = cell.error or ""
     if cell.state != "diverged":
         return reason
+    if ADAPTER in cell.values:
+        return "its images are no numbers"
     at = f" at step {cell.diverged_at}" if cell.diverged_at is not None else ""
     return f"the loss stopped being finite{at}" + (f": {reason}" if reason else "")
 
@@ -180,7 +200,7 @@ def how_it_ran(record: Record) -> Lines:
     """The plan and its cost, each in a line."""
     plan, cells = record.sweep.plan, record.cells
     lines: Lines = []
-    if isinstance(plan.get("steps_asked"), int) and isinstance(plan.get("steps_needed"), int):
+    if plan.get("steps_asked") and isinstance(plan.get("steps_needed"), int):
         asked_for, needed = plan["steps_asked"], plan["steps_needed"]
         saved = f", {asked_for / needed:.3g} times less" if asked_for > needed > 0 else ""
         text = f"{asked_for:,} asked by the cells, {needed:,} needed{saved}"

@@ -28,10 +28,10 @@ METRICS = {
     "identity": MetricLabel(
         "identity",
         "identity, 0 to 1",
-        "how far from the untaught base (0) to the character's own drawings (1), by DINO",
+        "how far from the untaught base (0) to the character's own drawings (1)",
     ),
     "prompt": MetricLabel(
-        "prompt", "prompt, 0 to 1", "share of what the prompt names that the image shows, by CLIP"
+        "prompt", "prompt, 0 to 1", "share of what the prompt names that the image shows"
     ),
     "leak": MetricLabel(
         "leak",
@@ -56,6 +56,11 @@ METRICS = {
     "dino": MetricLabel("DINO", "likeness (DINO)", "looks like the drawings, self-supervised eye"),
     "clip_i": MetricLabel("CLIP-I", "likeness (CLIP-I)", "looks like the drawings, CLIP's eye"),
     "clip_t": MetricLabel("CLIP-T", "prompt (CLIP-T)", "shows what the prompt asks for"),
+    "ccip": MetricLabel(
+        "CCIP", "same character (CCIP)", "shows the character of the drawings, by 1 - difference"
+    ),
+    "dinov2": MetricLabel("DINOv2", "likeness (DINOv2)", "looks like the drawings, DINOv2's eye"),
+    "dinov3": MetricLabel("DINOv3", "likeness (DINOv3)", "looks like the drawings, DINOv3's eye"),
     "diversity": MetricLabel(
         "diversity", "diversity between seeds", "how much pictures of one prompt differ"
     ),
@@ -73,6 +78,9 @@ METRICS = {
         "how alike the colours of drawn and training images are (Bhattacharyya, 0 to 1)",
     ),
 }
+MADE_LABELS = {"steps": "training steps", "lr": "learning rate", "base": "base by its file"}
+ENCODERS = {"clip": "CLIP", "dino": "DINO", "dinov2": "DINOv2", "dinov3": "DINOv3",
+            "siglip2": "SigLIP 2", "ccip": "CCIP"}  # fmt: skip
 AXES = {
     "lr": "learning rate",
     "train_steps": "training steps",
@@ -106,9 +114,19 @@ def metric_label(metric: str) -> MetricLabel:
     return METRICS.get(metric) or MetricLabel(metric, metric.replace("_", " "), "")
 
 
+def encoder_label(name: str) -> str:
+    """What an encoder is called; a plug-in this file does not know, by its name."""
+    return ENCODERS.get(name, name)
+
+
 def cost_label(name: str) -> str:
     """The heading of a size, a time or an energy, with its unit."""
     return COST_LABELS.get(name) or name.replace("_", " ")
+
+
+def made_label(name: str) -> str:
+    """What is called so that an adapter from elsewhere says of its making."""
+    return MADE_LABELS.get(name, name)
 
 
 def axis_label(axis: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from charsweep.core.specs import ADAPTER
 from charsweep.core.system.console import quoted, spell
 from charsweep.results.labels import COUNTED, axis_label, listing, value_text
 from charsweep.results.points import ERRORS, SCORE, SEED, Point, difference
@@ -20,6 +21,7 @@ from charsweep.results.records import Record, Value, in_order, is_numeric
 WIDE = 3  # a larger factor between two values tried is a gap
 MOST_BETWEEN = 2  # values to try on either side
 MOST_SEEDS = 5  # more training seeds than this are not asked for
+EVENLY = {"strength": (0.2, 2.0)}  # axes that are no sizes: steps past an end, and the last end
 LONGER = (5, 10)  # times the training steps, where nothing has been learnt
 
 
@@ -45,6 +47,12 @@ def next_steps(record: Record, best: Point, alike: Sequence[Point]) -> tuple[Nex
 
 def teach_more(record: Record, best: Point) -> NextStep:
     """Where the untaught base is as good, all else is too early to ask: every setting, longer."""
+    if ADAPTER in best.finished[0].values:
+        return NextStep(
+            "It hardly draws the character: see which words it was taught with, as in "
+            "adapters=[{path: FILE, trigger: WORDS}], and try a higher strength.",
+            "",
+        )
     steps = max(cell.step for cell in best.finished)
     wanted = [factor * steps for factor in LONGER]
     told = listing([f"{number:,}" for number in wanted])
@@ -57,10 +65,14 @@ def untried(record: Record, best: Point, alike: Sequence[Point]) -> list[NextSte
     steps = []
     for axis, values in record.axes.items():
         value = best.values.get(axis)
+        if axis in EVENLY:  # what is not taught, or away from it, is no neighbour
+            values = tuple(one for one in values if float(cast(float, one)) > 0)
+        if axis == "train_steps" and ADAPTER in best.finished[0].values:
+            continue  # there are those checkpoints, and no others
         if axis == SEED or record.is_searched(axis) or len(values) < 2 or not is_numeric(values):
             continue
         numbers = [float(cast(float, one)) for one in values]
-        if value is None or min(numbers) <= 0:
+        if value not in values or min(numbers) <= 0:
             continue
         at, whole = values.index(value), all(isinstance(one, int) for one in values)
         good = {point.values.get(axis) for point in (best, *alike)}
@@ -72,7 +84,7 @@ def untried(record: Record, best: Point, alike: Sequence[Point]) -> list[NextSte
         for end, is_last in ((0, False), (len(values) - 1, True)):
             if at == end and good == {value}:
                 where.append(f"it is the {'largest' if is_last else 'smallest'} tried")
-                beyond = past(numbers[at], is_last, whole)
+                beyond = past(numbers[at], is_last, whole, EVENLY.get(axis))
                 below, above = (below, beyond) if is_last else (beyond, above)
         tried = [*below[-MOST_BETWEEN:], *above[:MOST_BETWEEN]]
         if where and tried:
@@ -104,8 +116,14 @@ def between(low: float, high: float, whole: bool) -> list[float]:
     return [rounded(one, whole) for one in series if 1.4 * low < one < high / 1.4]
 
 
-def past(end: float, upward: bool, whole: bool) -> list[float]:
-    """Two values past the end of an axis, in order."""
+def past(
+    end: float, upward: bool, whole: bool, evenly: tuple[float, float] | None = None
+) -> list[float]:
+    """Two values past the end of an axis, in order, by factors or as `EVENLY` says."""
+    if evenly is not None:
+        step, most = evenly
+        found = [round(end + number * step, 3) for number in ((1, 2) if upward else (-2, -1))]
+        return [value for value in found if 0 < value <= most]
     factors = (1.5, 2) if whole else (2, 5)
     found = [end * f for f in factors] if upward else [end / f for f in reversed(factors)]
     return sorted({one for value in found if (one := rounded(value, whole)) != end and one > 0})
@@ -118,10 +136,9 @@ def rounded(value: float, whole: bool) -> float:
 
 def extended(record: Record, best: Point, axis: str, values: Sequence[float]) -> str:
     """The command that tries more values of an axis, all else as recommended."""
+    own = (axis, SEED, *(["train_steps"] if ADAPTER in best.finished[0].values else []))
     pinned: dict[str, Sequence[Value]] = {
-        name: [best.values[name]]
-        for name in record.axes
-        if name not in (axis, SEED) and name in best.values
+        name: [best.values[name]] for name in record.axes if name not in own and name in best.values
     }
     return command_with(record, {**pinned, axis: list(values)})
 
@@ -144,6 +161,8 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
     known = sweep.axes
     if sweep.stages:
         known, more = record.axes, ("search=grid", f"name={sweep.name}_grid", *more)
+        if width := (sweep.settings.get("sampler") or {}).get("batch_width"):
+            more = (*more, f"sampler.batch_width={width}")  # so that it takes what was drawn
     names = ("axes", "find", *(word.partition("=")[0] for word in more))
     try:
         words = shlex.split(sweep.command)
@@ -156,6 +175,7 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
     asked = [
         f"++axes.{name}=[{','.join(_typed(name, value) for value in values)}]"
         for name, values in {**held, **axes}.items()
+        if name != ADAPTER
     ]
     return quoted([*typed, *asked, *more])
 

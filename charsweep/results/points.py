@@ -5,6 +5,7 @@ images has two errors: that over prompts (each the mean of its exam seeds) and, 
 several, that over training seeds; their variances add. Two points are compared image by image: by
 the differences between images of the same prompt, exam seed and training seed, which the prompts'
 being easy or hard does not enter. They differ if the mean difference exceeds two standard errors.
+What left a race is compared by the images that it drew, the first of every prompt.
 """
 
 from __future__ import annotations
@@ -96,15 +97,24 @@ def mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def units(cell: CellResult, metric: str) -> NDArray[np.float64] | None:
-    """A score by prompt (P,); of one prompt, by image; of a whole image set (1,); None without."""
+def units(cell: CellResult, metric: str, seeds: int | None = None) -> NDArray[np.float64] | None:
+    """A score by prompt (P,); of one prompt, by image; of a whole image set (1,); None without.
+
+    `seeds`: of the first so many images of each prompt alone.
+    """
     score, images = cell.scores.get(metric), cell.per_image.get(metric)
     if score is None:
         return None
     if not images:
         return np.array([score])
-    by_prompt = np.array(images, dtype=np.float64)
+    by_prompt = np.array(images, dtype=np.float64)[:, :seeds]
     return np.asarray(by_prompt[0] if len(by_prompt) == 1 else by_prompt.mean(axis=1))
+
+
+def seeds_drawn(cell: CellResult, metric: str) -> int | None:
+    """How many images of each prompt have the score; None where none has one of its own."""
+    images = cell.per_image.get(metric)
+    return len(images[0]) if images else None
 
 
 def error_of(rows: NDArray[np.float64]) -> float | None:
@@ -143,12 +153,17 @@ class Difference:
 
 
 def difference(higher: Point, lower: Point, metric: str) -> Difference:
-    """Of two points that have the score, image by image, of the training seeds that both have."""
+    """Of two points that have the score, image by image, of the training seeds that both have.
+
+    By the images that all have drawn: a race has the others draw no more than the first ones.
+    """
+    drawn = known(seeds_drawn(c, metric) for point in (higher, lower) for c in point.finished)
+    common = int(min(drawn)) if drawn else None
     ours, theirs = (
         {
             cell.values.get(SEED): row
             for cell in point.finished
-            if (row := units(cell, metric)) is not None
+            if (row := units(cell, metric, common)) is not None
         }
         for point in (higher, lower)
     )

@@ -7,7 +7,8 @@ it image by image, by a one-sided paired t test. Bounds that assume no distribut
 Bernstein) exceed the whole range of a score at 64 images, so they would let nothing leave.
 
 Its level is that of `errors` standard errors of a normal variable (3: .00135), shared among the
-looks that a race takes (Bonferroni), so that looking often does not make leaving likelier.
+looks that a race takes (Bonferroni), so that looking often does not make leaving likelier. A lead
+counts as far as it exceeds what is no difference (`points.SAME`), however sure it is.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from charsweep.results.points import SAME
+
 Name = TypeVar("Name")
+LEAVING = 3.0  # standard errors below the leader at which a setting leaves
 
 
 def left_behind(
-    scores: Mapping[Name, NDArray[np.float64]], looks: int, errors: float = 3.0
+    scores: Mapping[Name, NDArray[np.float64]], looks: int, errors: float = LEAVING
 ) -> tuple[Name, ...]:
     """The settings that leave the race, of their scores by image (N,), the same N images for all.
 
@@ -37,10 +41,10 @@ def left_behind(
 
 
 def is_worse(lead: NDArray[np.float64], looks: int, errors: float) -> bool:
-    """Whether a lead, image by image (N,), is above 0 by more than chance allows."""
+    """Whether a lead, image by image (N,), is a difference by more than chance allows."""
     from scipy.special import ndtr, stdtr
 
-    mean, error = float(lead.mean()), float(lead.std(ddof=1)) / len(lead) ** 0.5
+    mean, error = float(lead.mean()) - SAME, float(lead.std(ddof=1)) / len(lead) ** 0.5
     if mean <= 0 or error == 0:
         return mean > 0
     return bool(stdtr(len(lead) - 1, -mean / error) < ndtr(-errors) / looks)

@@ -225,6 +225,6 @@ def nothing_to_recommend(cells: Sequence[CellResult]) -> str:
             "The sweep's command tries failed cells again."
         )
     return (
-        "There is no finished cell with a score, which needs a base and prompts, so nothing is "
-        "recommended; look at the images."
+        "There is no finished cell with a score, which needs a base, prompts and drawings, so "
+        "nothing is recommended; look at the images, or vote on them (action=choose)."
     )

@@ -126,7 +126,7 @@ class Recommendation:
             return ()
         size, seconds = self.point.cost("size_mb"), self.point.cost("train_seconds")
         known = (
-            f"{self.cell.step:,} training steps",
+            f"{self.cell.step:,} training steps" if self.cell.step else "",
             f"{span(seconds)} of training by itself" if seconds is not None else "",
             f"{bytes_text(size * 1e6)} of weights" if size is not None else "",
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from charsweep.results.cells import COSTS, CellResult
+from charsweep.results.cells import COSTS, MADE, CellResult
 from charsweep.results.votes import Vote
 
 Item = TypeVar("Item")
@@ -27,6 +27,9 @@ METRIC_ORDER = (
     "drift",
     "flexibility",
     "dino",
+    "dinov2",
+    "dinov3",
+    "ccip",
     "clip_i",
     "clip_t",
     "diversity",
@@ -148,6 +151,13 @@ class Record:
             *(metric for metric in METRIC_ORDER if metric in known),
             *(metric for metric in known if metric not in METRIC_ORDER),
         )
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """What any adapter from elsewhere says of its making, unless it is an axis."""
+        told = {name for cell in self.cells for name in cell.made}
+        told -= {"steps"} if "train_steps" in self.axes else set()
+        return tuple(name for name in MADE if name in told)
 
     @property
     def costs(self) -> tuple[str, ...]:

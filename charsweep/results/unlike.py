@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from charsweep.core.encoders import OWN
 from charsweep.results.cells import CellResult
 from charsweep.results.labels import listing
 from charsweep.results.points import which
@@ -112,6 +113,10 @@ def drawn_from(sweep: SweepRecord) -> tuple[Any, ...]:
 
 
 def common_metrics(sweep: SweepRecord, sweeps: Sequence[SweepRecord]) -> dict[str, Any]:
-    """The settings of the metrics that all sweeps have."""
+    """The settings of the metrics that all sweeps have; usual encoders stand in new ones alone."""
     own, *others = [one.settings.get("metric") or {} for one in (sweep, *sweeps)]
-    return {name: own[name] for name in own if all(name in other for other in others)}
+    return {
+        name: {field: value for field, value in settings.items() if value not in OWN}
+        for name, settings in own.items()
+        if all(name in other for other in others)
+    }

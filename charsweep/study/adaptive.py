@@ -7,12 +7,14 @@ passes through its trajectory's snapshots, and a pruner says at each whether it 
 A killed process leaves trials RUNNING. They are gone on with: their parameters are in the study,
 and what they have told is there too. One that was killed while it was being asked is told as
 failed, and another takes its place.
+
+Each rung is a race: what a pruner goes by is the score on the images that were drawn.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import (
@@ -34,6 +36,7 @@ from charsweep.results import CellResult
 from charsweep.results.cells import judged_by
 from charsweep.results.unlike import groups
 from charsweep.study.place import check_driver
+from charsweep.study.rounds import Rounds
 from charsweep.study.study import Study
 from charsweep.study.trials import Trials
 
@@ -51,6 +54,7 @@ class Search(Study):
         self.space = {name: distribution_of(axis) for name, axis in sweep.axes.items()}
         self.trials = Trials(sweep, sampler_of(sweep, 0), pruner_of(sweep))
         self._asked: dict[str, list[FrozenTrial]] = {}
+        self._race = Rounds((), sweep.settings)  # of the rung
 
     @property
     def total(self) -> int:
@@ -62,7 +66,7 @@ class Search(Study):
         axes = self.sweep.axes
         steps = axes.get("train_steps", ())
         for name, axis in axes.items():
-            drawn = name == "inference_steps" or name.partition(".")[0] == "sampler"
+            drawn = name in ("inference_steps", "strength") or name.partition(".")[0] == "sampler"
             if isinstance(axis, Range) and not axis.whole and axis.step is None and not drawn:
                 return ()
         return tuple(int(step) for step in (steps.values if isinstance(steps, Range) else steps))
@@ -84,18 +88,32 @@ class Search(Study):
         stops = {trial.number: self._stop(trial) for trial in running}
         lowest = min(stops.values())
         due = [trial for trial in running if stops[trial.number] == lowest]
+        untold = [trial for trial in due if lowest not in trial.intermediate_values]
+        is_race = bool(self.search.rungs) and self.sweep.settings.by_score
+        if untold and is_race:  # those that were told before a kill race once more
+            untold = [*due, *self._ended(lowest)]
         self._asked = {}
         cells = {}
-        for trial in due:
-            if lowest not in trial.intermediate_values:
-                cell = self._cell(trial, lowest)
-                cells[cell.key] = cell
-                self._asked.setdefault(cell.key, []).append(trial)
-        if cells:
-            yield tuple(cells.values())
+        for trial in untold:
+            cell = self._cell(trial, lowest)
+            cells[cell.key] = cell
+            self._asked.setdefault(cell.key, []).append(trial)
+        self._race = Rounds(tuple(cells.values()), self.sweep.settings, is_race=is_race)
+        yield from self._race.run()
         for trial in self._running():
             if lowest in trial.intermediate_values and self._stop(trial) == lowest:
                 self._judge(trial, lowest)
+
+    def _ended(self, step: int) -> list[FrozenTrial]:
+        """Of the batch at hand, those that ended at their last step, which is this one."""
+        assert self.search.at_once is not None
+        asked = [trial for trial in self.trials.all() if set(trial.params) == set(self.space)]
+        batch = asked[(len(asked) - 1) // self.search.at_once * self.search.at_once :]
+        return [
+            trial
+            for trial in batch
+            if trial.user_attrs.get("state") in ("finished", "left") and self._last(trial) == step
+        ]
 
     def _judge(self, trial: FrozenTrial, rung: int) -> None:
         running = self.trials.open(trial)
@@ -105,13 +123,23 @@ class Search(Study):
         else:
             running.set_user_attr(PASSED, rung)
 
+    @property
+    def is_further(self) -> bool:
+        return self._race.round > 1
+
+    def settle(self, result: CellResult) -> Sequence[CellResult]:
+        """Those that have ended with it."""
+        return self._race.settle(result)
+
     def number(self, result: CellResult) -> int:
         return self._asked[result.cell][0].number
 
     def tell(self, result: CellResult) -> None:
         """Tell a cell's trials their result: for good at their last step, else as a report."""
         for trial in self._asked[result.cell]:
-            goes_on = result.step < self._last(trial) and result.state == "finished"
+            if trial.state.is_finished() or result.step in trial.intermediate_values:
+                continue
+            goes_on = result.step < self._last(trial) and result.state in ("finished", "left")
             if not goes_on:
                 self.trials.tell(trial, result)
                 continue
@@ -150,8 +178,10 @@ class Search(Study):
         return [trial for trial in self.trials.all() if trial.state == TrialState.RUNNING]
 
     def _cell(self, trial: FrozenTrial, step: int) -> Cell:
-        """The trial's cell at a step, noted on the trial."""
+        """The trial's cell at a step, noted on the trial while it runs."""
         cell = self.sweep.cell_at({**trial.params, "train_steps": step})
+        if trial.state.is_finished():
+            return cell
         running = self.trials.open(trial)
         running.set_user_attr("cell", cell.key)
         running.set_user_attr("trajectory", cell.trajectory.key)

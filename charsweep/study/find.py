@@ -2,8 +2,9 @@
 
 The rule is `charsweep.study.stages`; here it meets the study and the clock. A command runs the rule
 from its beginning: what is stored is told again at once, so that one that was killed goes on in the
-same stages, and a finished one ends as it did. A stage that would not keep to the budget is given
-up but for those of its cells that take nothing; later ones that do are run.
+same stages, and a finished one ends as it did. A stage is a race of its cells. One that would not
+keep to the budget is given up but for those of its cells that take nothing; later ones that do are
+run.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from charsweep.config import Sweep
 from charsweep.config.find import AXES, start_of
 from charsweep.core.specs import Cell
 from charsweep.results import CellResult
+from charsweep.study.rounds import Rounds, as_drawn
 from charsweep.study.stages import Stage, Stages
 from charsweep.study.study import Study
-from charsweep.study.trials import Trials, stands
+from charsweep.study.trials import Trials, images_drawn, tells
 
 LARGEST = 10**9
 # Wide, so that they stay the same whatever a search comes to try.
@@ -33,6 +35,7 @@ NUMBERS: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-12, 100, log=True),
     "train_steps": IntDistribution(1, LARGEST),
     "inference_steps": IntDistribution(1, 1000),
+    "strength": FloatDistribution(-4, 4),
     "seed": IntDistribution(0, 2**32 - 1),
     "method.rank": IntDistribution(1, LARGEST),
     "method.prior_weight": FloatDistribution(0, LARGEST),
@@ -61,10 +64,9 @@ class Find(Study):
         self._known = {stage["text"]: float(stage["seconds"]) for stage in known}
         self._began = time.monotonic()
         self._is_free = False  # the stage that is run: looked up, so it takes nothing
-        self._cells: dict[str, Cell] = {}
+        self._race = Rounds((), sweep.settings)  # of the stage
         self._results: dict[str, CellResult] = {}
         self._stage_began, self._before = self._began, 0.0  # seconds of it by earlier commands
-        self._numbers: dict[str, int] = {}
         words = {name: (start[name],) for name in start if isinstance(start[name], str)}
         for over in ("captions", "method"):
             axis = AXES[over]
@@ -82,8 +84,6 @@ class Find(Study):
         trials = self.trials.all()
         self.trials.check_space(self.space)
         self.trials.give_up([trial for trial in trials if not trial.state.is_finished()])
-        known = {key: trial for key, trial in self.trials.by_cell().items() if stands(trial)}
-        self._numbers = {key: trial.number for key, trial in known.items()}
         rule, answer = self.rule.run(), None
         try:
             stage = next(rule)
@@ -98,7 +98,8 @@ class Find(Study):
         asked = [self.cell_of(values) for values in stage.cells]
         needed = self.seconds_for(asked) if self.find.seconds else 0.0
         too_much = needed > 0 and not self.keeps_to_budget(needed)
-        cells = self._free(asked) if too_much else asked
+        known = self._free(asked) if too_much else {}
+        cells = [cell for cell in asked if cell.key in known] if too_much else asked
         self._is_free = too_much or not needed
         said: dict[str, Any] = {"over": stage.over, "text": stage.text}
         said |= {"cells": [cell.key for cell in cells], "left": len(asked) - len(cells)}
@@ -107,10 +108,13 @@ class Find(Study):
         self.stages.append(said)
         if not cells:
             return None
-        self._cells, self._results = {cell.key: cell for cell in cells}, {}
+        self._race, self._results = Rounds(cells, self.sweep.settings, known), {}
         self._stage_began = time.monotonic()
         try:
-            yield tuple(cells)
+            for batch in self._race.run():
+                yield batch
+                if self.is_spent:
+                    break
         finally:
             self._note_time()
         told = [self._results[cell.key] for cell in cells if cell.key in self._results]
@@ -126,9 +130,11 @@ class Find(Study):
         """The cell with these values, of which only those that vary are given."""
         return self.sweep.cell_at({n: v for n, v in values.items() if n in self.sweep.axes})
 
-    def _free(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Those that are stored, so that they take nothing."""
-        return [cell for cell in cells if not self.seconds_for([cell])]
+    def _free(self, cells: Sequence[Cell]) -> dict[str, int]:
+        """Those that are stored as far as they were drawn, so that they take nothing: how far."""
+        drawn = {key: images_drawn(trial) for key, trial in self.trials.by_cell().items()}
+        as_far = {cell.key: as_drawn(cell, drawn.get(cell.key)) for cell in cells}
+        return {k: own.images.count for k, own in as_far.items() if not self.seconds_for([own])}
 
     def keeps_to_budget(self, needed: float) -> bool:
         """Whether there are so many seconds left."""
@@ -144,17 +150,26 @@ class Find(Study):
         """Whether the budget is used up, so that a stage is stopped between two of its cells."""
         return not (self._is_free or self.keeps_to_budget(0.0))
 
+    @property
+    def is_further(self) -> bool:
+        return self._race.round > 1
+
+    def settle(self, result: CellResult) -> Sequence[CellResult]:
+        """Those that have ended with it."""
+        return self._race.settle(result)
+
     def number(self, result: CellResult) -> int:
         """The trial that the result's cell has, or will."""
-        return self._numbers.setdefault(result.cell, len(self.trials.all()))
+        known = self.trials.by_cell().get(result.cell)
+        return known.number if known and tells(known, result) else len(self.trials.all())
 
     def tell(self, result: CellResult) -> None:
         """Keep a result for the rule, and add its trial where there is none."""
         self._results[result.cell] = result
         self._note_time()
-        trials = self.trials.by_cell()
-        if result.cell not in trials or not stands(trials[result.cell]):
-            cell = self._cells[result.cell]
+        known = self.trials.by_cell().get(result.cell)
+        if not (known and tells(known, result)):
+            cell = self._race.cells[result.cell]
             self.trials.add(cell, result, {name: self.space[name] for name in cell.values})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 from optuna.distributions import (
     BaseDistribution,
@@ -20,14 +20,16 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial
 
 from charsweep.config import Sweep
-from charsweep.core.specs import Cell
+from charsweep.core.specs import ADAPTER, Cell
 from charsweep.results import CellResult
 from charsweep.study.study import Study
-from charsweep.study.trials import Trials, stands
+from charsweep.study.trials import UNFINISHED, Trials, stands
 
 
 class Grid(Study):
     """All cells of a grid at once."""
+
+    unfinished: ClassVar[tuple[str, ...]] = UNFINISHED
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
@@ -52,8 +54,11 @@ class Grid(Study):
         trials = self.trials.all()
         self.trials.check_space(self.space)
         self.trials.give_up([trial for trial in trials if not trial.state.is_finished()])
-        latest = self.trials.by_cell()
-        self._known = {key: trial for key, trial in latest.items() if self._stands(trial)}
+        self._known = {
+            key: trial
+            for key, trial in self.trials.by_cell().items()
+            if stands(trial, self.unfinished)
+        }
         self._numbers = {key: trial.number for key, trial in self._known.items()}
         self._next = len(trials)
         for key in self._cells:
@@ -94,21 +99,21 @@ class Grid(Study):
             told = self._results.pop(key)
             self._telling.append(self._teller.submit(self._add, self._cells[key], told))
 
-    @staticmethod
-    def _stands(trial: FrozenTrial) -> bool:
-        """Whether an earlier command's trial is the cell's result, and not told again."""
-        return stands(trial)
-
     def _add(self, cell: Cell, result: CellResult) -> None:
-        self.trials.add(cell, result, {name: self.space[name] for name in cell.values})
+        own = {name: span for name, span in self.space.items() if name in cell.values}
+        self.trials.add(cell, result, own)
 
 
 def space_of(cells: tuple[Cell, ...]) -> dict[str, BaseDistribution]:
-    """What each parameter is of; numbers as ranges, which a later grid may widen."""
+    """What each parameter is of; numbers as ranges, which a later grid may widen.
+
+    Adapters from elsewhere are none: to their names Optuna could not add.
+    """
     spans: dict[str, dict[Any, None]] = {}
     for cell in cells:
         for name, value in cell.values.items():
-            spans.setdefault(name, {})[value] = None
+            if name != ADAPTER:
+                spans.setdefault(name, {})[value] = None
     return {name: _span(tuple(values)) for name, values in spans.items()}
 
 

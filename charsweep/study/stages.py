@@ -3,15 +3,16 @@
 Pure: `Stages` yields a `Stage`, is sent the results of its cells, and yields the next; neither
 training nor Optuna is known here. The same results give the same stages.
 
-1. Rates, a decade apart, all trained to the first number of steps.
-2. Half a decade beside the best of them, on both sides, until the best lies between two others;
-   then thirds of a decade, unless no neighbour can be told from it.
+1. Rates, all trained to the first number of steps.
+2. Half a decade beside the best of them, on both sides, until the best lies between two others.
 3. Steps: the best rates go on to the next number, until longer is within one standard error of
    shorter, which is then what is recommended. The best rate falls with the length, so lower ones
-   within a decade go on too.
-4. Inference steps, and what else is asked for, at what is recommended by then.
+   within a decade go on too. Thirds of a decade beside the best join them the first time, unless no
+   neighbour can be told from it.
+4. Inference steps, strength and what else is asked for, at what is recommended by then.
 
-"Told from": the paired test of the verdict, two standard errors (`charsweep.results.points`).
+"Told from": the paired test of the verdict, two standard errors (`charsweep.results.points`). What
+left the race of its stage counts by the images that it drew; something that did not is better.
 Bounds below were set on four drawn characters of the embedded world; `benchmarks.find` measures.
 """
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from charsweep.config.find import AXES
@@ -34,6 +35,8 @@ HALVES, THIRDS = (1, 3), (1, 2, 3, 5)  # first figures of the rates of a decade
 MOST_ZOOMS = 3  # times that half-decades are tried: from an end of the decades to past it
 HIGHEST = 100.0  # a learning rate can be
 LATE = 3  # times the first number of steps: past it nothing is zoomed in on
+# What is tried at what is recommended by then: first what trains nothing.
+BESIDE = ("inference_steps", "strength", "rank", "prior", "captions")
 LOWER = 2  # decades that are tried below rates of which each diverged
 
 
@@ -65,7 +68,7 @@ class Stages:
     def run(self) -> Steps:
         """All stages, one after the other."""
         yield from self._of_method(self.start)
-        for over in ("inference_steps", "rank", "prior", "captions"):
+        for over in BESIDE:
             if over in self.find.over:
                 yield from self._beside(over, self.others(over))
         if "method" in self.find.over:
@@ -77,6 +80,7 @@ class Stages:
         """What is tried besides the value that the search starts with."""
         values: dict[str, Sequence[Any]] = {
             "inference_steps": self.find.inference_steps,
+            "strength": self.find.strengths,
             "rank": self.find.ranks,
             "prior": (0.0, 1.0),
             "captions": ("instance", "captions"),
@@ -98,18 +102,24 @@ class Stages:
         diverged = all(cell.state == "diverged" for cell in self.told if _at(cell.values, held))
         if diverged and "lr" in self.find.over:
             yield from self._lower(held, over or "lr")
+        finer: list[float] = []
         if "lr" in self.find.over and self._is_taught(held):
-            yield from self._zoom(held, over or "lr", thirds=not diverged)
+            yield from self._zoom(held, over or "lr", MOST_ZOOMS if not diverged else 1)
+            finer = [] if diverged else (yield from self._thirds(held, over or "lr"))
+        if finer and len(lengths) == 1:
+            text = f"thirds of a decade between: {_rates(finer)}"
+            yield from self._ask(over or "lr", text, [{**held, "lr": rate} for rate in finer])
         for number, steps in enumerate(lengths[1:]):
             before, held = held, {**held, "train_steps": steps}
             if not self._finished(before):
                 return
             taught = self._is_taught(before)
-            if not (yield from self._longer(before, held, over or "steps")):
+            if not (yield from self._longer(before, held, over or "steps", finer)):
                 return
+            finer = []
             is_late = number > 0 or steps > LATE * lengths[0]
             if not taught and not is_late and "lr" in self.find.over and self._is_taught(held):
-                yield from self._zoom(held, over or "lr", thirds=False)
+                yield from self._zoom(held, over or "lr", 1)
         if len(lengths) > 1:
             text = f"no more than {lengths[-1]:,} steps are asked for; they may do better"
             yield Stage(over or "steps", text)
@@ -121,13 +131,13 @@ class Stages:
         text = f"all of these diverged, so {_rates(rates)}"
         yield from self._ask(over, text, [{**held, "lr": rate} for rate in rates])
 
-    def _zoom(self, held: Values, over: str, thirds: bool = True) -> Steps:
-        """Half-decades beside the best rate until it lies between two others; then thirds."""
-        for _ in range(MOST_ZOOMS if thirds else 1):
+    def _zoom(self, held: Values, over: str, most: int) -> Steps:
+        """Half-decades beside the best rate, until it lies between two others or `most` times."""
+        for _ in range(most):
             best = self.best(self._finished(held))
             new = self._untried(held, beside(rate_of(best), HALVES))
             if not new:
-                break
+                return
             text = f"half a decade beside {_rate(best)}: {_rates(new)}"
             if not (yield from self._ask(over, text, [{**held, "lr": rate} for rate in new])):
                 return
@@ -136,22 +146,23 @@ class Stages:
                 text = f"{_rate(now)} cannot be told from {_rate(best)}: none past it is tried"
                 yield Stage(over, text)
                 return
+
+    def _thirds(self, held: Values, over: str) -> Generator[Stage, None, list[float]]:
+        """Rates a third of a decade beside the best one, where it lies between two others."""
         best = self.best(self._finished(held))
         around = set(beside(rate_of(best), HALVES))
         near = [p for p in self._finished(held) if rate_of(p) in around]
-        if not thirds or not around.issubset(self._rates(held)):
-            return
+        if not around.issubset(self._rates(held)):
+            return []
         if len(near) == 2 and not any(told(best, point) for point in near):
             text = f"neither {_rate(near[0])} nor {_rate(near[1])} can be told from {_rate(best)}"
             yield Stage(over, f"{text}: nothing between them is tried")
-            return
-        new = self._untried(held, beside(rate_of(best), THIRDS))
-        text = f"thirds of a decade beside {_rate(best)}: {_rates(new)}"
-        yield from self._ask(over, text, [{**held, "lr": rate} for rate in new])
+            return []
+        return self._untried(held, beside(rate_of(best), THIRDS))
 
-    def _longer(self, before: Values, held: Values, over: str) -> Answered:
-        """The best rates go on; whether longer still may be better."""
-        rates, steps = self.going_on(before), held["train_steps"]
+    def _longer(self, before: Values, held: Values, over: str, finer: Sequence[float]) -> Answered:
+        """The best rates go on, and finer ones begin; whether longer still may be better."""
+        rates, steps = sorted([*self.going_on(before), *finer]), held["train_steps"]
         text = f"{steps:,} training steps at {_rates(rates)}"
         if not (yield from self._ask(over, text, [{**held, "lr": rate} for rate in rates])):
             return False
@@ -213,7 +224,7 @@ class Stages:
 
     def _points(self) -> list[Point]:
         """What has finished with a score; of these, what keeps to the constraints, if any does."""
-        points = [Point(cell.values, (cell,)) for cell in self.told]
+        points = [Point(cell.values, (by_images_drawn(cell),)) for cell in self.told]
         scored = [point for point in points if point.mean(SCORE) is not None]
         return [point for point in scored if keeps(point, self.constraints)] or scored
 
@@ -233,12 +244,15 @@ class Stages:
         return bool(known) and self.best(known).is_taught
 
     def best(self, points: Sequence[Point]) -> Point:
-        """The highest in score; of equals the lowest rate."""
-        return max(points, key=lambda point: (point.mean(SCORE) or 0.0, -rate_of(point)))
+        """The highest in score, of those measured whole if there are any; of equals the lowest
+        rate."""
+        whole = [point for point in points if not is_left(point)] or points
+        return max(whole, key=lambda point: (point.mean(SCORE) or 0.0, -rate_of(point)))
 
     def recommended(self) -> Point | None:
         """What would be recommended now."""
-        found = [chosen(group)[0] for group in on_each_base(self._points())]
+        whole = [point for point in self._points() if not is_left(point)]
+        found = [chosen(group)[0] for group in on_each_base(whole)]
         return max(found, key=lambda point: point.mean(SCORE) or 0.0, default=None)
 
 
@@ -252,21 +266,25 @@ def at_most(find: FindSettings, start: Values) -> list[Stage]:
     def of_method(held: Values, over: str = "") -> None:
         first, own = {**held, "train_steps": lengths[0]}, list(rates)
         zooms: list[list[float]] = [own]
+        finer: list[float] = []
         if "lr" in find.over:
             end = own[-1]
             for count in (2, *[1] * (MOST_ZOOMS - 1), 2):
                 zooms.append([_rounded(end * 1.01 ** (n + 1)) for n in range(count)])
                 end = zooms[-1][-1]
+            finer = zooms.pop() if len(lengths) > 1 else []
         for some in zooms:
             stages.append(Stage(over or "lr", "", tuple({**first, "lr": rate} for rate in some)))
         going = [rate for some in zooms for rate in some][-find.most_rates :]
         for steps in lengths[1:]:
+            going += finer
             cells = tuple({**held, "train_steps": steps, "lr": rate} for rate in going)
             stages.append(Stage(over or "steps", "", cells))
+            going, finer = going[-find.most_rates :], []
 
     of_method(start)
     best = stages[-1].cells[-1]
-    for over in ("inference_steps", "rank", "prior", "captions"):
+    for over in BESIDE:
         if over in find.over and (others := rule.others(over)):
             cells = tuple({**best, AXES[over]: value} for value in others)
             stages.append(Stage(over, "", cells))
@@ -275,6 +293,16 @@ def at_most(find: FindSettings, start: Values) -> list[Stage]:
             plain = {n: v for n, v in start.items() if not n.startswith("method.")}
             of_method({**plain, "method": method}, "method")
     return stages
+
+
+def by_images_drawn(cell: CellResult) -> CellResult:
+    """A result that counts as one of the images that were drawn, all of them or those of a race."""
+    return replace(cell, state="finished") if cell.left else cell
+
+
+def is_left(point: Point) -> bool:
+    """Whether it left the race of its stage, so that it is not measured whole."""
+    return any(cell.left for cell in point.cells)
 
 
 def told(higher: Point, lower: Point) -> bool:

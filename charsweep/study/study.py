@@ -17,7 +17,7 @@ class Study(ABC):
     trials: Trials
     stages: Sequence[Mapping[str, Any]] = ()  # of a search in stages, as they are recorded
     unit: ClassVar[str] = "cells"  # what is counted, in words
-    unfinished: ClassVar[tuple[str, ...]] = ("failed", "left")  # states that are worked on again
+    unfinished: ClassVar[tuple[str, ...]] = ("failed",)  # states that are worked on again
 
     @property
     @abstractmethod
@@ -32,6 +32,11 @@ class Study(ABC):
     @property
     def is_spent(self) -> bool:
         """Whether the work is to be stopped between two cells."""
+        return False
+
+    @property
+    def is_further(self) -> bool:
+        """Whether the batch at hand is a further round of a race, of cells that were there."""
         return False
 
     @abstractmethod

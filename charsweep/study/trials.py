@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from charsweep.config import Sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical, differences
-from charsweep.core.specs import Cell
+from charsweep.core.specs import ADAPTER, Cell
 from charsweep.core.store.files import clear_abandoned, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.results import CellResult, Recommendation
@@ -36,6 +36,7 @@ STATES = {
     "diverged": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+UNFINISHED: tuple[str, ...] = ("failed", "left")  # states of cells that a grid works on again
 LEAST_FOR_IMPORTANCE = 4  # finished trials; fewer say nothing about parameters
 
 
@@ -162,9 +163,9 @@ class Trials:
         trial = optuna.create_trial(
             state=state,
             values=values,
-            params=dict(cell.values),
+            params={name: cell.values[name] for name in space},
             distributions=space,
-            user_attrs={"cell": cell.key, "trajectory": cell.trajectory.key, **_notes(result)},
+            user_attrs={"cell": cell.key, "trajectory": cell.source.key, **_notes(result)},
             constraints=self._excesses(result),
             intermediate_values=self._so_far(result),
         )
@@ -312,13 +313,24 @@ def note(study: optuna.Study, found: Recommendation, strengths: Mapping[str, Str
             study.set_user_attr(name, now)
 
 
-def stands(trial: FrozenTrial) -> bool:
-    """Whether it is the result of the whole cell; one that failed is tried, and told, again."""
-    state = trial.user_attrs.get("state")
-    failed = trial.state == TrialState.FAIL and state in (None, "failed")
-    return trial.state.is_finished() and not failed and state != "left"
+def stands(trial: FrozenTrial, unfinished: Sequence[str] = UNFINISHED) -> bool:
+    """Whether it is its cell's result, and not in a state that is tried, and told, again."""
+    failed = "failed" if trial.state == TrialState.FAIL else None
+    return trial.state.is_finished() and trial.user_attrs.get("state", failed) not in unfinished
+
+
+def tells(trial: FrozenTrial, result: CellResult) -> bool:
+    """Whether it says what a result does: of the whole cell, or of one that has left a race."""
+    return stands(trial, UNFINISHED[:1] if result.left else UNFINISHED)
+
+
+def images_drawn(trial: FrozenTrial) -> int | None:
+    """Of a cell that has left a race, after how many images; None for any other."""
+    has_left = trial.user_attrs.get("state") == "left"
+    return max(trial.intermediate_values, default=None) if has_left else None
 
 
 def _notes(result: CellResult) -> dict[str, str]:
     """What a trial's user attributes say of its cell's result."""
-    return {"state": result.state} | ({"error": result.error} if result.error else {})
+    own = {"error": result.error or "", ADAPTER: str(result.values.get(ADAPTER, ""))}
+    return {"state": result.state} | {name: text for name, text in own.items() if text}

@@ -12,6 +12,7 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 
 from charsweep.core.keys import canonical_json
+from charsweep.core.specs import ADAPTER
 from charsweep.core.store.files import read_json
 from charsweep.core.store.losses import LossRow
 from charsweep.results import CellResult
@@ -38,7 +39,8 @@ IN_WORDS = {
 def run_name(result: CellResult, axes: Sequence[str]) -> str:
     """`lr=1e-3`, `gan, 2,000 steps`, `lora, seed 1`: what varies; if nothing does, what it is."""
     values = result.values
-    named = [name for name in axes if name in values]
+    own = [*axes, *(["train_steps"] if ADAPTER in values else [])]  # of a run
+    named = [name for name in dict.fromkeys(own) if name in values]
     named = named or [name for name in ("method", "lr", "train_steps") if name in values]
     return ", ".join(_in_words(name, values[name]) for name in named)[:NAME_LENGTH]
 
@@ -77,7 +79,8 @@ def numbers(result: CellResult, at: int) -> list[Metric]:
 
 def params(result: CellResult, trajectory: Path, images: Path | None) -> list[Param]:
     """The cell's values, the base, and the plain settings of its trajectory and image set."""
-    named = {**result.values, "base": result.base or None}
+    made = {f"made.{name}": value for name, value in result.made.items()}
+    named = {**result.values, **made, "base": result.base or None}
     manifests = [(trajectory / "spec.json", "base")]
     manifests += [(images / "images.json", "snapshot")] if images else []
     for path, parent in manifests:

@@ -64,7 +64,8 @@ class TrainingImages:
         changes: CaptionChanges = CaptionChanges(),  # noqa: B008  # a constant
     ) -> None:
         self.captions, self.purpose, self.framing = captions, purpose, framing
-        self.changes = changes
+        self.changes, self.unit = changes, base.family.unit
+        self.laid = base.family.laid_together
         self.seed, self.batch_size, self.resolution = spec.seed, spec.batch_size, spec.resolution
         masks = masks or [None] * len(keys)
         self.framed = [  # as it is and, perhaps, mirrored
@@ -80,16 +81,16 @@ class TrainingImages:
         mask: Image.Image | None,
         mirrored: bool,
     ) -> FramedImage:
-        crop, size = self.framing.crop, self.resolution
-        sizes = torch.tensor(sizes_of(image.size, crop, size))
+        crop, size, unit = self.framing.crop, self.resolution, self.unit
+        sizes = torch.tensor(sizes_of(image.size, crop, size, unit))
         if mirrored:  # before it is cropped, as diffusers' SDXL scripts do, and the mask with it
             image = ImageOps.mirror(image)
             mask = ImageOps.mirror(mask) if mask else None
         mode = (crop, size, mirrored, ALPHA in self.framing.masks)  # which leaves other colours
-        mean, std = base.latents((key, *mode), framed(image, crop, size))
+        mean, std = base.latents((key, *mode), framed(image, crop, size, unit))
         weights = torch.ones(mean.shape[-2:])
         if mask:
-            weights = weights_of(framed(mask, crop, size), weights, self.framing.background)
+            weights = weights_of(framed(mask, crop, size, unit), weights, self.framing.background)
         return FramedImage(mean.cpu(), std.cpu(), weights, sizes)
 
     def batch(self, step: int) -> ImageBatch:
@@ -206,9 +207,12 @@ class TrialBatches:
         source = generator(seed, f"{purpose} noise", step)
         noise = torch.randn(latents.shape, generator=source)
         if self.loss.noise_offset:  # Guttenberg 2023: one more normal number per channel
-            offset = torch.randn(*latents.shape[:2], 1, 1, generator=source)
+            count, channels = latents.shape[:2]
+            offset = torch.randn(count, channels // images.laid, 1, 1, generator=source)
+            offset = offset.repeat_interleave(images.laid, dim=1)
             noise = noise + self.loss.noise_offset * offset
-        timesteps = noising.timesteps(len(latents), generator(seed, f"{purpose} timestep", step))
+        size, source = latents.shape[-2:], generator(seed, f"{purpose} timestep", step)
+        timesteps = noising.timesteps(len(latents), size, source)
         weights = noising.weights(timesteps, self.loss.min_snr_gamma)
         if which == "prior":
             weights = self.loss.prior_weight * weights

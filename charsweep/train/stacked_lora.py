@@ -5,6 +5,9 @@ A layer's adapters are two stacked tensors, A of shape (width, rank, in) and B o
 i mod width, so a batch of `width` needs no copy, and one that holds the unconditional half first
 (classifier-free guidance) finds the same adapters in both halves.
 
+That holds as long as every layer sees the samples one by one, in their order, which an assertion
+looks after: in a layer that saw several in one row, trials would mix without a word.
+
 Ranks are padded with zeros to the stack's; rows of zeros get gradients of exactly zero. What a
 slot computes does not depend on the other slots as long as width and padded rank stay the same.
 Free slots can be left out of a pass: `narrow`; see `charsweep.train.narrowing` for the bits.
@@ -22,17 +25,30 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from charsweep.core.errors import ConfigError
 from charsweep.models.adapter_file import is_target
 
 
+class Passed:
+    """How many samples the module that is passed through was given last."""
+
+    samples = 0
+
+    def count(self, module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        """A hook that runs before the module: samples come first, as a tensor or a list."""
+        self.samples = len(next(iter((*given, *named.values()))))
+
+
 class Stacked(nn.Module):
     """A frozen layer and what `width` trials add to its output: scale · B A x, each its own."""
 
-    def __init__(self, layer: nn.Module, width: int, rank: int, a_shape: torch.Size, out: int):
+    def __init__(
+        self, layer: nn.Module, width: int, rank: int, a_shape: torch.Size, out: int, passed: Passed
+    ) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.passed = layer, passed
         like = layer.weight
         assert isinstance(like, Tensor)
         options: Any = {"dtype": torch.float32, "device": like.device}
@@ -40,6 +56,13 @@ class Stacked(nn.Module):
         self.b = nn.Parameter(torch.zeros(width, rank, out, **options))
         self.scale = torch.zeros(width, 1, 1, **options)
         self._narrow: tuple[nn.Parameter, nn.Parameter, Tensor] | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """That of the frozen layer, whose precision some modules look up."""
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        return weight
 
     @property
     def width(self) -> int:
@@ -54,6 +77,11 @@ class Stacked(nn.Module):
             part.grad = whole.grad[slots]
         self._narrow = (parts[0], parts[1], self.scale[slots])
 
+    def check(self, x: Tensor) -> None:
+        """What comes in has one row for each sample."""
+        samples = self.passed.samples
+        assert len(x) == samples, f"{len(x)} rows of {samples} samples: trials would mix"
+
     def at(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """A, B and scale in the precision of what comes in; what trains is float32."""
         a, b, scale = self._narrow or (self.a, self.b, self.scale)
@@ -61,11 +89,13 @@ class Stacked(nn.Module):
 
 
 class StackedLinear(Stacked):
-    def __init__(self, layer: nn.Linear, width: int, rank: int) -> None:
-        super().__init__(layer, width, rank, torch.Size([layer.in_features]), layer.out_features)
+    def __init__(self, layer: nn.Linear, width: int, rank: int, passed: Passed) -> None:
+        a_shape = torch.Size([layer.in_features])
+        super().__init__(layer, width, rank, a_shape, layer.out_features, passed)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, ..., in) -> (N, ..., out); sample i wears the adapter of slot i mod width."""
+        self.check(x)
         y: Tensor = self.layer(x)
         rows = x.reshape(-1, self.width, x[0].numel() // x.shape[-1], x.shape[-1])
         rows = rows.transpose(0, 1).flatten(1, 2)
@@ -77,14 +107,15 @@ class StackedLinear(Stacked):
 
 
 class StackedConv2d(Stacked):
-    def __init__(self, layer: nn.Conv2d, width: int, rank: int) -> None:
+    def __init__(self, layer: nn.Conv2d, width: int, rank: int, passed: Passed) -> None:
         assert layer.groups == 1
         assert layer.padding_mode == "zeros"
         shape = torch.Size([layer.in_channels, *layer.kernel_size])
-        super().__init__(layer, width, rank, shape, layer.out_channels)
+        super().__init__(layer, width, rank, shape, layer.out_channels, passed)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, h, w) -> (N, out, h', w'): A is a convolution like the layer's, B is 1 x 1."""
+        self.check(x)
         layer = self.layer
         assert isinstance(layer, nn.Conv2d)
         y: Tensor = layer(x)
@@ -101,21 +132,24 @@ class StackedConv2d(Stacked):
 class Adapters:
     """A stack of low-rank adapters on named modules; `attach` puts it on.
 
-    `targets` are the last parts of layers' names, as in peft's `target_modules`.
+    `targets` are the last parts of layers' names, as in peft's `target_modules`, and `but` the
+    first parts of those that get none.
     """
 
     def __init__(
         self, modules: Mapping[str, nn.Module], targets: Mapping[str, Sequence[str]], width: int,
-        rank: int,
+        rank: int, but: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.width, self.rank = width, rank
+        self.passed = {name: Passed() for name in modules}
+        self.modules, self._hooks = modules, list[RemovableHandle]()
         self.layers: dict[str, Stacked] = {}
         self._places: list[tuple[nn.Module, str, Stacked]] = []
         for name, module in modules.items():
             for path, layer in list(module.named_modules()):
-                if is_target(path, targets[name]):
+                if is_target(path, targets[name], but):
                     parent, _, child = path.rpartition(".")
-                    stacked = _stacked(f"{name}.{path}", layer, width, rank)
+                    stacked = _stacked(f"{name}.{path}", layer, width, rank, self.passed[name])
                     self.layers[f"{name}.{path}"] = stacked
                     self._places.append((module.get_submodule(parent), child, stacked))
             if not any(layer.startswith(f"{name}.") for layer in self.layers):
@@ -148,10 +182,16 @@ class Adapters:
     def attach(self) -> None:
         for parent, child, stacked in self._places:
             setattr(parent, child, stacked)
+        self._hooks = [
+            module.register_forward_pre_hook(self.passed[name].count, with_kwargs=True)
+            for name, module in self.modules.items()
+        ]
 
     def detach(self) -> None:
         for parent, child, stacked in self._places:
             setattr(parent, child, stacked.layer)
+        for hook in self._hooks:
+            hook.remove()
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
@@ -214,11 +254,11 @@ def gaussian(shapes: Mapping[str, Tensor], rank: int, source: torch.Generator) -
     }
 
 
-def _stacked(name: str, layer: nn.Module, width: int, rank: int) -> Stacked:
+def _stacked(name: str, layer: nn.Module, width: int, rank: int, passed: Passed) -> Stacked:
     if isinstance(layer, nn.Linear):
-        return StackedLinear(layer, width, rank)
+        return StackedLinear(layer, width, rank, passed)
     if isinstance(layer, nn.Conv2d):
-        return StackedConv2d(layer, width, rank)
+        return StackedConv2d(layer, width, rank, passed)
     raise ConfigError(
         f"method.target_modules: {name} is a {type(layer).__name__}; low-rank adapters go on "
         "linear and convolution layers"

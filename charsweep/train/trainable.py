@@ -16,16 +16,20 @@ from torch import Tensor, nn
 from charsweep.core.methods import method_of
 from charsweep.core.seeding import generator
 from charsweep.core.specs import TrajectorySpec
+from charsweep.core.store.files import read_json, write_json
 from charsweep.models.adapter_file import (
     ADAPTER_FILE,
     FACTORED,
     FACTORED_CONFIG,
     FACTORED_FILE,
+    METADATA,
     LowRank,
     factored_config,
+    lora_metadata,
     padded_rank,
     published,
 )
+from charsweep.models.identify import MODULAR_INDEX
 from charsweep.models.pipeline import LoadedPipeline, quiet
 from charsweep.models.safetensors_file import settle_header
 from charsweep.train.methods import SharedSlots
@@ -50,7 +54,8 @@ class StackedAdapters:
     ) -> None:
         self.base, self.taught = base, taught
         targets = {name: low.of(name) for name in taught}
-        self.adapters = Adapters(taught, targets, width, padded_rank(low.rank))
+        but = on_base(low, base, taught).but
+        self.adapters = Adapters(taught, targets, width, padded_rank(low.rank), but)
         self.adapters.attach()
         self.low: dict[int, LowRank] = {}
         self.zero_grad, self.aside = self.adapters.zero_grad, self.adapters.aside
@@ -59,7 +64,7 @@ class StackedAdapters:
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
         low = method_of(spec.method).low_rank
         assert low is not None
-        self.low[slot] = low
+        self.low[slot] = on_base(low, self.base, self.taught)
         shapes = self.adapters.weights(slot, low.rank)
         first = gaussian(shapes, low.rank, generator(spec.seed, "adapter"))
         self.adapters.set(slot, first, low.scale)
@@ -76,7 +81,7 @@ class StackedAdapters:
     def save(self, slot: int, folder: Path) -> None:
         low = self.low[slot]
         settings = {name: low.settings(name) for name in self.taught}
-        save_adapter(self.base, self.adapters.weights(slot, low.rank), settings, folder)
+        save_adapter(self.adapters.weights(slot, low.rank), settings, folder)
 
     def close(self) -> None:
         self.adapters.detach()
@@ -91,7 +96,8 @@ class SingleTrial:
         self._undo = contextlib.ExitStack()
 
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
-        self.low = low = method_of(spec.method).low_rank
+        low = method_of(spec.method).low_rank
+        self.low = low = on_base(low, self.base, self.taught) if low else None
         if low is None:
             self._undo.enter_context(self.base.restored())
             for module in self.taught.values():
@@ -128,7 +134,8 @@ class SingleTrial:
     def save(self, slot: int, folder: Path) -> None:
         if self.low is None:
             with quiet():
-                self.base.pipeline.save_pretrained(folder, safe_serialization=True)
+                self.base.pipeline.save_pretrained(str(folder), safe_serialization=True)
+            forget_place(folder / MODULAR_INDEX)
             return
         weights = {
             f"{name}.{key}": tensor
@@ -139,7 +146,7 @@ class SingleTrial:
         if self.low.kind in FACTORED:
             save_factored(weights, settings, folder)
         else:
-            save_adapter(self.base, weights, settings, folder)
+            save_adapter(weights, settings, folder)
 
     def aside(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # who is drawn has left, and nobody else is here
@@ -157,37 +164,47 @@ def trained_parameters(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     }
 
 
+def forget_place(index: Path) -> None:
+    """Have a modular pipeline's index, where there is one, say of no part that it lies in the
+    folder that it was saved in: what is stored does not depend on where."""
+    if index.exists():
+        content = read_json(index)
+        for entry in content.values():
+            if isinstance(entry, list) and len(entry) == 3:
+                entry[2]["pretrained_model_name_or_path"] = "."
+        write_json(index, content)
+
+
+def on_base(low: LowRank, base: LoadedPipeline, taught: Mapping[str, nn.Module]) -> LowRank:
+    """The adapter on these parts of a base, without the layers that its family leaves out."""
+    shapes = {
+        name: {key: list(tensor.shape) for key, tensor in module.state_dict().items()}
+        for name, module in taught.items()
+    }
+    return low.on(base.family, shapes)
+
+
 def save_adapter(
-    base: LoadedPipeline,
-    weights: Mapping[str, Tensor],
-    settings: Mapping[str, Mapping[str, Any]],
-    folder: Path,
+    weights: Mapping[str, Tensor], settings: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> None:
     """Write `MODULE.LAYER.lora_A.weight` … as a LoRA file that plain diffusers loads."""
-    named = {published(name): tensor for name, tensor in weights.items()}
-    layers: dict[str, Any] = {}
-    for module, own in settings.items():
-        prefix = f"{module}."
-        layers[f"{module}_lora_layers"] = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in named.items()
-            if name.startswith(prefix)
-        }
-        layers[f"{module}_lora_adapter_metadata"] = dict(own)
-    base.pipeline.save_lora_weights(folder, **layers)
-    settle_header(folder / ADAPTER_FILE)
+    metadata = {"format": "pt", METADATA: lora_metadata(settings)}
+    _save({published(name): tensor for name, tensor in weights.items()},
+          folder / ADAPTER_FILE, metadata)  # fmt: skip
+
+
+def _save(weights: Mapping[str, Tensor], file: Path, metadata: dict[str, str] | None) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    save_file(tensors, file, metadata)
+    settle_header(file)
 
 
 def save_factored(
     weights: Mapping[str, Tensor], settings: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> None:
     """Write what LoRA files cannot hold: peft's own tensors, and its settings of each module."""
-    tensors = {
-        published(name, FACTORED[0]): tensor.detach().cpu().contiguous()
-        for name, tensor in weights.items()
-    }
-    save_file(tensors, folder / FACTORED_FILE)
-    settle_header(folder / FACTORED_FILE)
+    named = {published(name, FACTORED[0]): tensor for name, tensor in weights.items()}
+    _save(named, folder / FACTORED_FILE, None)
     (folder / FACTORED_CONFIG).write_text(factored_config(settings), encoding="utf-8")
 
 

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers.adapters import base_of
 from helpers.small import loaded_after, small
+from helpers.variants import first
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from PIL import Image
 from safetensors import safe_open
@@ -323,6 +325,58 @@ def test_other_adapters(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
     assert picture_by_card(folder)
     pushed = code_when_pushed(tmp_path, "me/unicorn")
     assert ('os.chdir(snapshot_download("me/unicorn"))' in pushed) == (kind != "dora")
+
+
+@pytest.mark.parametrize("words", first(1, [
+    ["method.adapter=lora"], ["method.adapter=dora"], ["method.adapter=loha"],
+    ["method.adapter=lokr"], ["method=dreambooth", "method.prior_weight=0"],
+]))  # fmt: skip
+def test_an_export_says_at_which_strength_it_was_drawn_or_bakes_it(
+    words: list[str], tmp_path: Path
+) -> None:
+    """Either way the card's code draws what the base does that is so far on the way."""
+    run(tmp_path, *words, "train_steps=1", "lr=1e-2", "strength=0.5", "metric=[score]")
+    (cell,) = cells(tmp_path).values()
+    snapshot = tmp_path / "sweeps/store" / Path(cell.images).parent
+    wanted = picture_at(0.5, snapshot)
+    assert np.abs(picture_at(1.0, snapshot) - wanted).max() > 8
+    folders = [exported(tmp_path)]
+    if "dora" not in words[0]:
+        folders.append(exported(tmp_path, "export.strength=bake"))
+    for folder in folders:
+        drawn = np.frombuffer(picture_by_card(folder), np.uint8).astype(int)
+        assert np.abs(drawn - wanted).max() <= 2
+    first_card = (folders[0] / "README.md").read_text(encoding="utf-8")
+    is_whole = "dreambooth" in words[0]
+    assert ("**strength 0.5**" in first_card) == (not is_whole)
+    if "=lora" in words[0]:
+        with safe_open(folders[0] / "UnicornGirl-kohya.safetensors", "pt") as file:
+            assert file.metadata()["modelspec.usage_hint"].endswith("; strength 0.5")
+        assert "strength 0.5 of what was taught, which is scaled" in (
+            folders[1] / "README.md"
+        ).read_text(encoding="utf-8")
+    if "dora" in words[0]:
+        with pytest.raises(ModelsError, match="a DoRA cannot be scaled in its file"):
+            exported(tmp_path, "export.strength=bake")
+        assert exported(tmp_path, "export.strength=note") == folders[0]
+
+
+def picture_at(strength: float, snapshot: Path) -> Any:
+    """Pixels of the first prompt's picture by the base with a snapshot put on in part."""
+    name = "sd15" if (snapshot / "unet").exists() else "sdxl"
+    base = base_of(name)
+    with base.with_snapshot(snapshot, strength), quiet():
+        torch.manual_seed(0)
+        image = base.pipeline(
+            "a picture of UnicornGirl jumping", num_inference_steps=2, guidance_scale=5
+        ).images[0]
+    return np.asarray(image.convert("RGB")).ravel().astype(int)
+
+
+def test_of_the_untaught_base_there_is_nothing_to_export(tmp_path: Path) -> None:
+    run(tmp_path, "train_steps=1", "strength=0", "metric=[score]")
+    with pytest.raises(ConfigError, match="drawn at strength 0, by the untaught base"):
+        exported(tmp_path)
 
 
 def test_whole_weights_are_a_pipeline(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_specs_come_back_from_their_manifests(swept: Path) -> None:
     sweep = load_sweep(small(swept, "train_steps=4", "method=dreambooth"))
     images, base = sweep.cells[0].images, sweep.cells[0].trajectory.base
     assert base
-    adapter = SnapshotSpec(AdapterSpec("mine", "0" * 16, base), 0)
+    adapter = SnapshotSpec(AdapterSpec("0" * 16, base, "mine"), 0)
     for spec in (images, sweep.cells[0].untaught_set, sweep.cells[0].class_images):
         assert spec
         back = revived(ImageSetSpec, json.loads(json.dumps(canonical(spec))))

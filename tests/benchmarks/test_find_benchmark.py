@@ -34,6 +34,8 @@ def test_the_rule_is_run_on_what_is_stored(stored: Path) -> None:
     assert (outcome.found, outcome.best) == ("0.002 × 1,000", "0.002 × 1,000")
     assert outcome.lost == 0
     assert outcome.cells < 18
+    drawn, whole = outcome.images
+    assert whole / 2 < drawn < whole < 4 * outcome.cells  # one has diverged
 
 
 def test_what_a_sweep_lacks_has_diverged_or_is_like_its_neighbour(stored: Path) -> None:
@@ -47,9 +49,10 @@ def test_what_a_sweep_lacks_has_diverged_or_is_like_its_neighbour(stored: Path) 
 
 
 def test_the_page_counts_those_that_are_close() -> None:
-    close = Outcome(WHO, 0, "a", 0.9, "b", 0.92, 12, 200.0, 4000.0, 8000.0)
-    far = Outcome(WHO, 1, "a", 0.7, "b", 0.92, 14, 100.0, 4000.0, 8000.0)
+    close = Outcome(WHO, 0, "a", 0.9, "b", 0.92, 12, (300, 384), 200.0, 4000.0, 8000.0)
+    far = Outcome(WHO, 1, "a", 0.7, "b", 0.92, 14, (448, 448), 100.0, 4000.0, 8000.0)
     text = page([close, far], [])
     assert "1 of 2 are close; the mean loss is 0.120." in text
-    assert "| 3 min 20 s | 5% | 2.5% |" in text
+    assert "| 12 | 300 of 384 | 3 min 20 s | 5% | 2.5% |" in text
+    assert "| 14 | 448 |" in text
     assert "stored sweeps" not in text

@@ -10,10 +10,21 @@ import pytest
 from helpers.small import sweep_of
 
 from charsweep.config import Sweep
+from charsweep.core.errors import TrainingError
 from charsweep.core.specs import Source
 from charsweep.core.store import Store
-from charsweep.engine.units import Agenda, Finish, Reference, Train, Unit, deal, halves, split
-from charsweep.plan import Pack, Plan, Speeds, plan_work
+from charsweep.engine.units import (
+    MOST_LOSSES,
+    Agenda,
+    Finish,
+    Reference,
+    Train,
+    Unit,
+    deal,
+    halves,
+    split,
+)
+from charsweep.plan import Pack, Plan, Speeds, plan_training, plan_work
 
 
 def planned(root: Path, *words: str) -> tuple[Sweep, Plan]:
@@ -196,3 +207,83 @@ def test_a_pack_of_unlike_lengths_refills_its_slots(tmp_path: Path) -> None:
     assert split(pack, 2) == [pack]  # the long one takes as long as all others after another
     (first, second) = deal(pack, 2)
     assert [len(part.trainings) for part in (first, second)] == [3, 2]
+
+
+def test_what_costs_three_workers_is_given_up(tmp_path: Path) -> None:
+    """Its cells fail, and say why; what was trained before is drawn. A lost reference ends all."""
+    _, plan = planned(tmp_path, "+axes.lr=[1e-2,1e-3]", "train_steps=10", "pack=1")
+    agenda = Agenda(plan, Speeds(Store(tmp_path)), 2)
+    first = agenda.packs[0].trainings[0].trajectory
+    for _ in range(MOST_LOSSES):
+        unit = agenda.next(lambda source: source.key == first.key)
+        assert isinstance(unit, Train)
+        agenda.take_back(unit, set(), "was lost: no memory")
+    assert agenda.training == 0
+    assert len(agenda.packs) == 1
+    (part,) = agenda.ready
+    assert (
+        "3 workers were lost at it, the last one because it was lost: no memory"
+        in (agenda.errors[part.key])
+    )
+    agenda.undrawn.clear()
+    agenda.references.clear()
+    for _ in range(MOST_LOSSES):
+        unit = agenda.next(lambda source: source.key == first.key)
+        assert isinstance(unit, Finish)
+        agenda.take_back(unit, set(), "was killed")
+    ((cell, why),) = agenda.given_up
+    assert cell.trajectory == first
+    assert why.endswith("because it was killed")
+    assert not agenda.ready
+
+    other = Agenda(plan, Speeds(Store(tmp_path)), 2)
+    reference = other.references[0]
+    for _ in range(MOST_LOSSES - 1):
+        other.take_back(reference, set(), "was killed")
+    with pytest.raises(TrainingError, match="3 workers were lost at it"):
+        other.take_back(reference, set(), "was killed")
+
+
+def test_who_has_the_files_of_a_unit_gets_it(tmp_path: Path) -> None:
+    """Of training, the trajectory that it has the state of; else the longest first."""
+    _, plan = planned(tmp_path, "+axes.lr=[1e-2,1e-3,1e-4]", "train_steps=10", "pack=1")
+    agenda = Agenda(plan, Speeds(Store(tmp_path)), 2)
+    wanted = agenda.packs[-1].trainings[0]
+    unit = agenda.next(lambda _: True, lambda training: training == wanted)
+    assert isinstance(unit, Train)
+    assert unit.pack.trainings == (wanted,)
+    agenda.references.clear()
+    agenda.undrawn.clear()
+    for training in plan.trainings:
+        agenda.reached(training.trajectory.key, {10: 1.0}, last=True)
+    unit = agenda.next(lambda _: True, lambda training: training.trajectory == wanted.trajectory)
+    assert isinstance(unit, Finish)
+    assert unit.trainings[0].trajectory == wanted.trajectory
+
+
+def test_weights_that_went_with_their_worker_are_made_again(tmp_path: Path) -> None:
+    """Nobody else could draw from them."""
+    sweep, plan = planned(tmp_path, "+axes.lr=[1e-2]", "+axes.train_steps=[10,20]", "pack=1")
+    agenda, (training,) = Agenda(plan, Speeds(Store(tmp_path)), 2), plan.trainings
+    agenda.references.clear()
+    agenda.undrawn.clear()
+    unit = agenda.next(lambda _: True)
+    assert isinstance(unit, Train)
+    agenda.reached(training.trajectory.key, {10: 1.0, 20: 1.0}, True, by=lambda _: 1)
+    agenda.training -= 1
+    assert agenda.next(lambda _: True, worker=2) is None
+    drawn = agenda.next(lambda _: True, worker=1)
+    assert isinstance(drawn, Finish)
+
+    agenda.take_back(drawn, {sweep.cells[0].key}, "was killed")
+    agenda.train_again(
+        lambda one: True, lambda one: plan_training(one.cells, Store(tmp_path), (10,))
+    )
+    again = agenda.next(lambda _: True, worker=2)
+    assert isinstance(again, Train)
+    assert [cell.step for cell in again.pack.trainings[0].cells] == [20]
+    agenda.reached(training.trajectory.key, {20: 1.0}, True, by=lambda _: 2)
+    agenda.training -= 1
+    last = agenda.next(lambda _: True, worker=2)
+    assert isinstance(last, Finish)
+    assert [cell.step for one in last.trainings for cell in one.cells] == [20]

@@ -15,6 +15,7 @@ from helpers.small import sweep_of
 from charsweep.core.errors import CharsweepError, StoreError, TrainingError
 from charsweep.core.store import Store
 from charsweep.core.system.signals import Stopped, listening, time_limit
+from charsweep.engine.pipes import Pipes
 from charsweep.engine.progress import ProgressView
 from charsweep.engine.workers import WorkersEngine
 from charsweep.plan import Plan, plan_work
@@ -27,9 +28,9 @@ GRID = ["+axes.lr=[1e-2,1e-3,1e-4]", "+axes.train_steps=[10,40]", "pack=1", "run
 def opened(root: Path, view: ProgressView) -> Iterator[tuple[WorkersEngine, Plan]]:
     """An engine of two, with a grid's plan; nobody may be left working, whatever happens."""
     sweep, store = sweep_of(root, *GRID), Store(root)
-    engine = WorkersEngine(sweep, store, view, 2)
+    engine = WorkersEngine(sweep, store, view, Pipes(2, 1))
     assert engine.environment == {"device": "fake", "threads": 1}
-    both = [psutil.Process(worker.process.pid) for worker in engine.workers]
+    both = [psutil.Process(worker.link.pid) for worker in engine.workers]
     try:
         yield engine, plan_work(sweep.cells, store)
     finally:
@@ -50,7 +51,7 @@ def test_every_cell_comes_once_and_pays_for_its_training(
     fake_engine.install(tmp_path, monkeypatch)
     view = ProgressView()
     with opened(tmp_path, view) as (engine, plan):
-        before = [worker.process.pid for worker in engine.workers]
+        before = [worker.link.pid for worker in engine.workers]
         for batch in (1, 2):
             found = list(engine.execute(plan))
             assert Counter(result.cell for result in found) == Counter(c.key for c in plan.cells)
@@ -58,7 +59,7 @@ def test_every_cell_comes_once_and_pays_for_its_training(
             assert view._task("steps").completed == 6 * batch
             assert view._task("trajectories").completed == 3 * batch
             assert engine.among_references == {("encoders",): {"dino": 0.5}}
-        assert [worker.process.pid for worker in engine.workers] == before
+        assert [worker.link.pid for worker in engine.workers] == before
     assert view.workers == 2
 
 

@@ -20,7 +20,8 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.specs import AttributeSpec
 from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
-from charsweep.evaluate.encoders import LOADERS, load_clip, load_dino
+from charsweep.evaluate.encoders import load_encoder
+from charsweep.evaluate.encoders.network import Network
 from charsweep.evaluate.metrics import Exam, Features, ImageFeatures
 from charsweep.evaluate.metrics.clip_i import ClipI
 from charsweep.evaluate.metrics.clip_t import ClipT
@@ -33,7 +34,7 @@ from charsweep.evaluate.metrics.leak import Leak
 from charsweep.evaluate.metrics.prompt import Prompt
 from charsweep.evaluate.metrics.quality_ratio import QualityRatio
 from charsweep.evaluate.metrics.score import Score
-from charsweep.evaluate.score import Scorer, all_features, square_features
+from charsweep.evaluate.score import Scorer, Seen, squares
 from charsweep.models.pipeline import quiet
 from charsweep.results.cells import stored_scores, values_of
 from pretraining.world import EXAM, UNICORN_GIRL, Figure, draw, random_character
@@ -227,16 +228,16 @@ def test_true_pictures_pass_and_frauds_do_not(tmp_path: Path) -> None:
     """With the encoders that ship, on drawings of the cartoon world by its own hand."""
     sweep = load_sweep([f"root={tmp_path}"])
     spec, character = sweep.cells[0].exam, sweep.character
-    encoders = {
-        one.name: LOADERS[one.name](one, weights) for one, weights in sweep.encoders.items()
-    }
+    encoders = {one: load_encoder(one, weights) for one, weights in sweep.encoders.items()}
+    metrics = {metric.name: metric for metric in sweep.cells[0].metrics}
     drawings = [open_image(path) for path in character.paths]
     assert character.truth is not None
     true = [open_image(path) for path in character.truth.paths]
-    scorer = Scorer(encoders, Store(tmp_path), square_features(encoders, drawings), {})
+    references = squares(lambda: drawings)
+    scorer = Scorer(encoders.__getitem__, Store(tmp_path), references, references)
 
-    def features(pictures: Sequence[Image.Image]) -> ImageFeatures:
-        return ImageFeatures(all_features(encoders, pictures), tuple(range(len(true))))
+    def seen(pictures: Sequence[Image.Image]) -> Seen:
+        return Seen(lambda: pictures, tuple(range(len(true))))
 
     def scene(who: Figure, shown: Figure) -> Image.Image:
         position = {name: getattr(shown, name) for name in ("arms", "legs", "eyes", "place")}
@@ -244,11 +245,14 @@ def test_true_pictures_pass_and_frauds_do_not(tmp_path: Path) -> None:
 
     chance = Random(0)
     anybody = [replace(random_character(chance), species="girl", hair="long") for _ in EXAM]
-    base = features([scene(who, figure) for who, (_, figure) in zip(anybody, EXAM, strict=True)])
+    base = seen([scene(who, figure) for who, (_, figure) in zip(anybody, EXAM, strict=True)])
 
     def judged(pictures: Sequence[Image.Image]) -> tuple[float, float]:
-        exam = scorer.exam(spec, features(pictures), base)
-        return Score()(exam).value or 0.0, QualityRatio()(exam).value or 0.0
+        found = [
+            metrics[name].made(scorer.exam(spec, metrics[name], seen(pictures), base)).value
+            for name in ("score", "quality_ratio")
+        ]
+        return found[0] or 0.0, found[1] or 0.0
 
     assert min(judged(true)) >= 0.9
     score, quality = judged([drawings[i % len(drawings)] for i in range(len(true))])
@@ -267,7 +271,8 @@ def test_clip_t_equals_torchmetrics(tmp_path: Path) -> None:
 
     sweep, store, (result,) = execute(tmp_path, "train_steps=1")
     spec, weights = encoder_named(sweep, "clip")
-    encoder = load_clip(spec, weights)
+    encoder = load_encoder(spec, weights)
+    assert isinstance(encoder, Network)
     pictures = [open_image(store.folder / str(result.images) / f"{i:03d}.png") for i in range(4)]
     prompts = [p for p in sweep.cells[0].exam.prompts for _ in range(2)]
 
@@ -310,19 +315,19 @@ def test_clip_t_equals_torchmetrics(tmp_path: Path) -> None:
 
 def test_preprocessing_is_resize_and_centre_crop(tmp_path: Path) -> None:
     spec, weights = encoder_named(sweep_of(tmp_path), "dino")
-    encoder = load_dino(replace(spec, resize=96, crop=64), weights)
+    encoder = load_encoder(replace(spec, resize=96, crop=64), weights)
+    assert isinstance(encoder, Network)
     wide = open_image(sweep_of(tmp_path).character.paths[0]).resize((300, 150))
     assert encoder.pixels([wide]).shape == (1, 3, 64, 64)
-    square = load_dino(spec, weights).images([wide.crop((75, 0, 225, 150))])
+    square = load_encoder(spec, weights).images([wide.crop((75, 0, 225, 150))])
     assert np.linalg.norm(square) == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("load", [load_clip, load_dino])
-def test_broken_encoder_weights_are_one_error(load: object, tmp_path: Path) -> None:
-    sweep = sweep_of(tmp_path)
-    spec, weights = encoder_named(sweep, "clip")
+@pytest.mark.parametrize("name", ["clip", "dino"])
+def test_broken_encoder_weights_are_one_error(name: str, tmp_path: Path) -> None:
+    spec, weights = encoder_named(sweep_of(tmp_path), name)
     with pytest.raises(ModelsError, match=str(tmp_path)), quiet():
-        load(spec, replace(weights, path=tmp_path))  # type: ignore[operator]
+        load_encoder(spec, replace(weights, path=tmp_path))
 
 
 def test_gains_are_against_the_same_exam(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def base_of(name: str) -> LoadedPipeline:
 
 def naming(name: str) -> Naming:
     weights = weights_at(FOLDER / "weights" / name)
-    return weights.family.kohya(weights.configs, "epsilon")
+    return weights.family.naming(weights.configs, "epsilon")
 
 
 def write_adapter(
@@ -71,7 +71,7 @@ def write_adapter(
     if kind in ("loha", "lokr"):
         save_factored(weights, settings, folder)
     else:
-        save_adapter(base, weights, settings, folder)
+        save_adapter(weights, settings, folder)
     made.leave(0)
     return deltas
 

@@ -343,4 +343,5 @@ def test_every_name_means_one_layer() -> None:
     }.items():  # fmt: skip
         seen: dict[str, Any] = {}
         for called, place in _index(plain_shapes(architectures.shapes_of(name)), modules):
-            assert seen.setdefault(called, place) == place, called
+            own = (place.module, place.layer)
+            assert seen.setdefault(called, own) == own, called

@@ -28,7 +28,8 @@ from charsweep.__main__ import main
 from charsweep.core.plugins import resolve
 from charsweep.core.seeding import generator
 from charsweep.core.specs import Plugin
-from charsweep.models.families.sd3 import Flow, StableDiffusion3, transformer_shapes
+from charsweep.models.families.flow import Flow, LogitNormal
+from charsweep.models.families.sd3 import StableDiffusion3, transformer_shapes
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import quiet
 from charsweep.models.weights import BaseWeights, find_base
@@ -64,7 +65,7 @@ def weights_of(folder: Path, **settings: Any) -> BaseWeights:
 
 def test_noise_is_mixed_in_as_the_scheduler_unmixes_it() -> None:
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    flow = Flow(0.0, 1.0, 3.0, 1000)
+    flow = Flow(LogitNormal(), lambda size: 3.0, 1000)
     latents, noise = (torch.randn(3, 4, 8, 8, generator=generator(i, "")) for i in range(2))
     times = scheduler.timesteps[torch.tensor([0, 400, 999])]
     noisy = flow.noised(latents, noise, times)
@@ -75,9 +76,9 @@ def test_noise_is_mixed_in_as_the_scheduler_unmixes_it() -> None:
 
 
 def test_times_are_logit_normal_and_shifted() -> None:
-    flow = Flow(0.3, 0.8, 3.0, 1000)
-    drawn = flow.timesteps(20_000, generator(0, "timestep"))
-    assert torch.equal(drawn, flow.timesteps(20_000, generator(0, "timestep")))
+    flow = Flow(LogitNormal(0.3, 0.8), lambda size: 3.0, 1000)
+    drawn = flow.timesteps(20_000, (8, 8), generator(0, "timestep"))
+    assert torch.equal(drawn, flow.timesteps(20_000, (8, 8), generator(0, "timestep")))
     times = drawn / 1000
     logits = torch.logit(times / (3 - 2 * times))  # the shift undone
     assert logits.mean().item() == pytest.approx(0.3, abs=0.02)
@@ -183,6 +184,18 @@ def test_all_weights_train_and_the_base_is_put_back(
     assert taught != before == base.digest()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch keeps it to itself
+def test_compiled_blocks_learn_the_same(folders: dict[bool, Path], tmp_path: Path) -> None:
+    taught = words(folders[False], "pack=1", "train_steps=3")
+    sweep, plain, _ = execute(tmp_path / "plain", *taught)
+    _, fast, _ = execute(tmp_path / "compiled", *taught, "runtime.compile=true")
+    losses = [
+        [row.loss for row in store.losses(sweep.cells[0].trajectory)] for store in (plain, fast)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
 # -- what a plan says ------------------------------------------------------------------------------
 
 
@@ -256,6 +269,17 @@ def test_a_flow_s_scheduler_is_not_for_noise_levels(
     flow = "sampler._target_=diffusers.FlowMatchEulerDiscreteScheduler"
     message = refused(capsys, tmp_path, flow, "train_steps=1")
     for word in ("FlowMatchEulerDiscreteScheduler", "SDXL-type", "noise levels"):
+        assert word in message, message
+
+
+def test_a_flow_s_shift_is_not_dropped(
+    folders: dict[bool, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DPM++ knows it by another name than the base's own scheduler; the remedy is the next test."""
+    flow = ["sampler=dpm", "+sampler.settings.use_flow_sigmas=true",
+            "+sampler.settings.prediction_type=flow_prediction"]  # fmt: skip
+    message = refused(capsys, tmp_path, *words(folders[False], *flow))
+    for word in ("without the shift 3", "DPMSolverMultistep", "+sampler.settings.flow_shift=3"):
         assert word in message, message
 
 

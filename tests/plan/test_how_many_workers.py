@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 from helpers.small import sweep_of
+from pydantic import ValidationError
 
 from charsweep.config import Sweep
+from charsweep.config.settings import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.store import Store
 from charsweep.core.system.hardware import Card, cores
 from charsweep.plan import Speeds, cost, memory, plan_work, workers
 from charsweep.plan.memory import Place
-from charsweep.plan.workers import EACH, refuse_workers, threads_of, workers_of
+from charsweep.plan.workers import EACH, check_cluster, refuse_workers, threads_of, workers_of
 
 CPU = Card("CPU", 16 * 10**9, device="cpu")
 GPU = Card("NVIDIA L4", 24 * 10**9, (8, 9))
@@ -38,7 +40,7 @@ def machine(patch: pytest.MonkeyPatch, cores: int, card: Card | None = CPU) -> N
     patch.setattr(workers, "machine_memory", lambda: card.memory_bytes if card else 16 * 10**9)
 
 
-def told(sweep: Sweep, **runtime: int) -> Sweep:
+def told(sweep: Sweep, **runtime: int | str) -> Sweep:
     own = sweep.settings.runtime.model_copy(update=runtime)
     return replace(sweep, settings=sweep.settings.model_copy(update={"runtime": own}))
 
@@ -113,3 +115,53 @@ def test_cores_are_as_many_as_may_be_used(monkeypatch: pytest.MonkeyPatch) -> No
     assert cores() == 6
     monkeypatch.setenv("OMP_NUM_THREADS", "")
     assert cores() >= 1
+
+
+def runtime_of(sweep: Sweep, **changed: object) -> Runtime:
+    """The settings as if these had been typed."""
+    return Runtime.model_validate(sweep.settings.runtime.model_dump() | changed)
+
+
+def test_a_cluster_is_asked_for_in_one_of_three_ways(sweep: Sweep, tmp_path: Path) -> None:
+    for cluster in ("local", "auto", "10.0.0.7:6379", "head.lab.example:6379", "[::1]:6379"):
+        assert runtime_of(sweep, cluster=cluster).cluster == cluster
+    assert runtime_of(sweep, workers="auto").workers is None
+    for wrong in ("here", "10.0.0.7", "ray://10.0.0.7:10001", ":6379"):
+        with pytest.raises(ValidationError):
+            runtime_of(sweep, cluster=wrong)
+    with pytest.raises(ConfigError, match=r"runtime.cluster=here: should be local .* or HOST:PORT"):
+        sweep_of(tmp_path, "runtime.cluster=here")
+
+
+def test_without_ray_or_its_token_there_is_one_message(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each remedy works."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(workers, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"pip install 'charsweep\[ray\]'"):
+        check_cluster(runtime_of(sweep, cluster="local"))
+    check_cluster(runtime_of(sweep, workers=2))
+    monkeypatch.setattr(workers, "find_spec", lambda _: object())
+    check_cluster(runtime_of(sweep, cluster="local"))
+    check_cluster(runtime_of(sweep, cluster="127.0.0.1:6379"))
+    for cluster in ("auto", "10.0.0.7:6379"):
+        with pytest.raises(ConfigError, match=r"no token .* is known here.*ray get-auth-token"):
+            check_cluster(runtime_of(sweep, cluster=cluster))
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("secret")
+    check_cluster(runtime_of(sweep, cluster="auto"))
+
+
+def test_cards_of_this_machine_have_a_worker_each(sweep: Sweep, on: pytest.MonkeyPatch) -> None:
+    machine(on, 8, GPU)
+    on.setattr(workers, "count_cards", lambda _: 2)
+    here = told(sweep, cluster="local")
+    assert workers_of(here) == 2
+    assert workers_of(told(here, workers=1)) == 1
+    with pytest.raises(ConfigError, match=r"has 2 of NVIDIA L4, .* set runtime.workers=2"):
+        workers_of(told(here, workers=3))
+    assert workers_of(told(here, workers=2)) == 2
+    assert workers_of(told(sweep, cluster="10.0.0.7:6379", workers=64)) == 64

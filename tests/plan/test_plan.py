@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.adapter_files import adapter_file
 from helpers.small import small, sweep_of
 from helpers.tiny_sd3 import write_sd3
 
@@ -82,16 +83,17 @@ SWEEPS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))
 
 
 def test_there_are_as_many_sweeps_as_are_planned_here() -> None:
-    assert len(SWEEPS) == 13
+    assert len(SWEEPS) == 15
 
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_sweep_composes_plans_and_says_what_it_is(name: str, tmp_path: Path) -> None:
-    sweep = load_sweep([f"root={tmp_path}", f"+sweep={name}"])
+    more = [f"adapters=[{adapter_file(tmp_path / 'a.safetensors')}]"] if name == "compare" else []
+    sweep = load_sweep([f"root={tmp_path}", f"+sweep={name}", *more])
     plan = plan_work(sweep.examples, Store(tmp_path))
     assert sweep.name == name
     assert bool(sweep.cells) == sweep.settings.is_grid
-    assert 0 < plan.steps_needed <= plan.steps_asked
+    assert 0 < plan.steps_needed <= plan.steps_asked or not sweep.settings.train
     head = (CONF / "sweep" / f"{name}.yaml").read_text().splitlines()[1:4]
     assert [line.split()[1] for line in head] == ["Question", "Command", "Cost"]
     assert f"python -m charsweep +sweep={name}" in head[1]
@@ -103,6 +105,7 @@ CHOICES = sorted(
     if path.parent.name != "sweep"
 )
 NEEDED = {  # what a person must say too
+    "character=none": ["train=false", "character.identifier=Zwx"],
     "character=folder": [f"character.images={FOLDER / 'unicorn_girl'}"],
     "models=hub": [
         f"models.{kind}.{name}.path=embedded:weights/{name}"
@@ -113,6 +116,11 @@ NEEDED = {  # what a person must say too
         "method.base=sd3",
         *(f"models.encoders.{name}.path=embedded:weights/{name}" for name in ("clip", "dino")),
     ],
+    **{
+        f"{group}={name}": [f"encoder.{name}.path=embedded:weights/{what}"]
+        for group in ("encoder", "metric")
+        for name, what in (("dinov2", "dino"), ("dinov3", "dino"), ("siglip2", "clip"))
+    },
     "search=halving": ["objectives=[dino]", "+axes.lr=[1e-3,1e-4]"],
     "search=race": ["exam.seeds=[0,1,2,3]"],
     "search=nsga2": ["+axes.lr=[1e-3,1e-4]"],
@@ -121,8 +129,8 @@ NEEDED = {  # what a person must say too
 
 
 def test_there_are_as_many_choices_as_are_planned_here() -> None:
-    assert len(CHOICES) == 50
-    assert len({choice.partition("=")[0] for choice in CHOICES}) == 14
+    assert len(CHOICES) == 63
+    assert len({choice.partition("=")[0] for choice in CHOICES}) == 15
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -132,15 +140,27 @@ def test_every_file_of_conf_composes_and_plans(choice: str, tmp_path: Path) -> N
     if group == "metric":  # of some, the exam must have a part
         metrics = dict.fromkeys(["score", name])
         words = [f"metric=[{','.join(metrics)}]", "exam=positions"]
+    if group == "encoder":
+        words = [f"encoder=[{name}]", f"metric.dino.encoder={name}"]
+    if name == "ccip":  # of which planning reads no more than that it is there
+        for file in ("model_feat.onnx", "model_metrics.onnx"):
+            (tmp_path / file).write_bytes(b"")
+        words.append(f"encoder.ccip.path={tmp_path}")
     if choice == "models=sd3":  # nothing of it ships
         words.append(f"models.bases.sd3.path={write_sd3(tmp_path / 'sd3', t5=False)}")
+    if choice == "character=none":  # of whom nothing can be taught
+        words.append(f"adapters=[{adapter_file(tmp_path / 'a.safetensors')}]")
     sweep = sweep_of(tmp_path, *words, *NEEDED.get(choice, []))
     plan = plan_work(sweep.examples, Store(tmp_path))
-    assert plan.steps_needed == sum(training.steps for training in plan.trainings) > 0
+    assert plan.steps_needed == sum(training.steps for training in plan.trainings)
+    assert bool(plan.steps_needed) == sweep.settings.train
     if group == "metric":
         (cell,) = sweep.examples
         asked = [*cell.metrics, *(metric for part in cell.parts for metric in part.metrics)]
         assert {metric.name for metric in asked} == set(metrics)
+    elif group == "encoder":
+        assert list(sweep.resolved[group]) == [name]
+        assert [spec.name for spec in sweep.encoders] == ["clip", "dino", name]
     elif group == "attributes":
         assert sweep.resolved[group].keys() >= {"hair", "clothes", "position", "place"}
     else:

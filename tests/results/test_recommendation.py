@@ -33,6 +33,7 @@ from charsweep.results import (
     write_results,
 )
 from charsweep.results.cells import by_prompt, named_cell
+from charsweep.results.points import Point, difference
 from charsweep.results.recommendation import recommendation_of, recommended_cell
 from charsweep.results.table import escape_markdown
 from charsweep.results.votes import FILE, Votes
@@ -91,6 +92,21 @@ def test_images_are_compared_in_pairs(tmp_path: Path) -> None:
     found = recommended(of_scores(tmp_path / "mixed", better=hard, other=mixed))
     assert [point.label for point in found.alike] == ["method = other"]
     assert not found.sure
+
+
+def test_what_left_a_race_is_compared_by_the_images_that_both_drew() -> None:
+    """The first of each prompt: that the second ones were easier for it is nothing to the other."""
+    whole, left = (
+        Point(
+            {},
+            (result(cell=str(rows), values={}, scores={"score": 0.5}, per_image={"score": rows}),),
+        )
+        for rows in ([[0.5, 0.9], [0.3, 0.9]], [[0.4], [0.2]])
+    )
+    found = difference(whole, left, "score")
+    assert found.value == pytest.approx(0.1)
+    assert found.error == pytest.approx(0.0)
+    assert difference(left, whole, "score").value == pytest.approx(-0.1)
 
 
 def test_seeds_of_one_prompt_are_no_independent_images(tmp_path: Path) -> None:
@@ -244,6 +260,19 @@ def test_the_end_of_an_axis_and_a_gap_are_said_with_a_command_that_extends_it(
     assert shlex.split(end.command)[3:] == [
         "+sweep=fake", "++axes.lr=[1e-3]", "++axes.train_steps=[20,60,80]",
     ]  # fmt: skip
+
+
+def test_past_an_end_of_strengths_lie_steps_and_no_factors(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {"strength": [0.0, 0.6, 0.8, 1.0]})
+    for strength in (0.0, 0.6, 0.8, 1.0):
+        add(sweep, HIGH if strength == 1 else LOW, strength=strength)
+    found = recommended(sweep)
+    assert found.title == "Strength 1"
+    (end,) = found.next_steps
+    assert end.text == (
+        "The best strength lies at 1, and it is the largest tried: 1.2 and 1.4 may do better."
+    )
+    assert shlex.split(end.command)[3:] == ["+sweep=fake", "++axes.strength=[1.2,1.4]"]
 
 
 def test_of_several_seeds_the_mean_counts_and_the_highest_is_taken(tmp_path: Path) -> None:

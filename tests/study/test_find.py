@@ -53,22 +53,29 @@ class Study:
     def __init__(self, root: Path, clock: Clock, *words: str, known: Sequence[Any] = ()) -> None:
         self.sweep, self.clock = sweep_of(root, "search=find", *QUIET, *words), clock
         self.sweep.folder.mkdir(parents=True, exist_ok=True)
-        self.stored: set[str] = set()
+        self.stored: dict[str, int] = {}  # images that are drawn, by the cell's values
         self.slower = 1.0  # than was reckoned
         self.find = Find(self.sweep, self.seconds_of, known)
 
     def seconds_of(self, cells: Sequence[Cell]) -> float:
-        return 10.0 * sum(cell.key not in self.stored for cell in cells)
+        exam = self.sweep.settings.exam
+        whole = len(exam.prompts) * len(exam.seeds)
+        missing = [c.images.count - self.stored.get(str(c.values), 0) for c in cells]
+        return sum(10.0 * max(0, images) / whole for images in missing)
+
+    def draw(self, cell: Cell) -> None:
+        """What a cell asks for, in its time, and its results told."""
+        self.clock.now += self.seconds_of([cell]) * self.slower
+        at = str(cell.values)
+        self.stored[at] = max(self.stored.get(at, 0), cell.images.count)
+        for told in self.find.settle(answer(cell)):
+            assert self.find.number(told) >= 0
+            self.find.tell(told)
 
     def run(self) -> list[dict[str, Any]]:
         for cells in self.find.batches():
             for cell in cells:
-                took = self.seconds_of([cell]) * self.slower
-                self.stored.add(cell.key)
-                self.clock.now += took
-                told = answer(cell)
-                assert self.find.number(told) >= 0
-                self.find.tell(told)
+                self.draw(cell)
                 if self.find.is_spent:
                     break
         return self.find.stages
@@ -83,7 +90,8 @@ class Study:
 def answer(cell: Cell) -> CellResult:
     away = {1e-3: 0.1, 2e-3: 0.0, 3e-3: 0.15, 5e-3: 0.3, 1e-2: 0.5}.get(cell.values["lr"], 0.7)
     score = 0.9 - away - (0.15 if cell.values["train_steps"] < 1000 else 0)
-    rows = [[score, score + 0.01], [score + 0.01, score]]
+    seeds = range(len(cell.images.seeds))
+    rows = [[score + 0.01 * ((seed + prompt) % 2) for seed in seeds] for prompt in range(2)]
     return result(
         cell=cell.key, values=dict(cell.values), base="sdxl", step=cell.step,
         scores={"score": score}, gains={"score": score}, per_image={"score": rows},
@@ -120,11 +128,9 @@ def test_left_anywhere_it_goes_on_in_the_same_stages(tmp_path: Path, clock: Cloc
         batches = study.find.batches()
         for cells in batches:
             for cell in cells:
-                if cell.key not in study.stored:
+                if study.seconds_of([cell]):
                     left -= 1
-                study.stored.add(cell.key)
-                study.find.number(answer(cell))
-                study.find.tell(answer(cell))
+                study.draw(cell)
                 if left == 0:
                     break
             if left == 0:
@@ -133,6 +139,90 @@ def test_left_anywhere_it_goes_on_in_the_same_stages(tmp_path: Path, clock: Cloc
         study = study.again()
     stages = study.run()
     assert [(s["text"], s["cells"]) for s in stages] == [(s["text"], s["cells"]) for s in whole]
+
+
+# -- racing ----------------------------------------------------------------------------------------
+
+RACED = ("exam.seeds=[0,1,2,3]",)  # four images of eight are looked at: a batch
+
+
+def left(study: Study) -> list[str]:
+    return [
+        t.user_attrs["cell"] for t in study.find.trials.all() if t.user_attrs["state"] == "left"
+    ]
+
+
+def test_each_stage_is_a_race_and_what_leaves_goes_on_training(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Scores that differ by the same in all images: of each stage the leader alone is whole, but
+    for inference steps, which make no difference here."""
+    whole, study = Study(tmp_path / "whole", clock).run(), Study(tmp_path / "raced", clock, *RACED)
+    stages = study.run()
+    assert [(s["over"], s["text"]) for s in stages] == [(s["over"], s["text"]) for s in whole]
+    alone = {key for s in stages if len(s["cells"]) == 1 for key in s["cells"]}
+    assert len(left(study)) == sum(
+        max(0, len(s["cells"]) - 1) for s in stages if s["over"] != "inference_steps"
+    )
+    assert not alone & set(left(study))
+    told = {t.user_attrs["cell"]: t for t in study.find.trials.all()}
+    assert all(list(told[key].intermediate_values) == [4] for key in left(study))
+    assert clock.now < sum(10 for s in (*whole, *stages) for _ in s["cells"])
+
+
+def test_a_raced_search_ends_alike_again_however_little_it_may_still_take(
+    tmp_path: Path, clock: Clock
+) -> None:
+    study = Study(tmp_path, clock, *RACED)
+    stages = json.loads(json.dumps(study.run()))
+    trials, took = len(study.find.trials.all()), clock.now
+    for words in ((), ("find.budget=20s",)):
+        study = study.again(*RACED, *words)
+        assert json.loads(json.dumps(study.run())) == stages
+    assert (len(study.find.trials.all()), clock.now) == (trials, took)
+
+
+@pytest.mark.parametrize("images", [6, 14])
+def test_killed_in_a_race_it_goes_on_in_the_same_stages(
+    images: int, tmp_path: Path, clock: Clock
+) -> None:
+    whole = Study(tmp_path / "whole", clock, *RACED)
+    stages = whole.run()
+    study, count = Study(tmp_path / "killed", clock, *RACED), 0
+    batches = study.find.batches()
+    for cells in batches:
+        for cell in cells:
+            study.draw(cell)
+            count += 1
+        if count >= images:
+            break
+    batches.close()
+    study = study.again(*RACED)
+    again = study.run()
+    assert [(s["text"], s["cells"]) for s in again] == [(s["text"], s["cells"]) for s in stages]
+    assert left(study) == left(whole)
+    assert study.stored == whole.stored
+
+
+def test_a_race_that_runs_out_of_time_is_given_up_from_there(tmp_path: Path, clock: Clock) -> None:
+    """After its first look, at which three of four cells leave: of the best no more is known."""
+    study = Study(tmp_path, clock, *RACED, "find.budget=50s")
+    study.slower = 3.0
+    stages = json.loads(json.dumps(study.run()))
+    assert done(stages)[0] == ("lr", 3, 1)
+    assert (len(left(study)), clock.now) == (3, 60)
+    more = study.again(*RACED, "find.budget=50s")
+    assert done(more.run()) == done(stages)
+    assert clock.now == 60
+    larger = more.again(*RACED, "find.budget=1h")
+    assert done(larger.run())[0] == ("lr", 4, 0)
+    assert not any(stage["left"] for stage in larger.find.stages)
+
+
+def test_with_constraints_all_are_measured_whole(tmp_path: Path, clock: Clock) -> None:
+    study = Study(tmp_path, clock, *RACED, "+constraints.identity={least: 0.1}")
+    assert study.run()
+    assert not left(study)
 
 
 # -- the budget ------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from charsweep.evaluate import sample
 from charsweep.plan import plan_work
 from charsweep.results.cells import read_results
 from charsweep.results.racing import left_behind
-from charsweep.study import race
+from charsweep.study import race, rounds
 from charsweep.track import values
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[score,identity,prompt,dino]"]
@@ -126,7 +126,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def raced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("raced")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(race, "left_behind", dropping(1, 2))
+        patch.setattr(rounds, "left_behind", dropping(1, 2))
         run_whole(sweep_of(root, *RACE))
     return root
 
@@ -192,7 +192,7 @@ def test_an_images_score_is_what_the_whole_exam_gives_it(raced: Path, grid: Path
 
 
 def test_a_finished_race_is_not_run_again(raced: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race, "left_behind", dropping(1, 2))
+    monkeypatch.setattr(rounds, "left_behind", dropping(1, 2))
     folder = raced / "sweeps/small"
     before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     run(sweep_of(raced, *RACE))
@@ -205,7 +205,7 @@ def test_a_finished_race_is_not_run_again(raced: Path, monkeypatch: pytest.Monke
 def test_a_grid_draws_the_rest_of_what_has_left(
     tmp_path: Path, grid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(race, "left_behind", dropping(1, 2))
+    monkeypatch.setattr(rounds, "left_behind", dropping(1, 2))
     run(sweep_of(tmp_path, *RACE))
     sweep = sweep_of(tmp_path, *GRID)
     plan = plan_work(sweep.cells, Store(tmp_path))
@@ -228,7 +228,7 @@ def test_killed_anywhere_it_ends_as_if_never_killed(
     images: int, tmp_path: Path, raced: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the first round, and in what is drawn of the whole exam."""
-    monkeypatch.setattr(race, "left_behind", dropping(1, 2))
+    monkeypatch.setattr(rounds, "left_behind", dropping(1, 2))
     real, drawn = sample.image_of, iter(range(1000))
 
     def dies(array: NDArray[np.float32]) -> Any:
@@ -258,7 +258,7 @@ def test_training_seeds_of_a_setting_leave_together(tmp_path: Path) -> None:
     words = [*RACE, "seeds=2", "axes.lr=[1e-3,1e-1]"]
     study = race.Race(made(tmp_path, *words))
     results = [fake_result(cell, at) for at, cell in enumerate(study.sweep.cells)]
-    (rivals,) = race.rivals_of(results)
+    (rivals,) = rounds.rivals_of(results)
     assert [len(keys) for keys in rivals] == [2, 2]
     for keys, own in rivals.items():
         rows = [np.ravel(r.per_image["score"]) for r in results if r.cell in keys]
@@ -284,6 +284,100 @@ def fake_result(cell: Cell, at: int) -> Any:
          "base": "sdxl", "trajectory": "t", "scores": {"score": 0.1}, "gains": {},
          "paid_seconds": 0.0, "per_image": per_image}
     )  # fmt: skip
+
+
+# -- in a search -----------------------------------------------------------------------------------
+
+FIND = [*QUIET, "exam.seeds=[0,1,2,3]", "search=find", "find.over=[lr]", "train_steps=2"]
+FIND += ["find.rates=[1e-3,1e-6]", "find.export=false"]
+
+
+def results_of(root: Path, name: str = "small") -> dict[str, Any]:
+    return read_results(root / f"sweeps/{name}/cells.jsonl")
+
+
+def first_stays(rivals: Mapping[Any, Any], looks: int, errors: float) -> tuple[Any, ...]:
+    """A rule by which of each race the first one stays."""
+    assert (looks, errors) == (1, 3)
+    return tuple(rivals)[1:]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("found")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "left_behind", first_stays)
+        run(sweep_of(root, *FIND))
+    return root
+
+
+def test_a_grid_draws_the_rest_of_what_left_a_stage(found: Path, tmp_path: Path) -> None:
+    """What stayed is whole and has a grid's bits; the others go on from their first four images."""
+    results = results_of(found)
+    assert {r.state for r in results.values()} == {"finished", "left"}
+    assert {r.left for r in results.values()} == {"", WORDS}
+    rates = sorted({r.values["lr"] for r in results.values()})
+    grid = [*QUIET, "train_steps=2", "exam.seeds=[0,1,2,3]", f"+axes.lr={rates}", "name=grid"]
+    sweep, alone = sweep_of(found, *grid), sweep_of(tmp_path, *grid)
+    assert results.keys() <= {cell.key for cell in sweep.cells}
+    plan = plan_work([cell for cell in sweep.cells if cell.key in results], Store(found))
+    drawn = {t.cells[0].key: t.scorings[0].to_draw for t in plan.trainings}
+    assert drawn == {key: 4 if result.left else 0 for key, result in results.items()}
+    run(sweep)
+    run(alone)
+    for cell in sweep.cells:
+        assert_same(cell, found, tmp_path)
+
+
+def test_a_search_that_was_killed_in_a_race_ends_as_if_never(
+    tmp_path: Path, found: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In what is drawn of the whole exam; run once more, all is only looked up."""
+    monkeypatch.setattr(rounds, "left_behind", first_stays)
+    real, drawn = sample.image_of, iter(range(1000))
+
+    def dies(array: NDArray[np.float32]) -> Any:
+        if next(drawn) == 25:
+            raise KeyboardInterrupt
+        return real(array)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sample, "image_of", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(sweep_of(tmp_path, *FIND))
+    for _ in range(2):
+        run(sweep_of(tmp_path, *FIND))
+        ours, theirs = results_of(tmp_path), results_of(found)
+        assert [(k, r.state, r.left, r.per_image) for k, r in ours.items()] == [
+            (k, r.state, r.left, r.per_image) for k, r in theirs.items()
+        ]
+        assert states(tmp_path) == states(found)
+        record = json.loads((tmp_path / "sweeps/small/sweep.json").read_text(encoding="utf-8"))
+        assert record["plan"]["cells"] <= len(ours)
+        monkeypatch.setattr(main_loop.Run, "_open_engine", lambda *_: pytest.fail("work"))
+
+
+def test_a_rung_is_a_race_and_pruned_by_what_was_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three trials one stays; the best two of them by their scores so far go on."""
+    monkeypatch.setattr(rounds, "left_behind", first_stays)
+    words = [*QUIET, "exam.seeds=[0,1,2,3]", "search=halving", "train_steps=4"]
+    words += ["search.trials=3", "search.at_once=3", "search.rungs=[2]", "search.pruner.keep=0.67"]
+    words += ["+axes.lr={low: 1e-6, high: 1e-2, log: true}"]
+    run(sweep_of(tmp_path, *words))
+    results = list(results_of(tmp_path).values())
+    early = [result for result in results if result.step == 2]
+    assert sorted(result.state for result in early) == ["finished", "left", "left"]
+    assert len([result for result in results if result.step == 4]) == 2
+    known = optuna.load_study(
+        study_name="small", storage=f"sqlite:///{tmp_path / 'sweeps/small/study.db'}"
+    ).trials
+    assert all(2 in trial.intermediate_values for trial in known)
+    assert sorted(trial.state.name for trial in known) == ["COMPLETE", "PRUNED", "PRUNED"]
+    monkeypatch.setattr(main_loop.Run, "_open_engine", lambda *_: pytest.fail("work"))
+    run(sweep_of(tmp_path, *words))
+    assert states(tmp_path) == [trial.state.name for trial in known]
 
 
 # -- what cannot be raced --------------------------------------------------------------------------

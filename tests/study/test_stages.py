@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 from helpers.fake_sweep import result
 
+from benchmarks.racing.simulate import raced
 from charsweep.config import load_settings
 from charsweep.config.find import start_of
 from charsweep.config.settings import FindSettings
+from charsweep.core.errors import ConfigError
 from charsweep.results import CellResult
 from charsweep.study.stages import Stage, Stages, at_most, beside
 
 UNTAUGHT = 0.05
+DECADES = "find.rates=[1e-5,1e-4,1e-3,1e-2]"
 Score = Callable[[Mapping[str, Any]], float | None]  # of a cell's values; None: it diverges
 
 
@@ -29,6 +32,7 @@ class World:
     score: Score
     given_up: tuple[str, ...] = ()
     leak: Score = field(default=lambda values: 0.0)
+    looks: tuple[int, ...] = ()  # of the race of each stage
 
     def __call__(self, values: Mapping[str, Any]) -> CellResult:
         score = self.score(values)
@@ -48,7 +52,7 @@ class World:
 
 @cache
 def find_of(*words: str) -> tuple[FindSettings, dict[str, Any]]:
-    settings = load_settings(["search=find", *words])
+    settings = load_settings(["search=find", DECADES, *words])
     assert settings.find is not None
     return settings.find, start_of(settings)
 
@@ -62,7 +66,8 @@ def search(world: World, *words: str, **more: Any) -> tuple[list[Stage], dict[st
         while True:
             stages.append(stage)
             left_out = not stage.cells or stage.over in world.given_up
-            stage = running.send(None if left_out else [world(cell) for cell in stage.cells])
+            told = raced([world(cell) for cell in stage.cells], world.looks)
+            stage = running.send(None if left_out else told)
     except StopIteration:
         found = rule.recommended()
         return stages, dict(found.cells[0].values) if found else {}, rule
@@ -90,6 +95,31 @@ def test_a_peak_is_found_wherever_it_lies(peak: float) -> None:
     assert 0.6 * peak < found["lr"] < 1.7 * peak
     assert found["train_steps"] == 1000
     assert any("they may do better" in stage.text for stage in stages)
+
+
+def test_thirds_begin_with_the_longer_training() -> None:
+    stages, found, _ = search(World(hill(2e-3)))
+    first = next(stage for stage in stages if stage.over == "steps")
+    assert {cell["lr"] for cell in first.cells} >= {1e-3, 2e-3, 3e-3, 5e-3}
+    assert all(cell["lr"] != 2e-3 for cell in sum((s.cells for s in stages if s.over == "lr"), ()))
+    assert found["lr"] == 2e-3
+    alone, found, _ = search(World(hill(2e-3)), "find.steps=[250]")
+    assert any("thirds of a decade" in stage.text for stage in alone)
+    assert found["lr"] == 2e-3
+
+
+@pytest.mark.parametrize("peak", [1e-6, 2e-4, 1e-3, 5e-3, 1e-1])
+@pytest.mark.parametrize("steps", [300, 1000])
+def test_a_race_of_each_stage_comes_to_the_same(peak: float, steps: int) -> None:
+    """After one image of each prompt, half of the exam."""
+    whole, found, _ = search(World(hill(peak, steps)))
+    stages, best, rule = search(World(hill(peak, steps), looks=(1,)))
+    left = [cell for cell in rule.told if cell.left]
+    assert left
+    assert {cell.left for cell in left} == {"left the race after 8 of 16 images"}
+    assert (stages, best) == (whole, found)
+    alone = [stage.cells[0] for stage in stages if len(stage.cells) == 1]
+    assert not any(cell.values in alone for cell in left)
 
 
 def test_rates_that_cannot_be_told_apart_are_not_parted_further() -> None:
@@ -300,3 +330,23 @@ def test_neighbours_are_round_numbers() -> None:
     assert beside(3e-3, (1, 2, 3, 5)) == [2e-3, 5e-3]
     assert beside(2.5e-4, (1, 3)) == [1e-4, 3e-4]
     assert beside(100, (1, 3)) == [30]  # there are no higher ones
+
+
+def test_strengths_are_tried_at_what_is_recommended_and_train_nothing() -> None:
+    def weaker(values: Mapping[str, Any]) -> float:
+        return hill(1e-3)(values) - 0.5 * abs(values["strength"] - 0.8)
+
+    stages, found, _ = search(World(weaker), "find.over=[lr,strength]")
+    (stage,) = (one for one in stages if one.over == "strength" and one.cells)
+    assert stage.text == "strength 0.6, 0.8 and 1.2 beside 1"
+    assert {cell["strength"] for cell in stage.cells} == {0.6, 0.8, 1.2}
+    assert {(cell["lr"], cell["train_steps"]) for cell in stage.cells} == {
+        (found["lr"], found["train_steps"])
+    }
+    assert found["strength"] == 0.8
+
+
+def test_what_has_no_strength_is_not_looked_over_for_one() -> None:
+    with pytest.raises(ConfigError, match=r"leave it out, as in find\.over=\[lr\]"):
+        find_of("find.over=[lr,strength]", "method=textual_inversion")
+    find_of("find.over=[lr]", "method=textual_inversion")

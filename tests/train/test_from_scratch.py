@@ -104,7 +104,7 @@ def test_an_image_of_the_gan_does_not_depend_on_its_batch(tmp_path: Path) -> Non
     method = plugin.made
     folder, device = store.snapshot(images.snapshot), torch.device("cpu")
     one, two = Asked("", 0, 0), Asked("", 1, 1)
-    with method.painter(images.snapshot, folder, None, device) as paint:
+    with method.painter(images, folder, None, device) as paint:
         alone = paint(images, [one] * 4)[0].tobytes()
         assert alone == paint(images, [two, two, one, two])[2].tobytes()
         assert alone != paint(images, [two] * 4)[0].tobytes()

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from charsweep.__main__ import main
 from charsweep.core.errors import ModelsError
-from charsweep.core.specs import ImageSetSpec, SnapshotSpec
+from charsweep.core.specs import ImageSetSpec
 from charsweep.core.store import Store
 from charsweep.core.store.losses import LossRow
 from charsweep.core.system.images import open_image
@@ -234,8 +234,8 @@ def test_an_adapter_that_fills_batches_is_fused_and_taken_off_exactly(
     spec = sweep.cells[0].trajectory
     method = spec.method.made
     before = sdxl.digest()
-    last = SnapshotSpec(spec, 2)
-    with method.painter(last, store.snapshot(last), sdxl, sdxl.device):
+    images = sweep.cells[0].images
+    with method.painter(images, store.snapshot(images.snapshot), sdxl, sdxl.device):
         assert sdxl.digest() != before
     assert sdxl.digest() == before
 

@@ -83,9 +83,9 @@ def test_the_base_is_as_it_was(tmp_path: Path) -> None:
     tokenizers, encoders = base.tokenizers, base.text_encoders
     tables = [encoder.get_input_embeddings() for encoder in encoders]
     known = [len(tokenizer) for tokenizer in tokenizers]
-    method, snapshot = method_of(cell.trajectory.method), cell.images.snapshot
+    method, folder = method_of(cell.trajectory.method), store.snapshot(cell.images.snapshot)
     encoders[1].text_model.eos_token_id = 2  # as in published configs
-    with method.painter(snapshot, store.snapshot(snapshot), base, base.device):
+    with method.painter(cell.images, folder, base, base.device):
         assert [len(one) for one in base.tokenizers] == [n + 4 for n in known]
         assert encoders[1].text_model.eos_token_id == tokenizers[1].eos_token_id
     assert encoders[1].text_model.eos_token_id == 2

@@ -35,7 +35,7 @@ from charsweep.core.specs import CharacterSpec, EncoderSpec
 from charsweep.models.weights import find_weights
 
 if TYPE_CHECKING:  # torch
-    from charsweep.evaluate.encoders import Encoder
+    from charsweep.evaluate.encoders.network import Network
 
 Features = NDArray[np.float32]
 
@@ -60,7 +60,8 @@ class ZeroShot(pydantic.BaseModel):
 
     def open(self, settings: Settings, character: CharacterSpec) -> Reader:
         """Load the CLIP of the models in use."""
-        from charsweep.evaluate.encoders import load_clip  # torch
+        from charsweep.evaluate.encoders import load_encoder
+        from charsweep.evaluate.encoders.network import Network  # torch
 
         encoder = settings.models.encoders.get("clip")
         if encoder is None:
@@ -70,7 +71,9 @@ class ZeroShot(pydantic.BaseModel):
             )
         weights = find_weights(encoder.path, "clip", made_in(settings))
         spec = EncoderSpec("clip", weights.digest, encoder.resize, encoder.crop)
-        return _Reading(self, character, load_clip(spec, weights)).propose
+        clip = load_encoder(spec, weights)
+        assert isinstance(clip, Network)
+        return _Reading(self, character, clip).propose
 
 
 @dataclass
@@ -79,7 +82,7 @@ class _Reading:
 
     words: ZeroShot
     character: CharacterSpec
-    clip: Encoder
+    clip: Network
     _kept: dict[tuple[str, ...], Features] = field(default_factory=dict)
 
     def propose(self, image: Image.Image) -> Proposal:

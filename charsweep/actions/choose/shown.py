@@ -26,6 +26,7 @@ from charsweep.results.labels import (
     cost_text,
     error_text,
     gain_text,
+    made_label,
     metric_label,
     score_text,
     value_text,
@@ -184,8 +185,12 @@ class Shown:
             "place": f"{place} of {len(exam.points)}" if place else "",
             "recommended": self._standing(exam, cell),
             "preference": preference_of(exam, cell),
-            "settings": [[axis_label(axis), value_text(axis, value)]
-                         for axis, value in cell.values.items()],
+            "settings": [
+                *([axis_label(axis), value_text(axis, value)]
+                  for axis, value in cell.values.items()),
+                *([made_label(name), value_text(name, value)]
+                  for name, value in cell.made.items()),
+            ],
             "scores": [
                 {
                     "label": metric_label(name).short,
@@ -210,7 +215,7 @@ class Shown:
         return {
             "key": cell.cell,
             "title": title_of(setting_text(varied) or cell.cell, "method" in varied),
-            "note": f"{len(losses):,} of {cell.step:,} steps are trained",
+            "note": f"{len(losses):,} of {cell.step:,} steps are trained" if cell.step else "",
             **dict.fromkeys(("place", "recommended", "preference", "command"), ""),
             "scores": [],
             "costs": [],

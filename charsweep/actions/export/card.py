@@ -27,13 +27,15 @@ def write_card(
     samples: Sequence[tuple[str, str]], folder: Path,
 ) -> None:  # fmt: skip
     """Fill card_template.md; `samples` are names of sample images in the folder, and prompts."""
-    base_model = chosen.base_model
+    base_model, drawing_model = chosen.base_model, chosen.drawing_model
     words = {
         "chosen": chosen,
         "images": chosen.images,
         "character": chosen.trajectory.character,
         "base": base_model,
         "base_title": base_model.title if base_model else "a network that knew nothing",
+        "drawing_title": drawing_model.title if drawing_model else "",
+        "strength": f"{chosen.strength:g}",
         "cells": chosen.record.get("plan", {}).get("cells"),
         "question": chosen.record.get("question", ""),
         "text": cell_text,
@@ -58,7 +60,10 @@ def header(
 ) -> str:
     """The hub's metadata, as YAML."""
     fields: dict[str, Any] = {"tags": tags(chosen)}
-    if licence:
+    terms = chosen.base_model.terms if chosen.base_model else None
+    if terms and licence == terms.name and not terms.is_known:
+        fields |= {"license": "other", "license_name": licence}
+    elif licence:
         fields["license"] = licence
     elif chosen.base_model is not None:
         fields |= {"license": "other", "license_name": "that-of-the-base"}
@@ -87,6 +92,10 @@ def training(chosen: Chosen) -> Iterator[tuple[str, str]]:
     """What shaped the weights, and what it cost."""
     taught, cell = chosen.trajectory, chosen.cell
     yield "method", taught.method.name
+    if chosen.base_model and chosen.drawing_model != chosen.base_model:
+        yield "taught on", chosen.base_model.title
+    if taught.teaching_adapter:
+        yield "taught with", "a teaching adapter on the base, which is not among these files"
     yield "learning rate", short_number(taught.learning_rate)
     yield "training steps", str(chosen.images.snapshot.step)
     yield "batch, resolution", f"{taught.batch_size}, {taught.resolution} pixels"
@@ -130,9 +139,11 @@ def scores(chosen: Chosen) -> Iterator[dict[str, str]]:
 
 def licence_note(chosen: Chosen, licence: str | None) -> str:
     base_model = chosen.base_model
+    terms = base_model.terms if base_model else None
     if licence:
-        also = ", as their base is" if base_model and base_model.licence == licence else ""
-        return f"The weights are given under {licence}{also}."
+        also = ", as their base is" if terms and terms.name == licence else ""
+        demands = f" {terms.demands}" if terms and terms.demands else ""
+        return f"The weights are given under {licence}{also}.{demands}"
     if base_model is None:
         return "No licence has been chosen for these weights."
     return "The weights come under the licence of their base; look it up before you share them."

@@ -13,14 +13,16 @@ from typing import Any
 
 import pydantic
 
+from charsweep.actions.export.licences import APACHE, LICENCES, Licence
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
 from charsweep.config import Sweep
 from charsweep.config.settings import ModelsSettings
-from charsweep.core.errors import StoreError
+from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.methods import Method, method_of
-from charsweep.core.specs import ImageSetSpec, TrajectorySpec
+from charsweep.core.specs import ADAPTER, AdapterSpec, BaseSpec, ImageSetSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
+from charsweep.core.system.names import as_title
 from charsweep.models.weights import BaseWeights
 from charsweep.results import CellResult, read_results
 from charsweep.results.cells import named_cell
@@ -28,10 +30,6 @@ from charsweep.results.recommendation import recommended_cell
 
 EMBEDDED = "embedded:"
 REMEDY = "Name a cell with export.cell=KEY; cells.csv lists their keys."
-LICENCES = {  # of published bases, by hub id, in the hub's words
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
-    "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
-}
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,13 @@ class BaseModel:
         return self.hub_id or Path(self.path).name
 
     @property
+    def terms(self) -> Licence | None:
+        """Its licence, where it is known."""
+        return APACHE if self.is_embedded else LICENCES.get(self.hub_id or "")
+
+    @property
     def licence(self) -> str | None:
-        return "apache-2.0" if self.is_embedded else LICENCES.get(self.hub_id or "")
+        return self.terms.name if self.terms else None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Chosen:
     images: ImageSetSpec
     why: str
     base_model: BaseModel | None  # None: it starts from nothing
+    drawing_model: BaseModel | None  # the base that draws: the same, unless another was chosen
+    is_baked: bool = False  # whether its strength is scaled into the files
 
     @property
     def trajectory(self) -> TrajectorySpec:
@@ -86,12 +91,26 @@ class Chosen:
         return source
 
     @property
+    def adapter(self) -> str | None:
+        """What an adapter from elsewhere is called; None for what was trained here."""
+        is_trained = isinstance(self.images.snapshot.source, TrajectorySpec)
+        return None if is_trained else str(self.cell.values[ADAPTER])
+
+    @property
     def method(self) -> Method:
         return method_of(self.trajectory.method)
 
     @property
     def slug(self) -> str:
-        return f"{self.trajectory.slug}-step{self.images.snapshot.step}--{self.cell.cell}"
+        baked = f"-at{self.images.strength:g}" if self.is_baked else ""
+        if self.adapter is not None:
+            return f"{as_title(self.adapter)}{baked}--{self.cell.cell}"
+        return f"{self.trajectory.slug}-step{self.images.snapshot.step}{baked}--{self.cell.cell}"
+
+    @property
+    def strength(self) -> float:
+        """What others are to set when they load the files, to draw as the sweep did."""
+        return 1.0 if self.is_baked else self.images.strength
 
     @property
     def is_prompted(self) -> bool:
@@ -114,10 +133,21 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
     else:
         cell, why = recommended_cell(sweep.folder, results, REMEDY)
     images = stored_images(cell, store)
+    if not images.strength:
+        raise ConfigError(
+            f"cell {cell.cell} is drawn at strength 0, by the untaught base, of which there is "
+            "nothing to export; name another with export.cell=KEY"
+        )
+    saved, source = saved_settings(record, cell), images.snapshot.source
+    assert isinstance(source, TrajectorySpec | AdapterSpec)
+    taught, drawing = (
+        base_model_of(base, sweep, saved, path) for base in (source.base, images.drawing_base)
+    )
+    is_whole = isinstance(source, TrajectorySpec) and method_of(source.method).low_rank is None
+    baked = images.strength != 1 and (is_whole or sweep.settings.export.strength == "bake")
     return Chosen(
-        sweep.name, record, cell, same_point(cell, results), images, why,
-        base_model_of(images, sweep, saved_settings(record, cell), path),
-    )  # fmt: skip
+        sweep.name, record, cell, same_point(cell, results), images, why, taught, drawing, baked
+    )
 
 
 def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[CellResult, ...]:
@@ -131,16 +161,14 @@ def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[Cel
 
 
 def base_model_of(
-    images: ImageSetSpec, sweep: Sweep, saved: Mapping[str, Any], path: Path
+    base: BaseSpec | None, sweep: Sweep, saved: Mapping[str, Any], path: Path
 ) -> BaseModel | None:
-    """The base as the sweep was made with it; `ModelsError` if its weights are others now."""
-    source = images.snapshot.source
-    assert isinstance(source, TrajectorySpec)
-    if source.base is None:
+    """A base as the sweep was made with it; `ModelsError` if its weights are others now."""
+    if base is None:
         return None
     try:
         models = ModelsSettings.model_validate(saved["models"])
     except (KeyError, pydantic.ValidationError) as error:
         raise StoreError(f"{path} was written by another version; {AGAIN}") from error
     settings = sweep.settings.model_copy(update={"models": models})
-    return BaseModel(source.base.name, base_as_it_was(settings, source.base))
+    return BaseModel(base.name, base_as_it_was(settings, base))

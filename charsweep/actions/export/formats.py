@@ -13,9 +13,9 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.names import as_title
+from charsweep.models.identify import index_of
 from charsweep.models.kohya import write_kohya
-
-PIPELINE_INDEX = "model_index.json"
+from charsweep.models.scale_adapter import scale_snapshot
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,47 @@ class WrittenWeights:
 def write_weights(
     chosen: Chosen, store: Store, folder: Path, licence: str | None
 ) -> WrittenWeights:
-    """Copy the snapshot's own files and, of an adapter, add one in kohya's keys."""
+    """Copy the snapshot's own files and, of an adapter, add one in kohya's keys.
+
+    Of a strength that is baked, they are changed so that they draw at it.
+    """
     snapshot = store.snapshot(chosen.images.snapshot)
     for path in own_files(snapshot):
         if path.is_dir():
             shutil.copytree(path, folder / path.name)
         else:
             shutil.copyfile(path, folder / path.name)
-    is_pipeline = (folder / PIPELINE_INDEX).exists()
+    if chosen.is_baked and chosen.method.low_rank:
+        scale_snapshot(folder, chosen.images.strength)
+    elif chosen.is_baked:
+        interpolate_weights(chosen, snapshot, folder)
+    is_pipeline = index_of(folder) is not None
     if chosen.method.low_rank is None or chosen.base_model is None:
         return WrittenWeights(is_pipeline, None, None)
-    title = f"{as_title(chosen.trajectory.character.identifier)}-kohya"
-    file = folder / f"{title}.safetensors"
     base = chosen.base_model.weights
     try:
-        naming = base.family.kohya(base.configs, prediction(base))
+        naming = base.family.naming(base.configs, prediction(base))
+        title = f"{as_title(chosen.trajectory.character.identifier)}-{naming.suffix}"
+        file = folder / f"{title}.safetensors"
         metadata = kohya_metadata(chosen, naming, title, licence, ended(chosen, store))
-        write_kohya(snapshot, naming, file, metadata)
+        write_kohya(folder, naming, file, metadata)
     except ModelsError as error:
         return WrittenWeights(is_pipeline, None, str(error))
     return WrittenWeights(is_pipeline, file.name, None)
+
+
+def interpolate_weights(chosen: Chosen, snapshot: Path, folder: Path) -> None:
+    """Write the pipeline whose weights lie as far from the base's as the strength says."""
+    import torch  # takes seconds; all else that is exported needs none
+
+    from charsweep.models.load import load_base
+    from charsweep.models.pipeline import quiet
+
+    assert chosen.base_model is not None
+    weights = chosen.base_model.weights
+    base = load_base(weights.spec, weights, torch.device("cpu"))
+    with base.with_snapshot(snapshot, chosen.images.strength), quiet():
+        base.pipeline.save_pretrained(folder, safe_serialization=True)
 
 
 def own_files(snapshot: Path) -> Iterator[Path]:

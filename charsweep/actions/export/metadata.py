@@ -16,7 +16,6 @@ import charsweep
 from charsweep.actions.export.chosen import BaseModel, Chosen
 from charsweep.core.methods import method_of
 from charsweep.core.specs import Plugin, TrajectorySpec
-from charsweep.models.adapter_file import layers_in
 from charsweep.models.kohya import Naming
 from charsweep.models.prediction import EPSILON, VELOCITY_ZERO_SNR
 from charsweep.models.weights import BaseWeights
@@ -49,7 +48,7 @@ def network(taught: TrajectorySpec, base_model: BaseModel) -> dict[str, Any]:
     """Kind, rank and alpha; convolutions larger than 1 × 1 have theirs as arguments."""
     low, denoiser = method_of(taught.method).low_rank, base_model.weights.family.denoiser
     assert low is not None
-    layers = layers_in(base_model.weights.shapes[denoiser], low.of(denoiser))
+    layers = low.layers(denoiser, base_model.weights.shapes)
     kernels = [weight[-1] for _, weight in layers if len(weight) == 4]
     arguments = {"algo": ALGORITHMS[low.kind]} if low.kind in ALGORITHMS else {}
     if any(kernel > 1 for kernel in kernels):
@@ -139,7 +138,8 @@ def modelspec(
         f"{len(character.digests)} drawings on {base_model.title}",
         "date": ended,
         "license": licence,
-        "usage_hint": f"prompt: {character.instance_prompt}",
+        "usage_hint": f"prompt: {character.instance_prompt}"
+        + (f"; strength {chosen.strength:g}" if chosen.strength != 1 else ""),
         "tags": f"{character.class_noun}, character",
         "trigger_phrase": character.identifier,
         "prediction_type": prediction(base_model.weights),

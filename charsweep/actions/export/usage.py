@@ -11,12 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from charsweep.actions.export.chosen import BaseModel, Chosen
-from charsweep.actions.export.formats import PIPELINE_INDEX, WrittenWeights
+from charsweep.actions.export.formats import WrittenWeights
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
+from charsweep.models.families import Drawing
+from charsweep.models.folder import KL
+from charsweep.models.identify import MODULAR_INDEX, index_of
 from charsweep.models.weights import Weights as Source
 
 HERE = "."
+PART_OF_DORA = """\
+for part in ({parts},):  # peft scales a DoRA's factors and not its magnitudes
+    for layer in getattr(pipeline, part).modules():
+        if isinstance(layer, BaseTunerLayer):
+            before = layer.get_base_layer().weight.data.clone()
+            layer.merge()
+            merged = layer.get_base_layer().weight
+            merged.data = torch.lerp(before, merged.data, {strength})"""
 FETCHED = """\
 import os
 from huggingface_hub import snapshot_download
@@ -35,25 +46,41 @@ def python_code(chosen: Chosen, weights: WrittenWeights, store: Store, place: st
     loading = chosen.method.loading(chosen.trajectory, chosen.images.prompts[0], place)
     if loading is None:
         return None
-    lines = "\n".join(loading.lines)
-    if chosen.base_model is None:
+    own_imports, own = at_strength(chosen)
+    lines = "\n".join([*loading.lines, *own])
+    if chosen.drawing_model is None:
         code = lines
     else:
-        imports, base = base_lines(chosen.base_model)
-        first = in_order([*imports, *loading.imports])
+        imports, base = base_lines(chosen.drawing_model)
+        first = in_order([*imports, *loading.imports, *own_imports])
         code = "\n".join([*first, "", *base, lines, drawn(chosen, loading.prompt)])
     by_path = place != HERE and place not in lines  # the hub's own loaders do not know the files
     return FETCHED.format(place=place) + code if by_path else code
 
 
+def at_strength(chosen: Chosen) -> tuple[Sequence[str], Sequence[str]]:
+    """Imports, and lines that put a loaded adapter on in part."""
+    strength, low = chosen.strength, chosen.method.low_rank
+    if strength == 1 or low is None:
+        return (), ()
+    if low.kind != "dora":
+        return (), (f"pipeline.set_adapters(pipeline.get_active_adapters(), {strength:g})",)
+    assert chosen.drawing_model is not None
+    parts = chosen.method.taught(chosen.drawing_model.weights.family)
+    lines = PART_OF_DORA.format(parts=", ".join(map(repr, parts)), strength=f"{strength:g}")
+    return ("from peft.tuners.tuners_utils import BaseTunerLayer",), lines.splitlines()
+
+
 def pipeline_code(chosen: Chosen, store: Store, place: str) -> str:
-    index = read_json(store.snapshot(chosen.images.snapshot) / PIPELINE_INDEX)
-    name = index["_class_name"]
+    index = index_of(store.snapshot(chosen.images.snapshot))
+    assert index is not None
+    name = read_json(index)["_class_name"]
     assert str(name).isidentifier()  # it becomes code
     words = [f'"{place}"', *(without(chosen.base_model) if chosen.base_model else ())]
-    made = f"pipeline = {name}.from_pretrained({', '.join(words)})"
+    made = [f"pipeline = {name}.from_pretrained({', '.join(words)})"]
+    made += ["pipeline.load_components()"] * (index.name == MODULAR_INDEX)
     prompt = chosen.images.prompts[0]
-    return "\n".join([f"from diffusers import {name}", "", made, drawn(chosen, prompt)])
+    return "\n".join([f"from diffusers import {name}", "", *made, drawn(chosen, prompt)])
 
 
 def in_order(imports: Sequence[str]) -> list[str]:
@@ -67,10 +94,12 @@ def base_lines(base_model: BaseModel) -> tuple[list[str], list[str]]:
     """Imports, and lines that make `pipeline`, the untaught base as it was trained on."""
     name, vae = base_model.weights.family.pipeline, base_model.weights.vae
     changed = scheduler(base_model)
-    names = ["AutoencoderKL"] * bool(vae) + [name]
+    autoencoder = base_model.weights.family.autoencoder
+    names = [autoencoder] * bool(vae) + [name]
     names += [base_model.weights.scheduler[0]] * bool(changed)
     imports = ["import torch", f"from diffusers import {', '.join(sorted(names))}"]
-    own = [f"vae = AutoencoderKL.{loaded(vae, part='vae')}"] if vae else []
+    words = "dtype=torch.float16" if autoencoder == KL else "dtype=torch.float32"
+    own = [f"vae = {autoencoder}.{loaded(vae, words, 'vae')}"] if vae else []
     more = ", ".join(["vae=vae"] * bool(vae) + without(base_model))
     if base_model.is_embedded:
         path = base_model.path.partition(":")[2]
@@ -79,8 +108,25 @@ def base_lines(base_model: BaseModel) -> tuple[list[str], list[str]]:
             [*imports, "from charsweep.models.embedded import FOLDER"],
             [*own, f"pipeline = {name}.from_pretrained({words})", *changed],
         )
-    made = f'pipeline = {name}.{loaded(base_model.weights.pipeline, more)}.to("cuda")'
-    return imports, [*own, made, *changed]
+    half = "bfloat16" if base_model.weights.family.loads_parts else "float16"
+    pipeline = base_model.weights.pipeline
+    if is_modular(base_model):
+        made = [
+            f"pipeline = {name}.{loaded(pipeline)}",
+            *["pipeline.update_components(vae=vae)"] * bool(vae),
+            f"pipeline.load_components(dtype=torch.{half})",
+            'pipeline.to("cuda")',
+        ]
+    else:
+        words = ", ".join(filter(None, [f"dtype=torch.{half}", more]))
+        made = [f'pipeline = {name}.{loaded(pipeline, words)}.to("cuda")']
+    return imports, [*own, *made, *changed]
+
+
+def is_modular(base_model: BaseModel) -> bool:
+    """Whether its pipeline is of diffusers' newer form, which takes its parts in a second step."""
+    index = index_of(base_model.weights.configs)
+    return index is not None and index.name == MODULAR_INDEX
 
 
 def without(base_model: BaseModel) -> list[str]:
@@ -99,7 +145,6 @@ def loaded(weights: Source, more: str = "", part: str = "") -> str:
         json.dumps(named, ensure_ascii=False),  # a file's name may hold quotes
         f'revision="{revision}"' if revision else "",
         f'subfolder="{part}"' if part and (weights.path / part / "config.json").exists() else "",
-        "dtype=torch.float16",
         more,
     ]
     return f"{way}({', '.join(filter(None, words))})"
@@ -117,8 +162,10 @@ def scheduler(base_model: BaseModel) -> list[str]:
 
 
 def drawn(chosen: Chosen, prompt: str) -> str:
-    """The call that draws a prompt as the sweep did, but for the sampler."""
-    words = [f"num_inference_steps={chosen.images.inference_steps}"]
-    if chosen.is_prompted:
-        words = [repr(prompt), *words, f"guidance_scale={chosen.images.guidance_scale:g}"]
-    return f"image = pipeline({', '.join(words)}).images[0]"
+    """Lines that draw a prompt as the sweep did, but for the sampler."""
+    images = chosen.images
+    if not chosen.is_prompted or chosen.base_model is None:
+        return f"image = pipeline(num_inference_steps={images.inference_steps}).images[0]"
+    drawing = Drawing(images.inference_steps, images.guidance_scale)
+    family = chosen.base_model.weights.family
+    return "\n".join(family.code(prompt, drawing, images.resolution))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charsweep.actions.export.adapter import check_licence, write_adapter, write_adapter_card
 from charsweep.actions.export.card import SHEET, write_card
 from charsweep.actions.export.chosen import Chosen, find_chosen
-from charsweep.actions.export.formats import WrittenWeights, write_weights
+from charsweep.actions.export.formats import write_weights
 from charsweep.actions.export.push import open_hub, push
 from charsweep.actions.export.usage import HERE, python_code
 from charsweep.config import Sweep
@@ -37,20 +39,41 @@ def export(sweep: Sweep, hub: HfApi | None = None) -> Path:
     if settings.push and hub is None:
         hub = open_hub(settings.push)  # before anything is written
     chosen = find_chosen(sweep, store)
-    licence = settings.license or (chosen.base_model.licence if chosen.base_model else None)
     final = sweep.folder / "export" / chosen.slug
     record = record_of(chosen)
+    if chosen.adapter is not None:
+        check_licence(chosen, settings.push, settings.license)
     with new_folder(final, "export.json", record) as folder:
-        weights = write_weights(chosen, store, folder, licence)
-        record |= {"kohya": weights.kohya, "kohya_refused": weights.refusal}
         samples = write_samples(chosen, store, folder)
-        code = python_code(chosen, weights, store, settings.push or HERE)
-        write_card(chosen, weights, code, licence, samples, folder)
-    tell(chosen, weights, final)
+        if chosen.adapter is not None:
+            name = write_adapter(chosen, store, folder)
+            write_adapter_card(chosen, name, settings.license, samples, folder)
+        else:
+            record |= write_trained(chosen, store, samples, sweep, folder)
+    out(f"cell     {chosen.cell.cell}, {chosen.why}")
+    terms = chosen.base_model.terms if chosen.base_model else None
+    if terms and terms.demands:
+        out(f"licence  {terms.demands}")
+    if why := record.get("kohya_refused"):
+        out(f"kohya    none: {why}")
+    out(f"export   {final}")
     if settings.push and hub is not None:
-        message = f"{chosen.trajectory.character.identifier}: {chosen.slug}"
-        out(f"pushed   {push(final, settings.push, settings.private, message, hub)}")
+        of = chosen.adapter or chosen.trajectory.character.identifier
+        pushed = push(final, settings.push, settings.private, f"{of}: {chosen.slug}", hub)
+        out(f"pushed   {pushed}")
     return final
+
+
+def write_trained(
+    chosen: Chosen, store: Store, samples: Sequence[tuple[str, str]], sweep: Sweep, folder: Path
+) -> dict[str, Any]:
+    """What was trained here, with its card; what export.json says of kohya's file."""
+    settings = sweep.settings.export
+    licence = settings.license or (chosen.base_model.licence if chosen.base_model else None)
+    weights = write_weights(chosen, store, folder, licence)
+    code = python_code(chosen, weights, store, settings.push or HERE)
+    write_card(chosen, weights, code, licence, samples, folder)
+    return {"kohya": weights.kohya, "kohya_refused": weights.refusal}
 
 
 def exported(sweep: Sweep) -> Path | None:
@@ -92,10 +115,3 @@ def record_of(chosen: Chosen) -> dict[str, Any]:
         "scores": dict(chosen.cell.scores),
         "base": chosen.base_model.title if chosen.base_model else None,
     }
-
-
-def tell(chosen: Chosen, weights: WrittenWeights, final: Path) -> None:
-    out(f"cell     {chosen.cell.cell}, {chosen.why}")
-    if weights.refusal:
-        out(f"kohya    none: {weights.refusal}")
-    out(f"export   {final}")

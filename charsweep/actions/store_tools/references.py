@@ -105,11 +105,15 @@ def _followed(use: Use, found: Mapping[str, Item], items: Sequence[Item]) -> Use
 
 
 def _beside(images: Item) -> Iterator[str]:
-    """The untaught base's sets that a cell's image set is compared with."""
+    """The untaught base's sets that a cell's image set is compared with, and what of it a race
+    may have begun with."""
     spec = images.spec
-    base = spec.get("snapshot", {}).get("source", {}).get("base")
-    if base and images.source.kind == "trajectory":
-        yield image_set_key({**spec, "snapshot": {"source": base, "step": 0}})
+    seeds = spec.get("seeds") or ()
+    yield from (image_set_key({**spec, "seeds": seeds[:n]}) for n in range(1, len(seeds)))
+    base = spec.get("base") or spec.get("snapshot", {}).get("source", {}).get("base")
+    if base and images.source.kind in ("trajectory", "adapter"):
+        own = {name: value for name, value in spec.items() if name not in ("strength", "base")}
+        yield image_set_key({**own, "snapshot": {"source": base, "step": 0}})
     for path in sorted((images.path / "scores").glob("*.json"))[:1]:  # the same in all of them
         yield str(Item("score", path, images).spec.get("untaught") or "")
 

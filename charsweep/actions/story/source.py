@@ -6,7 +6,6 @@ A cell is taken as it is stored, whatever the command line says of models, metho
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,18 +22,10 @@ from charsweep.core.errors import CharacterError, ConfigError, ModelsError, Stor
 from charsweep.core.keys import digest_of
 from charsweep.core.specs import AdapterSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.core.store import Store
-from charsweep.core.store.files import new_folder, read_json
-from charsweep.models.adapter_file import ADAPTER_FILE
-from charsweep.models.foreign_adapter import (
-    CONFIG,
-    FILES,
-    PLAIN,
-    AdapterLayer,
-    adapter_layers,
-    plain_shapes,
-)
-from charsweep.models.safetensors_file import tensor_shapes
-from charsweep.models.weights import PICKLES, BaseWeights
+from charsweep.core.store.files import read_json
+from charsweep.models.adapter_source import adapter_file, config_of, keep_adapter, layers_on
+from charsweep.models.foreign_adapter import CONFIG, FILES, PLAIN, AdapterLayer
+from charsweep.models.weights import BaseWeights
 from charsweep.results import read_results
 from charsweep.results.cells import named_cell
 from charsweep.results.recommendation import recommended_cell
@@ -45,11 +36,13 @@ OTHERWISE = "; give a LoRA, DoRA, LoHa or LoKr file, and story.base= the base th
 
 @dataclass(frozen=True)
 class StorySource:
-    """What draws: the sweep with the right models in it, an image set to fill in, words on it."""
+    """What draws: the sweep with the right models in it, an image set to fill in, words on it, and
+    what prompts call the character by."""
 
     sweep: Sweep
     images: ImageSetSpec
     about: Mapping[str, Any]
+    identifier: str
 
 
 def find_source(sweep: Sweep, store: Store) -> StorySource:
@@ -83,7 +76,8 @@ def _from_cell(sweep: Sweep, store: Store, record: Mapping[str, Any]) -> StorySo
         )
     about = {"cell": cell.cell, "values": dict(cell.values), "scores": dict(cell.scores)}
     drawn = _as_it_was(sweep, saved_settings(record, cell), images)
-    return StorySource(drawn, images, {**about, "why": why})
+    identifier = str(cell.made.get("trigger") or drawn.character.spec.identifier)
+    return StorySource(drawn, images, {**about, "why": why}, identifier)
 
 
 def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> Sweep:
@@ -98,15 +92,16 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
         ) from error
     settings = sweep.settings.model_copy(update=was)
     source = images.snapshot.source
-    assert isinstance(source, TrajectorySpec)
-    assert source.base is not None  # without one it follows no prompts
+    assert isinstance(source, TrajectorySpec | AdapterSpec)
+    bases = [base for base in (source.base, images.base) if base]  # without one, no prompts
     variants = Variants()
     variants.of({}, settings)
     drawn = replace(
         sweep, settings=settings, variants=variants, encoders=dict(encoders_of(settings).values()),
-        bases={source.base.key: base_as_it_was(settings, source.base)},
+        bases={base.key: base_as_it_was(settings, base) for base in bases},
     )  # fmt: skip
-    if drawn.character.spec.digests != source.character.digests:
+    taught = source.character.digests if isinstance(source, TrajectorySpec) else ()
+    if taught and drawn.character.spec.digests != taught:
         raise CharacterError(
             f"the drawings in {character.images} are not those that taught {character.identifier} "
             f"in sweep {sweep.name}; put them back, or {AGAIN}"
@@ -119,7 +114,7 @@ def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> 
 
 def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
     story, models = sweep.settings.story, sweep.settings.models
-    template, own = sweep.examples[0].images, sweep.examples[0].trajectory.base
+    template, own = sweep.examples[0].images, sweep.examples[0].base
     name = story.base or (own.name if own else "")
     if name not in models.bases or not any(template.prompts):
         raise ConfigError(
@@ -127,45 +122,19 @@ def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
             f"({', '.join(models.bases)}) and a method= that follows prompts"
         )
     assert story.adapter is not None
-    file = _adapter_file(Path(story.adapter).expanduser())
+    file = adapter_file(Path(story.adapter).expanduser(), f"story.adapter={story.adapter}")
     weights = base_weights(sweep.settings, name)
     layers = _layers(sweep, file, weights)
-    spec = AdapterSpec(
-        file.parent.name if file.name in FILES else file.stem, _digest(file, layers), weights.spec
-    )
-    _keep(file, spec, store)
+    name = file.parent.name if file.name in FILES else file.stem
+    spec = AdapterSpec(_digest(file, layers), weights.spec, name)
+    keep_adapter(file, spec, store)
     images = replace(
-        template, snapshot=SnapshotSpec(spec, 0),
+        template, snapshot=SnapshotSpec(spec, 0), base=None,
         resolution=sweep.settings.resolution or models.bases[name].resolution,
     )  # fmt: skip
     about = {"adapter": story.adapter, "base": name, "why": "named by story.adapter"}
-    return StorySource(replace(sweep, bases={weights.spec.key: weights}), images, about)
-
-
-def _adapter_file(path: Path) -> Path:
-    """The file that is meant; ConfigError if there is none that may be read."""
-    given, own = f"story.adapter={path}", [path / name for name in FILES]
-    if path.is_dir():
-        others = sorted(path.glob("*.safetensors"))
-        found = [file for file in own if file.is_file()] or others
-        if not found or (found == others and len(others) > 1):
-            names = ", ".join(file.name for file in others) or "no .safetensors file"
-            raise ConfigError(
-                f"{given}: there is no {FILES[0]} in that folder, but {names}; give the adapter's "
-                "file itself"
-            )
-        path = found[0]
-    if path.suffix.lower() in PICKLES:
-        raise ConfigError(
-            f"{given}: it may hold pickled code and is not read; give the adapter as a "
-            ".safetensors file, as which most are published too"
-        )
-    if not path.is_file():
-        raise ConfigError(
-            f"{given}: there is no such file; give an adapter's .safetensors file, or its folder"
-        )
-    tensor_shapes(path)
-    return path
+    drawn = replace(sweep, bases={weights.spec.key: weights})
+    return StorySource(drawn, images, about, sweep.character.spec.identifier)
 
 
 def _layers(sweep: Sweep, file: Path, weights: BaseWeights) -> list[AdapterLayer] | None:
@@ -176,7 +145,7 @@ def _layers(sweep: Sweep, file: Path, weights: BaseWeights) -> list[AdapterLayer
     """
     adapter, name = sweep.settings.story.adapter, weights.plugin.name
     try:
-        return _read(file, weights)
+        return layers_on(file, weights)
     except ModelsError as error:
         fitting = [
             other
@@ -189,17 +158,9 @@ def _layers(sweep: Sweep, file: Path, weights: BaseWeights) -> list[AdapterLayer
         ) from error
 
 
-def _read(file: Path, weights: BaseWeights) -> list[AdapterLayer] | None:
-    shapes, parts = plain_shapes(weights.shapes), weights.family.taught(text_encoder=True)
-    modules = [part for part in parts if (weights.configs / part).is_dir()]
-    if not set(modules) <= shapes.keys():
-        return None
-    return adapter_layers(file, shapes, modules)
-
-
 def _is_of(sweep: Sweep, file: Path, name: str) -> bool:
     try:
-        return bool(_read(file, base_weights(sweep.settings, name)))
+        return bool(layers_on(file, base_weights(sweep.settings, name)))
     except ModelsError:
         return False
 
@@ -207,19 +168,7 @@ def _is_of(sweep: Sweep, file: Path, name: str) -> bool:
 def _digest(file: Path, layers: list[AdapterLayer] | None) -> str:
     """Of all that it is read from; one that once was read in part has another."""
     content, config = file.read_bytes(), file.with_name(CONFIG)
-    if all(layer.kind == "lora" and layer.tensors.keys() <= PLAIN for layer in layers or ()):
+    is_plain = all(own.kind == "lora" and own.tensors.keys() <= PLAIN for own in layers or ())
+    if is_plain and config_of(file) is None:
         return digest_of(content)
     return digest_of(content + b" whole " + (config.read_bytes() if config.exists() else b""))
-
-
-def _keep(file: Path, spec: AdapterSpec, store: Store) -> None:
-    """Copy an adapter into the store, where the images that it draws will lie."""
-    snapshot, config = SnapshotSpec(spec, 0), file.with_name(CONFIG)
-    with store.lock(spec):
-        folder = store.snapshot(snapshot)
-        if not (folder / "snapshot.json").exists():
-            content = {"spec": {"step": 0}, "bytes": file.stat().st_size}
-            with new_folder(folder, "snapshot.json", content) as new:
-                shutil.copyfile(file, new / ADAPTER_FILE)
-                if file.name in FILES[1:] and config.exists():
-                    shutil.copyfile(config, new / CONFIG)

@@ -52,7 +52,10 @@ def tell(sweep: Sweep) -> Path:
     scores = scores_of(story, source, images)
     check_keep(story.keep or {}, len(story.scenes), story.seeds)
     draw_missing(source, images, scores, store)
-    dino, clip_t = (store.read_score(scores[name])["per_image"] for name in (IDENTITY, PROMPT))
+    dino, clip_t = (
+        store.read_score(scores[name])["per_image"] or [0.0] * images.count  # without drawings
+        for name in (IDENTITY, PROMPT)
+    )
     choices = choose_pictures(_files(images), images.seeds, dino, clip_t, story.keep or {})
     page = write(source, images, choices, store)
     runtime = sweep.settings.runtime
@@ -65,8 +68,8 @@ def tell(sweep: Sweep) -> Path:
 
 def scenes_of(story: StorySettings, source: StorySource) -> ImageSetSpec:
     """The story as an image set: its prompts with the character in them, its seeds."""
-    identifier = source.sweep.character.spec.identifier
-    prompts = tuple(scene.prompt.replace("{subject}", identifier) for scene in story.scenes)
+    subject = source.identifier
+    prompts = tuple(scene.prompt.replace("{subject}", subject) for scene in story.scenes)
     return replace(source.images, prompts=prompts, seeds=tuple(story.seeds))
 
 
@@ -75,11 +78,11 @@ def check_scenes(images: ImageSetSpec, source: StorySource) -> None:
     said."""
     weights = images.snapshot.source
     assert isinstance(weights, TrajectorySpec | AdapterSpec)
-    assert weights.base is not None
+    assert images.drawing_base is not None
     method = method_of(weights.method) if isinstance(weights, TrajectorySpec) else None
-    identifier = source.sweep.character.spec.identifier
     reader = replace(
-        reader_of(weights.base, source.sweep.bases, identifier, method), taught=method is not None
+        reader_of(images.drawing_base, source.sweep.bases, source.identifier, method),
+        taught=method is not None,
     )
     prompts = [Prompt(f"scene {n}", prompt) for n, prompt in enumerate(images.prompts, start=1)]
     prompts.append(Prompt("negative prompt", images.negative_prompt))
@@ -106,7 +109,10 @@ def scores_of(
         name: PluginSettings.model_validate({"name": name, **metrics[name]}).plugin()
         for name in (IDENTITY, PROMPT)
     }
-    return {name: ScoreSpec(images, one, exam, untaught=None) for name, one in plugins.items()}
+    return {
+        name: ScoreSpec(images, one, exam.read_by(one), untaught=None)
+        for name, one in plugins.items()
+    }
 
 
 def draw_missing(
@@ -180,6 +186,7 @@ def record_of(
         "sampler": images.sampler.name,
         "inference_steps": images.inference_steps,
         "guidance_scale": images.guidance_scale,
+        "strength": images.strength,
         "rule": RULE,
         "scenes": [
             {

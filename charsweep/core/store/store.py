@@ -20,7 +20,14 @@ from typing import Any, NamedTuple
 
 from charsweep.core.errors import StoreError
 from charsweep.core.keys import canonical, differences
-from charsweep.core.specs import ImageSetSpec, ScoreSpec, SnapshotSpec, Source, TrajectorySpec
+from charsweep.core.specs import (
+    AdapterSpec,
+    ImageSetSpec,
+    ScoreSpec,
+    SnapshotSpec,
+    Source,
+    TrajectorySpec,
+)
 from charsweep.core.store.checksums import with_checksums
 from charsweep.core.store.files import (
     clear_half_written,
@@ -32,6 +39,8 @@ from charsweep.core.store.files import (
 )
 from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.core.system.locks import locked
+
+HELD_BY = "held_by"  # of a snapshot's manifest: where the weights are
 
 
 class DrawnImage(NamedTuple):
@@ -46,6 +55,7 @@ class Store:
     """Every path on disk below `root`, the folder that commands are run in."""
 
     root: Path
+    whole: bool = False  # a snapshot is not planned with whose weights lie with a worker
 
     @property
     def folder(self) -> Path:
@@ -84,11 +94,19 @@ class Store:
 
     def has_snapshot(self, spec: SnapshotSpec) -> bool:
         """Whether it is stored whole; StoreError where its manifest tells of another."""
-        if not isinstance(spec.source, TrajectorySpec):
+        if not isinstance(spec.source, TrajectorySpec | AdapterSpec):
             return True  # a base is its own snapshot
-        return _matches(self.snapshot(spec) / "snapshot.json", {"step": spec.step}) and _matches(
-            self.source(spec.source) / "spec.json", spec.source
-        )
+        there = _matches(self.snapshot(spec) / "snapshot.json", {"step": spec.step})
+        if not there or isinstance(spec.source, AdapterSpec):
+            return there
+        return _matches(self.source(spec.source) / "spec.json", spec.source)
+
+    def held_by(self, spec: SnapshotSpec) -> str | None:
+        """The machine of the worker with whom its weights stayed; None where they are here, or
+        nowhere."""
+        path = self.snapshot(spec) / "snapshot.json"
+        held: str | None = read_json(path).get(HELD_BY) if path.exists() else None
+        return held
 
     def has_images(self, spec: ImageSetSpec) -> bool:
         """Not without the snapshot in whose folder they lie: it is made anew whole."""
@@ -99,8 +117,10 @@ class Store:
         """By the place of its prompt and its seed, each image of a set that another one holds.
 
         Another set of the same snapshot with other seeds alone, drawn in the same way: then the
-        image is the same to the last bit.
+        image is the same to the last bit. At strength 0 that is one of the untaught base.
         """
+        if not spec.strength:
+            spec = spec.untaught
         found: dict[tuple[int, int], DrawnImage] = {}
         if not self.has_snapshot(spec.snapshot):
             return found
@@ -139,18 +159,18 @@ class Store:
         """The folder of the resume state at `step`."""
         return self.source(spec) / "resume" / f"step-{step:06d}"
 
-    def diverged_at(self, spec: TrajectorySpec) -> int | None:
+    def diverged_at(self, spec: Source) -> int | None:
         """The step at which the loss was first not finite, if that has happened."""
         path = self.source(spec) / "diverged.json"
         return int(read_json(path, "step")["step"]) if path.exists() else None
 
-    def mark_diverged(self, spec: TrajectorySpec, step: int) -> None:
+    def mark_diverged(self, spec: Source, step: int) -> None:
         """Record that nothing finite comes from `step` on; an earlier mark stands."""
         known = self.diverged_at(spec)
         if known is None or step < known:
             write_json(self.source(spec) / "diverged.json", {"step": step})
 
-    def losses(self, spec: TrajectorySpec, last: int | None = None) -> list[LossRow]:
+    def losses(self, spec: Source, last: int | None = None) -> list[LossRow]:
         """The rows of its loss.csv up to step `last`."""
         return read_losses(self.source(spec) / "loss.csv", last)
 

@@ -93,6 +93,16 @@ def folder_of(package: str) -> Path:
     return Path(found.origin).parent
 
 
+def processor() -> str:
+    """The CPU's model name, where the system tells it."""
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 @cache
 def torch_is_built_for() -> frozenset[str]:
     """Of cuda and hip, what the installed torch can use; read from its version file."""
@@ -117,6 +127,17 @@ def nvidia_card(nvml: Any, visible: str | None) -> Card | None:
                 capability=_capability(nvml, handle),
             )
     return None
+
+
+def count_cards(visible: str | None) -> int:
+    """How many of NVIDIA's cards are visible, `visible` as CUDA_VISIBLE_DEVICES says."""
+    import pynvml
+
+    if visible is not None:
+        return len([one for one in visible.split(",") if one.strip() not in ("", "-1")])
+    with contextlib.suppress(pynvml.NVMLError), _opened(pynvml):
+        return int(pynvml.nvmlDeviceGetCount())
+    return 0
 
 
 @contextlib.contextmanager

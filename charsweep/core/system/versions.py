@@ -8,8 +8,10 @@ only near the numbers (optuna, mlflow, pillow, ...) is recorded there too, and r
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft")
 
@@ -18,3 +20,12 @@ PACKAGES = ("torch", "diffusers", "transformers", "peft")
 def numerical_versions() -> dict[str, str]:
     """By package, without the build (`2.15.0`, not `2.15.0+cpu`), as no key holds the device."""
     return {package: version(package).partition("+")[0] for package in PACKAGES}
+
+
+@cache
+def source_digest() -> str:
+    """Of charsweep's own code: a version number says little of a checkout."""
+    folder, whole = Path(__file__).parents[2], hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        whole.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()[:12]

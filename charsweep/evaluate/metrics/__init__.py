@@ -1,15 +1,17 @@
 """Metrics: a number for an image set, from features. Reached through conf/metric/.
 
-A metric is a frozen dataclass whose fields are the settings of its YAML file. It is handed an
-`Exam`: features of the images and of what they are judged against.
+A metric is a frozen dataclass whose fields are the settings of its YAML file; one that
+`charsweep.core.encoders` makes names an encoder. It is handed an `Exam`: features of the images and
+of what they are judged against.
 
-All features are float32 rows of length 1, so a product of two is a cosine. numpy only, so that
-planning, which asks a metric for its version, needs no torch.
+Features are float32 rows, of most encoders of length 1, so that a product of two is a cosine; an
+encoder with a measure of its own is asked for it by `Exam.likeness`. numpy only, so that planning,
+which asks a metric for its version, needs no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Features = NDArray[np.float32]
+Likeness = Callable[[Features, Features], NDArray[np.float64]]  # (N, D), (M, D) -> (N, M)
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,9 @@ class Exam:
     """An image set, and all that it is judged by."""
 
     images: ImageFeatures
-    references: Mapping[str, Features]  # training images by encoder name: (M, D)
-    prompts: Features | None  # CLIP text features, class noun for the identifier: (P, D)
+    references: Mapping[str, Features]  # training images by encoder name: (M, D); {} of none
+    # As the metric's prompt encoder reads them, class noun for the identifier: (P, D).
+    prompts: Features | None
     untaught: ImageFeatures | None  # the base's images for the prompts with the class noun
     # Training images with their backgrounds, where `references` are masked.
     unmasked_references: Mapping[str, Features] | None = None
@@ -46,11 +50,40 @@ class Exam:
     # Per prompt, by each attribute that it names: the prompt with every other word for it (W, D).
     rivals: Sequence[Mapping[str, Features]] = ()
     class_prompt: Features | None = None  # "a picture of a girl": (1, D)
+    measures: Mapping[str, Likeness] = field(default_factory=dict)  # of encoders with their own
+
+    def likeness(self, encoder: str, images: Features, others: Features) -> NDArray[np.float64]:
+        """How alike an encoder finds images and others (N, M): cosines, or by its own measure."""
+        return self.measures.get(encoder, similarity)(images, others)
+
+    def paired_likeness(
+        self, encoder: str, images: Features, others: Features
+    ) -> NDArray[np.float64]:
+        """How alike it finds each image and its counterpart (N,)."""
+        if encoder in self.measures:
+            return self.likeness(encoder, images, others).diagonal()
+        return np.asarray(np.einsum("nd,nd->n", *(x.astype(np.float64) for x in (images, others))))
+
+    @property
+    def has_drawings(self) -> bool:
+        """Whether identity can be measured against anything."""
+        return bool(self.references) or self.held_out is not None
 
     def among(self, encoder: str) -> NDArray[np.float64]:
-        """The training images scored as if drawn, leave one out: cosines (M, M - 1)."""
-        unmasked_references = self.unmasked_references or self.references
-        return among(self.references[encoder], unmasked_references[encoder])
+        """The training images scored as if drawn, leave one out (M, M - 1)."""
+        unmasked = (self.unmasked_references or self.references)[encoder]
+        return self.likeness_among(encoder, self.references[encoder], unmasked)
+
+    def mean_among(self, encoder: str) -> float | None:
+        """The mean of the same; None of a single training image."""
+        known = self.references.get(encoder, ())
+        return float(self.among(encoder).mean()) if len(known) > 1 else None
+
+    def likeness_among(
+        self, encoder: str, references: Features, unmasked: Features | None = None
+    ) -> NDArray[np.float64]:
+        """How alike an encoder finds images and each other, leave one out (M, M - 1)."""
+        return among(references, unmasked, self.measures.get(encoder, similarity))
 
 
 class Metric(Protocol):
@@ -60,6 +93,13 @@ class Metric(Protocol):
 
     def __call__(self, exam: Exam) -> Score:
         """The score of the exam's images; a value of None where the metric does not apply."""
+
+
+class MetricOfLikeness(Metric, Protocol):
+    """A metric by which training images can be scored too, as if they were drawn."""
+
+    def among(self, exam: Exam) -> float | None:
+        """Each scored against the others, and the mean; None of a single one."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +134,17 @@ def similarity(images: Features, others: Features) -> NDArray[np.float64]:
     return images.astype(np.float64) @ others.astype(np.float64).T
 
 
-def among(references: Features, unmasked_references: Features | None = None) -> NDArray[np.float64]:
-    """Cosines (M, M - 1) of each image, or of what it is as a whole, with the others' features."""
-    full = similarity(
-        references if unmasked_references is None else unmasked_references, references
-    )
+def among(
+    references: Features, unmasked: Features | None = None, likeness: Likeness = similarity
+) -> NDArray[np.float64]:
+    """Likeness (M, M - 1) of each image, or of what it is as a whole, to the others."""
+    full = likeness(references if unmasked is None else unmasked, references)
     return full[~np.eye(len(full), dtype=bool)].reshape(len(full), -1)
 
 
-def prompt_similarity(images: ImageFeatures, prompts: Features) -> NDArray[np.float64]:
-    """Cosine (N,) of each image with its own prompt, by CLIP."""
-    cosines = similarity(images.by_encoder["clip"], prompts)
+def prompt_similarity(
+    images: ImageFeatures, prompts: Features, encoder: str = "clip"
+) -> NDArray[np.float64]:
+    """Cosine (N,) of each image with its own prompt."""
+    cosines = similarity(images.by_encoder[encoder], prompts)
     return cosines[np.arange(len(cosines)), list(images.prompt_of)]

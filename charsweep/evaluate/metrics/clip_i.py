@@ -5,15 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from charsweep.evaluate.metrics import Exam, Score, mean_score, similarity
+from charsweep.core.encoders import reads_images
+from charsweep.evaluate.metrics import Exam, Score, mean_score
 
 
 @dataclass(frozen=True)
 class ClipI:
     """CLIP-I of DreamBooth (Ruiz et al. 2022, section 4.2): mean over all pairs, in [-1, 1]."""
 
+    encoder: str = reads_images("clip")
+
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
-        pairs = similarity(exam.images.by_encoder["clip"], exam.references["clip"])
+        if not exam.references:
+            return Score(None)
+        eye = self.encoder
+        pairs = exam.likeness(eye, exam.images.by_encoder[eye], exam.references[eye])
         return mean_score(pairs.mean(axis=1))
+
+    def among(self, exam: Exam) -> float | None:
+        return exam.mean_among(self.encoder)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from charsweep.core.encoders import reads_prompts
 from charsweep.evaluate.metrics import Exam, Score, mean_score, prompt_similarity
 
 
@@ -17,9 +18,12 @@ class ClipT:
     The prompt has the class noun in place of the identifier, a word that CLIP cannot know.
     """
 
+    encoder: str = reads_prompts("clip")
+
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
         if exam.prompts is None:
             return Score(None)
-        return mean_score(np.maximum(prompt_similarity(exam.images, exam.prompts), 0.0))
+        cosines = prompt_similarity(exam.images, exam.prompts, self.encoder)
+        return mean_score(np.maximum(cosines, 0.0))

@@ -19,5 +19,10 @@ class Colour:
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
+        if not exam.references:
+            return Score(None)
         pairs = similarity(exam.images.by_encoder["colour"], exam.references["colour"])
         return mean_score(pairs.mean(axis=1))
+
+    def among(self, exam: Exam) -> float | None:
+        return exam.mean_among("colour")

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from charsweep.evaluate.metrics import Exam, Score, among
+from charsweep.core.encoders import reads_images, reads_prompts
+from charsweep.evaluate.metrics import Exam, Score
 from charsweep.evaluate.metrics.quality_ratio import QualityRatio
 
 
@@ -21,14 +22,19 @@ class Diversity:
     """
 
     identity_from: float = 0.7  # as for quality_ratio
+    encoder: str = reads_images("dino")  # of the differences
+    identity_encoder: str = reads_images("dino")  # of what is right
+    prompt_encoder: str = reads_prompts("clip")
 
     version: ClassVar[int] = 3
 
     def __call__(self, exam: Exam) -> Score:
-        right = QualityRatio(self.identity_from)(exam).per_image
+        ratio = QualityRatio(self.identity_from, self.identity_encoder, self.prompt_encoder)
+        right = ratio(exam).per_image
         prompts = np.array(exam.images.prompt_of)
         counted = np.ones(len(prompts), dtype=bool) if right is None else np.array(right) == 1.0
-        features = exam.images.by_encoder["dino"]
+        features = exam.images.by_encoder[self.encoder]
         groups = [features[(prompts == prompt) & counted] for prompt in np.unique(prompts)]
-        spread = [1.0 - float(among(group).mean()) for group in groups if len(group) > 1]
+        alike = [exam.likeness_among(self.encoder, group) for group in groups if len(group) > 1]
+        spread = [1.0 - float(pairs.mean()) for pairs in alike]
         return Score(float(np.mean(spread)) if spread else None)

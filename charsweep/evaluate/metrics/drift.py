@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
+from charsweep.core.encoders import reads_images
 from charsweep.evaluate.metrics import Exam, Score, mean_score
 
 
@@ -18,12 +17,14 @@ class Drift:
     base draws what it drew, up to 2. None without a base.
     """
 
+    encoder: str = reads_images("dino")
+
     part: ClassVar[str] = "elsewhere"
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
         if exam.untaught is None:
             return Score(None)
-        ours, theirs = exam.images.by_encoder["dino"], exam.untaught.by_encoder["dino"]
-        cosines = np.einsum("nd,nd->n", ours.astype(np.float64), theirs.astype(np.float64))
-        return mean_score(1.0 - cosines)
+        eye = self.encoder
+        ours, theirs = exam.images.by_encoder[eye], exam.untaught.by_encoder[eye]
+        return mean_score(1.0 - exam.paired_likeness(eye, ours, theirs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from charsweep.core.encoders import reads_prompts
 from charsweep.evaluate.metrics import Exam, Score
 from charsweep.evaluate.metrics.prompt import Prompt
 
@@ -17,8 +18,10 @@ class Flexibility:
     asked. None without prompts.
     """
 
+    encoder: str = reads_prompts("clip")
+
     part: ClassVar[str] = "changes"
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
-        return Prompt()(exam)
+        return Prompt(self.encoder)(exam)

@@ -8,20 +8,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep.evaluate.metrics import (
-    Exam,
-    Features,
-    ImageFeatures,
-    Score,
-    among,
-    mean_score,
-    similarity,
-)
+from charsweep.core.encoders import reads_images
+from charsweep.evaluate.metrics import Exam, Features, ImageFeatures, Score, mean_score
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Mean DINO cosine to drawings of the character on a scale of its own, cut to [0, 1].
+    """Mean likeness to drawings of the character on a scale of its own, cut to [0, 1].
 
     0: no more her than the untaught base's images of the same exam, drawn with the class noun;
     1: as much her as the least typical drawing is to the others, leave one out. The drawings are
@@ -29,17 +22,21 @@ class Identity:
     a scale of theirs ends early, and tells well taught cells apart less (benchmarks/VALIDITY.md).
     The scale ends at 1, the same image, where one drawing is all there is or where the base's
     images are as like the drawings as these are to each other. None without a base, whose images
-    it needs.
+    it needs, and without any drawing.
     """
+
+    encoder: str = reads_images("dino")
 
     version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Score:
-        if exam.untaught is None:
+        if exam.untaught is None or not exam.has_drawings:
             return Score(None)
-        scale = scale_of(exam, exam.untaught)
-        details = {"drawings": scale.kind, "base": scale.base, "least": scale.end}
-        return mean_score(np.clip(scale.place(exam.images), 0.0, 1.0), details)
+        scale = scale_of(exam, exam.untaught, self.encoder)
+        details = {
+            "encoder": self.encoder, "drawings": scale.kind, "base": scale.base, "least": scale.end
+        }  # fmt: skip
+        return mean_score(np.clip(scale.place(exam, exam.images), 0.0, 1.0), details)
 
 
 @dataclass(frozen=True)
@@ -47,23 +44,25 @@ class Scale:
     """From the likeness of the untaught base's images to drawings, to that among the drawings."""
 
     kind: str
+    encoder: str
     drawings: Features  # (M, D)
     base: float
     end: float
 
-    def place(self, images: ImageFeatures) -> NDArray[np.float64]:
+    def place(self, exam: Exam, images: ImageFeatures) -> NDArray[np.float64]:
         """Where images lie on it (N,): 0 like the base's, 1 like the least typical drawing."""
-        likeness = similarity(images.by_encoder["dino"], self.drawings).mean(axis=1)
+        seen = images.by_encoder[self.encoder]
+        likeness = exam.likeness(self.encoder, seen, self.drawings).mean(axis=1)
         return np.asarray((likeness - self.base) / max(self.end - self.base, 1e-9))
 
 
-def scale_of(exam: Exam, untaught: ImageFeatures) -> Scale:
+def scale_of(exam: Exam, untaught: ImageFeatures, encoder: str) -> Scale:
     """The scale of identity; see `Identity`."""
     if exam.held_out is not None:
-        kind, drawings = "held out", exam.held_out["dino"]
-        between = among(drawings)
+        kind, drawings = "held out", exam.held_out[encoder]
+        between = exam.likeness_among(encoder, drawings)
     else:
-        kind, drawings, between = "training images", exam.references["dino"], exam.among("dino")
-    base = float(similarity(untaught.by_encoder["dino"], drawings).mean())
+        kind, drawings, between = "training images", exam.references[encoder], exam.among(encoder)
+    base = float(exam.likeness(encoder, untaught.by_encoder[encoder], drawings).mean())
     least = float(between.mean(axis=1).min()) if len(drawings) > 1 else 1.0
-    return Scale(kind, drawings, base, least if least > base else 1.0)
+    return Scale(kind, encoder, drawings, base, least if least > base else 1.0)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from charsweep.core.encoders import reads_prompts
 from charsweep.evaluate.metrics import (
     Exam,
     ImageFeatures,
@@ -29,37 +30,40 @@ class Prompt:
     other prompts, and of the class prompt, to which CLIP prefers it. None without prompts.
     """
 
+    encoder: str = reads_prompts("clip")
+
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
         if exam.prompts is None:
             return Score(None)
-        found, right = readings(exam), shown(exam.images, exam)
+        found, right = readings(exam, self.encoder), shown(exam.images, exam, self.encoder)
         counted = [right[name] for name, reading in found.items() if reading["counts"]]
-        share = contrast(exam.images, exam)
+        share = contrast(exam.images, exam, self.encoder)
         by_name = np.array(counted).reshape(-1, len(share))
         asked = np.array(~np.isnan(by_name).all(axis=0))
         share[asked] = np.nanmean(by_name[:, asked], axis=0)
         plain = sorted(
             {p for p, known in zip(exam.images.prompt_of, asked, strict=True) if not known}
         )
-        return mean_score(share, {"attributes": found, "by_contrast": plain})
+        details = {"encoder": self.encoder, "attributes": found, "by_contrast": plain}
+        return mean_score(share, details)
 
 
-def shown(images: ImageFeatures, exam: Exam) -> dict[str, NDArray[np.float64]]:
+def shown(images: ImageFeatures, exam: Exam, encoder: str) -> dict[str, NDArray[np.float64]]:
     """By attribute, per image (N,): 1 where it is shown, 0 where not, NaN where not asked for."""
     assert exam.prompts is not None
-    own = prompt_similarity(images, exam.prompts)
+    own = prompt_similarity(images, exam.prompts, encoder)
     names = dict.fromkeys(name for rivals in exam.rivals for name in rivals)
     found = {name: np.full(len(own), np.nan) for name in names}
     for i, prompt in enumerate(images.prompt_of):
         for name, rivals in exam.rivals[prompt].items() if exam.rivals else ():
-            others = similarity(images.by_encoder["clip"][i : i + 1], rivals)
+            others = similarity(images.by_encoder[encoder][i : i + 1], rivals)
             found[name][i] = own[i] > others.max()
     return found
 
 
-def readings(exam: Exam) -> dict[str, dict[str, float | bool]]:
+def readings(exam: Exam, encoder: str) -> dict[str, dict[str, float | bool]]:
     """By attribute: how often CLIP names it right on the base's and on true images; if it counts.
 
     It counts if either share is nearer to 1 than to what guessing among its words would give.
@@ -67,7 +71,7 @@ def readings(exam: Exam) -> dict[str, dict[str, float | bool]]:
     known = {"base": exam.untaught, "truth": exam.truth}
     shares: dict[str, dict[str, float | bool]] = {}
     for where, images in known.items():
-        for name, right in (shown(images, exam) if images is not None else {}).items():
+        for name, right in (shown(images, exam, encoder) if images is not None else {}).items():
             if not np.isnan(right).all():
                 shares.setdefault(name, {})[where] = float(np.nanmean(right))
     for name, found in shares.items():
@@ -76,14 +80,14 @@ def readings(exam: Exam) -> dict[str, dict[str, float | bool]]:
     return shares
 
 
-def contrast(images: ImageFeatures, exam: Exam) -> NDArray[np.float64]:
+def contrast(images: ImageFeatures, exam: Exam, encoder: str) -> NDArray[np.float64]:
     """Per image (N,): the share of other texts to which CLIP prefers its own prompt."""
     assert exam.prompts is not None
     texts = exam.prompts
     if exam.class_prompt is not None:
         texts = np.concatenate([texts, exam.class_prompt])
-    own = prompt_similarity(images, exam.prompts)
-    beaten = similarity(images.by_encoder["clip"], texts) < own[:, None]
+    own = prompt_similarity(images, exam.prompts, encoder)
+    beaten = similarity(images.by_encoder[encoder], texts) < own[:, None]
     others = max(len(texts) - 1, 1)
     share: NDArray[np.float64] = beaten.sum(axis=1) / others
     return share

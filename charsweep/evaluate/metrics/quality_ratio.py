@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from charsweep.core.encoders import reads_images, reads_prompts
 from charsweep.evaluate.metrics import Exam, Score, mean_score
 from charsweep.evaluate.metrics.identity import Identity
 from charsweep.evaluate.metrics.prompt import Prompt
@@ -21,11 +22,14 @@ class QualityRatio:
     """
 
     identity_from: float = 0.7
+    identity_encoder: str = reads_images("dino")
+    prompt_encoder: str = reads_prompts("clip")
 
     version: ClassVar[int] = 3
 
     def __call__(self, exam: Exam) -> Score:
-        identity, prompt = Identity()(exam).per_image, Prompt()(exam).per_image
+        identity = Identity(self.identity_encoder)(exam).per_image
+        prompt = Prompt(self.prompt_encoder)(exam).per_image
         if identity is None or prompt is None:
             return Score(None)
         right = (np.array(identity) >= self.identity_from) & (np.array(prompt) == 1.0)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from charsweep.core.encoders import reads_images, reads_prompts
 from charsweep.evaluate.metrics import Exam, Metric, mean_score
 from charsweep.evaluate.metrics import Score as Result
 from charsweep.evaluate.metrics.identity import Identity
@@ -21,11 +22,17 @@ class Score:
     the identity; noise has neither. None where either does not apply.
     """
 
+    identity_encoder: str = reads_images("dino")
+    prompt_encoder: str = reads_prompts("clip")
+
     version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Result:
-        metrics: tuple[Metric, ...] = (Identity(), Prompt())
-        found = [metric(exam).per_image for metric in metrics]
+        parts: tuple[Metric, ...] = (
+            Identity(self.identity_encoder),
+            Prompt(self.prompt_encoder),
+        )
+        found = [metric(exam).per_image for metric in parts]
         if None in found:
             return Result(None)
         identity, prompt = np.array(found, dtype=np.float64)

@@ -10,44 +10,36 @@ holds no weights: the pipeline that it is handed is `charsweep.models.pipeline.L
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
     from charsweep.core.specs import ImageSetSpec
     from charsweep.models.architectures import Shapes
+    from charsweep.models.conditioning import Conditioning
     from charsweep.models.kohya import Naming
 
 
-@dataclass(frozen=True)
-class Conditioning:
-    """What the denoiser is told: `hidden` (N, tokens, width); `pooled` (N, width), if it is."""
+class Drawing(NamedTuple):
+    """How many inference steps, and how much guidance, pictures are drawn with."""
 
-    hidden: Tensor
-    pooled: Tensor | None
-
-    def __getitem__(self, index: Any) -> Conditioning:
-        """That of the prompts at `index`."""
-        return Conditioning(self.hidden[index], None if self.pooled is None else self.pooled[index])
-
-    def to(self, dtype: torch.dtype) -> Conditioning:
-        return Conditioning(
-            self.hidden.to(dtype), None if self.pooled is None else self.pooled.to(dtype)
-        )
+    inference_steps: int
+    guidance_scale: float
 
 
 class Noising(Protocol):
     """How latents are noised for training, and what is to be predicted from them then."""
 
-    def timesteps(self, count: int, source: Generator) -> Tensor:
-        """As many as asked, drawn on the CPU: (N,), in the numbers that the denoiser reads."""
+    def timesteps(self, count: int, size: Sequence[int], source: Generator) -> Tensor:
+        """As many as asked, drawn on the CPU: (N,), in the numbers that the scheduler counts by.
+
+        `size` is the height and width of the latents.
+        """
 
     def weights(self, timesteps: Tensor, min_snr_gamma: float | None) -> Tensor:
         """What each one's loss counts, (N,), on the CPU; a gamma is for families without a flow."""
@@ -79,8 +71,21 @@ class Family(Protocol):
         """Name of the part that predicts."""
 
     @property
+    def autoencoder(self) -> str:
+        """Name of its autoencoder's class in diffusers."""
+
+    @property
     def encoders(self) -> tuple[str, ...]:
         """Names of the parts that read prompts; some may be absent."""
+
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """Names of the parts that make of a prompt the numbers which each of the encoders reads."""
+
+    @property
+    def loads_parts(self) -> bool:
+        """Whether each part is loaded in its own precision, so that what a model keeps in float32
+        stays so; else all of it is loaded in float32 and cast."""
 
     @property
     def published(self) -> str | None:
@@ -90,6 +95,33 @@ class Family(Protocol):
     @property
     def is_flow(self) -> bool:
         """Whether it was trained by flow matching: it has no alphas, and flow schedulers draw."""
+
+    @property
+    def samplers(self) -> tuple[str, ...] | None:
+        """Names of the schedulers of diffusers that can draw in its pipeline; None: any of its
+        kind."""
+
+    @property
+    def class_pictures(self) -> Drawing:
+        """How it draws what prior preservation learns from."""
+
+    @property
+    def unit(self) -> int:
+        """Pixels of which the sides of its pictures are multiples."""
+
+    @property
+    def laid_together(self) -> int:
+        """Latents of one of its autoencoder's channels that are channels side by side of its own:
+        1, or those of a patch."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The ends of the names of the denoiser's layers that adapters go on where nobody says."""
+
+    @property
+    def mixing(self) -> tuple[str, ...]:
+        """How the names begin of the denoiser's layers in which samples share a row: none is
+        taught, since trials that share a pass would mix there."""
 
     @property
     def text_chunks(self) -> int:
@@ -107,6 +139,13 @@ class Family(Protocol):
     @property
     def tags(self) -> tuple[str, ...]:
         """Words by which the hub finds what is made for such a base."""
+
+    def calls(self, guidance_scale: float) -> int:
+        """Calls of the denoiser for an image at each inference step; with a guidance of 1, one.
+
+        The scale is that of Ho and Salimans 2022 in the form u + scale · (c − u), whatever the
+        pipeline's own number means.
+        """
 
     # -- of folders and files, for planning --------------------------------------------------------
 
@@ -132,11 +171,14 @@ class Family(Protocol):
     def taught(self, text_encoder: bool) -> tuple[str, ...]:
         """Names of the parts that a method teaches, the denoiser first."""
 
-    def kohya(self, configs: Path, prediction: str) -> Naming:
-        """What sd-scripts calls such a base, which predicts "epsilon" or "v", and its layers.
+    def naming(self, configs: Path, prediction: str) -> Naming:
+        """What other programs call such a base, which predicts "epsilon" or "v", and its layers.
 
-        Raises `ModelsError` where no such file is written.
+        Raises `ModelsError` where no file for them is written.
         """
+
+    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+        """Python that draws the prompt with `pipeline`; the last line assigns `image`."""
 
     # -- of a loaded pipeline ----------------------------------------------------------------------
 
@@ -147,7 +189,10 @@ class Family(Protocol):
         """
 
     def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
-        """Embeddings of prompts by the text encoders as they are now, with gradients if wanted."""
+        """Embeddings of prompts by the text encoders as they are now, with gradients if wanted.
+
+        Of several at once only where text encoders are taught.
+        """
 
     def noising(self, pipeline: Any) -> Noising:
         """How latents are noised when this pipeline trains."""
@@ -176,15 +221,9 @@ class Family(Protocol):
         """Images NHWC in [0, 1] by the pipeline's scheduler, in the way that the spec says."""
 
 
-def tokenizer_of(encoder: str) -> str:
-    """Name of the tokenizer that belongs to a text encoder."""
-    return encoder.replace("text_encoder", "tokenizer")
-
-
 def parts_of(family: Family) -> tuple[str, ...]:
     """Names of all parts that a pipeline of this family is made of, as folders."""
-    tokenizers = map(tokenizer_of, family.encoders)
-    return (family.denoiser, "vae", *family.encoders, *tokenizers, "scheduler")
+    return (family.denoiser, "vae", *family.encoders, *family.tokenizers, "scheduler")
 
 
 # -- what families share ---------------------------------------------------------------------------
@@ -192,6 +231,18 @@ def parts_of(family: Family) -> tuple[str, ...]:
 # An autoencoder like SDXL's holds about 4 KB for each pixel that it decodes in float32.
 DECODED_AT_ONCE = 1024 * 1024  # pixels
 UNTILED = 1536  # pixels a side; larger images are decoded in overlapping tiles
+
+
+def plain_code(prompt: str, drawing: Drawing) -> tuple[str, ...]:
+    """What draws with a pipeline that takes a prompt first, and guidance as it is told here."""
+    steps, guidance = drawing
+    words = f"{prompt!r}, num_inference_steps={steps}, guidance_scale={guidance:g}"
+    return (f"image = pipeline({words}).images[0]",)
+
+
+def twice_if_guided(guidance_scale: float) -> int:
+    """Calls of a denoiser that is asked with and without the prompt where guidance is above 1."""
+    return 2 if guidance_scale > 1 else 1
 
 
 def posterior(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,6 +256,13 @@ def call(
     pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator], **prompts: Any
 ) -> NDArray[np.float32]:
     """What every text-to-image pipeline of diffusers is asked with; `prompts` in its own words."""
+    return decoded(pipeline, asked(pipeline, spec, generators, **prompts), spec.resolution)
+
+
+def asked(
+    pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator], **prompts: Any
+) -> Tensor:
+    """The same, of which latents are wanted, as each pipeline hands them back."""
     words: Mapping[str, Any] = {
         "generator": list(generators),
         "num_inference_steps": spec.inference_steps,
@@ -214,18 +272,28 @@ def call(
         "output_type": "latent",
         **prompts,
     }
-    return decoded(pipeline, pipeline(**words).images, spec.resolution)
+    latents: Tensor = pipeline(**words).images
+    return latents
 
 
-def decoded(pipeline: Any, latents: Tensor, resolution: int) -> NDArray[np.float32]:
+def unscaled(vae: Any, latents: Tensor) -> Tensor:
+    """Images NCHW in [-1, 1] of what `posterior` made, by an `AutoencoderKL`."""
+    scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+    images: Tensor = vae.decode(latents / scale + shift, return_dict=False)[0]
+    return images
+
+
+def decoded(
+    pipeline: Any, latents: Tensor, resolution: int,
+    decode: Callable[[Any, Tensor], Tensor] = unscaled,
+) -> NDArray[np.float32]:  # fmt: skip
     """Images NHWC in [0, 1], by the autoencoder in its own precision, as few at once as need be."""
     import numpy as np
 
     vae, processor = pipeline.vae, pipeline.image_processor
-    scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
     vae.enable_tiling() if resolution > UNTILED else vae.disable_tiling()
     parts = [
-        vae.decode(part.to(vae.dtype) / scale + shift, return_dict=False)[0]
+        decode(vae, part.to(vae.dtype))
         for part in latents.split(max(1, DECODED_AT_ONCE // resolution**2))
     ]
     return np.concatenate([processor.postprocess(part, output_type="np") for part in parts])

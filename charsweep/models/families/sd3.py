@@ -16,7 +16,16 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
-from charsweep.models.families import Conditioning, call, posterior
+from charsweep.models.conditioning import Conditioning
+from charsweep.models.families import (
+    Drawing,
+    call,
+    plain_code,
+    posterior,
+    twice_if_guided,
+)
+from charsweep.models.families.flow import Flow, LogitNormal
+from charsweep.models.families.shapes import linear
 from charsweep.models.identify import class_of, holds
 from charsweep.models.safetensors_file import tensor_shapes
 
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
     from charsweep.models.kohya import Naming
 
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
@@ -40,8 +50,19 @@ class StableDiffusion3:
     title: ClassVar[str] = "an SD 3-type pipeline"
     pipeline: ClassVar[str] = "StableDiffusion3Pipeline"
     denoiser: ClassVar[str] = "transformer"
+    autoencoder: ClassVar[str] = "AutoencoderKL"
+    loads_parts: ClassVar[bool] = False
     published: ClassVar[None] = None
     is_flow: ClassVar[bool] = True
+    samplers: ClassVar[tuple[str, ...]] = (
+        "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler",
+        "FlowMatchLCMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler",
+    )  # fmt: skip
+    class_pictures: ClassVar[Drawing] = Drawing(50, 5.0)
+    unit: ClassVar[int] = 16
+    laid_together: ClassVar[int] = 1
+    targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
+    mixing: ClassVar[tuple[str, ...]] = ()
     text_chunks: ClassVar[int] = 1
     most_text_chunks: ClassVar[int] = 1
     clip_skip: ClassVar[int] = 1
@@ -54,6 +75,13 @@ class StableDiffusion3:
     @property
     def encoders(self) -> tuple[str, ...]:
         return ENCODERS if self.t5 else ENCODERS[:2]
+
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        return TOKENIZERS[: len(self.encoders)]
+
+    def calls(self, guidance_scale: float) -> int:
+        return twice_if_guided(guidance_scale)
 
     def recognises(self, path: Path) -> bool:
         if path.is_dir():
@@ -87,7 +115,10 @@ class StableDiffusion3:
         """T5 is never taught: adapter files have no place for it."""
         return (self.denoiser, *(ENCODERS[:2] if text_encoder else ()))
 
-    def kohya(self, configs: Path, prediction: str) -> Naming:
+    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+        return plain_code(prompt, drawing)
+
+    def naming(self, configs: Path, prediction: str) -> Naming:
         raise ModelsError(
             "SD 3-type bases have no kohya file: sd-scripts' names for them are of layers that "
             "hold three of diffusers'; ComfyUI and diffusers read the diffusers file"
@@ -106,7 +137,8 @@ class StableDiffusion3:
 
     def noising(self, pipeline: Any) -> Flow:
         config = pipeline.scheduler.config
-        return Flow(self.logit_mean, self.logit_std, config.shift, config.num_train_timesteps)
+        density = LogitNormal(self.logit_mean, self.logit_std)
+        return Flow(density, lambda size: config.shift, config.num_train_timesteps)
 
     def predict(
         self, pipeline: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning,
@@ -137,41 +169,6 @@ def _is_plain(folder: Path) -> bool:
             "charsweep does not teach; give a base without"
         )
     return True
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Straight paths from picture to noise, whose middle is drawn most often.
-
-    Logits of times are normal (Esser et al. 2024, equation 19), times shifted towards noise as they
-    are when it draws (equation 23); the loss is that of the velocity, without weights.
-    """
-
-    logit_mean: float
-    logit_std: float
-    shift: float
-    steps: int  # the denoiser reads times in [0, steps]
-
-    def timesteps(self, count: int, source: Generator) -> Tensor:
-        import torch
-
-        logits = self.logit_mean + self.logit_std * torch.randn(count, generator=source)
-        times = torch.sigmoid(logits)
-        return self.steps * self.shift * times / (1 + (self.shift - 1) * times)
-
-    def weights(self, timesteps: Tensor, min_snr_gamma: float | None) -> Tensor:
-        import torch
-
-        assert min_snr_gamma is None
-        return torch.ones(len(timesteps))
-
-    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        times = (timesteps / self.steps).to(latents).view(-1, 1, 1, 1)
-        return (1 - times) * latents + times * noise
-
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The velocity, which is the same all along a path."""
-        return noise - latents
 
 
 # -- the transformer's tensors, by its config ------------------------------------------------------
@@ -218,8 +215,3 @@ def block_shapes(
     for feed in ("ff",) if is_last else ("ff", "ff_context"):
         yield from linear(f"{start}.{feed}.net.0.proj", width, 4 * width)
         yield from linear(f"{start}.{feed}.net.2", 4 * width, width)
-
-
-def linear(name: str, inputs: int, outputs: int) -> Iterator[tuple[str, list[int]]]:
-    yield f"{name}.weight", [outputs, inputs]
-    yield f"{name}.bias", [outputs]

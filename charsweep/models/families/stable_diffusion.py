@@ -24,7 +24,14 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.keys import CAME_LATER
 from charsweep.core.store.files import read_json
 from charsweep.models import architectures
-from charsweep.models.families import Conditioning, call, posterior
+from charsweep.models.conditioning import Conditioning
+from charsweep.models.families import (
+    Drawing,
+    call,
+    plain_code,
+    posterior,
+    twice_if_guided,
+)
 from charsweep.models.identify import class_of, holds
 from charsweep.models.kohya import Naming, original_name
 from charsweep.models.safetensors_file import tensor_shapes
@@ -53,10 +60,19 @@ class StableDiffusion:
     title: ClassVar[str] = "an SD 1.5-type pipeline"
     pipeline: ClassVar[str] = "StableDiffusionPipeline"
     denoiser: ClassVar[str] = "unet"
+    autoencoder: ClassVar[str] = "AutoencoderKL"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    loads_parts: ClassVar[bool] = False
     published: ClassVar[str] = "sd15"
     text: ClassVar[str] = "cond_stage_model.transformer."  # how its names begin in a single file
     is_flow: ClassVar[bool] = False
+    samplers: ClassVar[None] = None
+    class_pictures: ClassVar[Drawing] = Drawing(50, 5.0)
+    unit: ClassVar[int] = 8
+    laid_together: ClassVar[int] = 1
+    targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
+    mixing: ClassVar[tuple[str, ...]] = ()
     most_text_chunks: ClassVar[int] = MOST_CHUNKS
     tags: ClassVar[tuple[str, ...]] = ("stable-diffusion",)
 
@@ -64,6 +80,9 @@ class StableDiffusion:
         default=1, metadata=CAME_LATER
     )
     clip_skip: Annotated[int, Field(ge=1)] = dataclasses.field(default=1, metadata=CAME_LATER)
+
+    def calls(self, guidance_scale: float) -> int:
+        return twice_if_guided(guidance_scale)
 
     def recognises(self, path: Path) -> bool:
         return is_checkpoint(path, self.pipeline, self.published, self.text)
@@ -90,7 +109,10 @@ class StableDiffusion:
     def taught(self, text_encoder: bool) -> tuple[str, ...]:
         return (self.denoiser, *(self.encoders if text_encoder else ()))
 
-    def kohya(self, configs: Path, prediction: str) -> Naming:
+    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+        return plain_code(prompt, drawing)
+
+    def naming(self, configs: Path, prediction: str) -> Naming:
         """U-Net layers go by diffusers' names, as sd-scripts has them."""
         config = read_json(configs / "unet" / "config.json")
         is_second = config.get("cross_attention_dim") == 1024  # Stable Diffusion 2's encoder
@@ -117,7 +139,7 @@ class StableDiffusion:
             states = encoder(ids, output_hidden_states=True).hidden_states
             normalised = getattr(encoder, "text_model", encoder).final_layer_norm
             hidden = normalised(states[-self.clip_skip])
-        return Conditioning(side_by_side(hidden, len(prompts)), None)
+        return Conditioning(side_by_side(hidden, len(prompts)))
 
     def noising(self, pipeline: Any) -> Alphas:
         """By the noise levels that the pipeline's scheduler was made with."""
@@ -152,6 +174,7 @@ class StableDiffusionXL(StableDiffusion):
     title: ClassVar[str] = "an SDXL-type pipeline"
     pipeline: ClassVar[str] = "StableDiffusionXLPipeline"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2")
+    tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer", "tokenizer_2")
     published: ClassVar[str] = "sdxl"
     text: ClassVar[str] = "conditioner.embedders.1.model."
     # always the last layer but one (Podell et al. 2023, section 2.1), so there is nothing to set
@@ -161,7 +184,7 @@ class StableDiffusionXL(StableDiffusion):
     def left_out(self, configs: Path) -> tuple[str, ...]:
         return OF_IMAGES
 
-    def kohya(self, configs: Path, prediction: str) -> Naming:
+    def naming(self, configs: Path, prediction: str) -> Naming:
         """U-Net layers go by the original code's names, as sd-scripts has them."""
         per_block = read_json(configs / "unet" / "config.json")["layers_per_block"]
         return Naming(
@@ -277,7 +300,7 @@ class Alphas:
         self.alphas = scheduler.alphas_cumprod.clone()
         self.is_velocity = scheduler.config.prediction_type == "v_prediction"
 
-    def timesteps(self, count: int, source: Generator) -> Tensor:
+    def timesteps(self, count: int, size: Sequence[int], source: Generator) -> Tensor:
         import torch
 
         return torch.randint(self.scheduler.config.num_train_timesteps, (count,), generator=source)

@@ -13,7 +13,15 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
-from charsweep.character import ALPHA, TrainingImage, framed, mask_beside, open_masked, size_of
+from charsweep.character import (
+    ALPHA,
+    UNIT,
+    TrainingImage,
+    framed,
+    mask_beside,
+    open_masked,
+    size_of,
+)
 from charsweep.core.errors import CharacterError, ConfigError, StoreError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.methods import method_of
@@ -37,8 +45,14 @@ class Way:
 
     framing: Framing
     resolution: int
+    unit: int  # of which the sides are multiples, in pixels
     digests: tuple[str, ...]
     captions: tuple[str, ...]
+
+    @property
+    def frame(self) -> tuple[str, int, int]:
+        """What images are framed by."""
+        return self.framing.crop, self.resolution, self.unit
 
 
 def training_sheets(record: Record, folder: Path) -> tuple[ContactSheet, ...]:
@@ -79,7 +93,9 @@ def way_of(spec: Mapping[str, Any]) -> Way:
     framing = revived(Framing, spec["framing"])
     character = revived(CharacterSpec, spec["character"])
     captions = method_of(revived(Plugin, spec["method"])).captions(character)
-    return Way(framing, spec["resolution"], character.digests, captions)
+    family = revived(Plugin, spec["base"]["family"]).made if spec["base"] else None
+    unit = family.unit if family else UNIT
+    return Way(framing, spec["resolution"], unit, character.digests, captions)
 
 
 def sheet_of(
@@ -111,7 +127,7 @@ def label_of(way: Way, caption: str, path: Path | None) -> str:
     """The caption as it was read, and how large the image was when it was seen."""
     try:
         assert path is not None
-        width, height = size_of(open_image(path).size, way.framing.crop, way.resolution)
+        width, height = size_of(open_image(path).size, *way.frame)
     except (AssertionError, CharacterError):
         return caption
     name = caption or path.name
@@ -125,13 +141,11 @@ def views_of(way: Way, path: Path | None, index: int) -> list[tuple[str, Image.I
         opened_image = opened(way, path, index)
     except UNREADABLE:
         return [(name, None) for name in names]
-    seen = framed(opened_image.image, way.framing.crop, way.resolution)
-    mirror = framed(ImageOps.mirror(opened_image.image), way.framing.crop, way.resolution)
+    seen = framed(opened_image.image, *way.frame)
+    mirror = framed(ImageOps.mirror(opened_image.image), *way.frame)
     views: dict[str, Image.Image | None] = {"seen": windowed(seen, way), "mirrored": sized(mirror)}
     if opened_image.mask is not None:
-        views["counts"] = sized(
-            veiled(seen, framed(opened_image.mask, way.framing.crop, way.resolution))
-        )
+        views["counts"] = sized(veiled(seen, framed(opened_image.mask, *way.frame)))
     return [(name, views.get(name)) for name in names]
 
 

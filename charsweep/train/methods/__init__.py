@@ -50,6 +50,7 @@ class Materials:
     class_images: Callable[[TrajectorySpec], list[ClassImage]]
     execution: Execution = Execution()
     masks: Sequence[Image.Image | None] = ()  # one per training image, or none at all
+    teaching_adapter: Path | None = None  # on the base while it is taught
 
 
 class Slots(Protocol):

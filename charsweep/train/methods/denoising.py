@@ -15,7 +15,7 @@ from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import Framing, TrajectorySpec
 from charsweep.core.system.images import open_image
-from charsweep.models.families import Conditioning
+from charsweep.models.conditioning import Conditioning
 from charsweep.models.precision import autocast
 from charsweep.train.batches import Batch, Images, TrainingImages, TrialBatches
 from charsweep.train.methods import Materials, SharedSlots
@@ -51,7 +51,11 @@ class DenoisingTrainable:
         self.batches: dict[int, TrialBatches] = {}
         self.named = self.resume_tensors = weights.named
         self.zero_grad, self.gradients = weights.zero_grad, weights.gradients
-        self.save, self.aside = weights.save, weights.aside
+        self.save = weights.save
+        self.teaching_adapter, self._on_base = materials.teaching_adapter, contextlib.ExitStack()
+        if self.teaching_adapter:
+            with weights.aside():
+                self._put_on()
         self.warm_up_seconds = 0.0
         self.slots = slice(0, self.width)  # of a pass
         self.narrowing = self._narrowing(spec)
@@ -60,6 +64,20 @@ class DenoisingTrainable:
             self._undo.enter_context(base.checkpointing())
         if self.execution.compile:
             self._undo.enter_context(base.compiled())
+
+    def _put_on(self) -> None:
+        """Add the teaching adapter to the base's weights, if there is one."""
+        if self.teaching_adapter:
+            self._on_base.enter_context(self.base.changed(self.teaching_adapter))
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        with self.weights.aside():
+            self._on_base.close()
+            try:
+                yield
+            finally:
+                self._put_on()
 
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
         method = method_of(spec.method)
@@ -106,6 +124,7 @@ class DenoisingTrainable:
             self.leave(slot)
         self._undo.close()
         self.weights.close()
+        self._on_base.close()
 
     def _check_team(self) -> None:
         size = self.execution.team.size

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from charsweep.core.methods import Method
-    from charsweep.core.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
+    from charsweep.core.specs import ImageSetSpec, TrajectorySpec
     from charsweep.evaluate.sample import Asked, Paint
     from charsweep.models.pipeline import LoadedPipeline
     from charsweep.models.weights import BaseWeights
@@ -81,7 +81,7 @@ class Diffusion(FromScratch):
 
     @contextlib.contextmanager
     def painter(
-        self, snapshot: SnapshotSpec, folder: Path, base: LoadedPipeline | None,
+        self, images: ImageSetSpec, folder: Path, base: LoadedPipeline | None,
         device: torch.device,
     ) -> Iterator[Paint]:  # fmt: skip
         """An image depends on its seed and its place."""

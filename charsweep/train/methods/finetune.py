@@ -7,9 +7,9 @@ prompts (Ruiz et al. 2022, arXiv 2208.12242; Hu et al. 2021, arXiv 2106.09685).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -24,7 +24,7 @@ from charsweep.core.methods import (
     method_of,
     tags_of,
 )
-from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
+from charsweep.core.specs import CharacterSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
 from charsweep.models.adapter_file import ADAPTER_FILE, FACTORED, LowRank
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ class FineTune:
     )
 
     def __post_init__(self) -> None:
-        whole = (self.adapter, self.rank, self.alpha, self.target_modules)
+        whole = (self.adapter, self.rank, self.alpha)
         if self.trains == "adapters" and None in whole:
-            raise ValueError("trains=adapters needs adapter, rank, alpha and target_modules")
-        if self.trains == "weights" and whole != (None, None, None, None):
+            raise ValueError("trains=adapters needs adapter, rank and alpha")
+        if self.trains == "weights" and (*whole, self.target_modules) != (None,) * 4:
             raise ValueError(
                 "trains=weights takes no adapter, rank, alpha or target_modules; use "
                 "trains=adapters"
@@ -102,9 +102,9 @@ class FineTune:
     @property
     def low_rank(self) -> LowRank | None:
         """The adapter that trains; None where all weights do."""
-        if not (self.adapter and self.rank and self.alpha and self.target_modules):
+        if not (self.adapter and self.rank and self.alpha):
             return None
-        return LowRank(self.adapter, self.rank, self.alpha, self.target_modules)
+        return LowRank(self.adapter, self.rank, self.alpha, self.target_modules or ())
 
     @property
     def trains_base(self) -> bool:
@@ -147,12 +147,22 @@ class FineTune:
     def prior_images(self) -> int:
         return self.class_images if self.prior_weight else 0
 
+    def settled(self, family: Family) -> Mapping[str, Any]:
+        if self.trains == "weights" or self.target_modules is not None:
+            return {}
+        return {"target_modules": family.targets}
+
     def check(self, spec: TrajectorySpec, family: Family | None) -> None:
         if family and family.is_flow and self.min_snr_gamma is not None:
             raise ConfigError(
                 f"method.min_snr_gamma={self.min_snr_gamma:g}: method.base={self.base} is "
                 f"{family.title}, trained by flow matching, and min-SNR weighs losses by noise "
                 "levels; set method.min_snr_gamma=null"
+            )
+        if family and self.text_encoder and family.taught(True) == family.taught(False):
+            raise ConfigError(
+                f"method.text_encoder=true: method.base={self.base} is {family.title}, whose text "
+                "encoders are not taught; set method.text_encoder=false"
             )
         self._check_text(spec)
 
@@ -197,7 +207,10 @@ class FineTune:
         """Of adapters to the byte; of a whole pipeline about, in float32."""
         assert base is not None
         low = self.low_rank
-        return low.file_bytes(self._shapes(base)) if low else 4 * base.numbers(base.shapes)
+        if low is None:
+            return 4 * base.numbers(base.shapes)
+        shapes = self._shapes(base)
+        return low.on(base.family, shapes).file_bytes(shapes)
 
     def held(self, resolution: int, base: BaseWeights | None) -> Held:
         """The numbers that pad the rank of plain adapters count too."""
@@ -208,7 +221,8 @@ class FineTune:
         if low is None:
             aside = base.numbers(base.family.taught(text_encoder=True))
             return Held(base.numbers(parts), of_base=True, aside=aside, parts=passed)
-        return Held(low.numbers(self._shapes(base)), parts=passed)
+        shapes = self._shapes(base)
+        return Held(low.on(base.family, shapes).numbers(shapes), parts=passed)
 
     def _shapes(self, base: BaseWeights) -> Shapes:
         """Of the parts that are taught, as far as they are there."""
@@ -229,10 +243,10 @@ class FineTune:
 
     @contextlib.contextmanager
     def painter(
-        self, snapshot: SnapshotSpec, folder: Path, base: LoadedPipeline | None,
+        self, images: ImageSetSpec, folder: Path, base: LoadedPipeline | None,
         device: torch.device,
     ) -> Iterator[Paint]:  # fmt: skip
-        """The base as the snapshot left it.
+        """The base as the snapshot left it, or as far on the way there as the strength says.
 
         Plain adapters are added to its weights: two thirds of the time that slots take, for image
         sets that need not share batches.
@@ -243,17 +257,16 @@ class FineTune:
         assert base is not None
         low = self.low_rank
         if low and low.kind == "lora":
-            taught = base.fused(read_adapter(folder, base), low.scale)
+            taught = base.fused(read_adapter(folder, base), low.scale * images.strength)
         else:
-            taught = base.with_snapshot(folder)
+            taught = base.with_snapshot(folder, images.strength)
         with taught:
             yield paint_with(base)
 
     @contextlib.contextmanager
     def adapter_slots(
-        self, snapshot: SnapshotSpec, base: LoadedPipeline, width: int,
-        folder_of: Callable[[SnapshotSpec], Path],
-    ) -> Iterator[tuple[Paint, LoadSlot]]:  # fmt: skip
+        self, base: LoadedPipeline, width: int, folder_of: Callable[[SnapshotSpec], Path]
+    ) -> Iterator[tuple[Paint, LoadSlot]]:
         """Stacked adapters: image i of a batch is drawn with that of slot i."""
         from charsweep.evaluate.sample import paint_with
         from charsweep.train.trainable import StackedAdapters, read_adapter
@@ -261,15 +274,17 @@ class FineTune:
         low = self.low_rank
         assert low is not None
         stack = StackedAdapters(low, base, base.parts(self.taught(base.family)), width)
-        loaded: dict[int, SnapshotSpec] = {}
+        loaded: dict[int, tuple[SnapshotSpec, float]] = {}
 
-        def load_slot(slot: int, snapshot: SnapshotSpec) -> None:
-            if loaded.get(slot) != snapshot:
+        def load_slot(slot: int, images: ImageSetSpec) -> None:
+            snapshot, strength = images.snapshot, images.strength
+            if loaded.get(slot) != (snapshot, strength):
                 assert isinstance(snapshot.source, TrajectorySpec)
                 own = method_of(snapshot.source.method).low_rank
                 assert own is not None
-                stack.adapters.set(slot, read_adapter(folder_of(snapshot), base), own.scale)
-                loaded[slot] = snapshot
+                adapter = read_adapter(folder_of(snapshot), base)
+                stack.adapters.set(slot, adapter, own.scale * strength)
+                loaded[slot] = (snapshot, strength)
 
         try:
             yield paint_with(base), load_slot

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from charsweep.core.methods import CaptionChanges, Loading, LossSettings
 from charsweep.core.seeding import chosen
@@ -37,6 +37,9 @@ class FromScratch:
     text_encoder_lr: ClassVar[None] = None
     identifier_tokens: ClassVar[None] = None
     prior_images: ClassVar[int] = 0
+
+    def settled(self, family: Family) -> Mapping[str, Any]:
+        return {}
 
     def check(self, spec: TrajectorySpec, family: Family | None) -> None:
         """Any size and any character."""

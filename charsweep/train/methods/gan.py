@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from charsweep.core.methods import Method
-    from charsweep.core.specs import ImageSetSpec, SnapshotSpec, TrajectorySpec
+    from charsweep.core.specs import ImageSetSpec, TrajectorySpec
     from charsweep.evaluate.sample import Asked, Paint
     from charsweep.models.families import Family
     from charsweep.models.pipeline import LoadedPipeline
@@ -84,7 +84,7 @@ class Gan(FromScratch):
 
     @contextlib.contextmanager
     def painter(
-        self, snapshot: SnapshotSpec, folder: Path, base: LoadedPipeline | None,
+        self, images: ImageSetSpec, folder: Path, base: LoadedPipeline | None,
         device: torch.device,
     ) -> Iterator[Paint]:  # fmt: skip
         """An image depends on its seed and its place."""

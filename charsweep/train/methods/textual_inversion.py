@@ -25,7 +25,6 @@ from charsweep.core.methods import CaptionChanges, Held, Loading, LossSettings
 from charsweep.core.specs import CharacterSpec, SnapshotSpec, TrajectorySpec
 from charsweep.core.system.names import as_title
 from charsweep.core.words import replaced
-from charsweep.models.families import tokenizer_of
 from charsweep.models.safetensors_file import TensorEntry, file_size, settle_header
 
 if TYPE_CHECKING:
@@ -100,9 +99,12 @@ class TextualInversion:
         """The tokens of a trial stand in no prompt of another's, so they need only be as many."""
         return (self.num_vectors,)
 
+    def settled(self, family: Family) -> Mapping[str, Any]:
+        return {}
+
     def check(self, spec: TrajectorySpec, family: Family | None) -> None:
         assert family is not None
-        if family.encoders not in NAMES:
+        if family.is_flow or family.encoders not in NAMES:
             raise ConfigError(
                 f"method.base={self.base} is {family.title}, for which there are no files of token "
                 "embeddings; teach it with method=dreambooth_lora"
@@ -141,19 +143,18 @@ class TextualInversion:
 
     @contextlib.contextmanager
     def painter(
-        self, snapshot: SnapshotSpec, folder: Path, base: LoadedPipeline | None,
+        self, images: ImageSetSpec, folder: Path, base: LoadedPipeline | None,
         device: torch.device,
     ) -> Iterator[Paint]:  # fmt: skip
         assert base is not None
-        with self.adapter_slots(snapshot, base, 1, lambda _: folder) as (paint, load_slot):
-            load_slot(0, snapshot)
+        with self.adapter_slots(base, 1, lambda _: folder) as (paint, load_slot):
+            load_slot(0, images)
             yield paint
 
     @contextlib.contextmanager
     def adapter_slots(
-        self, snapshot: SnapshotSpec, base: LoadedPipeline, width: int,
-        folder_of: Callable[[SnapshotSpec], Path],
-    ) -> Iterator[tuple[Paint, LoadSlot]]:  # fmt: skip
+        self, base: LoadedPipeline, width: int, folder_of: Callable[[SnapshotSpec], Path]
+    ) -> Iterator[tuple[Paint, LoadSlot]]:
         """Image i of a batch is drawn with the tokens of slot i modulo `width`."""
         from charsweep.evaluate.sample import paint_with
 
@@ -161,8 +162,8 @@ class TextualInversion:
         loaded: dict[int, SnapshotSpec] = {}
         as_it_is = paint_with(base)
 
-        def load_slot(slot: int, snapshot: SnapshotSpec) -> None:
-            if loaded.get(slot) != snapshot:
+        def load_slot(slot: int, images: ImageSetSpec) -> None:
+            if loaded.get(slot) != (snapshot := images.snapshot):
                 assert isinstance(snapshot.source, TrajectorySpec)
                 embeddings.load(slot, snapshot.source.character.identifier, folder_of(snapshot))
                 loaded[slot] = snapshot
@@ -208,6 +209,7 @@ class TokenEmbeddings:
         self.base, self.count = base, count
         self.identifiers: dict[int, str] = {}
         self.encoders = dict(zip(base.family.encoders, base.text_encoders, strict=True))
+        self.tokenizers = dict(zip(base.family.encoders, base.family.tokenizers, strict=True))
         self.vectors: dict[str, list[Tensor]] = {}
         for name, encoder in self.encoders.items():
             zeros = torch.zeros(count, encoder.get_input_embeddings().weight.shape[1])
@@ -224,7 +226,7 @@ class TokenEmbeddings:
         character = spec.character
         self.identifiers[slot] = character.identifier
         for name, encoder in self.encoders.items():
-            tokenizer = getattr(self.base.pipeline, tokenizer_of(name))
+            tokenizer = getattr(self.base.pipeline, self.tokenizers[name])
             if len(_numbers(tokenizer, character.identifier)) == 1:  # diffusers gives it no other
                 raise ConfigError(
                     f"character.identifier={character.identifier}: is a word that the base knows, "
@@ -298,13 +300,14 @@ class TokenEmbeddings:
 
         pipeline = self.base.pipeline
         for name, encoder in self.encoders.items():
-            own, table = getattr(pipeline, tokenizer_of(name)), encoder.get_input_embeddings()
+            reader, table = self.tokenizers[name], encoder.get_input_embeddings()
+            own = getattr(pipeline, reader)
             extended = copy.deepcopy(own)
             width = len(self.vectors[name])
             tokens = [f"<{slot}.{index}>" for slot in range(width) for index in range(self.count)]
             assert extended.add_tokens(tokens) == len(tokens)
-            self._undo.callback(setattr, pipeline, tokenizer_of(name), own)
-            setattr(pipeline, tokenizer_of(name), extended)
+            self._undo.callback(setattr, pipeline, reader, own)
+            setattr(pipeline, reader, extended)
             self._undo.callback(encoder.set_input_embeddings, table)
             encoder.set_input_embeddings(extended_table(table, len(own), self.vectors[name]))
             for module in encoder.modules():

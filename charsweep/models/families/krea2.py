@@ -1,0 +1,194 @@
+"""Krea 2 (Krea 2026): prompt and picture in one sequence. It is told twelve hidden states of Qwen 3
+VL for each of the prompt's tokens, which a part of it, the text fusion, makes one of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from charsweep.core.store.files import read_json
+from charsweep.models.conditioning import Conditioning, join
+from charsweep.models.families import Drawing, asked, decoded
+from charsweep.models.families.flow import FlowTransformer, check_distilled
+from charsweep.models.families.qwen_vae import AUTOENCODER, decode, packed, posterior, unpacked
+from charsweep.models.families.qwen_vae import shapes as vae_shapes
+from charsweep.models.families.shapes import Named, linear, norm, qwen3_vl
+from charsweep.models.kohya import Naming, dotted
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Generator, Tensor
+
+    from charsweep.core.specs import ImageSetSpec
+    from charsweep.models.architectures import Shapes
+
+STEPS = 1000  # what the scheduler counts times by
+PIXELS = 8  # of a latent, a side
+ENDING = 5  # tokens of the turn behind a prompt, which are read too
+DISTILLED_SHIFT = 1.15  # the logarithm of that by which the distilled one draws, as in its pipeline
+# Layers of diffusers' transformer, and what the original code and ComfyUI call them.
+ORIGINAL = {
+    "transformer_blocks.": "blocks.", "text_fusion.": "txtfusion.",
+    "attn.to_q": "attn.wq", "attn.to_k": "attn.wk", "attn.to_v": "attn.wv",
+    "attn.to_out.0": "attn.wo", "attn.to_gate": "attn.gate", "ff.": "mlp.",
+    "img_in": "first", "final_layer.": "last.", "time_mod_proj": "tproj.1",
+    "time_embed.linear_1": "tmlp.0", "time_embed.linear_2": "tmlp.2",
+    "txt_in.linear_1": "txtmlp.1", "txt_in.linear_2": "txtmlp.3",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
+class Krea2(FlowTransformer):
+    """Krea 2 Raw, and Turbo, distilled to eight steps without guidance."""
+
+    title: ClassVar[str] = "a Krea 2 pipeline"
+    pipeline: ClassVar[str] = "Krea2Pipeline"
+    marks: ClassVar[tuple[str, ...]] = ("txtfusion.", "text_fusion.")
+    tags: ClassVar[tuple[str, ...]] = ("krea-2",)
+    autoencoder: ClassVar[str] = AUTOENCODER
+    targets: ClassVar[tuple[str, ...]] = (
+        *FlowTransformer.targets, "to_gate", "ff.up", "ff.down",
+    )  # fmt: skip
+    # each token of a prompt is a sample there, of as many tokens as there are hidden states
+    mixing: ClassVar[tuple[str, ...]] = ("text_fusion.layerwise_blocks",)
+
+    shift: Annotated[float, Field(gt=0)] | None = 1.0  # none, as diffusers' script teaches it
+    distilled: bool = False
+
+    @property
+    def class_pictures(self) -> Drawing:
+        return Drawing(8, 1.0) if self.distilled else Drawing(28, 5.5)
+
+    def check(self, name: str, configs: Path) -> None:
+        check_distilled(name, configs, self.distilled)
+
+    def room(self, encoder: str, length: int) -> int:
+        return min(length, self.most_tokens) - ENDING
+
+    def shapes(self, configs: Path) -> Shapes:
+        parts = {"transformer": transformer, "text_encoder": qwen3_vl, "vae": vae_shapes}
+        return {
+            part: dict(shapes(read_json(config)))
+            for part, shapes in parts.items()
+            if (config := configs / part / "config.json").exists()
+        }
+
+    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+        steps, guidance = drawing
+        words = f"prompt={prompt!r}, height={resolution}, width={resolution}"
+        own = f"num_inference_steps={steps}, guidance_scale={max(guidance - 1, 0):g}"
+        return ("image = pipeline(", f"    {words},", f"    {own},", ").images[0]")
+
+    def naming(self, configs: Path, prediction: str) -> Naming:
+        return dotted(original_name, "krea-2", "krea-2")
+
+    def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return posterior(pipeline.vae, pixels)
+
+    def drawn_shift(self, config: Mapping[str, Any], tokens: int) -> float:
+        if self.distilled and config.get("use_dynamic_shifting"):
+            return math.exp(DISTILLED_SHIFT)
+        return super().drawn_shift(config, tokens)
+
+    def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        """Of 512 tokens of each, (N, 512, states, width); a mask tells which are its own."""
+        return join([self._embedded(pipeline, prompt) for prompt in prompts])
+
+    def _embedded(self, pipeline: Any, prompt: str) -> Conditioning:
+        hidden, mask = pipeline.encode_prompt([prompt], device=pipeline.text_encoder.device)
+        return Conditioning(hidden, mask=mask)
+
+    def predict(
+        self, pipeline: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning,
+        sizes: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """It is not told the sizes."""
+        hidden, (height, width) = conditioning.hidden, noisy.shape[-2:]
+        places = pipeline.prepare_position_ids(
+            hidden.shape[1], height // 2, width // 2, noisy.device
+        )
+        output = pipeline.transformer(
+            hidden_states=packed(noisy), encoder_hidden_states=hidden,
+            timestep=timesteps / STEPS, position_ids=places,
+            encoder_attention_mask=conditioning.mask, return_dict=False,
+        )  # fmt: skip
+        return unpacked(output[0], height, width)
+
+    def draw(
+        self, pipeline: Any, spec: ImageSetSpec, prompts: Sequence[str],
+        generators: Sequence[Generator],
+    ) -> NDArray[np.float32]:  # fmt: skip
+        """By the embeddings that training sees. The pipeline adds its scale of c - u to c."""
+        told, side = self._told(pipeline, prompts), spec.resolution // PIXELS
+        words = {"prompt_embeds": told.hidden, "prompt_embeds_mask": told.mask}
+        if spec.guidance_scale > 1:
+            other = self._told(pipeline, [spec.negative_prompt] * len(prompts))
+            words["negative_prompt_embeds"] = other.hidden
+            words["negative_prompt_embeds_mask"] = other.mask
+        scale = max(spec.guidance_scale - 1, 0.0)
+        tokens = asked(pipeline, spec, generators, guidance_scale=scale, **words)
+        return decoded(pipeline, unpacked(tokens, side, side), spec.resolution, decode)
+
+    def _told(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        known = {prompt: self._embedded(pipeline, prompt) for prompt in set(prompts)}
+        return join([known[prompt] for prompt in prompts])
+
+
+def original_name(layer: str) -> str:
+    """A layer of diffusers' transformer as the original code calls it."""
+    for diffusers, original in ORIGINAL.items():
+        layer = layer.replace(diffusers, original)
+    return layer
+
+
+# -- the transformer's tensors, by its config ------------------------------------------------------
+
+
+def transformer(config: Mapping[str, Any]) -> Named:
+    """Of a `Krea2Transformer2DModel`."""
+    heads, head = config["num_attention_heads"], config["attention_head_dim"]
+    width, told = heads * head, config["text_hidden_dim"]
+    yield from linear("img_in", config["in_channels"], width)
+    yield from linear("time_embed.linear_1", config["timestep_embed_dim"], width)
+    yield from linear("time_embed.linear_2", width, width)
+    yield from linear("time_mod_proj", width, 6 * width)
+    reading = (told, config["text_num_attention_heads"], config["text_num_key_value_heads"],
+               config["text_intermediate_size"])  # fmt: skip
+    for index in range(config["num_layerwise_text_blocks"]):
+        yield from _block(f"text_fusion.layerwise_blocks.{index}", *reading)
+    yield from linear("text_fusion.projector", config["num_text_layers"], 1, bias=False)
+    for index in range(config["num_refiner_text_blocks"]):
+        yield from _block(f"text_fusion.refiner_blocks.{index}", *reading)
+    yield from norm("txt_in.norm", told, bias=False)
+    yield from linear("txt_in.linear_1", told, width)
+    yield from linear("txt_in.linear_2", width, width)
+    for index in range(config["num_layers"]):
+        yield f"transformer_blocks.{index}.scale_shift_table", [6, width]
+        yield from _block(
+            f"transformer_blocks.{index}", width, heads, config["num_key_value_heads"],
+            config["intermediate_size"],
+        )  # fmt: skip
+    yield "final_layer.scale_shift_table", [2, width]
+    yield from norm("final_layer.norm", width, bias=False)
+    yield from linear("final_layer.linear", width, config["in_channels"])
+
+
+def _block(name: str, width: int, heads: int, keys: int, wide: int) -> Named:
+    for part in ("norm1", "norm2"):
+        yield from norm(f"{name}.{part}", width, bias=False)
+    head = width // heads
+    for part, outputs in (("to_q", width), ("to_k", keys * head), ("to_v", keys * head),
+                          ("to_gate", width), ("to_out.0", width)):  # fmt: skip
+        yield from linear(f"{name}.attn.{part}", width, outputs, bias=False)
+    for part in ("norm_q", "norm_k"):
+        yield from norm(f"{name}.attn.{part}", head, bias=False)
+    for part, inputs, outputs in (("gate", width, wide), ("up", width, wide),
+                                  ("down", wide, width)):  # fmt: skip
+        yield from linear(f"{name}.ff.{part}", inputs, outputs, bias=False)
