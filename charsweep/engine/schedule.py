@@ -59,7 +59,7 @@ class Crew:
     def __post_init__(self) -> None:
         self.agenda = Agenda(self.plan, self.speeds, self.workers)
         self._chance = random.Random(self.seed)
-        self._sources = {cell.key: cell.trajectory for cell in self.plan.cells}
+        self._sources = {cell.key: cell.source for cell in self.plan.cells}
         self._events: list[tuple[float, int, Any]] = []  # when, and what is to be called then
         self._numbers = count()
         self._free = self.workers

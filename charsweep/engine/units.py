@@ -122,6 +122,7 @@ class Agenda:
     to_draw: float = 0.0  # of all parts
     training: int = 0  # packs that are out
     undrawn: set[str] = field(init=False)  # keys of references
+    undrawn_then: int = 0  # how many these were when `blocked` was last looked at
     left: Counter[str] = field(init=False)  # by source: cells and references that are not done
     unfinished: int = field(init=False)  # all of these
     spent: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -137,7 +138,7 @@ class Agenda:
             if scoring.draw or scoring.scores:
                 wanted.setdefault(scoring.images.key, []).append(scoring)
         self.references = [Reference(tuple(scorings)) for scorings in wanted.values()]
-        self.undrawn = set(wanted)
+        self.undrawn, self.undrawn_then = set(wanted), len(wanted)
         packs = [part for pack in plan.packs for part in split(pack, self.workers)]
         if len(packs) < self.workers:
             packs = [half for pack in packs for half in halves(pack)]
@@ -201,9 +202,6 @@ class Agenda:
     def drawn(self, reference: Reference) -> bool:
         """A reference is done; whether that was the last of its source."""
         self.undrawn.discard(reference.images.key)
-        blocked, self.blocked = self.blocked, []
-        for part in blocked:
-            self._make_ready(part)
         return self.finished(reference.images.snapshot.source)
 
     def finished(self, source: Source) -> bool:
@@ -248,6 +246,14 @@ class Agenda:
     def _put_back(self, pack: Pack, place: int) -> None:
         self.packs.insert(place, pack)
         self.to_train += self.seconds(pack)
+
+    def _unblock(self) -> None:
+        """See which parts wait for no reference any more, if one has been drawn since."""
+        if self.blocked and len(self.undrawn) < self.undrawn_then:
+            blocked, self.blocked = self.blocked, []
+            for part in blocked:
+                self._make_ready(part)
+        self.undrawn_then = len(self.undrawn)
 
     def train_again(
         self, is_gone: Callable[[Training], bool], plan: Callable[[Training], Training]
@@ -349,6 +355,7 @@ class Agenda:
 
     def _finish(self, take: Take, near: Near, worker: int | None) -> Finish | None:
         """Parts of what has been ready longest: a worker's share of all, unless that is much."""
+        self._unblock()
         shared, own = self.ready[None], self.ready.get(worker) if worker is not None else None
         wanted = min(MOST_SECONDS, shared.seconds / self.workers + (own.seconds if own else 0.0))
         chosen: list[Part] = []
