@@ -12,7 +12,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -291,7 +291,22 @@ def snapshots_of(unit: Unit, store: Store) -> Iterator[Path]:
             yield store.snapshot(SnapshotSpec(training.source, step))
 
 
-# -- drawings --------------------------------------------------------------------------------------
+# -- drawings, and adapters that are on a base while it is taught ----------------------------------
+
+
+def teaching_entries(adapters: Mapping[str, Path]) -> Iterator[tuple[Path, str]]:
+    """Adapter files by their digests, each with the name that it has at a worker."""
+    for digest, path in adapters.items():
+        yield path, _of_teaching(digest, path)
+
+
+def teaching_at(root: Path, adapters: Mapping[str, Path]) -> dict[str, Path]:
+    """The same files as they lie at a worker."""
+    return {digest: root / _of_teaching(digest, path) for digest, path in adapters.items()}
+
+
+def _of_teaching(digest: str, path: Path) -> str:
+    return f"adapters/{digest}{path.suffix}"
 
 
 def drawing_entries(drawings: Drawings) -> Iterator[tuple[Path, str]]:

@@ -38,7 +38,7 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import clear_half_written, machine
 from charsweep.core.system.locks import locked
 from charsweep.core.system.signals import Stopped, delay_signals, listening
-from charsweep.engine.copies import Copies, drawings_at, sources_of, stored
+from charsweep.engine.copies import Copies, drawings_at, sources_of, stored, teaching_at
 from charsweep.engine.messages import (
     HALT,
     About,
@@ -317,7 +317,8 @@ def moved(hello: Hello, store: Store) -> Sweep:
             for key, base in sweep.bases.items()
         }
         encoders = {spec: found_here(own, made) for spec, own in sweep.encoders.items()}
-        sweep = replace(sweep, bases=bases, encoders=encoders)
+        taught_on = teaching_at(store.root, sweep.teaching_adapters)
+        sweep = replace(sweep, bases=bases, encoders=encoders, teaching_adapters=taught_on)
     vars(sweep)["drawings"] = drawings_at(store.root, hello.sweep.drawings)
     return sweep
 

@@ -26,7 +26,7 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import clear_half_written, machine
 from charsweep.core.system.signals import deadline, delay_signals, time_is_up
 from charsweep.core.system.versions import numerical_versions
-from charsweep.engine.copies import Copies, drawing_entries, needed, snapshots_of
+from charsweep.engine.copies import Copies, drawing_entries, needed, snapshots_of, teaching_entries
 from charsweep.engine.messages import (
     About,
     Broken,
@@ -224,7 +224,8 @@ class WorkersEngine:
         self.environment = self.environment or about.environment
         worker.joined, worker.states = True, dict(about.states)
         if worker.copies:
-            for path, entry in drawing_entries(self.sweep.drawings):
+            own = self.sweep.teaching_adapters
+            for path, entry in (*drawing_entries(self.sweep.drawings), *teaching_entries(own)):
                 self._send(worker, worker.copies.send_as(path, entry))
             self._send(worker, worker.copies.pieces([self.speeds.path]))
         if self._plan:
