@@ -146,7 +146,8 @@ class Run:
 
     def _fetch_best(self) -> None:
         """Bring the recommended weights, if they stayed with a worker."""
-        if self.engine is None or self.sweep.settings.runtime.bring != "best":
+        runtime = self.sweep.settings.runtime
+        if self.engine is None or not runtime.cluster or runtime.bring != "best":
             return
         held = [cell for cell in self.worked_on if self.store.held_by(cell.images.snapshot)]
         if not held:

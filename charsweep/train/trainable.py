@@ -52,10 +52,10 @@ class StackedAdapters:
     def __init__(
         self, low: LowRank, base: LoadedPipeline, taught: Mapping[str, nn.Module], width: int
     ) -> None:
-        self.base, self.taught = base, taught
+        self.taught = taught
+        self.own = low = on_base(low, base, taught)  # while its layers have their own names
         targets = {name: low.of(name) for name in taught}
-        but = on_base(low, base, taught).but
-        self.adapters = Adapters(taught, targets, width, padded_rank(low.rank), but)
+        self.adapters = Adapters(taught, targets, width, padded_rank(low.rank), low.but)
         self.adapters.attach()
         self.low: dict[int, LowRank] = {}
         self.zero_grad, self.aside = self.adapters.zero_grad, self.adapters.aside
@@ -64,7 +64,7 @@ class StackedAdapters:
     def enter(self, slot: int, spec: TrajectorySpec) -> None:
         low = method_of(spec.method).low_rank
         assert low is not None
-        self.low[slot] = on_base(low, self.base, self.taught)
+        self.low[slot] = low._replace(targets=self.own.targets, but=self.own.but)
         shapes = self.adapters.weights(slot, low.rank)
         first = gaussian(shapes, low.rank, generator(spec.seed, "adapter"))
         self.adapters.set(slot, first, low.scale)

@@ -335,11 +335,12 @@ def test_an_export_says_at_which_strength_it_was_drawn_or_bakes_it(
     words: list[str], tmp_path: Path
 ) -> None:
     """Either way the card's code draws what the base does that is so far on the way."""
-    run(tmp_path, *words, "train_steps=1", "lr=1e-2", "strength=0.5", "metric=[score]")
+    lr = "lr=1e-3" if "dreambooth" in words[0] else "lr=3e-2"
+    run(tmp_path, *words, "train_steps=1", lr, "strength=0.5", "metric=[score]")
     (cell,) = cells(tmp_path).values()
     snapshot = tmp_path / "sweeps/store" / Path(cell.images).parent
     wanted = picture_at(0.5, snapshot)
-    assert np.abs(picture_at(1.0, snapshot) - wanted).max() > 8
+    assert np.abs(picture_at(1.0, snapshot) - wanted).max() > 4
     folders = [exported(tmp_path)]
     if "dora" not in words[0]:
         folders.append(exported(tmp_path, "export.strength=bake"))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from charsweep.core.specs import ImageSetSpec
     from charsweep.models.architectures import Shapes
+    from charsweep.models.families import Family
 
 STEPS = 1000  # what the scheduler counts times by
 PIXELS = 8  # of a latent, a side
@@ -237,3 +238,7 @@ def text_conditioner(config: dict[str, Any]) -> Named:
         yield from linear(f"{block}.mlp.2", wide, width)
     yield from linear("out_proj", width, told)
     yield from norm("norm", told, bias=False)
+
+
+if TYPE_CHECKING:
+    _: type[Family] = Anima

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from charsweep.core.specs import ImageSetSpec
     from charsweep.models.architectures import Shapes
+    from charsweep.models.families import Family
 
 STEPS = 1000  # what the scheduler counts times by
 CHAT = 12  # tokens of the turns around a prompt, and of an empty thought
@@ -256,3 +257,7 @@ def autoencoder(config: Mapping[str, Any]) -> Named:
     yield "bn.running_mean", [channels]
     yield "bn.running_var", [channels]
     yield "bn.num_batches_tracked", []
+
+
+if TYPE_CHECKING:
+    _: type[Family] = Klein

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from charsweep.core.specs import ImageSetSpec
     from charsweep.models.architectures import Shapes
+    from charsweep.models.families import Family
 
 STEPS = 1000  # what the scheduler counts times by
 PIXELS = 8  # of a latent, a side
@@ -192,3 +193,7 @@ def _block(name: str, width: int, heads: int, keys: int, wide: int) -> Named:
     for part, inputs, outputs in (("gate", width, wide), ("up", width, wide),
                                   ("down", wide, width)):  # fmt: skip
         yield from linear(f"{name}.ff.{part}", inputs, outputs, bias=False)
+
+
+if TYPE_CHECKING:
+    _: type[Family] = Krea2

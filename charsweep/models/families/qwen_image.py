@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from charsweep.core.specs import ImageSetSpec
     from charsweep.models.architectures import Shapes
+    from charsweep.models.families import Family
 
 STEPS = 1000  # what the pipeline counts times by
 PIXELS = 8  # of a latent, a side
@@ -151,3 +152,7 @@ def transformer(config: Mapping[str, Any]) -> Named:
             yield from linear(f"{block}.{side}_mlp.net.2", 4 * width, width)
     yield from linear("norm_out.linear", width, 2 * width)
     yield from linear("proj_out", width, outputs)
+
+
+if TYPE_CHECKING:
+    _: type[Family] = QwenImage

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from charsweep.core.specs import ImageSetSpec
     from charsweep.models.architectures import Shapes
+    from charsweep.models.families import Family
 
 STEPS = 1000  # what the pipeline counts times by
 TIME = 256  # width of what blocks are told of the time, at most
@@ -158,3 +159,7 @@ def _block(name: str, config: dict[str, Any], *, is_told_time: bool = True) -> N
         yield from norm(f"{name}.{part}", width, bias=False)
     if is_told_time:
         yield from linear(f"{name}.adaLN_modulation.0", min(width, TIME), 4 * width)
+
+
+if TYPE_CHECKING:
+    _: type[Family] = ZImage
