@@ -21,6 +21,7 @@ from charsweep.core.keys import keyed
 from charsweep.core.plugins import identity_of, refused, resolve
 from charsweep.core.specs import Plugin
 from charsweep.core.system.energy import checked_country
+from charsweep.core.system.redact import redacted
 from charsweep.models.prediction import Prediction
 
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -520,8 +521,15 @@ class Bounds(pydantic.BaseModel):
         return max(outside)
 
 
-def on_server(address: str) -> str:
-    """The address of a PostgreSQL database, as it is; ValueError for any other."""
+class Address(str):
+    """The address of a database; another process is sent it without its password."""
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (redacted(self),)
+
+
+def on_server(address: str) -> Address:
+    """The address of a PostgreSQL database; ValueError for any other."""
     try:
         parts = urlsplit(address)
         database = parts.path.strip("/")
@@ -533,7 +541,7 @@ def on_server(address: str) -> str:
             "should be postgresql+psycopg://USER@HOST:PORT/DATABASE, with %2F for a / and %40 for "
             "an @ in a password, or null for study.db in the sweep's folder"
         )
-    return address
+    return Address(address)
 
 
 class PlanSettings(pydantic.BaseModel):

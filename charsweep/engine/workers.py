@@ -182,7 +182,7 @@ class WorkersEngine:
             raise
 
     def _hello(self) -> Hello:
-        """What a worker begins with."""
+        """What a worker begins with; not the words, in which a password may stand."""
         runtime, end = self.sweep.settings.runtime, deadline()
         changed: dict[str, Any] = {}
         if self.carrier.on_cpu:
@@ -190,7 +190,9 @@ class WorkersEngine:
         own = self.sweep.settings.model_copy(update={"runtime": runtime.model_copy(update=changed)})
         versions = sorted(numerical_versions().items())
         return Hello(
-            replace(self.sweep, settings=own, cells=(), parts=(), examples=()),
+            replace(
+                self.sweep, settings=own, typed=(), resolved={}, cells=(), parts=(), examples=()
+            ),
             None if end is None else end - time.monotonic(),
             self.store.root if self.carrier.shares_store else None,
             None if runtime.scratch is None else Path(runtime.scratch),

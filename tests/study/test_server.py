@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -269,6 +271,16 @@ def test_other_addresses_are_refused(
     assert "should be postgresql+psycopg://USER@HOST:PORT/DATABASE" in said
     assert "secret" not in said
     assert main(small(tmp_path, "study=null", "action=plan", *QUIET)) == 0
+
+
+def test_no_password_is_sent_to_a_worker(tmp_path: Path) -> None:
+    """Its words are not sent at all: `charsweep.engine.workers`."""
+    address = "postgresql://me:top-secret@h/d"
+    sweep = sweep_of(tmp_path, *RATES, f"study={address}")
+    assert sweep.settings.study == address
+    sent = pickle.dumps(replace(sweep, typed=(), resolved={}))
+    assert b"top-secret" not in sent
+    assert pickle.loads(sent).settings.study == address.replace("top-secret", "***")
 
 
 def test_without_a_driver_it_is_said_what_to_install(
