@@ -59,7 +59,8 @@ class LowRank(NamedTuple):
         from peft import PeftConfig
 
         # LoHa and LoKr (Yeh et al. 2023, arXiv 2309.14859) begin in a way of their own
-        more = {} if self.kind in FACTORED else {"init_lora_weights": "gaussian"}
+        own = {"init_lora_weights": "gaussian", **self._excluded(name)}
+        more = {} if self.kind in FACTORED else own
         kind: Any = PeftConfig  # which leaves this one method without types
         made: PeftConfig = kind.from_peft_type(**self.settings(name), **more)
         return made
@@ -71,12 +72,16 @@ class LowRank(NamedTuple):
         a later.
         """
         common: dict[str, Any] = {"r": self.rank, "target_modules": sorted(self.of(name))}
-        if self.but and not name.startswith("text_encoder"):
-            common["exclude_modules"] = "|".join(rf"{re.escape(but)}(\..*)?" for but in self.but)
-        if self.kind in FACTORED:
-            return {"peft_type": self.kind.upper(), "alpha": self.alpha, **common}
+        if self.kind in FACTORED:  # which peft goes by; LoRA files are read by their tensors
+            kind = {"peft_type": self.kind.upper(), "alpha": self.alpha}
+            return {**kind, **common, **self._excluded(name)}
         is_dora = self.kind == "dora"
         return {"peft_type": "LORA", "lora_alpha": self.alpha, "use_dora": is_dora, **common}
+
+    def _excluded(self, name: str) -> dict[str, str]:
+        if not self.but or name.startswith("text_encoder"):
+            return {}
+        return {"exclude_modules": "|".join(rf"{re.escape(but)}(\..*)?" for but in self.but)}
 
     def of(self, name: str) -> tuple[str, ...]:
         """Its targets in the module `name`."""

@@ -493,7 +493,7 @@ TINY = {
                 "text_encoder": (
                     Qwen3ForCausalLM, QWEN3_4B | {"tie_word_embeddings": True}, 4_022_468_096,
                 ),
-                "vae": ("AutoencoderKLFlux2", {}, 84_046_115),
+                "vae": ("AutoencoderKLFlux2", {}, 84_046_372),
             }, (1, 8, 4, 4), ("to_q", "to_k", "to_v", "to_out.0", "to_qkv_mlp_proj", "attn.to_out"),
         ),
         Tiny(

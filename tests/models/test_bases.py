@@ -330,6 +330,7 @@ def test_shapes_are_those_of_the_classes(
                 config = dict(made.config)
             else:
                 made = kind(kind.config_class(**config))
+                config = made.config.to_dict()
         (tmp_path / part).mkdir()
         (tmp_path / part / "config.json").write_text(json.dumps(config))
         shapes = family.shapes(tmp_path)[part]

@@ -115,6 +115,11 @@ class QwenImage(FlowTransformer):
             other = self._told(pipeline, [spec.negative_prompt] * len(prompts))
             words["negative_prompt_embeds"] = other.hidden
             words["negative_prompt_embeds_mask"] = other.mask
+        if (
+            spec.inference_steps == 1
+        ):  # its last step, which is stretched to a given end, is its first
+            made = pipeline.scheduler
+            pipeline.scheduler = type(made).from_config(made.config, shift_terminal=None)
         scales = {"guidance_scale": None, "true_cfg_scale": spec.guidance_scale}
         tokens = asked(pipeline, spec, generators, **scales, **words)
         return decoded(pipeline, unpacked(tokens, side, side), spec.resolution, decode)

@@ -58,7 +58,7 @@ def qwen3_vl(config: Mapping[str, Any]) -> Named:
     """Of a `Qwen3VLModel` (Bai et al. 2025, arXiv 2511.21631)."""
     seen = config["vision_config"]
     width, wide = seen["hidden_size"], seen["intermediate_size"]
-    joined = width * seen["spatial_merge_size"] ** 2
+    joined = width * seen.get("spatial_merge_size", 2) ** 2
     yield from _frames("visual.patch_embed.proj", seen, bias=True)
     yield "visual.pos_embed.weight", [seen["num_position_embeddings"], width]
     for index in range(seen["depth"]):
@@ -82,7 +82,7 @@ def qwen25_vl(config: Mapping[str, Any]) -> Named:
     """Of a `Qwen2_5_VLForConditionalGeneration` (Bai et al. 2025, arXiv 2502.13923)."""
     seen, told = config["vision_config"], config["text_config"]
     width, wide = seen["hidden_size"], seen["intermediate_size"]
-    joined = width * seen["spatial_merge_size"] ** 2
+    joined = width * seen.get("spatial_merge_size", 2) ** 2
     yield from _frames("model.visual.patch_embed.proj", seen, bias=False)
     for index in range(seen["depth"]):
         block = f"model.visual.blocks.{index}"
