@@ -27,6 +27,7 @@ from charsweep.study import find as find_module
 from charsweep.study.find import Find
 
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[score,identity,prompt]"]
+DECADES = "find.rates=[1e-5,1e-4,1e-3,1e-2]"
 TINY = ["search=find", "find.rates=[1e-3,1e-2]", "find.steps=[2,4]", "find.inference_steps=[1]"]
 
 
@@ -51,7 +52,7 @@ class Study:
     """A search whose cells take ten seconds each and get the score that a rate near 2e-3 would."""
 
     def __init__(self, root: Path, clock: Clock, *words: str, known: Sequence[Any] = ()) -> None:
-        self.sweep, self.clock = sweep_of(root, "search=find", *QUIET, *words), clock
+        self.sweep, self.clock = sweep_of(root, "search=find", DECADES, *QUIET, *words), clock
         self.sweep.folder.mkdir(parents=True, exist_ok=True)
         self.stored: dict[str, int] = {}  # images that are drawn, by the cell's values
         self.slower = 1.0  # than was reckoned
