@@ -343,7 +343,8 @@ def test_find_settings_without_find_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not for search=tpe"):
         load_sweep([f"root={tmp_path}", "search=tpe", "+find={over: [lr], rates: [1e-3, 1e-4], "
                     "steps: [2], most_rates: 4, inference_steps: [], strengths: [], "
-                    "ranks: [], methods: [], budget: null, price: null, export: true}"])  # fmt: skip
+                    "ranks: [], methods: [], budget: null, price: null, "
+                    "export: true}"])  # fmt: skip
 
 
 def test_a_budget_below_the_first_stage_is_refused_before_anything_is_written(
