@@ -193,6 +193,7 @@ def test_every_place_of_plugins_gives_what_it_is_for() -> None:
             "charsweep.study.halving.Halving",
             "charsweep.actions.caption.zero_shot.ZeroShot",
             "charsweep.models.families.stable_diffusion.StableDiffusionXL",
+            "charsweep.evaluate.encoders.ccip.Ccip",
             "bitsandbytes.optim.AdamW8bit", "prodigyopt.Prodigy"]  # fmt: skip
     assert {next(p for p in PLACES if one.startswith(f"{p}.")) for one in good} == set(PLACES)
     for target in good:

@@ -354,7 +354,7 @@ def test_a_search_that_was_killed_in_a_race_ends_as_if_never(
         assert states(tmp_path) == states(found)
         record = json.loads((tmp_path / "sweeps/small/sweep.json").read_text(encoding="utf-8"))
         assert record["plan"]["cells"] <= len(ours)
-        monkeypatch.setattr(main_loop.Run, "_open_engine", lambda *_: pytest.fail("work"))
+        monkeypatch.setattr(main_loop, "open_engine", lambda *_: pytest.fail("work"))
 
 
 def test_a_rung_is_a_race_and_pruned_by_what_was_drawn(
@@ -375,7 +375,7 @@ def test_a_rung_is_a_race_and_pruned_by_what_was_drawn(
     ).trials
     assert all(2 in trial.intermediate_values for trial in known)
     assert sorted(trial.state.name for trial in known) == ["COMPLETE", "PRUNED", "PRUNED"]
-    monkeypatch.setattr(main_loop.Run, "_open_engine", lambda *_: pytest.fail("work"))
+    monkeypatch.setattr(main_loop, "open_engine", lambda *_: pytest.fail("work"))
     run(sweep_of(tmp_path, *words))
     assert states(tmp_path) == [trial.state.name for trial in known]
 
