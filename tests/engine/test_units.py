@@ -17,6 +17,7 @@ from charsweep.engine.units import (
     MOST_LOSSES,
     Agenda,
     Finish,
+    Part,
     Reference,
     Train,
     Unit,
@@ -209,6 +210,10 @@ def test_a_pack_of_unlike_lengths_refills_its_slots(tmp_path: Path) -> None:
     assert [len(part.trainings) for part in (first, second)] == [3, 2]
 
 
+def to_draw(agenda: Agenda) -> list[Part]:
+    return [*agenda.blocked, *(part for ready in agenda.ready.values() for part in ready)]
+
+
 def test_what_costs_three_workers_is_given_up(tmp_path: Path) -> None:
     """Its cells fail, and say why; what was trained before is drawn. A lost reference ends all."""
     _, plan = planned(tmp_path, "+axes.lr=[1e-2,1e-3]", "train_steps=10", "pack=1")
@@ -220,7 +225,7 @@ def test_what_costs_three_workers_is_given_up(tmp_path: Path) -> None:
         agenda.take_back(unit, set(), "was lost: no memory")
     assert agenda.training == 0
     assert len(agenda.packs) == 1
-    (part,) = agenda.ready
+    (part,) = to_draw(agenda)
     assert (
         "3 workers were lost at it, the last one because it was lost: no memory"
         in (agenda.errors[part.key])
@@ -234,7 +239,7 @@ def test_what_costs_three_workers_is_given_up(tmp_path: Path) -> None:
     ((cell, why),) = agenda.given_up
     assert cell.trajectory == first
     assert why.endswith("because it was killed")
-    assert not agenda.ready
+    assert not to_draw(agenda)
 
     other = Agenda(plan, Speeds(Store(tmp_path)), 2)
     reference = other.references[0]
@@ -254,6 +259,7 @@ def test_who_has_the_files_of_a_unit_gets_it(tmp_path: Path) -> None:
     assert unit.pack.trainings == (wanted,)
     agenda.references.clear()
     agenda.undrawn.clear()
+    agenda.packs.clear()
     for training in plan.trainings:
         agenda.reached(training.trajectory.key, {10: 1.0}, last=True)
     unit = agenda.next(lambda _: True, lambda training: training.trajectory == wanted.trajectory)
