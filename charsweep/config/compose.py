@@ -126,6 +126,18 @@ def with_batches_by_seed(raw: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
+def with_base_of_models(raw: dict[str, Any]) -> dict[str, Any]:
+    """Composed data in which the first of the models' bases is taught, where they have none of the
+    name that the method's file says."""
+    try:
+        bases, base = list(raw["models"]["bases"]), raw["method"]["base"]
+    except (KeyError, TypeError):  # as the settings will say
+        return raw
+    if base is None or base in bases or not bases:
+        return raw
+    return {**raw, "method": {**raw["method"], "base": bases[0]}}
+
+
 def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
     """The configuration as plain data, and the names that other values are made of, by ${}."""
     try:
@@ -149,6 +161,8 @@ def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
     if any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides):
         refuse_guarded(named, overrides)
     used = frozenset(re.findall(r"\w+", " ".join(re.findall(r"\$\{([^}]*)", str(composed)))))
+    if not any(word.lstrip("+~").startswith("method.base=") for word in overrides):
+        named = with_base_of_models(named)
     return with_batches_by_seed(named) if "find" in named else named, used
 
 

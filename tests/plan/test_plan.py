@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.adapter_files import adapter_file
 from helpers.small import small, sweep_of
+from helpers.tiny_bases import TINY, write_tiny
 from helpers.tiny_sd3 import write_sd3
 
 from charsweep.config import load_sweep
@@ -112,10 +113,12 @@ NEEDED = {  # what a person must say too
         for kind, names in (("bases", ["sd15", "sdxl"]), ("encoders", ["clip", "dino"]))
         for name in names
     ],
-    "models=sd3": [
-        "method.base=sd3",
-        *(f"models.encoders.{name}.path=embedded:weights/{name}" for name in ("clip", "dino")),
-    ],
+    **{
+        f"models={base}": [
+            f"models.encoders.{name}.path=embedded:weights/{name}" for name in ("clip", "dino")
+        ]
+        for base in ("sd3", *TINY)
+    },
     **{
         f"{group}={name}": [f"encoder.{name}.path=embedded:weights/{what}"]
         for group in ("encoder", "metric")
@@ -148,6 +151,10 @@ def test_every_file_of_conf_composes_and_plans(choice: str, tmp_path: Path) -> N
         words.append(f"encoder.ccip.path={tmp_path}")
     if choice == "models=sd3":  # nothing of it ships
         words.append(f"models.bases.sd3.path={write_sd3(tmp_path / 'sd3', t5=False)}")
+    if name in TINY and group == "models":
+        folder = write_tiny(name, tmp_path / name)
+        named = [name, *{"klein": ["klein_distilled"], "krea2": ["krea2_turbo"]}.get(name, [])]
+        words += [f"models.bases.{base}.path={folder}" for base in named]
     if choice == "character=none":  # of whom nothing can be taught
         words.append(f"adapters=[{adapter_file(tmp_path / 'a.safetensors')}]")
     sweep = sweep_of(tmp_path, *words, *NEEDED.get(choice, []))

@@ -222,6 +222,7 @@ def test_votes_are_noted_while_a_command_holds_the_study(
     server: Postgres, grid: Callable[..., Grid], tmp_path: Path
 ) -> None:
     from charsweep.results import recommend
+
     study = grid()
     study.sweep.folder.mkdir(parents=True, exist_ok=True)
     noted: list[Any] = []
