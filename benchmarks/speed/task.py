@@ -7,7 +7,7 @@ train.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ WIDTHS = (1, 2, 4, 8)  # where the models leave the width of a pack to measuring
 FIRST_RATE, NEXT_RATE = 1e-4, 0.8  # of a pack's trials; none of them diverges
 METHODS = ("lora", "dreambooth_lora", "dreambooth")  # those that teach a base
 NAMING = ("name", "_target_")
-WHERE = ("path", "resolution", "vae", "variant", "prediction")  # of a base; the rest is its kind
+WHERE = ("path", "resolution", "vae", "variant", "prediction", "teaching_adapter")  # of a base; the rest is its kind
 SNAPSHOTS = 100  # steps between two, as the study keeps them
 
 
@@ -111,10 +111,13 @@ def find_task(
         given = ",".join(map(str, widths))
         raise ConfigError(f"--packs {given}: {method} trains alone; leave --packs out")
     own = WIDTHS if known["pack"] == "auto" else (1, known["pack"])
+    weights = find_base(chosen["path"], Store(Path()).made_weights, kind)
+    settled = method_of(plugin).settled(weights.family)
+    plugin = replace(plugin, settings={**plugin.settings, **settled})
     return Task(
         models=models,
         method=plugin,
-        weights=find_base(chosen["path"], Store(Path()).made_weights, kind),
+        weights=weights,
         character=_character(),
         resolution=resolution or chosen["resolution"],
         precision=usable_precision(precision or known["precision"], find_card(place.type)),

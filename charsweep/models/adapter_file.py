@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,16 +50,16 @@ class LowRank(NamedTuple):
         shapes = taught.get(family.denoiser, {})
         layers = [path for path, _ in layers_in(shapes, self.targets)]
         mixing = (start for start in family.mixing if any(starts(path, start) for path in layers))
-        targets = (one for target in self.targets for one in as_peft_reads(target, shapes))
-        return self._replace(but=tuple(mixing), targets=tuple(targets))
+        but = tuple(mixing)
+        targets = (one for target in self.targets for one in as_peft_reads(target, shapes, but))
+        return self._replace(but=but, targets=tuple(targets))
 
     def config(self, name: str) -> PeftConfig:
         """What peft calls it, for the module `name` of a pipeline."""
         from peft import PeftConfig
 
         # LoHa and LoKr (Yeh et al. 2023, arXiv 2309.14859) begin in a way of their own
-        own = {"init_lora_weights": "gaussian", **self._excluded(name)}
-        more = {} if self.kind in FACTORED else own
+        more = {} if self.kind in FACTORED else {"init_lora_weights": "gaussian"}
         kind: Any = PeftConfig  # which leaves this one method without types
         made: PeftConfig = kind.from_peft_type(**self.settings(name), **more)
         return made
@@ -72,16 +71,10 @@ class LowRank(NamedTuple):
         a later.
         """
         common: dict[str, Any] = {"r": self.rank, "target_modules": sorted(self.of(name))}
-        if self.kind in FACTORED:  # which peft goes by; LoRA files are read by their tensors
-            kind = {"peft_type": self.kind.upper(), "alpha": self.alpha}
-            return {**kind, **common, **self._excluded(name)}
+        if self.kind in FACTORED:
+            return {"peft_type": self.kind.upper(), "alpha": self.alpha, **common}
         is_dora = self.kind == "dora"
         return {"peft_type": "LORA", "lora_alpha": self.alpha, "use_dora": is_dora, **common}
-
-    def _excluded(self, name: str) -> dict[str, str]:
-        if not self.but or name.startswith("text_encoder"):
-            return {}
-        return {"exclude_modules": "|".join(rf"{re.escape(but)}(\..*)?" for but in self.but)}
 
     def of(self, name: str) -> tuple[str, ...]:
         """Its targets in the module `name`."""
@@ -142,13 +135,16 @@ def is_target(path: str, targets: Sequence[str], but: Sequence[str] = ()) -> boo
     return ends and not any(starts(path, start) for start in but)
 
 
-def as_peft_reads(target: str, shapes: Mapping[str, Sequence[int]]) -> list[str]:
+def as_peft_reads(
+    target: str, shapes: Mapping[str, Sequence[int]], but: Sequence[str] = ()
+) -> list[str]:
     """A target; or the whole names of its layers, where peft would also take for one what holds
-    layers and ends so."""
+    layers and ends so, or what lies in the others."""
     paths = [name.rpartition(".")[0] for name in shapes]
-    if not any(f".{target}." in f".{path}" for path in paths):
+    is_plain = not any(f".{target}." in f".{path}" for path in paths)
+    if is_plain and not any(starts(path, start) for path in paths for start in but):
         return [target]
-    return [path for path, _ in layers_in(shapes, [target])] or [target]
+    return [path for path, _ in layers_in(shapes, [target], but)] or [target]
 
 
 def starts(path: str, start: str) -> bool:

@@ -190,7 +190,9 @@ def image_scores(score: float) -> list[list[float]]:
 def result(**known: Any) -> CellResult:
     """A cell's result of which only some fields matter."""
     nothing: dict[str, Any] = dict.fromkeys(CellResult.__dataclass_fields__)
-    empty: dict[str, Any] = {name: {} for name in ("values", "gains", "per_image", "repeats")}
+    empty: dict[str, Any] = {
+        name: {} for name in ("values", "gains", "per_image", "repeats", "made")
+    }
     return CellResult(**{**nothing, "state": "finished", **empty, **known})
 
 

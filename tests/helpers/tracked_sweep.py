@@ -90,6 +90,7 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
         "co2_g": None,
         "per_image": {"dino": [[0.7, 0.8], [0.72, 0.78]]} if state == "finished" else {},
         "repeats": {"2": 1} if state == "finished" else {},
+        "made": {},
         "parts": {},
         "judged_by": {"prompts": "0123456789ab"},
         "left_after": [],
