@@ -44,6 +44,7 @@ def done(engine: WorkersEngine) -> list[CellResult]:
     return list(engine.execute(plan_work(engine.sweep.cells, engine.store)))
 
 
+@pytest.mark.slow
 def test_large_snapshots_stay_until_they_are_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,12 @@ def words(name: str, folder: Path, *more: str) -> list[str]:
             "resolution=64", f"models.bases.{name}.resolution=64", *ENCODERS, *more]  # fmt: skip
 
 
-@pytest.fixture(params=NAMES)
+SELDOM = ("krea2", "qwen_image")  # what they have of their own is in test_klein.py, every time
+
+
+@pytest.fixture(
+    params=[pytest.param(n, marks=pytest.mark.slow if n in SELDOM else ()) for n in NAMES]
+)
 def given(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Callable[..., list[str]]:
     """Words that choose a family's tiny pipeline, with more."""
     name = request.param
