@@ -21,7 +21,7 @@ import pytest
 import torch
 from helpers.small import ONE_IMAGE, base_named, execute, small, snapshot_bytes, sweep_of
 from helpers.tiny_bases import TINY, draw_plainly, load_plainly, write_tiny
-from helpers.variants import first
+from helpers.variants import first, slow
 from peft import LoraConfig
 from PIL import Image
 from safetensors.torch import save_file
@@ -62,9 +62,7 @@ def words(name: str, folder: Path, *more: str) -> list[str]:
 SELDOM = ("krea2", "qwen_image")  # what they have of their own is in test_klein.py, every time
 
 
-@pytest.fixture(
-    params=[pytest.param(n, marks=pytest.mark.slow if n in SELDOM else ()) for n in NAMES]
-)
+@pytest.fixture(params=[slow(name) if name in SELDOM else name for name in NAMES])
 def given(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Callable[..., list[str]]:
     """Words that choose a family's tiny pipeline, with more."""
     name = request.param
