@@ -264,7 +264,7 @@ def test_images_that_are_no_numbers_are_a_divergence_of_their_own_set(
     assert not store.has_images(sweep.cells[1].images)
     engine = LocalEngine(sweep, store, ProgressView())
     with pytest.raises(ModelsError, match=r"base-sdxl.*fetch its weights again"):
-        engine.image_sets._mark_broken(sweep.cells[0].untaught_set.snapshot)
+        engine.image_sets._mark_broken(sweep.cells[0].untaught_set)
 
 
 # -- gradients -------------------------------------------------------------------------------------
