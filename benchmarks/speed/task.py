@@ -29,7 +29,8 @@ WIDTHS = (1, 2, 4, 8)  # where the models leave the width of a pack to measuring
 FIRST_RATE, NEXT_RATE = 1e-4, 0.8  # of a pack's trials; none of them diverges
 METHODS = ("lora", "dreambooth_lora", "dreambooth")  # those that teach a base
 NAMING = ("name", "_target_")
-WHERE = ("path", "resolution", "vae", "variant", "prediction", "teaching_adapter")  # of a base; the rest is its kind
+# Of a base; the rest is its kind.
+WHERE = ("path", "resolution", "vae", "variant", "prediction", "teaching_adapter")
 SNAPSHOTS = 100  # steps between two, as the study keeps them
 
 
