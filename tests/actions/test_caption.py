@@ -258,7 +258,7 @@ def test_mistakes_are_named_before_torch_is_loaded(drawings: Path) -> None:
         "attributes.place.words=[at sea]": "at least 2 items",
         "+caption.threshold=1": "caption.threshold=1: ZeroShot takes no threshold; take it out",
         "caption._target_=pathlib.Path": "none of the packages that plug-ins are taken from",
-        "caption._target_=charsweep.evaluate.metrics.copy.Copy": "is no captioner",
+        "caption._target_=charsweep.evaluate.metrics.colour.Colour": "is no captioner",
     }
     for word, message in wrong.items():
         with pytest.raises(ConfigError) as error:
