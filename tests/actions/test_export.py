@@ -239,7 +239,7 @@ def card_on(swept: Path, folder: Path, path: str, vae: Source | None = None) -> 
     said = prediction_of(file, taught.configs, None, "")
     taught = replace(taught, prediction=said)
     ground = replace(chosen.base_model, weights=taught)
-    chosen = replace(chosen, base_model=ground)
+    chosen = replace(chosen, base_model=ground, drawing_model=ground)
     written = WrittenWeights(False, "UnicornGirl-kohya.safetensors", None)
     code = python_code(chosen, written, store, ".")
     folder.mkdir()
