@@ -125,8 +125,8 @@ def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
     file = adapter_file(Path(story.adapter).expanduser(), f"story.adapter={story.adapter}")
     weights = base_weights(sweep.settings, name)
     layers = _layers(sweep, file, weights)
-    name = file.parent.name if file.name in FILES else file.stem
-    spec = AdapterSpec(_digest(file, layers), weights.spec, name)
+    called = file.parent.name if file.name in FILES else file.stem
+    spec = AdapterSpec(_digest(file, layers), weights.spec, called)
     keep_adapter(file, spec, store)
     images = replace(
         template, snapshot=SnapshotSpec(spec, 0), base=None,
