@@ -15,13 +15,13 @@ from typing import cast
 from charsweep.core.specs import ADAPTER
 from charsweep.core.system.console import quoted, spell
 from charsweep.results.labels import COUNTED, axis_label, listing, value_text
-from charsweep.results.points import ERRORS, SCORE, SEED, Point, difference
+from charsweep.results.points import ERRORS, SCORE, SEED, STRENGTH, Point, difference
 from charsweep.results.records import Record, Value, in_order, is_numeric
 
 WIDE = 3  # a larger factor between two values tried is a gap
 MOST_BETWEEN = 2  # values to try on either side
 MOST_SEEDS = 5  # more training seeds than this are not asked for
-EVENLY = {"strength": (0.2, 2.0)}  # axes that are no sizes: steps past an end, and the last end
+EVENLY = {STRENGTH: (0.2, 2.0)}  # axes that are no sizes: steps past an end, and the last end
 LONGER = (5, 10)  # times the training steps, where nothing has been learnt
 
 

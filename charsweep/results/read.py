@@ -19,6 +19,7 @@ from charsweep.core.store.files import inside
 from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.results.cells import CellResult, read_results
 from charsweep.results.parts import cut, of_exams, parts_of
+from charsweep.results.points import STRENGTH
 from charsweep.results.records import (
     CharacterRecord,
     LossCurve,
@@ -58,11 +59,24 @@ def load_cells(sweep_folder: Path, store: Path) -> Record:
         replace(result, values={axis: hashable(value) for axis, value in result.values.items()})
         for result in results
     ]
-    own = [cell for cell in plain if fits(cell.judged_by, sweep.judged_by)]
+    own = with_strength([cell for cell in plain if fits(cell.judged_by, sweep.judged_by)])
     axes = varied_axes(sweep.axes, own)
     notes = (left_out(len(plain) - len(own)),) if len(own) < len(plain) else ()
     votes = Votes(sweep_folder / FILE).read()
     return parts_of(Record(sweep, in_grid_order(axes, own), axes, (), store, notes, votes=votes))
+
+
+def with_strength(cells: Sequence[CellResult]) -> list[CellResult]:
+    """Cells that compare along strength where it is an axis: those of a command before it was one
+    were drawn at 1."""
+    if not any(STRENGTH in cell.values for cell in cells):
+        return list(cells)
+    return [
+        replace(cell, values={**cell.values, STRENGTH: 1})
+        if cell.base and STRENGTH not in cell.values
+        else cell
+        for cell in cells
+    ]
 
 
 def left_out(count: int) -> str:

@@ -34,6 +34,7 @@ from charsweep.results import (
 )
 from charsweep.results.cells import by_prompt, named_cell
 from charsweep.results.points import Point, difference
+from charsweep.results.read import with_strength
 from charsweep.results.recommendation import recommendation_of, recommended_cell
 from charsweep.results.table import escape_markdown
 from charsweep.results.votes import FILE, Votes
@@ -107,6 +108,16 @@ def test_what_left_a_race_is_compared_by_the_images_that_both_drew() -> None:
     assert found.value == pytest.approx(0.1)
     assert found.error == pytest.approx(0.0)
     assert difference(left, whole, "score").value == pytest.approx(-0.1)
+
+
+def test_cells_from_before_strength_was_an_axis_stand_at_1() -> None:
+    """So that they lie on one axis with those of the command that varies it."""
+    before = result(cell="a", base="sdxl", values={"lr": 1e-3})
+    half = result(cell="b", base="sdxl", values={"lr": 1e-3, "strength": 0.5})
+    gan = result(cell="c", base="", values={"lr": 1e-3})
+    told = [one.values.get("strength") for one in with_strength([before, half, gan])]
+    assert told == [1, 0.5, None]
+    assert with_strength([before, gan]) == [before, gan]
 
 
 def test_seeds_of_one_prompt_are_no_independent_images(tmp_path: Path) -> None:
