@@ -107,6 +107,13 @@ def dotted(
     )  # fmt: skip
 
 
+def renamed(layer: str, names: Mapping[str, str]) -> str:
+    """A layer's name with parts of it replaced, one after the other."""
+    for ours, theirs in names.items():
+        layer = layer.replace(ours, theirs)
+    return layer
+
+
 def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[str, str]) -> None:
     """Write the adapter in `snapshot` under the names of its family of bases.
 

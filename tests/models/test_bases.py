@@ -205,6 +205,7 @@ def test_a_trajectory_goes_on_bit_for_bit(given: Any, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch keeps it to itself
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex")
 def test_compiled_blocks_learn_the_same(given: Any, tmp_path: Path) -> None:
     """Also those of classes that name no repeated blocks."""
     taught = given(*ONE_IMAGE, "pack=1", "train_steps=3")

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from charsweep.core.store.files import read_json
-from charsweep.models.conditioning import Conditioning, join
+from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import Drawing, decoded
-from charsweep.models.families.flow import FlowTransformer
+from charsweep.models.families.flow import PIXELS, STEPS, FlowTransformer, code_by_names
 from charsweep.models.families.qwen_vae import AUTOENCODER, decode, posterior
 from charsweep.models.families.qwen_vae import shapes as vae_shapes
-from charsweep.models.families.shapes import Named, linear, norm, qwen3
-from charsweep.models.kohya import Naming, dotted
+from charsweep.models.families.shapes import Named, by_configs, linear, norm, qwen3
+from charsweep.models.kohya import Naming, dotted, renamed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from charsweep.models.architectures import Shapes
     from charsweep.models.families import Family
 
-STEPS = 1000  # what the scheduler counts times by
-PIXELS = 8  # of a latent, a side
 # Layers of diffusers' transformer, and what the original code and ComfyUI call them.
 ORIGINAL = {
     "transformer_blocks.": "blocks.",
@@ -70,24 +67,21 @@ class Anima(FlowTransformer):
         return min(length, self.most_tokens) - (encoder == "text_conditioner")
 
     def shapes(self, configs: Path) -> Shapes:
-        parts = {
-            "transformer": transformer, "text_conditioner": text_conditioner,
-            "text_encoder": qwen3, "vae": vae_shapes,
-        }  # fmt: skip
-        return {
-            part: dict(shapes(read_json(config)))
-            for part, shapes in parts.items()
-            if (config := configs / part / "config.json").exists()
-        }
+        return by_configs(
+            configs,
+            transformer=transformer,
+            text_conditioner=text_conditioner,
+            text_encoder=qwen3,
+            vae=vae_shapes,
+        )
 
     def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
         steps, guidance = drawing
-        words = f"prompt={prompt!r}, height={resolution}, width={resolution}"
+        own = f'num_inference_steps={steps}, output="images"'
         return (
             f"pipeline.update_components(guider=pipeline.guider.new(guidance_scale={guidance:g}))",
-            "image = pipeline(", f"    {words},",
-            f'    num_inference_steps={steps}, output="images",', ")[0]",
-        )  # fmt: skip
+            *code_by_names(prompt, resolution, own, "[0]"),
+        )
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         return dotted(original_name, "anima", "anima")
@@ -95,11 +89,8 @@ class Anima(FlowTransformer):
     def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return posterior(pipeline.vae, pixels)
 
-    def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+    def embedded(self, pipeline: Any, prompt: str) -> Conditioning:
         """512 tokens of each, of which those behind its own are zeros that count too."""
-        return join([self._embedded(pipeline, prompt) for prompt in prompts])
-
-    def _embedded(self, pipeline: Any, prompt: str) -> Conditioning:
         from diffusers.modular_pipelines.anima.encoders import AnimaTextEncoderStep
 
         read = AnimaTextEncoderStep.encode_prompt(
@@ -114,6 +105,9 @@ class Anima(FlowTransformer):
             source_attention_mask=read["qwen_attention_mask"],
         )
         return Conditioning(hidden)
+
+    def words(self, pipeline: Any, conditioning: Conditioning) -> dict[str, Any]:
+        return {"prompt_embeds": conditioning.hidden.to(pipeline.transformer.dtype)}
 
     def predict(
         self, pipeline: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning,
@@ -134,20 +128,11 @@ class Anima(FlowTransformer):
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:  # fmt: skip
         """By the embeddings that training sees."""
-        asked = {"prompt_embeds": self._told(pipeline, prompts)}
-        if spec.guidance_scale > 1:
-            negative = [spec.negative_prompt] * len(prompts)
-            asked["negative_prompt_embeds"] = self._told(pipeline, negative)
         latents = behind_the_reader(pipeline, spec.guidance_scale)(
             num_inference_steps=spec.inference_steps, height=spec.resolution, width=spec.resolution,
-            generator=list(generators), output="latents", **asked,
+            generator=list(generators), output="latents", **self.told(pipeline, spec, prompts),
         )  # fmt: skip
         return decoded(pipeline, latents.squeeze(2), spec.resolution, decode)
-
-    def _told(self, pipeline: Any, prompts: Sequence[str]) -> Tensor:
-        known = {prompt: self._embedded(pipeline, prompt) for prompt in set(prompts)}
-        hidden = join([known[prompt] for prompt in prompts]).hidden
-        return hidden.to(pipeline.transformer.dtype)
 
 
 def behind_the_reader(pipeline: Any, guidance_scale: float) -> Any:
@@ -177,9 +162,7 @@ def behind_the_reader(pipeline: Any, guidance_scale: float) -> Any:
 
 def original_name(layer: str) -> str:
     """A layer of diffusers' transformer as the original code calls it."""
-    for diffusers, original in ORIGINAL.items():
-        layer = layer.replace(diffusers, original)
-    return layer
+    return renamed(layer, ORIGINAL)
 
 
 # -- tensors, by the parts' configs ----------------------------------------------------------------

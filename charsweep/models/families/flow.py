@@ -8,6 +8,7 @@ hold the transformer, seldom the large text encoder.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
@@ -18,13 +19,19 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
+from charsweep.models.conditioning import Conditioning, join
 from charsweep.models.families import posterior, twice_if_guided
+from charsweep.models.folder import check_template
 from charsweep.models.identify import INDEX, class_of, holds
 from charsweep.models.safetensors_file import tensor_shapes
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+    from charsweep.core.specs import ImageSetSpec
+
+STEPS = 1000  # what these bases' schedulers count times by
+PIXELS = 8  # of a latent of the usual autoencoders, a side
 Density = Callable[[int, "Generator"], "Tensor"]  # so many times in [0, 1], 1 is noise alone
 # Of diffusers' schedulers, those that every transformer's pipeline draws with.
 EULER_AND_LCM = ("FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler")
@@ -94,7 +101,7 @@ def drawn_shift(config: Mapping[str, Any], tokens: int) -> float:
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
-class FlowTransformer:
+class FlowTransformer(ABC):
     """What such families have in common; each says what its pipeline is, and how it is asked."""
 
     version: ClassVar[int] = 1
@@ -107,6 +114,7 @@ class FlowTransformer:
     autoencoder: ClassVar[str] = "AutoencoderKL"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
     tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    is_told_in_turns: ClassVar[bool] = False  # by the template of a chat, which must be there
     loads_parts: ClassVar[bool] = True
     published: ClassVar[None] = None
     is_flow: ClassVar[bool] = True
@@ -140,7 +148,8 @@ class FlowTransformer:
         return ()
 
     def check(self, name: str, configs: Path) -> None:
-        """Nothing of it depends on a config."""
+        if self.is_told_in_turns:
+            check_template(name, configs)
 
     def room(self, encoder: str, length: int) -> int:
         return min(length, self.most_tokens)
@@ -151,6 +160,28 @@ class FlowTransformer:
 
     def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return posterior(pipeline.vae, pixels)
+
+    @abstractmethod
+    def embedded(self, pipeline: Any, prompt: str) -> Conditioning:
+        """What is told of one prompt, read by itself: those beside it would move its last bits."""
+
+    def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        known = {prompt: self.embedded(pipeline, prompt) for prompt in dict.fromkeys(prompts)}
+        return join([known[prompt] for prompt in prompts])
+
+    def words(self, pipeline: Any, conditioning: Conditioning) -> dict[str, Any]:
+        """What its pipeline is told of prompts, by name."""
+        masks = {} if conditioning.mask is None else {"prompt_embeds_mask": conditioning.mask}
+        return {"prompt_embeds": conditioning.hidden, **masks}
+
+    def told(self, pipeline: Any, spec: ImageSetSpec, prompts: Sequence[str]) -> dict[str, Any]:
+        """The same of prompts to draw and, where these are guided, of what they are guided from."""
+        words = self.words(pipeline, self.embed(pipeline, prompts))
+        if self.calls(spec.guidance_scale) == 1:
+            return words
+        negative = self.embed(pipeline, [spec.negative_prompt] * len(prompts))
+        others = self.words(pipeline, negative)
+        return words | {f"negative_{name}": other for name, other in others.items()}
 
     def noising(self, pipeline: Any) -> Flow:
         config = pipeline.scheduler.config
@@ -169,6 +200,12 @@ class FlowTransformer:
     def tokens(self, size: Sequence[int]) -> int:
         """How many the transformer sees of latents of that height and width."""
         return size[0] * size[1] // 4
+
+
+def code_by_names(prompt: str, resolution: int, own: str, image: str = ".images[0]") -> list[str]:
+    """What draws with a pipeline that is told all by name, in words of its own too."""
+    words = f"prompt={prompt!r}, height={resolution}, width={resolution}"
+    return ["image = pipeline(", f"    {words},", f"    {own},", f"){image}"]
 
 
 def check_distilled(name: str, configs: Path, distilled: bool) -> None:

@@ -16,13 +16,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ModelsError
-from charsweep.core.store.files import read_json
-from charsweep.models.conditioning import Conditioning, join
+from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import Drawing, asked, decoded
-from charsweep.models.families.flow import FlowTransformer, check_distilled
-from charsweep.models.families.shapes import Named, autoencoder_kl, linear, norm, qwen3
-from charsweep.models.folder import check_template
-from charsweep.models.kohya import Naming, dotted
+from charsweep.models.families.flow import STEPS, FlowTransformer, check_distilled, code_by_names
+from charsweep.models.families.shapes import Named, autoencoder_kl, by_configs, linear, norm, qwen3
+from charsweep.models.kohya import Naming, dotted, renamed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from charsweep.models.architectures import Shapes
     from charsweep.models.families import Family
 
-STEPS = 1000  # what the scheduler counts times by
 CHAT = 12  # tokens of the turns around a prompt, and of an empty thought
 # Layers of diffusers' transformer, and what the original code and ComfyUI call them.
 ORIGINAL = {
@@ -69,6 +66,7 @@ class Klein(FlowTransformer):
     tags: ClassVar[tuple[str, ...]] = ("flux-2-klein",)
     autoencoder: ClassVar[str] = "AutoencoderKLFlux2"
     laid_together: ClassVar[int] = 4
+    is_told_in_turns: ClassVar[bool] = True
     targets: ClassVar[tuple[str, ...]] = (
         *FlowTransformer.targets, "to_qkv_mlp_proj", "attn.to_out",
     )  # fmt: skip
@@ -84,26 +82,25 @@ class Klein(FlowTransformer):
         return 1 if self.distilled else super().calls(guidance_scale)
 
     def check(self, name: str, configs: Path) -> None:
-        check_template(name, configs)
+        super().check(name, configs)
         check_distilled(name, configs, self.distilled)
 
     def room(self, encoder: str, length: int) -> int:
         return min(length, self.most_tokens) - CHAT
 
     def shapes(self, configs: Path) -> Shapes:
-        parts = {"transformer": transformer, "text_encoder": text_encoder, "vae": autoencoder}
-        return {
-            part: dict(shapes(read_json(config)))
-            for part, shapes in parts.items()
-            if (config := configs / part / "config.json").exists()
-        }
+        return by_configs(
+            configs,
+            transformer=transformer,
+            text_encoder=text_encoder,
+            vae=autoencoder,
+        )
 
     def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
         """By name: the pipeline's first word is a picture."""
         steps, guidance = drawing
-        words = f"prompt={prompt!r}, height={resolution}, width={resolution}"
         own = f"num_inference_steps={steps}, guidance_scale={guidance:g}"
-        return ("image = pipeline(", f"    {words},", f"    {own},", ").images[0]")
+        return code_by_names(prompt, resolution, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         return dotted(original_name, "flux-2-klein", "flux", THIRDS)
@@ -128,12 +125,9 @@ class Klein(FlowTransformer):
             return super().drawn_shift(config, tokens)
         return math.exp(compute_empirical_mu(tokens, self.class_pictures.inference_steps))
 
-    def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+    def embedded(self, pipeline: Any, prompt: str) -> Conditioning:
         """Three of the encoder's hidden states side by side, 512 tokens; those behind the prompt's
         own count too."""
-        return join([self._embedded(pipeline, prompt) for prompt in prompts])
-
-    def _embedded(self, pipeline: Any, prompt: str) -> Conditioning:
         hidden, _ = pipeline.encode_prompt([prompt], device=pipeline.text_encoder.device)
         return Conditioning(hidden)
 
@@ -157,16 +151,8 @@ class Klein(FlowTransformer):
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:  # fmt: skip
         """By the embeddings that training sees; the pipeline itself has no negative prompt."""
-        told = {"prompt_embeds": self._told(pipeline, prompts)}
-        if self.calls(spec.guidance_scale) > 1:
-            negative = [spec.negative_prompt] * len(prompts)
-            told["negative_prompt_embeds"] = self._told(pipeline, negative)
-        latents = asked(pipeline, spec, generators, **told)
+        latents = asked(pipeline, spec, generators, **self.told(pipeline, spec, prompts))
         return decoded(pipeline, latents, spec.resolution, decode)
-
-    def _told(self, pipeline: Any, prompts: Sequence[str]) -> Tensor:
-        known = {prompt: self._embedded(pipeline, prompt) for prompt in set(prompts)}
-        return join([known[prompt] for prompt in prompts]).hidden
 
 
 def places(like: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -192,9 +178,7 @@ def original_name(layer: str) -> str:
             f"no ComfyUI name is known for the layer {layer}, whose halves lie the other way round "
             "there; teach others"
         )
-    for diffusers, original in ORIGINAL.items():
-        layer = layer.replace(diffusers, original)
-    return layer
+    return renamed(layer, ORIGINAL)
 
 
 # -- tensors, by the parts' configs ----------------------------------------------------------------

@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from charsweep.core.store.files import read_json
-from charsweep.models.conditioning import Conditioning, join
+from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import Drawing, asked, decoded
-from charsweep.models.families.flow import FlowTransformer, check_distilled
+from charsweep.models.families.flow import (
+    PIXELS,
+    STEPS,
+    FlowTransformer,
+    check_distilled,
+    code_by_names,
+)
 from charsweep.models.families.qwen_vae import AUTOENCODER, decode, packed, posterior, unpacked
 from charsweep.models.families.qwen_vae import shapes as vae_shapes
-from charsweep.models.families.shapes import Named, linear, norm, qwen3_vl
-from charsweep.models.kohya import Naming, dotted
+from charsweep.models.families.shapes import Named, by_configs, linear, norm, qwen3_vl
+from charsweep.models.kohya import Naming, dotted, renamed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +35,6 @@ if TYPE_CHECKING:
     from charsweep.models.architectures import Shapes
     from charsweep.models.families import Family
 
-STEPS = 1000  # what the scheduler counts times by
-PIXELS = 8  # of a latent, a side
 ENDING = 5  # tokens of the turn behind a prompt, which are read too
 DISTILLED_SHIFT = 1.15  # the logarithm of that by which the distilled one draws, as in its pipeline
 # Layers of diffusers' transformer, and what the original code and ComfyUI call them.
@@ -74,18 +77,17 @@ class Krea2(FlowTransformer):
         return min(length, self.most_tokens) - ENDING
 
     def shapes(self, configs: Path) -> Shapes:
-        parts = {"transformer": transformer, "text_encoder": qwen3_vl, "vae": vae_shapes}
-        return {
-            part: dict(shapes(read_json(config)))
-            for part, shapes in parts.items()
-            if (config := configs / part / "config.json").exists()
-        }
+        return by_configs(
+            configs,
+            transformer=transformer,
+            text_encoder=qwen3_vl,
+            vae=vae_shapes,
+        )
 
     def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
         steps, guidance = drawing
-        words = f"prompt={prompt!r}, height={resolution}, width={resolution}"
         own = f"num_inference_steps={steps}, guidance_scale={max(guidance - 1, 0):g}"
-        return ("image = pipeline(", f"    {words},", f"    {own},", ").images[0]")
+        return code_by_names(prompt, resolution, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         return dotted(original_name, "krea-2", "krea-2")
@@ -98,11 +100,8 @@ class Krea2(FlowTransformer):
             return math.exp(DISTILLED_SHIFT)
         return super().drawn_shift(config, tokens)
 
-    def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+    def embedded(self, pipeline: Any, prompt: str) -> Conditioning:
         """Of 512 tokens of each, (N, 512, states, width); a mask tells which are its own."""
-        return join([self._embedded(pipeline, prompt) for prompt in prompts])
-
-    def _embedded(self, pipeline: Any, prompt: str) -> Conditioning:
         hidden, mask = pipeline.encode_prompt([prompt], device=pipeline.text_encoder.device)
         return Conditioning(hidden, mask=mask)
 
@@ -127,26 +126,15 @@ class Krea2(FlowTransformer):
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:  # fmt: skip
         """By the embeddings that training sees. The pipeline adds its scale of c - u to c."""
-        told, side = self._told(pipeline, prompts), spec.resolution // PIXELS
-        words = {"prompt_embeds": told.hidden, "prompt_embeds_mask": told.mask}
-        if spec.guidance_scale > 1:
-            other = self._told(pipeline, [spec.negative_prompt] * len(prompts))
-            words["negative_prompt_embeds"] = other.hidden
-            words["negative_prompt_embeds_mask"] = other.mask
+        words, side = self.told(pipeline, spec, prompts), spec.resolution // PIXELS
         scale = max(spec.guidance_scale - 1, 0.0)
         tokens = asked(pipeline, spec, generators, guidance_scale=scale, **words)
         return decoded(pipeline, unpacked(tokens, side, side), spec.resolution, decode)
 
-    def _told(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
-        known = {prompt: self._embedded(pipeline, prompt) for prompt in set(prompts)}
-        return join([known[prompt] for prompt in prompts])
-
 
 def original_name(layer: str) -> str:
     """A layer of diffusers' transformer as the original code calls it."""
-    for diffusers, original in ORIGINAL.items():
-        layer = layer.replace(diffusers, original)
-    return layer
+    return renamed(layer, ORIGINAL)
 
 
 # -- the transformer's tensors, by its config ------------------------------------------------------

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from charsweep.core.store.files import read_json
-from charsweep.models.conditioning import Conditioning, join
+from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import Drawing, asked, decoded
-from charsweep.models.families.flow import FlowTransformer
+from charsweep.models.families.flow import PIXELS, STEPS, FlowTransformer, code_by_names
 from charsweep.models.families.qwen_vae import AUTOENCODER, decode, packed, posterior, unpacked
 from charsweep.models.families.qwen_vae import shapes as vae_shapes
-from charsweep.models.families.shapes import Named, linear, norm, qwen25_vl
+from charsweep.models.families.shapes import Named, by_configs, linear, norm, qwen25_vl
 from charsweep.models.kohya import Naming, dotted
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from charsweep.models.architectures import Shapes
     from charsweep.models.families import Family
 
-STEPS = 1000  # what the pipeline counts times by
-PIXELS = 8  # of a latent, a side
 ENDING = 5  # tokens of the turn behind a prompt, which are read too
 TIME = 256  # width of what is first made of the time
 
@@ -54,19 +51,18 @@ class QwenImage(FlowTransformer):
         return min(length, self.most_tokens) - ENDING
 
     def shapes(self, configs: Path) -> Shapes:
-        parts = {"transformer": transformer, "text_encoder": qwen25_vl, "vae": vae_shapes}
-        return {
-            part: dict(shapes(read_json(config)))
-            for part, shapes in parts.items()
-            if (config := configs / part / "config.json").exists()
-        }
+        return by_configs(
+            configs,
+            transformer=transformer,
+            text_encoder=qwen25_vl,
+            vae=vae_shapes,
+        )
 
     def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
         """Guided only beside a negative prompt, be it empty."""
         steps, guidance = drawing
-        words = f"prompt={prompt!r}, height={resolution}, width={resolution}"
         own = f'num_inference_steps={steps}, true_cfg_scale={guidance:g}, negative_prompt=""'
-        return ("image = pipeline(", f"    {words},", f"    {own},", ").images[0]")
+        return code_by_names(prompt, resolution, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         return dotted(str, "qwen-image", "diffusers")
@@ -74,11 +70,8 @@ class QwenImage(FlowTransformer):
     def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return posterior(pipeline.vae, pixels)
 
-    def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+    def embedded(self, pipeline: Any, prompt: str) -> Conditioning:
         """The last hidden state of each prompt's own tokens."""
-        return join([self._embedded(pipeline, prompt) for prompt in prompts])
-
-    def _embedded(self, pipeline: Any, prompt: str) -> Conditioning:
         import torch
 
         hidden, _ = pipeline.encode_prompt(
@@ -109,12 +102,7 @@ class QwenImage(FlowTransformer):
     ) -> NDArray[np.float32]:  # fmt: skip
         """By the embeddings that training sees. What the pipeline calls guidance is fed to its
         transformer, which knows none; a guided velocity is made as long as the prompt's own."""
-        told, side = self._told(pipeline, prompts), spec.resolution // PIXELS
-        words = {"prompt_embeds": told.hidden, "prompt_embeds_mask": told.mask}
-        if spec.guidance_scale > 1:
-            other = self._told(pipeline, [spec.negative_prompt] * len(prompts))
-            words["negative_prompt_embeds"] = other.hidden
-            words["negative_prompt_embeds_mask"] = other.mask
+        words, side = self.told(pipeline, spec, prompts), spec.resolution // PIXELS
         if (
             spec.inference_steps == 1
         ):  # its last step, which is stretched to a given end, is its first
@@ -123,10 +111,6 @@ class QwenImage(FlowTransformer):
         scales = {"guidance_scale": None, "true_cfg_scale": spec.guidance_scale}
         tokens = asked(pipeline, spec, generators, **scales, **words)
         return decoded(pipeline, unpacked(tokens, side, side), spec.resolution, decode)
-
-    def _told(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
-        known = {prompt: self._embedded(pipeline, prompt) for prompt in set(prompts)}
-        return join([known[prompt] for prompt in prompts])
 
 
 # -- the transformer's tensors, by its config ------------------------------------------------------

@@ -3,10 +3,25 @@ planning knows of weights that are not here. No torch; the tests hold them again
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charsweep.core.store.files import read_json
+
+if TYPE_CHECKING:
+    from charsweep.models.architectures import Shapes
 
 Named = Iterator[tuple[str, list[int]]]
+
+
+def by_configs(configs: Path, **parts: Callable[[dict[str, Any]], Named]) -> Shapes:
+    """Shapes of the tensors of those parts of a pipeline whose configs are there."""
+    return {
+        part: dict(named(read_json(config)))
+        for part, named in parts.items()
+        if (config := configs / part / "config.json").exists()
+    }
 
 
 def linear(name: str, inputs: int, outputs: int, *, bias: bool = True) -> Named:

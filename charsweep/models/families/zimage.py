@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from charsweep.core.store.files import read_json
-from charsweep.models.conditioning import Conditioning, join
+from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import Drawing, call
-from charsweep.models.families.flow import FlowTransformer
-from charsweep.models.families.shapes import Named, autoencoder_kl, linear, norm, qwen3
-from charsweep.models.folder import check_template
+from charsweep.models.families.flow import STEPS, FlowTransformer, code_by_names
+from charsweep.models.families.shapes import Named, autoencoder_kl, by_configs, linear, norm, qwen3
 from charsweep.models.kohya import Naming, dotted
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from charsweep.models.architectures import Shapes
     from charsweep.models.families import Family
 
-STEPS = 1000  # what the pipeline counts times by
 TIME = 256  # width of what blocks are told of the time, at most
 CHAT = 8  # tokens of the turns around a prompt
 
@@ -44,45 +41,41 @@ class ZImage(FlowTransformer):
     marks: ClassVar[tuple[str, ...]] = ("noise_refiner.",)
     tags: ClassVar[tuple[str, ...]] = ("z-image",)
     class_pictures: ClassVar[Drawing] = Drawing(28, 4.0)
+    is_told_in_turns: ClassVar[bool] = True
     # all tokens of a batch go through these in one row
     mixing: ClassVar[tuple[str, ...]] = ("cap_embedder", "all_x_embedder")
-
-    def check(self, name: str, configs: Path) -> None:
-        check_template(name, configs)
 
     def room(self, encoder: str, length: int) -> int:
         return min(length, self.most_tokens) - CHAT
 
     def shapes(self, configs: Path) -> Shapes:
-        parts = {"transformer": transformer, "text_encoder": qwen3, "vae": autoencoder_kl}
-        return {
-            part: dict(shapes(read_json(config)))
-            for part, shapes in parts.items()
-            if (config := configs / part / "config.json").exists()
-        }
+        return by_configs(
+            configs,
+            transformer=transformer,
+            text_encoder=qwen3,
+            vae=autoencoder_kl,
+        )
 
     def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
         steps, guidance = drawing
-        words = f"prompt={prompt!r}, height={resolution}, width={resolution}"
         own = f"num_inference_steps={steps}, guidance_scale={max(guidance - 1, 0):g}"
-        return ("image = pipeline(", f"    {words},", f"    {own},", ").images[0]")
+        return code_by_names(prompt, resolution, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         return dotted(str, "z-image", "diffusers")
 
-    def embed(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
-        """The hidden state before the last of each prompt's own tokens."""
+    def embedded(self, pipeline: Any, prompt: str) -> Conditioning:
+        """The hidden state before the last of the prompt's own tokens."""
         import torch
 
-        found, _ = pipeline.encode_prompt(
-            list(prompts), device=pipeline.text_encoder.device, do_classifier_free_guidance=False
+        (own,), _ = pipeline.encode_prompt(
+            [prompt], device=pipeline.text_encoder.device, do_classifier_free_guidance=False
         )
-        return join(
-            [
-                Conditioning(one[None], mask=torch.ones_like(one[None, :, 0], dtype=torch.bool))
-                for one in found
-            ]
-        )
+        mask = torch.ones(1, len(own), dtype=torch.bool, device=own.device)
+        return Conditioning(own[None], mask=mask)
+
+    def words(self, pipeline: Any, conditioning: Conditioning) -> dict[str, Any]:
+        return {"prompt_embeds": own_tokens(conditioning)}
 
     def predict(
         self, pipeline: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning,
@@ -102,16 +95,9 @@ class ZImage(FlowTransformer):
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:  # fmt: skip
         """By the embeddings that training sees. The pipeline adds its scale of c - u to c."""
-        asked = {"prompt_embeds": self._embedded(pipeline, prompts)}
-        if spec.guidance_scale > 1:
-            negative = [spec.negative_prompt] * len(prompts)
-            asked["negative_prompt_embeds"] = self._embedded(pipeline, negative)
         scale = max(spec.guidance_scale - 1, 0.0)
-        return call(pipeline, spec, generators, guidance_scale=scale, **asked)
-
-    def _embedded(self, pipeline: Any, prompts: Sequence[str]) -> list[Tensor]:
-        known = {prompt: self.embed(pipeline, [prompt]).hidden[0] for prompt in set(prompts)}
-        return [known[prompt] for prompt in prompts]
+        words = self.told(pipeline, spec, prompts)
+        return call(pipeline, spec, generators, guidance_scale=scale, **words)
 
 
 def own_tokens(conditioning: Conditioning) -> list[Tensor]:
