@@ -126,6 +126,8 @@ def study(task: Task, given: argparse.Namespace) -> tuple[str, list[str], list[T
     for number in range(1, given.rounds + 1):
         say(f"round {number} of {given.rounds}")
         found.append(study_times(task))
+        own = found[-1]
+        say(f"training {own.training_ratio:.1f} times as fast, whole {own.whole_ratio:.1f}")
     return study_heading(task), [*where(task), *study_lines(found[0])], [study_table(found)]
 
 

@@ -19,7 +19,7 @@ from charsweep.core.errors import StoreError
 from charsweep.core.specs import EncoderSpec, ExamSpec, ImageSetSpec, Plugin, ScoreSpec
 from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
-from charsweep.evaluate.encoders import Encoder
+from charsweep.evaluate.encoders import Encoder, PromptEncoder
 from charsweep.evaluate.metrics import Exam, Features, ImageFeatures, colour_features
 
 Pictures = Sequence[Image.Image]
@@ -116,7 +116,9 @@ class Scorer:
         encoders = {one: self.load(one) for one in spec.encoders if one.name in names}
         texts = None
         if spec.prompts and (reading := [one for one in encoders if one.name == reader]):
-            texts = self._texts_of(spec, reading[0], encoders[reading[0]])
+            prompts = encoders[reading[0]]
+            assert isinstance(prompts, PromptEncoder)
+            texts = self._texts_of(spec, reading[0], prompts)
         truth = self.truths.get(spec.truth)
         return Exam(
             images=images.images(encoders),
@@ -148,7 +150,7 @@ class Scorer:
 
         return Seen(pictures, tuple(i // len(spec.seeds) for i in range(spec.count)))
 
-    def _texts_of(self, spec: ExamSpec, reader: EncoderSpec, encoder: Encoder) -> Texts:
+    def _texts_of(self, spec: ExamSpec, reader: EncoderSpec, encoder: PromptEncoder) -> Texts:
         def read(texts: tuple[str, ...]) -> Features:
             if (reader, texts) not in self._texts:
                 self._texts[reader, texts] = encoder.texts(texts)

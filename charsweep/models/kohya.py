@@ -21,7 +21,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from charsweep.models.safetensors_file import (
     in_order,
     tensor_shapes,
 )
+from charsweep.models.transformer_names import Share
 
 Tensors = dict[str, tuple[TensorEntry, bytes]]  # by name; their bytes, of whatever kind they are
 
@@ -67,51 +68,33 @@ class Naming:
     """What other programs call a family of bases and its layers: sd-scripts, or dotted names."""
 
     modules: Mapping[str, str]  # part of the pipeline -> how names of its layers begin
-    layer: Callable[[str], str]  # the denoiser's layer in diffusers -> the same as they call it
+    share: Callable[[str], Share]  # the denoiser's layer in diffusers -> which of theirs it is
     version: str  # of the base, in sd-scripts' words
     architecture: str  # the same in ModelSpec's
     implementation: str  # whose names the denoiser's layers have, in ModelSpec's words
     is_dotted: bool = False
-    # ends of names of layers that are a third of one layer of theirs -> which third
-    thirds: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def suffix(self) -> str:
         """What a file is called by that has these names."""
         return "comfyui" if self.is_dotted else "kohya"
 
-    def __call__(self, module: str, layer: str) -> str:
-        if self.is_dotted:
-            return f"{self.modules[module]}.{self.layer(layer)}"
+    def __call__(self, module: str, layer: str) -> Share:
+        """A layer of a part of the pipeline, by its whole name."""
         if module.startswith("text_encoder"):
-            layer = f"text_model.{layer.removeprefix('text_model.')}"
+            own = Share(f"text_model.{layer.removeprefix('text_model.')}")
         else:
-            layer = self.layer(layer)
-        return f"{self.modules[module]}_{layer.replace('.', '_')}"
-
-    def third(self, layer: str) -> int | None:
-        """Which third of their layer it is; None where it is the whole."""
-        found = (one for end, one in self.thirds.items() if layer.endswith(f".{end}"))
-        return next(found, None)
+            own = self.share(layer)
+        start = self.modules[module]
+        if self.is_dotted:
+            return own._replace(name=f"{start}.{own.name}")
+        return own._replace(name=f"{start}_{own.name.replace('.', '_')}")
 
 
-def dotted(
-    layer: Callable[[str], str], architecture: str, implementation: str,
-    thirds: Mapping[str, int] | None = None,
-) -> Naming:  # fmt: skip
-    """Of a transformer, whose layers ComfyUI knows by what `layer` makes of diffusers' names."""
+def dotted(share: Callable[[str], Share], architecture: str, implementation: str) -> Naming:
+    """Of a transformer, whose layers ComfyUI knows by those names."""
     modules = {"transformer": "diffusion_model"}
-    return Naming(
-        modules, layer, architecture, architecture, implementation,
-        is_dotted=True, thirds=thirds or {},
-    )  # fmt: skip
-
-
-def renamed(layer: str, names: Mapping[str, str]) -> str:
-    """A layer's name with parts of it replaced, one after the other."""
-    for ours, theirs in names.items():
-        layer = layer.replace(ours, theirs)
-    return layer
+    return Naming(modules, share, architecture, architecture, implementation, is_dotted=True)
 
 
 def write_kohya(snapshot: Path, naming: Naming, path: Path, metadata: Mapping[str, str]) -> None:
@@ -135,8 +118,8 @@ def kohya_tensors(snapshot: Path, naming: Naming) -> Tensors:
     thirds: dict[str, dict[int, Tensors]] = {}
     for name, tensor in tensors.items():
         module, layer, part = split(name)
-        new, third = naming(module, layer), naming.third(layer)
-        if third is not None and part not in PARTS:
+        new, third, of, _ = naming(module, layer)
+        if of == 3 and part not in PARTS:
             raise ModelsError(
                 f"{layer} is a third of the layer {new} of other programs, for which only a LoRA "
                 "can be written; use adapter.safetensors with peft, or method.adapter=lora"
@@ -144,7 +127,7 @@ def kohya_tensors(snapshot: Path, naming: Naming) -> Tensors:
         if naming.is_dotted and part in PARTS:
             scale = alpha_of(settings[module]) / settings[module]["r"] if part == SECOND else 1.0
             own = times(tensor, scale)
-            if third is None:
+            if of == 1:
                 renamed[f"{new}.{part}"] = own
             else:
                 thirds.setdefault(new, {}).setdefault(third, {})[part] = own

@@ -48,7 +48,7 @@ def begun(root: Path) -> bool:
     return any(root.glob("scratch/*/*/sweeps/store/dreambooth*/loss.csv"))
 
 
-def left(here: Place, seconds: float = 15) -> list[str]:
+def left(here: Place, seconds: float = 60) -> list[str]:
     """What still runs after so long of what Ray or we have started for a command."""
     end = time.monotonic() + seconds
     while (found := here.named("ray") + here.named("charsweep")) and time.monotonic() < end:
@@ -73,6 +73,33 @@ def test_a_worker_is_killed_and_then_the_command(tmp_path: Path, alone: Path, he
     assert left(here) == []
     assert_equal(tmp_path, alone, tracked=False)
     assert not list(tmp_path.glob("scratch/*/*/sweeps"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_worker_is_killed_at_any_instant(
+    share: float, tmp_path: Path, alone: Path, here: Place
+) -> None:
+    """Somewhere in that tenth of the work, by the losses and images that are stored."""
+    log = tmp_path / "log"
+    process = here.command(words(tmp_path, "local", "runtime.workers=2"), log)
+    whole = done(alone)
+    reached = (share + random.uniform(-0.1, 0.1)) * whole
+    until(lambda: done(tmp_path) + done_in_scratch(tmp_path) >= reached, process, log)
+    random.choice(here.named(WORKER)).kill()
+    assert ended(process) == 0, log.read_text()
+    assert "was killed by SIGKILL; its work is done by others" in log.read_text()
+    assert left(here) == []
+    assert_equal(tmp_path, alone, tracked=False)
+
+
+def done(root: Path) -> int:
+    """Steps and images that are stored."""
+    return steps(root) + len(list(root.glob("sweeps/store/**/*.png")))
+
+
+def done_in_scratch(root: Path) -> int:
+    return sum(done(scratch) for scratch in root.glob("scratch/*/*"))
 
 
 @pytest.mark.slow

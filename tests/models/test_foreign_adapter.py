@@ -102,7 +102,7 @@ def as_kohya(snapshot: Path, name: str) -> Named:
         found = re.fullmatch(r"(\w+)\.(.+?)\.(lora_\w+)(?:\.weight)?", key)
         assert found
         module, layer, part = found.groups()
-        new = naming(name)(module, layer)
+        new = naming(name)(module, layer).name
         if part == "lora_magnitude_vector":
             renamed[f"{new}.dora_scale"] = tensor.reshape(-1, 1)
         else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.small import execute, sweep_of
+from helpers.small import command, execute, small, sweep_of
 from helpers.tiny_sd3 import write_sd3
 from helpers.variants import first
 
@@ -131,26 +131,25 @@ def test_sd3_is_planned_like_any_other_base(tmp_path: Path) -> None:
 # -- measured --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [
-    [*ADAPTERS, "pack=2"], ["method=gan"], ["method=diffusion"],
-])  # fmt: skip
-def test_a_measured_peak_takes_the_place_of_the_guess(words: list[str], tmp_path: Path) -> None:
-    words = [*words, "train_steps=1"]
+def test_a_measured_peak_takes_the_place_of_the_guess(tmp_path: Path) -> None:
+    """In a process of its own: what others have left in this one would count."""
+    words = ["+axes.method=[dreambooth_lora,gan,diffusion]", "pack=1", "train_steps=1"]
     works, place, _ = planned(CPU, tmp_path, *words)
     guessed = needs_of(works, place)
     assert not any(need.measured for need in guessed)
     text = summary(guessed, CPU)["text"]
     assert "(a guess; not measured here yet)" in text
-    execute(tmp_path, *words, "runtime.device=cpu")
-    place = replace_speeds(place, tmp_path)
-    measured = needs_of(works, place)
+    quiet = ["runtime.device=cpu", "runtime.workers=1", "runtime.tracking=false"]
+    done = command(*small(tmp_path, *words, *quiet, "runtime.energy=false"))
+    assert done.returncode == 0, done.stderr
+    measured = needs_of(works, replace_speeds(place, tmp_path))
     assert all(need.measured for need in measured)
     for before, after in zip(guessed, measured, strict=True):
         assert 0.5 < before.bytes / after.bytes < 1.5
-        assert after.bytes < 1.01e6 * peak_memory_mb(torch.device("cpu"))
     assert summary(measured, CPU)["text"].endswith("; as measured here")
-    (run,) = json.loads(next(tmp_path.glob("sweeps/store/*/provenance.json")).read_text())["runs"]
-    assert run["peak_memory_mb"] > 100
+    for provenance in tmp_path.glob("sweeps/store/*/provenance.json"):
+        (run,) = json.loads(provenance.read_text())["runs"]
+        assert run["peak_memory_mb"] > 100
 
 
 def replace_speeds(place: Place, root: Path) -> Place:

@@ -8,7 +8,7 @@ the same classes. No torch before `load`, because planning asks a class for its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -30,8 +30,13 @@ class Encoder(Protocol):
     def images(self, images: Sequence[Image.Image]) -> Features:
         """Features (N, D), of length 1 unless there is a `measure`."""
 
+
+@runtime_checkable
+class PromptEncoder(Encoder, Protocol):
+    """An encoder of a kind that `reads_prompts`."""
+
     def texts(self, prompts: Sequence[str]) -> Features:
-        """Features (P, D) of length 1; asked of encoders that read prompts."""
+        """Features (P, D) of length 1."""
 
 
 class EncoderKind(Protocol):

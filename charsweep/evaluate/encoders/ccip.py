@@ -68,10 +68,6 @@ class Networks:
         read = self.preprocessing.pixels
         return np.concatenate([_run(self.features, read(batch).numpy()) for batch in batches])
 
-    def texts(self, prompts: Sequence[str]) -> Features:
-        """It reads none."""
-        raise NotImplementedError
-
     def measure(self, images: Features, others: Features) -> NDArray[np.float64]:
         """1 - difference (N, M): 1 is the same character."""
         pairs = _run(self.differences, np.concatenate([images, others]))

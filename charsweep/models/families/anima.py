@@ -9,6 +9,7 @@ longest of those beside it would move its last bits; so drawing begins behind th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -21,7 +22,8 @@ from charsweep.models.families.flow import PIXELS, STEPS, FlowTransformer, code_
 from charsweep.models.families.qwen_vae import AUTOENCODER, decode, posterior
 from charsweep.models.families.qwen_vae import shapes as vae_shapes
 from charsweep.models.families.shapes import Named, by_configs, linear, norm, qwen3
-from charsweep.models.kohya import Naming, dotted, renamed
+from charsweep.models.kohya import Naming, dotted
+from charsweep.models.transformer_names import ANIMA, called
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,18 +33,6 @@ if TYPE_CHECKING:
     from charsweep.core.specs import ImageSetSpec
     from charsweep.models.architectures import Shapes
     from charsweep.models.families import Family
-
-# Layers of diffusers' transformer, and what the original code and ComfyUI call them.
-ORIGINAL = {
-    "transformer_blocks.": "blocks.",
-    "attn1.": "self_attn.", "attn2.": "cross_attn.",
-    "to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out.0": "output_proj",
-    "ff.net.0.proj": "mlp.layer1", "ff.net.2": "mlp.layer2",
-    "norm1.linear_": "adaln_modulation_self_attn.", "norm2.linear_": "adaln_modulation_cross_attn.",
-    "norm3.linear_": "adaln_modulation_mlp.",
-    "norm_out.linear_": "final_layer.adaln_modulation.", "proj_out": "final_layer.linear",
-    "time_embed.t_embedder.": "t_embedder.1.", "patch_embed.proj": "x_embedder.proj.1",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
@@ -84,7 +74,7 @@ class Anima(FlowTransformer):
         )
 
     def naming(self, configs: Path, prediction: str) -> Naming:
-        return dotted(original_name, "anima", "anima")
+        return dotted(partial(called, ANIMA), "anima", "anima")
 
     def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return posterior(pipeline.vae, pixels)
@@ -158,11 +148,6 @@ def behind_the_reader(pipeline: Any, guidance_scale: float) -> Any:
         )
     made.set_progress_bar_config(disable=True)
     return made
-
-
-def original_name(layer: str) -> str:
-    """A layer of diffusers' transformer as the original code calls it."""
-    return renamed(layer, ORIGINAL)
 
 
 # -- tensors, by the parts' configs ----------------------------------------------------------------

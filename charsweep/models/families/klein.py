@@ -20,7 +20,8 @@ from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import Drawing, asked, decoded
 from charsweep.models.families.flow import STEPS, FlowTransformer, check_distilled, code_by_names
 from charsweep.models.families.shapes import Named, autoencoder_kl, by_configs, linear, norm, qwen3
-from charsweep.models.kohya import Naming, dotted, renamed
+from charsweep.models.kohya import Naming, dotted
+from charsweep.models.transformer_names import FLUX2, Share, called
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,28 +33,6 @@ if TYPE_CHECKING:
     from charsweep.models.families import Family
 
 CHAT = 12  # tokens of the turns around a prompt, and of an empty thought
-# Layers of diffusers' transformer, and what the original code and ComfyUI call them.
-ORIGINAL = {
-    "single_transformer_blocks.": "single_blocks.", "transformer_blocks.": "double_blocks.",
-    "attn.to_qkv_mlp_proj": "linear1", "attn.to_out.0": "img_attn.proj",
-    "attn.to_add_out": "txt_attn.proj", "attn.to_out": "linear2",
-    "attn.to_q": "img_attn.qkv", "attn.to_k": "img_attn.qkv", "attn.to_v": "img_attn.qkv",
-    "attn.add_q_proj": "txt_attn.qkv", "attn.add_k_proj": "txt_attn.qkv",
-    "attn.add_v_proj": "txt_attn.qkv",
-    "ff.linear_in": "img_mlp.0", "ff.linear_out": "img_mlp.2",
-    "ff_context.linear_in": "txt_mlp.0", "ff_context.linear_out": "txt_mlp.2",
-    "x_embedder": "img_in", "context_embedder": "txt_in", "proj_out": "final_layer.linear",
-    "time_guidance_embed.timestep_embedder.linear_1": "time_in.in_layer",
-    "time_guidance_embed.timestep_embedder.linear_2": "time_in.out_layer",
-    "stream_modulation.linear": "stream_modulation.lin",
-    "stream_modulation_img.linear": "stream_modulation_img.lin",
-    "stream_modulation_txt.linear": "stream_modulation_txt.lin",
-}  # fmt: skip
-# Which third of the original's layer each of these is.
-THIRDS = {
-    "attn.to_q": 0, "attn.to_k": 1, "attn.to_v": 2,
-    "attn.add_q_proj": 0, "attn.add_k_proj": 1, "attn.add_v_proj": 2,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
@@ -103,7 +82,7 @@ class Klein(FlowTransformer):
         return code_by_names(prompt, resolution, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
-        return dotted(original_name, "flux-2-klein", "flux", THIRDS)
+        return dotted(original, "flux-2-klein", "flux")
 
     def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The most likely ones, which the pipeline itself takes of a picture: no deviation."""
@@ -168,8 +147,8 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
     return images
 
 
-def original_name(layer: str) -> str:
-    """A layer of diffusers' transformer as the original code calls it.
+def original(layer: str) -> Share:
+    """What a layer of diffusers' transformer is in the original code.
 
     Raises `ModelsError` for one that the original code has otherwise.
     """
@@ -178,7 +157,7 @@ def original_name(layer: str) -> str:
             f"no ComfyUI name is known for the layer {layer}, whose halves lie the other way round "
             "there; teach others"
         )
-    return renamed(layer, ORIGINAL)
+    return called(FLUX2, layer)
 
 
 # -- tensors, by the parts' configs ----------------------------------------------------------------

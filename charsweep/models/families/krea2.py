@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -24,7 +25,8 @@ from charsweep.models.families.flow import (
 from charsweep.models.families.qwen_vae import AUTOENCODER, decode, packed, posterior, unpacked
 from charsweep.models.families.qwen_vae import shapes as vae_shapes
 from charsweep.models.families.shapes import Named, by_configs, linear, norm, qwen3_vl
-from charsweep.models.kohya import Naming, dotted, renamed
+from charsweep.models.kohya import Naming, dotted
+from charsweep.models.transformer_names import KREA2, called
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,15 +39,6 @@ if TYPE_CHECKING:
 
 ENDING = 5  # tokens of the turn behind a prompt, which are read too
 DISTILLED_SHIFT = 1.15  # the logarithm of that by which the distilled one draws, as in its pipeline
-# Layers of diffusers' transformer, and what the original code and ComfyUI call them.
-ORIGINAL = {
-    "transformer_blocks.": "blocks.", "text_fusion.": "txtfusion.",
-    "attn.to_q": "attn.wq", "attn.to_k": "attn.wk", "attn.to_v": "attn.wv",
-    "attn.to_out.0": "attn.wo", "attn.to_gate": "attn.gate", "ff.": "mlp.",
-    "img_in": "first", "final_layer.": "last.", "time_mod_proj": "tproj.1",
-    "time_embed.linear_1": "tmlp.0", "time_embed.linear_2": "tmlp.2",
-    "txt_in.linear_1": "txtmlp.1", "txt_in.linear_2": "txtmlp.3",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
@@ -90,7 +83,7 @@ class Krea2(FlowTransformer):
         return code_by_names(prompt, resolution, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
-        return dotted(original_name, "krea-2", "krea-2")
+        return dotted(partial(called, KREA2), "krea-2", "krea-2")
 
     def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return posterior(pipeline.vae, pixels)
@@ -130,11 +123,6 @@ class Krea2(FlowTransformer):
         scale = max(spec.guidance_scale - 1, 0.0)
         tokens = asked(pipeline, spec, generators, guidance_scale=scale, **words)
         return decoded(pipeline, unpacked(tokens, side, side), spec.resolution, decode)
-
-
-def original_name(layer: str) -> str:
-    """A layer of diffusers' transformer as the original code calls it."""
-    return renamed(layer, ORIGINAL)
 
 
 # -- the transformer's tensors, by its config ------------------------------------------------------

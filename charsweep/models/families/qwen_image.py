@@ -20,6 +20,7 @@ from charsweep.models.families.qwen_vae import AUTOENCODER, decode, packed, post
 from charsweep.models.families.qwen_vae import shapes as vae_shapes
 from charsweep.models.families.shapes import Named, by_configs, linear, norm, qwen25_vl
 from charsweep.models.kohya import Naming, dotted
+from charsweep.models.transformer_names import Share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +66,7 @@ class QwenImage(FlowTransformer):
         return code_by_names(prompt, resolution, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
-        return dotted(str, "qwen-image", "diffusers")
+        return dotted(Share, "qwen-image", "diffusers")
 
     def latents(self, pipeline: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return posterior(pipeline.vae, pixels)

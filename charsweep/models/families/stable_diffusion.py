@@ -35,6 +35,7 @@ from charsweep.models.families import (
 from charsweep.models.identify import class_of, holds
 from charsweep.models.kohya import Naming, original_name
 from charsweep.models.safetensors_file import tensor_shapes
+from charsweep.models.transformer_names import Share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +121,7 @@ class StableDiffusion:
         second = "stable-diffusion-v2-768-v" if prediction == "v" else "stable-diffusion-v2-512"
         return Naming(
             modules={"unet": "lora_unet", "text_encoder": "lora_te"},
-            layer=str,
+            share=Share,
             version=f"{version}_v" if prediction == "v" else version,
             architecture=second if is_second else "stable-diffusion-v1",
             implementation="diffusers",
@@ -191,7 +192,7 @@ class StableDiffusionXL(StableDiffusion):
             modules={
                 "unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"
             },
-            layer=lambda layer: original_name(layer, per_block),
+            share=lambda layer: Share(original_name(layer, per_block)),
             version="sdxl_base_v1-0",
             architecture="stable-diffusion-xl-v1-base",
             implementation=ORIGINAL_CODE,

@@ -18,6 +18,7 @@ from charsweep.models.families import Drawing, call
 from charsweep.models.families.flow import STEPS, FlowTransformer, code_by_names
 from charsweep.models.families.shapes import Named, autoencoder_kl, by_configs, linear, norm, qwen3
 from charsweep.models.kohya import Naming, dotted
+from charsweep.models.transformer_names import Share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +63,7 @@ class ZImage(FlowTransformer):
         return code_by_names(prompt, resolution, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
-        return dotted(str, "z-image", "diffusers")
+        return dotted(Share, "z-image", "diffusers")
 
     def embedded(self, pipeline: Any, prompt: str) -> Conditioning:
         """The hidden state before the last of the prompt's own tokens."""
