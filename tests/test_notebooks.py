@@ -60,6 +60,7 @@ def colours(picture: Image.Image) -> int:
     return len(picture.convert("RGB").resize((64, 64)).getcolors(64 * 64))
 
 
+@pytest.mark.slow
 def test_from_drawings_to_a_chosen_adapter_and_from_its_runs_to_plots(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,9 @@ def study_times(task: Task, words: Sequence[str] = TUNING) -> StudyTimes:
     """One round of both: the script before, the command, the script again; theirs is the mean."""
     from charsweep.config import load_sweep  # Hydra's kin: the rest runs on a bare machine
 
+    # else every start would compile torch and diffusers anew, of which theirs has many
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     cells = load_sweep([*words]).cells
     before = script_times(task)
     trained, whole = command(words)

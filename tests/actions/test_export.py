@@ -310,6 +310,7 @@ def test_convolutions_have_their_own_words(swept: Path) -> None:
 # -- other kinds -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dora", pytest.param("loha", marks=pytest.mark.slow), "lokr"])
 def test_other_adapters(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path, f"method.adapter={kind}", "train_steps=1", "metric=[score]")

@@ -149,6 +149,7 @@ def test_a_block_is_stopped_once_a_condition_holds(monkeypatch: pytest.MonkeyPat
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_sweep_does_what_is_asked_while_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

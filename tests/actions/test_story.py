@@ -331,6 +331,7 @@ def test_an_adapter_that_fits_no_base_is_refused(
 FEW = ["inference_steps=2", "sampler.batch_width=4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dora", "lokr"])
 def test_adapters_of_other_kinds_tell_stories(kind: str, tmp_path: Path) -> None:
     from helpers.adapters import ATTENTION, base_of, write_adapter
@@ -449,6 +450,7 @@ def test_a_method_without_prompts_tells_no_story(
         assert capsys.readouterr().err.startswith(error)
 
 
+@pytest.mark.slow
 def test_a_cell_of_all_weights_tells_a_story_too(tmp_path: Path) -> None:
     words = ["method=dreambooth", "method.prior_weight=0", "lr=1e-4", "train_steps=2"]
     assert main(small(tmp_path, *words, "runtime.tracking=false")) == 0

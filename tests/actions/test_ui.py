@@ -142,6 +142,7 @@ def test_only_this_machine_is_served(ui: chromium.Served) -> None:
 # -- starting and stopping -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_ends_without_a_trace(root: Path) -> None:
     with chromium.served(root, "unknown") as ui:  # shows what there is instead
         port = int(ui.url.rpartition(":")[2])

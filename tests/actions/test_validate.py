@@ -51,6 +51,7 @@ def test_a_set_that_gets_what_it_does_not_deserve_is_named() -> None:
     assert line.startswith("Deceived by copies:")
 
 
+@pytest.mark.slow
 def test_a_sweep_is_validated_by_its_own_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

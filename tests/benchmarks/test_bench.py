@@ -53,6 +53,7 @@ def test_it_trains_what_a_sweep_trains(method: str, tmp_path: Path) -> None:
     assert replace(drawn, prompts=cell.images.prompts) == cell.images
 
 
+@pytest.mark.slow
 def test_a_bare_machine_is_enough() -> None:
     done = subprocess.run(
         [sys.executable, "-c", BARE, "--help"], capture_output=True, text=True, check=False
@@ -80,6 +81,7 @@ def test_a_bare_machine_gets_its_tables(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.md"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS[:1])
 def test_all_parts_of_a_step_are_seen(method: str, tmp_path: Path) -> None:
     task = task_of(method)
@@ -98,6 +100,7 @@ def test_all_parts_of_a_step_are_seen(method: str, tmp_path: Path) -> None:
     assert torch.Tensor.backward is before
 
 
+@pytest.mark.slow
 def test_both_loops_do_the_same_work(tmp_path: Path) -> None:
     task = task_of("lora", (1, 2))
     plain = make(task, PLAIN, (), tmp_path)
@@ -238,6 +241,7 @@ def test_its_small_commands_write_their_rows(tmp_path: Path) -> None:
     assert "of the matrix peak" in text
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compiled_or_has_no_time_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

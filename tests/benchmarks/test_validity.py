@@ -36,6 +36,7 @@ each = pytest.mark.parametrize("who", CHARACTERS, ids=lambda who: who.name)
 # -- characters
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_a_character_and_its_true_pictures(tmp_path: Path) -> None:
     who = CHARACTERS[1]
     write_character(who, tmp_path)

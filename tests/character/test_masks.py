@@ -208,6 +208,7 @@ def test_the_loss_is_the_weighted_mean_of_the_squared_errors(folder: Path, tmp_p
     assert first_losses("mask_background=0") == plain
 
 
+@pytest.mark.slow
 def test_weights_of_the_background_share_a_pass(folder: Path, tmp_path: Path) -> None:
     axes = "+axes.mask_background=[0,0.1,0.5]"
     sweep, store, results = execute(tmp_path / "all", *words_of(folder, axes), "train_steps=2")
@@ -234,6 +235,7 @@ def test_subjects_stand_on_a_neutral_ground(folder: Path) -> None:
     assert training_image.subject.getpixel(middle) == training_image.image.getpixel(middle)
 
 
+@pytest.mark.slow
 def test_scores_against_the_subject_do_not_depend_on_training_backgrounds(
     folder: Path, tmp_path: Path
 ) -> None:

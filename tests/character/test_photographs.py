@@ -23,6 +23,7 @@ from charsweep.results import load_record
 QUIET = ["runtime.tracking=false", "runtime.energy=false", "metric=[score]"]
 
 
+@pytest.mark.slow
 def test_photographs_train_and_are_cached_and_shown_as_the_model_saw_them(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "mia")
     (tmp_path / "mia" / "2-portrait.txt").write_text("a portrait of Zwx")

@@ -352,6 +352,7 @@ def test_what_cannot_be_compared_is_said(
 # -- a whole run -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_of_checkpoints_is_drawn_scored_reported_and_exported(
     mine: Path, tmp_path: Path
 ) -> None:

@@ -141,6 +141,7 @@ def turbo(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"+models.bases.turbo={{_target_:{kind},path:{folder},resolution:64}}"
 
 
+@pytest.mark.slow
 def test_what_one_base_was_taught_another_draws(turbo: str, tmp_path: Path) -> None:
     words = [turbo, "train_steps=2", "lr=1e-1", "+axes.sampler.base=[sdxl,turbo]"]
     sweep, store, results = execute(tmp_path, *words, "+axes.strength=[0,1]")

@@ -89,6 +89,7 @@ def test_a_read_only_folder_is_one_message(tmp_path: Path) -> None:
     assert not list(root.iterdir())
 
 
+@pytest.mark.slow
 def test_a_study_that_another_program_holds_is_waited_for(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_clock_that_jumps_changes_no_duration(whole: Path, tmp_path: Path) -> 
     assert int(sweep["finished"][:4]) - int(sweep["started"][:4]) >= 2  # it did jump
 
 
+@pytest.mark.slow
 def test_other_versions_do_not_go_on_where_former_ones_stopped(tmp_path: Path) -> None:
     """Finished work of other versions stands; a state is refused, or trained anew without it."""
     root, packages = tmp_path / "root", tmp_path / "packages"

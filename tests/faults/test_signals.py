@@ -33,6 +33,7 @@ def parent_status(root: Path) -> str:
     return str(status)
 
 
+@pytest.mark.slow
 def test_stopped_and_killed_it_ends_as_if_never_disturbed(tmp_path: Path) -> None:
     """SIGTERM in training, kill -9 in drawing, SIGINT in tracking; tracker and all."""
     whole, root, log = tmp_path / "whole", tmp_path / "disturbed", tmp_path / "log"

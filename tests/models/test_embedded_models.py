@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from helpers.variants import FAMILIES
 from safetensors import safe_open
 
 from charsweep.models.embedded import FOLDER, WEIGHTS
@@ -115,7 +116,7 @@ def test_the_models_reach_their_aims(card, figure, least):
     assert card[figure] >= least
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_samples_follow_their_prompts(kind):
     """Eighteen of the card's 63 prompts: positions and places are those asked for."""
     _, found = measure.base_samples(WEIGHTS, kind, measure.asked_figures(18))

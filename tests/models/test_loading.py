@@ -118,6 +118,7 @@ def test_names_that_sd_scripts_renames_on_reading(recipe: str, tmp_path: Path) -
     assert torch.equal(single.texts(prompt).hidden, folder.texts(prompt).hidden)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shrunk")
 def test_a_vae_of_another_file_stands_in_and_is_in_the_key(tmp_path: Path) -> None:
     own = load("random:sdxl", tmp_path)
@@ -180,6 +181,7 @@ def test_a_published_folder_s_safety_checker_is_not_wanted(tmp_path: Path) -> No
     assert base.digest() == load("embedded:weights/sd15", tmp_path, "sd15").digest()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shrunk")
 def test_planning_and_a_run_with_models_random(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -275,6 +277,7 @@ def test_an_encoder_s_file_reads_as_its_folder(what: Any, tmp_path: Path) -> Non
     assert moved.digest != file.digest  # preprocessing is recorded with the weights
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shrunk")
 def test_a_dreambooth_snapshot_of_a_single_file_is_a_pipeline(tmp_path: Path) -> None:
     base = load("random:sd15", tmp_path, "sd15")

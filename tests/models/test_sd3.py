@@ -127,6 +127,7 @@ def drawn_plainly(
     return list((images * 255).round().astype("uint8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("t5", [True, slow(False)])
 def test_a_sweep_is_trained_drawn_scored_and_exported(
     t5: bool, folders: dict[bool, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -131,6 +131,7 @@ def test_sd3_is_planned_like_any_other_base(tmp_path: Path) -> None:
 # -- measured --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_measured_peak_takes_the_place_of_the_guess(tmp_path: Path) -> None:
     """In a process of its own: what others have left in this one would count."""
     words = ["+axes.method=[dreambooth_lora,gan,diffusion]", "pack=1", "train_steps=1"]

@@ -276,6 +276,7 @@ def search(tmp_path: Path) -> FakeSweep:
     return sweep
 
 
+@pytest.mark.slow
 def test_a_search_is_dots_a_history_and_the_best(search: FakeSweep) -> None:
     page = search.report(plots=True)
     report = search.folder / "report"

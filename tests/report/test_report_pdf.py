@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 from helpers.fake_sweep import EVIL, FakeSweep, scored
+from helpers.variants import slow
 
 from charsweep.core.errors import StoreError
 from charsweep.core.system.console import command
@@ -179,7 +180,7 @@ def test_the_main_text_of_a_large_study_is_under_12_pages(study: FakeSweep) -> N
 
 
 @needs_poppler
-@pytest.mark.parametrize("which", ["printed", "study"])
+@pytest.mark.parametrize("which", ["printed", slow("study")])
 def test_every_figure_and_table_is_numbered_and_referred_to(
     which: str, request: pytest.FixtureRequest
 ) -> None:

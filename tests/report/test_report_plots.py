@@ -167,6 +167,7 @@ def test_a_method_without_the_other_axis_keeps_its_line(tmp_path: Path) -> None:
     assert sweep.report(plots=True)
 
 
+@pytest.mark.slow
 def test_importance_is_drawn_when_it_is_known(tmp_path: Path) -> None:
     sweep = grid_of(tmp_path, lr=[1e-4, 1e-3])
     sweep.sweep["importance"] = {"score": {"lr": 0.7, "method.rank": 0.3}, "prompt": {"lr": None}}

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from helpers.fake_sweep import FakeSweep, result, scored
 from helpers.small import cells_without_times, command, small, sweep_of, trials
+from helpers.variants import first
 from optuna.trial import TrialState
 
 from charsweep.config import load_sweep
@@ -171,6 +172,7 @@ def test_each_stage_is_a_race_and_what_leaves_goes_on_training(
     assert clock.now < sum(10 for s in (*whole, *stages) for _ in s["cells"])
 
 
+@pytest.mark.slow
 def test_a_raced_search_ends_alike_again_however_little_it_may_still_take(
     tmp_path: Path, clock: Clock
 ) -> None:
@@ -183,7 +185,7 @@ def test_a_raced_search_ends_alike_again_however_little_it_may_still_take(
     assert (len(study.find.trials.all()), clock.now) == (trials, took)
 
 
-@pytest.mark.parametrize("images", [6, 14])
+@pytest.mark.parametrize("images", first(1, [6, 14]))
 def test_killed_in_a_race_it_goes_on_in_the_same_stages(
     images: int, tmp_path: Path, clock: Clock
 ) -> None:

@@ -210,6 +210,7 @@ def girls(tmp_path: Path) -> Path:
 PRIOR = ["method.prior_weight=1", "train_steps=3", "metric=[score]"]
 
 
+@pytest.mark.slow
 def test_own_class_images_are_learnt_from_and_none_is_drawn(girls: Path, tmp_path: Path) -> None:
     words = [*PRIOR, f"character.class_images={girls}"]
     sweep, store, (result,) = execute(tmp_path / "own", *words)
@@ -255,6 +256,7 @@ def test_another_image_or_caption_is_another_key(
     assert "class images  3 of your own\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [slow("adapters"), "weights and text"])
 def test_own_class_images_are_exact(kind: str, girls: Path, tmp_path: Path) -> None:
     own = [*KINDS[kind], *PRIOR[:1], "metric=[score]", f"character.class_images={girls}",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.small import ONE_IMAGE, base_named, execute, pictures, snapshot_bytes, sweep_of
+from helpers.variants import slow
 
 from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store import Store
@@ -33,7 +34,7 @@ def without_times(rows: list[LossRow]) -> list[tuple[float, ...]]:
     return [(row.step, row.loss, row.lr, row.grad_norm, *row.parts.values()) for row in rows]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [slow(m) if m == "dreambooth" else m for m in METHODS])
 def test_a_short_run_is_a_prefix_of_a_long_one_and_is_resumed_exactly(
     method: str, tmp_path: Path
 ) -> None:
@@ -54,6 +55,7 @@ def test_a_short_run_is_a_prefix_of_a_long_one_and_is_resumed_exactly(
     assert {one.trajectory for one in (*results, short, resumed)} == {short.trajectory}
 
 
+@pytest.mark.slow
 def test_a_snapshot_before_the_stored_state_is_trained_again_and_is_the_same(
     tmp_path: Path,
 ) -> None:

@@ -144,6 +144,7 @@ def test_a_member_that_diverges_changes_nothing_for_the_others(
     assert [row.step for row in store.losses(gone)] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_widths_agree(tmp_path: Path) -> None:
     """Fifty steps in packs of 1, 2 and 8: losses agree to 1e-4, though not bit for bit."""
     losses = {}

@@ -59,6 +59,7 @@ def test_eight_steps_with_a_snapshot_at_four_hold_four_steps_and_resume(tmp_path
     assert all(not torch.equal(vectors[0][name], vectors[1][name]) for name in vectors[0])
 
 
+@pytest.mark.slow
 def test_a_trial_does_not_depend_on_its_pack_nor_its_images_on_the_batch(tmp_path: Path) -> None:
     words = [METHOD, "train_steps=3", "sampler.batch_width=8", "pack=4", "batch_size=2"]
     _, one, (alone,) = execute(tmp_path / "alone", *words, "lr=1e-2")

@@ -123,6 +123,7 @@ def test_adapters_load_with_plain_diffusers(method: str, base: str, tmp_path: Pa
     assert np.abs(np.asarray(before, dtype=int) - np.asarray(stored, dtype=int)).max() > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [slow("dora"), "loha", slow("lokr")])
 def test_other_kinds_of_adapters_train_alone_and_draw_from_their_files(
     kind: str, tmp_path: Path
@@ -147,6 +148,7 @@ def test_other_kinds_of_adapters_train_alone_and_draw_from_their_files(
     assert whole.digest() == before
 
 
+@pytest.mark.slow
 def test_a_dreambooth_snapshot_is_a_pipeline(tmp_path: Path) -> None:
     sweep, store, (result,) = execute(
         tmp_path, "method=dreambooth", "method.class_images=2", "train_steps=3", "lr=1e-4"
