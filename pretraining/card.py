@@ -70,12 +70,12 @@ def restored_pairs(weights: Path, count: int = 32) -> NDArray[np.uint8]:
 
 def save_sheet(pictures: NDArray[np.uint8], columns: int, path: Path) -> None:
     """Tile NHWC pictures row by row, enlarged without smoothing."""
-    side = data.SIDE * ZOOM
+    height, width = (side * ZOOM for side in pictures.shape[1:3])
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * side, rows * side), "white")
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
     for number, picture in enumerate(pictures):
-        tile = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
-        sheet.paste(tile, (number % columns * side, number // columns * side))
+        tile = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(tile, (number % columns * width, number // columns * height))
     sheet.save(path, optimize=True)
 
 
