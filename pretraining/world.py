@@ -7,8 +7,11 @@ name both, byte for byte what is shipped.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+
+from PIL import Image
 
 from charsweep.models.embedded import FOLDER
 from pretraining.captions import caption, full_caption
@@ -110,7 +113,7 @@ TOGETHER: tuple[tuple[str, Pair], ...] = (
         ),
     ),
     (
-        "{unicorn_girl} on the left and {thunder_bear} on the right the right one a head taller "
+        "{unicorn_girl} on the left and {thunder_bear} on the right the right one taller "
         "on the beach",
         Pair(replace(UNICORN_GIRL, place="beach"), THUNDER_BEAR, taller="right"),
     ),
@@ -124,36 +127,39 @@ def in_scene(who: Figure, scene: Figure) -> Figure:
     )
 
 
-def write_shipped(folder: Path = FOLDER) -> None:
-    """Write the drawings of each character, its exam, and the exam of both, each in its folder."""
-    for name, identifier, figure in (
-        ("unicorn_girl", IDENTIFIER, UNICORN_GIRL),
-        ("thunder_bear", HIS_IDENTIFIER, THUNDER_BEAR),
-    ):
-        write_character(figure, identifier, folder / name, folder / f"{name}_exam")
-    exam = folder / "together_exam"
-    exam.mkdir(parents=True, exist_ok=True)
+def shipped() -> Iterator[tuple[str, Image.Image | str]]:
+    """Every file by its path: the drawings of each character, its exam, and the exam of both."""
+    yield from character_files("unicorn_girl", UNICORN_GIRL, IDENTIFIER)
+    yield from character_files("thunder_bear", THUNDER_BEAR, HIS_IDENTIFIER)
     for number, (_, pair) in enumerate(TOGETHER):
-        draw_pair(pair, SHIPPED_SIZE).save(exam / f"{number:02d}.png", optimize=True)
+        yield f"together_exam/{number:02d}.png", draw_pair(pair, SHIPPED_SIZE)
     prompts = [f"a picture of {words}\n" for words, _ in TOGETHER]
-    (exam / "prompts.txt").write_text("".join(prompts), encoding="utf-8")
+    yield "together_exam/prompts.txt", "".join(prompts)
 
 
-def write_character(figure: Figure, identifier: str, drawings: Path, exam: Path) -> None:
-    """Write 01.png, 01.txt … of a character and 00.png … and prompts.txt of its exam."""
-    drawings.mkdir(parents=True, exist_ok=True)
-    exam.mkdir(parents=True, exist_ok=True)
+def character_files(
+    name: str, figure: Figure, identifier: str, exam: str = ""
+) -> Iterator[tuple[str, Image.Image | str]]:
+    """NAME/01.png, 01.txt … of a character, and 00.png … and prompts.txt of its exam."""
+    exam = exam or f"{name}_exam"
     for number, (words, scene) in enumerate(DRAWINGS, start=1):
-        drawn = draw(in_scene(figure, scene), SHIPPED_SIZE)
-        drawn.save(drawings / f"{number:02d}.png", optimize=True)
-        text = f"a picture of {identifier} {words}\n"
-        (drawings / f"{number:02d}.txt").write_text(text, encoding="utf-8")
+        yield f"{name}/{number:02d}.png", draw(in_scene(figure, scene), SHIPPED_SIZE)
+        yield f"{name}/{number:02d}.txt", f"a picture of {identifier} {words}\n"
     for number, (_, scene) in enumerate(EXAM):
-        drawn = draw(in_scene(figure, scene), SHIPPED_SIZE)
-        drawn.save(exam / f"{number:02d}.png", optimize=True)
+        yield f"{exam}/{number:02d}.png", draw(in_scene(figure, scene), SHIPPED_SIZE)
     prompts = [f"a picture of {{subject}} {words}\n" for words, _ in EXAM]
-    (exam / "prompts.txt").write_text("".join(prompts), encoding="utf-8")
+    yield f"{exam}/prompts.txt", "".join(prompts)
+
+
+def write(files: Iterable[tuple[str, Image.Image | str]], folder: Path) -> None:
+    for name, content in files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            path.write_text(content, encoding="utf-8")
+        else:
+            content.save(path, optimize=True)
 
 
 if __name__ == "__main__":
-    write_shipped()
+    write(shipped(), FOLDER)

@@ -175,5 +175,5 @@ def with_traits(
 
 def write_character(character: Character, folder: Path) -> None:
     """Write drawings/01.png, 01.txt … and exam/00.png …, prompts.txt in the character's folder."""
-    own = folder / character.name
-    world.write_character(character.figure, character.identifier, own / "drawings", own / "exam")
+    own = "drawings", character.figure, character.identifier, "exam"
+    world.write(world.character_files(*own), folder / character.name)

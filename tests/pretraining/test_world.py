@@ -30,7 +30,7 @@ from pretraining.figure import (
     Figure,
     random_figure,
 )
-from pretraining.world import DRAWINGS, EXAM, write_shipped
+from pretraining.world import DRAWINGS, EXAM, shipped
 
 
 def figures(count: int) -> list[Figure]:
@@ -154,23 +154,20 @@ def test_the_exam_shows_what_the_drawings_do_not():
     assert not shown & set(asked)
 
 
-def test_shipped_pictures_and_texts_are_what_the_world_draws(tmp_path: Path):
-    write_shipped(tmp_path)
-    made = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.*"))
-    assert len(made) == 2 * (6 + 6 + 8 + 1) + 8 + 1
-    for folder in tmp_path.iterdir():
-        assert [path.name for path in sorted((embedded.FOLDER / folder.name).iterdir())] == [
-            path.name for path in sorted(folder.iterdir())
-        ]
-    for path in made:
-        shipped = embedded.FOLDER / path
-        if path.suffix == ".txt":
-            assert (tmp_path / path).read_text() == shipped.read_text()
+def test_shipped_pictures_and_texts_are_what_the_world_draws():
+    files = dict(shipped())
+    assert len(files) == 2 * (6 + 6 + 8 + 1) + 8 + 1
+    for folder in {Path(name).parent for name in files}:
+        there = {f"{folder}/{path.name}" for path in (embedded.FOLDER / folder).iterdir()}
+        assert there == {name for name in files if Path(name).parent == folder}
+    for name, made in files.items():
+        path = embedded.FOLDER / name
+        if isinstance(made, str):
+            assert path.read_text() == made
             continue
-        with Image.open(tmp_path / path) as ours, Image.open(shipped) as theirs:
-            wide = path.parent.name == "together_exam"
-            assert ours.size == theirs.size == ((768, 512) if wide else (512, 512))
-            assert ours.tobytes() == theirs.tobytes()
+        with Image.open(path) as kept:
+            assert kept.size == made.size == ((768 if "together" in name else 512), 512)
+            assert kept.tobytes() == made.tobytes()
 
 
 LOOKS = {"hair", "dress", "purple", "girl", "bear", "shirt", "blue", *HERS_ALONE, *HIS_ALONE}
