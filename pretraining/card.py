@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from charsweep.models.embedded import FOLDER
-from pretraining import data, measure
+from pretraining import measure
 
 CARD = FOLDER / "MODEL_CARD.md"
 PICTURES = FOLDER / "card"

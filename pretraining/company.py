@@ -55,7 +55,7 @@ from pretraining.tokenizer import load_tokenizer
 
 LANES = (("figures",), ("pairs",)), (("sdxl", "dino"), ("sd15", "clip"))  # side by side; in turn
 COUNT = {"figures": 24_000, "pairs": 24_000}  # pictures
-STEPS = {"sdxl": 9_000, "sd15": 9_000, "clip": 1_500, "dino": 1_500}
+STEPS = {"sdxl": 11_000, "sd15": 11_000, "clip": 1_500, "dino": 1_500}
 BASE_RATE, CLIP_RATE = 4e-4, 3e-4  # a third of what sdxl and CLIP began with
 PAIRS_SEED = 0
 
@@ -93,7 +93,8 @@ def _run_beside(lanes: Sequence[Sequence[str]], work: Path) -> None:
     """A process for each lane; the end of one with an error ends the command, after the others."""
     words = [sys.executable, "-m", "pretraining.company", "--work", str(work)]
     started = [subprocess.Popen([*words, *stages]) for stages in lanes]
-    if any([process.wait() for process in started]):
+    codes = [process.wait() for process in started]
+    if any(codes):
         raise SystemExit("a stage failed; the same command goes on where it was stopped")
 
 

@@ -1,4 +1,4 @@
-"""The renderer of the cartoon world: a Figure, or a Pair of them, as a Pillow RGB image of any size.
+"""The renderer of the cartoon world: a Figure, or a Pair, as a Pillow RGB image of any size.
 
 Everything is drawn in relative coordinates (y from 0 to 1 downwards, x from 0 to the picture's
 width in heights: 1, or WIDE for two figures) on a canvas four times too large and reduced with

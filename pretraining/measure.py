@@ -122,8 +122,8 @@ def retrieval(weights: Path, rounds: int = 8, count: int = 64) -> dict[str, floa
 def order_read(weights: Path, count: int = 256) -> dict[str, float]:
     """Of pictures of two, the share whose caption CLIP prefers to a wrong one of the same words.
 
-    Wrong is who stands on which side (`swapped`), or whose hair or fur has which colour (`colours`);
-    and the share whose own caption is the nearest among all pairs' (`retrieval`, among 64).
+    Wrong is who stands on which side (`swapped`), or whose hair or fur has which colour
+    (`colours`); and the share whose own caption is the nearest among those of 64 pairs.
     """
     clip, pairs = Clip(weights), held_out_pairs(count)
     seen = clip.pictures(data.to_tensor(data.squashed(drawn_wide(pairs))))
@@ -216,7 +216,7 @@ def identity(weights: Path, characters: int = 64) -> dict[str, float]:
 @torch.no_grad()
 def identity_in_company(weights: Path, characters: int = 64) -> dict[str, float]:
     """Nearest neighbour by cosine: a character in the square of a picture of two, against drawings
-    of all characters alone; other scenes, and each square has another companion."""
+    of all characters alone, in other scenes; once as the left one of the two, once as the right."""
     vit = timm.create_model(f"local-dir:{weights / 'dino'}", pretrained=True).eval()
     alone = [data.portrait(data.HELD_OUT_SEED, who, 0) for who in range(characters)]
     pairs = []
@@ -228,9 +228,9 @@ def identity_in_company(weights: Path, characters: int = 64) -> dict[str, float]
         data.squares(drawn_wide(part))[side] for side, part in ((0, pairs), (1, swapped))
     )
     known = F.normalize(vit(drawn(alone)), dim=-1)
-    who = torch.arange(characters)
+    right_ones = torch.arange(characters)
     hits = [
-        (F.normalize(vit(data.to_tensor(part)), dim=-1) @ known.T).argmax(1) == who
+        (F.normalize(vit(data.to_tensor(part)), dim=-1) @ known.T).argmax(1) == right_ones
         for part in (left, right)
     ]
     return {"dino_company_top1": float(torch.cat(hits).float().mean())}

@@ -77,8 +77,8 @@ EXAM: tuple[tuple[str, Figure], ...] = (
 )
 
 
-# What is asked of a base that knows both. A name in braces is a character's in conf/character/; where
-# no side is told, the true picture shows one of those that would be right.
+# What is asked of a base that knows both. A name in braces is a character's in conf/character/;
+# where no side is told, the true picture shows one of those that would be right.
 TOGETHER: tuple[tuple[str, Pair], ...] = (
     (
         "{unicorn_girl} on the left and {thunder_bear} on the right on a white background",

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.validity.company before WEIGHTS`: what weights know of one figure and of two.
+"""`python -m benchmarks.validity.company before WEIGHTS`: what weights know of one and of two.
 
 Teaches the judge of two if it is missing (minutes), measures the weights of a folder and adds them
 to `company.json` in the work folder under the name given, which is measured once; prints all that
-has been measured there. One figure: the figures of the model card, whose samples are judged by the
-shipped CLIP whatever the weights. Two: captions with sides exchanged, a character found again beside
-a companion, and what the bases draw for captions of pairs, by the judge.
+has been measured there. One figure: what the model card measures, and samples judged by the shipped
+CLIP whatever the weights. Two: captions with sides exchanged, a character found again beside a
+companion, and what the bases draw for captions of pairs, by the judge.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from benchmarks.validity.judge import Judge
 from benchmarks.validity.pair_judge import read_pairs, train_pair_judge
 from benchmarks.validity.pair_truth import (
     OUTCOMES,
+    TOLD,
+    Asked,
     attribute_accuracy,
     outcome_accuracy,
-    truth_of_pair,
 )
 from charsweep.models.embedded import WEIGHTS
 from pretraining import data, measure
+from pretraining.captions import full_caption
 from pretraining.card import save_sheet
 from pretraining.pair_captions import full_pair_caption
 
@@ -68,7 +70,7 @@ def figures_of(weights: Path, judge: Judge, sheets: Path) -> dict[str, float]:
     ones, clip = measure.asked_figures(ONES), measure.Clip(WEIGHTS)
     for kind in ("sd15", "sdxl"):
         loaded = measure.pipeline(weights, kind)
-        drawn = measure.sample(loaded, [measure.full_caption(figure) for figure in ones])
+        drawn = measure.sample(loaded, [full_caption(figure) for figure in ones])
         shares = measure.recognised(clip, data.to_tensor(drawn), ones)
         found |= {f"{kind}_{name}": share for name, share in shares.items()}
         save_sheet(drawn, 9, sheets / f"{kind}-one.png")
@@ -77,7 +79,7 @@ def figures_of(weights: Path, judge: Judge, sheets: Path) -> dict[str, float]:
         )
         save_sheet(drawn, 8, sheets / f"{kind}-two.png")
         truths = [
-            truth_of_pair(readings, pair.left, pair.right)
+            Asked(pair.left, pair.right, traits=TOLD).truth_of(readings)
             for readings, pair in zip(read_pairs(judge, drawn), pairs, strict=True)
         ]
         counts = Counter(truth.outcome for truth in truths)

@@ -1,4 +1,4 @@
-"""The judge of two: who is on the left and who on the right of a wide picture, as far as can be seen.
+"""The judge of two: who is on the left of a wide picture and who on the right.
 
 The network of the judge, which reads the left and the right square of the picture, each for the
 figure that stands in that half; in the half of nobody it has to say so. It learns from drawings of
@@ -131,7 +131,7 @@ def coded_wide(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def with_debris(drawn: NDArray[np.uint8], shown: Sequence[Shown]) -> NDArray[np.uint8]:
-    """The pictures, of which those of nobody have, half of them, become noise and drowned figures."""
+    """The pictures; of those of nobody, half become noise and drowned figures."""
     autoencoder, result = Autoencoder(), drawn.copy()
     for index, one in enumerate(shown):
         rng = np.random.default_rng(index)
@@ -175,7 +175,8 @@ class PairLessons:
     def _square(self, number: int, through: bool) -> NDArray[np.uint8]:
         index, side = divmod(number, 2)
         source = self.coded if through and index < len(self.coded) else self.drawn
-        return squares(source[index][None])[side, 0]
+        square: NDArray[np.uint8] = squares(source[index][None])[side, 0]
+        return square
 
 
 def lessons(folder: Path) -> PairLessons:

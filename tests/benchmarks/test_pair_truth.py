@@ -18,11 +18,12 @@ from benchmarks.validity.pair_judge import (
     read_pairs,
     shown_at,
 )
-from benchmarks.validity.pair_truth import OUTCOMES, known_truth, planted, truth_of_pair
+from benchmarks.validity.pair_truth import OUTCOMES, TOLD, Asked, planted
 from pretraining.figure import THUNDER_BEAR, UNICORN_GIRL, Figure
 from pretraining.pair import Pair
 
 GIRL, BEAR = UNICORN_GIRL, THUNDER_BEAR
+BOTH = Asked(GIRL, BEAR)
 NOBODY: Reading = {FIGURE: "no"}
 STRANGER = Figure(species="frog", hair="", colours=("pink",), clothes="coat", clothes_colour="teal")
 
@@ -49,19 +50,19 @@ MIXTURE = with_traits(GIRL, BEAR, ["colours", "clothes colour", "headgear"], PAI
     ],
 )
 def test_who_is_where(left: Reading, right: Reading, outcome: str) -> None:
-    assert truth_of_pair((left, right), GIRL, BEAR).outcome == outcome
+    assert Asked(GIRL, BEAR).truth_of((left, right)).outcome == outcome
 
 
 def test_identity_is_of_who_belongs_there() -> None:
-    assert truth_of_pair((read(GIRL), read(BEAR)), GIRL, BEAR).identity == (1, 1)
-    assert truth_of_pair((read(BEAR), read(GIRL)), GIRL, BEAR).identity == (0, 0)
-    assert truth_of_pair((NOBODY, read(BEAR)), GIRL, BEAR).identity == (0, 1)
-    wrong = truth_of_pair((read(replace(GIRL, emblem="heart")), read(BEAR)), GIRL, BEAR)
+    assert BOTH.truth_of((read(GIRL), read(BEAR))).identity == (1, 1)
+    assert BOTH.truth_of((read(BEAR), read(GIRL))).identity == (0, 0)
+    assert BOTH.truth_of((NOBODY, read(BEAR))).identity == (0, 1)
+    wrong = BOTH.truth_of((read(replace(GIRL, emblem="heart")), read(BEAR)))
     assert wrong.identity == (pytest.approx(6 / 7), 1)
 
 
 def test_sides_that_were_not_told_cannot_be_wrong() -> None:
-    found = truth_of_pair((read(BEAR), read(GIRL)), GIRL, BEAR, sides_told=False)
+    found = Asked(GIRL, BEAR, sides_told=False).truth_of((read(BEAR), read(GIRL)))
     assert found.outcome == "both"
     assert found.identity == (1, 1)
 
@@ -69,7 +70,7 @@ def test_sides_that_were_not_told_cannot_be_wrong() -> None:
 @pytest.mark.parametrize("kind", OUTCOMES)
 def test_planted_pictures_show_what_they_are_planted_for(kind: str) -> None:
     made = [planted(kind, GIRL, BEAR, Random(index)) for index in range(20)]  # type: ignore[arg-type]
-    assert {known_truth(one, GIRL, BEAR) for one in made} == {kind}
+    assert {BOTH.truth_shown(one).outcome for one in made} == {kind}
 
 
 def test_every_picture_can_be_told_to_the_judge() -> None:
@@ -85,3 +86,10 @@ def test_every_picture_can_be_told_to_the_judge() -> None:
 def test_the_judge_reads_both_halves() -> None:
     readings = read_pairs(Judge(PAIR_HEADS), draw_all([Pair(GIRL, BEAR)]))
     assert [set(reading) for both in readings for reading in both] == [{*PAIR_HEADS, FIGURE}] * 2
+
+
+def test_only_looks_that_were_told_count() -> None:
+    told = Asked(GIRL, BEAR, traits=TOLD)
+    bare = [replace(one, emblem="none", headgear="none", scarf="none") for one in (GIRL, BEAR)]
+    assert told.truth_of((read(bare[0]), read(bare[1]))).identity == (1, 1)
+    assert BOTH.truth_of((read(bare[0]), read(bare[1]))).identity[1] < 1
