@@ -81,7 +81,12 @@ def save_sheet(pictures: NDArray[np.uint8], columns: int, path: Path) -> None:
 
 def text_of(f: dict[str, float]) -> str:
     """The card; `f` holds the figures by name."""
-    return (FOLDER / "card_template.md").read_text(encoding="utf-8").format_map(_Shown(f))
+    return (
+        Path(__file__)
+        .with_name("card_template.md")
+        .read_text(encoding="utf-8")
+        .format_map(_Shown(f))
+    )
 
 
 class _Shown(dict[str, float]):

@@ -53,9 +53,9 @@ from pretraining.pretrain_vae import encode
 from pretraining.progress import steps
 from pretraining.tokenizer import load_tokenizer
 
-LANES = (("figures",), ("pairs",)), (("sdxl", "dino"), ("sd15", "clip"))  # side by side; in turn
+LANES = (("figures", "pairs"), ("before",)), (("sdxl", "dino"), ("sd15", "clip"))  # by turns
 COUNT = {"figures": 24_000, "pairs": 24_000}  # pictures
-STEPS = {"sdxl": 11_000, "sd15": 11_000, "clip": 1_500, "dino": 1_500}
+STEPS = {"sdxl": 10_000, "sd15": 10_000, "clip": 1_500, "dino": 1_500}
 BASE_RATE, CLIP_RATE = 4e-4, 3e-4  # a third of what sdxl and CLIP began with
 PAIRS_SEED = 0
 
@@ -71,10 +71,9 @@ def main() -> None:
             note_seconds(options.work, name, time.monotonic() - began)
         return
     began = time.monotonic()
-    _measure(options.work, "before", WEIGHTS)
     for lanes in LANES:
         _run_beside(lanes, options.work)
-    _measure(options.work, "after", options.work / "weights")
+    measure("after", options.work / "weights", options.work)
     print(f"{time.monotonic() - began:.0f} s; by stage {seconds_spent(options.work)}", flush=True)
 
 
@@ -92,13 +91,15 @@ def _options() -> argparse.Namespace:
 def _run_beside(lanes: Sequence[Sequence[str]], work: Path) -> None:
     """A process for each lane; the end of one with an error ends the command, after the others."""
     words = [sys.executable, "-m", "pretraining.company", "--work", str(work)]
+    print("side by side: " + " | ".join(", ".join(stages) for stages in lanes), flush=True)
     started = [subprocess.Popen([*words, *stages]) for stages in lanes]
     codes = [process.wait() for process in started]
     if any(codes):
         raise SystemExit("a stage failed; the same command goes on where it was stopped")
 
 
-def _measure(work: Path, when: str, weights: Path) -> None:
+def measure(when: str, weights: Path, work: Path) -> None:
+    """What weights know of one figure and of two, into company.json; the judge learns first."""
     words = [sys.executable, "-m", "benchmarks.validity.company", when, str(weights)]
     subprocess.run([*words, "--work", str(work)], check=True)
 
@@ -201,6 +202,7 @@ def make_dino(work: Path) -> None:
 
 
 STAGES: dict[str, Callable[[Path], None]] = {
+    "before": partial(measure, "before", WEIGHTS),
     "figures": make_figures,
     "pairs": make_pairs,
     "sdxl": partial(make_base, "sdxl"),

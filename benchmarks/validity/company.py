@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("weights", type=Path, help="a folder as charsweep/models/embedded/weights")
     parser.add_argument("--work", type=Path, default=Path("company-work"))
     options = parser.parse_args(arguments)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     path = options.work / "company.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if options.name not in found:
