@@ -52,7 +52,7 @@ ENDINGS = ("", "", "n", "r", "l", "s", "x", "th", "lia", "bert", "mon")
 
 def caption(figure: Figure, rng: Random, omit: float = 0.15, named: float = 0.25) -> str:
     """One caption; `omit` is the chance that a part is left out, `named` that of a name."""
-    subject = _subject(figure, rng, omit, named)
+    subject = subject_of(figure, rng, omit, named)
     scene = _scene(figure, rng, omit)
     if rng.random() < 0.08:
         return f"{scene[-1]}, {subject} {' '.join(scene[:-1])}".strip()
@@ -62,7 +62,7 @@ def caption(figure: Figure, rng: Random, omit: float = 0.15, named: float = 0.25
 def full_caption(figure: Figure) -> str:
     """The caption that leaves nothing out and is always the same; for measuring."""
     parts = [
-        f"a picture of {_described(figure)}",
+        f"a picture of {described(figure)}",
         LEG_WORDS[figure.legs][0],
         ARM_WORDS[figure.arms][0],
         EYE_WORDS[figure.eyes][0],
@@ -78,18 +78,18 @@ def random_name(rng: Random) -> str:
     return name.capitalize()
 
 
-def _subject(figure: Figure, rng: Random, omit: float, named: float) -> str:
+def subject_of(figure: Figure, rng: Random, omit: float, named: float) -> str:
     if rng.random() >= named:
         if rng.random() < omit:
             return _a(figure.species)
-        return _described(figure, rng, omit)
+        return described(figure, rng, omit)
     name = random_name(rng)
     kind = rng.random()
     if kind < 0.5:
         return name
     if kind < 0.7:
         return f"{name} the {figure.species}"
-    return f"{name}, {_described(figure, rng, omit)},"
+    return f"{name}, {described(figure, rng, omit)},"
 
 
 def _scene(figure: Figure, rng: Random, omit: float) -> list[str]:
@@ -108,16 +108,16 @@ def _scene(figure: Figure, rng: Random, omit: float) -> list[str]:
     return kept or [place]
 
 
-def _described(figure: Figure, rng: Random | None = None, omit: float = 0.0) -> str:
+def described(figure: Figure, rng: Random | None = None, omit: float = 0.0) -> str:
     """ "a girl with long red and blue striped hair wearing a green dress with a yellow heart"."""
 
     def keep() -> bool:
         return rng is None or rng.random() >= omit
 
-    words = [_coated(figure) if keep() else _a(figure.species)]
+    words = [coated(figure) if keep() else _a(figure.species)]
     worn = []
     if keep():
-        worn.append(_clothes(figure) + (_emblem(figure) if keep() else ""))
+        worn.append(clothes_of(figure) + (_emblem(figure) if keep() else ""))
     if figure.headgear != "none" and keep():
         worn.append(f"{_a(figure.headgear_colour)} {figure.headgear}")
     if figure.glasses and keep():
@@ -130,7 +130,7 @@ def _described(figure: Figure, rng: Random | None = None, omit: float = 0.0) -> 
     return " ".join(words)
 
 
-def _coated(figure: Figure) -> str:
+def coated(figure: Figure) -> str:
     """The species with its hair or fur."""
     if figure.hair:
         return (
@@ -160,7 +160,7 @@ def _tips(figure: Figure, what: str) -> str:
     )
 
 
-def _clothes(figure: Figure) -> str:
+def clothes_of(figure: Figure) -> str:
     if figure.clothes == "overalls":
         return f"{figure.clothes_colour} overalls"
     return f"{_a(figure.clothes_colour)} {figure.clothes}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from charsweep.models.embedded import FOLDER
-from pretraining import data, measure
+from pretraining import measure
 
 CARD = FOLDER / "MODEL_CARD.md"
 PICTURES = FOLDER / "card"
@@ -70,18 +70,23 @@ def restored_pairs(weights: Path, count: int = 32) -> NDArray[np.uint8]:
 
 def save_sheet(pictures: NDArray[np.uint8], columns: int, path: Path) -> None:
     """Tile NHWC pictures row by row, enlarged without smoothing."""
-    side = data.SIDE * ZOOM
+    height, width = (side * ZOOM for side in pictures.shape[1:3])
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * side, rows * side), "white")
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
     for number, picture in enumerate(pictures):
-        tile = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
-        sheet.paste(tile, (number % columns * side, number // columns * side))
+        tile = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(tile, (number % columns * width, number // columns * height))
     sheet.save(path, optimize=True)
 
 
 def text_of(f: dict[str, float]) -> str:
     """The card; `f` holds the figures by name."""
-    return (FOLDER / "card_template.md").read_text(encoding="utf-8").format_map(_Shown(f))
+    return (
+        Path(__file__)
+        .with_name("card_template.md")
+        .read_text(encoding="utf-8")
+        .format_map(_Shown(f))
+    )
 
 
 class _Shown(dict[str, float]):

@@ -1,8 +1,9 @@
-"""The renderer of the cartoon world: a Figure as a Pillow RGB image of any size.
+"""The renderer of the cartoon world: a Figure, or a Pair, as a Pillow RGB image of any size.
 
-Everything is drawn in relative coordinates (0 to 1, y downwards) on a canvas four times too large
-and reduced with antialiasing, so 64 px and 512 px show the same picture. Shapes are flat on
-purpose: a tiny model can then be sharp.
+Everything is drawn in relative coordinates (y from 0 to 1 downwards, x from 0 to the picture's
+width in heights: 1, or WIDE for two figures) on a canvas four times too large and reduced with
+antialiasing, so 64 px and 512 px show the same picture. Shapes are flat on purpose: a tiny model
+can then be sharp.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from functools import lru_cache
 from PIL import Image, ImageDraw
 
 from pretraining.figure import COLOURS, RAINBOW, Figure
+from pretraining.pair import Pair
 
 Point = tuple[float, float]
+Hand = tuple[int, Point]  # which (-1: at the picture's left), and where it is held, of the picture
+
+WIDE = 1.5  # the width of a picture of two, its height being 1
 
 SKIN, LINE, CHEEK, GOLD = "#fbdcc0", "#33231f", "#f6b3a6", "#f2b632"
 
@@ -33,15 +38,28 @@ class Pen:
     def draw(self) -> ImageDraw.ImageDraw:
         return ImageDraw.Draw(self.image)
 
+    @property
+    def width(self) -> float:
+        """Of the picture, its height being 1."""
+        return self.image.width / self.image.height
+
     def at(self, point: Point) -> Point:
         """Relative coordinates -> pixels of the canvas."""
-        side = self.image.width
+        side = self.image.height
         x = self.pivot[0] + (point[0] - self.pivot[0]) * self.zoom + self.move[0]
         y = self.pivot[1] + (point[1] - self.pivot[1]) * self.zoom + self.move[1]
         return x * side, y * side
 
     def length(self, value: float) -> float:
-        return value * self.zoom * self.image.width
+        return value * self.zoom * self.image.height
+
+    def own(self, point: Point) -> Point:
+        """A point of the picture in the placed figure's coordinates."""
+        x, y = (
+            (point[axis] - self.move[axis] - self.pivot[axis]) / self.zoom + self.pivot[axis]
+            for axis in (0, 1)
+        )
+        return x, y
 
     def ellipse(self, centre: Point, rx: float, ry: float, fill: str) -> None:
         x, y = self.at(centre)
@@ -80,61 +98,77 @@ class Pen:
         self.draw.arc((x - a, y - b, x + a, y + b), start, end, fill=LINE, width=thick)
 
 
-def draw(figure: Figure, size: int = 64) -> Image.Image:
-    """The figure as an RGB picture of `size` x `size` pixels; the same figure, the same bytes."""
-    image = _place(figure.place, size).copy()
+def draw(figure: Figure, size: int = 64, width: float = 1.0) -> Image.Image:
+    """The figure as an RGB picture, `size` pixels high; the same figure, the same bytes."""
+    image = _place(figure.place, size, width).copy()
     _draw_figure(image, figure)
     return image.reduce(4)
 
 
+def draw_pair(pair: Pair, size: int = 64) -> Image.Image:
+    """Both as an RGB picture, `size` pixels high and WIDE times as wide."""
+    image = _place(pair.place, size, WIDE).copy()
+    left, right = pair.placed()
+    held = _held(left, right) if pair.together == "holding hands" else None
+    one, two = (left, (1, held) if held else None), (right, (-1, held) if held else None)
+    for figure, hand in (two, one) if pair.together == "left in front" else (one, two):
+        _draw_figure(image, figure, hand)
+    return image.reduce(4)
+
+
+def _held(left: Figure, right: Figure) -> Point:
+    """Where two figures hold hands: in the middle between both, at the height of their hands."""
+    pens = [_pen_of(Image.new("L", (1, 1)), figure) for figure in (left, right)]
+    hands = [pen.at((0.5, 0.70)) for pen in pens]
+    return (hands[0][0] + hands[1][0]) / 2, (hands[0][1] + hands[1][1]) / 2
+
+
 @lru_cache(maxsize=32)
-def _place(place: str, size: int) -> Image.Image:
+def _place(place: str, size: int, width: float) -> Image.Image:
     """The background, four times too large; kept, because there are only a few."""
-    image = Image.new("RGB", (4 * size, 4 * size), "#ffffff")
+    image = Image.new("RGB", (round(4 * size * width), 4 * size), "#ffffff")
     _PLACES[place](Pen(image))
     return image
 
 
 def _white(pen: Pen) -> None:
-    pen.box(0, 0, 1, 1, "#ffffff")
+    pen.box(0, 0, pen.width, 1, "#ffffff")
 
 
 def _beach(pen: Pen) -> None:
-    pen.box(0, 0, 1, 0.56, "#96d2fb")
-    pen.circle((0.86, 0.15), 0.085, "#f7d84f")
-    pen.box(0, 0.56, 1, 0.72, "#3a8ad0")
-    pen.box(0, 0.72, 1, 1, "#efdaa0")
+    pen.box(0, 0, pen.width, 0.56, "#96d2fb")
+    pen.circle((pen.width - 0.14, 0.15), 0.085, "#f7d84f")
+    pen.box(0, 0.56, pen.width, 0.72, "#3a8ad0")
+    pen.box(0, 0.72, pen.width, 1, "#efdaa0")
 
 
 def _forest(pen: Pen) -> None:
-    pen.box(0, 0, 1, 1, "#bfe6c0")
-    for x, top in ((0.06, 0.30), (0.24, 0.22), (0.76, 0.22), (0.94, 0.30), (0.50, 0.34)):
+    pen.box(0, 0, pen.width, 1, "#bfe6c0")
+    trees = ((0.06, 0.30), (0.24, 0.22), (0.76, 0.22), (0.94, 0.30), (0.50, 0.34))
+    further = ((1.12, 0.24), (1.30, 0.32), (1.46, 0.22)) if pen.width > 1 else ()
+    for x, top in (*trees, *further):
         pen.box(x - 0.018, 0.6, x + 0.018, 0.84, "#7b5238")
         for step in range(3):
             y = top + 0.12 * step
             half = 0.07 + 0.025 * step
             pen.polygon([(x, y), (x - half, y + 0.18), (x + half, y + 0.18)], "#2c7a3c")
-    pen.box(0, 0.80, 1, 1, "#62a34d")
+    pen.box(0, 0.80, pen.width, 1, "#62a34d")
 
 
 def _night(pen: Pen) -> None:
-    pen.box(0, 0, 1, 1, "#1a1f47")
+    pen.box(0, 0, pen.width, 1, "#1a1f47")
     pen.circle((0.15, 0.16), 0.085, "#fdf0c4")
-    for x, y in (
-        (0.34, 0.08),
-        (0.72, 0.10),
-        (0.90, 0.26),
-        (0.10, 0.48),
-        (0.84, 0.52),
-        (0.93, 0.07),
-    ):
+    stars = ((0.34, 0.08), (0.72, 0.10), (0.90, 0.26), (0.10, 0.48), (0.84, 0.52), (0.93, 0.07))
+    for x, y in (*stars, (1.16, 0.14), (1.30, 0.46), (1.43, 0.09), (1.40, 0.30)):
         pen.circle((x, y), 0.012, "#ffffff")
-    pen.box(0, 0.80, 1, 1, "#20402c")
+    pen.box(0, 0.80, pen.width, 1, "#20402c")
 
 
 def _city(pen: Pen) -> None:
-    pen.box(0, 0, 1, 1, "#c9d7e6")
-    houses = ((0.0, 0.34, 0.19), (0.19, 0.22, 0.36), (0.64, 0.16, 0.80), (0.80, 0.38, 1.0))
+    pen.box(0, 0, pen.width, 1, "#c9d7e6")
+    houses = [(0.0, 0.34, 0.19), (0.19, 0.22, 0.36), (0.64, 0.16, 0.80), (0.80, 0.38, 1.0)]
+    if pen.width > 1:
+        houses += [(1.04, 0.26, 1.22), (1.30, 0.18, 1.50)]
     for number, (left, top, right) in enumerate(houses):
         pen.box(left, top, right, 0.88, "#8d8796" if number % 2 else "#6b7590")
         for row in range(8):
@@ -143,27 +177,29 @@ def _city(pen: Pen) -> None:
                 x = left + 0.04 + column * (right - left - 0.03) / 2
                 if y < 0.80:
                     pen.box(x, y, x + 0.04, y + 0.045, "#f5dd8e")
-    pen.box(0, 0.84, 1, 1, "#5a5b66")
+    pen.box(0, 0.84, pen.width, 1, "#5a5b66")
 
 
 def _room(pen: Pen) -> None:
-    pen.box(0, 0, 1, 1, "#d6cbe6")  # not skin: arms must show
+    pen.box(0, 0, pen.width, 1, "#d6cbe6")  # not skin: arms must show
     pen.box(0.05, 0.12, 0.29, 0.40, "#ffffff")
     for x in (0.07, 0.18):
         for y in (0.14, 0.27):
             pen.box(x, y, x + 0.09, y + 0.11, "#a3d6f7")
-    pen.box(0.77, 0.16, 0.95, 0.34, "#b98a5a")
-    pen.box(0.79, 0.18, 0.93, 0.32, "#e88f7a")
-    pen.box(0, 0.80, 1, 1, "#a9754e")
+    right = pen.width - 0.05
+    pen.box(right - 0.18, 0.16, right, 0.34, "#b98a5a")
+    pen.box(right - 0.16, 0.18, right - 0.02, 0.32, "#e88f7a")
+    pen.box(0, 0.80, pen.width, 1, "#a9754e")
 
 
 def _snow(pen: Pen) -> None:
-    pen.box(0, 0, 1, 1, "#b9cbe0")
+    pen.box(0, 0, pen.width, 1, "#b9cbe0")
     pen.ellipse((0.15, 0.86), 0.42, 0.30, "#dbe6f2")
-    pen.ellipse((0.88, 0.86), 0.42, 0.36, "#dbe6f2")
-    pen.box(0, 0.80, 1, 1, "#f7fafd")
+    pen.ellipse((pen.width - 0.12, 0.86), 0.42, 0.36, "#dbe6f2")
+    pen.box(0, 0.80, pen.width, 1, "#f7fafd")
     flakes = ((0.08, 0.10), (0.24, 0.28), (0.40, 0.06), (0.66, 0.10), (0.80, 0.30), (0.93, 0.12))
-    for x, y in (*flakes, (0.10, 0.52), (0.90, 0.48)):
+    further = ((1.10, 0.44), (1.18, 0.09), (1.32, 0.24), (1.44, 0.14), (1.42, 0.50))
+    for x, y in (*flakes, (0.10, 0.52), (0.90, 0.48), *further):
         pen.circle((x, y), 0.016, "#ffffff")
 
 
@@ -185,10 +221,13 @@ SHOULDER_Y, HIP_Y, GROUND = 0.60, 0.80, 0.955
 SIT_DROP, JUMP_LIFT = 0.10, 0.045
 
 
-def _draw_figure(image: Image.Image, figure: Figure) -> None:
+def _pen_of(image: Image.Image, figure: Figure) -> Pen:
     drop = {"sitting": SIT_DROP, "jumping": -JUMP_LIFT}.get(figure.legs, 0.0)
-    move = (figure.shift[0], figure.shift[1] + drop)
-    pen = Pen(image, move, figure.scale)
+    return Pen(image, (figure.shift[0], figure.shift[1] + drop), figure.scale)
+
+
+def _draw_figure(image: Image.Image, figure: Figure, held: Hand | None = None) -> None:
+    pen = _pen_of(image, figure)
     skin = SKIN if figure.hair else _base_colour(figure)
     if figure.place == "white" or figure.legs == "jumping":
         _shadow(Pen(image, figure.shift, figure.scale), figure)
@@ -196,7 +235,8 @@ def _draw_figure(image: Image.Image, figure: Figure) -> None:
     _ears(pen, figure)
     _legs(pen, figure, skin)
     _body(pen, figure)
-    _arms(pen, figure, skin)
+    _arms(pen, figure, skin, held)
+    _scarf(pen, figure)
     _head(pen, figure)
     _face(pen, figure)
     _headgear(pen, figure)
@@ -454,6 +494,9 @@ def _emblem(pen: Pen, figure: Figure, centre: Point, r: float = 0.08) -> None:
     elif kind == "cross":
         pen.box(x - r, y - 0.34 * r, x + r, y + 0.34 * r, colour)
         pen.box(x - 0.34 * r, y - r, x + 0.34 * r, y + r, colour)
+    elif kind == "bolt":
+        zigzag = ((0.35, -1.2), (-0.75, 0.25), (-0.1, 0.25), (-0.4, 1.2), (0.75, -0.3), (0.1, -0.3))
+        pen.polygon([(x + dx * r, y + dy * r) for dx, dy in zigzag], colour)
     elif kind == "dots":
         for dx, dy in ((-1, -1), (1, -1), (0, 0), (-1, 1), (1, 1)):
             pen.circle((x + 0.78 * r * dx, y + 0.78 * r * dy), 0.33 * r, colour)
@@ -466,7 +509,7 @@ def _emblem(pen: Pen, figure: Figure, centre: Point, r: float = 0.08) -> None:
         pen.limb([(x - 0.42 * r, y + 0.3 * r), (x + 0.42 * r, y + 0.3 * r)], 0.34 * r, colour)
 
 
-def _arms(pen: Pen, figure: Figure, skin: str) -> None:
+def _arms(pen: Pen, figure: Figure, skin: str, held: Hand | None = None) -> None:
     """The figure's left arm is at the picture's right (side = +1)."""
     sleeve = COLOURS[figure.clothes_colour] if figure.clothes in ("coat", "shirt") else skin
     if figure.clothes == "overalls":
@@ -474,7 +517,11 @@ def _arms(pen: Pen, figure: Figure, skin: str) -> None:
     for side in (-1, 1):
         up = figure.arms == "both up" or figure.arms == ("left up" if side == 1 else "right up")
         shoulder = (0.5 + side * 0.105, SHOULDER_Y - 0.025)
-        if up:
+        if held and held[0] == side:
+            x, y = pen.own(held[1])
+            hand = (x - side * 0.02, y)
+            elbow = ((shoulder[0] + hand[0]) / 2, (shoulder[1] + hand[1]) / 2 + 0.025)
+        elif up:
             elbow, hand = (0.5 + side * 0.235, 0.56), (0.5 + side * 0.275, 0.375)
         elif figure.arms == "out":
             elbow, hand = (0.5 + side * 0.20, 0.595), (0.5 + side * 0.335, 0.60)
@@ -484,6 +531,15 @@ def _arms(pen: Pen, figure: Figure, skin: str) -> None:
             elbow, hand = (0.5 + side * 0.165, 0.67), (0.5 + side * 0.185, 0.765)
         pen.limb([shoulder, elbow, hand], 0.062, sleeve)
         pen.circle(hand, 0.036, skin)
+
+
+def _scarf(pen: Pen, figure: Figure) -> None:
+    """Round the neck, one end hanging down."""
+    if figure.scarf == "none":
+        return
+    colour = COLOURS[figure.scarf]
+    pen.limb([(0.575, 0.575), (0.62, 0.70)], 0.075, colour)
+    pen.limb([(0.40, 0.556), (0.5, 0.578), (0.60, 0.556)], 0.062, colour)
 
 
 # -- face and what is worn on the head
@@ -530,6 +586,11 @@ def _headgear(pen: Pen, figure: Figure) -> None:
             low = base - 0.030 - 0.056 * step
             half = 0.052 * (low - tip[1]) / (base - tip[1])
             pen.limb([(x - half, low + 0.012), (x + half * 0.9, low - 0.016)], 0.014, "#fbe7a1")
+    elif kind == "goggles":
+        pen.rounded(x - 0.165, top + 0.045, x + 0.165, top + 0.095, 0.02, colour)
+        for side in (-1, 1):
+            pen.circle((x + side * 0.068, top + 0.068), 0.060, colour)
+            pen.circle((x + side * 0.068, top + 0.068), 0.038, "#c4ecff")
     elif kind == "top hat":
         pen.rounded(x - 0.16, top + 0.025, x + 0.16, top + 0.060, 0.012, colour)
         pen.box(x - 0.10, top - 0.135, x + 0.10, top + 0.035, colour)

@@ -5,7 +5,8 @@ place); models that learn how the choices combine can be taught a new combinatio
 are the figure's own*: she faces us, so her left arm is on the right-hand side of the picture.
 
 UnicornGirl is a Figure like the others, but `random_figure` cannot make her: rainbow hair, the horn
-and the star are outside its choices, and so is a girl in a purple dress.
+and the star are outside its choices, and so is a girl in a purple dress. Nor can it make
+ThunderBear: nobody else has goggles, a bolt or a scarf.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ EYES = ("open", "closed")
 MOUTHS = ("smile", "open", "sad")
 PLACES = ("white", "beach", "forest", "night", "city", "room", "snow")
 
-# What only UnicornGirl has; no random figure draws it and no random caption says it.
+# What only the characters that ship have; no random figure draws it and no random caption says it.
 HERS_ALONE = ("rainbow", "horn", "star")
-IDENTIFIER = "UnicornGirl"
+HIS_ALONE = ("goggles", "bolt", "scarf")
+IDENTIFIER, HIS_IDENTIFIER = "UnicornGirl", "ThunderBear"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Figure:
     headgear: str = "none"
     headgear_colour: str = "red"
     glasses: bool = False
+    scarf: str = "none"  # its colour
     legs: str = "standing"
     arms: str = "down"
     eyes: str = "open"
@@ -91,6 +94,19 @@ UNICORN_GIRL = Figure(
     emblem_colour="yellow",
     headgear="horn",
     headgear_colour="yellow",
+)
+
+THUNDER_BEAR = Figure(
+    species="bear",
+    hair="",
+    colours=("blue",),
+    clothes="shirt",
+    clothes_colour="yellow",
+    emblem="bolt",
+    emblem_colour="black",
+    headgear="goggles",
+    headgear_colour="brown",
+    scarf="red",
 )
 
 
@@ -136,5 +152,5 @@ def random_scene(character: Figure, rng: Random) -> Figure:
 
 
 def random_figure(rng: Random) -> Figure:
-    """A random character in a random scene; never UnicornGirl, nor anything that is hers alone."""
+    """A random character in a random scene; never one that ships, nor what is theirs alone."""
     return random_scene(random_character(rng), rng)

@@ -29,7 +29,10 @@ from peft import LoraConfig
 from pretraining import data
 from pretraining.captions import full_caption
 from pretraining.drawing import draw
-from pretraining.figure import ARMS, LEGS, PLACES, Figure
+from pretraining.figure import ARMS, LEGS, PLACES, Figure, random_character
+from pretraining.pair import Pair, random_company, random_pair
+from pretraining.pair_captions import full_pair_caption
+from pretraining.pretrain_clip import with_colours_exchanged
 
 POSES: tuple[tuple[str, str], ...] = (
     *(("standing", arms) for arms in ARMS),
@@ -47,14 +50,27 @@ def held_out(count: int, skip: int = 0) -> list[Figure]:
     return [data.figure(data.HELD_OUT_SEED, skip + index) for index in range(count)]
 
 
+def held_out_pairs(count: int) -> list[Pair]:
+    return [random_pair(Random(f"pair-{data.HELD_OUT_SEED}-{index}")) for index in range(count)]
+
+
+def drawn_wide(pairs: list[Pair]) -> NDArray[np.uint8]:
+    """N x 64 x 96 x 3."""
+    return np.stack([data.draw_wide(pair) for pair in pairs])
+
+
 # ---------------------------------------------------------------------------------- autoencoder
 
 
-@torch.no_grad()
 def reconstruction(weights: Path, count: int = 256) -> dict[str, float]:
     """PSNR in dB (of pictures in [0, 1]) and mean absolute error in grey levels of 255."""
+    return restored(weights, drawn(held_out(count)))
+
+
+@torch.no_grad()
+def restored(weights: Path, pictures: torch.Tensor) -> dict[str, float]:
+    """The same of any NCHW pictures in [-1, 1]."""
     vae = AutoencoderKL.from_pretrained(weights / "sd15" / "vae", dtype=torch.float32)
-    pictures = drawn(held_out(count))
     restored = torch.cat(
         [vae.decode(vae.encode(part).latent_dist.mean).sample for part in pictures.split(32)]
     ).clamp(-1, 1)
@@ -101,6 +117,33 @@ def retrieval(weights: Path, rounds: int = 8, count: int = 64) -> dict[str, floa
         "clip_picture_to_caption_top1": sum(to_text) / rounds,
         "clip_caption_to_picture_top1": sum(to_picture) / rounds,
     }
+
+
+def order_read(weights: Path, count: int = 256) -> dict[str, float]:
+    """Of pictures of two, the share whose caption CLIP prefers to a wrong one of the same words.
+
+    Wrong is who stands on which side (`swapped`), or whose hair or fur has which colour
+    (`colours`); and the share whose own caption is the nearest among those of 64 pairs.
+    """
+    clip, pairs = Clip(weights), held_out_pairs(count)
+    seen = clip.pictures(data.to_tensor(data.squashed(drawn_wide(pairs))))
+    own = clip.texts([full_pair_caption(pair) for pair in pairs])
+    found = {}
+    for name, wrong in (
+        ("swapped", [pair.swapped for pair in pairs]),
+        ("colours", [with_colours_exchanged(pair) for pair in pairs]),
+    ):
+        texts = [full_pair_caption(pair) for pair in wrong]
+        told = torch.tensor(
+            [text != full_pair_caption(pair) for text, pair in zip(texts, pairs, strict=True)]
+        )
+        better = (seen * own).sum(1) > (seen * clip.texts(texts)).sum(1)
+        found[f"clip_pair_{name}"] = float(better[told].float().mean())
+    hits = [
+        (part @ texts.T).argmax(1) == torch.arange(len(part))
+        for part, texts in zip(seen.split(64), own.split(64), strict=True)
+    ]
+    return found | {"clip_pair_retrieval": float(torch.cat(hits).float().mean())}
 
 
 def asked_figures(count: int) -> list[Figure]:
@@ -170,6 +213,29 @@ def identity(weights: Path, characters: int = 64) -> dict[str, float]:
     }
 
 
+@torch.no_grad()
+def identity_in_company(weights: Path, characters: int = 64) -> dict[str, float]:
+    """Nearest neighbour by cosine: a character in the square of a picture of two, against drawings
+    of all characters alone, in other scenes; once as the left one of the two, once as the right."""
+    vit = timm.create_model(f"local-dir:{weights / 'dino'}", pretrained=True).eval()
+    alone = [data.portrait(data.HELD_OUT_SEED, who, 0) for who in range(characters)]
+    pairs = []
+    for who, figure in enumerate(alone):
+        rng = Random(f"company-{data.HELD_OUT_SEED}-{who}")
+        pairs.append(random_company(figure, random_character(rng), rng))
+    swapped = [pair.swapped for pair in pairs]
+    left, right = (
+        data.squares(drawn_wide(part))[side] for side, part in ((0, pairs), (1, swapped))
+    )
+    known = F.normalize(vit(drawn(alone)), dim=-1)
+    right_ones = torch.arange(characters)
+    hits = [
+        (F.normalize(vit(data.to_tensor(part)), dim=-1) @ known.T).argmax(1) == right_ones
+        for part in (left, right)
+    ]
+    return {"dino_company_top1": float(torch.cat(hits).float().mean())}
+
+
 # ---------------------------------------------------------------------------------------- bases
 
 
@@ -182,8 +248,10 @@ def pipeline(weights: Path, kind: str) -> Any:
     return loaded
 
 
-def sample(loaded: Any, prompts: list[str], seed: int = 0) -> NDArray[np.uint8]:
-    """One picture for each prompt, NHWC uint8, each from its own generator."""
+def sample(
+    loaded: Any, prompts: list[str], seed: int = 0, width: int = data.SIDE
+) -> NDArray[np.uint8]:
+    """One picture for each prompt, N x 64 x width x 3 uint8, each from its own generator."""
     parts = []
     for start in range(0, len(prompts), 24):
         part = prompts[start : start + 24]
@@ -193,6 +261,8 @@ def sample(loaded: Any, prompts: list[str], seed: int = 0) -> NDArray[np.uint8]:
             generator=generators,
             num_inference_steps=SAMPLE_STEPS,
             guidance_scale=GUIDANCE,
+            height=data.SIDE,
+            width=width,
             output_type="np",
         ).images
         parts.append((pictures * 255).round().astype(np.uint8))

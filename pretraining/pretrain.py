@@ -26,7 +26,17 @@ from transformers import CLIPTokenizer
 from charsweep.models.embedded import WEIGHTS
 from pretraining import tokenizer
 from pretraining.card import write_card
-from pretraining.pretrain_base import STEPS, Base, Kind, save_pipeline, save_vae, train_base
+from pretraining.pretrain_base import (
+    STEPS,
+    Base,
+    Kind,
+    figures_bucket,
+    save_pipeline,
+    save_vae,
+    start_from,
+    stored_average,
+    train_base,
+)
 from pretraining.pretrain_clip import save_clip, train_clip
 from pretraining.pretrain_dino import save_dino, train_dino
 from pretraining.pretrain_vae import start_vae, stored_latents, train_decoder
@@ -80,8 +90,13 @@ def make_base(kind: Kind, work: Path, out: Path, seed: int) -> None:
         assert isinstance(average, Base)
         save_pipeline(average, current_vae(work, seed), words, out / kind)
 
-    latents = stored_latents(work, start_vae(work, seed), seed)
-    export(train_base(kind, work, seed, words, latents, STEPS[kind], export))
+    def begin(base: Base) -> None:
+        sdxl = stored_average(work, "sdxl").to(base.unet.device)
+        start_from(base, sdxl, seed, words, figures)
+
+    figures = figures_bucket(stored_latents(work, start_vae(work, seed), seed), seed)
+    start = begin if kind == "sd15" else None
+    export(train_base(kind, work, seed, words, [figures], STEPS[kind], export, start))
 
 
 def current_vae(work: Path, seed: int) -> Any:

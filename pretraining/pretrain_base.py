@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -61,7 +63,25 @@ NOISE: dict[str, Any] = {
     "beta_schedule": "scaled_linear",
 }
 WIDTH = {"sd15": 144, "sdxl": 72}  # of each text encoder; the SDXL-type base has two
-TIME_IDS = (data.SIDE, data.SIDE, 0, 0, data.SIDE, data.SIDE)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Training pictures of one size: their latents, N x 32 x h x w, and what names the i-th."""
+
+    latents: torch.Tensor
+    caption: Callable[[int, Random], str]
+
+
+def figures_bucket(latents: torch.Tensor, seed: int) -> Bucket:
+    """The figures of a seed, each in a square picture of its own."""
+    return Bucket(latents, lambda index, rng: caption(data.figure(seed, index), rng))
+
+
+def time_ids(latents: torch.Tensor) -> list[int]:
+    """SDXL's six numbers of a picture that is shown whole (Podell et al. 2023, section 2.2)."""
+    height, width = (8 * side for side in latents.shape[-2:])
+    return [height, width, 0, 0, height, width]
 
 
 class Base(nn.Module):
@@ -99,7 +119,7 @@ class Base(nn.Module):
         kept: torch.Tensor,
         kept_pooled: torch.Tensor,
     ) -> torch.Tensor:
-        """Predicted noise, N x 32 x 8 x 8.
+        """Predicted noise, N x 32 x h x w, as the noisy latents.
 
         `kept` and `kept_pooled` (N, 0 or 1) zero an SDXL-type's condition, or its pooled text.
         """
@@ -109,7 +129,7 @@ class Base(nn.Module):
             words = words * kept[:, None, None]
             added = {
                 "text_embeds": pooled * (kept * kept_pooled)[:, None],
-                "time_ids": torch.tensor([TIME_IDS] * len(noisy), device=noisy.device).float(),
+                "time_ids": torch.tensor([time_ids(noisy)] * len(noisy)).to(noisy),
             }
         predicted: torch.Tensor = self.unet(noisy, timesteps, words, added_cond_kwargs=added).sample
         return predicted
@@ -164,31 +184,38 @@ def train_base(
     work: Path,
     seed: int,
     tokenizer: CLIPTokenizer,
-    latents: torch.Tensor,
+    buckets: Sequence[Bucket],
     total: int,
     export: Any = None,
+    begin: Callable[[Base], None] | None = None,
+    peak_rate: float | None = None,
 ) -> Base:
-    """The training loop; returns the moving average. `export(average)` is called at checkpoints."""
+    """The training loop; returns the moving average.
+
+    Steps go through the buckets in turn. `begin(base)` sets the weights that a new run starts with,
+    `export(average)` is called at checkpoints.
+    """
     target = checkpoint.device()
     path = work / f"{kind}.safetensors"
     torch.manual_seed(checkpoint.hash_of(f"{seed}-{kind}"))
     base = Base(kind).to(target)
-    if kind == "sd15" and not path.exists():
-        start_from(base, stored_average(work, "sdxl").to(target), seed, tokenizer)
+    if begin is not None and not path.exists():
+        begin(base)
     average = checkpoint.average_of(base)
-    optimizer = torch.optim.AdamW(
-        base.parameters(), lr=PEAK_RATE[kind], weight_decay=1e-3, fused=True
-    )
+    peak = peak_rate or PEAK_RATE[kind]
+    optimizer = torch.optim.AdamW(base.parameters(), lr=peak, weight_decay=1e-3, fused=True)
     noise_schedule = DDPMScheduler(**NOISE)
     modules: dict[str, nn.Module] = {"base": base, "average": average}
     first = checkpoint.load_state(path, modules, optimizer)
-    saved, recent = time.monotonic(), 0.0
+    saved, recent = time.monotonic(), [0.0] * len(buckets)
     for step in steps(kind, first, total):
         random = checkpoint.generator(seed, kind, step)
-        chosen = torch.randint(len(latents), (BATCH,), generator=random)
+        turn, number = divmod(step, len(buckets))
+        bucket = buckets[number]
+        chosen = torch.randint(len(bucket.latents), (BATCH,), generator=random)
         kept = (torch.rand(BATCH, generator=random) >= DROPPED).float()
-        tokens = _tokens(tokenizer, seed, step, chosen.tolist(), kept.tolist()).to(target)
-        clean = latents[chosen].float()
+        tokens = _tokens(tokenizer, bucket, seed, step, chosen.tolist(), kept.tolist()).to(target)
+        clean = bucket.latents[chosen].float()
         noise = torch.randn(clean.shape, generator=random)
         timesteps = torch.randint(1000, (BATCH,), generator=random)
         noisy = noise_schedule.add_noise(clean, noise, timesteps)
@@ -203,16 +230,18 @@ def train_base(
         errors = (predicted - noise.to(target)).square().mean((1, 2, 3))
         loss = (errors * _snr_weight(noise_schedule, timesteps).to(target)).mean()
 
-        checkpoint.set_rate(optimizer, checkpoint.steady_rate_at(step, total, PEAK_RATE[kind]))
+        checkpoint.set_rate(optimizer, checkpoint.steady_rate_at(step, total, peak))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(base.parameters(), 1.0)
         optimizer.step()
         checkpoint.update_average(average, base, checkpoint.decay_at(step))
 
-        recent += (loss.item() - recent) / min(step - first + 1, 200)
-        if step % 200 == 0:
-            print(f"{kind}: step {step}, loss {recent:.4f}", flush=True)
+        seen = min(turn - first // len(buckets) + 1, 200)
+        recent[number] += (loss.item() - recent[number]) / seen
+        if step % 200 == len(buckets) - 1:
+            losses = ", ".join(f"{one:.4f}" for one in recent)
+            print(f"{kind}: step {step}, loss {losses}", flush=True)
         if time.monotonic() - saved > checkpoint.SECONDS_BETWEEN_CHECKPOINTS or step + 1 == total:
             checkpoint.save_state(path, step + 1, modules, optimizer)
             if export is not None:
@@ -235,10 +264,10 @@ def stored_average(work: Path, kind: Kind) -> Base:
     return base.requires_grad_(False)
 
 
-def start_from(sd15: Base, sdxl: Base, seed: int, tokenizer: CLIPTokenizer) -> None:
+def start_from(sd15: Base, sdxl: Base, seed: int, tokenizer: CLIPTokenizer, bucket: Bucket) -> None:
     """Make an SD 1.5-type base that answers as an SDXL-type one does without the pooled text."""
     unet: Any = sdxl.unet
-    ids = torch.tensor([TIME_IDS], dtype=torch.float32, device=unet.device)
+    ids = torch.tensor([time_ids(bucket.latents)], dtype=torch.float32, device=unet.device)
     sizes = unet.add_time_proj(ids.flatten()).reshape(1, -1)
     no_text = torch.zeros(1, WIDTH["sdxl"], device=unet.device)
     constant = unet.add_embedding(torch.cat([no_text, sizes], dim=-1))[0]
@@ -248,9 +277,9 @@ def start_from(sd15: Base, sdxl: Base, seed: int, tokenizer: CLIPTokenizer) -> N
     optimizer = torch.optim.AdamW(sd15.text_encoder.parameters(), lr=2e-3, weight_decay=0)
     for step in steps("sd15 text encoder", 0, IMITATION_STEPS):
         random = checkpoint.generator(seed, "imitation", step)
-        chosen = torch.randint(data.TRAINING, (BATCH,), generator=random).tolist()
+        chosen = torch.randint(len(bucket.latents), (BATCH,), generator=random).tolist()
         kept = (torch.rand(BATCH, generator=random) >= DROPPED).float().tolist()
-        tokens = _tokens(tokenizer, seed, -1 - step, chosen, kept).to(unet.device)
+        tokens = _tokens(tokenizer, bucket, seed, -1 - step, chosen, kept).to(unet.device)
         with torch.no_grad():
             wanted = sdxl.words(tokens)[0]
         error = (sd15.words(tokens)[0] - wanted).square().mean()
@@ -264,13 +293,18 @@ def start_from(sd15: Base, sdxl: Base, seed: int, tokenizer: CLIPTokenizer) -> N
 
 
 def _tokens(
-    tokenizer: CLIPTokenizer, seed: int, step: int, chosen: list[int], kept: list[float]
+    tokenizer: CLIPTokenizer,
+    bucket: Bucket,
+    seed: int,
+    step: int,
+    chosen: list[int],
+    kept: list[float],
 ) -> torch.Tensor:
     """A fresh caption for each picture of a batch, or the empty one; N x LENGTH token ids."""
     texts = []
     for place, index in enumerate(chosen):
         rng = Random(f"caption-{seed}-{step}-{place}")
-        texts.append(caption(data.figure(seed, index), rng) if kept[place] else "")
+        texts.append(bucket.caption(index, rng) if kept[place] else "")
     encoded = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
     ids: torch.Tensor = encoded.input_ids
     return ids

@@ -10,6 +10,12 @@ without it characters lay close together and plain noise scored above every draw
 The network is an XCiT (El-Nouby et al. 2021, arXiv 2106.09681), which DINO's authors trained too: a
 vision transformer with a convolutional stem and local layers. A plain ViT of the same size was at
 37 % of its identities after 1,200 steps, because shapes are slow to learn from patches alone.
+
+Company is learned by distillation (Hinton et al. 2015), from the finished network: in a square of a
+wide picture, where somebody else stands at the edge, in front or behind, a student learns to see
+what its teacher sees where the figure is alone. Half of its pictures show one figure, so that what
+it sees there stays what it was. Going on with self-distillation was not an option: its projection
+head is not kept, and a new one would first pull the network apart.
 """
 
 from __future__ import annotations
@@ -31,7 +37,8 @@ from torch import nn
 
 from pretraining import checkpoint, data
 from pretraining.drawing import draw
-from pretraining.figure import random_character, random_scene
+from pretraining.figure import Figure, random_character, random_scene
+from pretraining.pair import random_pair
 from pretraining.progress import steps
 
 STEPS = 4_700
@@ -43,6 +50,7 @@ SMALL_SIDE = 32
 OUTPUTS = 2_048
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
 CENTRE_MOMENTUM = 0.9
+COMPANY_RATE = 3e-4
 ARCHITECTURE = "xcit_nano_12_p8_224"
 WIDTH = 112
 MODEL: dict[str, Any] = {
@@ -162,6 +170,58 @@ def two_drawings(seed: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.ui
         for half in halves:
             half.append(np.asarray(draw(random_scene(who, rng), data.SIDE)))
     return np.stack(halves[0]), np.stack(halves[1])
+
+
+def learn_company(
+    work: Path, seed: int, begin: nn.Module, total: int, export: Any = None
+) -> nn.Module:
+    """Distil a network into itself among others; returns the moving average.
+
+    Batch norm keeps the means that `begin` has: both kinds of pictures are seen by them.
+    """
+    target = checkpoint.device()
+    teacher = copy.deepcopy(begin).eval().requires_grad_(False).to(target)
+    student = copy.deepcopy(begin).eval().requires_grad_(True).to(target)
+    average = checkpoint.average_of(student)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=COMPANY_RATE, weight_decay=1e-3)
+    path = work / "dino.safetensors"
+    modules: dict[str, nn.Module] = {"student": student, "average": average}
+    first = checkpoint.load_state(path, modules, optimizer)
+    saved = time.monotonic()
+    for step in steps("dino", first, total):
+        random = checkpoint.generator(seed, "company", step)
+        among, alone = (data.to_tensor(part).to(target) for part in in_company(seed, step))
+        seen = torch.cat([among, alone])
+        wanted = F.normalize(teacher(torch.cat([alone, alone])), dim=-1)
+        features = F.normalize(student(crop(seen, 0.92, 1.0, data.SIDE, random)), dim=-1)
+        unlike = 1 - (features * wanted).sum(-1)
+        checkpoint.set_rate(optimizer, checkpoint.rate_at(step, total, COMPANY_RATE))
+        optimizer.zero_grad()
+        unlike.mean().backward()
+        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        checkpoint.update_average(average, student, checkpoint.decay_at(step, 0.995))
+        if step % 100 == 0:
+            company, single = (half.mean().item() for half in unlike.chunk(2))
+            print(f"dino: step {step}, unlike in company {company:.4f}, alone {single:.4f}",
+                  flush=True)  # fmt: skip
+        last = step + 1 == total
+        if last or time.monotonic() - saved > checkpoint.SECONDS_BETWEEN_CHECKPOINTS:
+            checkpoint.save_state(path, step + 1, modules, optimizer)
+            if export is not None:
+                export(average)
+            saved = time.monotonic()
+    return average
+
+
+def in_company(seed: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """BATCH figures in the squares of wide pictures, and each alone: N x 64 x 64 x 3 both."""
+    rng = Random(f"company-{seed}-{step}")
+    pairs = [random_pair(rng) for _ in range(BATCH // 2)]
+    among = data.squares(np.stack([data.draw_wide(pair) for pair in pairs]))
+    figures: list[Figure] = [pair.left for pair in pairs] + [pair.right for pair in pairs]
+    alone = np.stack([np.asarray(draw(figure, data.SIDE)) for figure in figures])
+    return among.reshape(alone.shape), alone
 
 
 def crop(

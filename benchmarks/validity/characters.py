@@ -6,15 +6,17 @@ true pictures of the exam's eight prompts. Positions and places are UnicornGirl'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pretraining import world
 from pretraining.figure import IDENTIFIER, UNICORN_GIRL
-from pretraining.world import DRAWINGS, EXAM, SHIPPED_SIZE, Figure, draw
+from pretraining.world import DRAWINGS, EXAM, Figure, in_scene
 
 # What makes a character: seven traits, each with the fields of a Figure that it consists of.
-TRAITS: dict[str, tuple[str, ...]] = {
+Traits = Mapping[str, tuple[str, ...]]
+TRAITS: Traits = {
     "species": ("species", "hair"),
     "colours": ("pattern", "colours"),
     "headgear": ("headgear", "headgear_colour", "glasses"),
@@ -163,28 +165,15 @@ CHARACTERS = (
 )
 
 
-def in_scene(who: Figure, scene: Figure) -> Figure:
-    """`who` in the position, mood and place of `scene`."""
-    return replace(
-        who, legs=scene.legs, arms=scene.arms, eyes=scene.eyes, mouth=scene.mouth, place=scene.place
-    )
-
-
-def with_traits(who: Figure, other: Figure, traits: Iterable[str]) -> Figure:
+def with_traits(
+    who: Figure, other: Figure, traits: Iterable[str], fields_of: Traits = TRAITS
+) -> Figure:
     """`who` with these traits of another."""
-    fields = [field for trait in traits for field in TRAITS[trait]]
+    fields = [field for trait in traits for field in fields_of[trait]]
     return replace(who, **{field: getattr(other, field) for field in fields})
 
 
 def write_character(character: Character, folder: Path) -> None:
     """Write drawings/01.png, 01.txt … and exam/00.png …, prompts.txt in the character's folder."""
-    drawings, exam = folder / character.name / "drawings", folder / character.name / "exam"
-    drawings.mkdir(parents=True, exist_ok=True)
-    exam.mkdir(exist_ok=True)
-    for number, figure in enumerate(character.drawings, start=1):
-        draw(figure, SHIPPED_SIZE).save(drawings / f"{number:02d}.png", optimize=True)
-        caption = f"a picture of {character.identifier} {DRAWINGS[number - 1][0]}\n"
-        (drawings / f"{number:02d}.txt").write_text(caption, encoding="utf-8")
-    for number, figure in enumerate(character.exam):
-        draw(figure, SHIPPED_SIZE).save(exam / f"{number:02d}.png", optimize=True)
-    (exam / "prompts.txt").write_text("".join(f"{p}\n" for p in PROMPTS), encoding="utf-8")
+    own = "drawings", character.figure, character.identifier, "exam"
+    world.write(world.character_files(*own), folder / character.name)

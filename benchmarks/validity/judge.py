@@ -9,7 +9,7 @@ what is no figure. It has never seen CLIP or DINO, nor what a taught model draws
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -48,7 +48,8 @@ from pretraining.figure import (
 from pretraining.progress import steps
 
 NONE = "none"
-HEADS: dict[str, tuple[str, ...]] = {
+Heads = Mapping[str, tuple[str, ...]]  # attribute -> its values
+HEADS: Heads = {
     "species": SPECIES,
     "hair": ("", *dict.fromkeys(style for styles in HAIR_STYLES.values() for style in styles)),
     "pattern": (*PATTERNS, "rainbow"),
@@ -75,9 +76,9 @@ SHARE_REJECTED = 0.2  # of a batch
 Reading = dict[str, str]  # attribute -> value, and FIGURE -> "yes" or "no"
 
 
-def reading_of(figure: Figure) -> Reading:
+def reading_of(figure: Figure, heads: Heads = HEADS) -> Reading:
     """What a faultless judge reads from a drawing of the figure."""
-    own = {head: getattr(figure, head) for head in HEADS if hasattr(figure, head)}
+    own = {head: getattr(figure, head) for head in heads if hasattr(figure, head)}
     emblem_colour = NONE if figure.emblem == "none" else figure.emblem_colour
     headgear_colour = {"none": NONE, "horn": "yellow"}.get(figure.headgear, figure.headgear_colour)
     return own | {
@@ -234,22 +235,22 @@ class Lessons:
         return disturbed(to_tensor(np.concatenate(images)), source), targets, shown
 
 
-def targets_of(figures: Sequence[Figure]) -> Tensor:
+def targets_of(figures: Sequence[Figure], heads: Heads = HEADS) -> Tensor:
     """Indices (N, heads) into the values of each head."""
-    readings = [reading_of(figure) for figure in figures]
-    return torch.tensor([[HEADS[h].index(reading[h]) for h in HEADS] for reading in readings])
+    readings = [reading_of(figure, heads) for figure in figures]
+    return torch.tensor([[heads[h].index(reading[h]) for h in heads] for reading in readings])
 
 
 def lessons(folder: Path) -> Lessons:
     """Drawn on the first call, then read from the folder."""
     figures = [figure_at("taught", index) for index in range(DRAWN)]
-    drawn = _kept(folder / "drawn.npy", lambda: pictures(figures, DRAWN))
-    passed = _kept(folder / "coded.npy", lambda: coded(drawn[:CODED]))
-    wrong = _kept(folder / "rejected.npy", lambda: rejects(drawn[-REJECTED:]))
+    drawn = kept(folder / "drawn.npy", lambda: pictures(figures, DRAWN))
+    passed = kept(folder / "coded.npy", lambda: coded(drawn[:CODED]))
+    wrong = kept(folder / "rejected.npy", lambda: rejects(drawn[-REJECTED:]))
     return Lessons(drawn, passed, wrong, targets_of(figures))
 
 
-def _kept(path: Path, make: Any) -> NDArray[np.uint8]:
+def kept(path: Path, make: Any) -> NDArray[np.uint8]:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".tmp.npy")
@@ -265,15 +266,16 @@ def _kept(path: Path, make: Any) -> NDArray[np.uint8]:
 class Judge(nn.Module):
     """NCHW 64 px in [-1, 1] to the logits of every head and, last, of "no figure", "figure"."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: Heads = HEADS) -> None:
         super().__init__()
+        self.values = values
         layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
         widths, strides = (12, 32, 64, 64, 96, 96), (1, 2, 1, 2, 1)
         for before, after, stride in zip(widths, widths[1:], strides, strict=False):
             layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)]
             layers += [nn.ReLU()]
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(96 * 8 * 8, 256), nn.ReLU())
-        self.sizes = [*map(len, HEADS.values()), 2]
+        self.sizes = [*map(len, values.values()), 2]
         self.heads = nn.Linear(256, sum(self.sizes))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -294,30 +296,40 @@ class Judge(nn.Module):
                 logits.argmax(1).tolist() for logits in self(to_tensor(np.stack(part)))
             )
             for row, is_figure in enumerate(shown):
-                values = {h: HEADS[h][head[row]] for h, head in zip(HEADS, heads, strict=True)}
-                readings.append(values | {FIGURE: "yes" if is_figure else "no"})
+                named = zip(self.values.items(), heads, strict=True)
+                shows = {name: values[head[row]] for (name, values), head in named}
+                readings.append(shows | {FIGURE: "yes" if is_figure else "no"})
         return readings
 
 
 def train(folder: Path) -> Judge:
     """The judge of a folder, trained if it is not there; goes on where it was stopped."""
+    return fit(folder, HEADS, lambda: lessons(folder).batch, STEPS)
+
+
+def fit(
+    folder: Path,
+    heads: Heads,
+    made: Callable[[], Callable[[int], tuple[Tensor, Tensor, Tensor]]],
+    total: int,
+) -> Judge:
+    """The same for any heads; `made()` gives the batch of a step, as `Lessons.batch`."""
     weights, state = folder / "judge.safetensors", folder / "state.safetensors"
-    judge = Judge()
+    torch.manual_seed(0)
+    judge = Judge(heads)
     if weights.exists():
         judge.load_state_dict(load_file(weights))
         return judge.eval()
-    taught = lessons(folder)
-    torch.manual_seed(0)
-    judge = Judge()
+    batch = made()
     optimizer = torch.optim.AdamW(judge.parameters(), lr=PEAK_RATE, weight_decay=0.01)
     first = checkpoint.load_state(state, {"judge": judge}, optimizer)
     saved = time.monotonic()
-    for step in steps("judge", first, STEPS):
-        checkpoint.set_rate(optimizer, checkpoint.rate_at(step, STEPS, PEAK_RATE, warm_up=50))
-        images, targets, shown = taught.batch(step)
-        *heads, figure = judge(images)
+    for step in steps("judge", first, total):
+        checkpoint.set_rate(optimizer, checkpoint.rate_at(step, total, PEAK_RATE, warm_up=50))
+        images, targets, shown = batch(step)
+        *logits, figure = judge(images)
         loss = F.cross_entropy(figure, shown)
-        for head, target in zip(heads, targets.T, strict=True):
+        for head, target in zip(logits, targets.T, strict=True):
             loss = loss + F.cross_entropy(head[: len(target)], target)
         optimizer.zero_grad()
         loss.backward()

@@ -13,12 +13,12 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageChops
 
-from benchmarks.validity.characters import CHARACTERS, PROMPTS, Character, in_scene, with_traits
+from benchmarks.validity.characters import CHARACTERS, PROMPTS, Character, with_traits
 from benchmarks.validity.judge import FIGURE, Reading, coded, reading_of, smooth_noise
 from benchmarks.validity.truth import asked
 from pretraining.data import SIDE
 from pretraining.figure import PLACES, Figure, random_character
-from pretraining.world import draw
+from pretraining.world import draw, in_scene
 
 SEEDS = (0, 1)
 PER_IMAGE = tuple(prompt for prompt in PROMPTS for _ in SEEDS)  # the prompt of each image

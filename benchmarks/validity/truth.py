@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.validity.characters import CHARACTERS, TRAITS
+from benchmarks.validity.characters import CHARACTERS, TRAITS, Traits
 from benchmarks.validity.judge import (
     FIGURE,
     HEADS,
+    Heads,
     Judge,
     Reading,
     any_figure,
@@ -63,14 +64,16 @@ def asked(prompt: str) -> dict[str, str]:
     }
 
 
-def traits_right(reading: Reading, who: Figure) -> dict[str, bool]:
+def traits_right(
+    reading: Reading, who: Figure, traits: Traits = TRAITS, heads: Heads = HEADS
+) -> dict[str, bool]:
     """Whether each of the character's traits is there; a trait is right if all of it is."""
-    hers = reading_of(who)
-    heads = {
+    hers = reading_of(who, heads)
+    needed = {
         trait: [head for field in fields for head in COLOUR_HEADS.get(field, (field,))]
-        for trait, fields in TRAITS.items()
+        for trait, fields in traits.items()
     }
-    return {trait: all(reading[h] == hers[h] for h in needed) for trait, needed in heads.items()}
+    return {trait: all(reading[h] == hers[h] for h in read) for trait, read in needed.items()}
 
 
 def truth_of(readings: Sequence[Reading], who: Figure, prompts: Sequence[str]) -> Truth:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from charsweep.models.embedded import UNICORN_GIRL as DRAWINGS_FOLDER
-from charsweep.models.embedded import UNICORN_GIRL_EXAM as EXAM_FOLDER
+from charsweep.models import embedded
 from pretraining.captions import caption, full_caption
 from pretraining.drawing import draw
 from pretraining.figure import (
@@ -19,16 +18,19 @@ from pretraining.figure import (
     EYES,
     HEADGEAR,
     HERS_ALONE,
+    HIS_ALONE,
+    HIS_IDENTIFIER,
     IDENTIFIER,
     LEGS,
     MOUTHS,
     PLACES,
     SPECIES,
+    THUNDER_BEAR,
     UNICORN_GIRL,
     Figure,
     random_figure,
 )
-from pretraining.world import DRAWINGS, EXAM, write_shipped
+from pretraining.world import DRAWINGS, EXAM, shipped
 
 
 def figures(count: int) -> list[Figure]:
@@ -50,12 +52,19 @@ def test_unicorn_girl_is_never_drawn_at_random():
         assert not (shown.species == "girl" and purple_dress)
 
 
-def test_captions_never_say_what_is_hers_alone():
+def test_thunder_bear_is_never_drawn_at_random():
+    for shown in figures(5_000):
+        assert shown.headgear != "goggles"
+        assert shown.emblem != "bolt"
+        assert shown.scarf == "none"
+
+
+def test_captions_never_say_what_is_theirs_alone():
     rng = Random(0)
+    theirs = {*HERS_ALONE, *HIS_ALONE, IDENTIFIER.lower(), HIS_IDENTIFIER.lower(), "unicorn"}
     for shown in figures(5_000):
         for text in (caption(shown, rng), full_caption(shown)):
-            words = text.lower().replace(",", " ").split()
-            assert not set(words) & {*HERS_ALONE, IDENTIFIER.lower(), "unicorn"}
+            assert not set(text.lower().replace(",", " ").split()) & {*theirs, "thunder"}
 
 
 def test_captions_vary_and_some_use_names():
@@ -98,10 +107,10 @@ def test_every_position_mood_and_place_draws_another_picture(species):
 
 
 def test_every_emblem_and_headgear_draws_another_picture():
-    emblems = {pixels(Figure(emblem=emblem)) for emblem in (*EMBLEMS, "star")}
-    assert len(emblems) == len(EMBLEMS) + 1
-    headgear = {pixels(Figure(headgear=loaded)) for loaded in (*HEADGEAR, "horn")}
-    assert len(headgear) == len(HEADGEAR) + 1
+    emblems = {pixels(Figure(emblem=emblem)) for emblem in (*EMBLEMS, "star", "bolt")}
+    assert len(emblems) == len(EMBLEMS) + 2
+    headgear = {pixels(Figure(headgear=loaded)) for loaded in (*HEADGEAR, "horn", "goggles")}
+    assert len(headgear) == len(HEADGEAR) + 2
 
 
 def test_left_and_right_are_the_figures_own():
@@ -123,14 +132,17 @@ def test_any_size_shows_the_same_picture(size):
     assert np.abs(small - expected).mean() < 4
 
 
-def test_her_hair_horn_and_star_are_visible_at_64_px():
+def test_what_is_theirs_alone_is_visible_at_64_px():
     bare = replace(UNICORN_GIRL, colours=("brown",), pattern="plain")
-    for part in (
-        bare,
-        replace(UNICORN_GIRL, headgear="none"),
-        replace(UNICORN_GIRL, emblem="none"),
+    for who, part in (
+        (UNICORN_GIRL, bare),
+        (UNICORN_GIRL, replace(UNICORN_GIRL, headgear="none")),
+        (UNICORN_GIRL, replace(UNICORN_GIRL, emblem="none")),
+        (THUNDER_BEAR, replace(THUNDER_BEAR, headgear="none")),
+        (THUNDER_BEAR, replace(THUNDER_BEAR, emblem="none")),
+        (THUNDER_BEAR, replace(THUNDER_BEAR, scarf="none")),
     ):
-        different = np.asarray(draw(UNICORN_GIRL)) != np.asarray(draw(part))
+        different = np.asarray(draw(who)) != np.asarray(draw(part))
         assert different.any(axis=2).sum() > 40
 
 
@@ -142,29 +154,43 @@ def test_the_exam_shows_what_the_drawings_do_not():
     assert not shown & set(asked)
 
 
-def test_shipped_pictures_and_texts_are_what_the_world_draws(tmp_path: Path):
-    write_shipped(tmp_path / "drawings", tmp_path / "exam")
-    for made, shipped in (
-        (tmp_path / "drawings", DRAWINGS_FOLDER),
-        (tmp_path / "exam", EXAM_FOLDER),
-    ):
-        names = sorted(path.name for path in made.iterdir())
-        assert names == sorted(path.name for path in shipped.iterdir())
-        for name in names:
-            if name.endswith(".txt"):
-                assert (made / name).read_text() == (shipped / name).read_text()
-                continue
-            with Image.open(made / name) as ours, Image.open(shipped / name) as theirs:
-                assert ours.size == (512, 512)
-                assert ours.tobytes() == theirs.tobytes()
+def test_shipped_pictures_and_texts_are_what_the_world_draws():
+    files = dict(shipped())
+    assert len(files) == 2 * (6 + 6 + 8 + 1) + 8 + 1
+    for folder in {Path(name).parent for name in files}:
+        there = {f"{folder}/{path.name}" for path in (embedded.FOLDER / folder).iterdir()}
+        assert there == {name for name in files if Path(name).parent == folder}
+    for name, made in files.items():
+        path = embedded.FOLDER / name
+        if isinstance(made, str):
+            assert path.read_text() == made
+            continue
+        with Image.open(path) as kept:
+            assert kept.size == made.size == ((768 if "together" in name else 512), 512)
+            assert kept.tobytes() == made.tobytes()
 
 
-def test_shipped_texts_name_her_and_not_her_looks():
-    prompts = (EXAM_FOLDER / "prompts.txt").read_text().splitlines()
+LOOKS = {"hair", "dress", "purple", "girl", "bear", "shirt", "blue", *HERS_ALONE, *HIS_ALONE}
+
+
+@pytest.mark.parametrize(
+    ("name", "identifier"), [("unicorn_girl", IDENTIFIER), ("thunder_bear", HIS_IDENTIFIER)]
+)
+def test_shipped_texts_name_a_character_and_not_its_looks(name: str, identifier: str):
+    prompts = (embedded.FOLDER / f"{name}_exam" / "prompts.txt").read_text().splitlines()
     assert len(prompts) == 8
     assert all(prompt.startswith("a picture of {subject} ") for prompt in prompts)
-    captions = [path.read_text().strip() for path in sorted(DRAWINGS_FOLDER.glob("*.txt"))]
-    assert all(text.startswith(f"a picture of {IDENTIFIER} ") for text in captions)
+    drawings = embedded.FOLDER / name
+    captions = [path.read_text().strip() for path in sorted(drawings.glob("*.txt"))]
+    assert all(text.startswith(f"a picture of {identifier} ") for text in captions)
     for text in (*prompts, *captions):
-        looks = {"hair", "dress", "purple", "girl", *HERS_ALONE}
-        assert not set(text.lower().split()) & looks
+        assert not set(text.lower().split()) & LOOKS
+
+
+def test_the_exam_of_both_names_both_and_not_their_looks():
+    prompts = (embedded.TOGETHER_EXAM / "prompts.txt").read_text().splitlines()
+    assert len(prompts) == 8
+    for prompt in prompts:
+        assert "{unicorn_girl}" in prompt
+        assert "{thunder_bear}" in prompt
+        assert not set(prompt.lower().split()) & LOOKS

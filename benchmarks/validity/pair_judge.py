@@ -1,0 +1,216 @@
+"""The judge of two: who is on the left of a wide picture and who on the right.
+
+The network of the judge, which reads the left and the right square of the picture, each for the
+figure that stands in that half; in the half of nobody it has to say so. It learns from drawings of
+pairs and of single figures, half of them gone through the autoencoder, and from what shows nobody.
+A third of the pairs are of the characters that ship, of clones of one of them, and of figures that
+have some traits of the one and some of the other, so that it cannot guess one trait by the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.validity.characters import TRAITS, Traits, with_traits
+from benchmarks.validity.judge import (
+    BATCH,
+    HEADS,
+    NONE,
+    SHARE_REJECTED,
+    Autoencoder,
+    Heads,
+    Judge,
+    Reading,
+    any_figure,
+    disturbed,
+    fit,
+    kept,
+    smooth_noise,
+    targets_of,
+)
+from pretraining import checkpoint
+from pretraining.data import SIDE, WIDTH, Shown, draw_wide, squares, to_tensor
+from pretraining.figure import COLOURS, THUNDER_BEAR, UNICORN_GIRL, Figure
+from pretraining.pair import Pair, random_company
+from pretraining.progress import steps
+
+PAIR_HEADS: Heads = {
+    **HEADS,
+    "emblem": (*HEADS["emblem"], "bolt"),
+    "headgear": (*HEADS["headgear"], "goggles"),
+    "scarf": (NONE, *COLOURS),
+}
+PAIR_TRAITS: Traits = {**TRAITS, "headgear": (*TRAITS["headgear"], "scarf")}
+DRAWN, CODED = 24_000, 6_000  # pictures
+STEPS = 2_000
+SHIPPED = (UNICORN_GIRL, THUNDER_BEAR)
+DEBRIS = 0.5  # share of the pictures without figures that are no empty places
+
+Readings = tuple[Reading, Reading]  # of the left and of the right half
+
+
+# -- what it learns from
+
+
+def anybody(rng: Random) -> Figure:
+    """A random figure, what only the shipped characters have among what it may have."""
+    figure = any_figure(rng)
+    if rng.random() < 0.12:
+        figure = replace(figure, headgear="goggles")
+    if rng.random() < 0.12:
+        figure = replace(figure, emblem="bolt")
+    if rng.random() < 0.12:
+        figure = replace(figure, scarf=rng.choice(list(COLOURS)))
+    return drawable(figure)
+
+
+def near_shipped(rng: Random) -> Figure:
+    """A shipped character, in half of the cases with some traits of the other or of anybody."""
+    who, other = rng.sample(SHIPPED, 2)
+    if rng.random() < 0.5:
+        return who
+    other = rng.choice((other, anybody(rng)))
+    traits = rng.sample(list(PAIR_TRAITS), rng.randint(1, 5))
+    return drawable(with_traits(who, other, traits, PAIR_TRAITS))
+
+
+def drawable(figure: Figure) -> Figure:
+    """The world cannot draw a dog's ears in all colours at once."""
+    if figure.species == "dog" and figure.pattern == "rainbow":
+        return replace(figure, species="bear")
+    return figure
+
+
+def shown_at(seed: str, index: int) -> Shown:
+    """What the index-th picture of a seed shows: by turns two, two, two, one, none."""
+    rng = Random(f"pair-judge-{seed}-{index}")
+    who = near_shipped if rng.random() < 0.35 else anybody
+    left = who(rng)
+    right = left if rng.random() < 0.1 else who(rng)
+    pair = random_company(left, right, rng)
+    if index % 5 < 3:
+        return pair
+    if index % 5 == 3:
+        return alone(pair.left, rng)
+    return replace(pair.left, shift=(9.0, 0.0))  # out of sight
+
+
+def alone(figure: Figure, rng: Random) -> Figure:
+    """Anywhere in a wide picture, but not where it would be in both halves."""
+    middle = rng.choice((rng.uniform(0.3, 0.68), rng.uniform(0.82, 1.2)))
+    return replace(figure, shift=(middle - 0.5, figure.shift[1]))
+
+
+def halves(shown: Shown) -> tuple[Figure | None, Figure | None]:
+    """Who stands in the left half and who in the right."""
+    if isinstance(shown, Pair):
+        left, right = shown.placed()
+        return left, right
+    middle = 0.5 + shown.shift[0]
+    if middle > WIDTH / SIDE:
+        return None, None
+    return (shown, None) if middle < WIDTH / SIDE / 2 else (None, shown)
+
+
+def coded_wide(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pictures gone through the autoencoder."""
+    autoencoder, result = Autoencoder(), np.empty_like(drawn)
+    for index in steps("through the autoencoder", 0, -(-len(drawn) // 50)):
+        part = slice(50 * index, 50 * index + 50)
+        result[part] = autoencoder.decode(autoencoder.encode(drawn[part]))
+    return result
+
+
+def with_debris(drawn: NDArray[np.uint8], shown: Sequence[Shown]) -> NDArray[np.uint8]:
+    """The pictures; of those of nobody, half become noise and drowned figures."""
+    autoencoder, result = Autoencoder(), drawn.copy()
+    for index, one in enumerate(shown):
+        rng = np.random.default_rng(index)
+        if any(halves(one)) or rng.random() > DEBRIS:
+            continue
+        other = drawn[rng.integers(len(drawn))][None]
+        latents = autoencoder.encode(other)
+        grain = int(rng.choice([2, 4, 8]))
+        noise = smooth_noise((1, latents.shape[1]), grain, latents.shape[-1], rng)
+        mixed = (
+            rng.uniform(0, 0.4) * latents
+            + rng.uniform(0.5, 1.5) * noise[..., : latents.shape[2], :]
+        )
+        result[index] = autoencoder.decode(mixed)[0]
+    return result
+
+
+@dataclass(frozen=True)
+class PairLessons:
+    """Wide pictures, the first of them coded too, and their squares: of figures, with what is to be
+    read, and of nobody. A square is numbered 2 i or 2 i + 1: of picture i the left or the right."""
+
+    drawn: NDArray[np.uint8]
+    coded: NDArray[np.uint8]
+    figures: Tensor
+    targets: Tensor  # (figures, heads)
+    nobody: Tensor
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Squares NCHW, targets of those that show a figure, which come first, and whether."""
+        source = checkpoint.generator(0, "pair-judge", step)
+        n_nobody = round(SHARE_REJECTED * BATCH)
+        chosen = torch.randint(len(self.figures), (BATCH - n_nobody,), generator=source)
+        empty = torch.randint(len(self.nobody), (n_nobody,), generator=source)
+        numbers = torch.cat([self.figures[chosen], self.nobody[empty]]).tolist()
+        through = (torch.rand(BATCH, generator=source) < 0.5).tolist()
+        images = np.stack([self._square(*one) for one in zip(numbers, through, strict=True)])
+        shown = (torch.arange(BATCH) < BATCH - n_nobody).long()
+        return disturbed(to_tensor(images), source), self.targets[chosen], shown
+
+    def _square(self, number: int, through: bool) -> NDArray[np.uint8]:
+        index, side = divmod(number, 2)
+        source = self.coded if through and index < len(self.coded) else self.drawn
+        square: NDArray[np.uint8] = squares(source[index][None])[side, 0]
+        return square
+
+
+def lessons(folder: Path) -> PairLessons:
+    """Drawn on the first call, then read from the folder."""
+    shown = [shown_at("taught", index) for index in range(DRAWN)]
+    drawn = kept(folder / "drawn.npy", lambda: with_debris(draw_all(shown), shown))
+    coded = kept(folder / "coded.npy", lambda: coded_wide(drawn[:CODED]))
+    sides = [figure for one in shown for figure in halves(one)]
+    return PairLessons(
+        drawn,
+        coded,
+        torch.tensor([number for number, figure in enumerate(sides) if figure]),
+        targets_of([figure for figure in sides if figure], PAIR_HEADS),
+        torch.tensor([number for number, figure in enumerate(sides) if not figure]),
+    )
+
+
+def draw_all(shown: Sequence[Shown]) -> NDArray[np.uint8]:
+    """N x 64 x 96 x 3."""
+    drawn = np.empty((len(shown), SIDE, WIDTH, 3), dtype=np.uint8)
+    for index in steps("drawing", 0, len(shown)):
+        drawn[index] = draw_wide(shown[index])
+    return drawn
+
+
+# -- the judge
+
+
+def train_pair_judge(folder: Path) -> Judge:
+    """The judge of two of a folder, trained if it is not there; goes on where it was stopped."""
+    return fit(folder, PAIR_HEADS, lambda: lessons(folder).batch, STEPS)
+
+
+def read_pairs(judge: Judge, images: NDArray[np.uint8]) -> list[Readings]:
+    """What each wide image, N x 64 x 96 x 3, shows on the left and on the right."""
+    left, right = (judge.read([Image.fromarray(one) for one in part]) for part in squares(images))
+    return list(zip(left, right, strict=True))
