@@ -24,9 +24,10 @@ from charsweep.core.system.distributed import ALONE, Team
 from charsweep.core.system.energy import Energy, Meter
 from charsweep.core.system.signals import Stopped, time_limit
 from charsweep.engine.progress import ProgressView
+from charsweep.engine.units import More
 from charsweep.plan import Plan, cost, plan_work
 from charsweep.plan.describe import describe_plan, reckon
-from charsweep.plan.workers import is_elsewhere, threads_of
+from charsweep.plan.workers import is_asynchronous, is_elsewhere, threads_of
 from charsweep.report import write_report
 from charsweep.results import CellResult, read_results, recommend
 from charsweep.results.by_score import strengths_of
@@ -63,7 +64,9 @@ class Run:
         self.sweep, self.store, self.team, self.workers = sweep, store, team, workers
         self.known = known_record(sweep)
         take = partial(seconds_for, sweep, store, workers)
-        self.study: Study = open_study(sweep, take, self.known.get("stages") or ())  # may refuse
+        free = workers if is_asynchronous(sweep, workers) else None
+        stages = self.known.get("stages") or ()
+        self.study: Study = open_study(sweep, take, stages, free)  # may refuse
         self.earlier = read_results(sweep.folder / "cells.jsonl")
         wanted = self.study.wanted(self.earlier)
         known = plan if wanted is sweep.cells else plan_work(wanted, store)
@@ -71,6 +74,9 @@ class Run:
         self.asked_for = reckon(sweep, store, self.plan, workers)
         self.record = new_record(sweep, store, self.asked_for)
         self.record["stages"] = self.study.stages
+        if sweep.settings.search.sampler is not None:  # by all commands so far
+            earlier = (self.known.get("search") or {}).get("repeatable", True)
+            self.record["search"]["repeatable"] = earlier and self.study.is_repeatable
         self.record["requests"] = [asdict(one) for one in requests_of(sweep.folder)]
         out(describe_plan(sweep, expected or self.record["plan"]))
         self.results = self.earlier | {
@@ -202,17 +208,35 @@ class Run:
         return page
 
     def _work(self, cells: Sequence[Cell], view: ProgressView, meter: Meter | None) -> None:
-        """Do what is missing of a batch, and tell each result as it comes."""
-        with closing(self._execute(self._plan(cells), view)) as results:
+        """Do what is missing of a batch, and tell each result as it comes; of a search that waits
+        for no batch, what it comes to meanwhile, too."""
+        more = None if self.study.is_repeatable else partial(self._further, view, meter)
+        with closing(self._execute(self._plan(cells), view, more)) as results:
             for result in results:
-                for settled in self.study.settle(result):
-                    done = self._add(settled, meter.read() if meter else None)
-                    self.study.tell(done)
-                    view.cell(done, list(self.sweep.axes))
-                if self.study.stages and self.engine:  # the time that they took
-                    write_json(self.sweep.folder / "sweep.json", self.record)
+                self._tell(result, view, meter)
                 if self.study.is_spent:
                     break
+
+    def _further(self, view: ProgressView, meter: Meter | None, workers: int) -> Plan | None:
+        """What one of so many workers who is free is to do; what is stored is told at once."""
+        while cells := self.study.next_cells(workers):
+            plan = self._plan(cells)
+            self._expect(plan, view)
+            if not plan.is_done:
+                self._begin(plan, view)
+                return plan
+            for result in self._looked_up(plan):
+                self._tell(result, view, meter)
+        return None
+
+    def _tell(self, result: CellResult, view: ProgressView, meter: Meter | None) -> None:
+        """Tell what has ended with a result."""
+        for settled in self.study.settle(result):
+            done = self._add(settled, meter.read() if meter else None)
+            self.study.tell(done)
+            view.cell(done, list(self.sweep.axes))
+        if self.study.stages and self.engine:  # the time that they took
+            write_json(self.sweep.folder / "sweep.json", self.record)
 
     def _say_stages(self, view: ProgressView) -> None:
         """The stages of a search that have not been said, unless all is only looked up."""
@@ -258,16 +282,28 @@ class Run:
         finished = f"{self._done()} of {self.study.total} {self.study.unit}"
         return f"{finished} are finished; what is begun goes on from here"
 
-    def _execute(self, plan: Plan, view: ProgressView) -> Generator[CellResult, None, None]:
+    def _execute(
+        self, plan: Plan, view: ProgressView, more: More | None
+    ) -> Generator[CellResult, None, None]:
         """Do the plan; where nothing is left to do, its cells are only looked up, without torch."""
+        self._expect(plan, view)
+        if plan.is_done:
+            return self._looked_up(plan)
+        return self._begin(plan, view).execute(plan, more)
+
+    def _looked_up(self, plan: Plan) -> Generator[CellResult, None, None]:
+        cells = (cell for training in plan.trainings for cell in training.cells)
+        return (result_of(cell, self.store, 0.0) for cell in cells)
+
+    def _expect(self, plan: Plan, view: ProgressView) -> None:
         is_known = bool(self.sweep.cells) or self.study.is_further
         view.expect(
             steps=plan.steps_needed, images=sum(scoring.to_draw for scoring in plan.scorings),
             cells=0 if is_known else len(plan.cells), trajectories=len(plan.trainings),
         )  # fmt: skip
-        if plan.is_done:
-            cells = (cell for training in plan.trainings for cell in training.cells)
-            return (result_of(cell, self.store, 0.0) for cell in cells)
+
+    def _begin(self, plan: Plan, view: ProgressView) -> LocalEngine | WorkersEngine:
+        """Put a plan that is to be done into the books; the engine that does it."""
         self.worked_on += plan.cells
         numbers = reckon(self.sweep, self.store, plan, self.workers)
         self.plans.append(cost.further(numbers) if self.study.is_further else numbers)
@@ -284,7 +320,7 @@ class Run:
         write_json(self.sweep.folder / "plan.json", self.record["plan"])
         write_json(self.sweep.folder / "sweep.json", self.record)
         self._write_results()
-        return self.engine.execute(plan)
+        return self.engine
 
     def _write_results(self) -> None:
         write_cells(self.sweep.folder, self.store.folder, in_order(self.sweep, self.results))

@@ -117,10 +117,18 @@ class Sweep:
         """The command as typed, quoted for a shell, without secrets."""
         return redacted(command(self.typed))
 
+    def is_typed(self, name: str) -> bool:
+        """Whether a setting stands on the command line, rather than in a file."""
+        return any(word.lstrip("+").partition("=")[0] == name for word in self.typed)
+
     def cell_at(self, values: Mapping[str, Any]) -> Cell:
         """The one cell with these values of the axes."""
         with Composing():
-            return _cell_at(with_search_path(self.typed), values, self.settings, self.variants)
+            return _cell_at(self._words, values, self.settings, self.variants)
+
+    @cached_property
+    def _words(self) -> list[str]:
+        return with_search_path(self.typed)
 
 
 def load_sweep(overrides: Sequence[str]) -> Sweep:

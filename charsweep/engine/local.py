@@ -18,6 +18,7 @@ from charsweep.engine.environment import environment, find_device, is_out_of_mem
 from charsweep.engine.image_sets import Bases, ImageSets
 from charsweep.engine.packs import Packs
 from charsweep.engine.progress import View
+from charsweep.engine.units import More
 from charsweep.evaluate.encoders import Encoder, load_encoder
 from charsweep.evaluate.score import Scorer, squares, subjects
 from charsweep.models.samplers import make_scheduler
@@ -45,8 +46,15 @@ class LocalEngine:
         self._encoders: dict[EncoderSpec, Encoder] = {}
         self._scorers: dict[tuple[object, ...], Scorer] = {}
 
-    def execute(self, plan: Plan) -> Generator[CellResult, None, None]:
-        """Do the plan, yielding each cell as it is finished, diverged or failed."""
+    def execute(self, plan: Plan, more: More | None = None) -> Generator[CellResult, None, None]:
+        """Do the plan, then what there is `more`, yielding each cell as it is finished, diverged or
+        failed."""
+        further: Plan | None = plan
+        while further:
+            yield from self._execute(further)
+            further = more(1) if more else None
+
+    def _execute(self, plan: Plan) -> Iterator[CellResult]:
         self.prepare(plan)
         with self.short_of_memory():
             for scoring in plan.references:
@@ -78,7 +86,7 @@ class LocalEngine:
     def prepare(self, plan: Plan) -> None:
         """Refuse what can be refused before anything is spent."""
         self._check(plan)
-        self.packs.priors = {cell.source.key: cell.class_images for cell in plan.cells}
+        self.packs.priors |= {cell.source.key: cell.class_images for cell in plan.cells}
 
     def fetch(self, spec: SnapshotSpec) -> None:
         """All snapshots are here."""

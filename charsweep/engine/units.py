@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TypeVar
 
 from charsweep.core.errors import TrainingError
-from charsweep.core.specs import Cell, ImageSetSpec, Source
+from charsweep.core.specs import Cell, ImageSetSpec, ScoreSpec, Source
 from charsweep.plan import Pack, Plan, Scoring, Speeds, Training
 from charsweep.plan.cost import calls_each
 
@@ -60,6 +60,7 @@ Unit = Train | Reference | Finish
 Take = Callable[[Source], bool]  # whether a source is, or now becomes, this command's to work on
 One = TypeVar("One")
 Near = Callable[[Training], bool]  # whether a worker has a trajectory's state, or its snapshot
+More = Callable[[int], Plan | None]  # asks for a further plan, for one of so many who is free
 
 MOST_LOSSES = 3  # of workers at the same work, which is then given up
 LOOK = 64  # packs, or trajectories to draw of, among which those near a worker are sought
@@ -108,23 +109,30 @@ class Ready:
 
 @dataclass
 class Agenda:
-    """What of a plan is still to be handed out, and what waits for what."""
+    """What of a plan is still to be handed out, and what waits for what.
+
+    `is_open`: further plans may be added, each of trajectories that no other one is training.
+    """
 
     plan: Plan
     speeds: Speeds
     workers: int
-    packs: list[Pack] = field(init=False)
-    references: list[Reference] = field(init=False)
-    waiting: dict[str, list[Part]] = field(init=False)  # by trajectory, for their snapshot
+    is_open: bool = False
+    cells: dict[str, Cell] = field(default_factory=dict)
+    packs: list[Pack] = field(default_factory=list)
+    references: list[Reference] = field(default_factory=list)
+    waiting: dict[str, list[Part]] = field(default_factory=dict)  # by trajectory, for a snapshot
     blocked: list[Part] = field(default_factory=list)  # for references
-    ready: defaultdict[int | None, Ready] = field(init=False)  # by who alone can draw it
+    ready: defaultdict[int | None, Ready] = field(  # by who alone can draw it
+        default_factory=lambda: defaultdict(Ready)
+    )
     to_train: float = 0.0  # expected seconds of the packs
     to_draw: float = 0.0  # of all parts
     training: int = 0  # packs that are out
-    undrawn: set[str] = field(init=False)  # keys of references
-    undrawn_then: int = 0  # how many these were when `blocked` was last looked at
-    left: Counter[str] = field(init=False)  # by source: cells and references that are not done
-    unfinished: int = field(init=False)  # all of these
+    undrawn: Counter[str] = field(default_factory=Counter)  # references, by their images' key
+    undrawn_then: int = 0  # of so many images, since `blocked` was last looked at
+    left: Counter[str] = field(default_factory=Counter)  # by source: cells, references not done
+    unfinished: int = 0  # all of these
     spent: dict[str, dict[int, float]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     locked_out: Source | None = None  # what another command works on
@@ -132,27 +140,29 @@ class Agenda:
     given_up: list[tuple[Cell, str]] = field(default_factory=list)  # and why
 
     def __post_init__(self) -> None:
-        plan = self.plan
-        wanted: dict[str, list[Scoring]] = {}
-        for scoring in plan.references:
-            if scoring.draw or scoring.scores:
-                wanted.setdefault(scoring.images.key, []).append(scoring)
-        self.references = [Reference(tuple(scorings)) for scorings in wanted.values()]
-        self.undrawn, self.undrawn_then = set(wanted), len(wanted)
+        self._class_images: dict[str, set[str]] = {}
+        self._scores: dict[str, set[ScoreSpec]] = {}  # of references, by their images' key
+        self.add(self.plan)
+
+    def add(self, plan: Plan) -> None:
+        """One more plan, behind what is there."""
+        references = self._further_references(plan)
+        self.references += references
         packs = [part for pack in plan.packs for part in split(pack, self.workers)]
-        if len(packs) < self.workers:
+        if len(packs) < self.workers and not self.is_open:
             packs = [half for pack in packs for half in halves(pack)]
-        self.packs = sorted(packs, key=lambda pack: -self.seconds(pack))
-        self.to_train = sum(map(self.seconds, packs))
-        self.left = Counter(cell.source.key for cell in plan.cells)
-        self.left.update(reference.images.snapshot.source.key for reference in self.references)
-        self.unfinished = self.left.total()
-        self.waiting, self.ready = {}, defaultdict(Ready)
-        self._class_images = {
-            training.source.key: {c.class_images.key for c in training.cells if c.class_images}
-            for training in plan.trainings
-        }
+        self.packs += sorted(packs, key=lambda pack: -self.seconds(pack))
+        self.to_train += sum(map(self.seconds, packs))
+        self.cells |= {cell.key: cell for cell in plan.cells}
+        self.left.update(cell.source.key for cell in plan.cells)
+        self.left.update(reference.images.snapshot.source.key for reference in references)
+        self.unfinished += len(plan.cells) + len(references)
         for training in plan.trainings:
+            key = training.source.key
+            self.errors.pop(key, None)
+            self._class_images[key] = {
+                cell.class_images.key for cell in training.cells if cell.class_images
+            }
             missing = set(training.snapshots)
             for part in self._parts(training):
                 self.to_draw += part.seconds
@@ -160,6 +170,23 @@ class Agenda:
                     self.waiting.setdefault(part.key, []).append(part)
                 else:
                     self._make_ready(part)
+
+    def _further_references(self, plan: Plan) -> list[Reference]:
+        """What a plan lacks of references, but for what is on its way already."""
+        wanted: dict[str, list[Scoring]] = {}
+        for scoring in plan.references:
+            if scoring.draw or scoring.scores:
+                wanted.setdefault(scoring.images.key, []).append(scoring)
+        further, before = [], len(self.undrawn)
+        for key, scorings in wanted.items():
+            scores = {spec for scoring in scorings for spec in scoring.scores}
+            on_its_way = self._scores[key] if key in self.undrawn else None
+            if on_its_way is None or not scores <= on_its_way:
+                further.append(Reference(tuple(scorings)))
+                self.undrawn[key] += 1
+                self._scores[key] = scores | (on_its_way or set())
+        self.undrawn_then += len(self.undrawn) - before
+        return further
 
     def seconds(self, pack: Pack) -> float:
         """What training a pack is expected to take."""
@@ -201,7 +228,11 @@ class Agenda:
 
     def drawn(self, reference: Reference) -> bool:
         """A reference is done; whether that was the last of its source."""
-        self.undrawn.discard(reference.images.key)
+        key = reference.images.key
+        if self.undrawn[key] > 1:
+            self.undrawn[key] -= 1
+        else:
+            del self.undrawn[key]
         return self.finished(reference.images.snapshot.source)
 
     def finished(self, source: Source) -> bool:
@@ -283,6 +314,11 @@ class Agenda:
     def is_done(self) -> bool:
         return not self.unfinished
 
+    def is_short_for(self, workers: int) -> bool:
+        """Whether nothing is left to draw for so many workers, and not a pack for each."""
+        left = len(self.references) + len(self.ready[None].parts) + len(self.packs)
+        return left < workers
+
     # -- what comes next -----------------------------------------------------------------------
 
     def next(
@@ -346,12 +382,19 @@ class Agenda:
     def _reference(self, take: Take) -> Reference | None:
         for reference in self.references:
             nouns = {s.class_noun_set.key for s in reference.scorings if s.class_noun_set}
-            if nouns & self.undrawn - {reference.images.key}:
+            if nouns & self.undrawn.keys() - {reference.images.key}:
+                continue
+            if self._is_drawn_now(reference):
                 continue
             if self._takes(reference.images.snapshot.source, take):
                 self.references.remove(reference)
                 return reference
         return None
+
+    def _is_drawn_now(self, reference: Reference) -> bool:
+        """Whether somebody works on the same images, for other scores."""
+        key = reference.images.key
+        return self.undrawn[key] > sum(one.images.key == key for one in self.references)
 
     def _finish(self, take: Take, near: Near, worker: int | None) -> Finish | None:
         """Parts of what has been ready longest: a worker's share of all, unless that is much."""

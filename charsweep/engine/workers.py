@@ -43,7 +43,7 @@ from charsweep.engine.messages import (
     Viewed,
 )
 from charsweep.engine.progress import ProgressView
-from charsweep.engine.units import MOST_LOSSES, Agenda, Reference, Train, Unit
+from charsweep.engine.units import MOST_LOSSES, Agenda, More, Reference, Train, Unit
 from charsweep.plan import Plan, Speeds, Training, plan_training
 from charsweep.plan.workers import threads_of
 from charsweep.results import CellResult
@@ -130,6 +130,12 @@ class Worker:
         return self.joined and self.unit is None and self.has_time and not self.leaving
 
     @property
+    def lacks_work(self) -> bool:
+        """Whether it trains nothing, and could."""
+        can_work = self.joined and self.has_time and not self.leaving
+        return can_work and not isinstance(self.unit, Train)
+
+    @property
     def name(self) -> str:
         return f"worker {self.number}" + (f" on {self.link.place}" if self.link.place else "")
 
@@ -157,7 +163,7 @@ class WorkersEngine:
         self.environment: Mapping[str, Any] = {}
         self.among_references: dict[tuple[object, ...], dict[str, float]] = {}  # by measure
         self.workers: list[Worker] = []
-        self._plan: Plan | None = None  # the one at hand
+        self._plans: list[Plan] = []  # those at hand
         self._held: dict[tuple[str, int], int] = {}  # with whom a trajectory's snapshot stayed
         self._number = self._stillborn = 0  # so many have come; so many ended before they joined
         self._looked = self._worked = time.monotonic()
@@ -230,8 +236,8 @@ class WorkersEngine:
             for path, entry in (*drawing_entries(self.sweep.drawings), *teaching_entries(own)):
                 self._send(worker, worker.copies.send_as(path, entry))
             self._send(worker, worker.copies.pieces([self.speeds.path]))
-        if self._plan:
-            worker.link.send(self._plan)
+        for plan in self._plans:
+            worker.link.send(plan)
         if self.carrier.replaces:
             self.view.workers = sum(one.joined for one in self.workers)
 
@@ -297,32 +303,53 @@ class WorkersEngine:
 
     # -- what is done ------------------------------------------------------------------------------
 
-    def execute(self, plan: Plan) -> Generator[CellResult, None, None]:
-        """Do the plan, yielding each cell as it is finished, diverged or failed."""
+    def execute(self, plan: Plan, more: More | None = None) -> Generator[CellResult, None, None]:
+        """Do the plan, yielding each cell as it is finished, diverged or failed.
+
+        `more` is asked for a further plan whenever nothing is left to hand out and a worker is
+        free, or draws, which is over soon: asking takes a second.
+        """
         if not self.workers:  # they were stopped in the middle of a plan
             self._start()
-        self._plan = plan
-        for worker in self.workers:
-            if worker.joined:
-                worker.link.send(plan)
-        agenda = Agenda(plan, self.speeds, self.carrier.count)
+        self._send_plan(plan)
+        agenda = Agenda(plan, self.speeds, self.carrier.count, is_open=more is not None)
         with contextlib.closing(Leases(self.store)) as leases:
             try:
-                yield from self._do(agenda, leases)
+                yield from self._do(agenda, leases, more)
             finally:
-                self._plan = None
+                self._plans = []
                 if any(worker.unit for worker in self.workers):
                     self.close()
 
-    def _do(self, agenda: Agenda, leases: Leases) -> Iterator[CellResult]:
-        cells = {cell.key: cell for cell in agenda.plan.cells}
-        while not agenda.is_done or any(worker.unit for worker in self.workers):
+    def _send_plan(self, plan: Plan) -> None:
+        """Have all workers know a plan, those too who join later."""
+        self._plans.append(plan)
+        for worker in self.workers:
+            if worker.joined:
+                worker.link.send(plan)
+
+    def _add_further(self, agenda: Agenda, more: More | None) -> bool:
+        """Ask for a further plan, if nothing is left for one who is free, or soon will be."""
+        lacking = sum(worker.lacks_work for worker in self.workers)
+        if more is None or not agenda.is_short_for(lacking):
+            return False
+        if further := more(self.carrier.count):
+            self._send_plan(further)
+            agenda.add(further)
+        return further is not None
+
+    def _do(self, agenda: Agenda, leases: Leases, more: More | None) -> Iterator[CellResult]:
+        while True:
             self._look_around()
             for worker in self.workers:
                 if not worker.is_free:
                     continue
                 if unit := agenda.next(leases.take, worker.near, worker.number):
                     self._give(worker, unit)
+            if self._add_further(agenda, more) and any(worker.is_free for worker in self.workers):
+                continue
+            if agenda.is_done and not any(worker.unit for worker in self.workers):
+                return
             joined = [worker for worker in self.workers if worker.joined and not worker.leaving]
             if joined and all(worker.unit is None for worker in self.workers):
                 if not all(worker.has_time for worker in joined):
@@ -333,7 +360,7 @@ class WorkersEngine:
             for worker, message in self._hear():
                 if isinstance(message, Done):
                     worker.done.add(message.cell)
-                    cell = cells[message.cell]
+                    cell = agenda.cells[message.cell]
                     yield self._finish(cell, message.seconds, message.error, agenda, leases)
                 else:
                     self._note(worker, message, agenda, leases)

@@ -21,7 +21,7 @@ from charsweep.models.vocabulary import common_words
 from charsweep.models.weights import BaseWeights
 from charsweep.plan import cost, memory
 from charsweep.plan.work import Plan, plan_work
-from charsweep.plan.workers import is_elsewhere, refuse_workers
+from charsweep.plan.workers import is_asynchronous, is_elsewhere, refuse_workers
 from charsweep.results.labels import bytes_text, in_quotes, listing
 
 MOST_CUT = 4  # texts that a plan names
@@ -33,7 +33,7 @@ def describe_plan(sweep: Sweep, numbers: Mapping[str, Any]) -> str:
     if sweep.settings.find:
         lines += _of_stages(sweep, numbers)
     else:
-        lines += _of_grid(numbers) if sweep.cells else _of_search(sweep)
+        lines += _of_grid(numbers) if sweep.cells else _of_search(sweep, numbers["workers"])
     lines += _of_race(sweep, numbers)
     lines += _of_triggers(sweep)
     lines += _encoders_to_fetch(sweep)
@@ -221,13 +221,15 @@ def _of_stages(sweep: Sweep, numbers: Mapping[str, Any]) -> Iterator[str]:
         yield f"  budget        {find.budget}{money}: what does not fit is given up"
 
 
-def _of_search(sweep: Sweep) -> Iterator[str]:
+def _of_search(sweep: Sweep, workers: int) -> Iterator[str]:
     """What an adaptive search may do: its cells are not known before they are chosen."""
     settings, search = sweep.settings, sweep.settings.search
     axis = sweep.axes.get("train_steps", (settings.train_steps,))
     longest = max(axis.values if isinstance(axis, Range) else axis)
     assert search.trials is not None
-    yield f"  search        {search.name}: {search.trials} trials, {search.at_once} at a time"
+    free = is_asynchronous(sweep, workers)
+    asked = "asked for when a worker is free" if free else f"{search.at_once} at a time"
+    yield f"  search        {search.name}: {search.trials} trials, {asked}"
     most = f"{search.trials * longest:,}"
     yield f"  steps         at most {most}; what is stored is not trained again"
     if search.rungs:

@@ -60,6 +60,14 @@ def workers_of(sweep: Sweep) -> int:
     return 1
 
 
+def is_asynchronous(sweep: Sweep, workers: int) -> bool:
+    """Whether an adaptive search gives so many workers trials when they are free, rather than in
+    batches that were typed, or that one worker does alone."""
+    adaptive = sweep.settings.search.sampler is not None
+    several = workers > 1 or is_elsewhere(sweep.settings.runtime)
+    return adaptive and several and not sweep.is_typed("search.at_once")
+
+
 def is_elsewhere(runtime: Runtime) -> bool:
     """Whether work is done on machines of which nothing is known here."""
     return runtime.cluster not in (None, "local")

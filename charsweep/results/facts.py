@@ -55,6 +55,8 @@ def asked(record: Record) -> Lines:
         lines.append((axis_label(axis), ", ".join(texts)))
     if record.sweep.search:
         lines.append(("search", search_text(record.sweep.search)))
+        if (repeatable := record.sweep.search.get("repeatable")) is not None:
+            lines.append(("repeatable", REPEATABLE if repeatable else NOT_REPEATABLE))
     lines += stages(record)
     held = {
         axis: value
@@ -163,16 +165,24 @@ def range_text(axis: str, searched: SampledRange) -> str:
     return f"{low} to {high}" + (", on a log scale" if searched.log else "")
 
 
+REPEATABLE = (
+    "yes: trials were asked for in batches, each of which had ended before the next, so the same "
+    "command on an empty store tries the same ones"
+)
+NOT_REPEATABLE = (
+    "no: trials were asked for whenever a worker was free, so which ones were tried depends on "
+    "timing; each result by itself is repeatable. search.at_once=8, typed, or runtime.workers=1 "
+    "asks in batches"
+)
+
+
 def search_text(search: Mapping[str, Any]) -> str:
     """ "tpe, trials 30"."""
     if search.get("name") == "find":
         return "in stages, each chosen by what the last has told"
-    rest = [
-        f"{name} {value}"
-        for name, value in search.items()
-        if name != "sampler" and isinstance(value, str | int | float) and value is not True
-    ]
-    return ", ".join([str(search.get("sampler") or "adaptive"), *rest])
+    told = ("trials", "at_once") if search.get("repeatable", True) else ("trials",)
+    rest = [f"{name} {search[name]}" for name in told if search.get(name)]
+    return ", ".join([str(search.get("name") or search.get("sampler") or "adaptive"), *rest])
 
 
 def failures(record: Record) -> list[tuple[str, str, str]]:

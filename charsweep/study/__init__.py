@@ -6,6 +6,7 @@ from typing import Any
 from charsweep.config import Sweep
 from charsweep.core.specs import Cell
 from charsweep.study.adaptive import Search, check
+from charsweep.study.asynchronous import AsynchronousSearch
 from charsweep.study.find import Find
 from charsweep.study.grid import Grid
 from charsweep.study.race import Race
@@ -19,13 +20,17 @@ def open_study(
     sweep: Sweep,
     seconds_for: Callable[[Sequence[Cell]], float],
     stages: Sequence[Mapping[str, Any]] = (),
+    workers: int | None = None,
 ) -> Study:
     """The sweep's study, made or gone on with; ConfigError where its meaning has changed.
 
     `seconds_for` says what cells would take, and `stages` what earlier commands have recorded.
+    `workers`: so many are given trials of an adaptive search when they are free; None: in batches.
     """
     if sweep.settings.find:
         return Find(sweep, seconds_for, stages)
     if sweep.settings.search.is_race:
         return Race(sweep)
-    return Grid(sweep) if sweep.settings.is_grid else Search(sweep)
+    if sweep.settings.is_grid:
+        return Grid(sweep)
+    return Search(sweep) if workers is None else AsynchronousSearch(sweep, workers)

@@ -9,6 +9,9 @@ and what they have told is there too. One that was killed while it was being ask
 failed, and another takes its place.
 
 Each rung is a race: what a pruner goes by is the score on the images that were drawn.
+
+So one worker works, and several where `search.at_once` was typed; else several wait for no batch
+(`charsweep.study.asynchronous`).
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ class Search(Study):
         self.search = sweep.settings.search
         self.space = {name: distribution_of(axis) for name, axis in sweep.axes.items()}
         self.trials = Trials(sweep, sampler_of(sweep, 0), pruner_of(sweep))
-        self._asked: dict[str, list[FrozenTrial]] = {}
+        self._asked: dict[str, list[FrozenTrial]] = {}  # by cell
+        self._cells: dict[tuple[int, int], Cell] = {}  # by trial and step
         self._race = Rounds((), sweep.settings)  # of the rung
 
     @property
@@ -89,20 +93,29 @@ class Search(Study):
         lowest = min(stops.values())
         due = [trial for trial in running if stops[trial.number] == lowest]
         untold = [trial for trial in due if lowest not in trial.intermediate_values]
-        is_race = bool(self.search.rungs) and self.sweep.settings.by_score
-        if untold and is_race:  # those that were told before a kill race once more
+        if untold and self.is_race:  # those that were told before a kill race once more
             untold = [*due, *self._ended(lowest)]
-        self._asked = {}
-        cells = {}
-        for trial in untold:
-            cell = self._cell(trial, lowest)
-            cells[cell.key] = cell
-            self._asked.setdefault(cell.key, []).append(trial)
-        self._race = Rounds(tuple(cells.values()), self.sweep.settings, is_race=is_race)
+        self._race = self._race_of([(trial, lowest) for trial in untold])
         yield from self._race.run()
         for trial in self._running():
             if lowest in trial.intermediate_values and self._stop(trial) == lowest:
                 self._judge(trial, lowest)
+
+    @property
+    def is_race(self) -> bool:
+        """Whether trials at the same rung race each other."""
+        return bool(self.search.rungs) and self.sweep.settings.by_score
+
+    def _race_of(self, stops: Sequence[tuple[FrozenTrial, int]]) -> Rounds:
+        """A race of trials, each at its step; those of one cell run as one."""
+        asked: dict[str, list[FrozenTrial]] = {}
+        cells = {}
+        for trial, step in stops:
+            cell = self._cell(trial, step)
+            cells[cell.key] = cell
+            asked.setdefault(cell.key, []).append(trial)
+        self._asked |= asked
+        return Rounds(tuple(cells.values()), self.sweep.settings, is_race=self.is_race)
 
     def _ended(self, step: int) -> list[FrozenTrial]:
         """Of the batch at hand, those that ended at their last step, which is this one."""
@@ -139,6 +152,9 @@ class Search(Study):
         for trial in self._asked[result.cell]:
             if trial.state.is_finished() or result.step in trial.intermediate_values:
                 continue
+            running, cell = self.trials.open(trial), self._cell(trial, result.step)
+            running.set_user_attr("cell", cell.key)
+            running.set_user_attr("trajectory", cell.trajectory.key)
             goes_on = result.step < self._last(trial) and result.state in ("finished", "left")
             if not goes_on:
                 self.trials.tell(trial, result)
@@ -148,7 +164,7 @@ class Search(Study):
             if value is None:
                 self.trials.give_up([trial])
             else:
-                self.trials.open(trial).report(value, result.step)
+                running.report(value, result.step)
 
     # -- trials --------------------------------------------------------------------------------
 
@@ -158,19 +174,27 @@ class Search(Study):
         self.trials.give_up([trial for trial in self._running() if set(trial.params) != space])
 
     def _fill(self) -> None:
-        """Ask until the batch is full, unless one that was begun is still running.
+        """Ask until the batch is full, unless one that was begun is still running."""
+        assert self.search.at_once is not None
+        self.trials.wait()
+        asked = self._count()
+        begun = asked % self.search.at_once
+        if begun == 0 and self._running():
+            return
+        self._ask(asked, asked - begun + self.search.at_once)
+
+    def _count(self) -> int:
+        """How many have been asked."""
+        return sum(set(trial.params) == set(self.space) for trial in self.trials.all())
+
+    def _ask(self, first: int, last: int) -> None:
+        """Ask for the trials from one number to before another, as far as any are left.
 
         The sampler is seeded by how many came before, so that a study that was killed goes on as
         it would have without.
         """
         assert self.search.trials is not None
-        assert self.search.at_once is not None
-        self.trials.wait()
-        asked = sum(set(trial.params) == set(self.space) for trial in self.trials.all())
-        begun = asked % self.search.at_once
-        if begun == 0 and self._running():
-            return
-        for number in range(asked, min(asked - begun + self.search.at_once, self.search.trials)):
+        for number in range(first, min(last, self.search.trials)):
             self.trials.study.sampler = sampler_of(self.sweep, number)
             self.trials.study.ask(self.space)
 
@@ -178,14 +202,11 @@ class Search(Study):
         return [trial for trial in self.trials.all() if trial.state == TrialState.RUNNING]
 
     def _cell(self, trial: FrozenTrial, step: int) -> Cell:
-        """The trial's cell at a step, noted on the trial while it runs."""
-        cell = self.sweep.cell_at({**trial.params, "train_steps": step})
-        if trial.state.is_finished():
-            return cell
-        running = self.trials.open(trial)
-        running.set_user_attr("cell", cell.key)
-        running.set_user_attr("trajectory", cell.trajectory.key)
-        return cell
+        """The trial's cell at a step."""
+        place = trial.number, step
+        if place not in self._cells:
+            self._cells[place] = self.sweep.cell_at({**trial.params, "train_steps": step})
+        return self._cells[place]
 
     def _stop(self, trial: FrozenTrial) -> int:
         """The next step at which the trial is scored."""

@@ -1,4 +1,4 @@
-"""Successive halving by rungs of training steps, as an Optuna pruner (Jamieson, Talwalkar 2016)."""
+"""Successive halving by rungs of training steps, as an Optuna pruner."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from optuna.trial import FrozenTrial
 class Halving(BasePruner):
     """Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): the best share goes on.
 
-    A trial is judged against all that have reached the same rung. Batches report before any is
-    judged, so that the first ones are not let through for want of others to compare with.
+    A trial is judged against all that have reached the same rung. A batch reports before any of it
+    is judged, so that the first ones are not let through for want of others to compare with; where
+    workers wait for no batch, this is the rule of ASHA (Li et al. 2020, arXiv 1810.05934), but that
+    a trial which does not go on at once never does.
     """
 
     keep: float = 0.5

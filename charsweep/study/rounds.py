@@ -49,10 +49,16 @@ class Rounds:
         is_race = is_race and settings.by_score and (len(cells) > 1 or bool(known))
         self.looks = looks_of(cells) if is_race else ()
         self.round = 0  # from 1
+        self.out: set[str] = set()  # keys of what is drawn in this round and has not been told
         self._running = dict(self.cells)  # those that draw on
         self._asked: dict[str, Cell] = {}  # cells of this round by the key of what they draw
         self._told: list[CellResult] = []  # of this round, by the keys of their cells
         self._paid = dict.fromkeys(self.cells, 0.0)  # seconds, in all rounds
+
+    @property
+    def running(self) -> Mapping[str, Cell]:
+        """The cells that have not ended, by key."""
+        return self._running
 
     def run(self) -> Generator[tuple[Cell, ...]]:
         """The beginnings of the exam, longer and longer, and at last the whole of it."""
@@ -66,6 +72,7 @@ class Rounds:
     def _round(self, drawn: Mapping[str, Cell]) -> Generator[tuple[Cell, ...]]:
         """What the cells with these keys draw."""
         self._asked, self._told = {own.key: self.cells[key] for key, own in drawn.items()}, []
+        self.out = set(self._asked)
         if drawn:
             self.round += 1
             yield tuple(drawn.values())
@@ -73,14 +80,16 @@ class Rounds:
     def settle(self, result: CellResult) -> list[CellResult]:
         """Those that have ended: by their last image, badly, or by the last result of a round."""
         cell = self._asked[result.cell]
+        self.out.remove(result.cell)
         self._paid[cell.key] += result.paid_seconds
         told = replace(
             result, cell=cell.key, paid_seconds=self._paid[cell.key], judged_by=judged_by(cell)
         )
         if result.cell == cell.key:
+            del self._running[cell.key]
             return [told]
         self._told.append(told)
-        return self._leaving() if len(self._told) == len(self._asked) else []
+        return [] if self.out else self._leaving()
 
     def _leaving(self) -> list[CellResult]:
         """Of a round's results those that end with it; the other cells run on."""

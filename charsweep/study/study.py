@@ -18,6 +18,7 @@ class Study(ABC):
     stages: Sequence[Mapping[str, Any]] = ()  # of a search in stages, as they are recorded
     unit: ClassVar[str] = "cells"  # what is counted, in words
     unfinished: ClassVar[tuple[str, ...]] = ("failed",)  # states that are worked on again
+    is_repeatable: ClassVar[bool] = True  # whether its cells do not depend on who is free when
 
     @property
     @abstractmethod
@@ -42,6 +43,11 @@ class Study(ABC):
     @abstractmethod
     def batches(self) -> Generator[tuple[Cell, ...]]:
         """Cells to be run together, batch by batch; all of one are told before the next."""
+
+    def next_cells(self, workers: int) -> tuple[Cell, ...]:
+        """Cells for one of so many workers who is free while others are at work; () while there
+        are none, or where all of a batch are told before the next."""
+        return ()
 
     def wanted(self, results: Mapping[str, CellResult]) -> tuple[Cell, ...]:
         """What must be stored for there to be nothing left to do, as far as that is known."""

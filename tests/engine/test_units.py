@@ -293,3 +293,48 @@ def test_weights_that_went_with_their_worker_are_made_again(tmp_path: Path) -> N
     last = agenda.next(lambda _: True, worker=2)
     assert isinstance(last, Finish)
     assert [cell.step for one in last.trainings for cell in one.cells] == [20]
+
+
+def test_a_further_plan_waits_for_what_is_on_its_way_and_draws_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    """Added while the references of the first are drawn, which it lacks too."""
+    _, first = planned(tmp_path, "+axes.lr=[1e-2,1e-3]", "train_steps=10", "pack=2")
+    _, second = planned(tmp_path, "+axes.lr=[1e-4,1e-5,1e-6]", "train_steps=10", "pack=2")
+    made = Simulation(tmp_path, first, 2)
+    made.agenda = Agenda(first, Speeds(Store(tmp_path)), 2, is_open=True)
+    made.sources |= {cell.key: cell.trajectory for cell in second.cells}
+    assert len(made.agenda.packs) == 1  # none is halved: there will be others
+    made.hand_out()
+    assert not made.agenda.is_short_for(1)  # one trains, one draws the first of two references
+    made.agenda.add(second)
+    made.run()
+    cells = (*first.cells, *second.cells)
+    assert made.cells == Counter(cell.key for cell in cells)
+    wanted = {s.images.key for plan in (first, second) for s in plan.scorings}
+    assert made.drawn == Counter(wanted)
+    assert made.agenda.is_short_for(1)
+
+
+def test_references_that_are_wanted_for_further_scores_are_drawn_by_one_at_a_time(
+    tmp_path: Path,
+) -> None:
+    _, plan = planned(tmp_path, "lr=1e-2", "train_steps=10")
+    few = tuple(replace(s, scores=s.scores[:1]) for s in plan.references if len(s.scores) > 1)
+    less = replace(plan, references=few[:1], trainings=(), cells=())
+    agenda = Agenda(less, Speeds(Store(tmp_path)), 2, is_open=True)
+    first = agenda.next(lambda _: True)
+    assert isinstance(first, Reference)
+    agenda.add(replace(less, references=few[:1]))  # what is on its way
+    assert not agenda.references
+    whole = next(s for s in plan.references if s.images.key == first.images.key)
+    agenda.add(replace(less, references=(whole,)))
+    assert agenda.next(lambda _: True) is None
+    assert not agenda.is_done
+    agenda.drawn(first)
+    assert agenda.undrawn
+    second = agenda.next(lambda _: True)
+    assert isinstance(second, Reference)
+    agenda.drawn(second)
+    assert agenda.is_done
+    assert not agenda.undrawn

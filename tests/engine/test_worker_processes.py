@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ from charsweep.core.store import Store
 from charsweep.core.system.signals import Stopped, listening, time_limit
 from charsweep.engine.pipes import Pipes
 from charsweep.engine.progress import ProgressView
+from charsweep.engine.units import Train
 from charsweep.engine.workers import WorkersEngine
 from charsweep.plan import Plan, plan_work
 from charsweep.results import CellResult
@@ -61,6 +63,26 @@ def test_every_cell_comes_once_and_pays_for_its_training(
             assert engine.among_references == {("encoders",): {"dino": 0.5}}
         assert [worker.link.pid for worker in engine.workers] == before
     assert view.workers == 2
+
+
+def test_who_is_free_is_given_a_further_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the other trains, and never while both do."""
+    fake_engine.install(tmp_path, monkeypatch)
+    with opened(tmp_path, ProgressView()) as (engine, plan):
+        first, *others = (replace(plan, cells=t.cells, trainings=(t,)) for t in plan.trainings)
+        training = []
+
+        def more(workers: int) -> Plan | None:
+            assert workers == 2
+            training.append(sum(isinstance(worker.unit, Train) for worker in engine.workers))
+            return others.pop(0) if others else None
+
+        found = list(engine.execute(first, more))
+        assert Counter(result.cell for result in found) == Counter(c.key for c in plan.cells)
+        assert training[0] == 1
+        assert max(training) == 1
 
 
 def test_one_is_lost_and_the_other_does_its_work(
