@@ -266,7 +266,7 @@ class Run:
     def _done(self) -> int:
         """How many of those that are asked for are finished."""
         known = self.asked & self.results.keys()
-        return sum(self.results[key].state not in self.study.unfinished for key in known)
+        return self.study.done([self.results[key] for key in known])
 
     def _leave(self, energy: Energy | None) -> str:
         """Write down what a stopped command leaves undone, for the study and MLflow to show."""

@@ -17,7 +17,7 @@ So one worker works, and several where `search.at_once` was typed; else several 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import (
@@ -59,10 +59,15 @@ class Search(Study):
         self._asked: dict[str, list[FrozenTrial]] = {}  # by cell
         self._cells: dict[tuple[int, int], Cell] = {}  # by trial and step
         self._race = Rounds((), sweep.settings)  # of the rung
+        self._over: set[int] = set()  # trials that are finished or pruned, by number
 
     @property
     def total(self) -> int:
         return self.search.trials or 0
+
+    def done(self, results: Collection[CellResult]) -> int:
+        """Trials, of which several may have a cell, and one a cell at each rung."""
+        return len(self._over)
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
@@ -77,7 +82,7 @@ class Search(Study):
 
     def batches(self) -> Generator[tuple[Cell, ...]]:
         """A batch of trials after the other, each rung by rung."""
-        self._give_up_torn()
+        self._look_back()
         while True:
             self._fill()
             running = self._running()
@@ -133,6 +138,7 @@ class Search(Study):
         if running.should_prune():
             running.set_user_attr("state", "pruned")
             self.trials.study.tell(trial.number, state=TrialState.PRUNED)
+            self._over.add(trial.number)
         else:
             running.set_user_attr(PASSED, rung)
 
@@ -158,6 +164,8 @@ class Search(Study):
             goes_on = result.step < self._last(trial) and result.state in ("finished", "left")
             if not goes_on:
                 self.trials.tell(trial, result)
+                if result.state != "failed":
+                    self._over.add(trial.number)
                 continue
             (objective,) = self.trials.objectives
             value = result.scores.get(objective)
@@ -168,8 +176,10 @@ class Search(Study):
 
     # -- trials --------------------------------------------------------------------------------
 
-    def _give_up_torn(self) -> None:
-        """Trials that were killed before all their parameters were suggested."""
+    def _look_back(self) -> None:
+        """See which trials are over, and give up those that were killed while they were asked."""
+        over = (TrialState.COMPLETE, TrialState.PRUNED)
+        self._over = {trial.number for trial in self.trials.all() if trial.state in over}
         space = set(self.space)
         self.trials.give_up([trial for trial in self._running() if set(trial.params) != space])
 

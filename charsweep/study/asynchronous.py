@@ -51,7 +51,7 @@ class AsynchronousSearch(Search):
     def batches(self) -> Generator[tuple[Cell, ...]]:
         """What is worked on first; what comes after it is asked for by `next_cells`."""
         self.trials.wait()
-        self._give_up_torn()
+        self._look_back()
         self._race_again()
         while cells := self.next_cells(self.workers):
             yield cells

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from charsweep.core.specs import Cell
@@ -24,6 +24,10 @@ class Study(ABC):
     @abstractmethod
     def total(self) -> int:
         """How many cells or trials are asked for, as far as that is known."""
+
+    def done(self, results: Collection[CellResult]) -> int:
+        """How many of these are finished, by the results of the cells that were asked for."""
+        return sum(result.state not in self.unfinished for result in results)
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
