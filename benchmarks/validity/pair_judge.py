@@ -31,6 +31,7 @@ from benchmarks.validity.judge import (
     Judge,
     Reading,
     any_figure,
+    coded,
     disturbed,
     fit,
     kept,
@@ -121,15 +122,6 @@ def halves(shown: Shown) -> tuple[Figure | None, Figure | None]:
     return (shown, None) if middle < WIDTH / SIDE / 2 else (None, shown)
 
 
-def coded_wide(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The pictures gone through the autoencoder."""
-    autoencoder, result = Autoencoder(), np.empty_like(drawn)
-    for index in steps("through the autoencoder", 0, -(-len(drawn) // 50)):
-        part = slice(50 * index, 50 * index + 50)
-        result[part] = autoencoder.decode(autoencoder.encode(drawn[part]))
-    return result
-
-
 def with_debris(drawn: NDArray[np.uint8], shown: Sequence[Shown]) -> NDArray[np.uint8]:
     """The pictures; of those of nobody, half become noise and drowned figures."""
     autoencoder, result = Autoencoder(), drawn.copy()
@@ -183,11 +175,11 @@ def lessons(folder: Path) -> PairLessons:
     """Drawn on the first call, then read from the folder."""
     shown = [shown_at("taught", index) for index in range(DRAWN)]
     drawn = kept(folder / "drawn.npy", lambda: with_debris(draw_all(shown), shown))
-    coded = kept(folder / "coded.npy", lambda: coded_wide(drawn[:CODED]))
+    passed = kept(folder / "coded.npy", lambda: coded(drawn[:CODED]))
     sides = [figure for one in shown for figure in halves(one)]
     return PairLessons(
         drawn,
-        coded,
+        passed,
         torch.tensor([number for number, figure in enumerate(sides) if figure]),
         targets_of([figure for figure in sides if figure], PAIR_HEADS),
         torch.tensor([number for number, figure in enumerate(sides) if not figure]),

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.validity.characters import Traits, with_traits
-from benchmarks.validity.judge import FIGURE, Judge, Reading, reading_of
+from benchmarks.validity.judge import FIGURE, Judge, Reading, coded, reading_of
 from benchmarks.validity.pair_judge import (
     PAIR_HEADS,
     PAIR_TRAITS,
@@ -24,7 +24,6 @@ from benchmarks.validity.pair_judge import (
     Readings,
     alone,
     anybody,
-    coded_wide,
     draw_all,
     drawable,
     halves,
@@ -170,7 +169,7 @@ def _accuracy(
             rng = Random(f"planted-{name}-{kind}-{index}")
             asked.append(two(rng))
             shown.append(planted(kind, asked[-1].left, asked[-1].right, rng))
-    readings = read_pairs(judge, coded_wide(draw_all(shown)))
+    readings = read_pairs(judge, coded(draw_all(shown)))
     right: dict[str, list[bool]] = {}
     for reading, one, both in zip(readings, shown, asked, strict=True):
         known = both.truth_shown(one).outcome
@@ -184,7 +183,7 @@ def _accuracy(
 def attribute_accuracy(judge: Judge, count: int = 1_000) -> dict[str, float]:
     """Share of the halves of unseen pictures, through the autoencoder, read right by attribute."""
     shown = [shown_at("unseen", index) for index in range(count)]
-    readings = read_pairs(judge, coded_wide(draw_all(shown)))
+    readings = read_pairs(judge, coded(draw_all(shown)))
     pairs = [
         (reading, reading_of(figure, PAIR_HEADS))
         for both, one in zip(readings, shown, strict=True)
