@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from helpers.fake_sweep import FakeSweep, scored
 
-from benchmarks.find import __main__ as bench
-from benchmarks.find.__main__ import Outcome, answer, page, simulate
+from benchmarks.find import stored as bench
+from benchmarks.find.outcomes import Outcome, Raced, by_hand, keep, page, read
+from benchmarks.find.stored import answer, simulate
 from benchmarks.validity.characters import CHARACTERS
 from charsweep.results.cells import result_from
 
@@ -49,10 +50,30 @@ def test_what_a_sweep_lacks_has_diverged_or_is_like_its_neighbour(stored: Path) 
 
 
 def test_the_page_counts_those_that_are_close() -> None:
-    close = Outcome(WHO, 0, "a", 0.9, "b", 0.92, 12, (300, 384), 200.0, 4000.0, 8000.0)
-    far = Outcome(WHO, 1, "a", 0.7, "b", 0.92, 14, (448, 448), 100.0, 4000.0, 8000.0)
-    text = page([close, far], [])
+    race = Raced((400, 1000), "a", "b", True)
+    close = Outcome(WHO.name, 0, "a", 0.9, "b", 0.92, 12, (300, 384), 200.0, 4000.0, 8000.0, race)
+    far = Outcome(WHO.name, 1, "a", 0.7, "b", 0.92, 14, (448, 448), 100.0, 4000.0, 8000.0)
+    text = page([close, far])
     assert "1 of 2 are close; the mean loss is 0.120." in text
     assert "| 12 | 300 of 384 | 3 min 20 s | 5% | 2.5% |" in text
     assert "| 14 | 448 |" in text
+    assert "| unicorn_girl | 0 | 400 of 1,000 | 40% | a | b | yes |" in text
     assert "stored sweeps" not in text
+
+
+def test_outcomes_are_kept_and_those_of_the_same_run_replaced(tmp_path: Path) -> None:
+    file, race = tmp_path / "outcomes.json", Raced((4, 9), "a", "b", False)
+    simulated = Outcome(WHO.name, 0, "a", 0.5, "b", 0.6, 12)
+    real = Outcome(WHO.name, 0, "a", 0.5, "b", 0.6, 12, (3, 9), 10.0, 90.0, 99.0, race)
+    assert keep(file, [simulated]) == [simulated]
+    assert set(keep(file, [real])) == {simulated, real}
+    better = Outcome(WHO.name, 0, "c", 0.6, "b", 0.6, 12, (3, 9), 10.0, 90.0, 99.0)
+    assert set(keep(file, [better])) == set(read(file)) == {simulated, better}
+
+
+def test_what_was_written_by_hand_stays(tmp_path: Path) -> None:
+    file, real = tmp_path / "PAGE.md", Outcome(WHO.name, 0, "a", 0.5, "b", 0.6, 12)
+    file.write_text(page([]) + "\n## By the clock\n\nOnce: 9 s.\n")
+    for _ in range(2):
+        file.write_text(page([real], by_hand(file)))
+    assert file.read_text().count("\n## By the clock\n\nOnce: 9 s.\n") == 1
