@@ -56,9 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
             for who in CHARACTERS:
                 if who.name in options.only and (who.name, seed) not in known:
                     print(f"{who.name}, seed {seed}", flush=True)
-                    kept = keep(
-                        options.outcomes, [measure(who, seed, work, judge, options.race)]
-                    )
+                    kept = keep(options.outcomes, [measure(who, seed, work, judge, options.race)])
     options.out.write_text(page(kept, by_hand(options.out)), encoding="utf-8")
     print(options.out.read_text(encoding="utf-8"))
 

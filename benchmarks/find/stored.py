@@ -19,7 +19,7 @@ from charsweep.config import load_settings
 from charsweep.config.find import start_of
 from charsweep.core.store import Store
 from charsweep.results import CellResult, read_results
-from charsweep.results.points import SCORE
+from charsweep.results.cells import SCORE
 from charsweep.study.stages import Stages
 
 STORED_STEPS = [200, 500, 1000]

@@ -13,7 +13,7 @@ from benchmarks.validity.truth import truth_of
 from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.results import CellResult
-from charsweep.results.points import SCORE
+from charsweep.results.cells import SCORE
 
 
 def truth(cell: CellResult, who: Character, store: Store, judge: Judge) -> float:

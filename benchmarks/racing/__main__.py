@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.racing.simulate import order_of, race
-from charsweep.results.points import SCORE
+from charsweep.results.cells import SCORE
 from charsweep.results.read import load_cells
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charsweep.results import CellResult, Record, recommend
-from charsweep.results.points import SCORE, Point
+from charsweep.results.cells import SCORE
+from charsweep.results.points import Point
 from charsweep.results.racing import LEAVING, left_behind
 from charsweep.study.rounds import rivals_of
 

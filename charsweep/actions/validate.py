@@ -23,8 +23,9 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import write_text
 from charsweep.core.system.console import out
 from charsweep.results import Record
+from charsweep.results.cells import SCORE
 from charsweep.results.labels import listing, metric_label, score_text
-from charsweep.results.points import SCORE, SEED, Point, points_of
+from charsweep.results.points import SEED, Point, points_of
 from charsweep.results.read import load_cells
 from charsweep.results.unlike import unlike
 

@@ -160,12 +160,37 @@ class TrajectorySpec(Keyed):
         return "-".join(part for part in parts if part)
 
 
-Source = TrajectorySpec | BaseSpec | TruthSpec | AdapterSpec
+@dataclass(frozen=True)
+class Component:
+    """What one snapshot's adapter adds to a base, and how much of it."""
+
+    snapshot: SnapshotSpec
+    strength: float
+
+
+@dataclass(frozen=True)
+class ComposedSpec(Keyed):
+    """Adapters that lie on one base together, each at its own strength: nothing is trained."""
+
+    base: BaseSpec
+    components: tuple[Component, ...]
+
+    @property
+    def slug(self) -> str:
+        strengths = "-".join(f"{one.strength:g}" for one in self.components)
+        return f"composed-{self.base.name}-strengths{strengths}"
+
+
+Source = TrajectorySpec | BaseSpec | TruthSpec | AdapterSpec | ComposedSpec
+Added = AdapterSpec | ComposedSpec  # what is put on a base as it is, and is not trained here
 
 
 @dataclass(frozen=True)
 class SnapshotSpec:
-    """The weights of a source at one step; step 0 of a base or an adapter is that itself."""
+    """The weights of a source at one step; step 0 of a base or an adapter is that itself.
+
+    Of what is composed, the step is the last that any of its components was trained to.
+    """
 
     source: Source
     step: int
@@ -329,6 +354,7 @@ class Cell:
     same base with the class noun in place
     of the identifier, `class_images` what the base draws for prior preservation; each None without
     a base. `metrics` are those of the exam itself, `parts` what else is asked, with their own.
+    Of two characters, the exam itself is the first one's.
     """
 
     values: Mapping[str, Any]
@@ -343,6 +369,7 @@ class Cell:
     parts: tuple[ExamPart, ...] = ()
     truth_set: ImageSetSpec | None = None  # the true pictures, where there are any
     made: Mapping[str, Any] = field(default_factory=dict)  # what an adapter's file says of itself
+    worst_of: tuple[str, ...] = ()  # scores of which the lowest is what it is compared by
 
     @property
     def key(self) -> str:
@@ -364,10 +391,10 @@ class Cell:
         return f"{name} ({', '.join(told)})" if name and others else name
 
     @property
-    def source(self) -> TrajectorySpec | AdapterSpec:
-        """What draws: a trajectory, or an adapter from elsewhere."""
+    def source(self) -> TrajectorySpec | Added:
+        """What draws: a trajectory, an adapter from elsewhere, or what was composed."""
         source = self.images.snapshot.source
-        assert isinstance(source, TrajectorySpec | AdapterSpec)
+        assert isinstance(source, TrajectorySpec | Added)
         return source
 
     @property

@@ -15,7 +15,7 @@ from charsweep.core.errors import ModelsError
 from charsweep.core.keys import canonical, canonical_json
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
-    AdapterSpec,
+    Added,
     BaseSpec,
     ImageSetSpec,
     TrajectorySpec,
@@ -29,7 +29,7 @@ from charsweep.core.system.signals import check_room
 from charsweep.engine.measure_memory import Peak
 from charsweep.engine.progress import View
 from charsweep.evaluate.sample import LoadSlot, Paint, PartialImageSet, draw, paint_with
-from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.composition import added_files
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
@@ -124,7 +124,7 @@ class ImageSets:
         snapshot = images.snapshot
         if images.strength != 1 or images.base:
             return
-        if not isinstance(snapshot.source, TrajectorySpec | AdapterSpec):
+        if not isinstance(snapshot.source, TrajectorySpec | Added):
             raise ModelsError(
                 f"{snapshot.source.slug}: its images are not finite; fetch its weights again"
             )
@@ -140,8 +140,8 @@ class ImageSets:
         if base and (isinstance(source, BaseSpec) or not images.strength):
             yield paint_with(base), None
             return
-        if base and isinstance(source, AdapterSpec):
-            with base.changed(folder / ADAPTER_FILE, images.strength):
+        if base and isinstance(source, Added):
+            with base.composed(added_files(source, folder), images.strength):
                 yield paint_with(base), None
             return
         assert isinstance(source, TrajectorySpec)

@@ -277,6 +277,19 @@ class LoadedPipeline:
                 for tensor, was in kept:
                     tensor.copy_(was)
 
+    @contextlib.contextmanager
+    def composed(
+        self, files: Iterable[tuple[Path, float]], strength: float = 1.0
+    ) -> Iterator[None]:
+        """The base with several adapter files, each at a strength of its own times the common one.
+
+        Put back afterwards. What each adds does not depend on the others, unless it is DoRA.
+        """
+        with contextlib.ExitStack() as stack:
+            for file, own in files:
+                stack.enter_context(self.changed(file, own * strength))
+            yield
+
     def _weight(self, layer: str) -> Tensor:
         """The weight of `MODULE.LAYER`."""
         module, _, path = layer.partition(".")

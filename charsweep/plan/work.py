@@ -19,7 +19,7 @@ from charsweep.core.errors import StoreError
 from charsweep.core.keys import canonical_json, differences
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
-    AdapterSpec,
+    Added,
     Cell,
     ExamSpec,
     ImageSetSpec,
@@ -65,10 +65,10 @@ class TrainingSpan:
 class Training:
     """One trajectory: the spans it lacks, then what is drawn from it and scored.
 
-    Or an adapter from elsewhere, which lacks none.
+    Or an adapter from elsewhere, or what is composed, which lack none.
     """
 
-    source: TrajectorySpec | AdapterSpec
+    source: TrajectorySpec | Added
     spans: tuple[TrainingSpan, ...]
     diverged_at: int | None
     scorings: tuple[Scoring, ...]
@@ -257,11 +257,11 @@ def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
 def plan_training(
     cells: Sequence[Cell], store: Store, snapshot_steps: tuple[int, ...] = ()
 ) -> Training:
-    """What the cells of one trajectory, or of one adapter from elsewhere, lack."""
-    if isinstance(adapter := cells[0].source, AdapterSpec):
-        broken = store.diverged_at(adapter)
+    """What the cells of one trajectory lack, or of what is put on a base as it is."""
+    if isinstance(added := cells[0].source, Added):
+        broken = store.diverged_at(added)
         scorings = () if broken is not None else _scorings(cells, store)
-        return Training(adapter, (), broken, scorings, tuple(cells))
+        return Training(added, (), broken, scorings, tuple(cells))
     trajectory = cells[0].trajectory
     diverged_at = store.diverged_at(trajectory)
     steps = sorted({cell.step for cell in cells})

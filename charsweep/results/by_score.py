@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from charsweep.results.cells import CellResult
+from charsweep.results.cells import SCORE, CellResult
 from charsweep.results.parts import comparable
-from charsweep.results.points import ERRORS, SCORE, Point, difference, points_of, ranked
+from charsweep.results.points import ERRORS, Point, difference, points_of, ranked
 from charsweep.results.preference import Candidate, Preferences, Strength, preferences
 from charsweep.results.reasons import Bounds
 from charsweep.results.records import Objective, Record

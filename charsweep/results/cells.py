@@ -22,6 +22,7 @@ from charsweep.core.store.losses import LossRow
 
 State = Literal["finished", "left", "diverged", "failed", "stopped"]
 ASKED = "asked.json"  # of a sweep's folder
+SCORE = "score"  # by which settings are compared
 DIGITS = 5  # of an image's score in cells.jsonl; the store has them all
 # What an adapter from elsewhere may say of its making, in the order of tables.
 MADE = ("steps", "lr", "kind", "rank", "alpha", "trainer", "base", "trigger")
@@ -119,6 +120,14 @@ def judged_by(cell: Cell) -> dict[str, str]:
     return {name: key_of(what) for name, what in known.items()}
 
 
+def worst_in(stored: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str | None:
+    """The name of the lowest of these scores; None where one is missing, or does not apply."""
+    known = {name: stored[name]["value"] for name in names if name in stored}
+    if len(known) < len(names) or None in known.values():
+        return None
+    return min(known, key=lambda name: known[name], default=None)
+
+
 def values_of(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
     """The scores alone; a metric that does not apply is None."""
     return {name: score["value"] for name, score in scores.items()}
@@ -139,10 +148,13 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     for spec in (spec for part in cell.parts for spec in part.scores if finished):
         stored[spec.metric.name] = store.read_score(spec)
         seeds_of[spec.metric.name] = spec.images.seeds
-    scores = values_of(stored)
     untaught = {}
     if finished and cell.untaught_set is not None:
         untaught = values_of(stored_scores(cell, cell.untaught_set, store))
+    if worst := worst_in(stored, cell.worst_of):
+        stored[SCORE], seeds_of[SCORE] = stored[worst], seeds_of[worst]
+        untaught[SCORE] = untaught.get(cell.worst_of[0])
+    scores = values_of(stored)
     folder = store.images(cell.images)
     images = read_json(folder / "images.json", "seconds") if finished else {}
     snapshot = store.snapshot(cell.images.snapshot)

@@ -14,8 +14,9 @@ from typing import cast
 
 from charsweep.core.specs import ADAPTER
 from charsweep.core.system.console import quoted, spell
+from charsweep.results.cells import SCORE
 from charsweep.results.labels import COUNTED, axis_label, listing, value_text
-from charsweep.results.points import ERRORS, SCORE, SEED, STRENGTH, Point, difference
+from charsweep.results.points import ERRORS, SEED, STRENGTH, Point, difference
 from charsweep.results.records import Record, Value, in_order, is_numeric
 
 WIDE = 3  # a larger factor between two values tried is a gap

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from charsweep.results.cells import COSTS, CellResult
+from charsweep.results.cells import COSTS, SCORE, CellResult
 from charsweep.results.labels import listing, point_text, value_text
 from charsweep.results.records import Objective, Record, Value, by_values
 
 SEED = "seed"
 STRENGTH = "strength"  # at which a cell draws; 1 where its values say none
-SCORE = "score"  # by which settings are compared
 ERRORS = 2  # standard errors: what an interval spans either way, and what tells two points apart
 SAME = 0.005  # of a mean: less is no difference, however sure it is that there is one
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from charsweep.core.system.console import span
-from charsweep.results.cells import CellResult
+from charsweep.results.cells import SCORE, CellResult
 from charsweep.results.labels import (
     COUNTED,
     axis_label,
@@ -18,7 +18,7 @@ from charsweep.results.labels import (
     score_text,
     value_text,
 )
-from charsweep.results.points import ERRORS, SCORE, Point, difference
+from charsweep.results.points import ERRORS, Point, difference
 from charsweep.results.preference import Preferences
 from charsweep.results.records import Record, Value
 

@@ -28,11 +28,11 @@ from pathlib import Path
 from charsweep.core.errors import StoreError
 from charsweep.core.system.console import command, span
 from charsweep.results.by_score import chosen, keeps, on_each_base, preferences_of
-from charsweep.results.cells import CellResult
+from charsweep.results.cells import SCORE, CellResult
 from charsweep.results.labels import bytes_text
 from charsweep.results.next_steps import NextStep, next_steps
 from charsweep.results.parts import comparable
-from charsweep.results.points import SCORE, Point, points_of, ranked
+from charsweep.results.points import Point, points_of, ranked
 from charsweep.results.preference import Candidate, Preferences
 from charsweep.results.read import load_cells
 from charsweep.results.reasons import (

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from charsweep.results.cells import CellResult
+from charsweep.results.cells import SCORE, CellResult
 from charsweep.results.labels import (
     listing,
     metric_label,
     score_text,
 )
-from charsweep.results.points import SCORE, Point, comparable, pareto, points_of, ranked, which
+from charsweep.results.points import Point, comparable, pareto, points_of, ranked, which
 from charsweep.results.recommendation import Recommendation, recommend
 from charsweep.results.records import Objective, Record
 from charsweep.results.unlike import unlike

@@ -22,8 +22,8 @@ from charsweep.config.settings import Settings
 from charsweep.core.keys import canonical_json
 from charsweep.core.specs import Cell
 from charsweep.results import CellResult
-from charsweep.results.cells import judged_by
-from charsweep.results.points import SCORE, SEED
+from charsweep.results.cells import SCORE, judged_by
+from charsweep.results.points import SEED
 from charsweep.results.racing import LEAVING, left_behind
 
 Keys = tuple[str, ...]  # of a setting's cells

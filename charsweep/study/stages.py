@@ -27,8 +27,9 @@ from charsweep.config.find import AXES
 from charsweep.config.settings import FindSettings
 from charsweep.results import CellResult
 from charsweep.results.by_score import chosen, keeps, on_each_base
+from charsweep.results.cells import SCORE
 from charsweep.results.labels import axis_label, listing, value_text
-from charsweep.results.points import ERRORS, SCORE, Point, difference
+from charsweep.results.points import ERRORS, Point, difference
 
 Values = Mapping[str, Any]  # of a cell, by the names of its axes
 HALVES, THIRDS = (1, 3), (1, 2, 3, 5)  # first figures of the rates of a decade

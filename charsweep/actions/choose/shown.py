@@ -18,7 +18,7 @@ from charsweep.core.store.files import inside
 from charsweep.core.store.losses import read_losses
 from charsweep.report.figures.contact_sheets import image_files
 from charsweep.results.by_score import candidates_of
-from charsweep.results.cells import COSTS, AskedCell, CellResult
+from charsweep.results.cells import COSTS, SCORE, AskedCell, CellResult
 from charsweep.results.facts import failure
 from charsweep.results.labels import (
     axis_label,
@@ -32,7 +32,7 @@ from charsweep.results.labels import (
     value_text,
 )
 from charsweep.results.parts import comparable
-from charsweep.results.points import SCORE, Point, interval, points_of, ranked
+from charsweep.results.points import Point, interval, points_of, ranked
 from charsweep.results.preference import Candidate, preferences
 from charsweep.results.reasons import setting_text
 from charsweep.results.recommendation import Recommendation, export_command, recommend

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from charsweep.core.errors import StoreError
 from charsweep.core.keys import canonical, differences
 from charsweep.core.specs import (
-    AdapterSpec,
+    Added,
     ImageSetSpec,
     ScoreSpec,
     SnapshotSpec,
@@ -94,10 +94,10 @@ class Store:
 
     def has_snapshot(self, spec: SnapshotSpec) -> bool:
         """Whether it is stored whole; StoreError where its manifest tells of another."""
-        if not isinstance(spec.source, TrajectorySpec | AdapterSpec):
+        if not isinstance(spec.source, TrajectorySpec | Added):
             return True  # a base is its own snapshot
         there = _matches(self.snapshot(spec) / "snapshot.json", {"step": spec.step})
-        if not there or isinstance(spec.source, AdapterSpec):
+        if not there or isinstance(spec.source, Added):
             return there
         return _matches(self.source(spec.source) / "spec.json", spec.source)
 
