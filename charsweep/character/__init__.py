@@ -4,7 +4,7 @@ A folder of images goes in; checked images, their words and digests come out.
 """
 
 from charsweep.character.drawings import Drawings, drawings_of
-from charsweep.character.framing import UNIT, framed, middle_square, size_of, sizes_of
+from charsweep.character.framing import UNIT, framed, middle_of, middle_square, size_of, sizes_of
 from charsweep.character.load import (
     Character,
     ClassImages,
@@ -35,6 +35,7 @@ __all__ = [
     "load_held_out",
     "load_truth",
     "mask_beside",
+    "middle_of",
     "middle_square",
     "open_masked",
     "open_training_images",

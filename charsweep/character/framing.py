@@ -76,6 +76,11 @@ def middle_square(image: Image.Image, resolution: int) -> Image.Image:
     return square.resize((resolution, resolution), Image.Resampling.LANCZOS)
 
 
+def middle_of(image: Image.Image, size: Size) -> Image.Image:
+    """The middle of an image at `size`, by the same means."""
+    return middle_square(image, size[0]) if size[0] == size[1] else covered(image, size)
+
+
 def covered(image: Image.Image, size: Size) -> Image.Image:
     """The image scaled until it just covers `size`, cut in the middle.
 

@@ -212,6 +212,8 @@ class ImageSetSpec:
     precision: str
     strength: float = field(default=1.0, metadata=CAME_LATER)  # share of what was taught; 0: none
     base: BaseSpec | None = field(default=None, metadata=CAME_LATER)  # None: the source's own
+    # Width and height of its images in pixels; None: `resolution` squared.
+    size: tuple[int, int] | None = field(default=None, metadata=CAME_LATER)
 
     @cached_property
     def key(self) -> str:
@@ -223,7 +225,13 @@ class ImageSetSpec:
         by = [self.base.name] if self.base else []
         by += [f"{self.sampler.name}{self.inference_steps}", f"cfg{self.guidance_scale:g}"]
         by += [f"strength{self.strength:g}"] if self.strength != 1 else []
+        by += ["{}x{}px".format(*self.size)] if self.size else []
         return "-".join([*by, f"exam{len(self.prompts)}x{len(self.seeds)}"])
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Width and height of its images."""
+        return self.size or (self.resolution, self.resolution)
 
     @property
     def drawing_base(self) -> BaseSpec | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from charsweep.character import middle_square
+from charsweep.character import middle_of
 from charsweep.config import Sweep
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import canonical, canonical_json
@@ -162,7 +162,7 @@ class ImageSets:
         with new_folder(self.store.images(images), "images.json", manifest) as folder:
             for digest, entry in zip(source.digests, manifest["files"], strict=True):
                 picture = open_image(self.sweep.drawings.paths[digest])
-                middle_square(picture, images.resolution).save(folder / entry["file"])
+                middle_of(picture, images.pixels).save(folder / entry["file"])
                 self.view.advance("images")
 
 

@@ -7,6 +7,7 @@ called one, with the machine that it is for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,7 +55,7 @@ def summary(
     drawn = [scoring for scoring in plan.scorings if scoring.to_draw]
     kept = [training for training in plan.trainings if training.snapshots]
     snapshots = sum(len(t.snapshots) * snapshot_bytes(t.trajectory, bases) for t in kept)
-    pixels = sum(scoring.to_draw * scoring.images.resolution**2 for scoring in drawn)
+    pixels = sum(scoring.to_draw * math.prod(scoring.images.pixels) for scoring in drawn)
     return {
         "cells": len(plan.cells),
         "trajectories": len(plan.trainings),
@@ -216,7 +217,8 @@ class Speeds:
         name = _call_name(spec)
         if name in self.known:
             return self.known[name]
-        return self._guess(spec.resolution, text_chunks(_drawn_by(spec))).call
+        side = math.sqrt(math.prod(spec.pixels))
+        return self._guess(side, text_chunks(_drawn_by(spec))).call
 
     def kwh(self, seconds: float) -> float | None:
         """Energy of a worker's seconds, at its share of the power last; None before that."""
@@ -240,11 +242,12 @@ class Speeds:
         if found > self.known.get(name, 0):
             self.remember(name, found)
 
-    def _guess(self, resolution: int, chunks: int) -> Guess:
-        """That of the nearest known resolution, for as many pixels and chunks of a prompt."""
-        nearest = min(GUESSES, key=lambda size: abs(size - resolution))
+    def _guess(self, side: float, chunks: int) -> Guess:
+        """That of the nearest known resolution, for the pixels of such a square and chunks of a
+        prompt."""
+        nearest = min(GUESSES, key=lambda size: abs(size - side))
         guess = GUESSES[nearest]
-        more = (resolution / nearest) ** 2 * (1 + guess.chunk * (chunks - 1))
+        more = (side / nearest) ** 2 * (1 + guess.chunk * (chunks - 1))
         self.guessed_for = guess.machine
         return replace(guess, step=guess.step * more, call=guess.call * more)
 
@@ -325,7 +328,18 @@ def _call_name(spec: ImageSetSpec) -> str:
     """By what draws: the base, or the method that has none."""
     source = _drawn_by(spec)
     name = source.method.name if isinstance(source, TrajectorySpec) else source.name
-    return f"call {name} {spec.resolution}px {spec.precision}{_of_chunks(source)}"
+    return f"call {name} {size_text(spec)}px {spec.precision}{_of_chunks(source)}"
+
+
+def seen_size(spec: TrajectorySpec | ImageSetSpec) -> tuple[int, int]:
+    """Width and height in pixels of what is trained on or drawn."""
+    return spec.pixels if isinstance(spec, ImageSetSpec) else (spec.resolution, spec.resolution)
+
+
+def size_text(spec: TrajectorySpec | ImageSetSpec) -> str:
+    """The same in words: "64" of squares, else "96x64"."""
+    width, height = seen_size(spec)
+    return f"{width}" if width == height else f"{width}x{height}"
 
 
 def _drawn_by(images: ImageSetSpec) -> Source:

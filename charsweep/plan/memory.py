@@ -10,6 +10,7 @@ on top; on a CPU it is of the whole process.
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec, TruthSp
 from charsweep.core.system.hardware import Card, usable_precision
 from charsweep.models.families import DECODED_AT_ONCE
 from charsweep.models.weights import BaseWeights
-from charsweep.plan.cost import MEMORY, Speeds, calls_per_step, text_chunks
+from charsweep.plan.cost import MEMORY, Speeds, calls_per_step, seen_size, size_text, text_chunks
 from charsweep.plan.work import Plan
 from charsweep.results.labels import bytes_text
 
@@ -182,7 +183,7 @@ def name_of(work: Work, device: str) -> str:
     """What a measured peak is remembered by: all that it depends on but the machine."""
     spec, trajectory, base = work.spec, work.trajectory, work.base
     chunks = text_chunks(work.base or work.source)
-    names = [work.doing, base.digest if base else "", f"{spec.resolution}px", spec.precision,
+    names = [work.doing, base.digest if base else "", f"{size_text(spec)}px", spec.precision,
              f"{chunks} chunks" if chunks > 1 else ""]  # fmt: skip
     if trajectory:
         pack_key = method_of(trajectory.method).pack_key
@@ -263,13 +264,14 @@ def _guess(work: Work, place: Place) -> float:
     spec, size = work.spec, _denoiser(work, place)
     if work.trajectory and not work.base:
         size = _held(work.trajectory, place).trained
-    pixels, value = spec.resolution**2, VALUE[spec.precision]
+    (width, height), value = seen_size(spec), VALUE[spec.precision]
+    pixels = width * height
     remade = REMADE
     kept: float = work.samples * pixels * GUESS * max(1, size) ** EXPONENT * value / FULL
     if outputs := _outputs(work, place):
         base = place.bases[work.base.key] if work.base else None
         assert base is not None
-        tokens = (spec.resolution // base.family.unit) ** 2
+        tokens = math.prod(side // base.family.unit for side in (width, height))
         kept, remade = work.samples * tokens * KEPT * outputs * value, REMADE_BLOCKS
     if isinstance(spec, TrajectorySpec):
         return kept * (remade if work.checkpointing else 1)
@@ -325,8 +327,8 @@ def refuse(works: Sequence[Work], place: Place, axes: Container[str] = ()) -> No
     takes = "takes" if most.measured else "would take at least"
     part = max(most.parts, key=lambda name: most.parts[name])
     raise ConfigError(
-        f"{most.work.doing} at {most.work.spec.resolution} px {takes} {bytes_text(most.least)} of "
-        f"memory, {part} {bytes_text(most.parts[part])} of it; this machine has "
+        f"{most.work.doing} at {size_text(most.work.spec)} px {takes} {bytes_text(most.least)} "
+        f"of memory, {part} {bytes_text(most.parts[part])} of it; this machine has "
         f"{bytes_text(card.memory_bytes)} ({card.name}); {_advice(works, place, axes)}"
     )
 
@@ -437,6 +439,9 @@ def _with(work: Work, setting: str, value: Any) -> Work:
         if setting == "method.rank" and value < _rank(spec):
             settings = {**spec.method.settings, "rank": value}
             return work._replace(spec=replace(spec, method=replace(spec.method, settings=settings)))
+    elif setting == "resolution" and spec.size and value < spec.resolution:
+        width, height = (side * value // spec.resolution for side in spec.size)
+        spec = replace(spec, size=(width, height))
     if setting == "precision" or (hasattr(spec, name) and value < getattr(spec, name)):
         return work._replace(spec=replace(spec, **{name: value}))
     return work

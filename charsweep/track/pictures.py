@@ -27,10 +27,10 @@ def contact_sheet(images: Path) -> Image.Image | None:
     rows = list(_rows(images, TILE))
     if not rows:
         return None
-    side = rows[0][1].height
-    sheet = Image.new("RGB", (max(row.width for _, row in rows), side * len(rows)), "white")
+    height = rows[0][1].height
+    sheet = Image.new("RGB", (max(row.width for _, row in rows), height * len(rows)), "white")
     for index, (_, row) in enumerate(rows):
-        sheet.paste(row, (0, index * side))
+        sheet.paste(row, (0, index * height))
     return sheet
 
 
@@ -39,10 +39,11 @@ def strip(images: Path) -> Image.Image | None:
     rows = [row for _, row in _rows(images, NOTE_TILE)]
     if not rows:
         return None
-    side = rows[0].height
-    picture = Image.new("RGB", (side * len(rows), side), "white")
+    seeds = len(read_json(images / "images.json")["seeds"])
+    width, height = rows[0].width // seeds, rows[0].height
+    picture = Image.new("RGB", (width * len(rows), height), "white")
     for index, row in enumerate(rows):
-        picture.paste(row.crop((0, 0, side, side)), (index * side, 0))
+        picture.paste(row.crop((0, 0, width, height)), (index * width, 0))
     return picture
 
 
@@ -73,9 +74,10 @@ def cut(rows: Mapping[int, Path], manifest: Mapping[str, Any], folder: Path) -> 
     """Undo `exam_rows`: write the tiles of each prompt's row under the names in the manifest."""
     for prompt, path in rows.items():
         with opened(path) as row:
-            side = row.height
-            for column, entry in enumerate(_of_prompt(manifest, prompt)):
-                tile = row.crop((column * side, 0, (column + 1) * side, side))
+            entries = _of_prompt(manifest, prompt)
+            width = row.width // len(entries)
+            for column, entry in enumerate(entries):
+                tile = row.crop((column * width, 0, (column + 1) * width, row.height))
                 tile.save(inside(folder, entry["file"]))
 
 
@@ -88,20 +90,21 @@ def _rows(images: Path, most: int) -> Iterator[tuple[int, Image.Image]]:
     if not present:
         return
     with opened(present[0]) as first:
-        side = min(most, first.width)
+        height = min(most, first.height)
+        size = round(first.width * height / first.height), height
     for prompt in dict.fromkeys(entry["prompt"] for entry in manifest["files"]):
         entries = _of_prompt(manifest, prompt)
-        row = Image.new("RGB", (side * len(entries), side), "white")
+        row = Image.new("RGB", (size[0] * len(entries), height), "white")
         for column, entry in enumerate(entries):
             if images / entry["file"] in present:
-                row.paste(_tile(images / entry["file"], side), (column * side, 0))
+                row.paste(_tile(images / entry["file"], size), (column * size[0], 0))
         yield prompt, row
 
 
-def _tile(path: Path, side: int) -> Image.Image:
+def _tile(path: Path, size: tuple[int, int]) -> Image.Image:
     with opened(path) as image:
         colours = image.convert("RGB")
-    return colours.resize((side, side), Image.Resampling.LANCZOS)
+    return colours.resize(size, Image.Resampling.LANCZOS)
 
 
 def _of_prompt(manifest: Mapping[str, Any], prompt: int) -> Sequence[Mapping[str, Any]]:

@@ -168,4 +168,4 @@ def drawn(chosen: Chosen, prompt: str) -> str:
         return f"image = pipeline(num_inference_steps={images.inference_steps}).images[0]"
     drawing = Drawing(images.inference_steps, images.guidance_scale)
     family = chosen.base_model.weights.family
-    return "\n".join(family.code(prompt, drawing, images.resolution))
+    return "\n".join(family.code(prompt, drawing, images.pixels))

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from charsweep.core.store.files import write_text
 from charsweep.core.system.images import opened
@@ -32,10 +32,10 @@ def write_page(
 
 
 def data_uri(folder: Path, name: str, side: int) -> str:
-    """A square image at `side` × `side` pixels: small ones are enlarged, large ones reduced."""
+    """An image whose longer side is `side` pixels: small ones are enlarged, large ones reduced."""
     data = io.BytesIO()
     with opened(folder / name) as image:
-        scaled = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        scaled = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
     scaled.save(data, format="WEBP", quality=90, method=4)
     return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 

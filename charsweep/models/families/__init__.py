@@ -10,6 +10,7 @@ holds no weights: the pipeline that it is handed is `charsweep.models.pipeline.L
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from charsweep.models.architectures import Shapes
     from charsweep.models.conditioning import Conditioning
     from charsweep.models.kohya import Naming
+
+Size = tuple[int, int]  # width and height in pixels
 
 
 class Drawing(NamedTuple):
@@ -177,8 +180,8 @@ class Family(Protocol):
         Raises `ModelsError` where no file for them is written.
         """
 
-    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
-        """Python that draws the prompt with `pipeline`; the last line assigns `image`."""
+    def code(self, prompt: str, drawing: Drawing, size: Size) -> Sequence[str]:
+        """Python that draws the prompt at that size with `pipeline`; the last line has `image`."""
 
     # -- of a loaded pipeline ----------------------------------------------------------------------
 
@@ -233,10 +236,14 @@ DECODED_AT_ONCE = 1024 * 1024  # pixels
 UNTILED = 1536  # pixels a side; larger images are decoded in overlapping tiles
 
 
-def plain_code(prompt: str, drawing: Drawing) -> tuple[str, ...]:
-    """What draws with a pipeline that takes a prompt first, and guidance as it is told here."""
-    steps, guidance = drawing
+def plain_code(prompt: str, drawing: Drawing, size: Size) -> tuple[str, ...]:
+    """What draws with a pipeline that takes a prompt first, and guidance as it is told here.
+
+    Of squares it knows its own size.
+    """
+    (steps, guidance), (width, height) = drawing, size
     words = f"{prompt!r}, num_inference_steps={steps}, guidance_scale={guidance:g}"
+    words += f", height={height}, width={width}" if width != height else ""
     return (f"image = pipeline({words}).images[0]",)
 
 
@@ -256,19 +263,20 @@ def call(
     pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator], **prompts: Any
 ) -> NDArray[np.float32]:
     """What every text-to-image pipeline of diffusers is asked with; `prompts` in its own words."""
-    return decoded(pipeline, asked(pipeline, spec, generators, **prompts), spec.resolution)
+    return decoded(pipeline, asked(pipeline, spec, generators, **prompts), spec.pixels)
 
 
 def asked(
     pipeline: Any, spec: ImageSetSpec, generators: Sequence[Generator], **prompts: Any
 ) -> Tensor:
     """The same, of which latents are wanted, as each pipeline hands them back."""
+    width, height = spec.pixels
     words: Mapping[str, Any] = {
         "generator": list(generators),
         "num_inference_steps": spec.inference_steps,
         "guidance_scale": spec.guidance_scale,
-        "height": spec.resolution,
-        "width": spec.resolution,
+        "height": height,
+        "width": width,
         "output_type": "latent",
         **prompts,
     }
@@ -284,16 +292,16 @@ def unscaled(vae: Any, latents: Tensor) -> Tensor:
 
 
 def decoded(
-    pipeline: Any, latents: Tensor, resolution: int,
+    pipeline: Any, latents: Tensor, size: Size,
     decode: Callable[[Any, Tensor], Tensor] = unscaled,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Images NHWC in [0, 1], by the autoencoder in its own precision, as few at once as need be."""
     import numpy as np
 
     vae, processor = pipeline.vae, pipeline.image_processor
-    vae.enable_tiling() if resolution > UNTILED else vae.disable_tiling()
+    vae.enable_tiling() if max(size) > UNTILED else vae.disable_tiling()
     parts = [
         decode(vae, part.to(vae.dtype))
-        for part in latents.split(max(1, DECODED_AT_ONCE // resolution**2))
+        for part in latents.split(max(1, DECODED_AT_ONCE // math.prod(size)))
     ]
     return np.concatenate([processor.postprocess(part, output_type="np") for part in parts])

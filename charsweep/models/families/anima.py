@@ -17,7 +17,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.models.conditioning import Conditioning
-from charsweep.models.families import Drawing, decoded
+from charsweep.models.families import Drawing, Size, decoded
 from charsweep.models.families.flow import PIXELS, STEPS, FlowTransformer, code_by_names
 from charsweep.models.families.qwen_vae import AUTOENCODER, decode, posterior
 from charsweep.models.families.qwen_vae import shapes as vae_shapes
@@ -65,12 +65,12 @@ class Anima(FlowTransformer):
             vae=vae_shapes,
         )
 
-    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+    def code(self, prompt: str, drawing: Drawing, size: Size) -> Sequence[str]:
         steps, guidance = drawing
         own = f'num_inference_steps={steps}, output="images"'
         return (
             f"pipeline.update_components(guider=pipeline.guider.new(guidance_scale={guidance:g}))",
-            *code_by_names(prompt, resolution, own, "[0]"),
+            *code_by_names(prompt, size, own, "[0]"),
         )
 
     def naming(self, configs: Path, prediction: str) -> Naming:
@@ -118,11 +118,12 @@ class Anima(FlowTransformer):
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:  # fmt: skip
         """By the embeddings that training sees."""
+        width, height = spec.pixels
         latents = behind_the_reader(pipeline, spec.guidance_scale)(
-            num_inference_steps=spec.inference_steps, height=spec.resolution, width=spec.resolution,
+            num_inference_steps=spec.inference_steps, height=height, width=width,
             generator=list(generators), output="latents", **self.told(pipeline, spec, prompts),
         )  # fmt: skip
-        return decoded(pipeline, latents.squeeze(2), spec.resolution, decode)
+        return decoded(pipeline, latents.squeeze(2), spec.pixels, decode)
 
 
 def behind_the_reader(pipeline: Any, guidance_scale: float) -> Any:

@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from charsweep.core.errors import ModelsError
 from charsweep.core.store.files import read_json
 from charsweep.models.conditioning import Conditioning, join
-from charsweep.models.families import posterior, twice_if_guided
+from charsweep.models.families import Size, posterior, twice_if_guided
 from charsweep.models.folder import check_template
 from charsweep.models.identify import INDEX, class_of, holds
 from charsweep.models.safetensors_file import tensor_shapes
@@ -202,9 +202,10 @@ class FlowTransformer(ABC):
         return size[0] * size[1] // 4
 
 
-def code_by_names(prompt: str, resolution: int, own: str, image: str = ".images[0]") -> list[str]:
+def code_by_names(prompt: str, size: Size, own: str, image: str = ".images[0]") -> list[str]:
     """What draws with a pipeline that is told all by name, in words of its own too."""
-    words = f"prompt={prompt!r}, height={resolution}, width={resolution}"
+    width, height = size
+    words = f"prompt={prompt!r}, height={height}, width={width}"
     return ["image = pipeline(", f"    {words},", f"    {own},", f"){image}"]
 
 

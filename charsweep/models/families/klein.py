@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from charsweep.core.errors import ModelsError
 from charsweep.models.conditioning import Conditioning
-from charsweep.models.families import Drawing, asked, decoded
+from charsweep.models.families import Drawing, Size, asked, decoded
 from charsweep.models.families.flow import STEPS, FlowTransformer, check_distilled, code_by_names
 from charsweep.models.families.shapes import Named, autoencoder_kl, by_configs, linear, norm, qwen3
 from charsweep.models.kohya import Naming, dotted
@@ -75,11 +75,11 @@ class Klein(FlowTransformer):
             vae=autoencoder,
         )
 
-    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+    def code(self, prompt: str, drawing: Drawing, size: Size) -> Sequence[str]:
         """By name: the pipeline's first word is a picture."""
         steps, guidance = drawing
         own = f"num_inference_steps={steps}, guidance_scale={guidance:g}"
-        return code_by_names(prompt, resolution, own)
+        return code_by_names(prompt, size, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         return dotted(original, "flux-2-klein", "flux")
@@ -131,7 +131,7 @@ class Klein(FlowTransformer):
     ) -> NDArray[np.float32]:  # fmt: skip
         """By the embeddings that training sees; the pipeline itself has no negative prompt."""
         latents = asked(pipeline, spec, generators, **self.told(pipeline, spec, prompts))
-        return decoded(pipeline, latents, spec.resolution, decode)
+        return decoded(pipeline, latents, spec.pixels, decode)
 
 
 def places(like: Tensor, sizes: Sequence[int]) -> Tensor:

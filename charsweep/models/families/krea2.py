@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.models.conditioning import Conditioning
-from charsweep.models.families import Drawing, asked, decoded
+from charsweep.models.families import Drawing, Size, asked, decoded
 from charsweep.models.families.flow import (
     PIXELS,
     STEPS,
@@ -77,10 +77,10 @@ class Krea2(FlowTransformer):
             vae=vae_shapes,
         )
 
-    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+    def code(self, prompt: str, drawing: Drawing, size: Size) -> Sequence[str]:
         steps, guidance = drawing
         own = f"num_inference_steps={steps}, guidance_scale={max(guidance - 1, 0):g}"
-        return code_by_names(prompt, resolution, own)
+        return code_by_names(prompt, size, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         return dotted(partial(called, KREA2), "krea-2", "krea-2")
@@ -119,10 +119,11 @@ class Krea2(FlowTransformer):
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:  # fmt: skip
         """By the embeddings that training sees. The pipeline adds its scale of c - u to c."""
-        words, side = self.told(pipeline, spec, prompts), spec.resolution // PIXELS
+        words = self.told(pipeline, spec, prompts)
+        width, height = (side // PIXELS for side in spec.pixels)
         scale = max(spec.guidance_scale - 1, 0.0)
         tokens = asked(pipeline, spec, generators, guidance_scale=scale, **words)
-        return decoded(pipeline, unpacked(tokens, side, side), spec.resolution, decode)
+        return decoded(pipeline, unpacked(tokens, height, width), spec.pixels, decode)
 
 
 # -- the transformer's tensors, by its config ------------------------------------------------------

@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from charsweep.models.conditioning import Conditioning
-from charsweep.models.families import Drawing, asked, decoded
+from charsweep.models.families import Drawing, Size, asked, decoded
 from charsweep.models.families.flow import PIXELS, STEPS, FlowTransformer, code_by_names
 from charsweep.models.families.qwen_vae import AUTOENCODER, decode, packed, posterior, unpacked
 from charsweep.models.families.qwen_vae import shapes as vae_shapes
@@ -59,11 +59,11 @@ class QwenImage(FlowTransformer):
             vae=vae_shapes,
         )
 
-    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+    def code(self, prompt: str, drawing: Drawing, size: Size) -> Sequence[str]:
         """Guided only beside a negative prompt, be it empty."""
         steps, guidance = drawing
         own = f'num_inference_steps={steps}, true_cfg_scale={guidance:g}, negative_prompt=""'
-        return code_by_names(prompt, resolution, own)
+        return code_by_names(prompt, size, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         return dotted(Share, "qwen-image", "diffusers")
@@ -103,7 +103,8 @@ class QwenImage(FlowTransformer):
     ) -> NDArray[np.float32]:  # fmt: skip
         """By the embeddings that training sees. What the pipeline calls guidance is fed to its
         transformer, which knows none; a guided velocity is made as long as the prompt's own."""
-        words, side = self.told(pipeline, spec, prompts), spec.resolution // PIXELS
+        words = self.told(pipeline, spec, prompts)
+        width, height = (side // PIXELS for side in spec.pixels)
         if (
             spec.inference_steps == 1
         ):  # its last step, which is stretched to a given end, is its first
@@ -111,7 +112,7 @@ class QwenImage(FlowTransformer):
             pipeline.scheduler = type(made).from_config(made.config, shift_terminal=None)
         scales = {"guidance_scale": None, "true_cfg_scale": spec.guidance_scale}
         tokens = asked(pipeline, spec, generators, **scales, **words)
-        return decoded(pipeline, unpacked(tokens, side, side), spec.resolution, decode)
+        return decoded(pipeline, unpacked(tokens, height, width), spec.pixels, decode)
 
 
 # -- the transformer's tensors, by its config ------------------------------------------------------

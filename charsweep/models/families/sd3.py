@@ -19,6 +19,7 @@ from charsweep.core.store.files import read_json
 from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import (
     Drawing,
+    Size,
     call,
     plain_code,
     posterior,
@@ -115,8 +116,8 @@ class StableDiffusion3:
         """T5 is never taught: adapter files have no place for it."""
         return (self.denoiser, *(ENCODERS[:2] if text_encoder else ()))
 
-    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
-        return plain_code(prompt, drawing)
+    def code(self, prompt: str, drawing: Drawing, size: Size) -> Sequence[str]:
+        return plain_code(prompt, drawing, size)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         raise ModelsError(

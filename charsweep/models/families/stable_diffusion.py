@@ -27,6 +27,7 @@ from charsweep.models import architectures
 from charsweep.models.conditioning import Conditioning
 from charsweep.models.families import (
     Drawing,
+    Size,
     call,
     plain_code,
     posterior,
@@ -110,8 +111,8 @@ class StableDiffusion:
     def taught(self, text_encoder: bool) -> tuple[str, ...]:
         return (self.denoiser, *(self.encoders if text_encoder else ()))
 
-    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
-        return plain_code(prompt, drawing)
+    def code(self, prompt: str, drawing: Drawing, size: Size) -> Sequence[str]:
+        return plain_code(prompt, drawing, size)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         """U-Net layers go by diffusers' names, as sd-scripts has them."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic.dataclasses import dataclass
 
 from charsweep.models.conditioning import Conditioning
-from charsweep.models.families import Drawing, call
+from charsweep.models.families import Drawing, Size, call
 from charsweep.models.families.flow import STEPS, FlowTransformer, code_by_names
 from charsweep.models.families.shapes import Named, autoencoder_kl, by_configs, linear, norm, qwen3
 from charsweep.models.kohya import Naming, dotted
@@ -57,10 +57,10 @@ class ZImage(FlowTransformer):
             vae=autoencoder_kl,
         )
 
-    def code(self, prompt: str, drawing: Drawing, resolution: int) -> Sequence[str]:
+    def code(self, prompt: str, drawing: Drawing, size: Size) -> Sequence[str]:
         steps, guidance = drawing
         own = f"num_inference_steps={steps}, guidance_scale={max(guidance - 1, 0):g}"
-        return code_by_names(prompt, resolution, own)
+        return code_by_names(prompt, size, own)
 
     def naming(self, configs: Path, prediction: str) -> Naming:
         return dotted(Share, "z-image", "diffusers")

@@ -87,7 +87,8 @@ def draw_sheet(sheet: ContactSheet, tile: int, title: bool = True) -> Image.Imag
                 note = place.note or "not found"
                 pen.write(x + tile / 2, y + tile / 2, [note], BAD, centred=True)
                 continue
-            paper.paste(ImageOps.contain(image, (tile, tile), BICUBIC), (x, y))
+            fitted = ImageOps.contain(image, (tile, tile), BICUBIC)
+            paper.paste(fitted, (x + (tile - fitted.width) // 2, y + (tile - fitted.height) // 2))
     return paper
 
 
