@@ -11,67 +11,121 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from charsweep.character import Character
-from charsweep.config.cells import as_drawn, cells_of, plain_values
+from charsweep.config.cells import cells_of, plain_values
 from charsweep.config.settings import Settings
-from charsweep.core.errors import ConfigError
-from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     Cell,
-    ComposedSpec,
     Component,
-    ExamPart,
+    ComposedSpec,
     ImageSetSpec,
-    Plugin,
     SnapshotSpec,
 )
 from charsweep.results.cells import SCORE
 
-OTHER, TOGETHER = "other", "together"  # parts of the exam
+OTHER = "other"  # the part of the exam that is the second character's
 FIRST_SCORE = f"first_{SCORE}"
 OF_OTHER = (SCORE, "identity", "prompt")  # metrics that the second character is judged by too
 WORST = (FIRST_SCORE, f"{OTHER}_{SCORE}", TOGETHER)
 
 
+class Second(NamedTuple):
+    """The second character, and the settings with it in the place of the first."""
+
+    settings: Settings
+    character: Character
+
+    @property
+    def other(self) -> Other:
+        """It, as exams ask for it."""
+        return Other(self.character, self.character.spec.identifier)
+
+
+def taught_together(
+    axes: Mapping[str, Any], chosen: Mapping[str, Any], settings: Settings, first: Character,
+    second: Second,
+) -> Iterator[Cell]:  # fmt: skip
+    """The cells of one combination, with both characters in one adapter."""
+    for cell in cells_of(axes, chosen, settings, first, second.other):
+        yield in_company(cell, second, cell.images)
+
+
 def taught_apart(
-    axes: Mapping[str, Any],
-    chosen: Mapping[str, Any],
-    settings: tuple[Settings, Settings],
-    characters: tuple[Character, Character],
-) -> Iterator[Cell]:
+    axes: Mapping[str, Any], chosen: Mapping[str, Any], settings: Settings, first: Character,
+    second: Second,
+) -> Iterator[Cell]:  # fmt: skip
     """The cells of one combination, with an adapter of each character.
 
     Each adapter alone is among them, whatever strengths were asked for: there is nothing to compose
     before both are trained, and what company costs is seen beside them.
     """
-    ones = [
-        list(cells_of({**axes, "strength": (1.0,)}, chosen, own, who))
-        for own, who in zip(settings, characters, strict=True)
-    ]
-    spans = [plain_values(name, axes, settings[0]) for name in ("strength", "other_strength")]
+    spans = [plain_values(name, axes, settings) for name in ("strength", "other_strength")]
     strengths = dict.fromkeys([*itertools.product(*spans), (1.0, 0.0), (0.0, 1.0)])
-    for (first, other), pair in itertools.product(zip(*ones, strict=True), strengths):
-        _check_composed(first)
-        values = {**first.values, "strength": pair[0], "other_strength": pair[1]}
-        images = composed(first.images, other.images, *pair)
-        yield in_company(replace(first, values=values), other, images)
+    alone = {**axes, "strength": (1.0,), "other_strength": (1.0,)}
+    ones = cells_of(alone, chosen, settings, first, second.other)
+    others = cells_of(alone, chosen, second.settings, second.character)
+    for (one, other), pair in itertools.product(zip(ones, others, strict=True), strengths):
+        _check_adapters(one)
+        values = {**one.values, "strength": pair[0], "other_strength": pair[1]}
+        drawing = one if pair[0] else other  # whose class images are learned from
+        cell = replace(one, values=values, class_images=drawing.class_images)
+        yield in_company(cell, second, composed(one.images, other.images, *pair))
 
 
-def composed(first: ImageSetSpec, other: ImageSetSpec, strength: float, beside: float) -> ImageSetSpec:
-    """What two adapters draw together for the exam of the first; alone where one is at 0."""
+def _check_adapters(cell: Cell) -> None:
+    """ConfigError for weights that cannot be added up."""
+    if method_of(cell.trajectory.method).low_rank is None:
+        raise ConfigError(
+            f"company=separate: method={cell.trajectory.method.name} makes no adapter, and whole "
+            "weights of two cannot be put on one base; choose one that does, as method=lora, or "
+            "company=together"
+        )
+
+
+def composed(
+    first: ImageSetSpec, other: ImageSetSpec, strength: float, beside: float
+) -> ImageSetSpec:
+    """What two adapters draw together of the first one's prompts; one alone, where the other is
+    at 0."""
     if not beside:
         return replace(first, strength=strength)
     if not strength:
         return replace(first, snapshot=other.snapshot, strength=beside)
-    snapshots, base = (first.snapshot, other.snapshot), first.drawing_base
+    snapshots = (first.snapshot, other.snapshot)
+    source = first.snapshot.source
+    assert isinstance(source, TrajectorySpec) and source.base is not None
     parts = zip(snapshots, (strength, beside), strict=True)
-    source = ComposedSpec(base, tuple(Component(*part) for part in parts))
+    both = ComposedSpec(source.base, tuple(Component(*part) for part in parts))
     last = max(snapshot.step for snapshot in snapshots)
-    return replace(first, snapshot=SnapshotSpec(source, last), strength=1.0)
+    return replace(first, snapshot=SnapshotSpec(both, last), strength=1.0)
 
 
-def in_company(cell: Cell, other: Cell, images: ImageSetSpec) -> Cell:
-    """A cell that draws so, asked for the other cell's character too."""
-    ...
+def in_company(cell: Cell, second: Second, images: ImageSetSpec) -> Cell:
+    """A cell that draws so, asked for the second character too, and compared by the worst."""
+    method = method_of(cell.trajectory.method)
+    template = cell_of(
+        second.settings, second.character, images.snapshot, images.resolution, images.precision,
+        method,
+    )  # fmt: skip
+    known = {part.name: part for part in template.parts}
+    assert template.class_noun_set is not None
+    others = [
+        ExamPart(OTHER, template.images, template.class_noun_set, template.exam,
+                 tuple(m for m in template.metrics if m.name in OF_OTHER)),
+        *(replace(known[name], name=f"{name} of the {OTHER}") for name in (OTHERS,) if name in known),
+    ]  # fmt: skip
+    parts = [
+        *cell.parts,
+        *(replace(one, metrics=tuple(map(_of_other, one.metrics))) for one in others),
+    ]
+    metrics = [replace(m, name=FIRST_SCORE) if m.name == SCORE else m for m in cell.metrics]
+    return replace(
+        cell, images=images, metrics=tuple(metrics), worst_of=WORST,
+        parts=tuple(replace(part, images=as_drawn(part, images)) for part in parts),
+    )  # fmt: skip
+
+
+def _of_other(metric: Plugin) -> Plugin:
+    return replace(metric, name=f"{OTHER}_{metric.name}")

@@ -18,6 +18,7 @@ from charsweep.core.methods import Method, method_of
 from charsweep.core.specs import BaseSpec, Cell, EncoderSpec
 from charsweep.core.words import holds, places_in, replaced, same
 from charsweep.models.prompt_tokens import PromptReader, readers_of, scoring_reader
+from charsweep.models.regions import regional
 from charsweep.models.weights import BaseWeights, Weights
 
 MOST_NAMED = 10  # mistakes in one message
@@ -198,7 +199,8 @@ def _taught(cell: Cell, drawings: Drawings, method: Method) -> Iterator[Prompt]:
 def _drawn(cell: Cell) -> Iterator[Prompt]:
     for images in cell.drawn_sets:
         for prompt in dict.fromkeys(images.prompts):
-            yield Prompt(f'{EXAM} "{prompt[:30]}…"', prompt)
+            for text in regional(prompt).texts:
+                yield Prompt(f'{EXAM} "{text[:30]}…"', text)
 
 
 def _others(cell: Cell, drawings: Drawings) -> Iterator[Prompt]:

@@ -176,6 +176,7 @@ class SamplerSettings(pydantic.BaseModel):
     negative_prompt: str
     batch_width: BatchWidth | None
     base: Name | None = None
+    regional: bool = False
 
 
 Bound = Annotated[int | float, Field(ge=-1e15, le=1e15)]  # whole numbers that floats still hold

@@ -33,6 +33,7 @@ from charsweep.models.composition import added_files
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
+from charsweep.models.regions import columns_in
 from charsweep.plan import Speeds, shared_pass
 from charsweep.plan.cost import calls, calls_each
 from charsweep.plan.memory import Work, name_of
@@ -174,4 +175,5 @@ def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
         return (images.key,)
     # all else is the way of drawing
     own = {"snapshot": None, "prompts": None, "seeds": None, "strength": None}
-    return (shared, canonical_json({**canonical(images), **own}))
+    columns = columns_in(images.prompts)
+    return (shared, columns, canonical_json({**canonical(images), **own}))

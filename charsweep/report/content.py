@@ -19,6 +19,7 @@ from charsweep.report.figures.contact_sheets import (
     ContactSheet,
     axis_sheets,
     cell_sheet,
+    company_sheet,
     front_sheet,
     image_files,
     side_effects_sheet,
@@ -170,6 +171,8 @@ def build_chapter(record: Record, slug: str, plots: Path, sheets: Path) -> Chapt
     along = [sheet for axis in record.axes for sheet in axis_sheets(record, verdict, axis)]
     if record.sweep.search and (found := front_sheet(record, verdict)):
         along.insert(0, found)
+    if company := company_sheet(record, verdict):
+        along.insert(0, company)
     if effects := side_effects_sheet(record, verdict):
         along.append(effects)
     grids = picture_grids(record, verdict)

@@ -127,6 +127,10 @@ class Family(Protocol):
         taught, since trials that share a pass would mix there."""
 
     @property
+    def draws_columns(self) -> bool:
+        """Whether columns of a picture can have prompts of their own: see `models.regions`."""
+
+    @property
     def text_chunks(self) -> int:
         """In how many chunks of its encoders' length a prompt is read; the rest is cut off."""
 

@@ -123,6 +123,7 @@ class FlowTransformer(ABC):
     laid_together: ClassVar[int] = 1
     targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     mixing: ClassVar[tuple[str, ...]] = ()
+    draws_columns: ClassVar[bool] = False
     text_chunks: ClassVar[int] = 1
     most_text_chunks: ClassVar[int] = 1
     clip_skip: ClassVar[int] = 1

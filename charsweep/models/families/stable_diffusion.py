@@ -35,6 +35,7 @@ from charsweep.models.families import (
 )
 from charsweep.models.identify import class_of, holds
 from charsweep.models.kohya import Naming, original_name
+from charsweep.models.regions import looking_by_columns, regional
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.transformer_names import Share
 
@@ -75,6 +76,7 @@ class StableDiffusion:
     laid_together: ClassVar[int] = 1
     targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     mixing: ClassVar[tuple[str, ...]] = ()
+    draws_columns: ClassVar[bool] = True
     most_text_chunks: ClassVar[int] = MOST_CHUNKS
     tags: ClassVar[tuple[str, ...]] = ("stable-diffusion",)
 
@@ -159,14 +161,25 @@ class StableDiffusion:
         self, pipeline: Any, spec: ImageSetSpec, prompts: Sequence[str],
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:  # fmt: skip
-        """By the embeddings that training sees."""
-        asked = {"": self.embed(pipeline, prompts)}
+        """By the embeddings that training sees; those of columns lie beside the whole prompt's."""
+        texts = [regional(prompt).texts for prompt in prompts]
+        asked = {"": self._embedded(pipeline, texts)}
         if spec.guidance_scale > 1:
-            asked["negative_"] = self.embed(pipeline, [spec.negative_prompt] * len(prompts))
+            nothing = [(spec.negative_prompt,) * len(own) for own in texts]
+            asked["negative_"] = self._embedded(pipeline, nothing)
         embedded = {f"{which}prompt_embeds": one.hidden for which, one in asked.items()}
         pooled = {f"{which}pooled_prompt_embeds": one.pooled for which, one in asked.items()}
         known = {name: one for name, one in pooled.items() if one is not None}
-        return call(pipeline, spec, generators, **embedded, **known)
+        width, height = (side // self.unit for side in spec.pixels)
+        with looking_by_columns(pipeline.unet, len(texts[0]) - 1, (width, height)):
+            return call(pipeline, spec, generators, **embedded, **known)
+
+    def _embedded(self, pipeline: Any, texts: Sequence[Sequence[str]]) -> Conditioning:
+        """Equally many texts of each image, (N, texts · tokens, width); pooled is the first's."""
+        import torch
+
+        parts = [self.embed(pipeline, own) for own in zip(*texts, strict=True)]
+        return dataclasses.replace(parts[0], hidden=torch.cat([part.hidden for part in parts], dim=1))
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

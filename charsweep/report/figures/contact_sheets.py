@@ -22,11 +22,13 @@ from charsweep.core.store.files import inside
 from charsweep.core.system.images import flat, in_colour, opened
 from charsweep.core.system.names import as_file_name
 from charsweep.results import CellResult, Record, Verdict
+from charsweep.results.cells import SCORE
 from charsweep.results.labels import axis_label, point_text, value_text
 from charsweep.results.points import SEED
 from charsweep.results.records import Value, evenly
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
+TOGETHER, BOTH = "together", "both"  # a part of the exam, and the share of its images
 MOST_VALUES = 40  # of one axis; a denser one is thinned
 TILE, SMALL_TILE = 128, 96  # pixels of a image in a sheet of an axis, of a cell
 INLINE_TILE = 192
@@ -260,6 +262,44 @@ def missing(cell: CellResult | None) -> str:
     return cell.state if cell is not None and not cell.finished else "not found"
 
 
+def company_sheet(record: Record, verdict: Verdict) -> ContactSheet | None:
+    """Two characters in one picture, as each setting draws them; the best ones, best first."""
+    drawn = [cell for cell in record.cells if TOGETHER in cell.parts]
+    cells = sorted(drawn, key=lambda cell: -(cell.scores.get(SCORE) or 0.0))[: MOST_COLUMNS - 1]
+    if not cells:
+        return None
+    both, untaught = cells[0].parts[TOGETHER]
+    columns: list[Column] = [("untaught base", untaught, None)]
+    columns += [(company_label(record, cell), cell.parts[TOGETHER][0], cell) for cell in cells]
+    prompts = image_files(record.store, both).prompts
+    left = len(drawn) - len(cells)
+    return ContactSheet(
+        name="sheet-company",
+        title="Both in one picture",
+        columns=tuple(label for label, _, _ in columns),
+        rows=prompts,
+        tiles=tuple(
+            tuple(tile_of(record.store, folder, row, 0, "not found") for _, folder, _ in columns)
+            for row in range(len(prompts))
+        ),
+        references=1,
+        caption=(
+            "First seed of the exam's part together; settings with the highest score first, with "
+            "the share of their images in which both are there, each where it should be."
+            + (f" {left} more are left out." if left else "")
+        ),
+        chosen=place_of(verdict.recommendation.cell, [cell for _, _, cell in columns]),
+    )
+
+
+def company_label(record: Record, cell: CellResult) -> str:
+    """A column's heading: "separate · 0.8 · 1: both 63 %"."""
+    values = [value_text(axis, cell.values[axis]) for axis in record.axes if axis in cell.values]
+    both = cell.scores.get(BOTH)
+    told = f": both {both:.0%}" if both is not None else ""
+    return " · ".join(values) + told
+
+
 def side_effects_sheet(record: Record, verdict: Verdict) -> ContactSheet | None:
     """The parts of the exam as the untaught base and the recommended cell draw them."""
     cell = verdict.recommendation.cell
@@ -267,6 +307,8 @@ def side_effects_sheet(record: Record, verdict: Verdict) -> ContactSheet | None:
         return None
     rows, tiles = [], []
     for name, (drawn, untaught) in cell.parts.items():
+        if name == TOGETHER:  # which has a sheet of its own
+            continue
         for index, prompt in enumerate(image_files(record.store, drawn).prompts):
             rows.append(f"{name}: {prompt}")
             pair = (untaught, drawn)

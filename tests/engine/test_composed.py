@@ -1,0 +1,98 @@
+"""Adapters of two characters on one base: added up, drawn, and trained by nobody anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.small import execute, pictures, sweep_of
+
+from charsweep.config import Sweep
+from charsweep.config.company import composed
+from charsweep.core.specs import ComposedSpec, ImageSetSpec
+from charsweep.core.store import Store
+from charsweep.engine.image_sets import Bases, ImageSets
+from charsweep.engine.progress import ProgressView
+from charsweep.models.composition import added_files, compose
+from charsweep.plan import Speeds
+
+WORDS = ("method=lora", "train_steps=2", "lr=1e-2", "pack=1")
+TWO = ("unicorn_girl", "thunder_bear")
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, Store, list[ImageSetSpec]]:
+    """What each of two adapters draws, each trained in a command of its own."""
+    root = tmp_path_factory.mktemp("taught")
+    for name in TWO:
+        sweep, store, _ = execute(root, f"character={name}", *WORDS)
+    cells = [sweep_of(root, f"character={name}", *WORDS).cells[0] for name in TWO]
+    return sweep, store, [cell.images for cell in cells]
+
+
+def test_what_is_composed_adds_what_each_adapter_adds(
+    taught: tuple[Sweep, Store, list[ImageSetSpec]],
+) -> None:
+    sweep, store, (first, other) = taught
+    together = composed(first, other, 0.5, 2.0)
+    compose(together.snapshot, store)
+    base = Bases(sweep, torch.device("cpu"), ProgressView())(first.drawing_base, "fp32")
+    layer = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    own = base._weight(layer).clone()
+
+    def added(images: ImageSetSpec) -> torch.Tensor:
+        source = images.snapshot.source
+        with base.composed(added_files(source, store.snapshot(images.snapshot))):
+            return base._weight(layer) - own
+
+    alone = [added(composed_of(one, store)) for one in (first, other)]
+    assert all(change.abs().max() > 1e-4 for change in alone)
+    torch.testing.assert_close(added(together), 0.5 * alone[0] + 2.0 * alone[1])
+    assert torch.equal(base._weight(layer), own)
+
+
+def composed_of(one: ImageSetSpec, store: Store) -> ImageSetSpec:
+    """The adapter by itself, as something composed."""
+    both = composed(one, one, 1.0, 1.0)
+    source = both.snapshot.source
+    assert isinstance(source, ComposedSpec)
+    alone = replace(both.snapshot, source=replace(source, components=source.components[:1]))
+    compose(alone, store)
+    return replace(both, snapshot=alone)
+
+
+def test_its_images_are_drawn_and_kept_like_any_others(
+    taught: tuple[Sweep, Store, list[ImageSetSpec]],
+) -> None:
+    sweep, store, (first, other) = taught
+    together = composed(first, other, 1.0, 1.0)
+    assert not store.has_images(together)
+    compose(together.snapshot, store)
+    bases = Bases(sweep, torch.device("cpu"), ProgressView())
+    ImageSets(sweep, store, ProgressView(), bases, Speeds(store)).draw([together])
+    drawn = pictures(store.images(together))
+    assert len(drawn) == together.count
+    assert drawn != pictures(store.images(first))
+
+
+def test_at_strength_0_the_other_alone_draws(
+    taught: tuple[Sweep, Store, list[ImageSetSpec]],
+) -> None:
+    _, _, (first, other) = taught
+    assert composed(first, other, 1.0, 0.0).key == first.key
+    alone = composed(first, other, 0.0, 1.0)
+    assert (alone.snapshot, alone.prompts) == (other.snapshot, first.prompts)
+
+
+def test_where_one_has_diverged_so_has_what_is_composed(
+    taught: tuple[Sweep, Store, list[ImageSetSpec]],
+) -> None:
+    _, store, (first, other) = taught
+    broken = replace(other, snapshot=replace(other.snapshot, step=9))
+    store.mark_diverged(other.snapshot.source, 8)
+    together = composed(first, broken, 1.0, 1.0)
+    compose(together.snapshot, store)
+    assert store.diverged_at(together.snapshot.source) == 0
+    assert not store.has_snapshot(together.snapshot)
