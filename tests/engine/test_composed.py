@@ -10,7 +10,7 @@ import torch
 from helpers.small import execute, pictures, sweep_of
 
 from charsweep.config import Sweep
-from charsweep.config.company import composed
+from charsweep.config.company_cells import composed
 from charsweep.core.specs import ComposedSpec, ImageSetSpec
 from charsweep.core.store import Store
 from charsweep.engine.image_sets import Bases, ImageSets

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from helpers.small import sweep_of
 
+from charsweep.engine.image_sets import Bases
+from charsweep.engine.progress import ProgressView
+from charsweep.evaluate.sample import Asked, paint_with
 from charsweep.models.regions import (
     RegionalPrompt,
     column_mask,
@@ -56,3 +63,21 @@ def test_words_of_a_column_change_that_column_alone() -> None:
     changed = (before != after).any(dim=2)[0].numpy()
     np.testing.assert_array_equal(changed, [False, False, True, True])
     assert unet.attn2.processor is own
+
+
+def test_what_one_column_says_is_drawn_there(tmp_path: Path) -> None:
+    images = sweep_of(tmp_path, "inference_steps=4", "sampler.batch_width=1").cells[0].images
+    assert images.drawing_base is not None
+    wide = replace(images, size=(96, 64))
+    sweep = sweep_of(tmp_path)
+    base = Bases(sweep, torch.device("cpu"), ProgressView())(images.drawing_base, "fp32")
+
+    def drawn(*columns: str) -> np.ndarray:
+        prompt = str(RegionalPrompt("two at night", columns))
+        return paint_with(base)(wide, [Asked(prompt, 0, 0)])[0]
+
+    girl, bear, robot = (f"a picture of a {noun}" for noun in ("girl", "bear", "robot"))
+    before = drawn(girl, bear)
+    for place, columns in enumerate([(robot, bear), (girl, robot)]):
+        changes = np.abs(drawn(*columns) - before).mean(axis=(0, 2)).reshape(2, 48).mean(axis=1)
+        assert changes.argmax() == place
