@@ -13,15 +13,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from charsweep.character import Character
-from charsweep.config.cells import cells_of, plain_values
+from charsweep.character import Character, Companion
+from charsweep.config.cells import (
+    OTHERS,
+    TOGETHER,
+    Other,
+    as_drawn,
+    cell_of,
+    cells_of,
+    plain_values,
+    settings_of_other,
+)
 from charsweep.config.settings import Settings
+from charsweep.core.errors import ConfigError
+from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     Cell,
-    Component,
     ComposedSpec,
+    Component,
+    ExamPart,
     ImageSetSpec,
+    Plugin,
     SnapshotSpec,
+    TrajectorySpec,
 )
 from charsweep.results.cells import SCORE
 
@@ -35,12 +49,26 @@ class Second(NamedTuple):
     """The second character, and the settings with it in the place of the first."""
 
     settings: Settings
-    character: Character
+    companion: Companion
 
     @property
     def other(self) -> Other:
         """It, as exams ask for it."""
-        return Other(self.character, self.character.spec.identifier)
+        character = self.companion.other
+        return Other(character, character.spec.identifier)
+
+
+def cells_for(
+    axes: Mapping[str, Any], chosen: Mapping[str, Any], settings: Settings, first: Character,
+    companion: Companion | None,
+) -> Iterator[Cell]:  # fmt: skip
+    """The cells of one combination: every product of the plain axes, of one character or two."""
+    if companion is None:
+        yield from cells_of(axes, chosen, settings, first)
+        return
+    second = Second(settings_of_other(settings), companion)
+    taught = taught_together if settings.is_together else taught_apart
+    yield from taught(axes, chosen, settings, first, second)
 
 
 def taught_together(
@@ -48,7 +76,7 @@ def taught_together(
     second: Second,
 ) -> Iterator[Cell]:  # fmt: skip
     """The cells of one combination, with both characters in one adapter."""
-    for cell in cells_of(axes, chosen, settings, first, second.other):
+    for cell in cells_of(axes, chosen, settings, first, second.companion, second.other):
         yield in_company(cell, second, cell.images)
 
 
@@ -106,7 +134,7 @@ def in_company(cell: Cell, second: Second, images: ImageSetSpec) -> Cell:
     """A cell that draws so, asked for the second character too, and compared by the worst."""
     method = method_of(cell.trajectory.method)
     template = cell_of(
-        second.settings, second.character, images.snapshot, images.resolution, images.precision,
+        second.settings, second.companion.other, images.snapshot, images.resolution, images.precision,
         method,
     )  # fmt: skip
     known = {part.name: part for part in template.parts}
@@ -114,7 +142,7 @@ def in_company(cell: Cell, second: Second, images: ImageSetSpec) -> Cell:
     others = [
         ExamPart(OTHER, template.images, template.class_noun_set, template.exam,
                  tuple(m for m in template.metrics if m.name in OF_OTHER)),
-        *(replace(known[name], name=f"{name} of the {OTHER}") for name in (OTHERS,) if name in known),
+        *(replace(known[n], name=f"{n} of the {OTHER}") for n in (OTHERS,) if n in known),
     ]  # fmt: skip
     parts = [
         *cell.parts,

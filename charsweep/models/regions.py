@@ -1,4 +1,4 @@
-"""Regional prompts: what stands on the left of a picture and what on the right has words of its own.
+"""Regional prompts: what stands on the left of a picture, and on the right, has words of its own.
 
 Written in the prompt as Regional Prompter (for A1111) has it: `the whole ADDCOMM the left column
 ADDCOL the right one`, with as many columns as there are, all of one width. A place of the picture

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from charsweep.actions.store_tools.check import drop
-from charsweep.actions.store_tools.inventory import Item, items_of
+from charsweep.actions.store_tools.inventory import LIGHT, Item, items_of
 from charsweep.actions.store_tools.references import Use, left_alone, nothing_running, uses_of
 from charsweep.config import Settings
 from charsweep.core.store import Store
@@ -94,7 +94,7 @@ def reason(item: Item, uses: Sequence[Use]) -> str:
         recipe = item.path.name.removeprefix("random-").partition("--")[0]
         return "" if any(recipe in use.recipes for use in open_ones) else SPENT
     asking = [use for use in uses if item.source.key in use.sources]
-    if item.kind in ("trajectory", "base", "truth", "adapter"):
+    if item.kind in ("trajectory", *LIGHT):
         return "" if asking else UNUSED
     going_on = any(not use.is_finished for use in asking)
     if item.kind == "resume state":

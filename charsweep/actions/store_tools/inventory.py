@@ -1,7 +1,7 @@
 """The items of a store, by what their places and names say; nothing is opened to list them.
 
     <trajectory>--KEY/ resume/step-000400/ step-000400/ <image set>--KEY/ scores/<metric>--KEY.json
-    base-…--KEY/  truth-…--KEY/  adapter-…--KEY/  weights/random-…
+    base-…--KEY/  truth-…--KEY/  adapter-…--KEY/  composed-…--KEY/  weights/random-…
 
 `cost` and `widths` keep what they have measured beside them.
 """
@@ -22,8 +22,8 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import is_abandoned
 
 Kind = Literal[
-    "trajectory", "base", "truth", "adapter", "snapshot", "resume state", "image set", "score",
-    "made weights", "left half-written", "foreign",
+    "trajectory", "base", "truth", "adapter", "composed", "snapshot", "resume state", "image set",
+    "score", "made weights", "left half-written", "foreign",
 ]  # fmt: skip
 KEYED = re.compile(r".+--([0-9a-f]{12})(\.json)?")
 SCORE = re.compile(r".+--[0-9a-f]{12}\.json")
@@ -33,7 +33,8 @@ MANIFESTS: Mapping[str, str] = {
     "trajectory": "spec.json", "snapshot": "snapshot.json", "resume state": "resume.json",
     "image set": "images.json", "made weights": "recipe.json",
 }  # fmt: skip
-KEYED_KINDS = ("trajectory", "base", "truth", "adapter", "image set", "score")
+LIGHT = ("base", "truth", "adapter", "composed")  # sources of which nothing is trained
+KEYED_KINDS = ("trajectory", *LIGHT, "image set", "score")
 MOST_NAMED = 8  # of what an ambiguous key may mean
 OF_STORE = ("speeds.json", "widths.json", "precision.json", "weights")
 OF_SOURCE = ("spec.json", "loss.csv", "provenance.json", "diverged.json", "resume")
@@ -144,7 +145,7 @@ def names_in(item: Item) -> set[str]:
 
 def _kind_of_source(path: Path) -> Kind:
     if not (path / "spec.json").exists():
-        kinds: tuple[Kind, ...] = ("base", "truth", "adapter")
+        kinds: tuple[Kind, ...] = ("base", "truth", "adapter", "composed")
         for kind in kinds:
             if path.name.startswith(f"{kind}-"):
                 return kind
@@ -181,8 +182,8 @@ def find(key: str, items: Sequence[Item], store: Store) -> Item:
 
 
 def spec_of(item: Item, items: Sequence[Item]) -> dict[str, Any]:
-    """The spec of what has a key; that of a base, a truth or an adapter by its image sets."""
-    if item.kind in ("base", "truth", "adapter"):
+    """The spec of what has a key; that of what is not trained by its image sets."""
+    if item.kind in LIGHT:
         sets = (other for other in items if other.kind == "image set" and other.source == item)
         specs = (images.spec.get("snapshot", {}).get("source") for images in sets)
         spec: dict[str, Any] | None = next((found for found in specs if found), None)

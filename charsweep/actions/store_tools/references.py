@@ -111,7 +111,7 @@ def _beside(images: Item) -> Iterator[str]:
     seeds = spec.get("seeds") or ()
     yield from (image_set_key({**spec, "seeds": seeds[:n]}) for n in range(1, len(seeds)))
     base = spec.get("base") or spec.get("snapshot", {}).get("source", {}).get("base")
-    if base and images.source.kind in ("trajectory", "adapter"):
+    if base and images.source.kind in ("trajectory", "adapter", "composed"):
         own = {name: value for name, value in spec.items() if name not in ("strength", "base")}
         yield image_set_key({**own, "snapshot": {"source": base, "step": 0}})
     for path in sorted((images.path / "scores").glob("*.json"))[:1]:  # the same in all of them

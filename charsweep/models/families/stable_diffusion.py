@@ -179,7 +179,8 @@ class StableDiffusion:
         import torch
 
         parts = [self.embed(pipeline, own) for own in zip(*texts, strict=True)]
-        return dataclasses.replace(parts[0], hidden=torch.cat([part.hidden for part in parts], dim=1))
+        hidden = torch.cat([part.hidden for part in parts], dim=1)
+        return dataclasses.replace(parts[0], hidden=hidden)
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
