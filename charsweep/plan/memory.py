@@ -14,6 +14,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from charsweep.character import WIDE
 from charsweep.config.settings import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical_json
@@ -108,6 +109,13 @@ class Work(NamedTuple):
         return f"drawing with {self.base.name if self.base else self.source.method.name}"
 
     @property
+    def is_wide(self) -> bool:
+        """Whether some passes of it are of wide pictures, which take the most."""
+        spec = self.spec
+        company = spec.company if isinstance(spec, TrajectorySpec) else None
+        return company is not None and company.composes
+
+    @property
     def samples(self) -> int:
         """Of one pass; with and without the prompt, where guidance is asked for."""
         if isinstance(self.spec, ImageSetSpec):
@@ -192,7 +200,7 @@ def name_of(work: Work, device: str) -> str:
     else:
         names += [f"{work.samples} samples in {spec.pack}x{spec.batch_size}",
                   spec.optimizer.identity, "checkpointing" * work.checkpointing,
-                  "compiled" * work.compile]  # fmt: skip
+                  "compiled" * work.compile, "wide" * work.is_wide]  # fmt: skip
     return MEMORY + " ".join(filter(None, [*names, device]))
 
 
@@ -264,12 +272,14 @@ def _guess(work: Work, place: Place) -> float:
     if work.trajectory and not work.base:
         size = _held(work.trajectory, place).trained
     pixels, value = spec.resolution**2, VALUE[spec.precision]
+    if work.is_wide:
+        pixels = round(WIDE * pixels)
     remade = REMADE
     kept: float = work.samples * pixels * GUESS * max(1, size) ** EXPONENT * value / FULL
     if outputs := _outputs(work, place):
         base = place.bases[work.base.key] if work.base else None
         assert base is not None
-        tokens = (spec.resolution // base.family.unit) ** 2
+        tokens = pixels // base.family.unit**2
         kept, remade = work.samples * tokens * KEPT * outputs * value, REMADE_BLOCKS
     if isinstance(spec, TrajectorySpec):
         return kept * (remade if work.checkpointing else 1)
