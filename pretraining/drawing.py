@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from pretraining.figure import COLOURS, RAINBOW, Figure
 from pretraining.pair import Pair
@@ -103,6 +103,15 @@ def draw(figure: Figure, size: int = 64, width: float = 1.0) -> Image.Image:
     image = _place(figure.place, size, width).copy()
     _draw_figure(image, figure)
     return image.reduce(4)
+
+
+def draw_mask(figure: Figure, size: int = 64) -> Image.Image:
+    """What of `draw` is the figure itself, without its shadow: a picture in greys, white there."""
+    dark, light = (Image.new("RGB", (4 * size, 4 * size), ground) for ground in ("black", "white"))
+    for image in (dark, light):
+        _draw_figure(image, figure, shadow=False)
+    ground = ImageChops.difference(dark, light).getchannel("R")  # 255 where nothing was drawn
+    return ImageChops.invert(ground).reduce(4)
 
 
 def draw_pair(pair: Pair, size: int = 64) -> Image.Image:
@@ -226,10 +235,12 @@ def _pen_of(image: Image.Image, figure: Figure) -> Pen:
     return Pen(image, (figure.shift[0], figure.shift[1] + drop), figure.scale)
 
 
-def _draw_figure(image: Image.Image, figure: Figure, held: Hand | None = None) -> None:
+def _draw_figure(
+    image: Image.Image, figure: Figure, held: Hand | None = None, shadow: bool = True
+) -> None:
     pen = _pen_of(image, figure)
     skin = SKIN if figure.hair else _base_colour(figure)
-    if figure.place == "white" or figure.legs == "jumping":
+    if shadow and (figure.place == "white" or figure.legs == "jumping"):
         _shadow(Pen(image, figure.shift, figure.scale), figure)
     _hair_behind(pen, figure)
     _ears(pen, figure)

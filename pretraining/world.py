@@ -1,6 +1,6 @@
 """The cartoon world: figures, their drawings and captions, and the pictures the package ships.
 
-`python -m pretraining.world` writes the six drawings with captions of UnicornGirl and of
+`python -m pretraining.world` writes the six drawings with captions and masks of UnicornGirl and of
 ThunderBear, the true pictures of the eight exam prompts of each, and those of eight prompts that
 name both, byte for byte what is shipped.
 """
@@ -15,7 +15,7 @@ from PIL import Image
 
 from charsweep.models.embedded import FOLDER
 from pretraining.captions import caption, full_caption
-from pretraining.drawing import draw, draw_pair
+from pretraining.drawing import draw, draw_mask, draw_pair
 from pretraining.figure import (
     HIS_IDENTIFIER,
     IDENTIFIER,
@@ -128,7 +128,7 @@ def in_scene(who: Figure, scene: Figure) -> Figure:
 
 
 def shipped() -> Iterator[tuple[str, Image.Image | str]]:
-    """Every file by its path: the drawings of each character, its exam, and the exam of both."""
+    """Every file by its path: drawings of each character with masks, its exam, the exam of both."""
     yield from character_files("unicorn_girl", UNICORN_GIRL, IDENTIFIER)
     yield from character_files("thunder_bear", THUNDER_BEAR, HIS_IDENTIFIER)
     for number, (_, pair) in enumerate(TOGETHER):
@@ -140,11 +140,12 @@ def shipped() -> Iterator[tuple[str, Image.Image | str]]:
 def character_files(
     name: str, figure: Figure, identifier: str, exam: str = ""
 ) -> Iterator[tuple[str, Image.Image | str]]:
-    """NAME/01.png, 01.txt … of a character, and 00.png … and prompts.txt of its exam."""
+    """NAME/01.png, 01.txt, masks/01.png … of a character, 00.png … and prompts.txt of its exam."""
     exam = exam or f"{name}_exam"
     for number, (words, scene) in enumerate(DRAWINGS, start=1):
         yield f"{name}/{number:02d}.png", draw(in_scene(figure, scene), SHIPPED_SIZE)
         yield f"{name}/{number:02d}.txt", f"a picture of {identifier} {words}\n"
+        yield f"{name}/masks/{number:02d}.png", draw_mask(in_scene(figure, scene), SHIPPED_SIZE)
     for number, (_, scene) in enumerate(EXAM):
         yield f"{exam}/{number:02d}.png", draw(in_scene(figure, scene), SHIPPED_SIZE)
     prompts = [f"a picture of {{subject}} {words}\n" for words, _ in EXAM]

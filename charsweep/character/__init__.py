@@ -3,8 +3,25 @@
 A folder of images goes in; checked images, their words and digests come out.
 """
 
+from charsweep.character.companion import (
+    Companion,
+    JointImages,
+    cut_masks,
+    joint_caption,
+    load_joint_images,
+)
 from charsweep.character.drawings import Drawings, drawings_of
-from charsweep.character.framing import UNIT, framed, middle_of, middle_square, size_of, sizes_of
+from charsweep.character.framing import (
+    UNIT,
+    WHOLE,
+    WIDE,
+    framed,
+    middle_of,
+    middle_square,
+    size_of,
+    sizes_of,
+    wide,
+)
 from charsweep.character.load import (
     Character,
     ClassImages,
@@ -22,17 +39,24 @@ from charsweep.character.masks import ALPHA, TrainingImage, mask_beside, open_ma
 __all__ = [
     "ALPHA",
     "UNIT",
+    "WHOLE",
+    "WIDE",
     "Character",
     "ClassImages",
+    "Companion",
     "Drawings",
+    "JointImages",
     "Pictures",
     "TrainingImage",
     "check_framed",
+    "cut_masks",
     "drawings_of",
     "framed",
+    "joint_caption",
     "load_character",
     "load_class_images",
     "load_held_out",
+    "load_joint_images",
     "load_truth",
     "mask_beside",
     "middle_of",
@@ -41,5 +65,6 @@ __all__ = [
     "open_training_images",
     "size_of",
     "sizes_of",
+    "wide",
     "without_drawings",
 ]

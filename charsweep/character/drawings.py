@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from charsweep.character.companion import Companion
 from charsweep.character.load import Character, ClassImages
-from charsweep.character.masks import ALPHA, TrainingImage, open_masked
+from charsweep.character.masks import ALPHA, Masks, TrainingImage, open_masked
 from charsweep.core.system.images import open_image
 
 
@@ -42,18 +43,28 @@ class Drawings:
         return self.training_images([image for image, _ in pairs], masks if any(masks) else ())
 
 
-def drawings_of(characters: Iterable[Character]) -> Drawings:
-    """The files of these characters."""
+def drawings_of(characters: Iterable[Character], companions: Iterable[Companion] = ()) -> Drawings:
+    """The files of these characters, and of others with what shows them beside the first."""
     paths: dict[str, Path] = {}
     class_images: dict[str, ClassImages] = {}
-    for one in characters:
+    known = list(companions)
+    for one in (*characters, *(companion.other for companion in known)):
         paths |= zip(one.spec.digests, one.paths, strict=True)
         for pictures in (one.held_out, one.truth):
             if pictures is not None:
                 paths |= zip(pictures.digests, pictures.paths, strict=True)
         if one.masks is not None:
-            pairs = zip(one.masks.digests, one.masks.paths, strict=True)
-            paths |= {digest: path for digest, path in pairs if path is not None}
+            paths |= _files_of(one.masks)
         if one.class_images is not None:
             class_images[one.class_images.key] = one.class_images
+    for companion in known:
+        if companion.joint is not None:
+            paths |= zip(companion.joint.digests, companion.joint.paths, strict=True)
+        for masks in companion.cut or ():
+            paths |= _files_of(masks)
     return Drawings(paths, class_images)
+
+
+def _files_of(masks: Masks) -> dict[str, Path]:
+    pairs = zip(masks.digests, masks.paths, strict=True)
+    return {digest: path for digest, path in pairs if path is not None}

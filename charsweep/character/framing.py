@@ -9,6 +9,8 @@
 Buckets as NovelAI made them (2022) and SDXL has them (Podell et al. 2023, section 2.3, appendix I):
 areas of at most resolution², sides multiples of 64 pixels, between half and double the resolution.
 
+A picture composed of two is seen whole: it is drawn WIDE, of the resolution's height.
+
 Only Pillow: the report shows training images through this too.
 """
 
@@ -21,6 +23,8 @@ from PIL import Image
 
 UNIT = 8  # pixels; sides are multiples of it, or of what the base says, so that latents are whole
 LONGEST = 4  # sides to one, as the longest of SDXL's buckets; what is longer is cut in the middle
+WHOLE = "whole"  # the framing of a picture that is as large as it is to be seen
+WIDE = 1.5  # the width of a picture of two, its height being 1
 
 Size = tuple[int, int]  # width, height
 
@@ -38,9 +42,16 @@ def size_of(size: Size, crop: str, resolution: int, unit: int = UNIT) -> Size:
         return bucket_of(size, resolution, unit)
     if crop == "center":
         return resolution, resolution
+    if crop == WHOLE:
+        return size
     longer = resolution * min(max(size) / min(size), LONGEST)
     longer = max(int(longer + 1e-6) // unit * unit, resolution)
     return (longer, resolution) if size[0] >= size[1] else (resolution, longer)
+
+
+def wide(resolution: int, unit: int = UNIT) -> Size:
+    """The size of a picture of two."""
+    return int(WIDE * resolution) // unit * unit, resolution
 
 
 def sizes_of(size: Size, crop: str, resolution: int, unit: int = UNIT) -> tuple[int, ...]:

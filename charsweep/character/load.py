@@ -108,7 +108,7 @@ def load_character(
         )
         held_out = 0
     taught = len(paths) - held_out
-    digests, thumbnails = _checked(paths, min_size, problems)
+    digests, thumbnails = checked(paths, min_size, problems)
     captions = captions_in(contents, problems)
     texts = {name: text for name, (text, _) in captions.texts.items()}
     known = masks_of(masks, paths[:taught], contents, problems) if masks else None
@@ -143,7 +143,7 @@ def without_drawings(spec: CharacterSpec) -> Character:
 def load_held_out(folder: Path, min_size: int = 32) -> Pictures:
     """The drawings in a folder that nothing is taught from. Raises `CharacterError`."""
     contents, problems = drawings_in(folder, "character.held_out")
-    digests, thumbnails = _checked(contents.drawings, min_size, problems)
+    digests, thumbnails = checked(contents.drawings, min_size, problems)
     if problems:
         raise CharacterError(message_of(f"character.held_out, folder {folder}", problems))
     return Pictures(contents.drawings, digests, thumbnails)
@@ -158,7 +158,7 @@ def load_class_images(
     """
     contents, problems = drawings_in(folder, "character.class_images")
     paths = contents.drawings
-    digests, thumbnails = _checked(paths, min_size, problems)
+    digests, thumbnails = checked(paths, min_size, problems)
     texts = {name: text for name, (text, _) in captions_in(contents, problems).texts.items()}
     captions = tuple(texts.get(path.name, class_prompt) for path in paths)
     problems += [
@@ -184,7 +184,7 @@ def load_truth(folder: Path, count: int) -> Pictures:
         for name in found
         if name not in names
     ]
-    digests, _ = _checked([found[name] for name in names if name in found], 1, problems)
+    digests, _ = checked([found[name] for name in names if name in found], 1, problems)
     if problems:
         raise CharacterError(message_of(f"true pictures of the exam, folder {folder}", problems))
     return Pictures(tuple(found[name] for name in names), digests)
@@ -211,7 +211,7 @@ def check_framed(character: Character, crop: str, resolution: int) -> None:
         raise CharacterError(message_of(f"masks of character {character.spec.name}", problems))
 
 
-def _checked(
+def checked(
     paths: Iterable[Path], min_size: int, problems: list[str]
 ) -> tuple[tuple[str, ...], tuple[Thumbnail, ...]]:
     """Content digests and small copies of files that decode and are large enough."""

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydantic
 
 from charsweep.character import (
     Character,
     ClassImages,
+    Companion,
     check_framed,
 )
 from charsweep.character.attributes import named_in
@@ -29,6 +30,8 @@ from charsweep.core.specs import (
     AttributeSpec,
     BaseSpec,
     Cell,
+    CharacterSpec,
+    Company,
     EncoderSpec,
     ExamPart,
     ExamSpec,
@@ -57,29 +60,33 @@ def cells_of(
     chosen: Mapping[str, Any],
     settings: Settings,
     character: Character,
+    companion: Companion | None = None,
 ) -> Iterator[Cell]:
-    """The cells of one combination: every product of the plain axes."""
+    """The cells of one combination: every product of the plain axes.
+
+    The companion is the other of two characters.
+    """
     spans = [plain_values(name, axes, settings) for name in PLAIN_AXES]
-    trajectory = with_width(_trajectory(settings, character), settings, store_of(settings))
-    class_images = None
-    if method_of(trajectory.method).prior_images and trajectory.base is not None:
-        if character.class_images is not None:
-            trajectory = _with_own(character.class_images, trajectory, chosen)
-        else:
-            class_images = _class_images(settings, trajectory)
-            trajectory = replace(trajectory, class_images=class_images.key)
+    together = companion if settings.is_together else None
+    trajectory, class_images, other_class_images = taught_by(settings, character, chosen, together)
     needs_horizon = resolve(settings.schedule.target).needs_horizon
     method = method_of(trajectory.method)
     template = cell_of(
         settings, character, SnapshotSpec(trajectory, settings.train_steps),
         trajectory.resolution, trajectory.precision, method,
     )  # fmt: skip
-    chosen = {k: v for k, v in chosen.items() if k not in ALWAYS and _applies(k, method)}
+    chosen = {
+        axis: value
+        for axis, value in chosen.items()
+        if axis not in ALWAYS and _applies(axis, method) and _is_asked(axis, settings)
+    }
     if not method.iterative:
         spans[list(PLAIN_AXES).index("inference_steps")] = (1,)
     _check_strengths(spans[list(PLAIN_AXES).index("strength")], settings.method.name, method)
     trajectories: dict[tuple[float, int, int], TrajectorySpec] = {}
-    for lr, steps, inference, strength, seed in itertools.product(*spans):
+    if settings.is_together or not settings.characters:
+        spans[list(PLAIN_AXES).index("other_strength")] = (1.0,)
+    for lr, steps, inference, strength, _, seed in itertools.product(*spans):
         horizon = steps if needs_horizon else None
         taught = trajectories.setdefault(
             (lr, seed, horizon or 0),
@@ -95,10 +102,59 @@ def cells_of(
         yield replace(
             template,
             class_images=class_images,
+            other_class_images=other_class_images,
             values={**typed, "seed": seed, **chosen},
             images=images,
             parts=tuple(replace(part, images=as_drawn(part, images)) for part in template.parts),
         )
+
+
+class Taught(NamedTuple):
+    """A trajectory, and the class images that the untaught base draws for it: of the character's
+    class, and of the other's, where that is another."""
+
+    trajectory: TrajectorySpec
+    class_images: ImageSetSpec | None
+    other_class_images: ImageSetSpec | None
+
+
+def taught_by(
+    settings: Settings,
+    character: Character,
+    chosen: Mapping[str, Any],
+    together: Companion | None = None,
+) -> Taught:
+    """What teaches a character, or that one and another together, in one combination of axes."""
+    trajectory = _trajectory(settings, character, together)
+    trajectory = with_width(trajectory, settings, store_of(settings))
+    if trajectory.base is None or not method_of(trajectory.method).prior_images:
+        return Taught(trajectory, None, None)
+    drawn, others = None, None
+    if character.class_images is not None:
+        trajectory = _with_own(character.class_images, trajectory, chosen)
+    else:
+        drawn = _class_images(settings, trajectory, character.spec.class_prompt)
+        trajectory = replace(trajectory, class_images=drawn.key)
+    if together and trajectory.company:
+        own = together.other.class_images
+        if own is None:
+            others = _class_images(settings, trajectory, together.other.spec.class_prompt)
+        key = own.key if own else others.key if others else None
+        trajectory = replace(trajectory, company=replace(trajectory.company, class_images=key))
+    return Taught(trajectory, drawn, None if others == drawn else others)
+
+
+def other_taught(
+    settings: Settings, companion: Companion, chosen: Mapping[str, Any]
+) -> tuple[Character, Taught]:
+    """The other of two characters with an adapter each, and what teaches it, as if alone.
+
+    Rate, steps and seed are those of the settings, for who asks to put in.
+    """
+    alone = settings.model_copy(
+        update={"character": settings.characters[1], "characters": [], "other_strength": 1.0}
+    )
+    return companion.other, taught_by(alone, companion.other, chosen)
 
 
 def _check_strengths(strengths: Sequence[float], name: str, method: Method) -> None:
@@ -128,6 +184,14 @@ def _applies(axis: str, method: Method) -> bool:
     return method.iterative or axis.partition(".")[0] != "sampler"
 
 
+def _is_asked(axis: str, settings: Settings) -> bool:
+    """Whether a setting makes any difference to how two characters are taught."""
+    if not axis.startswith("company."):
+        return True
+    shown = axis == "company.joint_share" or bool(settings.company.joint_share)
+    return settings.is_together and shown
+
+
 def plain_values(name: str, axes: Mapping[str, Any], settings: Settings) -> tuple[Any, ...]:
     if name not in axes:
         return (getattr(settings, name),)
@@ -140,7 +204,9 @@ def plain_values(name: str, axes: Mapping[str, Any], settings: Settings) -> tupl
     return tuple(values)
 
 
-def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
+def _trajectory(
+    settings: Settings, character: Character, together: Companion | None = None
+) -> TrajectorySpec:
     plugin = settings.method.plugin()
     method = method_of(plugin)
     base = base_weights(settings, method.base) if method.base else None
@@ -177,11 +243,30 @@ def _trajectory(settings: Settings, character: Character) -> TrajectorySpec:
         horizon=None,
         teaching_adapter=_teaching_adapter(settings, method, base) if base else None,
     )
+    if together and base:
+        spec = _with_company(spec, settings, together)
     method.check(spec, base.family if base else None)
     if base:
         _check_with(base, settings, method)
-    _check_captions(spec, method)
+    for taught in (spec.character, *([spec.company.other] if spec.company else [])):
+        _check_captions(taught, spec.method.name, method)
     return spec
+
+
+def _with_company(spec: TrajectorySpec, settings: Settings, together: Companion) -> TrajectorySpec:
+    """The trajectory that teaches the other too, with what shows both, if any step does."""
+    other, share = together.other, settings.company.joint_share
+    assert share is not None
+    framing = _framing(settings, other, spec.resolution)
+    company = Company(other.spec, share, framing.masks)
+    if framing.masks:
+        spec = replace(spec, framing=replace(spec.framing, background=framing.background))
+    if share and together.cut:
+        company = replace(company, cut=tuple(masks.digests for masks in together.cut))
+    elif share and together.joint:
+        joint = together.joint
+        company = replace(company, joint=joint.digests, joint_captions=joint.captions)
+    return replace(spec, company=company)
 
 
 def _check_with(base: BaseWeights, settings: Settings, method: Method) -> None:
@@ -248,12 +333,12 @@ def _digest(file: Path, size: int, changed_ns: int) -> str:
     return digest_of_content(file)
 
 
-def _check_captions(spec: TrajectorySpec, method: Method) -> None:
+def _check_captions(character: CharacterSpec, name: str, method: Method) -> None:
     """ConfigError if no prompt of training holds the identifier, which nothing would be tied to."""
-    captions, identifier = method.captions(spec.character), spec.character.identifier
+    captions, identifier = method.captions(character), character.identifier
     if captions and not any(holds(caption, identifier) for caption in captions):
         raise ConfigError(
-            f"method={spec.method.name}: no caption holds the identifier {identifier}, so nothing "
+            f"method={name}: no caption holds the identifier {identifier}, so nothing "
             "would be tied to it; write it into the captions, or set method.prompts=instance"
         )
 
@@ -448,7 +533,7 @@ def _with_own(
     return replace(trajectory, method=replace(method, settings=settings), class_images=images.key)
 
 
-def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpec:
+def _class_images(settings: Settings, trajectory: TrajectorySpec, prompt: str) -> ImageSetSpec:
     """The class images of prior preservation: an image set of the untaught base.
 
     Drawn in one way whatever the sweep varies, so that all its trajectories share them.
@@ -462,7 +547,7 @@ def _class_images(settings: Settings, trajectory: TrajectorySpec) -> ImageSetSpe
         inference_steps=family.class_pictures.inference_steps,
         guidance_scale=family.class_pictures.guidance_scale,
         negative_prompt="",
-        prompts=(settings.character.class_prompt,),
+        prompts=(prompt,),
         seeds=tuple(range(count)),
         resolution=trajectory.resolution,
         batch_width=settings.models.batch_width,

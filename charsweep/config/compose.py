@@ -22,6 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from omegaconf.resolvers.oc import env
 
+from charsweep.config.company import company_mistakes, with_characters
 from charsweep.config.judging import encoder_mistakes
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
 from charsweep.config.schema import can_vary, is_list, is_open, only_judges, shapes_images
@@ -151,13 +152,13 @@ def _compose(overrides: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
             missing = sorted(OmegaConf.missing_keys(composed))
         if missing:
             raise ConfigError("\n".join(_unset(name, composed.axes or {}) for name in missing))
-        plain = OmegaConf.to_container(composed, resolve=True)
+        named = _named(OmegaConf.to_container(composed, resolve=True))
+        assert isinstance(named, dict)
+        named = with_characters(named, overrides)
     except CharsweepError:
         raise
     except Exception as error:  # Hydra's, OmegaConf's and YAML's, and Python's within them
         raise ConfigError(explain(error, overrides)) from error
-    named = _named(plain)
-    assert isinstance(named, dict)
     if any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides):
         refuse_guarded(named, overrides)
     used = frozenset(re.findall(r"\w+", " ".join(re.findall(r"\$\{([^}]*)", str(composed)))))
@@ -355,7 +356,10 @@ def _sense(settings: Settings) -> list[str]:
         values = getattr(settings.exam, name)
         if len(set(values)) < len(values):
             problems.append(f"exam.{name}: a value stands there twice; take one out")
-    if not holds(settings.character.instance_prompt, settings.character.identifier):
+    problems += company_mistakes(settings, [name for name, _ in leaves(settings.axes)])
+    if not settings.characters and not holds(
+        settings.character.instance_prompt, settings.character.identifier
+    ):
         problems.append(
             f"character.instance_prompt='{settings.character.instance_prompt}': should contain "
             f"the identifier {settings.character.identifier}"
@@ -372,7 +376,8 @@ def _untrained(settings: Settings) -> Iterator[str]:
             "or set search=grid"
         )
     if character.images is None:
-        needs = {"train=true": settings.train, "action=caption": settings.action == "caption",
+        needs = {"train=true": settings.train and not settings.characters,
+                 "action=caption": settings.action == "caption",
                  "character.masks": character.masks is not None,
                  f"character.held_out={character.held_out}": isinstance(character.held_out, int),
                  }  # fmt: skip

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from charsweep.character import Drawings
+from charsweep.character import Drawings, joint_caption
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import Method, method_of
-from charsweep.core.specs import BaseSpec, Cell, EncoderSpec
+from charsweep.core.specs import BaseSpec, Cell, CharacterSpec, EncoderSpec
 from charsweep.core.words import holds, places_in, replaced, same
 from charsweep.models.prompt_tokens import PromptReader, readers_of, scoring_reader
 from charsweep.models.regions import regional
@@ -130,10 +130,16 @@ def cut_texts(
         assert base is not None
         method = method_of(cell.trajectory.method) if cell.is_trained else None
         tokens = method.identifier_tokens if method else None
-        named = (*(_taught(cell, drawings, method) if method else ()), *_drawn(cell))
-        asked = (base.key, tokens, name, named, tuple(_others(cell, drawings)))
-        if asked not in readings:
-            readings[asked] = reader_of(base, bases, name, method)
+        both = tuple(_of_both(cell, drawings, method)) if method else ()
+        named = (*(_taught(cell, drawings, method) if method else ()), *both, *_drawn(cell))
+        every = [(name, named, tuple(_others(cell, drawings)))]
+        if method and (company := cell.trajectory.company):
+            own = _captions(company.other, drawings, method)
+            every.append((company.other.identifier, (*own, *both), ()))
+        for called, texts, others in every:
+            asked = (base.key, tokens, called, texts, others)
+            if asked not in readings:
+                readings[asked] = reader_of(base, bases, called, method)
     cut = [text for (*_, named, others), reader in readings.items()
            for text in reader.cut([*named, *others])]  # fmt: skip
     known = {text.what for text in cut}
@@ -186,7 +192,25 @@ def _unlike(cells: Sequence[Cell]) -> Iterator[Cell]:
 
 
 def _taught(cell: Cell, drawings: Drawings, method: Method) -> Iterator[Prompt]:
-    spec = cell.trajectory.character
+    return _captions(cell.trajectory.character, drawings, method)
+
+
+def _of_both(cell: Cell, drawings: Drawings, method: Method) -> Iterator[Prompt]:
+    """What pictures of two characters are taught with."""
+    if (company := cell.trajectory.company) is None:
+        return
+    names = (cell.trajectory.character.identifier, company.other.identifier)
+    changes = method.caption_changes
+    for digest, text in zip(company.joint, company.joint_captions, strict=True):
+        kept = ",".join(text.split(",")[: changes.kept])
+        moved = changes.shuffle and not all(holds(kept, name) for name in names)
+        yield Prompt(f"caption of {drawings.paths[digest].name}", text, moved)
+    if company.composes:
+        yield Prompt("caption of both", joint_caption(*names))
+        yield Prompt("caption of both", joint_caption(*reversed(names)))
+
+
+def _captions(spec: CharacterSpec, drawings: Drawings, method: Method) -> Iterator[Prompt]:
     changes = method.caption_changes
     paths = (drawings.paths[digest] for digest in spec.digests)
     for path, text in zip(paths, method.captions(spec), strict=False):
@@ -212,3 +236,5 @@ def _others(cell: Cell, drawings: Drawings) -> Iterator[Prompt]:
             yield Prompt(f"caption of {path.name}, a class image", text)
     elif used:
         yield Prompt("class prompt", cell.trajectory.character.class_prompt)
+    if others := cell.other_class_images:
+        yield Prompt("class prompt of the other", others.prompts[0])

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any
 
 from charsweep.config.settings import Settings
 from charsweep.config.variants import Variant
 from charsweep.core.encoders import encoders_of
 from charsweep.core.keys import canonical
-from charsweep.core.specs import BaseSpec, Cell, EncoderSpec, ImageSetSpec, Plugin, TrajectorySpec
+from charsweep.core.specs import (
+    BaseSpec,
+    Cell,
+    Company,
+    EncoderSpec,
+    ImageSetSpec,
+    Plugin,
+    TrajectorySpec,
+)
 
 
 def meaning_of(
@@ -34,6 +42,9 @@ def meaning_of(
         if taught and taught.class_images and cell.class_images is None:  # a person's own
             name = f"{method}.own_class_images"
             found.setdefault(name, {})[words] = taught.class_images
+        for name, value in _of_company(taught.company if taught else None):
+            own = found.setdefault(name, {})
+            own[words] = max(value, own.get(words, ()))
         for name, axis, value in (*_of_taught(taught), *_of_drawn(cell.base, cell.images)):
             if axis not in axes:
                 found.setdefault(f"{method}.{name}", {})[words] = value
@@ -74,6 +85,14 @@ def _objectives(settings: Settings) -> dict[str, str]:
     return {name: f"{way}, {plugins[name].version}" for name, way in settings.objectives.items()}
 
 
+def _of_company(company: Company | None) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Who else is taught, and what shows both: in steps of one cell perhaps, and not of another."""
+    if company:
+        yield "other", astuple(company.other)
+        yield "both", (company.cut, company.joint, company.joint_captions)
+        yield "other_masks", company.masks
+
+
 def _of_taught(taught: TrajectorySpec | None) -> Iterator[tuple[str, str, Any]]:
     """Name, name as an axis, and value of each field of what is trained."""
     if taught is None:
@@ -86,6 +105,9 @@ def _of_taught(taught: TrajectorySpec | None) -> Iterator[tuple[str, str, Any]]:
     yield "framing", "framing", taught.framing.crop
     yield "flip", "flip", taught.framing.flip
     yield "mask_background", "mask_background", taught.framing.background
+    yield "together", "company", taught.company is not None
+    if taught.company:
+        yield "joint_share", "company.joint_share", taught.company.joint_share
     for name, value in taught.method.settings.items():
         yield name, f"method.{name}", value
     for group in ("optimizer", "schedule"):

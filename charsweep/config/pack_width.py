@@ -49,7 +49,8 @@ def name_of(spec: TrajectorySpec) -> str:
     """All that the time and memory of a pass depend on, but the machine."""
     shape = f"{spec.resolution}px batch {spec.batch_size} {spec.precision}"
     base = f"{spec.base.name} {spec.base.digest}" if spec.base else "no base"
-    return f"{base} {shape} {method_of(spec.method).pack_key}"
+    wide = " wide" if spec.company and spec.company.composes else ""
+    return f"{base} {shape} {method_of(spec.method).pack_key}{wide}"
 
 
 def known_widths(store: Store) -> dict[str, int]:

@@ -21,11 +21,11 @@ OPEN = ("axes", "parts", "constraints", "attributes", "exam.attributes", "story.
         "optimizer", "sampler.settings", "search.sampler", "search.pruner")  # fmt: skip
 
 NOT_AXES = ("action", "name", "question", "root", "study", "runtime", "axes", "objectives",
-            "constraints", "seeds", "parts", "adapters", "train", "search", "find", "story",
-            "export", "caption", "plan", "report", "choose", "merge", "store")  # fmt: skip
+            "constraints", "seeds", "parts", "adapters", "train", "characters", "search", "find",
+            "story", "export", "caption", "plan", "report", "choose", "merge", "store")  # fmt: skip
 # What makes images others, whatever drew them.
-DRAWS = ("inference_steps", "strength", "sampler", "models", "exam", "character", "resolution",
-         "precision", "method.base")  # fmt: skip
+DRAWS = ("inference_steps", "strength", "other_strength", "sampler", "models", "exam", "character",
+         "resolution", "precision", "method.base")  # fmt: skip
 # What judges images that are the same whatever it is: a cell is what was drawn.
 JUDGES = ("attributes", "metric", "encoder", "identity_encoder", "prompt_encoder", "references",
           "models.encoders", "character.truth", "exam.parts", "exam.attributes")  # fmt: skip

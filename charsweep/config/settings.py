@@ -64,6 +64,7 @@ PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
     "train_steps": pydantic.TypeAdapter(tuple[Steps, ...]),
     "inference_steps": pydantic.TypeAdapter(tuple[InferenceSteps, ...]),
     "strength": pydantic.TypeAdapter(tuple[Strength, ...], config=_FINITE),
+    "other_strength": pydantic.TypeAdapter(tuple[Strength, ...], config=_FINITE),
     "seed": pydantic.TypeAdapter(tuple[Seed, ...]),
 }
 ALWAYS = ("method", *PLAIN_AXES)
@@ -163,6 +164,29 @@ class CharacterSettings(pydantic.BaseModel):
     class_images: Text | None = None
     truth: Text | None
     held_out: Annotated[int, Field(ge=1)] | Text | None
+
+
+TOGETHER = "together"  # the company in which one adapter learns both
+
+
+class CompanySettings(pydantic.BaseModel):
+    """A file of conf/company/: an adapter for each of two characters, or one that learns both."""
+
+    model_config = STRICT
+    name: Literal["separate", "together"]
+    joint_share: Annotated[float, Field(ge=0, le=1)] | None
+    joint_images: Text | None
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> CompanySettings:
+        if self.name == TOGETHER and self.joint_share is None:
+            raise ValueError("joint_share: should be a number from 0 to 1, as in 0.25")
+        return self
+
+    @property
+    def composes(self) -> bool:
+        """Whether pictures of both are composed, of drawings of each."""
+        return bool(self.joint_share) and self.joint_images is None
 
 
 class SamplerSettings(pydantic.BaseModel):
@@ -608,6 +632,7 @@ class Settings(pydantic.BaseModel):
     train_steps: Steps
     inference_steps: InferenceSteps
     strength: Strength
+    other_strength: Strength
     seed: Seed
     seeds: Annotated[int, Field(ge=1, le=1000)] | None
     batch_size: Annotated[int, Field(ge=1, le=4096)]
@@ -633,6 +658,8 @@ class Settings(pydantic.BaseModel):
     constraints: dict[Text, Bounds]
     models: ModelsSettings
     character: CharacterSettings
+    characters: list[CharacterSettings]
+    company: CompanySettings
     method: PluginSettings
     schedule: PluginSettings
     optimizer: OptimizerSettings
@@ -650,6 +677,11 @@ class Settings(pydantic.BaseModel):
     choose: ChooseSettings
     merge: Text | None
     store: StoreSettings
+
+    @property
+    def is_together(self) -> bool:
+        """Whether one adapter learns two characters."""
+        return bool(self.characters) and self.company.name == TOGETHER
 
     @property
     def is_grid(self) -> bool:

@@ -100,7 +100,7 @@ class Sweep:
     @cached_property
     def drawings(self) -> Drawings:
         """The files of all characters."""
-        return drawings_of(self.variants.characters)
+        return drawings_of(self.variants.characters, self.variants.companions)
 
     @cached_property
     def root(self) -> Path:
@@ -149,6 +149,7 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         except ModelsError as error:
             raise _with_encoders(error, first) from error
     bases = _bases_of(examples, variants)
+    drawings = drawings_of(variants.characters, variants.companions)
     encoders = dict(
         pair for variant in variants.unlike for pair in encoders_of(variant.settings).values()
     )
@@ -164,7 +165,7 @@ def load_sweep(overrides: Sequence[str]) -> Sweep:
         bases=bases,
         encoders=encoders,
         adapters=adapters.files,
-        cut=cut_texts(examples, drawings_of(variants.characters), bases, encoders),
+        cut=cut_texts(examples, drawings, bases, encoders),
         unmeasured=unmeasured(examples, first, store_of(first)),
         meaning=meaning_of(variants, examples, whole.axes),
         teaching_adapters=_teaching_adapters(variants),
@@ -228,7 +229,8 @@ def _parts(
             made: list[Cell] = []
             for chosen, one in combinations_of(words, axes, settings):
                 character = variants.of({**of_part, **chosen}, one).character
-                made += cells_of(axes, chosen, one, character) if one.train else ()
+                if one.train:
+                    made += cells_of(axes, chosen, one, character, variants.companion(one))
                 made += adapters.cells(axes, chosen, one, character)
             cells = tuple(made)
             axes |= _names_of(cells)
@@ -407,5 +409,6 @@ def _cell_at(
 ) -> Cell:
     axes = {name: (value,) for name, value in values.items()}
     ((chosen, settings),) = combinations_of(words, axes, first)
-    (cell,) = cells_of(axes, chosen, settings, variants.of(chosen, settings).character)
+    character, companion = variants.of(chosen, settings).character, variants.companion(settings)
+    (cell,) = cells_of(axes, chosen, settings, character, companion)
     return cell

@@ -11,10 +11,13 @@ from typing import Any
 
 from charsweep.character import (
     Character,
+    Companion,
     Pictures,
+    cut_masks,
     load_character,
     load_class_images,
     load_held_out,
+    load_joint_images,
     load_truth,
     without_drawings,
 )
@@ -27,6 +30,7 @@ VARIED = ("models", "character", "exam")  # the groups whose axes make variants
 PART = "part"  # the axis that tells the parts of a sweep apart
 OF_CELLS = (
     *VARIED,
+    "characters",
     "attributes",
     "metric",
     "encoder",
@@ -59,6 +63,7 @@ class Variants:
     known: dict[str, Variant] = field(default_factory=dict)
     _characters: dict[str, Character] = field(default_factory=dict)
     _truths: dict[str, Pictures | None] = field(default_factory=dict)
+    _companions: dict[str, Companion] = field(default_factory=dict)
 
     def of(self, chosen: Mapping[str, Any], settings: Settings) -> Variant:
         """The variant of one combination of axes. Raises `CharacterError`, `ConfigError`."""
@@ -69,7 +74,7 @@ class Variants:
         }
         key = f"{values} {kind_of(settings)}"
         if key not in self.known:
-            self.known[key] = Variant(values, settings, self._character(settings))
+            self.known[key] = Variant(values, settings, self._loaded(settings.character, settings))
         return self.known[key]
 
     def __iter__(self) -> Iterator[Variant]:
@@ -84,13 +89,37 @@ class Variants:
     def characters(self) -> list[Character]:
         return list(dict.fromkeys(one.character for one in self))
 
-    def _character(self, settings: Settings) -> Character:
-        own = settings.character.model_dump_json()
+    @property
+    def companions(self) -> list[Companion]:
+        """Those that were asked for."""
+        return list(self._companions.values())
+
+    def companion(self, settings: Settings) -> Companion | None:
+        """The other of two characters; None where there is one. Raises `CharacterError`."""
+        if not settings.characters:
+            return None
+        one, other = settings.characters
+        company = settings.company if settings.is_together else None
+        key = f"{one.model_dump_json()} {other.model_dump_json()} {settings.exam.prompts} {company}"
+        if key not in self._companions:
+            found = Companion(self._loaded(other, settings))
+            if company and company.composes:
+                both = (self._loaded(one, settings), found.other)
+                found = replace(found, cut=(cut_masks(both[0]), cut_masks(both[1])))
+            elif company and company.joint_share and company.joint_images is not None:
+                folder = find_folder(company.joint_images)
+                joint = load_joint_images(folder, one.identifier, other.identifier)
+                found = replace(found, joint=joint)
+            self._companions[key] = found
+        return self._companions[key]
+
+    def _loaded(self, chosen: CharacterSettings, settings: Settings) -> Character:
+        own = chosen.model_dump_json()
         if own not in self._characters:
-            self._characters[own] = load(settings.character)
-        asked = f"{settings.character.truth} {settings.exam.prompts}"
+            self._characters[own] = load(chosen)
+        asked = f"{chosen.truth} {settings.exam.prompts}"
         if asked not in self._truths:
-            self._truths[asked] = true_pictures(settings.character, settings.exam.prompts)
+            self._truths[asked] = true_pictures(chosen, settings.exam.prompts)
         return replace(self._characters[own], truth=self._truths[asked])
 
 

@@ -124,6 +124,27 @@ class Framing:
 
 
 @dataclass(frozen=True)
+class Company:
+    """The other of two characters that a trajectory teaches, and the steps that show both.
+
+    Pictures of both are composed of drawings of each, cut out by masks, unless there are any.
+    """
+
+    other: CharacterSpec
+    joint_share: float  # of the steps, that show both; the others show one of them, by turns
+    masks: tuple[str, ...] = ()  # of the other's images, as `Framing.masks` of the first's
+    cut: tuple[tuple[str, ...], ...] = ()  # masks that cut out the first, and the other, or ()
+    joint: tuple[str, ...] = ()  # pictures of both, by content digest
+    joint_captions: tuple[str, ...] = ()
+    class_images: str | None = None  # as the trajectory's, of the other's class
+
+    @property
+    def composes(self) -> bool:
+        """Whether steps show pictures that are composed, which are wide."""
+        return bool(self.cut)
+
+
+@dataclass(frozen=True)
 class TrajectorySpec(Keyed):
     """One training run: all that shapes its weights, except how long it runs."""
 
@@ -144,6 +165,7 @@ class TrajectorySpec(Keyed):
     horizon: int | None  # only for a schedule whose value depends on the last step
     # Digest of an adapter that is on the base while it is taught, and never when it draws.
     teaching_adapter: str | None = field(default=None, metadata=CAME_LATER)
+    company: Company | None = field(default=None, metadata=CAME_LATER)  # None: one is taught
 
     @property
     def base_name(self) -> str:
@@ -156,6 +178,7 @@ class TrajectorySpec(Keyed):
     @cached_property
     def slug(self) -> str:
         parts = [self.method.name, self.base_name, method_of(self.method).label]
+        parts += ["together"] if self.company else []
         parts += [f"lr{short_number(self.learning_rate)}", f"seed{self.seed}"]
         return "-".join(part for part in parts if part)
 
@@ -378,6 +401,7 @@ class Cell:
     truth_set: ImageSetSpec | None = None  # the true pictures, where there are any
     made: Mapping[str, Any] = field(default_factory=dict)  # what an adapter's file says of itself
     worst_of: tuple[str, ...] = ()  # scores of which the lowest is what it is compared by
+    other_class_images: ImageSetSpec | None = None  # of the other of two, if not the same
 
     @property
     def key(self) -> str:
@@ -426,6 +450,11 @@ class Cell:
         return self.images.snapshot.step
 
     @property
+    def class_sets(self) -> tuple[ImageSetSpec, ...]:
+        """What the untaught base draws for prior preservation."""
+        return tuple(filter(None, (self.class_images, self.other_class_images)))
+
+    @property
     def drawn_sets(self) -> tuple[ImageSetSpec, ...]:
         """What its snapshot draws: for the exam, then for each of its parts."""
         return (self.images, *(part.images for part in self.parts))
@@ -433,7 +462,7 @@ class Cell:
     @property
     def image_sets(self) -> tuple[ImageSetSpec, ...]:
         """The same and all that the untaught base draws beside them."""
-        base = (self.untaught_set, self.class_noun_set, self.class_images)
+        base = (self.untaught_set, self.class_noun_set, *self.class_sets)
         every = (*self.drawn_sets, *base, *(part.untaught for part in self.parts))
         return tuple(images for images in every if images is not None)
 

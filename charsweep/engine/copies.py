@@ -249,7 +249,7 @@ def needed(unit: Unit, store: Store, states: dict[str, int]) -> Iterator[Path]:
             yield from folder.glob("resume/step-*")
     if isinstance(unit, Train):
         cells = [cell for training in unit.pack.trainings for cell in training.cells]
-        for images in _unique(cell.class_images for cell in cells):
+        for images in _unique(own for cell in cells for own in cell.class_sets):
             yield from _image_set(store.images(images))
         return
     for training in unit.trainings:

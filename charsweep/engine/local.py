@@ -86,7 +86,7 @@ class LocalEngine:
     def prepare(self, plan: Plan) -> None:
         """Refuse what can be refused before anything is spent."""
         self._check(plan)
-        self.packs.priors |= {cell.source.key: cell.class_images for cell in plan.cells}
+        self.packs.priors |= {own.key: own for cell in plan.cells for own in cell.class_sets}
 
     def fetch(self, spec: SnapshotSpec) -> None:
         """All snapshots are here."""

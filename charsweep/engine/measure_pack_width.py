@@ -25,6 +25,7 @@ from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of
 from charsweep.train.checkpoint import make_optimizer
+from charsweep.train.company import company_materials
 from charsweep.train.methods import ClassImage, Materials
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -78,7 +79,8 @@ def seconds_per_trial(
     images = [image.image for image in training_images]
     masks = [image.mask for image in training_images]
     priors = [ClassImage(drawings.paths[digests[0]], "")] if spec.class_images else []
-    materials = Materials(device, base, images, lambda _: priors, masks=masks)
+    company = company_materials(spec, drawings, lambda _: priors)
+    materials = Materials(device, base, images, lambda _: priors, masks=masks, company=company)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     taken = []

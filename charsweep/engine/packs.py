@@ -29,6 +29,7 @@ from charsweep.engine.queue import CostLedger, TrainingQueue
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import set_products
 from charsweep.plan import Pack, Speeds, Training, memory
+from charsweep.train.company import company_materials
 from charsweep.train.loop import Trained, train
 from charsweep.train.methods import ClassImage, Execution, Materials, Trainable
 
@@ -70,7 +71,7 @@ class Packs:
         self.resume_seconds = runtime.resume_seconds
         self.environment = environment(self.device)
         self.place = memory.Place(sweep.bases, speeds, find_card(runtime.device))
-        self.priors: dict[str, ImageSetSpec | None] = {}  # what a base drew, by trajectory
+        self.priors: dict[str, ImageSetSpec] = {}  # what bases drew of classes, by key
         self._training_images: dict[tuple[tuple[str, ...], ...], list[TrainingImage]] = {}
         self._alone: dict[str, float | None] = {}
 
@@ -171,7 +172,7 @@ class Packs:
     def follow(self) -> None:
         """Train along with the leader until it has nothing more to train."""
         while (pack := self.team.broadcast()) is not None:
-            self.priors = {t.trajectory.key: t.cells[0].class_images for t in pack.trainings}
+            self.priors = {own.key: own for t in pack.trainings for own in t.cells[0].class_sets}
             spec = pack.trainings[0].trajectory
             with contextlib.closing(self._trainable(spec, self.team)) as trainable:
                 told = broadcast_each(iter(()), self.team)
@@ -188,8 +189,9 @@ class Packs:
         masks = [image.mask for image in training_images]
         adapter = self.sweep.teaching_adapters.get(spec.teaching_adapter or "")
         assert (adapter is None) == (spec.teaching_adapter is None)
+        company = company_materials(spec, self.sweep.drawings, self._other_class_images)
         materials = Materials(
-            self.device, base, images, self._class_images, execution, masks, adapter
+            self.device, base, images, self._class_images, execution, masks, adapter, company
         )
         return method_of(spec.method).trainable(spec, materials)
 
@@ -253,14 +255,22 @@ class Packs:
         self.view.expect(steps=missed)
 
     def _class_images(self, spec: TrajectorySpec) -> list[ClassImage]:
+        """Of the first character's class."""
+        return self._of_class(spec.class_images)
+
+    def _other_class_images(self, spec: TrajectorySpec) -> list[ClassImage]:
+        """Of the other's, where two are taught."""
+        return self._of_class(spec.company.class_images if spec.company else None)
+
+    def _of_class(self, key: str | None) -> list[ClassImage]:
         """A person's own, or those that the untaught base has drawn; none without prior loss."""
-        if own := self.sweep.drawings.class_images.get(spec.class_images or ""):
+        if key is None:
+            return []
+        if own := self.sweep.drawings.class_images.get(key):
             pairs = zip(own.paths, own.captions, strict=True)
             return [ClassImage(path, caption) for path, caption in pairs]
-        images = self.priors[spec.key]
-        if images is None:
-            return []
-        folder, prompt = self.store.images(images), spec.character.class_prompt
+        images = self.priors[key]
+        folder, (prompt,) = self.store.images(images), images.prompts
         return [ClassImage(folder / f"{i:03d}.png", prompt) for i in range(images.count)]
 
     def _seconds_alone(self, spec: TrajectorySpec) -> float | None:

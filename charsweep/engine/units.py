@@ -160,9 +160,8 @@ class Agenda:
         for training in plan.trainings:
             key = training.source.key
             self.errors.pop(key, None)
-            self._class_images[key] = {
-                cell.class_images.key for cell in training.cells if cell.class_images
-            }
+            sets = (images for cell in training.cells for images in cell.class_sets)
+            self._class_images[key] = {images.key for images in sets}
             missing = set(training.snapshots)
             for part in self._parts(training):
                 self.to_draw += part.seconds

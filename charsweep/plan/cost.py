@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from charsweep.character import WIDE
 from charsweep.core.errors import StoreError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, Source, TrajectorySpec
@@ -202,7 +203,7 @@ class Speeds:
         if name in self.known:
             return self.known[name]
         batch = spec.batch_size if spec.base else 1  # what begins from nothing is small
-        passes = batch * (2 if spec.class_images else 1) * _stretch(spec)
+        passes = batch * (wideness(spec) + (spec.class_images is not None)) * _stretch(spec)
         return self._guess(spec.resolution, text_chunks(spec)).step * passes
 
     def step_alone(self, spec: TrajectorySpec) -> float:
@@ -288,6 +289,12 @@ class Speeds:
         write_json(self.path, dict(sorted(self.known.items())))
 
 
+def wideness(spec: TrajectorySpec) -> float:
+    """The pixels of a step's picture, on average, for one of a square: some may be wide."""
+    company = spec.company
+    return 1 + (WIDE - 1) * company.joint_share if company and company.composes else 1.0
+
+
 def _report_guess(cells: int) -> float:
     """Seconds: 14 for 35 cells, measured on two cores."""
     return 10 + 0.1 * cells
@@ -320,7 +327,8 @@ def _step_name(spec: TrajectorySpec) -> str:
     prior = "-prior" if spec.class_images else ""
     size = f"{spec.resolution}px-batch{spec.batch_size}"
     pack = f"-pack{spec.pack}" if spec.pack > 1 else ""
-    name = f"step {spec.method.name}{prior} {spec.base_name} {size}{pack} {spec.precision}"
+    both = f" wide {wideness(spec):g}" if wideness(spec) > 1 else ""
+    name = f"step {spec.method.name}{prior} {spec.base_name} {size}{pack} {spec.precision}{both}"
     return f"{name}{_of_chunks(spec)}"
 
 

@@ -59,10 +59,24 @@ def _to_fetch(sweep: Sweep) -> Iterator[str]:
 
 def _of_character(sweep: Sweep) -> Iterator[str]:
     """What was found of each character, and what may spoil it."""
+    is_cut = any(companion.cut for companion in sweep.variants.companions)
     for name, one in _taught(sweep).items():
-        yield f"  character     {name}{_found(one)}"
+        yield f"  character     {name}{_found(one, is_cut)}"
+    taught = (_company(cell.trajectory) for cell in sweep.examples if cell.is_trained)
+    yield from (f"  company       {line}" for line in dict.fromkeys(taught) if line)
     for line in lint(sweep):
         yield f"  lint          {line}"
+
+
+def _company(spec: TrajectorySpec) -> str:
+    """How a trajectory teaches two characters; empty for one."""
+    if (company := spec.company) is None:
+        return ""
+    names = f"{spec.character.identifier} and {company.other.identifier}"
+    share = f"{100 * company.joint_share:g} %" if company.joint_share else "none"
+    what = "composed by their masks" if company.composes else f"{len(company.joint)} of your own"
+    how = f": pictures {what}" if company.joint_share else ""
+    return f"{names} in one adapter, {share} of the steps show both{how}"
 
 
 def _encoders_to_fetch(sweep: Sweep) -> Iterator[str]:
@@ -74,7 +88,9 @@ def _encoders_to_fetch(sweep: Sweep) -> Iterator[str]:
 
 def _taught(sweep: Sweep) -> dict[str, Character]:
     """The characters by what a line on each begins with: of one, nothing."""
-    known = list({one.spec: one for one in sweep.variants.characters}.values())
+    variants = sweep.variants
+    every = (*variants.characters, *(companion.other for companion in variants.companions))
+    known = list({one.spec: one for one in every}.values())
     if len(known) == 1:
         return {"": known[0]}
     words = [one.spec.identifier for one in known]
@@ -90,8 +106,8 @@ def _taught(sweep: Sweep) -> dict[str, Character]:
     return dict(zip(told, known, strict=True))
 
 
-def _found(character: Character) -> str:
-    """What the folder of a character holds."""
+def _found(character: Character, is_cut: bool = False) -> str:
+    """What the folder of a character holds, whose masks may be what it is cut out by."""
     found, kept = character.found, character.held_out
     if not found.thumbnails:
         others = f"{len(kept.paths)} held out" if kept else "so identity stays blank"
@@ -102,7 +118,7 @@ def _found(character: Character) -> str:
         "mask": found.masks,
     }
     text = ", ".join(f"{number} {what}{'s' * (number != 1)}" for what, number in numbers.items())
-    if found.masks and (character.masks is None or None in character.masks.paths):
+    if found.masks and not is_cut and (character.masks is None or None in character.masks.paths):
         text += " (not used)"
     if kept:
         text += f", {len(kept.paths)} held out"
@@ -117,7 +133,11 @@ def lint(sweep: Sweep) -> Iterator[str]:
     """What may spoil what the sweep teaches, each with its remedy."""
     for name, character in _taught(sweep).items():
         specs = [cell.trajectory for cell in sweep.examples if cell.is_trained]
-        own = [spec for spec in specs if spec.character == character.spec]
+        own = [
+            spec
+            for spec in specs
+            if character.spec in (spec.character, spec.company and spec.company.other)
+        ]
         if own:
             yield from (f"{name}{line}" for line in _lint_of(character, own, sweep))
 
@@ -261,7 +281,10 @@ def _asked(sweep: Sweep) -> list[str]:
     lines += unread(sweep.cut)
     for own in sweep.drawings.class_images.values():
         taught = (cell.trajectory for cell in sweep.examples if cell.is_trained)
-        used = any(trajectory.class_images == own.key for trajectory in taught)
+        used = any(
+            own.key in (one.class_images, one.company and one.company.class_images)
+            for one in taught
+        )
         why = "" if used else ", not used: no method here has a prior_weight above 0"
         lines.append(f"  class images  {len(own.paths)} of your own{why}")
     if not sweep.parts:

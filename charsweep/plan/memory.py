@@ -15,6 +15,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from charsweep.character import WIDE
 from charsweep.config.settings import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical_json
@@ -109,6 +110,13 @@ class Work(NamedTuple):
         return f"drawing with {self.base.name if self.base else self.source.method.name}"
 
     @property
+    def is_wide(self) -> bool:
+        """Whether some passes of it are of wide pictures, which take the most."""
+        spec = self.spec
+        company = spec.company if isinstance(spec, TrajectorySpec) else None
+        return company is not None and company.composes
+
+    @property
     def samples(self) -> int:
         """Of one pass; with and without the prompt, where guidance is asked for."""
         if isinstance(self.spec, ImageSetSpec):
@@ -193,7 +201,7 @@ def name_of(work: Work, device: str) -> str:
     else:
         names += [f"{work.samples} samples in {spec.pack}x{spec.batch_size}",
                   spec.optimizer.identity, "checkpointing" * work.checkpointing,
-                  "compiled" * work.compile]  # fmt: skip
+                  "compiled" * work.compile, "wide" * work.is_wide]  # fmt: skip
     return MEMORY + " ".join(filter(None, [*names, device]))
 
 
@@ -265,6 +273,8 @@ def _guess(work: Work, place: Place) -> float:
     if work.trajectory and not work.base:
         size = _held(work.trajectory, place).trained
     (width, height), value = seen_size(spec), VALUE[spec.precision]
+    if work.is_wide:
+        width = round(WIDE * width)
     pixels = width * height
     remade = REMADE
     kept: float = work.samples * pixels * GUESS * max(1, size) ** EXPONENT * value / FULL

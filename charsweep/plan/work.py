@@ -190,11 +190,12 @@ def _references(cells: Sequence[Cell], store: Store) -> list[Scoring]:
 
     for cell in cells:
         measure = measures.number(cell)
-        if (images := cell.class_images) and images.key not in drawn:
-            add(replace(_scoring(cell, images, store), scores=()), measure)  # trained on alone
-        for images in (cell.class_noun_set, cell.untaught_set):
-            if images is not None and (images.key, measure) not in wanted:
-                add(_scoring(cell, images, store), measure)
+        for images in cell.class_sets:
+            if images.key not in drawn:
+                add(replace(_scoring(cell, images, store), scores=()), measure)  # trained on alone
+        for beside in (cell.class_noun_set, cell.untaught_set):
+            if beside is not None and (beside.key, measure) not in wanted:
+                add(_scoring(cell, beside, store), measure)
         for base in (part.untaught for part in cell.parts):
             if base.key not in drawn:
                 add(_missing(base, (), None, store, is_drawn=True), measure)
@@ -244,6 +245,7 @@ def shared_pass(spec: TrajectorySpec) -> tuple[Any, ...] | None:
     shared = (
         spec.base.key if spec.base else None,
         spec.character,
+        replace(spec.company, class_images=None) if spec.company else None,  # one size at a step
         spec.batch_size,
         spec.resolution,
         spec.framing.crop,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class TrainingImages:
         images: Iterable[Image.Image],
         captions: list[str],
         framing: Framing,
-        masks: Sequence[Image.Image | None] = (),
+        masks: Iterable[Image.Image | None] = (),
         changes: CaptionChanges = CaptionChanges(),  # noqa: B008  # a constant
     ) -> None:
         self.captions, self.purpose, self.framing = captions, purpose, framing
@@ -169,6 +169,17 @@ def weights_of(mask: Image.Image, like: Tensor, background: float) -> Tensor:
     return weights / weights.mean()
 
 
+class Shown(Protocol):
+    """What steps show: training images, or those of two characters by turns."""
+
+    seed: int
+    purpose: str
+    laid: int  # as `Family.laid_together`
+    captions: list[str]
+
+    def batch(self, step: int) -> ImageBatch: ...
+
+
 class Batch(NamedTuple):
     """One trial's part of a step: latents and noise (B, C, h, w), the others by image."""
 
@@ -195,8 +206,8 @@ class TrialBatches:
     """What the trial in a slot learns from; every draw is a function of its seed and step."""
 
     loss: LossSettings
-    images: TrainingImages
-    prior: TrainingImages | None
+    images: Shown
+    prior: Shown | None
 
     def batch(self, which: Images, step: int, noising: Noising) -> Batch:
         images = self.images if which == "images" else self.prior

@@ -63,6 +63,7 @@ def things(folder: Path) -> None:
     (folder / "caption_left" / "03.png").unlink()
     (folder / "text_file" / "03.png").write_text("not a picture")
     Image.new("RGB", (16, 16)).save(folder / "tiny" / "03.png")
+    shutil.rmtree(folder / "no_masks" / "masks")
     (folder / "empty").mkdir()
     (folder / "sdxl_model.safetensors").write_bytes(checkpoint(UNET, VAE, SDXL))
     (folder / "my_lora.safetensors").write_bytes(checkpoint("lora_unet_x.lora_up.weight"))

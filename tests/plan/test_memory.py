@@ -88,7 +88,6 @@ def test_weights_gradients_and_optimizer_are_what_is_there(
         modules = base.modules.values() if base else ()
         frozen = sum(weight.nbytes for module in modules for weight in module.parameters())
         trainable = engine.packs._trainable(spec, engine.packs.team)
-    engine.packs.priors = {spec.key: None}
     trained = 0
     for slot in range(spec.pack):
         trainable.enter(slot, spec)

@@ -107,6 +107,7 @@ CHOICES = sorted(
 )
 NEEDED = {  # what a person must say too
     "character=none": ["train=false", "character.identifier=Zwx"],
+    "company=together": ["characters=[unicorn_girl,thunder_bear]"],
     "character=folder": [f"character.images={FOLDER / 'unicorn_girl'}"],
     "models=hub": [
         f"models.{kind}.{name}.path=embedded:weights/{name}"
@@ -132,8 +133,8 @@ NEEDED = {  # what a person must say too
 
 
 def test_there_are_as_many_choices_as_are_planned_here() -> None:
-    assert len(CHOICES) == 64
-    assert len({choice.partition("=")[0] for choice in CHOICES}) == 15
+    assert len(CHOICES) == 66
+    assert len({choice.partition("=")[0] for choice in CHOICES}) == 16
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from charsweep.models import embedded
 from pretraining.captions import caption, full_caption
-from pretraining.drawing import draw
+from pretraining.drawing import draw, draw_mask
 from pretraining.figure import (
     ARMS,
     EMBLEMS,
@@ -156,9 +156,10 @@ def test_the_exam_shows_what_the_drawings_do_not():
 
 def test_shipped_pictures_and_texts_are_what_the_world_draws():
     files = dict(shipped())
-    assert len(files) == 2 * (6 + 6 + 8 + 1) + 8 + 1
+    assert len(files) == 2 * (6 + 6 + 6 + 8 + 1) + 8 + 1
     for folder in {Path(name).parent for name in files}:
-        there = {f"{folder}/{path.name}" for path in (embedded.FOLDER / folder).iterdir()}
+        own = (path for path in (embedded.FOLDER / folder).iterdir() if path.is_file())
+        there = {f"{folder}/{path.name}" for path in own}
         assert there == {name for name in files if Path(name).parent == folder}
     for name, made in files.items():
         path = embedded.FOLDER / name
@@ -168,6 +169,19 @@ def test_shipped_pictures_and_texts_are_what_the_world_draws():
         with Image.open(path) as kept:
             assert kept.size == made.size == ((768 if "together" in name else 512), 512)
             assert kept.tobytes() == made.tobytes()
+
+
+@pytest.mark.parametrize("who", [UNICORN_GIRL, THUNDER_BEAR])
+def test_a_mask_is_the_figure_and_nothing_of_the_ground_or_the_shadow(who: Figure):
+    mask = np.asarray(draw_mask(who, 256)) > 127
+    beach, night = (
+        np.asarray(draw(replace(who, place=place), 256)).astype(int) for place in ("beach", "night")
+    )
+    alike = (beach == night).all(axis=2)  # without a shadow, but for edges that mix with the ground
+    assert (alike != mask).mean() < 0.02
+    assert alike[mask].mean() > 0.97
+    assert not mask[:, 0].any()
+    assert 0.1 < mask.mean() < 0.5
 
 
 LOOKS = {"hair", "dress", "purple", "girl", "bear", "shirt", "blue", *HERS_ALONE, *HIS_ALONE}

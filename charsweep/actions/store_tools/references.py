@@ -96,7 +96,9 @@ def _followed(use: Use, found: Mapping[str, Item], items: Sequence[Item]) -> Use
             use.missing.pop(key, None)
             use.images.update(_beside(found[key]))
     for key in use.sources & found.keys():
-        use.images.add(str(found[key].spec.get("class_images") or ""))
+        spec = found[key].spec
+        use.images.add(str(spec.get("class_images") or ""))
+        use.images.add(str((spec.get("company") or {}).get("class_images") or ""))
     for item in items:
         if item.kind == "image set" and item.key in use.images:
             use.sources.add(item.source.key)

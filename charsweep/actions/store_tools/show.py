@@ -75,6 +75,8 @@ def made_from(item: Item, items: Sequence[Item]) -> Iterator[tuple[str, str]]:
             yield "base", f"{spec['base']['name']}, weights {spec['base']['digest']}"
         if spec.get("class_images"):
             yield "class pictures", str(spec["class_images"])
+        if (company := spec.get("company")) and company["class_images"]:
+            yield "class pictures", str(company["class_images"])
     if item.kind == "score" and item.spec.get("untaught"):
         yield "compared with", str(item.spec["untaught"])
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from charsweep.core.specs import TrajectorySpec
     from charsweep.models.pipeline import LoadedPipeline
+    from charsweep.train.company import CompanyMaterials
 
 
 class ClassImage(NamedTuple):
@@ -51,6 +52,7 @@ class Materials:
     execution: Execution = Execution()
     masks: Sequence[Image.Image | None] = ()  # one per training image, or none at all
     teaching_adapter: Path | None = None  # on the base while it is taught
+    company: CompanyMaterials | None = None  # of a trajectory on two characters
 
 
 class Slots(Protocol):

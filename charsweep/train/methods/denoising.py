@@ -17,8 +17,9 @@ from charsweep.core.specs import Framing, TrajectorySpec
 from charsweep.core.system.images import open_image
 from charsweep.models.conditioning import Conditioning
 from charsweep.models.precision import autocast
-from charsweep.train.batches import Batch, Images, TrainingImages, TrialBatches
-from charsweep.train.methods import Materials, SharedSlots
+from charsweep.train.batches import Batch, Images, Shown, TrainingImages, TrialBatches
+from charsweep.train.company import CompanyImages, company_images
+from charsweep.train.methods import ClassImage, Materials, SharedSlots
 from charsweep.train.narrowing import Narrowing
 
 
@@ -42,6 +43,7 @@ class DenoisingTrainable:
         self.width, self.base = spec.pack, base
         self.images, self.class_images = materials.images, materials.class_images
         self.masks, self.batch_size = materials.masks, spec.batch_size
+        self.company = materials.company
         self.noising = base.family.noising(base.pipeline)
         self.teaches_text = not set(base.family.encoders).isdisjoint(method.taught(base.family))
         self.execution = materials.execution
@@ -85,26 +87,47 @@ class DenoisingTrainable:
         captions = list(method.captions(spec.character))
         if self.written:
             captions = self.written(slot, captions)
-        images = TrainingImages(
+        one = TrainingImages(
             self.base, spec, "image", spec.character.digests, self.images, captions, spec.framing,
             self.masks, method.caption_changes,
         )  # fmt: skip
-        prior = None
-        if classes := self.class_images(spec):
-            names = [f"{spec.class_images}/{i}" for i in range(len(classes))]
-            opened = (open_image(image.path) for image in classes)  # one after the other
-            prompts = [image.caption for image in classes]
-            prior = TrainingImages(
-                self.base, spec, "class image", names, opened, prompts, Framing()
-            )
+        images: Shown = one
+        if self.company:
+            images = company_images(self.base, spec, one, self.company)
+        prior = self._prior(spec)
         self.batches[slot] = TrialBatches(method.loss, images, prior)
         if not self.teaches_text:
-            self.base.texts(["", *captions, *(prior.captions if prior else ())])
+            self.base.texts(["", *images.captions, *(prior.captions if prior else ())])
             if not method.caption_changes.shuffle:  # else these are not all
                 self.base.put_away(*self.base.family.encoders)
         self.base.put_away("vae")
         if self.execution.compile and not self.warm_up_seconds:
             self._warm_up(slot)
+
+    def _prior(self, spec: TrajectorySpec) -> Shown | None:
+        """The images of the class; of two characters' classes, by turns."""
+        own = self._of_class("class image", spec, spec.class_images, self.class_images)
+        company = spec.company
+        if own is None or company is None or company.class_images == spec.class_images:
+            return own
+        assert self.company is not None
+        of_other = self.company.class_images
+        other = self._of_class("other class image", spec, company.class_images, of_other)
+        return CompanyImages(own, other) if other else own
+
+    def _of_class(
+        self,
+        purpose: str,
+        spec: TrajectorySpec,
+        key: str | None,
+        found: Callable[[TrajectorySpec], Sequence[ClassImage]],
+    ) -> TrainingImages | None:
+        if not (classes := found(spec)):
+            return None
+        names = [f"{key}/{i}" for i in range(len(classes))]
+        opened = (open_image(image.path) for image in classes)  # one after the other
+        prompts = [image.caption for image in classes]
+        return TrainingImages(self.base, spec, purpose, names, opened, prompts, Framing())
 
     def _warm_up(self, slot: int) -> None:
         """Compile by one pass that nothing is learnt from, so that no step pays for it."""
@@ -153,7 +176,8 @@ class DenoisingTrainable:
     def _narrowing(self, spec: TrajectorySpec) -> Narrowing | None:
         """None where passes differ too much for two to tell of all, or are shared or compiled."""
         own = self.execution
-        if own.team.size > 1 or own.compile or spec.framing.crop == "buckets" or self.width == 1:
+        unlike = spec.framing.crop == "buckets" or (spec.company and spec.company.joint_share)
+        if own.team.size > 1 or own.compile or unlike or self.width == 1:
             return None
         kind = f"{name_of(spec)} {own.micro_batch} {spec.class_images is not None}"
         return Narrowing(kind, self.width, self._gradients_of)

@@ -104,6 +104,12 @@ class TextualInversion:
 
     def check(self, spec: TrajectorySpec, family: Family | None) -> None:
         assert family is not None
+        if spec.company:
+            raise ConfigError(
+                f"company=together: method={spec.method.name} learns what one word stands for, and "
+                "these are two; choose method=dreambooth_lora, or an adapter for each, "
+                "company=separate"
+            )
         if family.is_flow or family.encoders not in NAMES:
             raise ConfigError(
                 f"method.base={self.base} is {family.title}, for which there are no files of token "

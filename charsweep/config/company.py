@@ -1,0 +1,176 @@
+"""Two characters in place of one: what `characters` stands for, and what `company` may ask of them.
+
+An entry is the name of a file of conf/character/, or settings of that group, which are put upon
+those of a folder. From here on both are whole characters, the first of them in the place of
+`character`: whoever asks for one character sees that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from hydra import compose
+from omegaconf import OmegaConf
+
+from charsweep.config.settings import TOGETHER, CharacterSettings, Settings
+from charsweep.core.errors import ConfigError, shown
+from charsweep.core.methods import method_of
+from charsweep.core.system.console import spell
+from charsweep.core.words import holds, same
+
+OF_TOGETHER = ("joint_share", "joint_images")
+EXAMPLE = "characters=[unicorn_girl,thunder_bear]"
+OWN = "{name: mia, images: drawings, identifier: Mia, class_noun: girl}"
+
+
+# -- composing -------------------------------------------------------------------------------------
+
+
+def with_characters(raw: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """Composed data in which both are whole characters; as it is where there are none.
+
+    Within `Composing`. Raises `ConfigError`.
+    """
+    given = raw.get("characters")
+    if not given or not isinstance(given, list):  # as the settings will say
+        return dict(raw)
+    told = f"characters=[{', '.join(_name_of(one) for one in given)}]"
+    if len(given) != 2:
+        one = " for one, character=NAME is enough;" if len(given) == 1 else ""
+        raise ConfigError(
+            f"{told}: pictures of both are of two, and these are {len(given)};{one} give two, as "
+            f"in {EXAMPLE}"
+        )
+    for word in words:
+        if word.lstrip("+~").partition("=")[0].partition(".")[0] == "character":
+            raise ConfigError(
+                f"{shown(word)}: {told} says who is taught; take it out, and say it there, as in "
+                f"'characters=[{OWN},thunder_bear]'"
+            )
+    place = [word for word in words if word.startswith("hydra.searchpath=")]
+    both = [_composed(one, place) for one in given]
+    return {**raw, "character": both[0], "characters": both}
+
+
+def _name_of(entry: Any) -> str:
+    named = entry.get("name", entry.get("identifier")) if isinstance(entry, dict) else entry
+    return shown(named)
+
+
+def _composed(entry: Any, place: Sequence[str]) -> dict[str, Any]:
+    """One of them with all settings of the group."""
+    own = entry if isinstance(entry, dict) else None
+    if not isinstance(entry, dict | str):
+        raise ConfigError(
+            f"characters: {shown(entry)} is no character; give a file of conf/character/ by its "
+            f"name, or settings, as in {OWN}"
+        )
+    if unknown := [name for name in own or () if name not in CharacterSettings.model_fields]:
+        raise ConfigError(
+            f"characters: {_name_of(entry)}: there is no setting {shown(unknown[0])} of a "
+            f"character; there is {', '.join(CharacterSettings.model_fields)}"
+        )
+    file = "folder" if own is not None else spell(entry)
+    whole = compose("config", overrides=[*place, f"character={file}"])
+    chosen = whole.character
+    for name, value in (own or {}).items():
+        chosen[name] = value
+    if own and "name" not in own:
+        chosen.name = own.get("identifier", chosen.name)
+    if missing := sorted(OmegaConf.missing_keys(chosen)):
+        lacking = missing[0].removeprefix("character.")
+        raise ConfigError(
+            f"characters: {_name_of(entry)}: {lacking} is not set; give it, as in {OWN}"
+        )
+    plain = OmegaConf.to_container(whole, resolve=True)
+    assert isinstance(plain, dict)
+    return dict(plain["character"])
+
+
+# -- checking --------------------------------------------------------------------------------------
+
+
+def company_mistakes(settings: Settings, axes: Collection[str]) -> Iterator[str]:
+    """A line for each thing that two characters, or one, cannot be asked; `axes` by their names.
+
+    What an axis of company decides is no mistake in the cells where it says nothing.
+    """
+    yield from _idle(settings, axes)
+    if not settings.characters:
+        return
+    yield from _untold(settings)
+    if settings.train:
+        yield from (
+            f"characters: {one.name} has no drawings (images=null), and both are taught; give "
+            f"them, as in {OWN}, or compare adapters alone, train=false"
+            for one in settings.characters
+            if one.images is None
+        )
+    for name in axes:
+        if name.partition(".")[0] == "character":
+            yield f"axes.{name}: characters says who is taught, and is no axis; take this out"
+    if settings.is_together and method_of(settings.method.plugin()).base is None:
+        yield (
+            f"company=together: method={settings.method.name} starts from nothing and reads no "
+            "prompts, so nobody could ask it for one of the two; choose one that has a base, as "
+            "method=dreambooth_lora"
+        )
+
+
+def _idle(settings: Settings, axes: Collection[str]) -> Iterator[str]:
+    """Settings that would make no difference."""
+    company, two = settings.company, bool(settings.characters)
+    if company.name == TOGETHER and not two:
+        yield f"company=together: is of two characters, and characters=[] has none; set {EXAMPLE}"
+    asked = {name: getattr(company, name) for name in OF_TOGETHER}
+    if company.name != TOGETHER and "company" not in axes:
+        idle = [f"axes.company.{name}" for name in asked if f"company.{name}" in axes]
+        idle += [f"company.{name}={shown(own)}" for name, own in asked.items() if own is not None]
+        yield from (
+            f"{one}: is for two characters in one adapter; add company=together, or take it out"
+            for one in idle
+        )
+    varied = "other_strength" in axes
+    if settings.other_strength == 1 and not varied:
+        return
+    told = "axes.other_strength" if varied else f"other_strength={settings.other_strength:g}"
+    if not two:
+        yield (
+            f"{told}: is of the second character's adapter, and characters=[] has none; set "
+            f"{EXAMPLE}, or take it out"
+        )
+    elif company.name == TOGETHER and "company" not in axes:
+        yield (
+            f"{told}: company=together has one adapter for both; set strength, or "
+            "company=separate, which has one for each"
+        )
+
+
+def _untold(settings: Settings) -> Iterator[str]:
+    """Why prompts would not tell them apart."""
+    one, other = settings.characters
+    first, second = one.identifier, other.identifier
+    if same(first).casefold() == same(second).casefold():
+        yield (
+            f"characters: both have the identifier {first}, so no prompt could tell them apart; "
+            "give one of them another"
+        )
+        return
+    for short, long in ((first, second), (second, first)):
+        if holds(long, short):
+            yield (
+                f"characters: the identifier {short} stands within {long}, so whatever names "
+                f"{long} names both; give one of them another"
+            )
+    for own, name in ((one, second), (other, first)):
+        yield from (
+            f"characters: {own.identifier}: class_prompt='{shown(own.class_prompt)}' names {name}, "
+            "who is one of the two; say there what class it is of"
+            for _ in range(holds(own.class_prompt, name))
+        )
+        if not holds(own.instance_prompt, own.identifier):
+            yield (
+                f"characters: {own.identifier}: instance_prompt='{shown(own.instance_prompt)}' "
+                f"should contain the identifier {own.identifier}"
+            )

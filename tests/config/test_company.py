@@ -1,0 +1,275 @@
+"""Two characters: what the words for them mean, and what they may not be."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.small import sweep_of
+
+from charsweep.config.cells import other_taught
+from charsweep.core.errors import CharacterError, ConfigError
+from charsweep.core.keys import canonical
+from charsweep.core.specs import TrajectorySpec, revived
+from charsweep.core.store import Store
+from charsweep.models import embedded
+from charsweep.plan import plan_work
+from charsweep.plan.describe import describe_plan, reckon
+
+BOTH = "characters=[unicorn_girl,thunder_bear]"
+TOGETHER = (BOTH, "company=together")
+
+
+def own(folder: Path, **more: str) -> str:
+    """Settings of a character in a folder, as an entry."""
+    said = {"name": "mia", "images": str(folder), "identifier": "Mia", "class_noun": "cat"} | more
+    return "{" + ",".join(f"{name}:'{value}'" for name, value in said.items()) + "}"
+
+
+@pytest.fixture
+def mia(tmp_path: Path) -> Path:
+    """Drawings of hers without captions and masks."""
+    ignored = shutil.ignore_patterns("*.txt", "masks")
+    return Path(shutil.copytree(embedded.THUNDER_BEAR, tmp_path / "mia", ignore=ignored))
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """Two pictures of both, with captions."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    for name in ("00", "01"):
+        shutil.copy(embedded.TOGETHER_EXAM / f"{name}.png", folder)
+        (folder / f"{name}.txt").write_text("ThunderBear and UnicornGirl", encoding="utf-8")
+    return folder
+
+
+def trajectories(root: Path, *words: str) -> list[TrajectorySpec]:
+    return [cell.trajectory for cell in sweep_of(root, *words).cells]
+
+
+# -- what they mean --------------------------------------------------------------------------------
+
+
+def test_the_first_takes_the_place_of_the_one(tmp_path: Path) -> None:
+    (alone,) = sweep_of(tmp_path, "character=thunder_bear").cells
+    pair = sweep_of(tmp_path, "characters=[thunder_bear,unicorn_girl]")
+    assert [cell.key for cell in pair.cells] == [alone.key]  # an adapter each: that of the first
+    assert pair.settings.character.identifier == "ThunderBear"
+    assert [one.identifier for one in pair.settings.characters] == ["ThunderBear", "UnicornGirl"]
+
+
+def test_settings_are_put_upon_those_of_a_folder(mia: Path, tmp_path: Path) -> None:
+    settings = sweep_of(tmp_path, f"characters=[unicorn_girl,{own(mia)}]").settings
+    (_, other) = settings.characters
+    assert (other.name, other.images, other.masks) == ("mia", str(mia), None)
+    assert other.instance_prompt == "a picture of Mia"
+    assert other.class_prompt == "a picture of a cat"
+
+
+def test_together_is_one_trajectory_of_both(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, *TOGETHER)
+    (cell,) = sweep.cells
+    company = cell.trajectory.company
+    assert company is not None
+    assert cell.trajectory.character.identifier == cell.identifier == "UnicornGirl"
+    assert company.other.identifier == "ThunderBear"
+    assert company.joint_share == 0.25
+    assert [len(masks) for masks in company.cut] == [6, 6]
+    assert company.masks == ()  # which the loss does not heed
+    assert revived(TrajectorySpec, canonical(cell.trajectory)).key == cell.trajectory.key
+    assert all(mask in sweep.drawings.paths for masks in company.cut for mask in masks)
+    plan = plan_work(sweep.cells, Store(tmp_path))
+    text = describe_plan(sweep, reckon(sweep, Store(tmp_path), plan))
+    assert "UnicornGirl: 6 drawings, 6 captions, 6 masks\n" in text
+    assert (
+        "  company       UnicornGirl and ThunderBear in one adapter, 25 % of the steps show both: "
+        "pictures composed by their masks\n" in text
+    )
+
+
+def test_what_one_is_taught_has_no_company(tmp_path: Path) -> None:
+    (alone,) = trajectories(tmp_path)
+    assert alone.company is None
+    assert "company" not in canonical(alone)
+
+
+def test_the_other_as_if_alone(tmp_path: Path) -> None:
+    """What an adapter for each needs of the second character."""
+    sweep = sweep_of(tmp_path, BOTH, "method.prior_weight=1", "method.class_images=2")
+    (companion,) = sweep.variants.companions
+    character, taught = other_taught(sweep.settings, companion, {})
+    (alone,) = sweep_of(
+        tmp_path, "character=thunder_bear", "method.prior_weight=1", "method.class_images=2"
+    ).cells
+    assert taught.trajectory == alone.trajectory
+    assert taught.class_images == alone.class_images
+    assert character.spec == alone.character
+
+
+def test_how_they_are_taught_can_vary(shared: Path, tmp_path: Path) -> None:
+    axes = "+axes={company:[separate,together],company.joint_share:[0,0.25],method.rank:[4,8]}"
+    cells = sweep_of(tmp_path, BOTH, axes).cells
+    told = [
+        (cell.values["company"], cell.values.get("company.joint_share"), cell.values["method.rank"])
+        for cell in cells
+    ]
+    assert told == [
+        ("separate", None, 4), ("separate", None, 8),
+        ("together", 0, 4), ("together", 0, 8), ("together", 0.25, 4), ("together", 0.25, 8),
+    ]  # fmt: skip
+    assert len({cell.trajectory.key for cell in cells}) == 6
+    without = cells[2].trajectory.company
+    assert without is not None
+    assert without.cut == ()  # no step shows both, so that nothing of it counts
+    packs = plan_work(cells, Store(tmp_path)).packs
+    assert [len(pack.trainings) for pack in packs] == [2, 2, 2]  # of one company each
+
+    given = f"+axes.company.joint_images=[null,{shared}]"
+    composed, drawn = trajectories(tmp_path, *TOGETHER, given)
+    assert composed.company is not None
+    assert drawn.company is not None
+    assert drawn.company.cut == ()
+    assert drawn.company.joint_captions == ("ThunderBear and UnicornGirl",) * 2
+    assert not drawn.company.composes
+
+
+def test_parts_may_be_of_other_company(tmp_path: Path) -> None:
+    parts = "parts={apart:{},both:{company:together}}"
+    apart, both = sweep_of(tmp_path, BOTH, parts).cells
+    assert (apart.values["part"], both.values["part"]) == ("apart", "both")
+    assert apart.trajectory.company is None
+    assert both.trajectory.company is not None
+
+
+def test_class_images_of_both_classes(tmp_path: Path) -> None:
+    words = (*TOGETHER, "method.prior_weight=1", "method.class_images=2")
+    (cell,) = sweep_of(tmp_path, *words).cells
+    company = cell.trajectory.company
+    assert company is not None
+    assert [own.prompts for own in cell.class_sets] == [
+        ("a picture of a girl",), ("a picture of a bear",)
+    ]  # fmt: skip
+    assert (cell.trajectory.class_images, company.class_images) == tuple(
+        own.key for own in cell.class_sets
+    )
+    drawn = {scoring.images.key for scoring in plan_work([cell], Store(tmp_path)).references}
+    assert drawn.issuperset(own.key for own in cell.class_sets)
+
+
+def test_masks_of_either_count_in_the_loss_alone(tmp_path: Path) -> None:
+    bear = own(embedded.THUNDER_BEAR, identifier="Bee", masks="file")
+    (taught,) = trajectories(tmp_path, f"characters=[unicorn_girl,{bear}]", "company=together",
+                             "method=dreambooth_lora")  # fmt: skip
+    assert taught.company is not None
+    assert taught.framing.masks == ()
+    assert taught.framing.background == 0.1
+    assert len(taught.company.masks) == 6
+
+
+# -- what they may not be --------------------------------------------------------------------------
+
+
+def message(root: Path, *words: str, kind: type[Exception] = ConfigError) -> str:
+    with pytest.raises(kind) as caught:
+        sweep_of(root, *words)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["characters=[unicorn_girl]"], "these are 1; for one, character=NAME is enough"),
+        (["characters=[unicorn_girl,thunder_bear,folder]"], "these are 3; give two, as in"),
+        (["characters=[unicorn_girl,nobody]"], "there is no conf/character/nobody.yaml"),
+        (["characters=[unicorn_girl,folder]"], "characters: folder: images is not set"),
+        (["characters=[unicorn_girl,7]"], "characters: 7 is no character"),
+        (["characters=[unicorn_girl,{images:x,hair:red}]"], "there is no setting hair of a char"),
+        (["characters=[unicorn_girl,unicorn_girl]"], "both have the identifier UnicornGirl"),
+        ([BOTH, "character.masks=file"], "character.masks=file: characters=[unicorn_girl, th"),
+        ([BOTH, "+axes.character=[unicorn_girl,thunder_bear]"], "axes.character: characters says"),
+        ([BOTH, "+axes.characters=[a,b]"], "axes.characters: nothing of that name can vary"),
+        (["company=together"], "characters=[] has none; set characters=[unicorn_girl,thunder_b"),
+        (["company.joint_share=0.5"], "company.joint_share=0.5: is for two characters in one"),
+        ([BOTH, "company.joint_images=x"], "company.joint_images=x: is for two characters in one"),
+        ([*TOGETHER, "company.joint_share=1.5"], "should be less than or equal to 1"),
+        ([*TOGETHER, "company.joint_share=null"], "should be a number from 0 to 1"),
+        ([*TOGETHER, "method=gan"], "method=gan starts from nothing and reads no prompts"),
+        ([*TOGETHER, "+axes.method=[lora,diffusion]"], "method=diffusion starts from nothing"),
+        ([*TOGETHER, "method=textual_inversion"], "learns what one word stands for"),
+        (["other_strength=0.8"], "other_strength=0.8: is of the second character's adapter"),
+        (["+axes.other_strength=[0.5,1]"], "axes.other_strength: is of the second character's"),
+        ([*TOGETHER, "other_strength=0.8"], "other_strength=0.8: company=together has one"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(words: list[str], said: str, tmp_path: Path) -> None:
+    told = message(tmp_path, *words)
+    assert said in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "within"), [("Unicorn Girl", "girl"), ("mia", "Mia Bee")])
+def test_identifiers_are_apart_as_words(name: str, within: str, mia: Path, tmp_path: Path) -> None:
+    first, second = own(mia, identifier=name), own(mia, identifier=within)
+    told = message(tmp_path, f"characters=[{first},{second}]")
+    assert "stands within" in told
+    assert len(told.splitlines()) == 1
+    first, second = own(mia, identifier="Ani"), own(mia, identifier="Anita")
+    settings = sweep_of(tmp_path, f"characters=[{first},{second}]").settings
+    assert len(settings.characters) == 2  # which is no word of the other's
+
+
+def test_composing_needs_masks_and_says_what_does_not(
+    mia: Path, shared: Path, tmp_path: Path
+) -> None:
+    words = (f"characters=[{own(mia, identifier='ThunderBear')},unicorn_girl]", "company=together")
+    told = message(tmp_path, *words, kind=CharacterError)
+    assert "character mia, folder" in told
+    assert "has no masks, and company=together cuts both characters out" in told
+    for remedy in ("company.joint_share=0", f"company.joint_images={shared}"):
+        assert remedy.partition("=")[0] in told
+        assert trajectories(tmp_path, *words, remedy)
+    shutil.copytree(embedded.THUNDER_BEAR / "masks", mia / "masks")
+    assert trajectories(tmp_path, *words)
+    (mia / "masks" / "03.png").unlink()
+    told = message(tmp_path, *words, kind=CharacterError)
+    assert "03.png: has no mask: add 03-mask.png" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "01.png: has no caption: write 01.txt, which names UnicornGirl and ThunderBear"),
+        ("a girl and ThunderBear", "01.png: its caption lacks UnicornGirl: write it in, or take"),
+        ("two friends", "01.png: its caption lacks UnicornGirl and ThunderBear"),
+    ],
+)
+def test_pictures_of_both_name_both(
+    text: str | None, said: str, shared: Path, tmp_path: Path
+) -> None:
+    caption = shared / "01.txt"
+    caption.unlink() if text is None else caption.write_text(text, encoding="utf-8")
+    told = message(tmp_path, *TOGETHER, f"company.joint_images={shared}", kind=CharacterError)
+    assert said in told
+    assert len(told.splitlines()) == 1
+
+
+def test_captions_of_both_are_read_to_their_end(shared: Path, tmp_path: Path) -> None:
+    (shared / "01.txt").write_text(f"UnicornGirl {'on a red hat ' * 12} and ThunderBear")
+    told = message(tmp_path, *TOGETHER, f"company.joint_images={shared}")
+    assert "caption of 01.png: the identifier ThunderBear stands beyond the first 46 tokens" in told
+
+
+def test_a_study_notices_other_company(tmp_path: Path) -> None:
+    def meaning(*words: str) -> dict[str, Any]:
+        return dict(sweep_of(tmp_path, *words).meaning)
+
+    alone, both = meaning(), meaning(*TOGETHER)
+    name = "dreambooth_lora.together"
+    assert (alone[name], both[name]) == (False, True)
+    assert both["dreambooth_lora.joint_share"] == 0.25
+    less = meaning(*TOGETHER, "company.joint_share=0")
+    assert less["both"] != both["both"]
+    assert less["other"] == both["other"]
