@@ -33,7 +33,7 @@ from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.methods import Method, method_of, takes_strength
 from charsweep.core.plugins import identity_of, resolve
-from charsweep.core.sides import left_of
+from charsweep.core.sides import NAMES, left_of
 from charsweep.core.specs import (
     AttributeSpec,
     BaseSpec,
@@ -56,10 +56,12 @@ from charsweep.core.store import Store
 from charsweep.core.words import holds
 from charsweep.models.families import Family
 from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
+from charsweep.models.regions import RegionalPrompt
 from charsweep.models.samplers import check_fits, check_guidance
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_encoder, find_weights
 
 OTHERS = "others"  # the part of the exam whose prompts are not of the character
+OTHER_ONE = NAMES[1]  # the second of two characters, as prompts call it
 TOGETHER = "together"  # the one whose prompts are of two characters
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
 
@@ -77,19 +79,20 @@ def cells_of(
     settings: Settings,
     character: Character,
     companion: Companion | None = None,
+    other: Other | None = None,
 ) -> Iterator[Cell]:
     """The cells of one combination: every product of the plain axes.
 
-    The companion is the other of two characters.
+    The companion is the second of two characters, taught together; `other` is who exams of two ask
+    for beside the first.
     """
     spans = [plain_values(name, axes, settings) for name in PLAIN_AXES]
-    together = companion if settings.is_together else None
-    trajectory, class_images, other_class_images = taught_by(settings, character, chosen, together)
+    trajectory, class_images, other_class_images = taught_by(settings, character, chosen, companion)
     needs_horizon = resolve(settings.schedule.target).needs_horizon
     method = method_of(trajectory.method)
     template = cell_of(
         settings, character, SnapshotSpec(trajectory, settings.train_steps),
-        trajectory.resolution, trajectory.precision, method,
+        trajectory.resolution, trajectory.precision, method, other=other,
     )  # fmt: skip
     chosen = {
         axis: value
@@ -100,8 +103,7 @@ def cells_of(
         spans[list(PLAIN_AXES).index("inference_steps")] = (1,)
     _check_strengths(spans[list(PLAIN_AXES).index("strength")], settings.method.name, method)
     trajectories: dict[tuple[float, int, int], TrajectorySpec] = {}
-    if settings.is_together or not settings.characters:
-        spans[list(PLAIN_AXES).index("other_strength")] = (1.0,)
+    spans[list(PLAIN_AXES).index("other_strength")] = (1.0,)  # see `config.company_cells`
     for lr, steps, inference, strength, _, seed in itertools.product(*spans):
         horizon = steps if needs_horizon else None
         taught = trajectories.setdefault(
@@ -158,19 +160,6 @@ def taught_by(
         key = own.key if own else others.key if others else None
         trajectory = replace(trajectory, company=replace(trajectory.company, class_images=key))
     return Taught(trajectory, drawn, None if others == drawn else others)
-
-
-def other_taught(
-    settings: Settings, companion: Companion, chosen: Mapping[str, Any]
-) -> tuple[Character, Taught]:
-    """The other of two characters with an adapter each, and what teaches it, as if alone.
-
-    Rate, steps and seed are those of the settings, for who asks to put in.
-    """
-    alone = settings.model_copy(
-        update={"character": settings.characters[1], "characters": [], "other_strength": 1.0}
-    )
-    return companion.other, taught_by(alone, companion.other, chosen)
 
 
 def _check_strengths(strengths: Sequence[float], name: str, method: Method) -> None:
@@ -299,6 +288,12 @@ def check_sampler(base: BaseWeights, settings: Settings) -> None:
     """ConfigError for a sampler that cannot draw with that base."""
     sampler = _sampler(settings)
     check_fits(sampler, base)
+    if settings.sampler.regional and not base.family.draws_columns:
+        raise ConfigError(
+            f"sampler.regional=true: {base.family.title} has no cross-attention in which each half "
+            "could look at words of its own; set it to false, or take a base of Stable Diffusion, "
+            "as in method.base=sdxl"
+        )
     check_guidance(settings.sampler.guidance_scale, base)
     if sampler.settings and not sampler.identity:
         target = f"diffusers.{base.scheduler[0]}"
@@ -514,17 +509,35 @@ def _parts_of(
             continue
         subject = character.spec.one_of_class if name == OTHERS else identifier
         asked = tuple(prompt.replace("{subject}", subject) for prompt in part.prompts)
+        judged = exam_of(settings, character, part.prompts, company and company.character)
+        nouns = judged.prompts
         if company:
             asked = tuple(prompt.replace("{other}", company.identifier) for prompt in asked)
-        judged = exam_of(settings, character, part.prompts, company and company.character)
+            if settings.sampler.regional:
+                asked, nouns = _in_columns(asked, nouns, judged, character, company.character)
         size, seeds = size_of(part, images), tuple(part.seeds)
         yield ExamPart(
             name=name,
             images=replace(images, prompts=asked, seeds=seeds, size=size),
-            untaught=replace(untaught, prompts=judged.prompts, seeds=seeds, size=size),
+            untaught=replace(untaught, prompts=nouns, seeds=seeds, size=size),
             exam=judged,
             metrics=metrics,
         )
+
+
+def _in_columns(
+    asked: Sequence[str], nouns: Sequence[str], exam: ExamSpec, first: Character, second: Character
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Prompts of two, and the same with their class nouns, with words of its own for each half:
+    the prompt of the one who stands there, the first on the left where that is not said."""
+    both = [(who.spec.instance_prompt, who.spec.class_prompt) for who in (first, second)]
+    made = []
+    for texts, which in ((asked, 0), (nouns, 1)):
+        own = [one[which] for one in both]
+        sides = (own[::-1] if left == OTHER_ONE else own for left in exam.left)
+        parts = zip(texts, sides, strict=True)
+        made.append(tuple(str(RegionalPrompt(text, tuple(side))) for text, side in parts))
+    return made[0], made[1]
 
 
 def size_of(part: ExamPartSettings, images: ImageSetSpec) -> tuple[int, int] | None:

@@ -22,15 +22,14 @@ from charsweep.config.cells import (
     cell_of,
     cells_of,
     plain_values,
-    settings_of_other,
 )
 from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     Cell,
-    ComposedSpec,
     Component,
+    ComposedSpec,
     ExamPart,
     ImageSetSpec,
     Plugin,
@@ -71,6 +70,12 @@ def cells_for(
     yield from taught(axes, chosen, settings, first, second)
 
 
+def settings_of_other(settings: Settings) -> Settings:
+    """The settings with the second of two characters as the only one."""
+    alone = {"character": settings.characters[1], "characters": [], "other_strength": 1.0}
+    return settings.model_copy(update=alone)
+
+
 def taught_together(
     axes: Mapping[str, Any], chosen: Mapping[str, Any], settings: Settings, first: Character,
     second: Second,
@@ -92,8 +97,8 @@ def taught_apart(
     spans = [plain_values(name, axes, settings) for name in ("strength", "other_strength")]
     strengths = dict.fromkeys([*itertools.product(*spans), (1.0, 0.0), (0.0, 1.0)])
     alone = {**axes, "strength": (1.0,), "other_strength": (1.0,)}
-    ones = cells_of(alone, chosen, settings, first, second.other)
-    others = cells_of(alone, chosen, second.settings, second.character)
+    ones = cells_of(alone, chosen, settings, first, other=second.other)
+    others = cells_of(alone, chosen, second.settings, second.companion.other)
     for (one, other), pair in itertools.product(zip(ones, others, strict=True), strengths):
         _check_adapters(one)
         values = {**one.values, "strength": pair[0], "other_strength": pair[1]}
@@ -123,7 +128,8 @@ def composed(
         return replace(first, snapshot=other.snapshot, strength=beside)
     snapshots = (first.snapshot, other.snapshot)
     source = first.snapshot.source
-    assert isinstance(source, TrajectorySpec) and source.base is not None
+    assert isinstance(source, TrajectorySpec)
+    assert source.base is not None
     parts = zip(snapshots, (strength, beside), strict=True)
     both = ComposedSpec(source.base, tuple(Component(*part) for part in parts))
     last = max(snapshot.step for snapshot in snapshots)
@@ -132,10 +138,9 @@ def composed(
 
 def in_company(cell: Cell, second: Second, images: ImageSetSpec) -> Cell:
     """A cell that draws so, asked for the second character too, and compared by the worst."""
-    method = method_of(cell.trajectory.method)
     template = cell_of(
-        second.settings, second.companion.other, images.snapshot, images.resolution, images.precision,
-        method,
+        second.settings, second.companion.other, cell.images.snapshot, images.resolution,
+        images.precision, method_of(cell.trajectory.method),
     )  # fmt: skip
     known = {part.name: part for part in template.parts}
     assert template.class_noun_set is not None
@@ -149,8 +154,10 @@ def in_company(cell: Cell, second: Second, images: ImageSetSpec) -> Cell:
         *(replace(one, metrics=tuple(map(_of_other, one.metrics))) for one in others),
     ]
     metrics = [replace(m, name=FIRST_SCORE) if m.name == SCORE else m for m in cell.metrics]
+    measured = {m.name for m in (*metrics, *(m for part in parts for m in part.metrics))}
     return replace(
-        cell, images=images, metrics=tuple(metrics), worst_of=WORST,
+        cell, images=images, metrics=tuple(metrics),
+        worst_of=tuple(name for name in WORST if name in measured),
         parts=tuple(replace(part, images=as_drawn(part, images)) for part in parts),
     )  # fmt: skip
 

@@ -22,11 +22,11 @@ from charsweep.character import Character, Drawings, drawings_of
 from charsweep.config.adapters import Adapters
 from charsweep.config.cells import (
     base_weights,
-    cells_of,
     encoders_of,
     store_of,
     teaching_file,
 )
+from charsweep.config.company_cells import cells_for
 from charsweep.config.compose import (
     Axes,
     Composing,
@@ -230,7 +230,7 @@ def _parts(
             for chosen, one in combinations_of(words, axes, settings):
                 character = variants.of({**of_part, **chosen}, one).character
                 if one.train:
-                    made += cells_of(axes, chosen, one, character, variants.companion(one))
+                    made += cells_for(axes, chosen, one, character, variants.companion(one))
                 made += adapters.cells(axes, chosen, one, character)
             cells = tuple(made)
             axes |= _names_of(cells)
@@ -410,5 +410,5 @@ def _cell_at(
     axes = {name: (value,) for name, value in values.items()}
     ((chosen, settings),) = combinations_of(words, axes, first)
     character, companion = variants.of(chosen, settings).character, variants.companion(settings)
-    (cell,) = cells_of(axes, chosen, settings, character, companion)
+    (cell,) = cells_for(axes, chosen, settings, character, companion)
     return cell

@@ -15,7 +15,14 @@ from typing import Any
 from charsweep.character import WIDE
 from charsweep.core.errors import StoreError
 from charsweep.core.methods import method_of
-from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, Source, TrajectorySpec
+from charsweep.core.specs import (
+    AdapterSpec,
+    BaseSpec,
+    ComposedSpec,
+    ImageSetSpec,
+    Source,
+    TrajectorySpec,
+)
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
 from charsweep.models.families import Family
@@ -61,6 +68,7 @@ def summary(
         "cells": len(plan.cells),
         "trajectories": len(plan.trainings),
         "adapters": sum(isinstance(t.source, AdapterSpec) for t in plan.trainings),
+        "composed": sum(isinstance(t.source, ComposedSpec) for t in plan.trainings),
         "steps_asked": plan.steps_asked,
         "steps_needed": plan.steps_needed,
         "packs": [

@@ -170,8 +170,10 @@ def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
     yield f"  cells         {numbers['cells']} ({stored['cells']} stored already)"
     if adapters := numbers["adapters"]:
         yield f"  adapters      {adapters} from elsewhere"
-    if trajectories := numbers["trajectories"] - adapters:
-        idle = stored["trajectories"] - adapters
+    if composed := numbers["composed"]:
+        yield f"  composed      {composed} of adapters that others train; nothing is trained for them"
+    if trajectories := numbers["trajectories"] - adapters - composed:
+        idle = stored["trajectories"] - adapters - composed
         yield f"  trajectories  {trajectories} ({idle} need no training)"
         yield f"  steps         {needed:,} to train; each cell alone would take {asked:,}"
         yield f"  packs         {_packs(numbers)}"
@@ -196,9 +198,9 @@ def _estimate(numbers: Mapping[str, Any]) -> str:
 
 def _of_triggers(sweep: Sweep) -> Iterator[str]:
     """Adapters that say they were taught with other words than prompts call the character by."""
-    named = {cell.source.key: cell.identifier for cell in sweep.examples if not cell.is_trained}
-    for key, used in named.items():
-        file = sweep.adapters[key]
+    named = {cell.source.key: cell.identifier for cell in sweep.examples}
+    for key, file in sweep.adapters.items():
+        used = named[key]
         said = str(file.making.get("trigger", ""))
         if said and file.trigger is None and used.lower() not in said.lower():
             entry = f"{{path: {file.path}, trigger: {in_quotes(said)}}}"

@@ -9,15 +9,19 @@ from typing import Any
 import pytest
 from helpers.small import sweep_of
 
-from charsweep.config.cells import other_taught
 from charsweep.core.errors import CharacterError, ConfigError
 from charsweep.core.keys import canonical
-from charsweep.core.specs import TrajectorySpec, revived
+from charsweep.core.specs import ComposedSpec, ImageSetSpec, TrajectorySpec, revived
 from charsweep.core.store import Store
 from charsweep.models import embedded
 from charsweep.plan import plan_work
 from charsweep.plan.describe import describe_plan, reckon
 
+PROMPTS = [
+    "a picture of {subject} on the left and {other} on the right on a white background",
+    "a picture of {other} on the left and {subject} on the right on the beach",
+]
+COMPANY = (f"exam.parts={{together:{{prompts:{PROMPTS},seeds:[0],size:[1.5,1]}}}}",)
 BOTH = "characters=[unicorn_girl,thunder_bear]"
 TOGETHER = (BOTH, "company=together")
 
@@ -56,7 +60,7 @@ def trajectories(root: Path, *words: str) -> list[TrajectorySpec]:
 def test_the_first_takes_the_place_of_the_one(tmp_path: Path) -> None:
     (alone,) = sweep_of(tmp_path, "character=thunder_bear").cells
     pair = sweep_of(tmp_path, "characters=[thunder_bear,unicorn_girl]")
-    assert [cell.key for cell in pair.cells] == [alone.key]  # an adapter each: that of the first
+    assert alone.key in [cell.key for cell in pair.cells]  # an adapter each: that of the first
     assert pair.settings.character.identifier == "ThunderBear"
     assert [one.identifier for one in pair.settings.characters] == ["ThunderBear", "UnicornGirl"]
 
@@ -96,17 +100,56 @@ def test_what_one_is_taught_has_no_company(tmp_path: Path) -> None:
     assert "company" not in canonical(alone)
 
 
-def test_the_other_as_if_alone(tmp_path: Path) -> None:
-    """What an adapter for each needs of the second character."""
-    sweep = sweep_of(tmp_path, BOTH, "method.prior_weight=1", "method.class_images=2")
-    (companion,) = sweep.variants.companions
-    character, taught = other_taught(sweep.settings, companion, {})
-    (alone,) = sweep_of(
-        tmp_path, "character=thunder_bear", "method.prior_weight=1", "method.class_images=2"
-    ).cells
-    assert taught.trajectory == alone.trajectory
-    assert taught.class_images == alone.class_images
-    assert character.spec == alone.character
+def test_taught_apart_each_is_taught_as_if_alone(tmp_path: Path) -> None:
+    """And drawn alone too, so that there is something to compose."""
+    prior = ("method.prior_weight=1", "method.class_images=2")
+    cells = sweep_of(tmp_path, BOTH, *prior, *COMPANY).cells
+    strengths = [(cell.values["strength"], cell.values["other_strength"]) for cell in cells]
+    assert strengths == [(1, 1), (1, 0), (0, 1)]
+    together, *alone = cells
+    assert isinstance(together.source, ComposedSpec)
+    for cell, name in zip(alone, ("unicorn_girl", "thunder_bear"), strict=True):
+        (own,) = sweep_of(tmp_path, f"character={name}", *prior).cells
+        assert cell.trajectory == own.trajectory
+        assert cell.class_images == own.class_images
+    first, other = (cell.images.snapshot for cell in alone)
+    assert [one.snapshot for one in together.source.components] == [first, other]
+    assert revived(ImageSetSpec, canonical(together.images)).key == together.key
+
+
+def test_drawn_alone_its_images_are_those_of_one_character(tmp_path: Path) -> None:
+    _, alone, _ = sweep_of(tmp_path, BOTH, *COMPANY).cells
+    (own,) = sweep_of(tmp_path, *COMPANY).cells
+    assert alone.images.key == own.images.key
+
+
+@pytest.mark.parametrize("company", ["separate", "together"])
+def test_each_cell_is_asked_for_each_and_for_both(company: str, tmp_path: Path) -> None:
+    cell = sweep_of(tmp_path, BOTH, f"company={company}", *COMPANY).cells[0]
+    parts = {part.name: part for part in cell.parts}
+    assert {"together", "other"} <= parts.keys()
+    assert parts["together"].images.size == (96, 64)
+    assert parts["together"].images.prompts[0] == (
+        "a picture of UnicornGirl on the left and ThunderBear on the right on a white background"
+    )
+    assert "a girl on the left and a bear" in parts["together"].untaught.prompts[0]
+    assert all("ThunderBear" in prompt for prompt in parts["other"].images.prompts)
+    assert all(part.images.snapshot == cell.images.snapshot for part in cell.parts)
+    names = [metric.name for metric in (*cell.metrics, *parts["other"].metrics)]
+    assert {"first_score", "other_score"} <= set(names)
+    assert cell.worst_of == ("first_score", "other_score", "together")
+
+
+def test_each_half_has_words_of_its_own_where_that_is_asked(tmp_path: Path) -> None:
+    cell = sweep_of(tmp_path, BOTH, *COMPANY, "sampler.regional=true").cells[0]
+    (part,) = (part for part in cell.parts if part.name == "together")
+    told = [prompt.partition(" ADDCOMM ")[2] for prompt in part.images.prompts]
+    girl, bear = "a picture of UnicornGirl", "a picture of ThunderBear"
+    assert told[:2] == [f"{girl} ADDCOL {bear}", f"{bear} ADDCOL {girl}"]
+    assert part.untaught.prompts[0].endswith(
+        "ADDCOMM a picture of a girl ADDCOL a picture of a bear"
+    )
+    assert not any("ADDCOMM" in prompt for prompt in cell.images.prompts)
 
 
 def test_how_they_are_taught_can_vary(shared: Path, tmp_path: Path) -> None:
@@ -115,12 +158,13 @@ def test_how_they_are_taught_can_vary(shared: Path, tmp_path: Path) -> None:
     told = [
         (cell.values["company"], cell.values.get("company.joint_share"), cell.values["method.rank"])
         for cell in cells
+        if cell.values.get("strength", 1) == cell.values.get("other_strength", 1)  # none alone
     ]
     assert told == [
         ("separate", None, 4), ("separate", None, 8),
         ("together", 0, 4), ("together", 0, 8), ("together", 0.25, 4), ("together", 0.25, 8),
     ]  # fmt: skip
-    assert len({cell.trajectory.key for cell in cells}) == 6
+    assert len({cell.source.key for cell in cells}) == 10  # apart: of each, and of both
     without = cells[2].trajectory.company
     assert without is not None
     assert without.cut == ()  # no step shows both, so that nothing of it counts
@@ -138,8 +182,7 @@ def test_how_they_are_taught_can_vary(shared: Path, tmp_path: Path) -> None:
 
 def test_parts_may_be_of_other_company(tmp_path: Path) -> None:
     parts = "parts={apart:{},both:{company:together}}"
-    apart, both = sweep_of(tmp_path, BOTH, parts).cells
-    assert (apart.values["part"], both.values["part"]) == ("apart", "both")
+    *_, apart, both = sweep_of(tmp_path, BOTH, parts).cells
     assert apart.trajectory.company is None
     assert both.trajectory.company is not None
 
