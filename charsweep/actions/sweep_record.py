@@ -41,7 +41,7 @@ def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str,
             {"metric": metric, "direction": direction}
             for metric, direction in settings.objectives.items()
         ],
-        "metrics": list(settings.metric),
+        "metrics": list(settings.reported),
         **_asked(example, [cell.character for cell in sweep.examples], sweep),
         "judged_by": [own for own, _ in _by_measure(sweep)],
         "variants": _variants(sweep),

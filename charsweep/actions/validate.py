@@ -30,7 +30,7 @@ from charsweep.results.unlike import unlike
 
 JUDGED = (SCORE, "quality_ratio")  # what planted sets get
 LEAST = 3  # settings: fewer have no order to agree on
-OTHER_QUESTIONS = ("leak", "drift", "flexibility")  # need not agree with the score
+OTHER_QUESTIONS = ("leak", "drift", "flexibility", "together")  # need not agree with the score
 
 
 @dataclass(frozen=True)

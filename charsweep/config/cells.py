@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydantic
 
@@ -20,11 +20,19 @@ from charsweep.character.attributes import named_in
 from charsweep.config.mistyped import untaken
 from charsweep.config.pack_width import with_width
 from charsweep.config.precision import precision_of
-from charsweep.config.settings import ALWAYS, PLAIN_AXES, Settings, mistakes
+from charsweep.config.settings import (
+    ALWAYS,
+    OF_TWO,
+    PLAIN_AXES,
+    ExamPartSettings,
+    Settings,
+    mistakes,
+)
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.methods import Method, method_of, takes_strength
 from charsweep.core.plugins import identity_of, resolve
+from charsweep.core.sides import left_of
 from charsweep.core.specs import (
     AttributeSpec,
     BaseSpec,
@@ -49,7 +57,15 @@ from charsweep.models.samplers import check_fits, check_guidance
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_encoder, find_weights
 
 OTHERS = "others"  # the part of the exam whose prompts are not of the character
+TOGETHER = "together"  # the one whose prompts are of two characters
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
+
+
+class Other(NamedTuple):
+    """The second of two characters, and what prompts call it by."""
+
+    character: Character
+    identifier: str
 
 
 def cells_of(
@@ -114,7 +130,8 @@ def _check_strengths(strengths: Sequence[float], name: str, method: Method) -> N
 
 def as_drawn(part: ExamPart, images: ImageSetSpec) -> ImageSetSpec:
     """What a part of the exam asks for, drawn as a cell's images are."""
-    return replace(images, prompts=part.images.prompts, seeds=part.images.seeds)
+    asked = part.images
+    return replace(images, prompts=asked.prompts, seeds=asked.seeds, size=asked.size)
 
 
 def _applies(axis: str, method: Method) -> bool:
@@ -300,11 +317,12 @@ def cell_of(
     precision: str,
     method: Method | None = None,
     identifier: str = "",
+    other: Other | None = None,
 ) -> Cell:
     """A cell without its values: what a snapshot draws for the exam, and is judged by.
 
     Without a method it is an adapter's from elsewhere; an identifier takes the place of the
-    character's.
+    character's. With an `other`, it is of two characters, who are asked for together too.
     """
     sampler, exam = settings.sampler, settings.exam
     subject = identifier or character.spec.identifier
@@ -340,7 +358,9 @@ def cell_of(
         metrics=settings.metrics_on(None),
         truth_set=truth_of(images, character),
         exam=judged,
-        parts=tuple(_parts_of(settings, character, images, untaught, subject)) if untaught else (),
+        parts=tuple(_parts_of(settings, character, images, untaught, subject, other))
+        if untaught
+        else (),
     )
 
 
@@ -397,27 +417,52 @@ def _parts_of(
     images: ImageSetSpec,
     untaught: ImageSetSpec,
     identifier: str,
+    other: Other | None = None,
 ) -> Iterator[ExamPart]:
-    """The parts of the exam that any metric is on. Of others, {subject} is one of the class."""
+    """The parts of the exam that any metric is on. Of others, {subject} is one of the class.
+
+    Of two characters, a part has both only where it asks for them together.
+    """
     for name, part in (settings.exam.parts or {}).items():
-        if not (metrics := settings.metrics_on(name)):
+        company = other if name == TOGETHER else None
+        if not (metrics := settings.metrics_on(name)) or (name in OF_TWO and company is None):
             continue
         subject = character.spec.one_of_class if name == OTHERS else identifier
         asked = tuple(prompt.replace("{subject}", subject) for prompt in part.prompts)
-        judged, seeds = exam_of(settings, character, part.prompts), tuple(part.seeds)
+        if company:
+            asked = tuple(prompt.replace("{other}", company.identifier) for prompt in asked)
+        judged = exam_of(settings, character, part.prompts, company and company.character)
+        size, seeds = size_of(part, images), tuple(part.seeds)
         yield ExamPart(
             name=name,
-            images=replace(images, prompts=asked, seeds=seeds),
-            untaught=replace(untaught, prompts=judged.prompts, seeds=seeds),
+            images=replace(images, prompts=asked, seeds=seeds, size=size),
+            untaught=replace(untaught, prompts=judged.prompts, seeds=seeds, size=size),
             exam=judged,
             metrics=metrics,
         )
 
 
-def exam_of(settings: Settings, character: Character, prompts: Sequence[str]) -> ExamSpec:
-    """What images are judged by that are drawn for these prompts, {subject} still in them."""
+def size_of(part: ExamPartSettings, images: ImageSetSpec) -> tuple[int, int] | None:
+    """Width and height in pixels of a part's pictures, as near to what is asked for as the base
+    that draws can; None: as square as the exam's."""
+    if part.size is None:
+        return None
+    assert images.drawing_base is not None
+    family: Family = images.drawing_base.family.made
+    unit, resolution = family.unit, images.resolution
+    width, height = (max(round(resolution * side / unit), 1) * unit for side in part.size)
+    return (width, height) if (width, height) != (resolution, resolution) else None
+
+
+def exam_of(
+    settings: Settings, character: Character, prompts: Sequence[str], other: Character | None = None
+) -> ExamSpec:
+    """What images are judged by that are drawn for these prompts, {subject} still in them; {other}
+    too, where they ask for two characters."""
     spec = character.spec
     filled = tuple(prompt.replace("{subject}", spec.one_of_class) for prompt in prompts)
+    if other:
+        filled = tuple(prompt.replace("{other}", other.spec.one_of_class) for prompt in filled)
     known = settings.attributes | settings.exam.attributes
     vocabulary = [AttributeSpec(name, tuple(one.words)) for name, one in known.items()]
     named = {name for prompt in filled for name in named_in(prompt, vocabulary)}
@@ -431,7 +476,14 @@ def exam_of(settings: Settings, character: Character, prompts: Sequence[str]) ->
         prompts=filled,
         class_prompt=settings.character.class_prompt,
         attributes=tuple(one for one in vocabulary if one.name in named),
+        other=_drawings_of(settings, other) if other else (),
+        left=tuple(map(left_of, prompts)) if other else (),
     )
+
+
+def _drawings_of(settings: Settings, other: Character) -> tuple[str, ...]:
+    """What the second character is known by: drawings that are not taught, where it has any."""
+    return other.held_out.digests if other.held_out else references_of(settings, other)
 
 
 def _with_own(

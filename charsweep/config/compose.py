@@ -26,6 +26,7 @@ from charsweep.config.judging import encoder_mistakes
 from charsweep.config.mistyped import check_words, explain, names, nearest, untaken
 from charsweep.config.schema import can_vary, is_list, is_open, only_judges, shapes_images
 from charsweep.config.settings import (
+    OF_TWO,
     PLAIN_AXES,
     FindSettings,
     PluginSettings,
@@ -301,7 +302,7 @@ def _sense(settings: Settings) -> list[str]:
         if part := settings.unasked.get(name.partition(".")[2]):
             problems.append(
                 f"{name}: exam={settings.exam.name} has no part {part}, so it is never measured; "
-                "choose exam=positions or take it out"
+                f"choose exam={'company' if part in OF_TWO else 'positions'} or take it out"
             )
     for prompt in settings.exam.prompts:
         if "{subject}" not in prompt:
@@ -309,6 +310,7 @@ def _sense(settings: Settings) -> list[str]:
                 f"exam.prompts: '{shown(prompt)}' lacks {{subject}}; write it where the character "
                 "stands"
             )
+    problems += _without_two(settings)
     for name, actions in {
         "keys": ("show", "why"), "repair": ("check",), "remove": ("gc",)
     }.items():  # fmt: skip
@@ -361,6 +363,18 @@ def _sense(settings: Settings) -> list[str]:
             f"the identifier {settings.character.identifier}"
         )
     return problems
+
+
+def _without_two(settings: Settings) -> Iterator[str]:
+    """Prompts that ask for two characters and name one."""
+    part = (settings.exam.parts or {}).get("together")
+    for prompt in part.prompts if part else ():
+        for name, who in (("{subject}", "first"), ("{other}", "second")):
+            if name not in prompt:
+                yield (
+                    f"exam.parts.together.prompts: '{shown(prompt)}' lacks {name}; write it where "
+                    f"the {who} character stands"
+                )
 
 
 def _untrained(settings: Settings) -> Iterator[str]:

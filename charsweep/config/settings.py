@@ -328,8 +328,27 @@ def with_words(attribute: Any) -> Any:
 Attributes = dict[Text, Annotated[Attribute, BeforeValidator(with_words)]]
 
 
-ExamPartName = Literal["others", "elsewhere", "changes"]
+ExamPartName = Literal["others", "elsewhere", "changes", "together", "other"]
 EXAM_PARTS = get_args(ExamPartName)
+OF_TWO = ("together", "other")  # the parts that are asked where two characters are taught
+
+
+def as_multiples(size: Any) -> Any:
+    """Width and height as they are; ValueError for what are none."""
+    if not (
+        isinstance(size, list | tuple)
+        and len(size) == 2
+        and all(isinstance(side, int | float) and not isinstance(side, bool) for side in size)
+        and all(0.25 <= side <= 4 for side in size)
+    ):
+        raise ValueError(
+            "should be width and height as multiples of the resolution, each from 0.25 to 4, as in "
+            "[1.5,1]; null: a square"
+        )
+    return size
+
+
+Multiples = Annotated[tuple[float, float], BeforeValidator(as_multiples)]
 
 
 class ExamPartSettings(pydantic.BaseModel):
@@ -338,6 +357,7 @@ class ExamPartSettings(pydantic.BaseModel):
     model_config = STRICT
     prompts: Annotated[list[Text], Field(min_length=1), AfterValidator(without_repeats)]
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(without_repeats)]
+    size: Multiples | None = None  # of its pictures, to the resolution; None: square
 
 
 class ExamSettings(pydantic.BaseModel):
@@ -680,6 +700,13 @@ class Settings(pydantic.BaseModel):
         """Metrics on a part that the exam lacks, with that part."""
         missing = [part for part in EXAM_PARTS if part not in (self.exam.parts or {})]
         return {metric.name: part for part in missing for metric in self.metrics_on(part)}
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """Names of the metrics that results tell of: those on two characters where the exam asks
+        for both."""
+        unasked = self.unasked
+        return tuple(name for name in self.metric if unasked.get(name) not in OF_TWO)
 
 
 NUMBER, WHOLE = "should be a number, as in 0.0001 or 1e-4", "should be a whole number"

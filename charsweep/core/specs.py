@@ -272,6 +272,10 @@ class ExamSpec:
     prompts: tuple[str, ...]  # identifier replaced by the class noun; () where none is read
     class_prompt: str
     attributes: tuple[AttributeSpec, ...]  # those that any prompt names
+    # Where two are asked for: digests of drawings of the other, and for each prompt who is to stand
+    # on the left, "subject" or "other"; None: it does not say.
+    other: tuple[str, ...] = field(default=(), metadata=CAME_LATER)
+    left: tuple[str | None, ...] = field(default=(), metadata=CAME_LATER)
 
     @cached_property
     def own_encoders(self) -> tuple[EncoderSpec, ...]:

@@ -198,6 +198,8 @@ class LocalEngine:
         scorer = self._scorers[key]
         if (true := exam.truth) and true not in scorer.truths:
             scorer.truths[true] = squares(lambda: self.sweep.drawings.open(true), len(true))
+        if (other := exam.other) and other not in scorer.others:
+            scorer.others[other] = subjects(lambda: self.sweep.drawings.references(other))
         return scorer
 
     def _encoder(self, spec: EncoderSpec) -> Encoder:

@@ -21,6 +21,7 @@ from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import Encoder, PromptEncoder
 from charsweep.evaluate.metrics import Exam, Features, ImageFeatures, colour_features
+from charsweep.evaluate.windows import WINDOWS, windows_of
 
 Pictures = Sequence[Image.Image]
 
@@ -32,6 +33,7 @@ class Seen:
     pictures: Callable[[], Pictures]
     prompt_of: tuple[int, ...] = ()  # which prompt each is of, if any
     _read: dict[EncoderSpec | None, Features] = field(default_factory=dict)  # None: histograms
+    _windows: Seen | None = None
 
     def by(self, encoders: Mapping[EncoderSpec, Encoder]) -> dict[str, Features]:
         """Features by the encoders' names; the plain histogram's are `colour`. {} of nothing."""
@@ -47,6 +49,14 @@ class Seen:
     def images(self, encoders: Mapping[EncoderSpec, Encoder]) -> ImageFeatures:
         """The same, of images drawn for prompts."""
         return ImageFeatures(self.by(encoders), self.prompt_of)
+
+    def windows(self, encoders: Mapping[EncoderSpec, Encoder]) -> ImageFeatures:
+        """The same of the windows of each, the left one and the right one: (N, WINDOWS, D)."""
+        if self._windows is None:
+            self._windows = Seen(lambda: [w for one in self.pictures() for w in windows_of(one)])
+        seen = self._windows.by(encoders).items()
+        by_encoder = {name: rows.reshape(-1, WINDOWS, rows.shape[-1]) for name, rows in seen}
+        return ImageFeatures(by_encoder, self.prompt_of)
 
 
 def squares(pictures: Callable[[], Pictures], prompts: int = 0) -> Seen:
@@ -88,6 +98,8 @@ class Scorer:
     held_out: Seen | None = None  # drawings that are not trained on
     # The true picture of every prompt of an exam, by their digests.
     truths: dict[tuple[str, ...], Seen] = field(default_factory=dict)
+    # Drawings of the second of two characters, by their digests.
+    others: dict[tuple[str, ...], Seen] = field(default_factory=dict)
     # By metric of likeness, the training images scored against each other, leave one out.
     among_references: dict[str, float] = field(default_factory=dict)
     _texts: dict[tuple[EncoderSpec, tuple[str, ...]], Features] = field(default_factory=dict)
@@ -120,6 +132,7 @@ class Scorer:
             assert isinstance(prompts, PromptEncoder)
             texts = self._texts_of(spec, reading[0], prompts)
         truth = self.truths.get(spec.truth)
+        other = self.others.get(spec.other)
         return Exam(
             images=images.images(encoders),
             references=self.references.by(encoders),
@@ -133,6 +146,10 @@ class Scorer:
             measures={
                 one.name: encoder.measure for one, encoder in encoders.items() if encoder.measure
             },
+            windows=images.windows(encoders) if other else None,
+            untaught_windows=untaught.windows(encoders) if other and untaught else None,
+            other=other.by(encoders) if other else {},
+            left=spec.left,
         )
 
     def seen(self, spec: ImageSetSpec) -> Seen:

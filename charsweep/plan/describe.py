@@ -10,6 +10,7 @@ from charsweep.character.lint import lint_captions, lint_drawings, lint_identifi
 from charsweep.config import Range, Sweep
 from charsweep.config.cut_texts import CutText
 from charsweep.config.precision import precision_note
+from charsweep.config.settings import OF_TWO
 from charsweep.core.errors import shown
 from charsweep.core.methods import method_of
 from charsweep.core.specs import AttributeSpec, TrajectorySpec
@@ -254,8 +255,8 @@ def _asked(sweep: Sweep) -> list[str]:
     lines = [f"{sweep.name}: {sweep.settings.question}"]
     for part in sweep.parts:
         lines.append(f"  {part.name:<13} {len(part.cells)} cells: {part.question}")
-    for exam, unasked in {v.settings.exam.name: v.settings.unasked for v in sweep.variants}.items():
-        if unasked:
+    for exam, parts in {v.settings.exam.name: v.settings.unasked for v in sweep.variants}.items():
+        if unasked := [metric for metric, part in parts.items() if part not in OF_TWO]:
             text = f"{', '.join(unasked)}: exam={exam} has no prompts for them"
             lines.append(f"  not asked     {text}")
     lines += unread(sweep.cut)

@@ -53,6 +53,12 @@ METRICS = {
         "share of other clothes and things that are shown when asked",
         of_exam=False,
     ),
+    "together": MetricLabel(
+        "together",
+        "together, 0 to 1",
+        "are both characters there, each as it is, on the sides that were asked for?",
+        of_exam=False,
+    ),
     "dino": MetricLabel("DINO", "likeness (DINO)", "looks like the drawings, self-supervised eye"),
     "clip_i": MetricLabel("CLIP-I", "likeness (CLIP-I)", "looks like the drawings, CLIP's eye"),
     "clip_t": MetricLabel("CLIP-T", "prompt (CLIP-T)", "shows what the prompt asks for"),

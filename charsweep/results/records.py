@@ -26,6 +26,7 @@ METRIC_ORDER = (
     "leak",
     "drift",
     "flexibility",
+    "together",
     "dino",
     "dinov2",
     "dinov3",

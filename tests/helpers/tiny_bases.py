@@ -42,7 +42,8 @@ class Tiny:
     pipeline: str  # the class in diffusers
     write: Callable[[Path], None]
     load: Callable[[Path], Any]
-    # images NHWC in [0, 1] of (pipeline, prompts, generators, steps, guidance), 64 pixels a side
+    # images NHWC in [0, 1] of (pipeline, prompts, generators, steps, guidance, width), 64 pixels
+    # high
     draw: Callable[..., NDArray[np.float32]]
     times: Callable[[torch.Generator], Tensor]  # one to be taught, of shape (1,), in [0, 1]
     latents: Callable[[Any, Tensor, Tensor], Tensor]  # of (pipeline, pixels, noise), scaled
@@ -124,11 +125,12 @@ def load_zimage(folder: Path) -> Any:
 
 
 def draw_zimage(
-    pipeline: Any, prompts: Sequence[str], generators: Any, steps: int, guidance: float
-) -> Any:
+    pipeline: Any, prompts: Sequence[str], generators: Any, steps: int, guidance: float,
+    width: int = 64,
+) -> Any:  # fmt: skip
     return pipeline(
         list(prompts), negative_prompt=[""] * len(prompts), num_inference_steps=steps,
-        guidance_scale=guidance - 1, height=64, width=64, output_type="np", generator=generators,
+        guidance_scale=guidance - 1, height=64, width=width, output_type="np", generator=generators,
     ).images  # fmt: skip
 
 
@@ -205,12 +207,13 @@ def load_anima(folder: Path) -> Any:
 
 
 def draw_anima(
-    pipeline: Any, prompts: Sequence[str], generators: Any, steps: int, guidance: float
-) -> Any:
+    pipeline: Any, prompts: Sequence[str], generators: Any, steps: int, guidance: float,
+    width: int = 64,
+) -> Any:  # fmt: skip
     pipeline.update_components(guider=pipeline.guider.new(guidance_scale=guidance))
     return pipeline(
         prompt=list(prompts), negative_prompt=[""] * len(prompts), num_inference_steps=steps,
-        height=64, width=64, generator=generators, output_type="np", output="images",
+        height=64, width=width, generator=generators, output_type="np", output="images",
     )  # fmt: skip
 
 
@@ -272,11 +275,12 @@ def load_klein(folder: Path) -> Any:
 
 
 def draw_klein(
-    pipeline: Any, prompts: Sequence[str], generators: Any, steps: int, guidance: float
-) -> Any:
+    pipeline: Any, prompts: Sequence[str], generators: Any, steps: int, guidance: float,
+    width: int = 64,
+) -> Any:  # fmt: skip
     return pipeline(
         prompt=list(prompts), num_inference_steps=steps, guidance_scale=guidance, height=64,
-        width=64, output_type="np", generator=generators,
+        width=width, output_type="np", generator=generators,
     ).images  # fmt: skip
 
 
@@ -434,11 +438,12 @@ def load_qwen_image(folder: Path) -> Any:
 
 
 def draw_qwen_image(
-    pipeline: Any, prompts: Sequence[str], generators: Any, steps: int, guidance: float
-) -> Any:
+    pipeline: Any, prompts: Sequence[str], generators: Any, steps: int, guidance: float,
+    width: int = 64,
+) -> Any:  # fmt: skip
     return pipeline(
         list(prompts), negative_prompt=[""] * len(prompts), true_cfg_scale=guidance,
-        num_inference_steps=steps, height=64, width=64, output_type="np", generator=generators,
+        num_inference_steps=steps, height=64, width=width, output_type="np", generator=generators,
     ).images  # fmt: skip
 
 
@@ -538,10 +543,10 @@ def load_plainly(name: str, folder: Path, adapter: Path | None = None) -> Any:
 
 
 def draw_plainly(
-    name: str, pipeline: Any, prompts: Sequence[str], seeds: Sequence[int]
+    name: str, pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], width: int = 64
 ) -> list[NDArray[np.uint8]]:
     """In two steps with a guidance of 5, as 8-bit pixels."""
     generators = [generator(seed, "image") for seed in seeds]
     with quiet(), torch.inference_mode():
-        images = TINY[name].draw(pipeline, prompts, generators, 2, 5.0)
+        images = TINY[name].draw(pipeline, prompts, generators, 2, 5.0, width)
     return list((images * 255).round().astype("uint8"))

@@ -489,6 +489,25 @@ def test_a_module_of_somebody_s_is_not_imported(
         assert "none of the libraries" in message
 
 
+# -- shapes ----------------------------------------------------------------------------------------
+
+
+def test_a_wide_picture_is_the_one_that_diffusers_draws(given: Any, tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, *given())
+    base = loaded(sweep, given.name)
+    spec = replace(
+        sweep.cells[0].images, size=(96, 64), guidance_scale=5.0, inference_steps=2, batch_width=2
+    )
+    prompts = ["a girl", "a bear"]
+    with torch.inference_mode():
+        ours = base.family.draw(
+            base.pipeline, spec, prompts, [generator(i, "image") for i in range(2)]
+        )
+    theirs = draw_plainly(given.name, load_plainly(given.name, given.folder), prompts, [0, 1], 96)
+    assert ours.shape == (2, 64, 96, 3)
+    assert np.abs((ours * 255).round() - np.stack(theirs)).max() <= 1
+
+
 # -- guidance --------------------------------------------------------------------------------------
 
 

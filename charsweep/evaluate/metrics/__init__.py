@@ -51,6 +51,12 @@ class Exam:
     rivals: Sequence[Mapping[str, Features]] = ()
     class_prompt: Features | None = None  # "a picture of a girl": (1, D)
     measures: Mapping[str, Likeness] = field(default_factory=dict)  # of encoders with their own
+    # Where two characters are asked for: windows of the images and of the base's, by encoder name
+    # (N, W, D); the other's drawings, as `references`; who is to stand on the left, by prompt.
+    windows: ImageFeatures | None = None
+    untaught_windows: ImageFeatures | None = None
+    other: Mapping[str, Features] = field(default_factory=dict)
+    left: Sequence[str | None] = ()
 
     def likeness(self, encoder: str, images: Features, others: Features) -> NDArray[np.float64]:
         """How alike an encoder finds images and others (N, M): cosines, or by its own measure."""

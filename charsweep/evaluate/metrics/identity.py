@@ -48,11 +48,15 @@ class Scale:
     drawings: Features  # (M, D)
     base: float
     end: float
+    among: float  # the mean likeness of the drawings to each other
 
     def place(self, exam: Exam, images: ImageFeatures) -> NDArray[np.float64]:
         """Where images lie on it (N,): 0 like the base's, 1 like the least typical drawing."""
         seen = images.by_encoder[self.encoder]
-        likeness = exam.likeness(self.encoder, seen, self.drawings).mean(axis=1)
+        return self.at(exam.likeness(self.encoder, seen, self.drawings).mean(axis=1))
+
+    def at(self, likeness: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same of mean likenesses to the drawings."""
         return np.asarray((likeness - self.base) / max(self.end - self.base, 1e-9))
 
 
@@ -65,4 +69,5 @@ def scale_of(exam: Exam, untaught: ImageFeatures, encoder: str) -> Scale:
         kind, drawings, between = "training images", exam.references[encoder], exam.among(encoder)
     base = float(exam.likeness(encoder, untaught.by_encoder[encoder], drawings).mean())
     least = float(between.mean(axis=1).min()) if len(drawings) > 1 else 1.0
-    return Scale(kind, encoder, drawings, base, least if least > base else 1.0)
+    mean = float(between.mean()) if len(drawings) > 1 else 1.0
+    return Scale(kind, encoder, drawings, base, least if least > base else 1.0, mean)

@@ -1,0 +1,38 @@
+"""Sides: which of the two that a prompt names, {subject} and {other}, it puts on the left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+NAMES = ("subject", "other")
+MARKS = re.compile(  # a hand on the left arm is on no side of the picture
+    r"\{(?P<name>subject|other)\}"
+    r"|\b(?:on|to|at) the (?P<side>left|right)\b(?! (?:arm|hand|leg|foot|eye|ear|shoulder)\b)"
+)
+
+
+def left_of(prompt: str) -> str | None:
+    """Who is to stand on the left, "subject" or "other"; None where the prompt does not say.
+
+    A side belongs to the name before it ("{subject} on the left and {other} on the right"), or all
+    of them to the names behind them ("on the left {subject}, on the right {other}").
+    """
+    marks = list(MARKS.finditer(prompt))
+    for told in (marks, marks[::-1]):
+        for name, side in _placed(told).items():
+            return name if side == "left" else NAMES[name == NAMES[0]]
+    return None
+
+
+def _placed(marks: Iterable[re.Match[str]]) -> dict[str, str]:
+    """The sides by the names told before them; {} where that leaves a side to nobody, or gives one
+    name two, or both one."""
+    sides: dict[str, str] = {}
+    name = ""
+    for mark in marks:
+        if mark["name"]:
+            name = mark["name"]
+        elif not name or sides.setdefault(name, mark["side"]) != mark["side"]:
+            return {}
+    return sides if len(set(sides.values())) == len(sides) else {}
