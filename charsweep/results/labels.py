@@ -59,6 +59,40 @@ METRICS = {
         "are both characters there, each as it is, on the sides that were asked for?",
         of_exam=False,
     ),
+    "both": MetricLabel(
+        "both", "both there", "share of images with both, each where it should be", of_exam=False
+    ),
+    "swapped": MetricLabel(
+        "swapped", "swapped", "share of images with each where the other should be", False,
+        of_exam=False,
+    ),
+    "merged": MetricLabel(
+        "merged", "merged", "share of images with one of them twice, or mixtures", False,
+        of_exam=False,
+    ),
+    "missing": MetricLabel(
+        "missing", "one missing", "share of images in which one of them is not there", False,
+        of_exam=False,
+    ),
+    "first_score": MetricLabel(
+        "first alone", "score of the first alone", "is it the first character, as asked?"
+    ),
+    "other_score": MetricLabel(
+        "second alone", "score of the second alone", "is it the second character, as asked?",
+        of_exam=False,
+    ),
+    "other_identity": MetricLabel(
+        "2nd identity", "identity of the second", "how far it is the second character",
+        of_exam=False,
+    ),
+    "other_prompt": MetricLabel(
+        "2nd prompt", "prompt of the second", "share of what its prompts name that is shown",
+        of_exam=False,
+    ),
+    "other_leak": MetricLabel(
+        "2nd leak", "leak into the second's class",
+        "how much of the second character others of its class have got", False, of_exam=False,
+    ),
     "dino": MetricLabel("DINO", "likeness (DINO)", "looks like the drawings, self-supervised eye"),
     "clip_i": MetricLabel("CLIP-I", "likeness (CLIP-I)", "looks like the drawings, CLIP's eye"),
     "clip_t": MetricLabel("CLIP-T", "prompt (CLIP-T)", "shows what the prompt asks for"),

@@ -67,6 +67,23 @@ class Together:
 
 
 @dataclass(frozen=True)
+class Became:
+    """Share of images in which that became of the two, as `Together` tells it."""
+
+    outcome: Outcome
+    encoder: str = reads_images("dino")
+
+    part: ClassVar[str] = "together"
+    version: ClassVar[int] = 1
+
+    def __call__(self, exam: Exam) -> Score:
+        found = Together(self.encoder)(exam)
+        if found.value is None:
+            return Score(None)
+        return mean_score(np.array([o == self.outcome for o in found.details["outcomes"]], float))
+
+
+@dataclass(frozen=True)
 class Windows:
     """What is seen in each window, all (2, N, 2): of the first and the second character, by image,
     in the left and the right one. And `share` (N, 2): 1 like the first one's drawings, 0 like the

@@ -1,0 +1,195 @@
+"""The score of two in one picture: from features by hand, and on drawings of the cartoon world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from helpers.small import encoder_named
+from PIL import Image
+
+from benchmarks.validity.pair_truth import planted
+from benchmarks.validity.together import FIGURES, MEANT, STRANGERS, strangers
+from charsweep.config import Sweep, load_sweep
+from charsweep.config.cells import Other, cell_of
+from charsweep.core.errors import ConfigError
+from charsweep.core.keys import canonical
+from charsweep.core.specs import ExamPart
+from charsweep.core.store import Store
+from charsweep.core.system.images import open_image
+from charsweep.evaluate.encoders import load_encoder
+from charsweep.evaluate.metrics import Exam, ImageFeatures
+from charsweep.evaluate.metrics.together import Together
+from charsweep.evaluate.score import Scorer, Seen, squares
+from charsweep.evaluate.windows import windows_of
+from charsweep.models.embedded import FOLDER
+from pretraining.data import draw_wide
+
+# Features of a world in which one axis is the first character, one the second and one nobody.
+A, B, NOBODY, MIXTURE = [1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0.7, 0.7, 0.1]
+HALF_A = [0.75, 0, 0.66]
+
+
+def exam_of(windows: Sequence[Sequence[list[float]]], left: Sequence[str | None]) -> Exam:
+    def features(rows: object) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        found = np.array(rows, dtype=np.float32)
+        return found / np.linalg.norm(found, axis=-1, keepdims=True)
+
+    return Exam(
+        images=ImageFeatures({}, ()),
+        references={"dino": features([[1, 0.1, 0], [1, -0.1, 0], [1, 0, 0.1]])},
+        prompts=None,
+        untaught=None,
+        windows=ImageFeatures({"dino": features(windows)}, tuple(range(len(windows)))),
+        untaught_windows=ImageFeatures({"dino": features([[NOBODY, NOBODY]])}, (0,)),
+        other={"dino": features([[0.1, 1, 0], [-0.1, 1, 0], [0, 1, 0.1]])},
+        left=left,
+    )
+
+
+@pytest.mark.parametrize(
+    ("windows", "left", "outcome", "score"),
+    [
+        ((A, B), "subject", "both", 1.0),
+        ((A, B), "other", "swapped", 0.0),
+        ((B, A), "other", "both", 1.0),
+        ((B, A), None, "both", 1.0),
+        ((A, A), "subject", "merged", 0.0),
+        ((MIXTURE, B), "subject", "merged", 0.0),
+        ((A, NOBODY), "subject", "missing", 0.0),
+        ((NOBODY, NOBODY), None, "missing", 0.0),
+        ((HALF_A, B), "subject", "both", 0.75),
+    ],
+)
+def test_what_became_of_two(
+    windows: Sequence[list[float]], left: str | None, outcome: str, score: float
+) -> None:
+    found = Together()(exam_of([windows], [left]))
+    assert found.details["outcomes"] == [outcome]
+    assert found.value == pytest.approx(score, abs=0.03)
+
+
+def test_details_say_who_is_how_much_there() -> None:
+    found = Together()(exam_of([(A, B), (B, A), (A, NOBODY)], ["subject", "subject", "subject"]))
+    assert found.per_image == pytest.approx((1, 0, 0), abs=0.02)
+    assert found.details["shares"] == pytest.approx(
+        {"both": 1 / 3, "swapped": 1 / 3, "merged": 0, "missing": 1 / 3}
+    )
+    assert np.array(found.details["identity"]) == pytest.approx(
+        np.array([[1, 1], [0, 0], [1, 0]]), abs=0.1
+    )
+    assert found.details["nearest"][:2] == [2, 0]
+    canonical(found.details)  # plain values
+
+
+def test_it_applies_to_two_alone() -> None:
+    exam = exam_of([(A, B)], [None])
+    assert Together()(replace(exam, windows=None)).value is None
+    assert Together()(replace(exam, untaught_windows=None)).value is None
+    assert Together()(replace(exam, references={})).value is None
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 64), (200, 50), (41, 64)])
+def test_windows_are_the_halves(size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, "red")
+    picture.paste("blue", (size[0] // 2 + size[0] % 2, 0, *size))
+    left, right = windows_of(picture)
+    assert left.size == right.size == (max(size[0] // 2, size[1]),) * 2
+    for window, colour in ((left, (255, 0, 0)), (right, (0, 0, 255))):
+        counts = {one: count for count, one in window.getcolors() or ()}
+        others = [count for one, count in counts.items() if one not in (colour, (128, 128, 128))]
+        assert counts[colour] >= size[0] // 2 * size[1] - size[1]
+        assert not others or size[0] % 2
+
+
+# -- of a sweep ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    return load_sweep([f"root={tmp_path_factory.mktemp('company')}", "exam=company"])
+
+
+@pytest.fixture(scope="module")
+def part(sweep: Sweep) -> ExamPart:
+    """What a cell of UnicornGirl and ThunderBear is asked together."""
+    other = load_sweep([f"root={sweep.root}", "character=thunder_bear"]).character
+    (cell,) = sweep.cells
+    method = cell.trajectory.method.made
+    made = cell_of(
+        sweep.settings, sweep.character, cell.images.snapshot, 64, "fp32", method,
+        other=Other(other, "ThunderBear"),
+    )  # fmt: skip
+    return next(one for one in made.parts if one.name == "together")
+
+
+def test_two_are_asked_for_together(sweep: Sweep, part: ExamPart) -> None:
+    (cell,) = sweep.cells
+    assert "together" not in {one.name for one in cell.parts}  # of one character
+    assert part.images.pixels == part.untaught.pixels == (96, 64)
+    asked = "a picture of ThunderBear on the left and UnicornGirl on the right on the beach"
+    assert part.images.prompts[1] == asked
+    assert part.untaught.prompts[1] == part.exam.prompts[1]
+    assert (
+        part.exam.prompts[1]
+        == "a picture of a bear on the left and a girl on the right on the beach"
+    )
+    assert part.exam.left[:4] == ("subject", "other", None, "other")
+    assert len(part.exam.other) == 6
+    assert not set(part.exam.other) & set(part.exam.references)
+    assert [metric.name for metric in part.metrics] == ["together"]
+    others = [canonical(one.exam) for one in cell.parts]
+    assert not any(name in one for one in others for name in ("other", "left"))
+
+
+def test_prompts_for_two_name_both(tmp_path: Path) -> None:
+    words = "exam.parts.together.prompts=['a picture of {subject}']"
+    with pytest.raises(ConfigError, match=r"together\.prompts.*lacks \{other\}"):
+        load_sweep([f"root={tmp_path}", "exam=company", words])
+
+
+def test_the_metric_is_not_spoken_of_where_one_is_taught(tmp_path: Path) -> None:
+    one = load_sweep([f"root={tmp_path}"]).settings
+    assert "together" in one.metric
+    assert "together" not in one.reported
+    with pytest.raises(ConfigError, match=r"no part together.*exam=company"):
+        load_sweep([f"root={tmp_path}", "objectives=[together]"])
+
+
+def test_planted_pictures_are_told_apart(sweep: Sweep, part: ExamPart) -> None:
+    """With the encoder that ships; how often, benchmarks/validity/together.py says."""
+    encoder = load_encoder(*encoder_named(sweep, "dino"))
+    girl, bear = FIGURES["unicorn_girl"], FIGURES["thunder_bear"]
+    drawings = {
+        who: [open_image(path) for path in sorted((FOLDER / who).glob("*.png"))]
+        for who in ("unicorn_girl", "thunder_bear")
+    }
+    known = squares(lambda: drawings["unicorn_girl"])
+    others = {part.exam.other: squares(lambda: drawings["thunder_bear"])}
+    scorer = Scorer(lambda _: encoder, Store(sweep.root), known, known, others=others)
+
+    def seen(pictures: Sequence[Image.Image]) -> Seen:
+        return Seen(lambda: pictures, tuple(range(len(pictures))))
+
+    base = seen([drawn(strangers(girl, bear, 0, index)) for index in range(STRANGERS)])
+    (metric,) = part.metrics
+
+    def told(pictures: Sequence[Image.Image], left: tuple[str | None, ...]) -> list[str]:
+        spec = replace(part.exam, left=left)
+        found = metric.made(scorer.exam(spec, metric, seen(pictures), base))
+        return list(found.details["outcomes"])
+
+    true = [open_image(path) for path in sorted((FOLDER / "together_exam").glob("*.png"))]
+    assert told(true, part.exam.left) == ["both"] * 8
+    for kind in ("both", "swapped", "clones", "one missing", "nobody"):
+        shown = [drawn(planted(kind, girl, bear, Random(index))) for index in range(6)]
+        outcomes = told(shown, ("subject",) * 6)
+        assert outcomes.count(MEANT[kind]) >= 5, kind
+
+
+def drawn(shown: object) -> Image.Image:
+    return Image.fromarray(draw_wide(shown))  # type: ignore[arg-type]
