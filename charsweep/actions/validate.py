@@ -31,7 +31,8 @@ from charsweep.results.unlike import unlike
 
 JUDGED = (SCORE, "quality_ratio")  # what planted sets get
 LEAST = 3  # settings: fewer have no order to agree on
-OTHER_QUESTIONS = ("leak", "drift", "flexibility", "together")  # need not agree with the score
+OF_TWO = ("together", "both", "swapped", "merged", "missing")
+OTHER_QUESTIONS = ("leak", "drift", "flexibility", *OF_TWO)  # need not agree with the score
 
 
 @dataclass(frozen=True)

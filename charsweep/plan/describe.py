@@ -171,7 +171,7 @@ def _of_grid(numbers: Mapping[str, Any]) -> Iterator[str]:
     if adapters := numbers["adapters"]:
         yield f"  adapters      {adapters} from elsewhere"
     if composed := numbers["composed"]:
-        yield f"  composed      {composed} of adapters that others train; nothing is trained for them"
+        yield f"  composed      {composed} of what others train; for them nothing is trained"
     if trajectories := numbers["trajectories"] - adapters - composed:
         idle = stored["trajectories"] - adapters - composed
         yield f"  trajectories  {trajectories} ({idle} need no training)"
