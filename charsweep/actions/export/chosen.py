@@ -19,7 +19,15 @@ from charsweep.config import Sweep
 from charsweep.config.settings import ModelsSettings
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.methods import Method, method_of
-from charsweep.core.specs import ADAPTER, AdapterSpec, BaseSpec, ImageSetSpec, TrajectorySpec
+from charsweep.core.specs import (
+    ADAPTER,
+    AdapterSpec,
+    Added,
+    BaseSpec,
+    ComposedSpec,
+    ImageSetSpec,
+    TrajectorySpec,
+)
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.names import as_title
@@ -93,8 +101,23 @@ class Chosen:
     @property
     def adapter(self) -> str | None:
         """What an adapter from elsewhere is called; None for what was trained here."""
-        is_trained = isinstance(self.images.snapshot.source, TrajectorySpec)
-        return None if is_trained else str(self.cell.values[ADAPTER])
+        is_foreign = isinstance(self.images.snapshot.source, AdapterSpec)
+        return str(self.cell.values[ADAPTER]) if is_foreign else None
+
+    @property
+    def characters(self) -> tuple[str, ...]:
+        """The identifiers of all characters that were taught here."""
+        source = self.images.snapshot.source
+        components = source.components if isinstance(source, ComposedSpec) else ()
+        taught = [one.snapshot.source for one in components] or [source]
+        specs = [one for one in taught if isinstance(one, TrajectorySpec)]
+        both = [(one.character, *([one.company.other] if one.company else [])) for one in specs]
+        return tuple(who.identifier for own in both for who in own)
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether it is of several adapters, put together."""
+        return isinstance(self.images.snapshot.source, ComposedSpec)
 
     @property
     def method(self) -> Method:
@@ -105,6 +128,8 @@ class Chosen:
         baked = f"-at{self.images.strength:g}" if self.is_baked else ""
         if self.adapter is not None:
             return f"{as_title(self.adapter)}{baked}--{self.cell.cell}"
+        if self.is_composed:
+            return f"{self.images.snapshot.source.slug}--{self.cell.cell}"
         return f"{self.trajectory.slug}-step{self.images.snapshot.step}{baked}--{self.cell.cell}"
 
     @property
@@ -139,7 +164,7 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
             "nothing to export; name another with export.cell=KEY"
         )
     saved, source = saved_settings(record, cell), images.snapshot.source
-    assert isinstance(source, TrajectorySpec | AdapterSpec)
+    assert isinstance(source, TrajectorySpec | Added)
     taught, drawing = (
         base_model_of(base, sweep, saved, path) for base in (source.base, images.drawing_base)
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from charsweep.actions.export.adapter import check_licence, write_adapter, write_adapter_card
 from charsweep.actions.export.card import SHEET, write_card
 from charsweep.actions.export.chosen import Chosen, find_chosen
+from charsweep.actions.export.composed import write_composed
 from charsweep.actions.export.formats import write_weights
 from charsweep.actions.export.push import open_hub, push
 from charsweep.actions.export.usage import HERE, python_code
@@ -48,6 +49,8 @@ def export(sweep: Sweep, hub: HfApi | None = None) -> Path:
         if chosen.adapter is not None:
             name = write_adapter(chosen, store, folder)
             write_adapter_card(chosen, name, settings.license, samples, folder)
+        elif chosen.is_composed:
+            write_composed(chosen, store, samples, licence_of(chosen, settings.license), folder)
         else:
             record |= write_trained(chosen, store, samples, sweep, folder)
     out(f"cell     {chosen.cell.cell}, {chosen.why}")
@@ -58,7 +61,7 @@ def export(sweep: Sweep, hub: HfApi | None = None) -> Path:
         out(f"kohya    none: {why}")
     out(f"export   {final}")
     if settings.push and hub is not None:
-        of = chosen.adapter or chosen.trajectory.character.identifier
+        of = chosen.adapter or " and ".join(chosen.characters)
         pushed = push(final, settings.push, settings.private, f"{of}: {chosen.slug}", hub)
         out(f"pushed   {pushed}")
     return final
@@ -69,11 +72,16 @@ def write_trained(
 ) -> dict[str, Any]:
     """What was trained here, with its card; what export.json says of kohya's file."""
     settings = sweep.settings.export
-    licence = settings.license or (chosen.base_model.licence if chosen.base_model else None)
+    licence = licence_of(chosen, settings.license)
     weights = write_weights(chosen, store, folder, licence)
     code = python_code(chosen, weights, store, settings.push or HERE)
     write_card(chosen, weights, code, licence, samples, folder)
     return {"kohya": weights.kohya, "kohya_refused": weights.refusal}
+
+
+def licence_of(chosen: Chosen, asked: str | None) -> str | None:
+    """The licence that was asked for, else that of the base."""
+    return asked or (chosen.base_model.licence if chosen.base_model else None)
 
 
 def exported(sweep: Sweep) -> Path | None:
