@@ -23,6 +23,7 @@ from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import load_encoder
 from charsweep.evaluate.metrics import Exam, ImageFeatures
+from charsweep.evaluate.metrics.dino import Dino
 from charsweep.evaluate.metrics.together import Together
 from charsweep.evaluate.score import Scorer, Seen, squares
 from charsweep.evaluate.windows import windows_of
@@ -91,6 +92,16 @@ def test_it_applies_to_two_alone() -> None:
     assert Together()(replace(exam, windows=None)).value is None
     assert Together()(replace(exam, untaught_windows=None)).value is None
     assert Together()(replace(exam, references={})).value is None
+
+
+def test_likeness_is_to_whom_a_prompt_asks_for() -> None:
+    """Of both the lower of the two, on the sides that are asked for; of one, in the whole image."""
+    windows = [(A, B), (A, B), (B, HALF_A), (A, A), (A, B)]
+    exam = exam_of(windows, ["subject", "other", None, None, None])
+    whole = ImageFeatures({"dino": np.array([A, A, A, A, B], np.float32)}, tuple(range(5)))
+    found = Dino(asked=("both", "both", "both", "subject", "other"))(replace(exam, images=whole))
+    assert found.per_image == pytest.approx((1, 0, 0.75, 1, 1), abs=0.05)
+    assert Dino(asked=("both",))(replace(exam, images=whole, windows=None)).value is None
 
 
 @pytest.mark.parametrize("size", [(96, 64), (64, 64), (200, 50), (41, 64)])

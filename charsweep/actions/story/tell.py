@@ -42,8 +42,6 @@ from charsweep.plan.describe import unread
 from charsweep.results.labels import in_quotes
 from charsweep.track import log_story
 
-OF_TWO = "charsweep.evaluate.metrics.together.AskedFor"  # identity in a story of two characters
-
 
 def tell(sweep: Sweep) -> Path:
     """Draw what is missing of a story, write `sweeps/<name>/story/` and return its index.html.
@@ -58,8 +56,8 @@ def tell(sweep: Sweep) -> Path:
     check_keep(story.keep or {}, len(story.scenes), story.seeds)
     draw_missing(source, images, scores, store)
     dino, clip_t = (
-        store.read_score(spec)["per_image"] or [0.0] * images.count  # without drawings
-        for spec in (scores[IDENTITY], scores[PROMPT])
+        store.read_score(scores[name])["per_image"] or [0.0] * images.count  # without drawings
+        for name in (IDENTITY, PROMPT)
     )
     choices = choose_pictures(_files(images), images.seeds, dino, clip_t, story.keep or {})
     page = write(source, images, choices, store)
@@ -125,9 +123,8 @@ def scores_of(
     exam = exam_of(settings, character, asked, source.other)
     plugins = {name: settings.metric_plugin(name) for name in (IDENTITY, PROMPT)}
     if source.other:
-        whom, encoder = tuple(map(asked_for, asked)), plugins[IDENTITY].made.encoder
-        of_two = {"name": "asked_for", "_target_": OF_TWO, "asked": whom, "encoder": encoder}
-        plugins[IDENTITY] = PluginSettings.model_validate(of_two).plugin()
+        of_two = {**metrics[IDENTITY], "asked": tuple(map(asked_for, asked))}
+        plugins[IDENTITY] = PluginSettings.model_validate({"name": IDENTITY, **of_two}).plugin()
     return {
         name: ScoreSpec(images, one, exam.read_by(one), untaught=None)
         for name, one in plugins.items()

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charsweep.core.encoders import reads_images
-from charsweep.core.sides import BOTH, NAMES
 from charsweep.evaluate.metrics import Exam, ImageFeatures, Score, mean_score
 from charsweep.evaluate.metrics.identity import Scale, scale_of
 
@@ -82,42 +81,6 @@ class Became:
         if found.value is None:
             return Score(None)
         return mean_score(np.array([o == self.outcome for o in found.details["outcomes"]], float))
-
-
-@dataclass(frozen=True)
-class AskedFor:
-    """Mean likeness of each image to drawings of whom its prompt asks for, as `Dino` has it.
-
-    `asked` says whom of each prompt: "subject", "other" or "both". Of both it is the lower of the
-    two, each in a window of its own: on the side that the prompt says, else the better way round.
-    In [-1, 1]; needs no base's images. None unless there are drawings of both.
-    """
-
-    asked: tuple[str, ...]
-    encoder: str = reads_images("dino")
-
-    version: ClassVar[int] = 1
-
-    def __call__(self, exam: Exam) -> Score:
-        if exam.windows is None or not exam.has_drawings:
-            return Score(None)
-        drawings = [(exam.held_out or exam.references)[self.encoder], exam.other[self.encoder]]
-        images, windows = exam.images, _each(exam.windows, self.encoder)
-
-        def likeness(seen: ImageFeatures) -> list[NDArray[np.float64]]:
-            rows = seen.by_encoder[self.encoder]
-            return [exam.likeness(self.encoder, rows, own).mean(axis=1) for own in drawings]
-
-        shape = exam.windows.by_encoder[self.encoder].shape[:2]
-        one, other = (own.reshape(shape) for own in likeness(windows))
-        alone = dict(zip(NAMES, likeness(images), strict=True))
-        ways = [np.minimum(one[:, side], other[:, 1 - side]) for side in (0, 1)]
-        both = {None: np.maximum(*ways), **dict(zip(NAMES, ways, strict=True))}  # by who is left
-        found = [
-            both[exam.left[prompt]] if self.asked[prompt] == BOTH else alone[self.asked[prompt]]
-            for prompt in images.prompt_of
-        ]
-        return mean_score(np.array([own[image] for image, own in enumerate(found)]))
 
 
 @dataclass(frozen=True)
