@@ -46,7 +46,7 @@ class Dino:
         self, exam: Exam, seen: Features, drawings: Mapping[str, Features]
     ) -> NDArray[np.float64]:
         """Of images (N, D) to all the drawings of one character (N,)."""
-        return exam.likeness(self.encoder, seen, drawings[self.encoder]).mean(axis=1)
+        return np.asarray(exam.likeness(self.encoder, seen, drawings[self.encoder]).mean(axis=1))
 
     def _of_two(self, exam: Exam, seen: Features) -> Score:
         if exam.windows is None:
@@ -59,7 +59,8 @@ class Dino:
             for own in drawings
         )
         ways = [np.minimum(one[:, side], other[:, 1 - side]) for side in (0, 1)]
-        both = {None: np.maximum(*ways), **dict(zip(NAMES, ways, strict=True))}  # by who is left
+        both: dict[str | None, NDArray[np.float64]] = {None: np.maximum(*ways)}  # by who is left
+        both |= zip(NAMES, ways, strict=True)
         found = [
             both[exam.left[prompt]] if self.asked[prompt] == BOTH else alone[self.asked[prompt]]
             for prompt in exam.images.prompt_of
