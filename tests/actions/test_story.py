@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ from PIL import Image, ImageChops, ImageStat
 
 from charsweep.__main__ import main
 from charsweep.actions.story.choose_pictures import check_keep, choose_pictures, standings
+from charsweep.actions.story.source import find_source
+from charsweep.actions.story.tell import in_columns
 from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, revived
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.regions import regional
 
 SCENES = [
     "story.scenes=[{prompt: 'a picture of {subject} jumping', caption: 'She jumps.'},"
@@ -527,6 +532,23 @@ def test_whom_a_scene_asks_for_is_whom_its_pictures_are_compared_with(
     )
     assert first[0] == second[0]
     assert first[1] != second[1]
+
+
+def test_halves_have_words_of_their_own_where_the_cell_drew_so(
+    company: tuple[Path, dict[str, str]],
+) -> None:
+    """A scene of one has as many columns, which say what the whole does."""
+    root, cells = company
+    chosen = f"story.cell='{cells['both']}'"
+    sweep = load_sweep(["action=story", f"root={root}", "name=small", *OF_TWO, chosen])
+    source = find_source(sweep, Store(root))
+    both, alone = ("{other} on the left and {subject} on the right", "{other} jumping")
+    assert in_columns([both, alone], source) == (
+        "ThunderBear on the left and UnicornGirl on the right", "ThunderBear jumping",
+    )  # fmt: skip
+    first, second = in_columns([both, alone], replace(source, in_halves=True))
+    assert regional(first).columns == ("a picture of ThunderBear", "a picture of UnicornGirl")
+    assert regional(second) == ("ThunderBear jumping", ("ThunderBear jumping",) * 2)
 
 
 def test_a_cell_of_two_tells_a_story_of_one(company: tuple[Path, dict[str, str]]) -> None:

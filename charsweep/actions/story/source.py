@@ -16,7 +16,7 @@ import pydantic
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
 from charsweep.character import Character
 from charsweep.config import Sweep
-from charsweep.config.cells import base_weights, encoders_of
+from charsweep.config.cells import TOGETHER, base_weights, encoders_of
 from charsweep.config.settings import CharacterSettings, ModelsSettings
 from charsweep.config.variants import Variants
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
@@ -32,9 +32,10 @@ from charsweep.core.specs import (
     trained_in,
 )
 from charsweep.core.store import Store
-from charsweep.core.store.files import read_json
+from charsweep.core.store.files import inside, read_json
 from charsweep.models.adapter_source import adapter_file, config_of, keep_adapter, layers_on
 from charsweep.models.foreign_adapter import CONFIG, FILES, PLAIN, AdapterLayer
+from charsweep.models.regions import regional
 from charsweep.models.weights import BaseWeights
 from charsweep.results import CellResult, read_results
 from charsweep.results.cells import named_cell
@@ -49,13 +50,15 @@ OTHERWISE = "; give a LoRA, DoRA, LoHa or LoKr file, and story.base= the base th
 @dataclass(frozen=True)
 class StorySource:
     """What draws: the sweep with the right models in it, an image set to fill in, words on it, what
-    prompts call the character by, and the second of two, where the story asks for it."""
+    prompts call the character by, and the second of two, where the story asks for it; and whether
+    each half of a picture of both has words of its own."""
 
     sweep: Sweep
     images: ImageSetSpec
     about: Mapping[str, Any]
     identifier: str
     other: Character | None
+    in_halves: bool = False
 
     @property
     def identifiers(self) -> tuple[str, ...]:
@@ -103,7 +106,16 @@ def _from_cell(sweep: Sweep, store: Store, record: Mapping[str, Any]) -> StorySo
     other = _second(drawn, f"cell {cell.cell} of sweep {sweep.name}", identifier, OF_TWO)
     if drawn.settings.characters:
         _check_cell(drawn, cell, images)
-    return StorySource(drawn, images, {**about, "why": why}, identifier, other)
+    in_halves = other is not None and _is_regional(cell, store)
+    return StorySource(drawn, images, {**about, "why": why}, identifier, other, in_halves)
+
+
+def _is_regional(cell: CellResult, store: Store) -> bool:
+    """Whether a cell drew pictures of both with words of its own for each half."""
+    drawn, *_ = cell.parts.get(TOGETHER) or [""]
+    manifest = inside(store.folder, drawn) / "images.json"
+    known = read_json(manifest)["prompts"] if manifest.exists() else ()
+    return any(regional(prompt).columns for prompt in known)
 
 
 def _check_cell(sweep: Sweep, cell: CellResult, images: ImageSetSpec) -> None:

@@ -31,12 +31,13 @@ from charsweep.config.cut_texts import Prompt, reader_of, refuse
 from charsweep.config.settings import PluginSettings, StorySettings
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
-from charsweep.core.sides import NAMES, asked_for
+from charsweep.core.sides import BOTH, NAMES, asked_for, left_of
 from charsweep.core.specs import ImageSetSpec, ScoreSpec, trained_in
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import image_manifest
 from charsweep.core.system.console import out
+from charsweep.models.regions import regional
 from charsweep.plan import Plan, Scoring
 from charsweep.plan.describe import unread
 from charsweep.results.labels import in_quotes
@@ -71,9 +72,26 @@ def tell(sweep: Sweep) -> Path:
 
 def scenes_of(story: StorySettings, source: StorySource) -> ImageSetSpec:
     """The story as an image set: its prompts with the character in them, its seeds, its size."""
-    prompts = tuple(filled(scene.prompt, source.identifiers) for scene in story.scenes)
+    prompts = in_columns([scene.prompt for scene in story.scenes], source)
     size = size_of(story.size, source.images)
     return replace(source.images, prompts=prompts, seeds=tuple(story.seeds), size=size)
+
+
+def in_columns(prompts: Sequence[str], source: StorySource) -> tuple[str, ...]:
+    """Prompts with the characters in them, and equally many columns in each, as a batch has them.
+
+    A picture of both has words of its own for each half where the cell drew them so. Columns that
+    all say what the whole says change nothing.
+    """
+    made = [regional(filled(prompt, source.identifiers)) for prompt in prompts]
+    if source.in_halves and source.other:
+        own = [who.spec.instance_prompt for who in (source.sweep.character, source.other)]
+        for number, prompt in enumerate(prompts):
+            if asked_for(prompt) == BOTH and not made[number].columns:
+                sides = own[::-1] if left_of(prompt) == NAMES[1] else own
+                made[number] = made[number]._replace(columns=tuple(sides))
+    most = max(len(one.columns) for one in made)
+    return tuple(str(one._replace(columns=one.columns or (one.whole,) * most)) for one in made)
 
 
 def filled(text: str, called: Sequence[str]) -> str:
@@ -96,7 +114,11 @@ def check_scenes(images: ImageSetSpec, source: StorySource) -> None:
         )
         for identifier in source.identifiers
     ]
-    prompts = [Prompt(f"scene {n}", prompt) for n, prompt in enumerate(images.prompts, start=1)]
+    prompts = [
+        Prompt(f"scene {n}", text)
+        for n, prompt in enumerate(images.prompts, start=1)
+        for text in dict.fromkeys(regional(prompt).texts)
+    ]
     prompts.append(Prompt("negative prompt", images.negative_prompt))
     refuse(line for reader in readers for line in reader.lost(prompts))
     for line in unread(list(readers[0].cut(prompts))):
@@ -120,7 +142,7 @@ def scores_of(
             "to metric=[...], and the encoders dino and clip to the models"
         )
     asked = [scene.prompt for scene in story.scenes]
-    exam = exam_of(settings, character, asked, source.other)
+    exam = exam_of(settings, character, [regional(p).whole for p in asked], source.other)
     plugins = {name: settings.metric_plugin(name) for name in (IDENTITY, PROMPT)}
     if source.other:
         of_two = {**metrics[IDENTITY], "asked": tuple(map(asked_for, asked))}
