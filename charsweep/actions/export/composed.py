@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
@@ -44,7 +45,7 @@ def write_composed(
         (folder / name).mkdir()
         write_weights(one, store, folder / name, licence)
     assert chosen.base_model is not None
-    fields = {
+    fields: dict[str, Any] = {
         "tags": tags(next(iter(named.values()))),
         "pipeline_tag": "text-to-image",
         "library_name": "diffusers",
