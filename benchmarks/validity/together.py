@@ -37,10 +37,13 @@ from pretraining.pair import random_company
 from pretraining.world import DRAWINGS, in_scene
 
 FIGURES = {one.name: one.figure for one in CHARACTERS} | {"thunder_bear": THUNDER_BEAR}
-TUNED = (("unicorn_girl", "thunder_bear"), ("cat", "robot"))
+TUNED = (
+    ("unicorn_girl", "thunder_bear"), ("cat", "robot"), ("bear", "boy"), ("bear", "thunder_bear"),
+    ("robot", "unicorn_girl"), ("boy", "unicorn_girl"),
+)  # fmt: skip
 CHECKED = (
-    ("bear", "boy"), ("bear", "thunder_bear"), ("robot", "unicorn_girl"), ("boy", "unicorn_girl"),
-    ("bunny", "frog"),
+    ("bear", "cat"), ("boy", "robot"), ("cat", "thunder_bear"), ("bunny", "unicorn_girl"),
+    ("frog", "thunder_bear"), ("bunny", "frog"),
 )  # fmt: skip
 MEANT: Mapping[Planted, Outcome] = {
     "both": "both", "swapped": "swapped", "clones": "merged", "mixed": "merged",
