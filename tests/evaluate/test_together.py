@@ -175,7 +175,7 @@ def test_planted_pictures_are_told_apart(sweep: Sweep, part: ExamPart) -> None:
     def seen(pictures: Sequence[Image.Image]) -> Seen:
         return Seen(lambda: pictures, tuple(range(len(pictures))))
 
-    base = seen([drawn(strangers(girl, bear, 0, index)) for index in range(STRANGERS)])
+    base = seen([drawn(strangers(girl, bear, "test", index)) for index in range(STRANGERS)])
     (metric,) = part.metrics
 
     def told(pictures: Sequence[Image.Image], left: tuple[str | None, ...]) -> list[str]:
