@@ -45,8 +45,8 @@ def compose(snapshot: SnapshotSpec, store: Store) -> None:
         for part in parts:
             if holder := store.held_by(part):
                 raise StoreError(
-                    f"{store.snapshot(part)}: its weights stayed with a worker on {holder}, and two "
-                    "are to be put together here; run the same command with runtime.bring=all"
+                    f"{store.snapshot(part)}: its weights stayed with a worker on {holder}, and "
+                    "two are put together here; run the same command with runtime.bring=all"
                 )
         if any(_has_diverged(part, store) for part in parts):
             store.mark_diverged(source, 0)
