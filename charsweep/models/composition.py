@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from charsweep.core.errors import StoreError
 from charsweep.core.specs import AdapterSpec, Added, ComposedSpec, SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import link_or_copy, new_folder
