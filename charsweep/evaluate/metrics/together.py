@@ -85,6 +85,25 @@ class Became:
 
 
 @dataclass(frozen=True)
+class Nearest:
+    """Of the two, how many are nearer to a drawing of their own than to any of the other's.
+
+    Mean over images, 0 to 1: the rank-1 hit rate of a gallery with the drawings of both.
+    """
+
+    encoder: str = reads_images("dino")
+
+    part: ClassVar[str] = "together"
+    version: ClassVar[int] = 1
+
+    def __call__(self, exam: Exam) -> Score:
+        found = Together(self.encoder)(exam)
+        if found.value is None:
+            return Score(None)
+        return mean_score(np.array(found.details["nearest"], float) / 2)
+
+
+@dataclass(frozen=True)
 class Windows:
     """What is seen in each window, all (2, N, 2): of the first and the second character, by image,
     in the left and the right one. And `share` (N, 2): 1 like the first one's drawings, 0 like the
