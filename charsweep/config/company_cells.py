@@ -9,7 +9,7 @@ worst of the three.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -105,6 +105,16 @@ def taught_apart(
         drawing = one if pair[0] else other  # whose class images are learned from
         cell = replace(one, values=values, class_images=drawing.class_images)
         yield in_company(cell, second, composed(one.images, other.images, *pair))
+
+
+def strengths_of(cells: Sequence[Cell]) -> dict[str, tuple[float, ...]]:
+    """The strengths of cells with an adapter each, as axes; none without any."""
+    if not any(isinstance(cell.source, ComposedSpec) for cell in cells):
+        return {}
+    return {
+        name: tuple(sorted({cell.values[name] for cell in cells if name in cell.values}))
+        for name in ("strength", "other_strength")
+    }
 
 
 def _check_adapters(cell: Cell) -> None:

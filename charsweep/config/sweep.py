@@ -26,7 +26,7 @@ from charsweep.config.cells import (
     store_of,
     teaching_file,
 )
-from charsweep.config.company_cells import cells_for
+from charsweep.config.company_cells import cells_for, strengths_of
 from charsweep.config.compose import (
     Axes,
     Composing,
@@ -233,7 +233,7 @@ def _parts(
                     made += cells_for(axes, chosen, one, character, variants.companion(one))
                 made += adapters.cells(axes, chosen, one, character)
             cells = tuple(made)
-            axes |= _names_of(cells)
+            axes |= _names_of(cells) | strengths_of(cells)
             if settings.search.is_race and cells:
                 _check_race(cells)
         return (Part(settings.name, settings.question, axes, _distinct(cells)),)
