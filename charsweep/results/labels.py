@@ -84,7 +84,9 @@ METRICS = {
         of_exam=False,
     ),
     "nearest": MetricLabel(
-        "nearest", "nearest to their own", "share of the two that are most like a drawing of theirs",
+        "nearest",
+        "nearest to their own",
+        "share of the two that are most like a drawing of theirs",
         of_exam=False,
     ),
     "first_score": MetricLabel(

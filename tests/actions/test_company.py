@@ -13,6 +13,7 @@ from charsweep.actions.run import run
 from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.store import Store
+from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.results import CellResult, read_results
 
 PROMPT = "a picture of {subject} on the left and {other} on the right on the beach"
@@ -78,6 +79,30 @@ def test_an_export_holds_both_adapters_and_says_at_which_strength(root: Path) ->
     code = card.split("```python\n")[1].split("\n```")[0]
     compile(code, "card", "exec")
     assert json.loads((folder / "export.json").read_text())["cell"] == cell
+
+
+def files(root: Path) -> list[Path]:
+    """The adapters of both, as files."""
+    found = {one.trajectory: one for one in results(root).values()}
+    steps = [root / "sweeps/store" / found[name].trajectory / "step-000002" for name in found]
+    return [step / ADAPTER_FILE for step in steps if (step / ADAPTER_FILE).exists()]
+
+
+def test_two_adapters_from_elsewhere_are_put_together(root: Path, tmp_path: Path) -> None:
+    words = [word for word in WORDS if not word.startswith(("train_steps", "lr"))]
+    own = [f"{{path: {path}, name: n{number}}}" for number, path in enumerate(files(root))]
+    words = [*small(tmp_path, *words), "train=false", f"adapters=[{','.join(own)}]"]
+    run(load_sweep(words))
+    found = results(tmp_path)
+    assert set(found) == {(1, 0), (0, 1), (1, 1)}
+    scores = {at: one.scores["together"] for at, one in found.items()}
+    assert scores == {
+        at: one.scores["together"] for at, one in results(root).items() if at in scores
+    }
+    folder = export(load_sweep([*words, f"export.cell={found[1, 1].cell}"]))
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"images", "n0", "n1"}
+    with pytest.raises(ConfigError, match="adapters: 1 are given, and UnicornGirl and ThunderBear"):
+        load_sweep([*words[:-1], f"adapters=[{own[0]}]"])
 
 
 def test_a_search_waits_for_no_adapters(root: Path) -> None:

@@ -12,6 +12,7 @@ from helpers.small import small, sweep_of
 from helpers.tiny_bases import TINY, write_tiny
 from helpers.tiny_sd3 import write_sd3
 
+from charsweep.actions.validate import OF_TWO
 from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import differences, key_of, short_number
@@ -165,7 +166,7 @@ def test_every_file_of_conf_composes_and_plans(choice: str, tmp_path: Path) -> N
     if group == "metric":
         (cell,) = sweep.examples
         asked = [*cell.metrics, *(metric for part in cell.parts for metric in part.metrics)]
-        of_one = set(metrics) - {"together"}  # which two characters are asked for
+        of_one = set(metrics) - set(OF_TWO)  # for which two characters are asked
         assert {metric.name for metric in asked} == of_one
     elif group == "encoder":
         assert list(sweep.resolved[group]) == [name]

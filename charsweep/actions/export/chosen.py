@@ -115,6 +115,11 @@ class Chosen:
         return tuple(who.identifier for own in both for who in own)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether its weights were taught here, by one training."""
+        return isinstance(self.images.snapshot.source, TrajectorySpec)
+
+    @property
     def is_composed(self) -> bool:
         """Whether it is of several adapters, put together."""
         return isinstance(self.images.snapshot.source, ComposedSpec)
