@@ -20,9 +20,9 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 # others (benchmarks/validity/together.py), but not on photographs, nor with another encoder.
 THERE = 0.4  # of a character's identity
 SOMETHING = 0.25  # of both identities together: there is somebody who has something of them
-# How much less like its own drawings than the other's somebody may be, to be that one: as a share of
-# the scale of identity, and never so much as half of the way between the drawings of both.
-PURE, HALFWAY = 0.45, 0.45
+# How much less like its own drawings than the other's somebody may be, to be that one: so much of
+# the scale of identity, but less than half of the way between the drawings of both.
+PURE, HALFWAY = 0.5, 0.45
 FIRST, SECOND, MIXED, NOBODY = range(4)
 
 
