@@ -119,7 +119,9 @@ def raced(sweeps: Path) -> Raced:
     found = recommendation_of(sweeps / "race").cell
     record = load_cells(sweeps / "grid", sweeps / "store")
     grid = recommend(record)
-    assert found is not None and grid.cell is not None and grid.point is not None
+    assert found is not None
+    assert grid.cell is not None
+    assert grid.point is not None
     good = [cell.cell for point in (grid.point, *grid.alike) for cell in point.cells]
     return Raced(
         images_of(cells_in(sweeps / "race")), name_of(found), name_of(grid.cell), found.cell in good

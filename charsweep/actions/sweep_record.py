@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,7 +42,7 @@ def new_record(sweep: Sweep, store: Store, plan: Mapping[str, Any]) -> dict[str,
             for metric, direction in settings.objectives.items()
         ],
         "metrics": list(settings.reported),
-        **_asked(example, [cell.character for cell in sweep.examples], sweep),
+        **_asked(example, [*(cell.character for cell in sweep.examples), *_others(sweep)], sweep),
         "judged_by": [own for own, _ in _by_measure(sweep)],
         "variants": _variants(sweep),
         **compared_with(sweep, store, lambda at, _: _real(known, at)),
@@ -69,7 +69,8 @@ def _by_measure(sweep: Sweep) -> list[tuple[dict[str, str], list[Cell]]]:
 def _asked(example: Cell, taught: Iterable[CharacterSpec], sweep: Sweep) -> dict[str, Any]:
     """Whom the drawings show, and what the exam asks of them."""
     specs = list(dict.fromkeys(taught))
-    files = {one.spec: one.paths for one in sweep.variants.characters}
+    known = (*sweep.variants.characters, *(one.other for one in sweep.variants.companions))
+    files = {one.spec: one.paths for one in known}
     drawn = {
         str(path): caption
         for spec in specs
@@ -90,6 +91,11 @@ def _asked(example: Cell, taught: Iterable[CharacterSpec], sweep: Sweep) -> dict
             "seeds": list(example.images.seeds),
         },
     }
+
+
+def _others(sweep: Sweep) -> Iterator[CharacterSpec]:
+    """Those who are taught beside the characters that cells are examined in."""
+    return (companion.other.spec for companion in sweep.variants.companions)
 
 
 def _variants(sweep: Sweep) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from charsweep.results.unlike import unlike
 
 JUDGED = (SCORE, "quality_ratio")  # what planted sets get
 LEAST = 3  # settings: fewer have no order to agree on
-OF_TWO = ("together", "both", "swapped", "merged", "missing")
+OF_TWO = ("together", "both", "swapped", "merged", "missing", "nearest")
 OTHER_QUESTIONS = ("leak", "drift", "flexibility", *OF_TWO)  # need not agree with the score
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from charsweep.character import Character
 from charsweep.config.cells import (
+    Other,
     as_drawn,
     base_weights,
     cell_of,
@@ -51,20 +52,36 @@ class Adapters:
         chosen: Mapping[str, Any],
         settings: Settings,
         character: Character,
+        files: Sequence[AdapterFile] | None = None,
+        other: Other | None = None,
     ) -> Iterator[Cell]:
-        """Those of one combination of axes; none for what does not belong on its base."""
+        """Those of one combination of axes; none for what does not belong on its base.
+
+        Of some `files` alone; `other` is who exams of two characters ask for beside this one.
+        """
         if not settings.adapters:
             return
         check_drawing_base(settings)
         name = settings.sampler.base or method_of(settings.method.plugin()).base
-        for file in self._files(settings):
+        for file in self._files(settings) if files is None else files:
             self._asked.setdefault(file, False)
             if name is None:
                 continue
             weights = base_weights(settings, name)
             if self._problem(file, weights, settings) is None:
                 self._asked[file] = True
-                yield from self._cells_of(file, weights, axes, chosen, settings, character)
+                yield from self._cells_of(file, weights, axes, chosen, settings, character, other)
+
+    def pair(self, settings: Settings) -> Sequence[AdapterFile]:
+        """The adapters of two characters; ConfigError where they are not two."""
+        files = self._files(settings)
+        if len(files) != 2:
+            one, other = (own.identifier for own in settings.characters)
+            raise ConfigError(
+                f"adapters: {len(files)} are given, and {one} and {other} are drawn with two put "
+                f"together; give two, first that of {one}, as in adapters=[ONE,OTHER]"
+            )
+        return files
 
     def check(self, settings: Settings) -> None:
         """Raise `ModelsError` that names all adapters that belong on no base of the sweep."""
@@ -137,7 +154,7 @@ class Adapters:
 
     def _cells_of(
         self, file: AdapterFile, weights: BaseWeights, axes: Mapping[str, Any],
-        chosen: Mapping[str, Any], settings: Settings, character: Character,
+        chosen: Mapping[str, Any], settings: Settings, character: Character, other: Other | None,
     ) -> Iterator[Cell]:  # fmt: skip
         spec = AdapterSpec(file.digest, weights.spec)
         self.files.setdefault(spec.key, file)
@@ -145,7 +162,7 @@ class Adapters:
         own = settings.models.bases[weights.plugin.name]
         template = cell_of(
             settings, character, SnapshotSpec(spec, 0), settings.resolution or own.resolution,
-            precision_of(settings, store_of(settings)), identifier=file.trigger or "",
+            precision_of(settings, store_of(settings)), identifier=file.trigger or "", other=other,
         )  # fmt: skip
         name = {"method": ADAPTER, ADAPTER: file.name}
         steps = {} if file.run_steps is None else {"train_steps": file.run_steps}

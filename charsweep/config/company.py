@@ -110,6 +110,11 @@ def company_mistakes(settings: Settings, axes: Collection[str]) -> Iterator[str]
     for name in axes:
         if name.partition(".")[0] == "character":
             yield f"axes.{name}: characters says who is taught, and is no axis; take this out"
+    if not settings.is_together and (not settings.is_grid or settings.search.is_race):
+        yield (
+            f"company=separate: search={settings.search.name} chooses by results, and two adapters "
+            "are put together when both are there; set search=grid, or company=together"
+        )
     if settings.is_together and method_of(settings.method.plugin()).base is None:
         yield (
             f"company=together: method={settings.method.name} starts from nothing and reads no "

@@ -9,11 +9,12 @@ worst of the three.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from charsweep.character import Character, Companion
+from charsweep.config.adapters import Adapters
 from charsweep.config.cells import (
     OTHERS,
     TOGETHER,
@@ -27,6 +28,9 @@ from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
+    ADAPTER,
+    BESIDE,
+    AdapterSpec,
     Cell,
     Component,
     ComposedSpec,
@@ -57,17 +61,44 @@ class Second(NamedTuple):
         return Other(character, character.spec.identifier)
 
 
-def cells_for(
+def trained(
     axes: Mapping[str, Any], chosen: Mapping[str, Any], settings: Settings, first: Character,
     companion: Companion | None,
 ) -> Iterator[Cell]:  # fmt: skip
-    """The cells of one combination: every product of the plain axes, of one character or two."""
+    """The cells of one combination that are trained: every product of the plain axes, of one
+    character or two."""
     if companion is None:
         yield from cells_of(axes, chosen, settings, first)
         return
     second = Second(settings_of_other(settings), companion)
     taught = taught_together if settings.is_together else taught_apart
     yield from taught(axes, chosen, settings, first, second)
+
+
+def from_elsewhere(
+    adapters: Adapters, axes: Mapping[str, Any], chosen: Mapping[str, Any], settings: Settings,
+    first: Character, companion: Companion | None,
+) -> Iterator[Cell]:  # fmt: skip
+    """The cells of one combination with adapters that were made elsewhere: one by one, or of two
+    characters one of each, in that order, put together.
+
+    Raises `ConfigError` for two characters and another number of adapters.
+    """
+    if companion is None or not settings.adapters:
+        yield from adapters.cells(axes, chosen, settings, first)
+        return
+    second = Second(settings_of_other(settings), companion)
+    own, others = adapters.pair(settings)
+    beside = second.other._replace(identifier=others.trigger or second.other.identifier)
+    alone = (
+        adapters.cells(_alone(axes), chosen, settings, first, [own], beside),
+        adapters.cells(_alone(axes), chosen, second.settings, companion.other, [others]),
+    )
+    for one, other in zip(*alone, strict=False):  # none of what belongs on another base
+        for cell in _at_strengths(one, other, axes, settings, second):
+            yield replace(
+                cell, values={**cell.values, ADAPTER: BESIDE.join((own.name, others.name))}
+            )
 
 
 def settings_of_other(settings: Settings) -> Settings:
@@ -94,17 +125,37 @@ def taught_apart(
     Each adapter alone is among them, whatever strengths were asked for: there is nothing to compose
     before both are trained, and what company costs is seen beside them.
     """
-    spans = [plain_values(name, axes, settings) for name in ("strength", "other_strength")]
-    strengths = dict.fromkeys([*itertools.product(*spans), (1.0, 0.0), (0.0, 1.0)])
-    alone = {**axes, "strength": (1.0,), "other_strength": (1.0,)}
-    ones = cells_of(alone, chosen, settings, first, other=second.other)
-    others = cells_of(alone, chosen, second.settings, second.companion.other)
-    for (one, other), pair in itertools.product(zip(ones, others, strict=True), strengths):
+    ones = cells_of(_alone(axes), chosen, settings, first, other=second.other)
+    others = cells_of(_alone(axes), chosen, second.settings, second.companion.other)
+    for one, other in zip(ones, others, strict=True):
         _check_adapters(one)
+        yield from _at_strengths(one, other, axes, settings, second)
+
+
+def _alone(axes: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**axes, "strength": (1.0,), "other_strength": (1.0,)}
+
+
+def _at_strengths(
+    one: Cell, other: Cell, axes: Mapping[str, Any], settings: Settings, second: Second
+) -> Iterator[Cell]:
+    """What two adapters draw at all the strengths that are asked for, and each alone."""
+    spans = [plain_values(name, axes, settings) for name in ("strength", "other_strength")]
+    for pair in dict.fromkeys([*itertools.product(*spans), (1.0, 0.0), (0.0, 1.0)]):
         values = {**one.values, "strength": pair[0], "other_strength": pair[1]}
         drawing = one if pair[0] else other  # whose class images are learned from
         cell = replace(one, values=values, class_images=drawing.class_images)
-        yield in_company(cell, second, composed(one.images, other.images, *pair))
+        yield in_company(cell, second, composed(one.images, other.images, *pair), other.identifier)
+
+
+def strengths_of(cells: Sequence[Cell]) -> dict[str, tuple[float, ...]]:
+    """The strengths of cells with an adapter each, as axes; none without any."""
+    if not any(isinstance(cell.source, ComposedSpec) for cell in cells):
+        return {}
+    return {
+        name: tuple(sorted({cell.values[name] for cell in cells if name in cell.values}))
+        for name in ("strength", "other_strength")
+    }
 
 
 def _check_adapters(cell: Cell) -> None:
@@ -128,7 +179,7 @@ def composed(
         return replace(first, snapshot=other.snapshot, strength=beside)
     snapshots = (first.snapshot, other.snapshot)
     source = first.snapshot.source
-    assert isinstance(source, TrajectorySpec)
+    assert isinstance(source, TrajectorySpec | AdapterSpec)
     assert source.base is not None
     parts = zip(snapshots, (strength, beside), strict=True)
     both = ComposedSpec(source.base, tuple(Component(*part) for part in parts))
@@ -136,11 +187,12 @@ def composed(
     return replace(first, snapshot=SnapshotSpec(both, last), strength=1.0)
 
 
-def in_company(cell: Cell, second: Second, images: ImageSetSpec) -> Cell:
+def in_company(cell: Cell, second: Second, images: ImageSetSpec, identifier: str = "") -> Cell:
     """A cell that draws so, asked for the second character too, and compared by the worst."""
     template = cell_of(
         second.settings, second.companion.other, cell.images.snapshot, images.resolution,
-        images.precision, method_of(cell.trajectory.method),
+        images.precision, method_of(cell.trajectory.method) if cell.is_trained else None,
+        identifier,
     )  # fmt: skip
     known = {part.name: part for part in template.parts}
     assert template.class_noun_set is not None

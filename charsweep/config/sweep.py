@@ -26,7 +26,7 @@ from charsweep.config.cells import (
     store_of,
     teaching_file,
 )
-from charsweep.config.company_cells import cells_for
+from charsweep.config.company_cells import from_elsewhere, strengths_of, trained
 from charsweep.config.compose import (
     Axes,
     Composing,
@@ -229,11 +229,11 @@ def _parts(
             made: list[Cell] = []
             for chosen, one in combinations_of(words, axes, settings):
                 character = variants.of({**of_part, **chosen}, one).character
-                if one.train:
-                    made += cells_for(axes, chosen, one, character, variants.companion(one))
-                made += adapters.cells(axes, chosen, one, character)
+                companion = variants.companion(one)
+                made += trained(axes, chosen, one, character, companion) if one.train else ()
+                made += from_elsewhere(adapters, axes, chosen, one, character, companion)
             cells = tuple(made)
-            axes |= _names_of(cells)
+            axes |= _names_of(cells) | strengths_of(cells)
             if settings.search.is_race and cells:
                 _check_race(cells)
         return (Part(settings.name, settings.question, axes, _distinct(cells)),)
@@ -410,5 +410,5 @@ def _cell_at(
     axes = {name: (value,) for name, value in values.items()}
     ((chosen, settings),) = combinations_of(words, axes, first)
     character, companion = variants.of(chosen, settings).character, variants.companion(settings)
-    (cell,) = cells_for(axes, chosen, settings, character, companion)
+    (cell,) = trained(axes, chosen, settings, character, companion)
     return cell

@@ -45,6 +45,7 @@ class Plugin:
 
 
 ADAPTER = "adapter"  # the axis of the names of adapters from elsewhere, and their "method"
+BESIDE = " + "  # between the names of two that are put together
 
 
 class Keyed:

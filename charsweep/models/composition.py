@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from charsweep.core.errors import StoreError
 from charsweep.core.specs import AdapterSpec, Added, ComposedSpec, SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import link_or_copy, new_folder
@@ -34,6 +35,7 @@ def compose(snapshot: SnapshotSpec, store: Store) -> None:
     """Have the files of a composed snapshot's components in its folder, below 1, 2, …
 
     Nothing where one of them is not stored; marked as diverged where one of them has diverged.
+    StoreError where one stayed with a worker.
     """
     source = snapshot.source
     assert isinstance(source, ComposedSpec)
@@ -41,6 +43,12 @@ def compose(snapshot: SnapshotSpec, store: Store) -> None:
     with store.lock(source):
         if store.has_snapshot(snapshot):
             return
+        for part in parts:
+            if holder := store.held_by(part):
+                raise StoreError(
+                    f"{store.snapshot(part)}: its weights stayed with a worker on {holder}, and "
+                    "two are put together here; run the same command with runtime.bring=all"
+                )
         if any(_has_diverged(part, store) for part in parts):
             store.mark_diverged(source, 0)
         elif all(map(store.has_snapshot, parts)):

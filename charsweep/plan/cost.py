@@ -343,6 +343,7 @@ def _step_name(spec: TrajectorySpec) -> str:
 def _call_name(spec: ImageSetSpec) -> str:
     """By what draws: the base, or the method that has none."""
     source = _drawn_by(spec)
+    assert not isinstance(source, ComposedSpec)  # which a base draws
     name = source.method.name if isinstance(source, TrajectorySpec) else source.name
     return f"call {name} {size_text(spec)}px {spec.precision}{_of_chunks(source)}"
 

@@ -83,6 +83,12 @@ METRICS = {
         False,
         of_exam=False,
     ),
+    "nearest": MetricLabel(
+        "nearest",
+        "nearest to their own",
+        "share of the two that are most like a drawing of theirs",
+        of_exam=False,
+    ),
     "first_score": MetricLabel(
         "first alone", "score of the first alone", "is it the first character, as asked?"
     ),

@@ -31,6 +31,7 @@ METRIC_ORDER = (
     "swapped",
     "merged",
     "missing",
+    "nearest",
     "dino",
     "dinov2",
     "dinov3",

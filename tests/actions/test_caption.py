@@ -61,7 +61,7 @@ def captions(folder: Path) -> dict[str, str]:
 def drawings(tmp_path: Path) -> Path:
     """The six drawings without their captions."""
     folder = tmp_path / "drawings"
-    ignored = shutil.ignore_patterns("*.txt")
+    ignored = shutil.ignore_patterns("*.txt", "masks")
     shutil.copytree(embedded.UNICORN_GIRL, folder, ignore=ignored)
     return folder
 

@@ -316,3 +316,15 @@ def test_a_study_notices_other_company(tmp_path: Path) -> None:
     less = meaning(*TOGETHER, "company.joint_share=0")
     assert less["both"] != both["both"]
     assert less["other"] == both["other"]
+
+
+@pytest.mark.parametrize("search", ["tpe", "race", "find"])
+def test_adapters_of_each_are_a_grid(search: str, tmp_path: Path) -> None:
+    axes = () if search == "find" else ("+axes.lr=[1e-3,1e-4]",)
+    with pytest.raises(ConfigError, match=f"company=separate: search={search} chooses by results"):
+        sweep_of(tmp_path, BOTH, f"search={search}", *axes)
+
+
+def test_whole_weights_are_not_put_together(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="company=separate: method=dreambooth makes no adapter"):
+        sweep_of(tmp_path, BOTH, "method=dreambooth")

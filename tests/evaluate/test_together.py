@@ -24,7 +24,7 @@ from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import load_encoder
 from charsweep.evaluate.metrics import Exam, ImageFeatures
 from charsweep.evaluate.metrics.dino import Dino
-from charsweep.evaluate.metrics.together import Together
+from charsweep.evaluate.metrics.together import OUTCOMES, Became, Nearest, Together
 from charsweep.evaluate.score import Scorer, Seen, squares
 from charsweep.evaluate.windows import windows_of
 from charsweep.models.embedded import FOLDER
@@ -186,7 +186,7 @@ def test_planted_pictures_are_told_apart(sweep: Sweep, part: ExamPart) -> None:
     def seen(pictures: Sequence[Image.Image]) -> Seen:
         return Seen(lambda: pictures, tuple(range(len(pictures))))
 
-    base = seen([drawn(strangers(girl, bear, 0, index)) for index in range(STRANGERS)])
+    base = seen([drawn(strangers(girl, bear, "test", index)) for index in range(STRANGERS)])
     (metric,) = part.metrics
 
     def told(pictures: Sequence[Image.Image], left: tuple[str | None, ...]) -> list[str]:
@@ -204,3 +204,11 @@ def test_planted_pictures_are_told_apart(sweep: Sweep, part: ExamPart) -> None:
 
 def drawn(shown: object) -> Image.Image:
     return Image.fromarray(draw_wide(shown))  # type: ignore[arg-type]
+
+
+def test_what_became_of_them_is_counted_and_so_is_who_is_nearest() -> None:
+    exam = exam_of([(A, B), (B, A), (A, A), (A, NOBODY)], ["subject"] * 4)
+    shares = {name: Became(name)(exam).value for name in OUTCOMES}
+    assert shares == dict.fromkeys(OUTCOMES, 0.25)
+    assert Became("merged")(exam).per_image == (0, 0, 1, 0)
+    assert Nearest()(exam).per_image[:3] == (1.0, 0.0, 0.5)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+from helpers.adapters import base_of
 from helpers.small import execute, pictures, sweep_of
 from PIL import Image
 
@@ -17,6 +19,7 @@ from charsweep.core.specs import ImageSetSpec, image_set_key, revived
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_json
 from charsweep.core.store.store import image_manifest
+from charsweep.evaluate.sample import Asked, paint_with
 from charsweep.models.embedded import FOLDER
 from charsweep.plan import Speeds, plan_work
 from charsweep.plan.describe import reckon
@@ -27,27 +30,36 @@ PROMPTS = "['a picture of {subject} jumping','a picture of {subject} sitting','{
 
 
 def part(size: str) -> str:
-    """The exam's part `others`, with pictures of that size."""
-    return f"exam.parts={{others:{{prompts:{PROMPTS},seeds:[0],size:{size}}}}}"
+    """The exam's part `elsewhere`, with pictures of that size."""
+    return f"exam.parts={{elsewhere:{{prompts:{PROMPTS},seeds:[0],size:{size}}}}}"
 
 
 WIDE, SQUARE = part("[1.5,1]"), part("null")
 
 
 @pytest.mark.parametrize("base", ["sd15", "sdxl"])
-def test_a_wide_picture_does_not_depend_on_what_is_drawn_beside_it(
-    base: str, tmp_path: Path
-) -> None:
-    words = ["train_steps=2", "sampler.batch_width=8", f"method.base={base}", WIDE]
-    sweep, store, results = execute(tmp_path / "two", "+axes.lr=[1e-1,1e-2]", *words)
-    _, apart, _ = execute(tmp_path / "one", "lr=1e-2", *words)
+def test_a_wide_picture_does_not_depend_on_its_batch(base: str, tmp_path: Path) -> None:
+    square = sweep_of(tmp_path, f"method.base={base}").cells[0].images
+    paint, spec = paint_with(base_of(base)), replace(square, size=(96, 64))
+    one, two = Asked("a girl and a bear", 0, 0), Asked("a bear", 1, 1)
+    alone, among = paint(spec, [one] * 4), paint(spec, [two, two, one, two])
+    assert alone.shape == (4, 64, 96, 3)
+    assert alone[0].tobytes() == among[2].tobytes()
+    assert alone[0].tobytes() != among[0].tobytes()
+
+
+def test_adapters_draw_wide_pictures_together_as_alone(tmp_path: Path) -> None:
+    words = ["train_steps=1", "sampler.batch_width=8", "metric=[drift,score]", WIDE]
+    sweep, store, results = execute(tmp_path, "+axes.lr=[1e-1,1e-2]", *words)
     assert {result.state for result in results} == {"finished"}
     first, second = (store.images(cell.parts[0].images) for cell in sweep.cells)
     shown = pictures(second)
     sizes = {Image.open(BytesIO(data)).size for data in shown.values()}
     assert (len(shown), sizes) == (3, {(96, 64)})
-    assert shown == pictures(apart.images(sweep.cells[1].parts[0].images))
     assert shown != pictures(first)
+    shutil.rmtree(second)
+    execute(tmp_path, "lr=1e-2", *words)
+    assert pictures(second) == shown
 
 
 def test_a_size_is_part_of_a_key_where_there_is_one(tmp_path: Path) -> None:
@@ -75,7 +87,9 @@ def test_sizes_are_multiples_of_the_bases_unit(
 
 @pytest.mark.parametrize("size", ["[1.5]", "[1.5,1,1]", "[0.1,1]", "[1,5]", "[wide,1]", "1.5"])
 def test_a_size_that_is_none_is_said_once(size: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"exam\.parts\.others\.size=.* as in \[1\.5,1\]") as told:
+    with pytest.raises(
+        ConfigError, match=r"exam\.parts\.elsewhere\.size=.* as in \[1\.5,1\]"
+    ) as told:
         sweep_of(tmp_path, part(size))
     assert len(str(told.value).splitlines()) == 1
 

@@ -12,6 +12,7 @@ from helpers.small import small, sweep_of
 from helpers.tiny_bases import TINY, write_tiny
 from helpers.tiny_sd3 import write_sd3
 
+from charsweep.actions.validate import OF_TWO
 from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import differences, key_of, short_number
@@ -133,7 +134,7 @@ NEEDED = {  # what a person must say too
 
 
 def test_there_are_as_many_choices_as_are_planned_here() -> None:
-    assert len(CHOICES) == 72
+    assert len(CHOICES) == 74
     assert len({choice.partition("=")[0] for choice in CHOICES}) == 16
 
 
@@ -165,7 +166,7 @@ def test_every_file_of_conf_composes_and_plans(choice: str, tmp_path: Path) -> N
     if group == "metric":
         (cell,) = sweep.examples
         asked = [*cell.metrics, *(metric for part in cell.parts for metric in part.metrics)]
-        of_one = set(metrics) - {"together"}  # which two characters are asked for
+        of_one = set(metrics) - set(OF_TWO)  # for which two characters are asked
         assert {metric.name for metric in asked} == of_one
     elif group == "encoder":
         assert list(sweep.resolved[group]) == [name]

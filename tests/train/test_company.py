@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.small import ONE_IMAGE, execute, snapshot_bytes, sweep_of
+from helpers.small import snapshot_bytes, sweep_of
 from helpers.variants import slow
 from PIL import Image, ImageDraw
 
@@ -16,10 +16,13 @@ from charsweep.character import TrainingImage
 from charsweep.core.methods import method_of
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store import Store
+from charsweep.engine.local import LocalEngine
+from charsweep.engine.progress import ProgressView
 from charsweep.models import embedded
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.plan import cost, memory, plan_work
+from charsweep.train import company, seg_mix
 from charsweep.train.batches import TrainingImages
 from charsweep.train.company import CompanyImages, company_images, company_materials, shown_at
 from charsweep.train.methods import ClassImage, Materials
@@ -196,8 +199,8 @@ def test_class_images_of_both_classes_come_by_turns(tmp_path: Path, base: Loaded
         for path, text in ((embedded.UNICORN_GIRL, "a girl"), (embedded.THUNDER_BEAR, "a bear"))
     )
     images = sweep.drawings.open(spec.character.digests)
-    company = company_materials(spec, sweep.drawings, lambda _: bears)
-    materials = Materials(base.device, base, images, lambda _: girls, company=company)
+    both = company_materials(spec, sweep.drawings, lambda _: bears)
+    materials = Materials(base.device, base, images, lambda _: girls, company=both)
     made = method_of(spec.method).trainable(spec, materials)
     assert isinstance(made, DenoisingTrainable)
     made.enter(0, spec)
@@ -210,28 +213,40 @@ def test_class_images_of_both_classes_come_by_turns(tmp_path: Path, base: Loaded
 # -- bit for bit -----------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four pictures of both, not sixty-four."""
+    monkeypatch.setattr(company, "COUNT", 4)
+    monkeypatch.setattr(seg_mix, "COUNT", 4)
+
+
 def rows_of(store: Store, spec: TrajectorySpec) -> list[tuple[float, ...]]:
     return [(row.step, row.loss, row.lr, row.grad_norm) for row in store.losses(spec)]
 
 
 def trained(root: Path, *words: str, step: int) -> tuple[dict[str, bytes], list[tuple[float, ...]]]:
-    """The snapshot at a step of the trial at the rate with seed 0, and its losses."""
-    sweep, store, _ = execute(root, *ONE_IMAGE, *HALF, *words)
+    """The snapshot at a step of the trial at the rate with seed 0, and its losses; no exam."""
+    sweep, store = sweep_of(root, *HALF, *words), Store(root)
+    plan = plan_work(sweep.cells, store)
+    with ProgressView() as view:
+        engine = LocalEngine(sweep, store, view)
+        engine.prepare(plan)
+        engine.image_sets.draw(sweep.cells[0].class_sets)
+        for pack in plan.packs:
+            for _ in engine.packs.train(pack):
+                pass
     cell = next(
         c for c in sweep.cells
         if c.values["lr"] == RATE and c.values["seed"] == 0 and c.step == step
     )  # fmt: skip
-    files = snapshot_bytes(store.snapshot(cell.images.snapshot))
-    own = {name: data for name, data in files.items() if name.endswith(".safetensors")}
-    return own, rows_of(store, cell.trajectory)
+    return snapshot_bytes(store.snapshot(cell.images.snapshot)), rows_of(store, cell.trajectory)
 
 
-def test_a_short_run_is_a_prefix_and_is_resumed_exactly(tmp_path: Path) -> None:
-    short = trained(tmp_path / "parts", "train_steps=3", step=3)
-    whole = trained(tmp_path / "whole", "+axes.train_steps=[3,5]", step=5)
-    assert trained(tmp_path / "whole", "train_steps=3", step=3)[0] == short[0]
+def test_a_short_run_is_a_prefix_and_is_resumed_exactly(fewer: None, tmp_path: Path) -> None:
+    short = trained(tmp_path / "parts", "train_steps=3", "pack=1", step=3)
+    whole = trained(tmp_path / "whole", "train_steps=5", "pack=1", step=5)
     assert whole[1][:3] == short[1]
-    assert trained(tmp_path / "parts", "train_steps=5", step=5) == whole
+    assert trained(tmp_path / "parts", "train_steps=5", "pack=1", step=5) == whole
 
 
 @pytest.mark.parametrize(
@@ -240,11 +255,13 @@ def test_a_short_run_is_a_prefix_and_is_resumed_exactly(tmp_path: Path) -> None:
      slow(["method=lora", "method.text_encoder=true", "batch_size=2", "framing=buckets"])],
     ids=["plain", "prior", "text and batch of 2"],
 )  # fmt: skip
-def test_a_trial_does_not_depend_on_pack_or_slot(chosen: list[str], tmp_path: Path) -> None:
-    words = [*chosen, "train_steps=4"]
+def test_a_trial_does_not_depend_on_pack_or_slot(
+    chosen: list[str], fewer: None, tmp_path: Path
+) -> None:
+    words = [*chosen, "train_steps=4", "pack=4"]
     alone = trained(tmp_path / "alone", f"lr={RATE}", *words, step=4)
     others = f"+axes={{seed:[1,0],lr:[1e-2,1e-4,{RATE}]}}"
-    assert trained(tmp_path / "sixth", others, *words, step=4) == alone
+    assert trained(tmp_path / "others", others, *words, step=4) == alone
 
 
 def test_trials_of_one_share_share_a_pass_and_others_do_not(tmp_path: Path) -> None:

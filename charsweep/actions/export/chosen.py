@@ -112,6 +112,11 @@ class Chosen:
         return tuple(who.identifier for one in trained for who in one.characters)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether its weights were taught here, by one training."""
+        return isinstance(self.images.snapshot.source, TrajectorySpec)
+
+    @property
     def is_composed(self) -> bool:
         """Whether it is of several adapters, put together."""
         return isinstance(self.images.snapshot.source, ComposedSpec)

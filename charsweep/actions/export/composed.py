@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
 import charsweep
-from charsweep.actions.export.card import SHEET, cell_text, scores, sizes, tags, without_gaps
+from charsweep.actions.export.card import SHEET, cell_text, scores, sizes, without_gaps
 from charsweep.actions.export.chosen import Chosen
 from charsweep.actions.export.formats import write_weights
 from charsweep.actions.export.usage import base_lines, drawn, in_order
-from charsweep.core.specs import ComposedSpec, TrajectorySpec
+from charsweep.core.specs import ADAPTER, BESIDE, ComposedSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_text
 from charsweep.core.system.names import as_title
 from charsweep.core.system.templates import fill
+from charsweep.models.composition import files_in
 
 
 def alone(chosen: Chosen) -> list[Chosen]:
@@ -39,13 +42,19 @@ def write_composed(
     folder: Path,
 ) -> None:  # fmt: skip
     """Write both adapters and README.md, which says how they are put together."""
-    named = {folder_of(one): one for one in alone(chosen)}
+    named = dict(zip(names_of(chosen), alone(chosen), strict=True))
     for name, one in named.items():
         (folder / name).mkdir()
-        write_weights(one, store, folder / name, licence)
+        if one.is_trained:
+            write_weights(one, store, folder / name, licence)
+        else:
+            snapshot = store.snapshot(one.images.snapshot)
+            for file in files_in(snapshot):
+                shutil.copyfile(file, folder / name / file.name)
     assert chosen.base_model is not None
-    fields = {
-        "tags": tags(next(iter(named.values()))),
+    family = chosen.base_model.weights.family
+    fields: dict[str, Any] = {
+        "tags": ["charsweep", "character", "text-to-image", *family.tags],
         "pipeline_tag": "text-to-image",
         "library_name": "diffusers",
         "widget": [{"text": text, "output": {"url": image}} for image, text in samples],
@@ -70,11 +79,11 @@ def write_composed(
     write_text(folder / "README.md", "\n".join(without_gaps(text.splitlines())) + "\n")
 
 
-def folder_of(one: Chosen) -> str:
-    """The folder of an adapter in the export, by whom it draws."""
-    source = one.images.snapshot.source
-    assert isinstance(source, TrajectorySpec)
-    return as_title(source.character.identifier)
+def names_of(chosen: Chosen) -> list[str]:
+    """The folders of the adapters in the export: by whom they draw, or as they were called."""
+    if ADAPTER in chosen.cell.values:
+        return [as_title(name) for name in str(chosen.cell.values[ADAPTER]).split(BESIDE)]
+    return [as_title(name) for name in chosen.characters]
 
 
 def code(chosen: Chosen, named: dict[str, Chosen]) -> str:

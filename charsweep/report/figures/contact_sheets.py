@@ -285,7 +285,8 @@ def company_sheet(record: Record, verdict: Verdict) -> ContactSheet | None:
         references=1,
         caption=(
             "First seed of the exam's part together; settings with the highest score first, with "
-            "the share of their images in which both are there, each where it should be."
+            "the share of their images in which both are there, each where it should be. Headings: "
+            f"{' · '.join(axis_label(axis) for axis in record.axes)}."
             + (f" {left} more are left out." if left else "")
         ),
         chosen=place_of(verdict.recommendation.cell, [cell for _, _, cell in columns]),

@@ -7,7 +7,7 @@ spec says; a file that is no longer what it was is not shown. Nothing of it need
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,17 @@ def ways_of(record: Record) -> dict[Way, list[str]]:
 
 def way_of(spec: Mapping[str, Any]) -> Way:
     framing = revived(Framing, spec["framing"])
-    character = revived(CharacterSpec, spec["character"])
-    captions = method_of(revived(Plugin, spec["method"])).captions(character)
+    method = method_of(revived(Plugin, spec["method"]))
+    taught = [revived(CharacterSpec, spec["character"])]
+    if company := spec.get("company"):
+        taught.append(revived(CharacterSpec, company["other"]))
+        masks = (*framing.masks, *company.get("masks", ()))
+        framing = replace(framing, masks=masks if framing.masks else ())
+    digests = tuple(digest for who in taught for digest in who.digests)
+    captions = tuple(text for who in taught for text in method.captions(who))
     family = revived(Plugin, spec["base"]["family"]).made if spec["base"] else None
     unit = family.unit if family else UNIT
-    return Way(framing, spec["resolution"], unit, character.digests, captions)
+    return Way(framing, spec["resolution"], unit, digests, captions)
 
 
 def sheet_of(
