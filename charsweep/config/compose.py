@@ -319,8 +319,8 @@ def _sense(settings: Settings) -> list[str]:
             )
         elif "{other}" in prompt:
             problems.append(
-                f"exam.prompts: '{shown(prompt)}' asks for {{other}}, and the exam itself is of one "
-                "character; write that prompt into exam.parts.together.prompts"
+                f"exam.prompts: '{shown(prompt)}' asks for {{other}}, and the exam itself is of "
+                "one character; write that prompt into exam.parts.together.prompts"
             )
     problems += _without_two(settings)
     for name, actions in {
