@@ -25,7 +25,6 @@ from charsweep.config.settings import (
     ALWAYS,
     OF_TWO,
     PLAIN_AXES,
-    ExamPartSettings,
     Settings,
     mistakes,
 )
@@ -515,7 +514,7 @@ def _parts_of(
             asked = tuple(prompt.replace("{other}", company.identifier) for prompt in asked)
             if settings.sampler.regional:
                 asked, nouns = _in_columns(asked, nouns, judged, character, company.character)
-        size, seeds = size_of(part, images), tuple(part.seeds)
+        size, seeds = size_of(part.size, images), tuple(part.seeds)
         yield ExamPart(
             name=name,
             images=replace(images, prompts=asked, seeds=seeds, size=size),
@@ -540,15 +539,15 @@ def _in_columns(
     return made[0], made[1]
 
 
-def size_of(part: ExamPartSettings, images: ImageSetSpec) -> tuple[int, int] | None:
-    """Width and height in pixels of a part's pictures, as near to what is asked for as the base
-    that draws can; None: as square as the exam's."""
-    if part.size is None:
+def size_of(size: tuple[float, float] | None, images: ImageSetSpec) -> tuple[int, int] | None:
+    """Width and height in pixels of pictures of so many times the resolution, as near to that as
+    the base that draws can; None: as square as the exam's."""
+    if size is None:
         return None
     assert images.drawing_base is not None
     family: Family = images.drawing_base.family.made
     unit, resolution = family.unit, images.resolution
-    width, height = (max(round(resolution * side / unit), 1) * unit for side in part.size)
+    width, height = (max(round(resolution * side / unit), 1) * unit for side in size)
     return (width, height) if (width, height) != (resolution, resolution) else None
 
 

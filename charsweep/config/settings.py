@@ -19,6 +19,7 @@ from charsweep.core.encoders import encoders_of
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.keys import keyed
 from charsweep.core.plugins import identity_of, refused, resolve
+from charsweep.core.sides import NAMES
 from charsweep.core.specs import Plugin
 from charsweep.core.system.energy import checked_country
 from charsweep.core.system.redact import redacted
@@ -79,9 +80,9 @@ Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
 
 def with_subject(prompt: str) -> str:
-    """A prompt as it is; ValueError if it has no place for the character."""
-    if "{subject}" not in prompt:
-        raise ValueError("lacks {subject}, the character's place")
+    """A prompt as it is; ValueError if it has no place for a character."""
+    if not any(f"{{{name}}}" in prompt for name in NAMES):
+        raise ValueError("lacks {subject}, the character's place, or {other}, the second one's")
     return prompt
 
 
@@ -430,6 +431,7 @@ class StorySettings(pydantic.BaseModel):
     cell: CellKey | None
     adapter: Text | None
     base: Text | None
+    size: Multiples | None = None  # of its pictures, to the resolution; None: square
 
 
 class ExportSettings(pydantic.BaseModel):

@@ -1,4 +1,4 @@
-"""Sides: which of the two that a prompt names, {subject} and {other}, it puts on the left."""
+"""Sides: which of two a prompt names, {subject} and {other}, and whom it puts on the left."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import re
 from collections.abc import Iterable
 
 NAMES = ("subject", "other")
+BOTH = "both"
 MARKS = re.compile(  # a hand on the left arm is on no side of the picture
     r"\{(?P<name>subject|other)\}"
     r"|\b(?:on|to|at) the (?P<side>left|right)\b(?! (?:arm|hand|leg|foot|eye|ear|shoulder)\b)"
 )
+
+
+def asked_for(prompt: str) -> str:
+    """Whom a prompt that names anybody asks for: "subject", "other" or "both"."""
+    found = [name for name in NAMES if f"{{{name}}}" in prompt]
+    return found[0] if len(found) == 1 else BOTH
 
 
 def left_of(prompt: str) -> str | None:

@@ -176,6 +176,11 @@ class TrajectorySpec(Keyed):
     def base_key(self) -> str:
         return self.base.key if self.base else ""
 
+    @property
+    def characters(self) -> tuple[CharacterSpec, ...]:
+        """Whom it teaches: one character, or two."""
+        return (self.character, *([self.company.other] if self.company else []))
+
     @cached_property
     def slug(self) -> str:
         parts = [self.method.name, self.base_name, method_of(self.method).label]
@@ -207,6 +212,13 @@ class ComposedSpec(Keyed):
 
 Source = TrajectorySpec | BaseSpec | TruthSpec | AdapterSpec | ComposedSpec
 Added = AdapterSpec | ComposedSpec  # what is put on a base as it is, and is not trained here
+
+
+def trained_in(source: Source) -> tuple[TrajectorySpec, ...]:
+    """What was trained here of what draws."""
+    components = source.components if isinstance(source, ComposedSpec) else ()
+    parts = [one.snapshot.source for one in components] or [source]
+    return tuple(one for one in parts if isinstance(one, TrajectorySpec))
 
 
 @dataclass(frozen=True)

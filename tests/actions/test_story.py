@@ -7,21 +7,26 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.small import loaded_after, pictures, small
+from helpers.small import ONE_IMAGE, loaded_after, pictures, small
 from PIL import Image, ImageChops, ImageStat
 
 from charsweep.__main__ import main
 from charsweep.actions.story.choose_pictures import check_keep, choose_pictures, standings
+from charsweep.actions.story.source import find_source
+from charsweep.actions.story.tell import in_columns
 from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, revived
+from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.regions import regional
 
 SCENES = [
     "story.scenes=[{prompt: 'a picture of {subject} jumping', caption: 'She jumps.'},"
@@ -408,6 +413,7 @@ def test_what_is_no_adapter_is_said_before_anything_is_drawn(
             ["story.scenes=[{prompt: 'a cat', caption: 'A cat.'}]"],
             "ConfigError: story.scenes.0.prompt=a cat: lacks {subject}",
         ),
+        (["story.size=[3]"], "ConfigError: story.size=[3]: should be width and height as multi"),
         (["metric=[dino]", "objectives=[dino]"], "ConfigError: metric=[dino]: "),
         (["story.adapter=nowhere"], "ConfigError: story.adapter=nowhere: there is no "),
         (["story.adapter=x", "story.base=sd3"], "ConfigError: story.base=sd3: "),
@@ -458,6 +464,135 @@ def test_a_cell_of_all_weights_tells_a_story_too(tmp_path: Path) -> None:
     record = read_json(tmp_path / "sweeps/small/story/story.json")
     assert record["drawn_by"]["values"]["method"] == "dreambooth"
     assert "sd15" in record["images"]
+
+
+# -- of two characters -----------------------------------------------------------------------------
+
+OF_TWO = [
+    "story.title='{subject} and {other}'",
+    "story.scenes=["
+    "{prompt: 'a picture of {other} on the left and {subject} on the right', caption: 'Hello!'},"
+    "{prompt: 'a picture of {other} jumping', caption: '{other} jumps for {subject}.'}]",
+    "story.size=[1.5,1]",
+]
+STRENGTHS = {"both": (1, 1), "first": (1, 0), "second": (0, 1)}
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A small finished sweep of two characters, taught apart; its cells by who draws."""
+    root = tmp_path_factory.mktemp("company")
+    words = small(root, *ONE_IMAGE, "method=lora", "train_steps=1", "runtime.tracking=false")
+    assert main([*words, "characters=[unicorn_girl,thunder_bear]"]) == 0
+    cells = read_json_lines(root / "sweeps/small/cells.jsonl")
+    keys = {(one["values"]["strength"], one["values"]["other_strength"]): one["cell"]
+            for one in cells}  # fmt: skip
+    return root, {who: keys[strengths] for who, strengths in STRENGTHS.items()}
+
+
+@pytest.fixture(scope="module")
+def of_two(company: tuple[Path, dict[str, str]]) -> tuple[dict[str, Any], str]:
+    """Its story of both: what story.json says, and the page."""
+    root, cells = company
+    assert told(root, *OF_TWO, f"story.cell='{cells['both']}'") == 0
+    folder = root / "sweeps/small/story"
+    with Image.open(folder / "scenes/01.png") as picture:
+        assert picture.size == (96, 64)
+    return read_json(folder / "story.json"), (folder / "index.html").read_text()
+
+
+def test_a_story_of_two_shows_and_names_both(of_two: tuple[dict[str, Any], str]) -> None:
+    record, page = of_two
+    assert record["title"] == "UnicornGirl and ThunderBear"
+    assert [record[who]["identifier"] for who in ("character", "other")] == [
+        "UnicornGirl", "ThunderBear",
+    ]  # fmt: skip
+    assert [scene["prompt"] for scene in record["scenes"]] == [
+        "a picture of ThunderBear on the left and UnicornGirl on the right",
+        "a picture of ThunderBear jumping",
+    ]
+    assert record["size"] == [96, 64]
+    assert "ThunderBear jumps for UnicornGirl." in page
+    assert "the lower of the two" in page
+    assert "{other}" not in page
+    assert 'width="640" height="427"' in page  # as wide as it is
+
+
+def test_whom_a_scene_asks_for_is_whom_its_pictures_are_compared_with(
+    company: tuple[Path, dict[str, str]], of_two: tuple[dict[str, Any], str]
+) -> None:
+    root, cells = company
+    scenes = OF_TWO[1].replace("of {other} jumping", "of {subject} jumping")
+    words = [OF_TWO[0], scenes, OF_TWO[2], f"story.cell='{cells['both']}'"]
+    assert told(root, *words) == 0
+    record = read_json(root / "sweeps/small/story/story.json")
+    first, second = (
+        [[one["dino"] for one in scene["candidates"]] for scene in story["scenes"]]
+        for story in (of_two[0], record)
+    )
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+
+
+def test_halves_have_words_of_their_own_where_the_cell_drew_so(
+    company: tuple[Path, dict[str, str]],
+) -> None:
+    """A scene of one has as many columns, which say what the whole does."""
+    root, cells = company
+    chosen = f"story.cell='{cells['both']}'"
+    sweep = load_sweep(["action=story", f"root={root}", "name=small", *OF_TWO, chosen])
+    source = find_source(sweep, Store(root))
+    both, alone = ("{other} on the left and {subject} on the right", "{other} jumping")
+    assert in_columns([both, alone], source) == (
+        "ThunderBear on the left and UnicornGirl on the right", "ThunderBear jumping",
+    )  # fmt: skip
+    first, second = in_columns([both, alone], replace(source, in_halves=True))
+    assert regional(first).columns == ("a picture of ThunderBear", "a picture of UnicornGirl")
+    assert regional(second) == ("ThunderBear jumping", ("ThunderBear jumping",) * 2)
+
+
+def test_a_cell_of_two_tells_a_story_of_one(company: tuple[Path, dict[str, str]]) -> None:
+    root, cells = company
+    assert told(root, f"story.cell='{cells['both']}'") == 0
+    record = read_json(root / "sweeps/small/story/story.json")
+    assert (record["title"], record["other"]) == ("A day of UnicornGirl", None)
+    assert record["size"] == [64, 64]
+    assert "lower of the two" not in record["rule"]
+
+
+@pytest.mark.parametrize(("who", "lacks"), [("first", "{other}"), ("second", "{subject}")])
+def test_a_cell_of_one_of_two_draws_not_the_other(
+    company: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str], who: str, lacks: str
+) -> None:
+    root, cells = company
+    assert told(root, *OF_TWO, f"story.cell='{cells[who]}'") == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith(f"ConfigError: scene 1 asks for {lacks}, ")
+    assert f"cell {cells[who]} draws " in message
+    assert "story.cell=" in message
+
+
+def test_a_story_of_two_needs_two(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert told(swept, *OF_TWO) == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith("ConfigError: story.title asks for {other}, and cell ")
+    assert "draws UnicornGirl alone" in message
+    assert "+sweep=company" in message
+
+
+@pytest.mark.slow
+def test_one_adapter_of_both_tells_the_story_that_ships(tmp_path: Path) -> None:
+    words = ["method=lora", "train_steps=1", "company=together", "runtime.tracking=false"]
+    taught = [*words, "characters=[unicorn_girl,thunder_bear]"]
+    assert main(small(tmp_path, *ONE_IMAGE, *taught)) == 0
+    story = ["action=story", "name=small", f"root={tmp_path}", "story=two_friends"]
+    assert main([*story, "story.seeds=[0]", "runtime.tracking=false"]) == 0
+    record = read_json(tmp_path / "sweeps/small/story/story.json")
+    assert len(record["scenes"]) == 6
+    assert all("ThunderBear" in scene["prompt"] for scene in record["scenes"])
 
 
 # -- MLflow ----------------------------------------------------------------------------------------

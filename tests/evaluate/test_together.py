@@ -23,6 +23,7 @@ from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import load_encoder
 from charsweep.evaluate.metrics import Exam, ImageFeatures
+from charsweep.evaluate.metrics.dino import Dino
 from charsweep.evaluate.metrics.together import OUTCOMES, Became, Nearest, Together
 from charsweep.evaluate.score import Scorer, Seen, squares
 from charsweep.evaluate.windows import windows_of
@@ -93,6 +94,16 @@ def test_it_applies_to_two_alone() -> None:
     assert Together()(replace(exam, references={})).value is None
 
 
+def test_likeness_is_to_whom_a_prompt_asks_for() -> None:
+    """Of both the lower of the two, on the sides that are asked for; of one, in the whole image."""
+    windows = [(A, B), (A, B), (B, HALF_A), (A, A), (A, B)]
+    exam = exam_of(windows, ["subject", "other", None, None, None])
+    whole = ImageFeatures({"dino": np.array([A, A, A, A, B], np.float32)}, tuple(range(5)))
+    found = Dino(asked=("both", "both", "both", "subject", "other"))(replace(exam, images=whole))
+    assert found.per_image == pytest.approx((1, 0, 0.75, 1, 1), abs=0.05)
+    assert Dino(asked=("both",))(replace(exam, images=whole, windows=None)).value is None
+
+
 @pytest.mark.parametrize("size", [(96, 64), (64, 64), (200, 50), (41, 64)])
 def test_windows_are_the_halves(size: tuple[int, int]) -> None:
     picture = Image.new("RGB", size, "red")
@@ -141,7 +152,7 @@ def test_two_are_asked_for_together(sweep: Sweep, part: ExamPart) -> None:
     assert part.exam.left[:4] == ("subject", "other", None, "other")
     assert len(part.exam.other) == 6
     assert not set(part.exam.other) & set(part.exam.references)
-    assert [metric.name for metric in part.metrics] == ["together"]
+    assert {"together", *OUTCOMES, "nearest"} == {metric.name for metric in part.metrics}
     others = [canonical(one.exam) for one in cell.parts]
     assert not any(name in one for one in others for name in ("other", "left"))
 
@@ -156,7 +167,7 @@ def test_the_metric_is_not_spoken_of_where_one_is_taught(tmp_path: Path) -> None
     one = load_sweep([f"root={tmp_path}"]).settings
     assert "together" in one.metric
     assert "together" not in one.reported
-    with pytest.raises(ConfigError, match=r"no part together.*exam=company"):
+    with pytest.raises(ConfigError, match=r"objectives.together: is of two characters"):
         load_sweep([f"root={tmp_path}", "objectives=[together]"])
 
 
@@ -176,7 +187,7 @@ def test_planted_pictures_are_told_apart(sweep: Sweep, part: ExamPart) -> None:
         return Seen(lambda: pictures, tuple(range(len(pictures))))
 
     base = seen([drawn(strangers(girl, bear, "test", index)) for index in range(STRANGERS)])
-    (metric,) = part.metrics
+    (metric,) = (one for one in part.metrics if one.name == "together")
 
     def told(pictures: Sequence[Image.Image], left: tuple[str | None, ...]) -> list[str]:
         spec = replace(part.exam, left=left)

@@ -27,6 +27,7 @@ from charsweep.core.specs import (
     ComposedSpec,
     ImageSetSpec,
     TrajectorySpec,
+    trained_in,
 )
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
@@ -107,12 +108,8 @@ class Chosen:
     @property
     def characters(self) -> tuple[str, ...]:
         """The identifiers of all characters that were taught here."""
-        source = self.images.snapshot.source
-        components = source.components if isinstance(source, ComposedSpec) else ()
-        taught = [one.snapshot.source for one in components] or [source]
-        specs = [one for one in taught if isinstance(one, TrajectorySpec)]
-        both = [(one.character, *([one.company.other] if one.company else [])) for one in specs]
-        return tuple(who.identifier for own in both for who in own)
+        trained = trained_in(self.images.snapshot.source)
+        return tuple(who.identifier for one in trained for who in one.characters)
 
     @property
     def is_trained(self) -> bool:

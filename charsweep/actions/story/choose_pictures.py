@@ -1,6 +1,7 @@
 """The choice of the image that shows each scene of a story. Pure.
 
-Identity (DINO) and prompt (CLIP-T) weigh alike: each score's distance from its scene's mean, in
+Identity (DINO, of two characters that of whom a scene asks for) and prompt (CLIP-T) weigh alike:
+each score's distance from its scene's mean, in
 standard deviations within scenes, the two added. The spread is pooled over the story, so that
 chance does not decide a scene whose images hardly differ in one of the scores. Ties go to the
 first. Which cell draws the story is not chosen here: see `charsweep.results.recommendation`.
@@ -19,7 +20,10 @@ RULE = (
     "DINO (identity) and CLIP-T (prompt), each as its distance from the scene's mean in standard "
     "deviations within scenes, added; the highest sum is kept"
 )
-
+OF_BOTH = (
+    "DINO is that of whom the scene asks for, and of both the lower of the two, one in the left "
+    "half of the picture and one in the right"
+)
 
 IDENTITY, PROMPT = "dino", "clip_t"
 

@@ -27,8 +27,14 @@ def write_page(
 ) -> None:
     """Fill template.html, with the candidates that lie in `images`; every string is escaped."""
     words = {"story": story, "drawn_by": drawn_by, "uri": partial(data_uri, images),
-             "has_report": has_report}  # fmt: skip
+             "has_report": has_report, "shape": shape_of(story)}  # fmt: skip
     write_text(path, fill(Path(__file__).with_name("template.html"), words) + "\n")
+
+
+def shape_of(story: Mapping[str, Any]) -> float:
+    """The width of a place for one of its pictures, to the height: at least square."""
+    width, height = story["size"]
+    return max(float(width) / float(height), 1.0)
 
 
 def data_uri(folder: Path, name: str, side: int) -> str:
@@ -49,6 +55,10 @@ def write_pdf(story: Mapping[str, Any], drawn_by: str, folder: Path) -> str:
         {"number": scene["number"], "caption": scene["caption"], "image": folder / scene["picture"]}
         for scene in story["scenes"]
     ]
-    foot = f"{story['character']['identifier']}, drawn by {drawn_by}"
-    words = {"title": story["title"], "foot": foot, "scenes": scenes}
+    both = filter(None, (story["character"], story["other"]))
+    names = " and ".join(character["identifier"] for character in both)
+    words = {
+        "title": story["title"], "foot": f"{names}, drawn by {drawn_by}", "scenes": scenes,
+        "wide": shape_of(story),
+    }  # fmt: skip
     return typeset(Path(__file__).with_name("story.typ"), words, folder / "story.pdf", PIXELS)

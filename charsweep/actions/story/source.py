@@ -6,7 +6,7 @@ A cell is taken as it is stored, whatever the command line says of models, metho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,35 +14,61 @@ from typing import Any
 import pydantic
 
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
+from charsweep.character import Character
 from charsweep.config import Sweep
-from charsweep.config.cells import base_weights, encoders_of
+from charsweep.config.cells import TOGETHER, base_weights, encoders_of
 from charsweep.config.settings import CharacterSettings, ModelsSettings
 from charsweep.config.variants import Variants
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.core.keys import digest_of
-from charsweep.core.specs import AdapterSpec, ImageSetSpec, SnapshotSpec, TrajectorySpec
+from charsweep.core.sides import NAMES
+from charsweep.core.specs import (
+    AdapterSpec,
+    Added,
+    ImageSetSpec,
+    SnapshotSpec,
+    Source,
+    TrajectorySpec,
+    trained_in,
+)
 from charsweep.core.store import Store
-from charsweep.core.store.files import read_json
+from charsweep.core.store.files import inside, read_json
 from charsweep.models.adapter_source import adapter_file, config_of, keep_adapter, layers_on
 from charsweep.models.foreign_adapter import CONFIG, FILES, PLAIN, AdapterLayer
+from charsweep.models.regions import regional
 from charsweep.models.weights import BaseWeights
-from charsweep.results import read_results
+from charsweep.results import CellResult, read_results
 from charsweep.results.cells import named_cell
 from charsweep.results.recommendation import recommended_cell
 
 REMEDY = "Name a cell with story.cell=KEY, or give story.adapter=PATH."
+OF_TWO = "tell it with a sweep of two characters, as of +sweep=company"
+OF_ADAPTERS = "say whom it knows, as in 'characters=[unicorn_girl,thunder_bear]'"
 OTHERWISE = "; give a LoRA, DoRA, LoHa or LoKr file, and story.base= the base that it was taught on"
 
 
 @dataclass(frozen=True)
 class StorySource:
-    """What draws: the sweep with the right models in it, an image set to fill in, words on it, and
-    what prompts call the character by."""
+    """What draws: the sweep with the right models in it, an image set to fill in, words on it, what
+    prompts call the character by, and the second of two, where the story asks for it; and whether
+    each half of a picture of both has words of its own."""
 
     sweep: Sweep
     images: ImageSetSpec
     about: Mapping[str, Any]
     identifier: str
+    other: Character | None
+    in_halves: bool = False
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """What prompts call them by."""
+        return (self.identifier, *([self.other.spec.identifier] if self.other else []))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What readers know them as."""
+        return (self.sweep.character.spec.identifier, *self.identifiers[1:])
 
 
 def find_source(sweep: Sweep, store: Store) -> StorySource:
@@ -77,36 +103,98 @@ def _from_cell(sweep: Sweep, store: Store, record: Mapping[str, Any]) -> StorySo
     about = {"cell": cell.cell, "values": dict(cell.values), "scores": dict(cell.scores)}
     drawn = _as_it_was(sweep, saved_settings(record, cell), images)
     identifier = str(cell.made.get("trigger") or drawn.character.spec.identifier)
-    return StorySource(drawn, images, {**about, "why": why}, identifier)
+    other = _second(drawn, f"cell {cell.cell} of sweep {sweep.name}", identifier, OF_TWO)
+    if drawn.settings.characters:
+        _check_cell(drawn, cell, images)
+    in_halves = other is not None and _is_regional(cell, store)
+    return StorySource(drawn, images, {**about, "why": why}, identifier, other, in_halves)
+
+
+def _is_regional(cell: CellResult, store: Store) -> bool:
+    """Whether a cell drew pictures of both with words of its own for each half."""
+    drawn, *_ = cell.parts.get(TOGETHER) or [""]
+    manifest = inside(store.folder, drawn) / "images.json"
+    known = read_json(manifest)["prompts"] if manifest.exists() else ()
+    return any(regional(prompt).columns for prompt in known)
+
+
+def _check_cell(sweep: Sweep, cell: CellResult, images: ImageSetSpec) -> None:
+    """ConfigError for one of two characters that a cell draws alone, without the other."""
+    taught = [who for one in trained_in(images.snapshot.source) for who in one.characters]
+    names = [who.identifier for who in taught]
+    prompts = {f"scene {n}": one.prompt for n, one in enumerate(sweep.settings.story.scenes, 1)}
+    for name, who in zip(NAMES, sweep.settings.characters, strict=True):
+        where = _first_with(name, prompts)
+        if where and names and who.identifier not in names:
+            raise ConfigError(
+                f"{where} asks for {{{name}}}, {who.identifier}, and cell {cell.cell} draws "
+                f"{names[0]} alone; give story.cell= the key of one whose strength and "
+                "other_strength in cells.csv are above 0"
+            )
 
 
 def _as_it_was(sweep: Sweep, saved: Mapping[str, Any], images: ImageSetSpec) -> Sweep:
     """The sweep with the models and the character that the image set was drawn with."""
     try:
         models = ModelsSettings.model_validate(saved["models"])
-        character = CharacterSettings.model_validate(saved["character"])
-        was = {"models": models, "character": character, "references": saved["references"]}
+        character, *others = (
+            CharacterSettings.model_validate(one)
+            for one in saved.get("characters") or [saved["character"]]
+        )
+        was = {"models": models, "character": character, "references": saved["references"],
+               "characters": [character, *others] if others else []}  # fmt: skip
     except (KeyError, pydantic.ValidationError) as error:
         raise StoreError(
             f"{sweep.folder / 'sweep.json'} was written by another version; {AGAIN}"
         ) from error
     settings = sweep.settings.model_copy(update=was)
     source = images.snapshot.source
-    assert isinstance(source, TrajectorySpec | AdapterSpec)
+    assert isinstance(source, TrajectorySpec | Added)
     bases = [base for base in (source.base, images.base) if base]  # without one, no prompts
     variants = Variants()
     variants.of({}, settings)
+    variants.companion(settings)
     drawn = replace(
         sweep, settings=settings, variants=variants, encoders=dict(encoders_of(settings).values()),
         bases={base.key: base_as_it_was(settings, base) for base in bases},
     )  # fmt: skip
-    taught = source.character.digests if isinstance(source, TrajectorySpec) else ()
-    if taught and drawn.character.spec.digests != taught:
-        raise CharacterError(
-            f"the drawings in {character.images} are not those that taught {character.identifier} "
-            f"in sweep {sweep.name}; put them back, or {AGAIN}"
-        )
+    _check_drawings(drawn, source, [character, *others])
     return drawn
+
+
+def _check_drawings(sweep: Sweep, source: Source, were: Sequence[CharacterSettings]) -> None:
+    """CharacterError where drawings are not those that taught whom they show."""
+    here = [sweep.character, *(companion.other for companion in sweep.variants.companions)]
+    known = {one.spec.identifier: one.spec.digests for one in here}
+    images = {one.identifier: one.images for one in were}
+    for who in (who for one in trained_in(source) for who in one.characters):
+        if who.digests and known.get(who.identifier) != who.digests:
+            raise CharacterError(
+                f"the drawings in {images.get(who.identifier)} are not those that taught "
+                f"{who.identifier} in sweep {sweep.name}; put them back, or {AGAIN}"
+            )
+
+
+# -- who is asked for ------------------------------------------------------------------------------
+
+
+def _second(sweep: Sweep, drawn_by: str, identifier: str, remedy: str) -> Character | None:
+    """The second of two characters, where the story asks for it; ConfigError without any."""
+    story = sweep.settings.story
+    scenes = {f"scene {n}": f"{one.prompt} {one.caption}" for n, one in enumerate(story.scenes, 1)}
+    where = _first_with(NAMES[1], {"story.title": story.title, **scenes})
+    companion = sweep.variants.companion(sweep.settings)
+    if where and companion is None:
+        raise ConfigError(
+            f"{where} asks for {{{NAMES[1]}}}, and {drawn_by} draws {identifier} alone; take it "
+            f"out, as story=unicorn_day does, or {remedy}"
+        )
+    return companion.other if where and companion else None
+
+
+def _first_with(name: str, texts: Mapping[str, str]) -> str:
+    """Where a place for that name stands first; empty where nowhere."""
+    return next((where for where, text in texts.items() if f"{{{name}}}" in text), "")
 
 
 # -- an adapter from elsewhere ---------------------------------------------------------------------
@@ -134,7 +222,9 @@ def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
     )  # fmt: skip
     about = {"adapter": story.adapter, "base": name, "why": "named by story.adapter"}
     drawn = replace(sweep, bases={weights.spec.key: weights})
-    return StorySource(drawn, images, about, sweep.character.spec.identifier)
+    identifier = sweep.character.spec.identifier
+    other = _second(drawn, f"story.adapter={story.adapter}", identifier, OF_ADAPTERS)
+    return StorySource(drawn, images, about, identifier, other)
 
 
 def _layers(sweep: Sweep, file: Path, weights: BaseWeights) -> list[AdapterLayer] | None:

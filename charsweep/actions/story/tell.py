@@ -15,6 +15,7 @@ from typing import Any
 
 from charsweep.actions.story.choose_pictures import (
     IDENTITY,
+    OF_BOTH,
     PROMPT,
     RULE,
     Choice,
@@ -23,17 +24,20 @@ from charsweep.actions.story.choose_pictures import (
 )
 from charsweep.actions.story.page import write_page, write_pdf
 from charsweep.actions.story.source import StorySource, find_source
+from charsweep.character import Character
 from charsweep.config import Sweep
-from charsweep.config.cells import exam_of
+from charsweep.config.cells import exam_of, size_of
 from charsweep.config.cut_texts import Prompt, reader_of, refuse
 from charsweep.config.settings import PluginSettings, StorySettings
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
-from charsweep.core.specs import AdapterSpec, ImageSetSpec, ScoreSpec, TrajectorySpec
+from charsweep.core.sides import BOTH, NAMES, asked_for, left_of
+from charsweep.core.specs import ImageSetSpec, ScoreSpec, trained_in
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import image_manifest
 from charsweep.core.system.console import out
+from charsweep.models.regions import regional
 from charsweep.plan import Plan, Scoring
 from charsweep.plan.describe import unread
 from charsweep.results.labels import in_quotes
@@ -67,34 +71,67 @@ def tell(sweep: Sweep) -> Path:
 
 
 def scenes_of(story: StorySettings, source: StorySource) -> ImageSetSpec:
-    """The story as an image set: its prompts with the character in them, its seeds."""
-    subject = source.identifier
-    prompts = tuple(scene.prompt.replace("{subject}", subject) for scene in story.scenes)
-    return replace(source.images, prompts=prompts, seeds=tuple(story.seeds))
+    """The story as an image set: its prompts with the character in them, its seeds, its size."""
+    prompts = in_columns([scene.prompt for scene in story.scenes], source)
+    size = size_of(story.size, source.images)
+    return replace(source.images, prompts=prompts, seeds=tuple(story.seeds), size=size)
+
+
+def in_columns(prompts: Sequence[str], source: StorySource) -> tuple[str, ...]:
+    """Prompts with the characters in them, and equally many columns in each, as a batch has them.
+
+    A picture of both has words of its own for each half where the cell drew them so. Columns that
+    all say what the whole says change nothing.
+    """
+    made = [regional(filled(prompt, source.identifiers)) for prompt in prompts]
+    if source.in_halves and source.other:
+        own = [who.spec.instance_prompt for who in (source.sweep.character, source.other)]
+        for number, prompt in enumerate(prompts):
+            if asked_for(prompt) == BOTH and not made[number].columns:
+                sides = own[::-1] if left_of(prompt) == NAMES[1] else own
+                made[number] = made[number]._replace(columns=tuple(sides))
+    most = max(len(one.columns) for one in made)
+    return tuple(str(one._replace(columns=one.columns or (one.whole,) * most)) for one in made)
+
+
+def filled(text: str, called: Sequence[str]) -> str:
+    """A text of the story with what the first is called in it, and the second."""
+    for name, identifier in zip(NAMES, called, strict=False):
+        text = text.replace(f"{{{name}}}", identifier)
+    return text
 
 
 def check_scenes(images: ImageSetSpec, source: StorySource) -> None:
-    """ConfigError for scenes whose character the base would not read; what else it does not is
-    said."""
-    weights = images.snapshot.source
-    assert isinstance(weights, TrajectorySpec | AdapterSpec)
+    """ConfigError for scenes with a character that the base would not read; what else it does not
+    is said."""
     assert images.drawing_base is not None
-    method = method_of(weights.method) if isinstance(weights, TrajectorySpec) else None
-    reader = replace(
-        reader_of(images.drawing_base, source.sweep.bases, source.identifier, method),
-        taught=method is not None,
-    )
-    prompts = [Prompt(f"scene {n}", prompt) for n, prompt in enumerate(images.prompts, start=1)]
+    trained = trained_in(images.snapshot.source)
+    method = method_of(trained[0].method) if trained else None
+    readers = [
+        replace(
+            reader_of(images.drawing_base, source.sweep.bases, identifier, method),
+            taught=method is not None,
+        )
+        for identifier in source.identifiers
+    ]
+    prompts = [
+        Prompt(f"scene {n}", text)
+        for n, prompt in enumerate(images.prompts, start=1)
+        for text in dict.fromkeys(regional(prompt).texts)
+    ]
     prompts.append(Prompt("negative prompt", images.negative_prompt))
-    refuse(reader.lost(prompts))
-    for line in unread(list(reader.cut(prompts))):
+    refuse(line for reader in readers for line in reader.lost(prompts))
+    for line in unread(list(readers[0].cut(prompts))):
         out(line)
 
 
 def scores_of(
     story: StorySettings, source: StorySource, images: ImageSetSpec
 ) -> dict[str, ScoreSpec]:
-    """How the images are scored: by name, against the training images and with the class noun."""
+    """How the images are scored: by name, against the training images and with the class noun.
+
+    Of two characters, identity is that of whom each scene asks for.
+    """
     settings, character = source.sweep.settings, source.sweep.character
     metrics = settings.metric
     if not {IDENTITY, PROMPT} <= metrics.keys() or not {"dino", "clip"} <= {
@@ -104,11 +141,12 @@ def scores_of(
             f"metric=[{','.join(metrics)}]: a story is chosen by {IDENTITY} and {PROMPT}; add them "
             "to metric=[...], and the encoders dino and clip to the models"
         )
-    exam = exam_of(settings, character, [scene.prompt for scene in story.scenes])
-    plugins = {
-        name: PluginSettings.model_validate({"name": name, **metrics[name]}).plugin()
-        for name in (IDENTITY, PROMPT)
-    }
+    asked = [scene.prompt for scene in story.scenes]
+    exam = exam_of(settings, character, [regional(p).whole for p in asked], source.other)
+    plugins = {name: settings.metric_plugin(name) for name in (IDENTITY, PROMPT)}
+    if source.other:
+        of_two = {**metrics[IDENTITY], "asked": tuple(map(asked_for, asked))}
+        plugins[IDENTITY] = PluginSettings.model_validate({"name": IDENTITY, **of_two}).plugin()
     return {
         name: ScoreSpec(images, one, exam.read_by(one), untaught=None)
         for name, one in plugins.items()
@@ -171,28 +209,27 @@ def record_of(
     source: StorySource, images: ImageSetSpec, choices: Sequence[Choice], store: Store
 ) -> dict[str, Any]:
     """What story.json says: who drew, by which rule, every candidate's scores, what was kept."""
-    story, character = source.sweep.settings.story, source.sweep.character.spec
+    story, other = source.sweep.settings.story, source.other
     drawn: Mapping[str, Any] = image_manifest(images, 0.0)
     return {
         "story": story.name,
-        "title": story.title.replace("{subject}", character.identifier),
+        "title": filled(story.title, source.names),
         "sweep": source.sweep.name,
         "drawn_by": dict(source.about),
-        "character": {
-            "name": character.name, "identifier": character.identifier,
-            "class_noun": character.class_noun,
-        },
+        "character": words_on(source.sweep.character),
+        "other": words_on(other) if other else None,
         "images": store.relative(store.images(images)),
         "sampler": images.sampler.name,
         "inference_steps": images.inference_steps,
         "guidance_scale": images.guidance_scale,
         "strength": images.strength,
-        "rule": RULE,
+        "size": list(images.pixels),
+        "rule": f"{RULE}; {OF_BOTH}" if other else RULE,
         "scenes": [
             {
                 "number": number,
                 "prompt": drawn["prompts"][number - 1],
-                "caption": scene.caption.replace("{subject}", character.identifier),
+                "caption": filled(scene.caption, source.names),
                 "picture": f"scenes/{number:02d}.png",
                 "seed": choice.chosen.seed,
                 "chosen_by": "story.keep" if choice.by_person else "scores",
@@ -201,6 +238,12 @@ def record_of(
             for number, (scene, choice) in enumerate(zip(story.scenes, choices, strict=True), 1)
         ],
     }  # fmt: skip
+
+
+def words_on(character: Character) -> dict[str, str]:
+    """What story.json says of a character."""
+    spec = character.spec
+    return {"name": spec.name, "identifier": spec.identifier, "class_noun": spec.class_noun}
 
 
 def _files(images: ImageSetSpec) -> list[str]:
