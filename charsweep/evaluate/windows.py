@@ -13,8 +13,8 @@ def windows_of(picture: Image.Image) -> list[Image.Image]:
     """The left and the right half, squares of what is in them and of `NEUTRAL` around it.
 
     Of 280 planted pictures of 96 × 64 pixels, these told the outcomes of .95 right, squares as high
-    as the picture, which overlap, those of .81, each by its own best thresholds; with edges repeated
-    or mirrored around the halves it were .94.
+    as the picture, which overlap, those of .81, each by its own best thresholds; with edges
+    repeated or mirrored around the halves it were .94.
     """
     half = picture.width // 2
     lefts = (0, picture.width - half)

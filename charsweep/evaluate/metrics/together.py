@@ -16,7 +16,7 @@ from charsweep.evaluate.metrics.identity import Scale, scale_of
 
 Outcome = Literal["both", "swapped", "merged", "missing"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-# Who is in a window. Chosen on planted pictures of six pairs, of which .92 were told right (the mean
+# Who is in a window. Chosen on planted pictures of six pairs, of which .92 were told right (mean
 # over outcomes); .90 of six other pairs, .86 of the worst. Mixtures are told worst, about half of
 # them (benchmarks/validity/together.py). Not checked on photographs, nor with another encoder.
 THERE = 0.4  # of a character's identity
