@@ -28,6 +28,7 @@ from charsweep.config.settings import (
     Settings,
     mistakes,
 )
+from charsweep.core.columns import RegionalPrompt
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.keys import digest_of_content
 from charsweep.core.methods import Method, method_of, takes_strength
@@ -55,7 +56,6 @@ from charsweep.core.store import Store
 from charsweep.core.words import holds
 from charsweep.models.families import Family
 from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
-from charsweep.models.regions import RegionalPrompt
 from charsweep.models.samplers import check_fits, check_guidance
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_encoder, find_weights
 

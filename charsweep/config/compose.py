@@ -300,7 +300,13 @@ def _sense(settings: Settings) -> list[str]:
     wanted = [f"objectives.{name}" for name in settings.objectives]
     wanted += [f"constraints.{name}" for name in settings.constraints]
     for name in wanted:
-        if part := settings.unasked.get(name.partition(".")[2]):
+        part = settings.unasked.get(name.partition(".")[2])
+        if part in OF_TWO and not settings.characters:
+            problems.append(
+                f"{name}: is of two characters in one picture, and characters=[] has none; set "
+                "characters=[ONE,OTHER] exam=company, or take it out"
+            )
+        elif part:
             problems.append(
                 f"{name}: exam={settings.exam.name} has no part {part}, so it is never measured; "
                 f"choose exam={'company' if part in OF_TWO else 'positions'} or take it out"
@@ -310,6 +316,11 @@ def _sense(settings: Settings) -> list[str]:
             problems.append(
                 f"exam.prompts: '{shown(prompt)}' lacks {{subject}}; write it where the character "
                 "stands"
+            )
+        elif "{other}" in prompt:
+            problems.append(
+                f"exam.prompts: '{shown(prompt)}' asks for {{other}}, and the exam itself is of "
+                "one character; write that prompt into exam.parts.together.prompts"
             )
     problems += _without_two(settings)
     for name, actions in {

@@ -13,12 +13,12 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from charsweep.character import Drawings, joint_caption
+from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import Method, method_of
 from charsweep.core.specs import BaseSpec, Cell, CharacterSpec, EncoderSpec
 from charsweep.core.words import holds, places_in, replaced, same
 from charsweep.models.prompt_tokens import PromptReader, readers_of, scoring_reader
-from charsweep.models.regions import regional
 from charsweep.models.weights import BaseWeights, Weights
 
 MOST_NAMED = 10  # mistakes in one message

@@ -732,8 +732,9 @@ class Settings(pydantic.BaseModel):
 
     @property
     def unasked(self) -> dict[str, str]:
-        """Metrics on a part that the exam lacks, with that part."""
-        missing = [part for part in EXAM_PARTS if part not in (self.exam.parts or {})]
+        """Metrics on a part that the exam lacks, or that is of two where one is taught; with it."""
+        asked = [part for part in self.exam.parts or {} if self.characters or part not in OF_TWO]
+        missing = [part for part in EXAM_PARTS if part not in asked]
         return {metric.name: part for part in missing for metric in self.metrics_on(part)}
 
     @property

@@ -11,6 +11,7 @@ import torch
 
 from charsweep.character import middle_of
 from charsweep.config import Sweep
+from charsweep.core.columns import columns_in
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import canonical, canonical_json
 from charsweep.core.methods import method_of
@@ -33,7 +34,6 @@ from charsweep.models.composition import added_files
 from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of, set_products
-from charsweep.models.regions import columns_in
 from charsweep.plan import Speeds, shared_pass
 from charsweep.plan.cost import calls, calls_each
 from charsweep.plan.memory import Work, name_of

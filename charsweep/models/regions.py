@@ -1,53 +1,20 @@
-"""Regional prompts: what stands on the left of a picture, and on the right, has words of its own.
+"""Drawing by columns: each column of a picture looks at words of its own (`core.columns`).
 
-Written in the prompt as Regional Prompter (for A1111) has it: `the whole ADDCOMM the left column
-ADDCOL the right one`, with as many columns as there are, all of one width. A place of the picture
-looks, in every cross-attention, at the words of the whole and at those of its own column, as in
-the regional sampling of Mix-of-Show (Gu et al. 2023, section 3.3).
+A place of the picture looks, in every cross-attention, at the words of the whole and at those of
+its own column, as in the regional sampling of Mix-of-Show (Gu et al. 2023, section 3.3).
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-COMMON, COLUMN = "ADDCOMM", "ADDCOL"
 CROSS = "attn2"  # how diffusers' U-Nets call the layers in which places look at words
-
-
-class RegionalPrompt(NamedTuple):
-    """The words of a whole picture, and those of its columns from left to right; () without any."""
-
-    whole: str
-    columns: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        if not self.columns:
-            return self.whole
-        return f"{self.whole} {COMMON} {f' {COLUMN} '.join(self.columns)}"
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """All that is read by itself."""
-        return (self.whole, *self.columns)
-
-
-def regional(prompt: str) -> RegionalPrompt:
-    """A prompt in its parts."""
-    whole, common, rest = prompt.partition(COMMON)
-    if not common:
-        return RegionalPrompt(prompt)
-    return RegionalPrompt(whole.strip(), tuple(part.strip() for part in rest.split(COLUMN)))
-
-
-def columns_in(prompts: Sequence[str]) -> tuple[int, ...]:
-    """How many columns prompts have; images of one batch have equally many."""
-    return tuple(sorted({len(regional(prompt).columns) for prompt in prompts}))
 
 
 @contextlib.contextmanager

@@ -20,13 +20,13 @@ from charsweep.actions.story.choose_pictures import check_keep, choose_pictures,
 from charsweep.actions.story.source import find_source
 from charsweep.actions.story.tell import in_columns
 from charsweep.config import load_sweep
+from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
 from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, revived
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE
-from charsweep.models.regions import regional
 
 SCENES = [
     "story.scenes=[{prompt: 'a picture of {subject} jumping', caption: 'She jumps.'},"

@@ -152,7 +152,7 @@ def test_two_are_asked_for_together(sweep: Sweep, part: ExamPart) -> None:
     assert part.exam.left[:4] == ("subject", "other", None, "other")
     assert len(part.exam.other) == 6
     assert not set(part.exam.other) & set(part.exam.references)
-    assert [metric.name for metric in part.metrics] == ["together"]
+    assert {"together", *OUTCOMES, "nearest"} == {metric.name for metric in part.metrics}
     others = [canonical(one.exam) for one in cell.parts]
     assert not any(name in one for one in others for name in ("other", "left"))
 
@@ -167,7 +167,7 @@ def test_the_metric_is_not_spoken_of_where_one_is_taught(tmp_path: Path) -> None
     one = load_sweep([f"root={tmp_path}"]).settings
     assert "together" in one.metric
     assert "together" not in one.reported
-    with pytest.raises(ConfigError, match=r"no part together.*exam=company"):
+    with pytest.raises(ConfigError, match=r"objectives.together: is of two characters"):
         load_sweep([f"root={tmp_path}", "objectives=[together]"])
 
 
@@ -187,7 +187,7 @@ def test_planted_pictures_are_told_apart(sweep: Sweep, part: ExamPart) -> None:
         return Seen(lambda: pictures, tuple(range(len(pictures))))
 
     base = seen([drawn(strangers(girl, bear, "test", index)) for index in range(STRANGERS)])
-    (metric,) = part.metrics
+    (metric,) = (one for one in part.metrics if one.name == "together")
 
     def told(pictures: Sequence[Image.Image], left: tuple[str | None, ...]) -> list[str]:
         spec = replace(part.exam, left=left)

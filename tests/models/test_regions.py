@@ -10,17 +10,11 @@ import pytest
 import torch
 from helpers.small import sweep_of
 
+from charsweep.core.columns import RegionalPrompt, columns_in, regional
 from charsweep.engine.image_sets import Bases
 from charsweep.engine.progress import ProgressView
 from charsweep.evaluate.sample import Asked, paint_with
-from charsweep.models.regions import (
-    RegionalPrompt,
-    column_mask,
-    columns_in,
-    looking_by_columns,
-    regional,
-    shrunk,
-)
+from charsweep.models.regions import column_mask, looking_by_columns, shrunk
 
 
 def test_a_prompt_is_read_as_it_is_written() -> None:

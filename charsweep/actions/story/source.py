@@ -19,6 +19,7 @@ from charsweep.config import Sweep
 from charsweep.config.cells import TOGETHER, base_weights, encoders_of
 from charsweep.config.settings import CharacterSettings, ModelsSettings
 from charsweep.config.variants import Variants
+from charsweep.core.columns import regional
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError
 from charsweep.core.keys import digest_of
 from charsweep.core.sides import NAMES
@@ -35,7 +36,6 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import inside, read_json
 from charsweep.models.adapter_source import adapter_file, config_of, keep_adapter, layers_on
 from charsweep.models.foreign_adapter import CONFIG, FILES, PLAIN, AdapterLayer
-from charsweep.models.regions import regional
 from charsweep.models.weights import BaseWeights
 from charsweep.results import CellResult, read_results
 from charsweep.results.cells import named_cell

@@ -29,6 +29,7 @@ from charsweep.config import Sweep
 from charsweep.config.cells import exam_of, size_of
 from charsweep.config.cut_texts import Prompt, reader_of, refuse
 from charsweep.config.settings import PluginSettings, StorySettings
+from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.sides import BOTH, NAMES, asked_for, left_of
@@ -37,7 +38,6 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import image_manifest
 from charsweep.core.system.console import out
-from charsweep.models.regions import regional
 from charsweep.plan import Plan, Scoring
 from charsweep.plan.describe import unread
 from charsweep.results.labels import in_quotes

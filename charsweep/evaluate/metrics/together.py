@@ -16,10 +16,9 @@ from charsweep.evaluate.metrics.identity import Scale, scale_of
 
 Outcome = Literal["both", "swapped", "merged", "missing"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-# Who is in a window. Chosen on planted pictures of six pairs, of which .92 were told right, the
-# mean over outcomes; of six other pairs it were .90, of an alike boy and robot .86, and mixtures
-# are told worst (benchmarks/validity/together.py). Not checked on photographs, nor with another
-# encoder.
+# Who is in a window. Chosen on planted pictures of six pairs, of which .92 were told right (mean
+# over outcomes); .90 of six other pairs, .86 of the worst. Mixtures are told worst, about half of
+# them (benchmarks/validity/together.py). Not checked on photographs, nor with another encoder.
 THERE = 0.4  # of a character's identity
 SOMETHING = 0.25  # of both identities together: there is somebody who has something of them
 # How much less like its own drawings than the other's somebody may be, to be that one: so much of

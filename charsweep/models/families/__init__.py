@@ -128,7 +128,7 @@ class Family(Protocol):
 
     @property
     def draws_columns(self) -> bool:
-        """Whether columns of a picture can have prompts of their own: see `models.regions`."""
+        """Whether columns of a picture can have prompts of their own: see `core.columns`."""
 
     @property
     def text_chunks(self) -> int:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from charsweep.core.columns import regional
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import CAME_LATER
 from charsweep.core.store.files import read_json
@@ -35,7 +36,7 @@ from charsweep.models.families import (
 )
 from charsweep.models.identify import class_of, holds
 from charsweep.models.kohya import Naming, original_name
-from charsweep.models.regions import looking_by_columns, regional
+from charsweep.models.regions import looking_by_columns
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.transformer_names import Share
 
