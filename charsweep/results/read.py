@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.core.errors import StoreError
-from charsweep.core.specs import ADAPTER
 from charsweep.core.store.files import inside
 from charsweep.core.store.losses import LossRow, read_losses
 from charsweep.results.cells import CellResult, read_results
@@ -219,7 +218,7 @@ def read_curves(
             notes.append(f"The loss curve of {trajectory} cannot be read: {error}.")
             continue
         if not path.exists():
-            if any(cell.state != "failed" and ADAPTER not in cell.values for cell in members):
+            if any(cell.train_seconds is not None for cell in members):  # what was trained has one
                 notes.append(f"No loss curve for {trajectory}: it has no loss.csv.")
             continue
         curves.append(cut(curve_of(trajectory, rows), members, axes))
