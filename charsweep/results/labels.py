@@ -150,6 +150,8 @@ AXES = {
     "train_steps": "training steps",
     "inference_steps": "inference steps",
     "seed": "training seed",
+    "other_strength": "strength of the second",
+    "company.joint_share": "share of steps with both",
 }
 COUNTED = ("train_steps", "inference_steps")  # read as "400 training steps"
 COST_LABELS = {
