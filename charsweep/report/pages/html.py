@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from charsweep.core.system.templates import fill
 from charsweep.report.content import CellSheet, Content
-from charsweep.report.figures.contact_sheets import file_uri, image_files, thumbnail
+from charsweep.report.figures.contact_sheets import TOGETHER, file_uri, image_files, thumbnail
 from charsweep.results import CellResult, Record, cells_table, facts
 from charsweep.results.labels import LEVELS, metric_label
 from charsweep.results.points import SEED
@@ -73,15 +73,17 @@ def held(record: Record) -> dict[str, Value]:
 
 
 def drawn_images(record: Record, cell: CellResult | None) -> list[tuple[Path, str]]:
-    """What the recommended cell drew: the exam's first prompts, of few prompts several seeds."""
+    """What the recommended cell drew: the exam's first prompts, of few prompts several seeds; of
+    two characters, both in one picture."""
     if cell is None:
         return []
-    sweep = record.part_of(cell).sweep
-    files, seeds, _ = image_files(record.store, cell.images)
-    each = -(-MOST_DRAWN // max(1, len(sweep.prompts)))  # seeds of a prompt
+    both, _ = cell.parts.get(TOGETHER, (None, None))
+    files, seeds, told = image_files(record.store, both or cell.images)
+    prompts = told if both else record.part_of(cell).sweep.prompts
+    each = -(-MOST_DRAWN // max(1, len(prompts)))  # seeds of a prompt
     return [
         (path, prompt)
-        for number, prompt in enumerate(sweep.prompts)
+        for number, prompt in enumerate(prompts)
         for path in files[number * seeds : (number + 1) * seeds][:each]
     ][:MOST_DRAWN]
 
