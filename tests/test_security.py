@@ -270,6 +270,7 @@ def test_scripts_in_a_story_are_text(tmp_path: Path) -> None:
     one = {"seed": 0, "file": QUOTED, "dino": 0.5, "clip_t": 0.3, "standing": 1.0}
     scene = {"number": 1, "prompt": EVIL, "caption": EVIL, "seed": 0, "chosen_by": EVIL}
     story = {"title": EVIL, "rule": EVIL, "sweep": EVIL, "scenes": [{**scene, "candidates": [one]}]}
+    story |= {"size": [16, 16]}
     write_page(story, EVIL, tmp_path, True, tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     assert "<script" not in page
