@@ -51,18 +51,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=100, help="of each trajectory")
+    parser.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS))
     options = parser.parse_args()
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in options.ways}
     for number in range(options.rounds):
-        for name, words in WAYS.items():
-            taken[name].append(seconds_of(words, options.steps))
+        for name in taken:
+            taken[name].append(seconds_of(WAYS[name], options.steps))
             start, rest = taken[name][-1]
             print(f"round {number + 1}: {name}: {rest:.1f} s after {start:.1f} s", flush=True)
-    print("\n| workers | start | from the first step | times as fast as one here |")
+    print("\n| workers | start | from the first step | times as fast as the first |")
     print("|---|---:|---:|---:|")
+    alone = next(iter(taken.values()))
     for name, rounds in taken.items():
         starts, rests = (statistics.median(part) for part in zip(*rounds, strict=True))
-        ratios = [one[1] / own[1] for one, own in zip(taken["1 here"], rounds, strict=True)]
+        ratios = [one[1] / own[1] for one, own in zip(alone, rounds, strict=True)]
         told = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         print(f"| {name} | {starts:.1f} s | {rests:.1f} s | {told} |")
 
