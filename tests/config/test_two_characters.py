@@ -165,11 +165,11 @@ def test_how_they_are_taught_can_vary(shared: Path, tmp_path: Path) -> None:
         ("together", 0, 4), ("together", 0, 8), ("together", 0.25, 4), ("together", 0.25, 8),
     ]  # fmt: skip
     assert len({cell.source.key for cell in cells}) == 10  # apart: of each, and of both
-    without = cells[2].trajectory.company
+    without = cells[6].trajectory.company  # the first that is taught together
     assert without is not None
     assert without.cut == ()  # no step shows both, so that nothing of it counts
     packs = plan_work(cells, Store(tmp_path)).packs
-    assert [len(pack.trainings) for pack in packs] == [2, 2, 2]  # of one company each
+    assert [len(pack.trainings) for pack in packs] == [2, 2, 2, 2]  # of each, and of one share each
 
     given = f"+axes.company.joint_images=[null,{shared}]"
     composed, drawn = trajectories(tmp_path, *TOGETHER, given)
