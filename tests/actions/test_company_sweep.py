@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.adapters import ATTENTION, base_of, naming, write_adapter
 from helpers.small import pictures, small, snapshot_bytes, sweep_of
 
 from charsweep.actions.export.write import export
 from charsweep.actions.run import run
 from charsweep.config import load_sweep
-from charsweep.core.errors import ConfigError
+from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.store import Store
 from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.kohya import write_kohya
 from charsweep.results import CellResult, read_results
 
 PROMPT = "a picture of {subject} on the left and {other} on the right on the beach"
@@ -103,6 +105,17 @@ def test_two_adapters_from_elsewhere_are_put_together(root: Path, tmp_path: Path
     assert {path.name for path in folder.iterdir() if path.is_dir()} == {"images", "n0", "n1"}
     with pytest.raises(ConfigError, match="adapters: 1 are given, and UnicornGirl and ThunderBear"):
         load_sweep([*words[:-1], f"adapters=[{own[0]}]"])
+
+
+def test_two_of_unlike_bases_are_one_message(root: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "of_sd15.safetensors"
+    write_adapter(base_of("sd15"), tmp_path / "other", targets=ATTENTION)
+    write_kohya(tmp_path / "other", naming("sd15"), foreign, {"ss_base_model_version": "sd_v1"})
+    words = [word for word in WORDS if not word.startswith(("train_steps", "lr"))]
+    given = f"adapters=[{files(root)[0]},{foreign}]"
+    with pytest.raises(ModelsError, match=r"cannot be put on sdxl.*it belongs on sd15") as refused:
+        load_sweep([*small(tmp_path, *words), "train=false", given])
+    assert str(refused.value).count("\n") == 0
 
 
 def test_a_search_waits_for_no_adapters(root: Path) -> None:
