@@ -58,10 +58,10 @@ from charsweep.models.families import Family
 from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
 from charsweep.models.samplers import check_fits, check_guidance
 from charsweep.models.weights import BaseWeights, Weights, find_base, find_encoder, find_weights
+from charsweep.results.cells import TOGETHER
 
 OTHERS = "others"  # the part of the exam whose prompts are not of the character
 OTHER_ONE = NAMES[1]  # the second of two characters, as prompts call it
-TOGETHER = "together"  # the one whose prompts are of two characters
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
 
 

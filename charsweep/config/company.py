@@ -13,7 +13,7 @@ from typing import Any
 from hydra import compose
 from omegaconf import OmegaConf
 
-from charsweep.config.settings import TOGETHER, CharacterSettings, Settings
+from charsweep.config.settings import ONE_ADAPTER, CharacterSettings, Settings
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import method_of
 from charsweep.core.system.console import spell
@@ -126,10 +126,10 @@ def company_mistakes(settings: Settings, axes: Collection[str]) -> Iterator[str]
 def _idle(settings: Settings, axes: Collection[str]) -> Iterator[str]:
     """Settings that would make no difference."""
     company, two = settings.company, bool(settings.characters)
-    if company.name == TOGETHER and not two:
+    if company.name == ONE_ADAPTER and not two:
         yield f"company=together: is of two characters, and characters=[] has none; set {EXAMPLE}"
     asked = {name: getattr(company, name) for name in OF_TOGETHER}
-    if company.name != TOGETHER and "company" not in axes:
+    if company.name != ONE_ADAPTER and "company" not in axes:
         idle = [f"axes.company.{name}" for name in asked if f"company.{name}" in axes]
         idle += [f"company.{name}={shown(own)}" for name, own in asked.items() if own is not None]
         yield from (
@@ -145,7 +145,7 @@ def _idle(settings: Settings, axes: Collection[str]) -> Iterator[str]:
             f"{told}: is of the second character's adapter, and characters=[] has none; set "
             f"{EXAMPLE}, or take it out"
         )
-    elif company.name == TOGETHER and "company" not in axes:
+    elif company.name == ONE_ADAPTER and "company" not in axes:
         yield (
             f"{told}: company=together has one adapter for both; set strength, or "
             "company=separate, which has one for each"

@@ -17,7 +17,6 @@ from charsweep.character import Character, Companion
 from charsweep.config.adapters import Adapters
 from charsweep.config.cells import (
     OTHERS,
-    TOGETHER,
     Other,
     as_drawn,
     cell_of,
@@ -40,7 +39,7 @@ from charsweep.core.specs import (
     SnapshotSpec,
     TrajectorySpec,
 )
-from charsweep.results.cells import SCORE
+from charsweep.results.cells import SCORE, TOGETHER
 
 OTHER = "other"  # the part of the exam that is the second character's
 FIRST_SCORE = f"first_{SCORE}"

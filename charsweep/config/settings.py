@@ -167,7 +167,7 @@ class CharacterSettings(pydantic.BaseModel):
     held_out: Annotated[int, Field(ge=1)] | Text | None
 
 
-TOGETHER = "together"  # the company in which one adapter learns both
+ONE_ADAPTER = "together"  # the company in which one adapter learns both
 
 
 class CompanySettings(pydantic.BaseModel):
@@ -180,7 +180,7 @@ class CompanySettings(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _whole(self) -> CompanySettings:
-        if self.name == TOGETHER and self.joint_share is None:
+        if self.name == ONE_ADAPTER and self.joint_share is None:
             raise ValueError("joint_share: should be a number from 0 to 1, as in 0.25")
         return self
 
@@ -703,7 +703,7 @@ class Settings(pydantic.BaseModel):
     @property
     def is_together(self) -> bool:
         """Whether one adapter learns two characters."""
-        return bool(self.characters) and self.company.name == TOGETHER
+        return bool(self.characters) and self.company.name == ONE_ADAPTER
 
     @property
     def is_grid(self) -> bool:

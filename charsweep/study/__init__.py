@@ -7,7 +7,7 @@ from charsweep.config import Sweep
 from charsweep.core.specs import Cell
 from charsweep.study.adaptive import Search, check
 from charsweep.study.asynchronous import AsynchronousSearch
-from charsweep.study.company import Company, is_composed
+from charsweep.study.composed import ComposedGrid, is_composed
 from charsweep.study.find import Find
 from charsweep.study.grid import Grid
 from charsweep.study.race import Race
@@ -33,5 +33,5 @@ def open_study(
     if sweep.settings.search.is_race:
         return Race(sweep)
     if sweep.settings.is_grid:
-        return Company(sweep) if any(map(is_composed, sweep.cells)) else Grid(sweep)
+        return ComposedGrid(sweep) if any(map(is_composed, sweep.cells)) else Grid(sweep)
     return Search(sweep) if workers is None else AsynchronousSearch(sweep, workers)

@@ -16,7 +16,7 @@ import pydantic
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
 from charsweep.character import Character
 from charsweep.config import Sweep
-from charsweep.config.cells import TOGETHER, base_weights, encoders_of
+from charsweep.config.cells import base_weights, encoders_of
 from charsweep.config.settings import CharacterSettings, ModelsSettings
 from charsweep.config.variants import Variants
 from charsweep.core.columns import regional
@@ -38,7 +38,7 @@ from charsweep.models.adapter_source import adapter_file, config_of, keep_adapte
 from charsweep.models.foreign_adapter import CONFIG, FILES, PLAIN, AdapterLayer
 from charsweep.models.weights import BaseWeights
 from charsweep.results import CellResult, read_results
-from charsweep.results.cells import named_cell
+from charsweep.results.cells import TOGETHER, named_cell
 from charsweep.results.recommendation import recommended_cell
 
 REMEDY = "Name a cell with story.cell=KEY, or give story.adapter=PATH."

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,10 +79,7 @@ class Became:
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
-        found = Together(self.encoder)(exam)
-        if found.value is None:
-            return Score(None)
-        return mean_score(np.array([o == self.outcome for o in found.details["outcomes"]], float))
+        return _read(exam, self.encoder, lambda of: [one == self.outcome for one in of["outcomes"]])
 
 
 @dataclass(frozen=True)
@@ -98,10 +95,15 @@ class Nearest:
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
-        found = Together(self.encoder)(exam)
-        if found.value is None:
-            return Score(None)
-        return mean_score(np.array(found.details["nearest"], float) / 2)
+        return _read(exam, self.encoder, lambda of: [number / 2 for number in of["nearest"]])
+
+
+def _read(exam: Exam, encoder: str, read: Callable[[Mapping[str, Any]], Sequence[float]]) -> Score:
+    """A score by image out of what `Together` tells of each; None where it tells nothing."""
+    found = Together(encoder)(exam)
+    if found.value is None:
+        return Score(None)
+    return mean_score(np.array(read(found.details), dtype=np.float64))
 
 
 @dataclass(frozen=True)

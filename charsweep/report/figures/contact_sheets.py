@@ -22,13 +22,13 @@ from charsweep.core.store.files import inside
 from charsweep.core.system.images import flat, in_colour, opened
 from charsweep.core.system.names import as_file_name
 from charsweep.results import CellResult, Record, Verdict
-from charsweep.results.cells import SCORE
+from charsweep.results.cells import SCORE, TOGETHER
 from charsweep.results.labels import axis_label, point_text, value_text
 from charsweep.results.points import SEED
 from charsweep.results.records import Value, evenly
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
-TOGETHER, BOTH = "together", "both"  # a part of the exam, and the share of its images
+BOTH = "both"  # the share of images of two in which both are as asked
 MOST_VALUES = 40  # of one axis; a denser one is thinned
 TILE, SMALL_TILE = 128, 96  # pixels of a image in a sheet of an axis, of a cell
 INLINE_TILE = 192

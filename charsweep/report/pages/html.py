@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from charsweep.core.system.templates import fill
 from charsweep.report.content import CellSheet, Content
-from charsweep.report.figures.contact_sheets import TOGETHER, file_uri, image_files, thumbnail
+from charsweep.report.figures.contact_sheets import file_uri, image_files, thumbnail
 from charsweep.results import CellResult, Record, cells_table, facts
+from charsweep.results.cells import TOGETHER
 from charsweep.results.labels import LEVELS, metric_label
 from charsweep.results.points import SEED
 from charsweep.results.reasons import setting_text

@@ -1,4 +1,4 @@
-"""The study of characters that are drawn together: first what is trained, then what is composed."""
+"""The study of a grid with composed cells: first what is trained, then what is put together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from charsweep.models.composition import compose
 from charsweep.study.grid import Grid
 
 
-class Company(Grid):
+class ComposedGrid(Grid):
     """The cells of a grid of which some are composed of what others train."""
 
     def _rounds(self) -> Generator[tuple[Cell, ...]]:
