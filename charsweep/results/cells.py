@@ -26,7 +26,7 @@ SCORE = "score"  # by which settings are compared
 TOGETHER = "together"  # the part of the exam whose prompts are of two characters, and its score
 DIGITS = 5  # of an image's score in cells.jsonl; the store has them all
 # What an adapter from elsewhere may say of its making, in the order of tables.
-MADE = ("steps", "lr", "kind", "rank", "alpha", "trainer", "base", "trigger")
+MADE = ("steps", "lr", "kind", "rank", "alpha", "trainer", "base", "trigger", "other_trigger")
 COSTS = (  # the fields that say what a cell took, in the order of tables
     "size_mb",
     "train_seconds",
