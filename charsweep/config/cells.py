@@ -18,16 +18,11 @@ from charsweep.character import (
     check_framed,
 )
 from charsweep.character.attributes import named_in
+from charsweep.config.axes import ALWAYS, PLAIN_AXES
 from charsweep.config.mistyped import untaken
 from charsweep.config.pack_width import with_width
 from charsweep.config.precision import precision_of
-from charsweep.config.settings import (
-    ALWAYS,
-    OF_TWO,
-    PLAIN_AXES,
-    Settings,
-    mistakes,
-)
+from charsweep.config.settings import OF_TWO, Settings, mistakes
 from charsweep.core.columns import RegionalPrompt
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.keys import digest_of_content

@@ -15,14 +15,7 @@ from typing import Any, NamedTuple
 
 from charsweep.character import Character, Companion
 from charsweep.config.adapters import Adapters
-from charsweep.config.cells import (
-    OTHERS,
-    Other,
-    as_drawn,
-    cell_of,
-    cells_of,
-    plain_values,
-)
+from charsweep.config.cells import OTHERS, Other, as_drawn, cell_of, cells_of, plain_values
 from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of

@@ -59,17 +59,6 @@ CellKey = Annotated[str, StringConstraints(strip_whitespace=True, pattern=KEY)]
 Duration = Annotated[float, BeforeValidator(seconds_of)]
 Country = Annotated[str, StringConstraints(pattern=COUNTRY), AfterValidator(checked_country)]
 
-_FINITE = ConfigDict(allow_inf_nan=False)
-PLAIN_AXES: dict[str, pydantic.TypeAdapter[Any]] = {
-    "lr": pydantic.TypeAdapter(tuple[LearningRate, ...], config=_FINITE),
-    "train_steps": pydantic.TypeAdapter(tuple[Steps, ...]),
-    "inference_steps": pydantic.TypeAdapter(tuple[InferenceSteps, ...]),
-    "strength": pydantic.TypeAdapter(tuple[Strength, ...], config=_FINITE),
-    "other_strength": pydantic.TypeAdapter(tuple[Strength, ...], config=_FINITE),
-    "seed": pydantic.TypeAdapter(tuple[Seed, ...]),
-}
-ALWAYS = ("method", *PLAIN_AXES)
-
 
 # Powers of two: at other widths a trial's bits were seen to depend on its slot.
 Pack = Literal["auto", 1, 2, 4, 8, 16, 32, 64]
