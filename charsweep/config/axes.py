@@ -107,6 +107,19 @@ def with_seeds(
     return {**axes, "seed": tuple(range(settings.seeds))}
 
 
+def plain_values(name: str, axes: Mapping[str, Any], settings: Settings) -> tuple[Any, ...]:
+    """The values of a plain axis; the setting's own where it does not vary."""
+    if name not in axes:
+        return (getattr(settings, name),)
+    try:
+        values = PLAIN_AXES[name].validate_python(axes[name])
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(mistakes(error, f"axes.{name}"))) from error
+    if len(set(values)) < len(values):
+        raise ConfigError(f"axes.{name}={list(values)}: a value stands there twice; take one out")
+    return tuple(values)
+
+
 def leaves(raw: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted names and values of nested mappings; a range stays whole."""
     for name, value in raw.items():

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 from charsweep.character import Character, Companion
 from charsweep.config.adapters import Adapters
-from charsweep.config.cells import OTHERS, Other, as_drawn, cell_of, cells_of, plain_values
+from charsweep.config.axes import plain_values
+from charsweep.config.cells import cell_of, cells_of
+from charsweep.config.exam import OTHERS, Other, as_drawn
 from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of

@@ -28,7 +28,7 @@ from pydantic import Field
 
 from charsweep.actions.caption.proposal import Proposal, Reader
 from charsweep.config import Settings
-from charsweep.config.cells import made_in
+from charsweep.config.locations import made_in
 from charsweep.config.settings import STRICT, Attribute, Probability, Text
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import CharacterSpec, EncoderSpec
