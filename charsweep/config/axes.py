@@ -15,16 +15,16 @@ from omegaconf import OmegaConf
 
 from charsweep.config.mistyped import names, nearest
 from charsweep.config.schema import can_vary, is_list, is_open, only_judges
-from charsweep.config.settings import (
+from charsweep.config.settings import Settings
+from charsweep.config.settings.field_types import (
     InferenceSteps,
     LearningRate,
-    Range,
     Seed,
-    Settings,
     Steps,
     Strength,
-    mistakes,
 )
+from charsweep.config.settings.mistakes import mistakes
+from charsweep.config.settings.search import Range
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.system.console import spell
 

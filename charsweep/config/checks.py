@@ -16,7 +16,11 @@ from charsweep.config.company import company_mistakes
 from charsweep.config.judging import encoder_mistakes
 from charsweep.config.mistyped import untaken
 from charsweep.config.schema import shapes_images
-from charsweep.config.settings import OF_TWO, FindSettings, PluginSettings, Settings, mistakes
+from charsweep.config.settings import Settings
+from charsweep.config.settings.groups import OF_TWO
+from charsweep.config.settings.mistakes import mistakes
+from charsweep.config.settings.plugins import PluginSettings
+from charsweep.config.settings.search import FindSettings
 from charsweep.config.typed_words import WORKERS
 from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import Method, method_of

@@ -10,7 +10,8 @@ from charsweep.character import Character
 from charsweep.character.attributes import named_in
 from charsweep.config.drawing import size_of
 from charsweep.config.locations import encoders_of
-from charsweep.config.settings import OF_TWO, Settings
+from charsweep.config.settings import Settings
+from charsweep.config.settings.groups import OF_TWO
 from charsweep.core.columns import RegionalPrompt
 from charsweep.core.sides import NAMES, left_of
 from charsweep.core.specs import (

@@ -29,7 +29,8 @@ from charsweep.config.find import axes_over, kinds_of
 from charsweep.config.locations import base_weights, encoders_of, store_of, teaching_file
 from charsweep.config.meaning import meaning_of
 from charsweep.config.pack_width import unmeasured
-from charsweep.config.settings import Range, Settings
+from charsweep.config.settings import Settings
+from charsweep.config.settings.search import Range
 from charsweep.config.variants import PART, VARIED, Variants
 from charsweep.core.errors import ConfigError, ModelsError, shown
 from charsweep.core.keys import canonical_json

@@ -17,7 +17,7 @@ from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings,
 from charsweep.character import Character
 from charsweep.config import Sweep
 from charsweep.config.locations import base_weights, encoders_of
-from charsweep.config.settings import CharacterSettings, ModelsSettings
+from charsweep.config.settings.groups import CharacterSettings, ModelsSettings
 from charsweep.config.variants import Variants
 from charsweep.core.columns import regional
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError

@@ -29,7 +29,8 @@ from charsweep.config import Sweep
 from charsweep.config.cut_texts import Prompt, reader_of, refuse
 from charsweep.config.drawing import size_of
 from charsweep.config.exam import exam_of
-from charsweep.config.settings import PluginSettings, StorySettings
+from charsweep.config.settings.actions import StorySettings
+from charsweep.config.settings.plugins import PluginSettings
 from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
