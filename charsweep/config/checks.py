@@ -19,7 +19,7 @@ from charsweep.config.schema import shapes_images
 from charsweep.config.settings import Settings
 from charsweep.config.settings.groups import OF_TWO
 from charsweep.config.settings.mistakes import mistakes
-from charsweep.config.settings.plugins import PluginSettings
+from charsweep.config.settings.plugins import ListedPlugin, PluginSettings
 from charsweep.config.settings.search import FindSettings
 from charsweep.config.typed_words import WORKERS
 from charsweep.core.errors import CharsweepError, ConfigError, shown
@@ -46,12 +46,12 @@ def check_raw(raw: Mapping[str, Any]) -> Settings:
     for group in ("method", "schedule"):
         if isinstance(raw.get(group), dict):
             problems += _plugin_mistakes(group, raw[group])
-    for name, base in (settings.models.bases if settings else {}).items():
-        kind = {"name": name, "_target_": base.target, **(base.model_extra or {})}
-        problems += _plugin_mistakes(f"models.bases.{name}", kind)
-    for name, encoder in (settings.encoder if settings else {}).items():
-        kind = {"name": name, "_target_": encoder.target, **(encoder.model_extra or {})}
-        problems += _plugin_mistakes(f"encoder.{name}", kind)
+    listed: dict[str, Mapping[str, ListedPlugin]] = {}
+    if settings:
+        listed = {"models.bases": settings.models.bases, "encoder": settings.encoder}
+    for group, plugins in listed.items():
+        for name, one in plugins.items():
+            problems += _plugin_mistakes(f"{group}.{name}", one.named(name))
     metrics = raw.get("metric")
     for name, plugin in (metrics if isinstance(metrics, dict) else {}).items():
         if not isinstance(plugin, dict):  # which the settings have said

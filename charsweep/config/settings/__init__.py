@@ -44,11 +44,12 @@ from charsweep.config.settings.groups import (
     CharacterSettings,
     CompanySettings,
     ExamSettings,
+    FurtherEncoder,
     ModelsSettings,
     SamplerSettings,
     with_path,
 )
-from charsweep.config.settings.plugins import FurtherEncoder, OptimizerSettings, PluginSettings
+from charsweep.config.settings.plugins import OptimizerSettings, PluginSettings
 from charsweep.config.settings.runtime import Runtime, on_server
 from charsweep.config.settings.search import Bounds, FindSettings, SearchSettings, directed
 from charsweep.core.encoders import encoders_of

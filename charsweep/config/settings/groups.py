@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from charsweep.config.settings.field_types import (
     STRICT,
@@ -19,29 +19,19 @@ from charsweep.config.settings.field_types import (
     Text,
     without_repeats,
 )
-from charsweep.config.settings.plugins import PluginSettings, Target
-from charsweep.core.specs import Plugin
+from charsweep.config.settings.plugins import ListedPlugin, Target
 from charsweep.models.prediction import Prediction
 
 
-class BaseSettings(pydantic.BaseModel):
+class BaseSettings(ListedPlugin):
     """Where a base's weights lie, and its family, whose own settings its class checks."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-    target: Annotated[Target, Field(alias="_target_")]
     path: Text
     resolution: Pixels
     vae: Text | None = None  # one that stands in for the pipeline's own
     variant: Literal["fp16"] | None = None  # None: full precision where it is there
     prediction: Prediction | None = None  # None: what its files say
     teaching_adapter: Text | None = None  # a file that is on it while it is taught
-
-    def plugin(self, name: str) -> Plugin:
-        """Its family, under the name that the base has among the models."""
-        extra = self.model_extra or {}
-        return PluginSettings.model_validate(
-            {"name": name, "_target_": self.target, **extra}
-        ).plugin()
 
 
 class EncoderSettings(pydantic.BaseModel):
@@ -51,6 +41,13 @@ class EncoderSettings(pydantic.BaseModel):
     path: Text
     resize: Annotated[int, Field(ge=16, le=1024)]
     crop: Annotated[int, Field(ge=16, le=1024)]
+
+
+class FurtherEncoder(ListedPlugin):
+    """A file of conf/encoder/: where weights lie, and a class whose own settings it checks."""
+
+    path: Text
+    megabytes: Annotated[float, Field(gt=0)] | None = None  # of 10^6; None: not known
 
 
 class ModelsSettings(pydantic.BaseModel):

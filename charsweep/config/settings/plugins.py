@@ -59,17 +59,16 @@ class OptimizerSettings(PluginSettings):
         return Plugin(self.name, identity_of(self.target), 1, dict(self.model_extra or {}))
 
 
-class FurtherEncoder(pydantic.BaseModel):
-    """A file of conf/encoder/: where weights lie, and a class whose own settings it checks."""
+class ListedPlugin(pydantic.BaseModel):
+    """A plug-in of a mapping, which has its name there rather than in a setting."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
     target: Annotated[Target, Field(alias="_target_")]
-    path: Text
-    megabytes: Annotated[float, Field(gt=0)] | None = None  # of 10^6; None: not known
+
+    def named(self, name: str) -> dict[str, Any]:
+        """What its class checks, as settings of a plug-in of that name."""
+        return {"name": name, "_target_": self.target, **(self.model_extra or {})}
 
     def plugin(self, name: str) -> Plugin:
-        """Its class and settings, under the name that metrics call it by."""
-        extra = self.model_extra or {}
-        return PluginSettings.model_validate(
-            {"name": name, "_target_": self.target, **extra}
-        ).plugin()
+        """Its class and settings, under the name that it is listed by."""
+        return PluginSettings.model_validate(self.named(name)).plugin()
