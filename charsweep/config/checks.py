@@ -98,111 +98,75 @@ def _untaken(settings: Settings) -> list[str]:
 
 def _sense(settings: Settings) -> list[str]:
     """What each field alone cannot say."""
-    problems = []
-    base = method_of(settings.method.plugin()).base
-    if base is not None and base not in settings.models.bases:
+    method = method_of(settings.method.plugin())
+    return [
+        *_base(settings, method),
+        *encoder_mistakes(settings),
+        *_scores(settings),
+        *_prompts(settings),
+        *_store_tools(settings),
+        *_untrained(settings),
+        *_workers(settings),
+        *(_find(settings, method) if settings.find else ()),
+        *_search(settings),
+        *_masks(settings),
+        *_repeats(settings),
+        *company_mistakes(settings, [name for name, _ in leaves(settings.axes)]),
+        *_identifier(settings),
+    ]
+
+
+def _base(settings: Settings, method: Method) -> Iterator[str]:
+    """A base that the models have not."""
+    if method.base is not None and method.base not in settings.models.bases:
         ways = " or ".join(f"method.base={name}" for name in settings.models.bases)
-        problems.append(
-            f"method.base={base}: models={settings.models.name} has no such base; use {ways}"
+        yield (
+            f"method.base={method.base}: models={settings.models.name} has no such base; use {ways}"
         )
-    problems += encoder_mistakes(settings)
-    for metric in settings.objectives:
-        if metric not in settings.metric:
-            problems.append(
-                f"objectives.{metric}: not among the metrics ({', '.join(settings.metric)}); "
-                "add it to metric=[...] or choose another objective"
-            )
-    problems += [
-        f"constraints.{metric}: not among the metrics ({', '.join(settings.metric)}); add it to "
-        "metric=[...] or take the constraint out"
+
+
+def _scores(settings: Settings) -> Iterator[str]:
+    """Objectives and constraints that are not measured."""
+    known = f"not among the metrics ({', '.join(settings.metric)})"
+    yield from (
+        f"objectives.{metric}: {known}; add it to metric=[...] or choose another objective"
+        for metric in settings.objectives
+        if metric not in settings.metric
+    )
+    yield from (
+        f"constraints.{metric}: {known}; add it to metric=[...] or take the constraint out"
         for metric in settings.constraints
         if metric not in settings.metric
-    ]
+    )
     wanted = [f"objectives.{name}" for name in settings.objectives]
     wanted += [f"constraints.{name}" for name in settings.constraints]
     for name in wanted:
         part = settings.unasked.get(name.partition(".")[2])
         if part in OF_TWO and not settings.characters:
-            problems.append(
+            yield (
                 f"{name}: is of two characters in one picture, and characters=[] has none; set "
                 "characters=[ONE,OTHER] exam=company, or take it out"
             )
         elif part:
-            problems.append(
+            yield (
                 f"{name}: exam={settings.exam.name} has no part {part}, so it is never measured; "
                 f"choose exam={'company' if part in OF_TWO else 'positions'} or take it out"
             )
+
+
+def _prompts(settings: Settings) -> Iterator[str]:
+    """Prompts of the exam that ask for nobody, or for somebody else."""
     for prompt in settings.exam.prompts:
         if "{subject}" not in prompt:
-            problems.append(
+            yield (
                 f"exam.prompts: '{shown(prompt)}' lacks {{subject}}; write it where the character "
                 "stands"
             )
         elif "{other}" in prompt:
-            problems.append(
+            yield (
                 f"exam.prompts: '{shown(prompt)}' asks for {{other}}, and the exam itself is of "
                 "one character; write that prompt into exam.parts.together.prompts"
             )
-    problems += _without_two(settings)
-    for name, actions in {
-        "keys": ("show", "why"), "repair": ("check",), "remove": ("gc",)
-    }.items():  # fmt: skip
-        if getattr(settings.store, name) and settings.action not in actions:
-            problems.append(f"store.{name}: is for action={' and '.join(actions)}; take it out")
-    problems += _untrained(settings)
-    search = settings.search
-    if numbers := settings.plan.workers:
-        problems += _cannot_compare(settings, f"{WORKERS}={','.join(map(str, numbers))}")
-    if settings.find:
-        problems += _cannot_find(settings, method_of(settings.method.plugin()))
-    if search.pruner is not None and len(settings.objectives) > 1:
-        problems.append(
-            f"objectives={', '.join(settings.objectives)}: search={search.name} prunes by one "
-            "objective; name one, as in objectives=[score]"
-        )
-    if search.is_race and dict(settings.objectives) != {"score": "maximize"}:
-        problems.append(
-            f"objectives={', '.join(settings.objectives)}: search={search.name} is decided by the "
-            "score; set objectives=[score], or search=grid"
-        )
-    if search.is_race and settings.constraints:
-        problems.append(
-            f"constraints: those who leave search={search.name} are not measured whole; take them "
-            "out, or set search=grid"
-        )
-    if (
-        search.rungs
-        and "train_steps" not in settings.axes
-        and min(search.rungs) >= settings.train_steps
-    ):
-        problems.append(
-            f"search.rungs={search.rungs}: none is below train_steps={settings.train_steps}"
-        )
-    if settings.character.masks is None:
-        named = {"references=subject": settings.references == "subject",
-                 "axes.mask_background": "mask_background" in settings.axes}  # fmt: skip
-        problems += [
-            f"{name}: character.masks=null; set character.masks=file or alpha"
-            for name, is_set in named.items()
-            if is_set
-        ]
-    for name in ("seeds", "prompts"):
-        values = getattr(settings.exam, name)
-        if len(set(values)) < len(values):
-            problems.append(f"exam.{name}: a value stands there twice; take one out")
-    problems += company_mistakes(settings, [name for name, _ in leaves(settings.axes)])
-    if not settings.characters and not holds(
-        settings.character.instance_prompt, settings.character.identifier
-    ):
-        problems.append(
-            f"character.instance_prompt='{settings.character.instance_prompt}': should contain "
-            f"the identifier {settings.character.identifier}"
-        )
-    return problems
-
-
-def _without_two(settings: Settings) -> Iterator[str]:
-    """Prompts that ask for two characters and name one."""
     part = (settings.exam.parts or {}).get("together")
     for prompt in part.prompts if part else ():
         for name, who in (("{subject}", "first"), ("{other}", "second")):
@@ -211,6 +175,14 @@ def _without_two(settings: Settings) -> Iterator[str]:
                     f"exam.parts.together.prompts: '{shown(prompt)}' lacks {name}; write it where "
                     f"the {who} character stands"
                 )
+
+
+def _store_tools(settings: Settings) -> Iterator[str]:
+    """What is asked of the store by an action that does not read it."""
+    heeded = {"keys": ("show", "why"), "repair": ("check",), "remove": ("gc",)}
+    for name, actions in heeded.items():
+        if getattr(settings.store, name) and settings.action not in actions:
+            yield f"store.{name}: is for action={' and '.join(actions)}; take it out"
 
 
 def _untrained(settings: Settings) -> Iterator[str]:
@@ -244,44 +216,100 @@ def _untrained(settings: Settings) -> Iterator[str]:
     )
 
 
-def _cannot_compare(settings: Settings, given: str) -> list[str]:
+def _workers(settings: Settings) -> Iterator[str]:
     """Why several numbers of workers would not be compared."""
+    if not settings.plan.workers:
+        return
+    given = f"{WORKERS}={','.join(map(str, settings.plan.workers))}"
     if settings.action != "plan":
-        return [f"{given}: several are compared by action=plan; give one of them"]
-    if not (settings.is_grid or settings.find):
-        return [
+        yield f"{given}: several are compared by action=plan; give one of them"
+    elif not (settings.is_grid or settings.find):
+        yield (
             f"{given}: search={settings.search.name} chooses its trials by how others have ended, "
             "so what they take is not known before; give one of them"
-        ]
-    return []
+        )
 
 
-def _cannot_find(settings: Settings, method: Method) -> list[str]:
+def _find(settings: Settings, method: Method) -> Iterator[str]:
     """Why a search in stages would not know what is better, or where to look."""
     assert settings.find is not None
-    problems = []
     if settings.find.is_money and settings.find.price is None:
-        problems.append(
+        yield (
             f"find.budget={settings.find.budget}: of money, the price of an hour must be known "
             "too; give it, as in find.price=0.80, or a time, as in find.budget=2h"
         )
     if settings.search.sampler is not None:
-        problems.append(
-            f"find: is for search=find, not for search={settings.search.name}; leave one out"
-        )
+        yield f"find: is for search=find, not for search={settings.search.name}; leave one out"
     if settings.objectives != {"score": "maximize"}:
-        problems.append(
+        yield (
             f"objectives={', '.join(settings.objectives)}: search=find goes by the score, as the "
             "recommendation does; leave objectives out, or set objectives=[score]"
         )
     if method.base is None:
-        problems.append(
+        yield (
             f"method={settings.method.name}: search=find goes by the score, which needs a base and "
             "prompts; choose method=dreambooth_lora or another that has a base"
         )
     if len(settings.exam.prompts) * len(settings.exam.seeds) < 2:
-        problems.append(
+        yield (
             "exam: one image a cell says nothing of chance, which search=find tells cells apart "
             "by; give more exam.prompts or exam.seeds"
         )
-    return problems
+
+
+def _search(settings: Settings) -> Iterator[str]:
+    """What a pruner or a race could not go by."""
+    search = settings.search
+    objectives = f"objectives={', '.join(settings.objectives)}"
+    if search.pruner is not None and len(settings.objectives) > 1:
+        yield (
+            f"{objectives}: search={search.name} prunes by one objective; name one, as in "
+            "objectives=[score]"
+        )
+    if search.is_race and dict(settings.objectives) != {"score": "maximize"}:
+        yield (
+            f"{objectives}: search={search.name} is decided by the score; set objectives=[score], "
+            "or search=grid"
+        )
+    if search.is_race and settings.constraints:
+        yield (
+            f"constraints: those who leave search={search.name} are not measured whole; take them "
+            "out, or set search=grid"
+        )
+    if (
+        search.rungs
+        and "train_steps" not in settings.axes
+        and min(search.rungs) >= settings.train_steps
+    ):
+        yield f"search.rungs={search.rungs}: none is below train_steps={settings.train_steps}"
+
+
+def _masks(settings: Settings) -> Iterator[str]:
+    """What needs masks, where there are none."""
+    if settings.character.masks is not None:
+        return
+    needs = {"references=subject": settings.references == "subject",
+             "axes.mask_background": "mask_background" in settings.axes}  # fmt: skip
+    yield from (
+        f"{name}: character.masks=null; set character.masks=file or alpha"
+        for name, is_set in needs.items()
+        if is_set
+    )
+
+
+def _repeats(settings: Settings) -> Iterator[str]:
+    """Prompts or seeds of the exam that are drawn twice."""
+    for name in ("seeds", "prompts"):
+        values = getattr(settings.exam, name)
+        if len(set(values)) < len(values):
+            yield f"exam.{name}: a value stands there twice; take one out"
+
+
+def _identifier(settings: Settings) -> Iterator[str]:
+    """An identifier that nothing would be tied to; `company_mistakes` has those of two."""
+    own = settings.character
+    if not settings.characters and not holds(own.instance_prompt, own.identifier):
+        yield (
+            f"character.instance_prompt='{own.instance_prompt}': should contain the identifier "
+            f"{own.identifier}"
+        )
