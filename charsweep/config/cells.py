@@ -14,7 +14,7 @@ from typing import Any
 from charsweep.character import Character, Companion
 from charsweep.config.axes import ALWAYS, PLAIN_AXES, plain_values
 from charsweep.config.drawing import drawing_base_of, sampler_of
-from charsweep.config.exam import Other, as_drawn, exam_of, parts_of, truth_of
+from charsweep.config.exam import Other, exam_of, parts_as_drawn, parts_of, truth_of
 from charsweep.config.settings import Settings
 from charsweep.config.trajectories import taught_by
 from charsweep.core.errors import ConfigError
@@ -82,7 +82,7 @@ def cells_of(
             other_class_images=other_class_images,
             values={**typed, "seed": seed, **chosen},
             images=images,
-            parts=tuple(replace(part, images=as_drawn(part, images)) for part in template.parts),
+            parts=parts_as_drawn(template.parts, images),
         )
 
 

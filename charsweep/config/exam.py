@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -138,7 +138,14 @@ def _in_columns(
     return made[0], made[1]
 
 
-def as_drawn(part: ExamPart, images: ImageSetSpec) -> ImageSetSpec:
-    """What a part of the exam asks for, drawn as a cell's images are."""
-    asked = part.images
-    return replace(images, prompts=asked.prompts, seeds=asked.seeds, size=asked.size)
+def parts_as_drawn(parts: Iterable[ExamPart], images: ImageSetSpec) -> tuple[ExamPart, ...]:
+    """Parts of the exam, with what each asks for drawn as a cell's images are."""
+    return tuple(
+        replace(
+            part,
+            images=replace(
+                images, prompts=part.images.prompts, seeds=part.images.seeds, size=part.images.size
+            ),
+        )
+        for part in parts
+    )
