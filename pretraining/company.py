@@ -2,6 +2,7 @@
 
     python -m pretraining.company                 # everything, on two cores below 2.5 h
     python -m pretraining.company dino clip       # some stages; the same again resumes
+    python -m pretraining.company card            # the model card, once the new weights are shipped
 
 It starts from the shipped weights and goes on with their recipe on two buckets in turn: the figures
 that they were trained on, and wide pictures. From nothing it would take twice as long, and what is
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import signal
 import subprocess
 import sys
@@ -40,6 +42,7 @@ from torch import nn
 
 from charsweep.models.embedded import WEIGHTS
 from pretraining import data
+from pretraining.card import write_card
 from pretraining.drawing import draw
 from pretraining.pretrain import note_seconds, seconds_spent
 from pretraining.pretrain_base import Base, Bucket, Kind, figures_bucket, save_pipeline, train_base
@@ -58,7 +61,7 @@ from pretraining.tokenizer import load_tokenizer
 
 LANES = ("figures", "pairs", "sdxl", "clip"), ("before", "sd15", "dino")  # side by side
 COUNT = {"figures": 24_000, "pairs": 24_000}  # pictures
-STEPS = {"sdxl": 7_200, "sd15": 6_800, "clip": 1_700, "dino": 1_350}
+STEPS = {"sdxl": 5_800, "sd15": 5_400, "clip": 1_400, "dino": 1_150}
 BASE_RATE, CLIP_RATE = 7e-4, 5e-4  # half of what sdxl and CLIP began with
 SEED = 0
 
@@ -76,7 +79,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
     began = time.monotonic()
     _run_beside(LANES, options.work)
-    measure("after", options.work / "weights", options.work)
+    STAGES["after"](options.work)
     print(f"{time.monotonic() - began:.0f} s; by stage {seconds_spent(options.work)}", flush=True)
 
 
@@ -210,6 +213,14 @@ def make_dino(work: Path) -> None:
     export(learn_company(work, SEED, copy.deepcopy(vit), STEPS["dino"], export))
 
 
+def make_card(work: Path) -> None:
+    """The card of the shipped weights, once those of the work folder have been put there."""
+    found = json.loads((work / "company.json").read_text(encoding="utf-8"))
+    figures = {f"{when}_{n}": v for when in ("before", "after") for n, v in found[when].items()}
+    spent = {f"company_{stage}_seconds": took for stage, took in seconds_spent(work).items()}
+    write_card(WEIGHTS, figures | spent)
+
+
 STAGES: dict[str, Callable[[Path], None]] = {
     "before": partial(measure, "before", WEIGHTS),
     "figures": make_figures,
@@ -218,6 +229,8 @@ STAGES: dict[str, Callable[[Path], None]] = {
     "sd15": partial(make_base, "sd15"),
     "clip": make_clip,
     "dino": make_dino,
+    "after": lambda work: measure("after", work / "weights", work),
+    "card": make_card,
 }
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import Any
 from hydra import compose
 from omegaconf import OmegaConf
 
-from charsweep.config.settings import ONE_ADAPTER, CharacterSettings, Settings
+from charsweep.config.settings import Settings
+from charsweep.config.settings.groups import ONE_ADAPTER, CharacterSettings
 from charsweep.core.columns import COLUMN, COMMON, columns_in
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import method_of
@@ -103,11 +104,6 @@ def company_mistakes(settings: Settings, axes: Collection[str]) -> Iterator[str]
     if not settings.characters:
         return
     yield from _untold(settings)
-    if settings.references == "subject" and settings.characters[1].masks is None:
-        yield (
-            f"references=subject: {settings.characters[1].identifier} has masks=null; set masks: "
-            "file or alpha in its entry of characters, or references=whole"
-        )
     if settings.train:
         yield from (
             f"characters: {one.name} has no drawings (images=null), and both are taught; give "
