@@ -124,7 +124,10 @@ def parts_agree(points: Sequence[Point]) -> Iterator[Agreement]:
 
 
 def images_of(point: Point) -> NDArray[np.float64]:
-    """The scores of a setting's images (prompts, exam seeds), means over its training seeds."""
+    """The scores of a setting's images (prompts, exam seeds), means over its training seeds; of two
+    characters none, whose scores are not all of the same images."""
+    if any(cell.worst for cell in point.finished):
+        return np.zeros(0)
     rows = [cell.per_image[SCORE] for cell in point.finished if cell.per_image.get(SCORE)]
     return np.mean(rows, axis=0) if rows else np.zeros(0)
 

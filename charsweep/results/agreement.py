@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from charsweep.results.by_score import preferences_of
-from charsweep.results.cells import CellResult
+from charsweep.results.cells import SCORE, CellResult
 from charsweep.results.labels import listing, metric_label
 from charsweep.results.records import Record
 from charsweep.results.table import Column, Table, TableEntry, TableRow
@@ -84,7 +84,10 @@ def value_of(record: Record, cell: CellResult, metric: str, vote: Vote) -> float
     sweep, rows = record.part_of(cell).sweep, cell.per_image.get(metric) or ()
     is_exam = len(rows) == len(sweep.prompts) and all(len(r) == len(sweep.seeds) for r in rows)
     is_shown = vote.prompt < len(rows) and vote.seed in sweep.seeds
-    if metric_label(metric).of_exam and is_exam and is_shown:
+    of_exam = metric_label(metric).of_exam and (
+        metric != SCORE or cell.worst in ("", f"first_{SCORE}")
+    )
+    if of_exam and is_exam and is_shown:
         return rows[vote.prompt][sweep.seeds.index(vote.seed)]
     return cell.scores.get(metric)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from charsweep.results.cells import SCORE, CellResult
 from charsweep.results.parts import comparable
-from charsweep.results.points import ERRORS, Point, difference, points_of, ranked
+from charsweep.results.points import ERRORS, Point, difference, points_of, ranked, with_score
 from charsweep.results.preference import Candidate, Preferences, Strength, preferences
 from charsweep.results.reasons import Bounds
 from charsweep.results.records import Objective, Record
@@ -61,7 +61,7 @@ def candidates_of(
     if unlike(record, cells):
         return ()
     points = [point for point in points_of(record, cells) if point.finished]
-    scored = [point for point in points if point.mean(SCORE) is not None]
+    scored = with_score(points)
     constraints: Mapping[str, Bounds] = record.sweep.settings.get("constraints") or {}
     own = [point for point in scored if keeps(point, constraints)] or scored or points
     rivals = {id(point) for point in (rivals_of(scored and own) or own[:MOST])}

@@ -16,13 +16,22 @@ from charsweep.core.specs import ADAPTER
 from charsweep.core.system.console import quoted, spell
 from charsweep.results.cells import SCORE
 from charsweep.results.labels import COUNTED, axis_label, listing, value_text
-from charsweep.results.points import ERRORS, SEED, STRENGTH, Point, difference
+from charsweep.results.points import (
+    ERRORS,
+    OTHER_STRENGTH,
+    SEED,
+    STRENGTH,
+    Point,
+    difference,
+)
 from charsweep.results.records import Record, Value, in_order, is_numeric
 
 WIDE = 3  # a larger factor between two values tried is a gap
 MOST_BETWEEN = 2  # values to try on either side
 MOST_SEEDS = 5  # more training seeds than this are not asked for
-EVENLY = {STRENGTH: (0.2, 2.0)}  # axes that are no sizes: steps past an end, and the last end
+EVENLY = dict.fromkeys(
+    (STRENGTH, OTHER_STRENGTH), (0.2, 2.0)
+)  # axes that are no sizes: steps past an end, and the last end
 LONGER = (5, 10)  # times the training steps, where nothing has been learnt
 
 
@@ -175,10 +184,20 @@ def command_with(record: Record, axes: Mapping[str, Sequence[Value]], *more: str
     held = {name: values for name, values in known.items() if name not in axes and name != SEED}
     asked = [
         f"++axes.{name}=[{','.join(_typed(name, value) for value in values)}]"
-        for name, values in {**held, **axes}.items()
+        for name, values in without_alone({**held, **axes}).items()
         if name != ADAPTER
     ]
     return quoted([*typed, *asked, *more])
+
+
+def without_alone(axes: Mapping[str, Sequence[Value]]) -> dict[str, Sequence[Value]]:
+    """Axes without the strengths 0 of two adapters, at which each is drawn alone unasked."""
+    if OTHER_STRENGTH not in axes:
+        return dict(axes)
+    return {
+        name: [value for value in values if value or name not in EVENLY] or values
+        for name, values in axes.items()
+    }
 
 
 def _typed(name: str, value: Value) -> str:

@@ -25,6 +25,7 @@ from charsweep.results.records import Objective, Record, Value, by_values
 
 SEED = "seed"
 STRENGTH = "strength"  # at which a cell draws; 1 where its values say none
+OTHER_STRENGTH = "other_strength"  # the same of the second of two adapters that are put together
 ERRORS = 2  # standard errors: what an interval spans either way, and what tells two points apart
 SAME = 0.005  # of a mean: less is no difference, however sure it is that there is one
 
@@ -45,6 +46,17 @@ class Point:
     def left(self) -> bool:
         """Whether it left a race: worse than another beyond doubt, by its first images."""
         return not self.finished and any(cell.left for cell in self.cells)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether of two characters' adapters one draws by itself, for the others to be seen
+        beside it."""
+        strengths = (STRENGTH, OTHER_STRENGTH)
+        return any(
+            all(name in cell.values for name in strengths)
+            and 0 in (cell.values[name] for name in strengths)
+            for cell in self.cells
+        )
 
     @property
     def label(self) -> str:
@@ -212,6 +224,13 @@ def _unpaired(higher: Point, lower: Point, metric: str) -> Difference:
     value = (higher.mean(metric) or 0.0) - (lower.mean(metric) or 0.0)
     errors = [error(point.finished, metric) for point in (higher, lower)]
     return Difference(value, None if None in errors else math.hypot(*filter(None, errors)))
+
+
+def with_score(points: Sequence[Point]) -> list[Point]:
+    """Those that may be recommended: with a score; one that draws one of two characters alone only
+    where there is no other."""
+    scored = [point for point in points if point.mean(SCORE) is not None]
+    return [point for point in scored if not point.is_alone] or scored
 
 
 def points_of(record: Record, cells: Sequence[CellResult] | None = None) -> tuple[Point, ...]:

@@ -13,6 +13,8 @@ with two in the place of one, 6 % of picks among seven settings are truly worse 
 the untaught base; named is the one whose base gets the highest score. Weights belong to one
 training seed: those taken are of the seed with the highest score.
 
+Of two characters, a setting in which one of their adapters draws alone is not recommended.
+
 Where people have voted and their votes are decisive (`charsweep.results.preference`), the setting
 that they prefer is recommended, whatever the scores say.
 """
@@ -32,7 +34,7 @@ from charsweep.results.cells import SCORE, CellResult
 from charsweep.results.labels import bytes_text
 from charsweep.results.next_steps import NextStep, next_steps
 from charsweep.results.parts import comparable
-from charsweep.results.points import Point, points_of, ranked
+from charsweep.results.points import Point, points_of, ranked, with_score
 from charsweep.results.preference import Candidate, Preferences
 from charsweep.results.read import load_cells
 from charsweep.results.reasons import (
@@ -165,7 +167,7 @@ def recommended_cell(
 def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Recommendation:
     """The recommendation among all cells of a record, or among some of them."""
     points = points_of(record, cells)
-    scored = [point for point in points if point.mean(SCORE) is not None]
+    scored = with_score(points)
     constraints: Mapping[str, Bounds] = record.sweep.settings.get("constraints") or {}
     kept = [point for point in scored if keeps(point, constraints)]
     groups = on_each_base(kept or scored)

@@ -425,3 +425,43 @@ def test_an_export_of_what_has_no_weights(client: TestClient) -> None:
     assert "is diverged" in answer.json()["error"]
     assert client.post("/api/export", json={"cell": "ffffffffffff"}).status_code == 404
     assert client.get("/api/export").json()["state"] == "none"
+
+
+# -- two characters --------------------------------------------------------------------------------
+
+
+def test_pictures_of_the_second_and_of_both_stand_behind_the_exam(tmp_path: Path) -> None:
+    fake = FakeSweep(tmp_path, {"lr": RATES[:2]})
+    for number, rate in enumerate(RATES[:2]):
+        cell = fake.add(lr=rate, scores=scored(0.3) | {"together": 0.3})
+        cell["parts"] = {
+            part: [fake.draw(f"{part}-{number}", (number, 9, place)), fake.draw(f"base-{part}", 1)]
+            for place, part in enumerate(("other", "together"))
+        }
+        cell |= {"worst": "together", "per_image": {"score": [[0.2, 0.4], [0.3, 0.3]]}}
+        cell["per_image"]["leak"] = [[0.5]]  # of prompts that are not shown
+        cell["scores"]["leak"] = 0.5
+    fake.write()
+    with client_of(fake) as client:
+        (exam,) = client.get("/api/sweep").json()["exams"]
+        assert len(exam["prompts"]) == 6
+        assert {one["name"]: one["count"] for one in exam["references"]} == {
+            "true picture": 2, "untaught base": 12,
+        }  # fmt: skip
+        images = client.get("/api/sweep").json()["cells"][1]["images"]
+        pixels = [
+            Image.open(io.BytesIO(client.get(f"/images/{images}/{number}").content)).getpixel(
+                (0, 0)
+            )
+            for number in (4, 11)
+        ]
+        assert pixels == [(1, 9, 0), (1, 9, 1)]
+        assert client.get(f"/images/{images}/12").status_code == 400
+        known = client.get("/api/cells/000000000001").json()["scores"]
+        rows = {one["label"]: one["images"] for one in known}
+        assert rows["score"] == [[], [], [], [], [0.2, 0.4], [0.3, 0.3]]
+        assert rows["leak"] is None
+        asked = {vote(client).json()["count"] for _ in range(12)}
+        assert asked == set(range(1, 13))
+        prompts = {one.prompt for one in Votes(fake.folder / FILE).read()}
+        assert prompts == set(range(6))

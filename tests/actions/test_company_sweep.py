@@ -108,7 +108,13 @@ def picture_by_card(folder: Path) -> Image.Image:
 @pytest.mark.parametrize("kind", first(1, ["lokr", "loha"]))
 def test_the_card_s_code_puts_on_what_was_drawn(kind: str, tmp_path: Path) -> None:
     """Whatever kind of adapter it is, at strengths that are not 1, noted or scaled into files."""
-    words = (*WORDS, f"method.adapter={kind}", "lr=3e-2", "other_strength=0.5", "metric=[score]")
+    words = (
+        *WORDS,
+        f"method.adapter={kind}",
+        "lr=3e-2",
+        "other_strength=0.5",
+        "metric=[score,together]",
+    )
     run(load_sweep(small(tmp_path, *words)))
     cell = results(tmp_path)[1, 0.5].cell
     given = f"export.cell={cell}"
@@ -131,7 +137,7 @@ def test_the_card_s_code_puts_on_what_was_drawn(kind: str, tmp_path: Path) -> No
 
 
 def test_no_code_is_given_that_would_draw_otherwise(tmp_path: Path) -> None:
-    words = (*WORDS, "method.adapter=dora", "train_steps=1", "metric=[score]")
+    words = (*WORDS, "method.adapter=dora", "train_steps=1", "metric=[score,together]")
     run(load_sweep(small(tmp_path, *words)))
     found = results(tmp_path)[1, 1].cell
     folder = export(sweep_of(tmp_path, *words, f"export.cell={found}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from helpers.fake_sweep import EVIL, PROMPTS, FakeSweep, scored, without_pdf
 from charsweep.core.errors import StoreError
 from charsweep.report import __main__, write_report_together
 from charsweep.report.figures import axes, search_trials
-from charsweep.report.figures.contact_sheets import front_sheet
-from charsweep.results import Point, Record, facts, load_record, parts, recommend, verdict
+from charsweep.report.figures.contact_sheets import company_sheet, forget, front_sheet
+from charsweep.results import Point, Record, facts, judge, load_record, parts, recommend, verdict
 from charsweep.results.advantages import advantages
 from charsweep.results.cells_table import cells_table
 from charsweep.results.compare_methods import comparison_table
@@ -320,3 +321,24 @@ def test_few_values_of_a_searched_axis_stand_side_by_side(tmp_path: Path) -> Non
         sweep.add(**{"method.rank": rank}, scores=scored(rank / 10))
     sweep.report()
     assert (sweep.folder / "report" / "contact_sheets" / "sheet-method-rank.png").exists()
+
+
+def test_there_is_no_sheet_of_both_without_their_pictures(tmp_path: Path) -> None:
+    """As where a report is made of MLflow alone, by an earlier version."""
+    sweep = FakeSweep(tmp_path, {"lr": [1e-3, 1e-2]})
+    for rate in (1e-3, 1e-2):
+        sweep.add(lr=rate)["parts"] = {"together": ["gone/step-000001/set", "gone/base"]}
+    record = sweep.record()
+    assert company_sheet(record, judge(record)) is None
+    folder = sweep.draw("both", "red")
+    manifest = sweep.store / folder / "images.json"
+    told = json.loads(manifest.read_text())
+    told["prompts"] = [f"{prompt} ADDCOMM one ADDCOL other" for prompt in told["prompts"]]
+    manifest.write_text(json.dumps(told))
+    forget()
+    sweep.cells[0]["parts"] = {"together": [folder, "gone/base"]}
+    sweep.cells[0]["scores"]["score"] = 1.0
+    record = sweep.record()
+    sheet = company_sheet(record, judge(record))
+    assert sheet is not None
+    assert sheet.rows == tuple(PROMPTS)

@@ -90,3 +90,19 @@ def test_cells_with_another_second_character_do_not_compare(tmp_path: Path) -> N
     assert not fits(one, [other])
     alone = judged_by(sweep_of(tmp_path, PART).cells[0])
     assert fits(alone, [judged_by(sweep_of(tmp_path, BOTH).cells[1])])
+
+
+def test_an_adapter_that_draws_alone_is_not_recommended(tmp_path: Path) -> None:
+    """It is cheaper than both together, and as good where all are at 0."""
+    sweep = FakeSweep(tmp_path, {"other_strength": [0.0, 0.5, 1.0]})
+    for other, trainings in ((0.0, 1), (0.5, 2), (1.0, 2)):
+        own = sweep.add(strength=1.0, other_strength=other, scores={"score": 0.0})
+        own |= {"per_image": {"score": [[0.0], [0.0]]}, "worst": "together"}
+        own |= {"trainings": trainings, "gains": {"score": 0.0}}
+    found = recommend(sweep.record())
+    assert found.cell is not None
+    assert found.cell.values["other_strength"] == 0.5
+    (step,) = found.next_steps
+    assert "++axes.other_strength=[0.5,1]" in step.command  # it is drawn alone unasked
+    sweep.cells = sweep.cells[:1]
+    assert recommend(sweep.record()).cell is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 from charsweep.actions.choose.schemas import AskedGrid, AskedPlace
 from charsweep.actions.choose.shown import Shown
 from charsweep.core.errors import ConfigError
-from charsweep.report.figures.contact_sheets import ContactSheet, Tile, image_files
+from charsweep.report.figures.contact_sheets import ContactSheet, Tile
 from charsweep.report.figures.sheet_png import draw_sheet
 
 TILES = ((120, 192), (600, 128), (1500, 96), (5000, 64))  # most images, and pixels of each
@@ -40,8 +40,7 @@ def tile_of(place: AskedPlace, shown: Shown) -> Tile:
 
 def stored_image(shown: Shown, images: str, number: int) -> Path:
     """The file of an image by the id of its set; ConfigError for what the sweep has not."""
-    folder = shown.image_sets.get(images)
-    files = image_files(shown.record.store, folder).files
+    files = shown.files(images)
     if not 0 <= number < len(files):
         raise ConfigError(f"{images}/{number}: this sweep has no such image")
     return files[number]

@@ -13,12 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from charsweep.core.columns import regional
 from charsweep.core.keys import digest_of
+from charsweep.core.sides import NAMES
 from charsweep.core.store.files import inside
 from charsweep.core.store.losses import read_losses
 from charsweep.report.figures.contact_sheets import image_files
 from charsweep.results.by_score import candidates_of
-from charsweep.results.cells import COSTS, SCORE, AskedCell, CellResult
+from charsweep.results.cells import COSTS, SCORE, TOGETHER, AskedCell, CellResult
 from charsweep.results.facts import failure
 from charsweep.results.labels import (
     axis_label,
@@ -40,6 +42,10 @@ from charsweep.results.records import Objective, Record, hashable
 from charsweep.results.votes import Vote
 
 DIGITS = 4  # of a score; a tile shows two
+OF_PARTS = {  # metrics on the pictures of the second of two characters, and of both
+    NAMES[1]: ("other_score", "other_identity", "other_prompt"),
+    TOGETHER: (TOGETHER, "both", "swapped", "merged", "missing", "nearest"),
+}
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,45 @@ class Exam:
         return [(name, found.images) for name, found in known if found.images]
 
     @cached_property
-    def image_sets(self) -> dict[str, str]:
-        """Folders below the store by their ids: of its cells and of references."""
-        folders = [cell.images for cell in self.record.cells if cell.images]
-        folders += [folder for _, folder in self.references]
-        return {id_of(folder): folder for folder in folders}
+    def of_two(self) -> tuple[str, ...]:
+        """Parts of the exam whose pictures are shown behind those of the exam itself: of the second
+        of two characters, and of both, where all cells drew them with the exam's seeds."""
+        store, drawn = self.record.store, [cell for cell in self.record.cells if cell.images]
+
+        def is_alike(cell: CellResult, part: str) -> bool:
+            if part not in cell.parts:
+                return False
+            return image_files(store, cell.parts[part][0]).numbers == self.record.sweep.seeds
+
+        return tuple(
+            part for part in (NAMES[1], TOGETHER)
+            if drawn and all(is_alike(cell, part) for cell in drawn)
+        )  # fmt: skip
+
+    @cached_property
+    def prompts(self) -> tuple[str, ...]:
+        """All that cells are shown by."""
+        first = next((cell for cell in self.record.cells if cell.images), None)
+        further = [first.parts[part][0] for part in self.of_two] if first else []
+        texts = [text for one in further for text in image_files(self.record.store, one).prompts]
+        return (*self.record.sweep.prompts, *(regional(text).whole for text in texts))
+
+    @cached_property
+    def image_sets(self) -> dict[str, tuple[str, ...]]:
+        """Folders below the store by their ids, those of the further parts behind each other: of
+        its cells and of references."""
+        cells = [cell for cell in self.record.cells if cell.images]
+        untaught = {cell.base: [cell.parts[part][1] for part in self.of_two] for cell in cells}
+        found = {
+            str(cell.images): (str(cell.images), *(cell.parts[part][0] for part in self.of_two))
+            for cell in cells
+        }
+        bases = {one.images: name for name, one in self.record.sweep.bases.items()}
+        found |= {
+            folder: (folder, *untaught.get(bases.get(folder, ""), ()))
+            for _, folder in self.references
+        }
+        return {id_of(folder): folders for folder, folders in found.items()}
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -117,9 +157,14 @@ class Shown:
         }
 
     @cached_property
-    def image_sets(self) -> dict[str, str]:
+    def image_sets(self) -> dict[str, tuple[str, ...]]:
         """Folders below the store by their ids."""
-        return {name: folder for exam in self.exams for name, folder in exam.image_sets.items()}
+        return {name: found for exam in self.exams for name, found in exam.image_sets.items()}
+
+    def files(self, images: str) -> list[Path]:
+        """The files of what has that id, in the order of the exam's prompts and seeds."""
+        folders = self.image_sets.get(images, ())
+        return [file for one in folders for file in image_files(self.record.store, one).files]
 
     @cached_property
     def page(self) -> bytes:
@@ -198,7 +243,7 @@ class Shown:
                     "text": score_text(score),
                     "error": error_text(interval([cell], name)),
                     "gain": gain_text(cell.gains.get(name)),
-                    "images": cell.per_image.get(name),
+                    "images": by_place(exam, cell, name),
                 }
                 for name in self.record.metrics
                 if (score := cell.scores.get(name)) is not None
@@ -233,6 +278,25 @@ class Shown:
         return "Cannot be told from the recommended one"
 
 
+def by_place(exam: Exam, cell: CellResult, metric: str) -> list[Sequence[float]] | None:
+    """A metric's scores of images by the prompts that are shown, of others none; None where it
+    scores no image that is shown."""
+    measured = cell.worst if metric == SCORE and cell.worst else metric
+    rows = cell.per_image.get(metric)
+    part = next((part for part, names in OF_PARTS.items() if measured in names), "")
+    if rows is None or (not part and not metric_label(measured).of_exam):
+        return None
+    if not part:
+        return list(rows)
+    if part not in exam.of_two:
+        return None
+    before = len(exam.record.sweep.prompts)
+    if exam.of_two.index(part):
+        store, first = exam.record.store, cell.parts[exam.of_two[0]][0]
+        before += len(image_files(store, first).prompts)
+    return [[] for _ in range(before)] + list(rows)
+
+
 def preference_of(exam: Exam, cell: CellResult) -> str:
     """How often its setting is preferred, in words; empty for one that nobody voted on."""
     if not exam.record.votes:
@@ -246,7 +310,7 @@ def exam_on_page(exam: Exam) -> dict[str, Any]:
     sweep, found = exam.record.sweep, exam.recommendation
     return {
         "name": sweep.name,
-        "prompts": list(sweep.prompts),
+        "prompts": list(exam.prompts),
         "seeds": list(sweep.seeds),
         "character": sweep.character.identifier,
         "references": [
@@ -254,6 +318,10 @@ def exam_on_page(exam: Exam) -> dict[str, Any]:
                 "name": name,
                 "images": id_of(folder),
                 "seeds": image_files(exam.record.store, folder).seeds,
+                "count": sum(
+                    len(image_files(exam.record.store, one).files)
+                    for one in exam.image_sets[id_of(folder)]
+                ),
             }
             for name, folder in exam.references
         ],

@@ -37,9 +37,9 @@ class Voting:
         found = None
         if cell is not None:
             found = self._from_here(exam, cell)
-        elif sweep.prompts:
+        elif exam.prompts:
             found = next_pair(
-                votes, exam.candidates, len(sweep.prompts), sweep.seeds, self._random, self.voter
+                votes, exam.candidates, len(exam.prompts), sweep.seeds, self._random, self.voter
             )
         if found is None:
             raise ConfigError("there is nothing to vote on yet: two finished settings are needed")
@@ -57,12 +57,12 @@ class Voting:
         sweep = exam.record.sweep
         others = [one for one in exam.candidates if cell not in one.sets]
         rivals = [one for one in others if one.is_rival] or others
-        if not rivals or not sweep.prompts:
+        if not rivals or not exam.prompts:
             return None
         left, right = self._random.sample(
             (cell, self._random.choice(self._random.choice(rivals).sets)), 2
         )
-        prompt = self._random.randrange(len(sweep.prompts))
+        prompt = self._random.randrange(len(exam.prompts))
         return Pair(left, right, prompt, self._random.choice(sweep.seeds))
 
     def add(self, shown: Shown, asked: AskedVote) -> dict[str, Any]:
@@ -94,8 +94,9 @@ class Voting:
             raise ConfigError(
                 f"{asked.left} and {asked.right}: these are no two cells of this sweep that compare"
             )
-        sweep = shown.exams[number].record.sweep
-        if asked.prompt >= len(sweep.prompts) or asked.seed not in sweep.seeds:
+        exam = shown.exams[number]
+        sweep = exam.record.sweep
+        if asked.prompt >= len(exam.prompts) or asked.seed not in sweep.seeds:
             raise ConfigError(
                 f"prompt {asked.prompt}, seed {asked.seed}: this sweep's exam has no such image"
             )

@@ -94,11 +94,13 @@ def file_uri(path: Path) -> str:
 
 
 class ImageFiles(NamedTuple):
-    """An image set's files in their order, prompt by prompt, with how many seeds each has."""
+    """An image set's files in their order, prompt by prompt, with how many seeds each has, and
+    which."""
 
     files: tuple[Path, ...] = ()
     seeds: int = 1
     prompts: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
 
 
 @cache
@@ -111,7 +113,8 @@ def image_files(store: Path, folder: str | None) -> ImageFiles:
         manifest = json.loads((place / "images.json").read_text(encoding="utf-8"))
         files = tuple(inside(place, str(entry["file"])) for entry in manifest["files"])
         prompts = tuple(map(str, manifest.get("prompts", ())))
-        return ImageFiles(files, max(1, len(manifest["seeds"])), prompts)
+        numbers = tuple(map(int, manifest["seeds"]))
+        return ImageFiles(files, max(1, len(numbers)), prompts, numbers)
     except (StoreError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return ImageFiles()
 

@@ -89,8 +89,9 @@ export class Detail {
   async beside(exam, cell, place) {
     const figures = [];
     const seeds = exam.seeds.length || 1;
-    for (const { name, images, seeds: own } of exam.references) {
+    for (const { name, images, seeds: own, count } of exam.references) {
       const seed = Math.min(place.seed, own - 1);
+      if (place.prompt * own + seed >= count) continue; // true pictures are of the exam itself
       figures.push(h("figure", {},
         h("img", { src: imageUrl(images, place.prompt * own + seed), alt: name }),
         h("figcaption", {}, name)));
