@@ -32,6 +32,11 @@ def own(folder: Path, **more: str) -> str:
     return "{" + ",".join(f"{name}:'{value}'" for name, value in said.items()) + "}"
 
 
+def part(name: str, *prompts: str) -> str:
+    """A part of the exam with these prompts, as it is typed."""
+    return f"exam.parts={{{name}:{{prompts:{list(prompts)},seeds:[0]}}}}"
+
+
 @pytest.fixture
 def mia(tmp_path: Path) -> Path:
     """Drawings of hers without captions and masks."""
@@ -152,6 +157,53 @@ def test_each_half_has_words_of_its_own_where_that_is_asked(tmp_path: Path) -> N
     assert not any("ADDCOMM" in prompt for prompt in cell.images.prompts)
 
 
+def test_prompts_with_columns_keep_them(tmp_path: Path) -> None:
+    """Who is on the left is who the first column names."""
+    words = part("together", "two on the beach ADDCOMM a hat on {other} ADDCOL {subject}")
+    for more in ("sampler.regional=true", "sampler.regional=false"):
+        cell = sweep_of(tmp_path, BOTH, words, more).cells[0]
+        (asked,) = (one for one in cell.parts if one.name == "together")
+        told = "two on the beach ADDCOMM a hat on ThunderBear ADDCOL UnicornGirl"
+        assert asked.images.prompts == (told,)
+        assert asked.exam.left == ("other",)
+
+
+def test_the_subject_of_references_is_that_of_each(tmp_path: Path) -> None:
+    """Who has no masks is named, the second too."""
+    bear = own(embedded.THUNDER_BEAR, identifier="Bee", masks="file")
+    entries = f"[{bear},unicorn_girl]"
+    told = message(tmp_path, f"characters={entries}", "references=subject")
+    assert (
+        told
+        == "references=subject: UnicornGirl: masks=null; set masks: file or alpha in characters"
+    )
+    assert sweep_of(tmp_path, f"characters={entries}", "+axes.mask_background=[0.1,0.5]").cells
+
+
+def test_a_plan_says_where_nobody_asks_for_both(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, *TOGETHER, "metric=[score,together]")
+    plan = plan_work(sweep.cells, Store(tmp_path))
+    text = describe_plan(sweep, reckon(sweep, Store(tmp_path), plan))
+    assert "not asked     together: exam=quick has no prompts for them" in text
+
+
+def test_a_study_notices_another_second_character(mia: Path, tmp_path: Path) -> None:
+    """Taught apart, whatever the first is."""
+    one, other = (
+        dict(sweep_of(tmp_path, f"characters=[unicorn_girl,{entry}]").meaning)
+        for entry in ("thunder_bear", own(mia))
+    )
+    assert one["other"] != other["other"]
+    assert one["character"] == other["character"]
+
+
+def test_what_is_cut_of_the_second_is_refused_too(mia: Path, tmp_path: Path) -> None:
+    """Taught apart, as in a sweep of its own."""
+    (mia / "01.txt").write_text(f"{'a red hat, ' * 20} Mia", encoding="utf-8")
+    told = message(tmp_path, f"characters=[unicorn_girl,{own(mia)}]", "method.prompts=captions")
+    assert "caption of 01.png: the identifier Mia stands beyond the first" in told
+
+
 def test_how_they_are_taught_can_vary(shared: Path, tmp_path: Path) -> None:
     axes = "+axes={company:[separate,together],company.joint_share:[0,0.25],method.rank:[4,8]}"
     cells = sweep_of(tmp_path, BOTH, axes).cells
@@ -245,6 +297,19 @@ def message(root: Path, *words: str, kind: type[Exception] = ConfigError) -> str
         (["other_strength=0.8"], "other_strength=0.8: is of the second character's adapter"),
         (["+axes.other_strength=[0.5,1]"], "axes.other_strength: is of the second character's"),
         ([*TOGETHER, "other_strength=0.8"], "other_strength=0.8: company=together has one"),
+        ([*TOGETHER, "search=race", "+axes.lr=[1e-3,1e-4]"], "search=race: cells leave by the"),
+        ([BOTH, "references=subject"], "UnicornGirl and ThunderBear: masks=null; set masks: file"),
+        ([BOTH, part("other", "a {subject}")], "exam.parts.other"),
+        ([BOTH, part("changes", "{subject} and {other}")], "asks for {other}, and that part is of"),
+        ([part("changes", "{subject} ADDCOMM a ADDCOL b")], "ADDCOMM gives columns of a picture"),
+        (
+            [part("together", "{subject}, {other}", "{other}, {subject} ADDCOMM a ADDCOL b")],
+            "prompts have 0 and 2 columns (ADDCOMM, ADDCOL), and all pictures of a part",
+        ),
+        (
+            ["models=sd3", part("together", "{other}, {subject} ADDCOMM a ADDCOL b")],
+            "ADDCOMM: this base has no cross-attention in which columns could look",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_line(words: list[str], said: str, tmp_path: Path) -> None:
