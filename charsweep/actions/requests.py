@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -20,12 +20,13 @@ from typing import Any
 
 from charsweep.config import Range, Sweep, load_sweep
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import Cell
+from charsweep.core.specs import Cell, ComposedSpec, SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_json
 from charsweep.core.system.console import spell
 from charsweep.core.system.distributed import is_launched
 from charsweep.core.system.signals import stopped_when
+from charsweep.results.next_steps import without_alone
 
 FOLDER = "requests"
 
@@ -75,14 +76,16 @@ def words_with(
     A value that the axis has already adds nothing, so the words that come of it ask for no more.
     """
     more: dict[str, list[str]] = {}
+    known = without_alone(
+        {n: values for n, values in axes.items() if not isinstance(values, Range)}
+    )
     for request in requests:
-        values = axes.get(request.axis)
-        if not request.axis or values is None or isinstance(values, Range):
+        if request.axis not in known:
             continue  # of another command of that name
-        listed = more.setdefault(request.axis, [spell(value) for value in values])
+        listed = more.setdefault(request.axis, [spell(value) for value in known[request.axis]])
         if not any(is_same(request.value, one) for one in listed):
             listed.append(request.value)
-    added = {axis: listed for axis, listed in more.items() if len(listed) > len(axes[axis])}
+    added = {axis: listed for axis, listed in more.items() if len(listed) > len(known[axis])}
     dropped = tuple(f"axes.{axis}=" for axis in added)
     if "seed" in added:
         dropped = (*dropped, "seeds=")
@@ -107,6 +110,9 @@ def honoured(sweep: Sweep) -> Sweep:
     keys = {request.stop for request in requests if request.stop}
     store = Store(sweep.root)
     stopped = tuple(cell for cell in sweep.cells if cell.key in keys and not has_ended(cell, store))
+    snapshots = {cell.images.snapshot for cell in stopped}
+    gone = {snapshot for snapshot in snapshots if not store.has_snapshot(snapshot)}
+    stopped += tuple(cell for cell in sweep.cells if cell not in stopped and needs(cell, gone))
     if not stopped:
         return sweep
     left = tuple(cell for cell in sweep.cells if cell not in stopped)
@@ -116,6 +122,13 @@ def honoured(sweep: Sweep) -> Sweep:
             "on with them"
         )
     return replace(sweep, cells=left, stopped=stopped)
+
+
+def needs(cell: Cell, gone: Collection[SnapshotSpec]) -> bool:
+    """Whether its weights are those of two cells, put together, of which one will not be there."""
+    source = cell.source
+    parts = source.components if isinstance(source, ComposedSpec) else ()
+    return any(part.snapshot in gone for part in parts)
 
 
 def has_ended(cell: Cell, store: Store) -> bool:

@@ -40,7 +40,7 @@ from charsweep.models.adapter_file import (
 )
 from charsweep.models.conditioning import Conditioning, join
 from charsweep.models.families import Family
-from charsweep.models.foreign_adapter import adapter_layers, plain_shapes
+from charsweep.models.foreign_adapter import AdapterLayer, adapter_layers, plain_shapes
 
 
 @dataclass
@@ -248,34 +248,8 @@ class LoadedPipeline:
 
         Raises `ModelsError` where the file is not whole, or of another base.
         """
-        taught = self._teachable()
-        states = {name: module.state_dict() for name, module in taught.items()}
-        shapes = {n: {key: list(t.shape) for key, t in own.items()} for n, own in states.items()}
-        try:
-            layers = adapter_layers(file, plain_shapes(shapes), list(taught))
-        except ModelsError as error:
-            raise ModelsError(f"the adapter cannot be put on {self.spec.name}: {error}") from error
-        kept: list[tuple[Tensor, Tensor]] = []
-        try:
-            with torch.no_grad(), safe_open(file, "pt") as opened:
-                for layer in layers:
-                    self.bring(layer.module)
-                    found = _layer(taught[layer.module], layer.layer)
-                    own = {
-                        part: opened.get_tensor(name).to(self.device)
-                        for part, name in layer.tensors.items()
-                    }
-                    kept.append((found.weight, found.weight.clone()))
-                    after = changed(layer, own, found.weight)
-                    found.weight.copy_(at_strength(found.weight, after, strength))
-                    if "diff_b" in own:
-                        kept.append((found.bias, found.bias.clone()))
-                        found.bias.add_(rows_of(layer, own["diff_b"]), alpha=strength)
+        with self.composed([(file, 1.0)], strength):
             yield
-        finally:
-            with torch.no_grad():
-                for tensor, was in kept:
-                    tensor.copy_(was)
 
     @contextlib.contextmanager
     def composed(
@@ -283,12 +257,58 @@ class LoadedPipeline:
     ) -> Iterator[None]:
         """The base with several adapter files, each at a strength of its own times the common one.
 
-        Put back afterwards. What each adds does not depend on the others, unless it is DoRA.
+        Put back afterwards. What each adds does not depend on the others, unless it is DoRA; a
+        weight in half precision is rounded once, when all have changed it. Raises as `changed`.
         """
-        with contextlib.ExitStack() as stack:
-            for file, own in files:
-                stack.enter_context(self.changed(file, own * strength))
+        taught = self._teachable()
+        kept: list[tuple[Tensor, Tensor]] = []
+        try:
+            with torch.no_grad(), contextlib.ExitStack() as opened:
+                changes = self._changes(files, taught, opened)
+                for (module, path), own in changes.items():
+                    self.bring(module)
+                    found = _layer(taught[module], path)
+                    kept.append((found.weight, found.weight.clone()))
+                    weight = found.weight.float()
+                    for layer, file, part in own:
+                        tensors = {
+                            name: file.get_tensor(called).to(self.device)
+                            for name, called in layer.tensors.items()
+                        }
+                        after = changed(layer, tensors, weight)
+                        weight = at_strength(weight, after, part * strength)
+                        if "diff_b" in tensors:
+                            kept.append((found.bias, found.bias.clone()))
+                            more = rows_of(layer, tensors["diff_b"])
+                            found.bias.add_(more, alpha=part * strength)
+                    found.weight.copy_(weight)
             yield
+        finally:
+            with torch.no_grad():
+                for tensor, was in reversed(kept):
+                    tensor.copy_(was)
+
+    def _changes(
+        self,
+        files: Iterable[tuple[Path, float]],
+        taught: Mapping[str, torch.nn.Module],
+        opened: contextlib.ExitStack,
+    ) -> dict[tuple[str, str], list[tuple[AdapterLayer, Any, float]]]:
+        """By module and layer, what files change of it, each opened and with its strength."""
+        states = {name: module.state_dict() for name, module in taught.items()}
+        shapes = {n: {key: list(t.shape) for key, t in own.items()} for n, own in states.items()}
+        found: dict[tuple[str, str], list[tuple[AdapterLayer, Any, float]]] = {}
+        for path, strength in files:
+            try:
+                layers = adapter_layers(path, plain_shapes(shapes), list(taught))
+            except ModelsError as error:
+                raise ModelsError(
+                    f"the adapter cannot be put on {self.spec.name}: {error}"
+                ) from error
+            file = opened.enter_context(safe_open(path, "pt"))
+            for layer in layers:
+                found.setdefault((layer.module, layer.layer), []).append((layer, file, strength))
+        return found
 
     def _weight(self, layer: str) -> Tensor:
         """The weight of `MODULE.LAYER`."""

@@ -27,6 +27,7 @@ from charsweep.actions.requests import (
 )
 from charsweep.config import Range
 from charsweep.core.errors import ConfigError
+from charsweep.core.specs import Cell
 from charsweep.core.system.signals import Stopped, stopped_when
 from charsweep.results import read_results
 from charsweep.results.cells import read_asked
@@ -66,6 +67,31 @@ def test_a_typed_axis_and_typed_seeds_are_replaced() -> None:
     assert words == ("name=x", "++axes.lr=[0.001,5]")
     words = words_with(("seeds=2", "name=x"), {"seed": (0, 1)}, [added("seed", "7")])
     assert words == ("name=x", "++axes.seed=[0,1,7]")
+
+
+def test_strengths_at_which_each_is_drawn_unasked_are_not_typed() -> None:
+    axes = {"strength": (0.0, 1.0), "other_strength": (0.0, 0.5, 1.0)}
+    words = words_with(("name=x",), axes, [added("other_strength", "0.8")])
+    assert words == ("name=x", "++axes.other_strength=[0.5,1.0,0.8]")
+    assert words_with(("name=x",), axes, [added("other_strength", "0.5")]) == ("name=x",)
+
+
+def test_what_is_put_together_of_a_stopped_cell_stops_too(tmp_path: Path) -> None:
+    """Else it would fail at every command, for there is nothing to put together."""
+    sweep = sweep_of(tmp_path, "characters=[unicorn_girl,thunder_bear]", "+axes.lr=[1e-3,1e-4]")
+    one, alone = (
+        next(c for c in sweep.cells if c.values["lr"] == 1e-3 and at(c) == strengths)
+        for strengths in ((1, 1), (1, 0))
+    )
+    sweep.folder.mkdir(parents=True)
+    ask(sweep.folder, stop=alone.key)
+    left = honoured(sweep)
+    assert {cell.key for cell in left.stopped} == {one.key, alone.key}
+    assert len(left.cells) == 4
+
+
+def at(cell: Cell) -> tuple[float, float]:
+    return cell.values["strength"], cell.values["other_strength"]
 
 
 def test_requests_are_read_in_order_and_odd_ones_named(tmp_path: Path) -> None:

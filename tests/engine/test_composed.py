@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from helpers.small import execute, pictures, sweep_of
+from helpers.adapters import base_of, write_adapter
+from helpers.small import execute, pictures, sweep_of, weights_at
+from safetensors.torch import save_file
 
 from charsweep.config import Sweep
 from charsweep.config.company_cells import composed
+from charsweep.core.errors import ModelsError
 from charsweep.core.specs import ComposedSpec, ImageSetSpec
 from charsweep.core.store import Store
 from charsweep.engine.image_sets import Bases, ImageSets
 from charsweep.engine.progress import ProgressView
+from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.composition import added_files, compose
+from charsweep.models.embedded import FOLDER
+from charsweep.models.load import load_base
 from charsweep.plan import Speeds
 
 WORDS = ("method=lora", "train_steps=2", "lr=1e-2", "pack=1")
@@ -50,6 +57,28 @@ def test_what_is_composed_adds_what_each_adapter_adds(
     assert all(change.abs().max() > 1e-4 for change in alone)
     torch.testing.assert_close(added(together), 0.5 * alone[0] + 2.0 * alone[1])
     assert torch.equal(base._weight(layer), own)
+
+
+def test_in_half_precision_weights_are_rounded_once(tmp_path: Path) -> None:
+    """So that two changes which cancel leave every weight as it was."""
+    weights = weights_at(FOLDER / "weights" / "sdxl")
+    write_adapter(base_of("sdxl"), tmp_path, targets=("to_q", "conv1"), text_encoder=False)
+    base = load_base(weights.spec, weights, torch.device("cpu"), torch.bfloat16)
+    before, file = base.digest(), tmp_path / ADAPTER_FILE
+    with base.composed([(file, 1.0)]):
+        assert base.digest() != before
+    with base.composed([(file, 1.0), (file, -1.0)]):
+        assert base.digest() == before
+    foreign = base.composed([(file, 1.0), (write_other(tmp_path), 1.0)])
+    with pytest.raises(ModelsError, match="the adapter cannot be put on"), foreign:
+        raise AssertionError
+    assert base.digest() == before
+
+
+def write_other(folder: Path) -> Path:
+    """A file that is no adapter."""
+    save_file({"a.weight": torch.zeros(1)}, folder / "other.safetensors")
+    return folder / "other.safetensors"
 
 
 def composed_of(one: ImageSetSpec, store: Store) -> ImageSetSpec:
