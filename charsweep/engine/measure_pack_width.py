@@ -6,6 +6,7 @@ Widths are doubled as long as a trial's share of a step falls by a tenth and the
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +26,7 @@ from charsweep.models.load import load_base
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.models.precision import dtype_of
 from charsweep.train.checkpoint import make_optimizer
-from charsweep.train.company import company_materials
+from charsweep.train.company import BOTH, company_materials, shown_at
 from charsweep.train.methods import ClassImage, Materials
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -71,7 +72,10 @@ def measure_width(
 def seconds_per_trial(
     sweep: Sweep, spec: TrajectorySpec, base: LoadedPipeline, steps: int = STEPS
 ) -> float | None:
-    """Median share of a step for one trial of a full pack; None if the memory does not hold it."""
+    """Median share of a step for one trial of a full pack; None if the memory does not hold it.
+
+    Where some steps show wider pictures, the mean of both medians, each by its share of the steps.
+    """
     device = base.device
     method = method_of(spec.method)
     drawings, digests = sweep.drawings, spec.character.digests
@@ -83,27 +87,44 @@ def seconds_per_trial(
     materials = Materials(device, base, images, lambda _: priors, masks=masks, company=company)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    taken = []
+    timed = timed_steps(spec, steps + 1)
+    seconds = 0.0
     try:
         with contextlib.closing(method.trainable(spec, materials)) as trainable:
             optimizers = []
             for slot in range(spec.pack):
                 trainable.enter(slot, replace(spec, seed=slot))
                 optimizers.append(make_optimizer(spec, trainable.named(slot)))
-            for step in range(steps + 1):
-                started = time.perf_counter()
-                trainable.zero_grad()
-                for share in trainable.losses([step] * spec.pack):
-                    share.sum().backward()
-                for optimizer in optimizers:
-                    optimizer.step()
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                taken.append(time.perf_counter() - started)
+            for part, own in timed:
+                taken = []
+                for step in own:
+                    started = time.perf_counter()
+                    trainable.zero_grad()
+                    for share in trainable.losses([step] * spec.pack):
+                        share.sum().backward()
+                    for optimizer in optimizers:
+                        optimizer.step()
+                    if device.type == "cuda":
+                        torch.cuda.synchronize(device)
+                    taken.append(time.perf_counter() - started)
+                seconds += part * median(taken[1:])
     except torch.OutOfMemoryError:
         return None
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         if torch.cuda.max_memory_allocated(device) > MEMORY_SHARE * total:
             return None
-    return median(taken[1:]) / spec.pack
+    return seconds / spec.pack
+
+
+def timed_steps(spec: TrajectorySpec, count: int) -> list[tuple[float, list[int]]]:
+    """So many steps of each kind of picture that steps show, and the share of all steps that these
+    are; of two characters, those that show both in wide pictures apart."""
+    company = spec.company
+    if company is None or not company.composes:
+        return [(1.0, list(range(count)))]
+    share = company.joint_share
+    both = (step for step in itertools.count() if shown_at(step, share)[0] == BOTH)
+    one = (step for step in itertools.count() if shown_at(step, share)[0] != BOTH)
+    kinds = [(1 - share, one), (share, both)]
+    return [(part, list(itertools.islice(steps, count))) for part, steps in kinds if part]

@@ -19,6 +19,7 @@ from charsweep.train.batches import ImageBatch, TrainingImages
 from charsweep.train.methods import ClassImage
 from charsweep.train.seg_mix import COUNT, SegMix
 
+BOTH = 2  # what a step shows, beside 0, the one, and 1, the other
 ROUNDING = 1e-9  # of a share times a step: 0.29 * 100 is 28.999999999999996
 
 
@@ -31,7 +32,7 @@ def shown_at(step: int, share: float) -> tuple[int, int]:
     """Whom a step shows, 0 the one, 1 the other, 2 both; and how often it has shown that before."""
     before = joint_before(step, share)
     if joint_before(step + 1, share) > before:
-        return 2, before
+        return BOTH, before
     turn = step - before
     return turn % 2, turn // 2
 

@@ -17,6 +17,7 @@ from charsweep.core.methods import method_of
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.engine.local import LocalEngine
+from charsweep.engine.measure_pack_width import timed_steps
 from charsweep.engine.progress import ProgressView
 from charsweep.models import embedded
 from charsweep.models.load import load_base
@@ -271,6 +272,16 @@ def test_trials_of_one_share_share_a_pass_and_others_do_not(tmp_path: Path) -> N
 
 
 # -- what it costs ---------------------------------------------------------------------------------
+
+
+def test_steps_are_timed_of_either_size(tmp_path: Path) -> None:
+    """Else what wide pictures take of time and memory would not be seen where they are few."""
+    few = sweep_of(tmp_path, *TOGETHER, "company.joint_share=0.1").cells[0].trajectory
+    assert timed_steps(few, 3) == [(0.9, [0, 1, 2]), (0.1, [9, 19, 29])]
+    every = sweep_of(tmp_path, *TOGETHER, "company.joint_share=1").cells[0].trajectory
+    assert timed_steps(every, 2) == [(1.0, [0, 1])]
+    for words in ((), (*TOGETHER, "company.joint_share=0")):
+        assert timed_steps(sweep_of(tmp_path, *words).cells[0].trajectory, 2) == [(1.0, [0, 1])]
 
 
 def test_wide_steps_are_reckoned_by_their_area(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
+from charsweep.core.columns import regional
 from charsweep.core.system.templates import fill
 from charsweep.report.content import CellSheet, Content
 from charsweep.report.figures.contact_sheets import file_uri, image_files, thumbnail
@@ -78,9 +79,10 @@ def drawn_images(record: Record, cell: CellResult | None) -> list[tuple[Path, st
     two characters, both in one picture."""
     if cell is None:
         return []
-    both, _ = cell.parts.get(TOGETHER, (None, None))
-    files, seeds, told = image_files(record.store, both or cell.images)
-    prompts = told if both else record.part_of(cell).sweep.prompts
+    both = image_files(record.store, cell.parts.get(TOGETHER, [None])[0])
+    files, seeds = (both if both.files else image_files(record.store, cell.images))[:2]
+    told = tuple(regional(prompt).whole for prompt in both.prompts)
+    prompts = told or record.part_of(cell).sweep.prompts
     each = -(-MOST_DRAWN // max(1, len(prompts)))  # seeds of a prompt
     return [
         (path, prompt)
