@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +161,13 @@ def test_no_set_is_begun_that_cannot_be_finished(
     monkeypatch.setattr(image_sets, "check_room", seconds.append)
     drawing._check_room([begun, begun], 0)
     assert seconds == []  # how long it takes is not known yet
-    drawing.pace = 2.0
+    drawing.pace = 2.0**-12  # of a pixel
     for drawn in range(4):
         drawing._check_room([begun, begun], drawn)
-    each = 2.0 * cost.calls_each(images)
+    each = 1.0 * cost.calls_each(images)
     assert seconds == [2 * each, each, 2 * each, each]
+    drawing._check_room([PartialImageSet(replace(images, size=(96, 64)))], 0)
+    assert seconds[-1] == 3 * each  # wider, so longer
 
 
 def test_the_earlier_of_two_limits_rings_and_others_alarms_are_left_alone() -> None:

@@ -100,7 +100,7 @@ class Variants:
         if not settings.characters:
             return None
         one, other = settings.characters
-        company = settings.company if settings.is_together else None
+        company = settings.company if settings.is_together and settings.train else None
         key = f"{one.model_dump_json()} {other.model_dump_json()} {settings.exam.prompts} {company}"
         if key not in self._companions:
             found = Companion(self._loaded(other, settings))

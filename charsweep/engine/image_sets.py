@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, cast
@@ -67,7 +68,7 @@ class ImageSets:
     ) -> None:
         self.sweep, self.store, self.view = sweep, store, view
         self.bases, self.speeds = bases, speeds
-        self.pace: float | None = None  # seconds of an image in one U-Net call, as drawn last
+        self.pace: float | None = None  # seconds of a pixel in one U-Net call, as drawn last
 
     def draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
         """Draw image sets, those that can share batches together; seconds by the set's key."""
@@ -97,7 +98,7 @@ class ImageSets:
                 self._check_room(group, done := 0)
                 for drawn in draw(group, paint, self.store, load_slot):
                     done += drawn.images
-                    self.pace = drawn.seconds / drawn.images / calls_each(way)
+                    self.pace = drawn.seconds / drawn.images / calls_each(way) / area_of(way)
                     self.view.advance("images", drawn.images, drawn.seconds)
                     for made in drawn.completed:
                         spent[made.spec.key] = made.seconds
@@ -115,7 +116,8 @@ class ImageSets:
         ends = accumulate(len(begun.missing) for begun in group)
         missing = next((end - drawn for end in ends if end > drawn), 0)
         if self.pace is not None and missing:
-            check_room(missing * calls_each(group[0].spec) * self.pace)
+            way = group[0].spec
+            check_room(missing * calls_each(way) * area_of(way) * self.pace)
 
     def _mark_broken(self, images: ImageSetSpec) -> None:
         """What was taught and draws no numbers has diverged; a base's weights are spoilt.
@@ -165,6 +167,11 @@ class ImageSets:
                 picture = open_image(self.sweep.drawings.paths[digest])
                 middle_of(picture, images.pixels).save(folder / entry["file"])
                 self.view.advance("images")
+
+
+def area_of(images: ImageSetSpec) -> int:
+    """Pixels of each of its images."""
+    return math.prod(images.pixels)
 
 
 def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:

@@ -81,10 +81,11 @@ def params(result: CellResult, trajectory: Path, images: Path | None) -> list[Pa
     """The cell's values, the base, and the plain settings of its trajectory and image set."""
     made = {f"made.{name}": value for name, value in result.made.items()}
     named = {**result.values, **made, "base": result.base or None}
-    manifests = [(trajectory / "spec.json", "base")]
-    manifests += [(images / "images.json", "snapshot")] if images else []
-    for path, parent in manifests:
-        spec = read_json(path).get("spec", {}) if path.exists() else {}
+    taught, drawn = (
+        read_json(path).get("spec", {}) if path and path.exists() else {}
+        for path in (trajectory / "spec.json", images and images / "images.json")
+    )
+    for spec, parent in ((taught or _of_first(drawn), "base"), (drawn, "snapshot")):
         for name, value in _flat(spec, parent):
             named.setdefault(name, value)
     return [
@@ -92,6 +93,15 @@ def params(result: CellResult, trajectory: Path, images: Path | None) -> list[Pa
         for name, value in named.items()
         if value is not None
     ]
+
+
+def _of_first(drawn: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of what is composed, the trajectory of the first of its adapters, whose settings are those of
+    the other; {} of what was not trained."""
+    for one in drawn.get("snapshot", {}).get("source", {}).get("components", ()):
+        source: Mapping[str, Any] = one["snapshot"]["source"]
+        return source if "method" in source else {}
+    return {}
 
 
 def _flat(spec: Mapping[str, Any], without: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
