@@ -32,6 +32,7 @@ from charsweep.train.methods import ClassImage, Materials
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 3
 LEAST_GAIN = 0.9  # a trial's share of a step must fall to this or below for a pack to widen
+RARE = 0.001  # a share of the steps that is not looked for
 MEMORY_SHARE = 0.8  # of the card; drawing, optimizers and fragmentation need the rest
 
 
@@ -127,4 +128,5 @@ def timed_steps(spec: TrajectorySpec, count: int) -> list[tuple[float, list[int]
     both = (step for step in itertools.count() if shown_at(step, share)[0] == BOTH)
     one = (step for step in itertools.count() if shown_at(step, share)[0] != BOTH)
     kinds = [(1 - share, one), (share, both)]
-    return [(part, list(itertools.islice(steps, count))) for part, steps in kinds if part]
+    seen = (kind for kind in kinds if kind[0] >= RARE)
+    return [(part, list(itertools.islice(steps, count))) for part, steps in seen]

@@ -278,6 +278,8 @@ def test_steps_are_timed_of_either_size(tmp_path: Path) -> None:
     """Else what wide pictures take of time and memory would not be seen where they are few."""
     few = sweep_of(tmp_path, *TOGETHER, "company.joint_share=0.1").cells[0].trajectory
     assert timed_steps(few, 3) == [(0.9, [0, 1, 2]), (0.1, [9, 19, 29])]
+    rare = sweep_of(tmp_path, *TOGETHER, "company.joint_share=1e-8").cells[0].trajectory
+    assert [steps for _, steps in timed_steps(rare, 2)] == [[0, 1]]
     every = sweep_of(tmp_path, *TOGETHER, "company.joint_share=1").cells[0].trajectory
     assert timed_steps(every, 2) == [(1.0, [0, 1])]
     for words in ((), (*TOGETHER, "company.joint_share=0")):

@@ -65,6 +65,8 @@ def _use(folder: Path) -> Use:
         if cell.images:
             use.steps.add((_key(cell.trajectory), cell.step))
             use.missing[_add(use, cell.images)] = cell.images
+        for relative in (one for pair in cell.parts.values() for one in pair):
+            _add(use, relative)
     story = folder / "story" / "story.json"
     if story.exists():
         _add(use, str(read_json(story).get("images", "")))
