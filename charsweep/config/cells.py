@@ -28,6 +28,7 @@ from charsweep.core.specs import (
     TrajectorySpec,
     is_of_base,
 )
+from charsweep.results.cells import TOGETHER
 
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed
 
@@ -119,6 +120,7 @@ def cell_of(
         batch_width=sampler.batch_width or settings.models.batch_width,
         precision=precision,
         base=drawing_base_of(settings, snapshot.source) if method else None,
+        regional=sampler.regional and bool(other) and TOGETHER in (exam.parts or {}),
     )
     judged = exam_of(settings, character, exam.prompts if is_prompted else ())
     # One untaught set serves all values of an axis of inference steps, in as many as are set

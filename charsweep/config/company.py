@@ -138,6 +138,11 @@ def _idle(settings: Settings, axes: Collection[str]) -> Iterator[str]:
     company, two = settings.company, bool(settings.characters)
     if company.name == ONE_ADAPTER and not two:
         yield f"company=together: is of two characters, and characters=[] has none; set {EXAMPLE}"
+    if settings.sampler.regional and not two:
+        yield (
+            "sampler.regional=true: is for pictures of two characters, and characters=[] has none; "
+            f"set {EXAMPLE}, or take it out"
+        )
     asked = {name: getattr(company, name) for name in OF_TOGETHER}
     if company.name != ONE_ADAPTER and "company" not in axes:
         idle = [f"axes.company.{name}" for name in asked if f"company.{name}" in axes]

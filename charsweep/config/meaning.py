@@ -141,6 +141,7 @@ def _of_drawn(base: BaseSpec | None, images: ImageSetSpec) -> Iterator[tuple[str
     yield "sampler", "sampler", sampler.name
     for name in ("guidance_scale", "negative_prompt", "batch_width"):
         yield f"{sampler.name}.{name}", f"sampler.{name}", getattr(images, name)
+    yield f"{sampler.name}.regional", "sampler.regional", images.regional
     other = images.base.digest if images.base else None
     yield f"{sampler.name}.base", "sampler.base", other
     for name, value in sampler.settings.items():

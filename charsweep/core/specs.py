@@ -250,6 +250,9 @@ class ImageSetSpec:
     base: BaseSpec | None = field(default=None, metadata=CAME_LATER)  # None: the source's own
     # Width and height of its images in pixels; None: `resolution` squared.
     size: tuple[int, int] | None = field(default=None, metadata=CAME_LATER)
+    # Whether its cell draws pictures of two with words of its own for each half. Those are in the
+    # prompts: it shapes no pixel, and tells cells apart whose pictures of one are the same.
+    regional: bool = field(default=False, metadata=CAME_LATER)
 
     @cached_property
     def key(self) -> str:
@@ -280,7 +283,8 @@ class ImageSetSpec:
     def untaught(self) -> ImageSetSpec:
         """The same by the base that draws, as it is: what strength 0 comes to, bit for bit."""
         assert self.drawing_base is not None
-        return replace(self, snapshot=SnapshotSpec(self.drawing_base, 0), strength=1.0, base=None)
+        base = SnapshotSpec(self.drawing_base, 0)
+        return replace(self, snapshot=base, strength=1.0, base=None, regional=False)
 
     @property
     def count(self) -> int:

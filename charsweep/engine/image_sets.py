@@ -71,7 +71,16 @@ class ImageSets:
         self.pace: float | None = None  # seconds of a pixel in one U-Net call, as drawn last
 
     def draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
-        """Draw image sets, those that can share batches together; seconds by the set's key."""
+        """Draw image sets, those that can share batches together; seconds by the set's key.
+
+        Of cells by halves later, whose pictures of one those of other cells are.
+        """
+        spent: dict[str, float] = {}
+        for is_regional in (False, True):
+            spent |= self._draw([one for one in sets if one.regional == is_regional])
+        return spent
+
+    def _draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
         groups: dict[Any, list[PartialImageSet]] = {}
         for images in sets:
             begun = PartialImageSet(images, before=self.store.drawn_before(images))

@@ -157,6 +157,20 @@ def test_each_half_has_words_of_its_own_where_that_is_asked(tmp_path: Path) -> N
     assert not any("ADDCOMM" in prompt for prompt in cell.images.prompts)
 
 
+def test_words_of_each_half_are_an_axis(tmp_path: Path) -> None:
+    """Of cells whose pictures of one are the same, and are judged by those of two."""
+    axis = "+axes.sampler.regional=[false,true]"
+    plain, halves = sweep_of(tmp_path, *TOGETHER, *COMPANY, axis).cells
+    assert plain.key != halves.key
+    assert plain.images.prompts == halves.images.prompts
+    assert plain.untaught_set == halves.untaught_set
+    (alone,) = sweep_of(tmp_path, *TOGETHER, *COMPANY).cells
+    assert alone.key == plain.key
+    assert len(sweep_of(tmp_path, *TOGETHER, axis).cells) == 1  # nobody asks for both
+    apart = sweep_of(tmp_path, BOTH, *COMPANY, axis).cells
+    assert len({cell.key for cell in apart}) == len(apart) == 6
+
+
 def test_prompts_with_columns_keep_them(tmp_path: Path) -> None:
     """Who is on the left is who the first column names."""
     words = part("together", "two on the beach ADDCOMM a hat on {other} ADDCOL {subject}")
@@ -297,6 +311,7 @@ def message(root: Path, *words: str, kind: type[Exception] = ConfigError) -> str
         (["other_strength=0.8"], "other_strength=0.8: is of the second character's adapter"),
         (["+axes.other_strength=[0.5,1]"], "axes.other_strength: is of the second character's"),
         ([*TOGETHER, "other_strength=0.8"], "other_strength=0.8: company=together has one"),
+        (["sampler.regional=true"], "sampler.regional=true: is for pictures of two characters"),
         ([*TOGETHER, "search=race", "+axes.lr=[1e-3,1e-4]"], "search=race: cells leave by the"),
         ([BOTH, "references=subject"], "UnicornGirl and ThunderBear: masks=null; set masks: file"),
         ([BOTH, part("other", "a {subject}")], "exam.parts.other"),

@@ -105,6 +105,19 @@ def test_its_images_are_drawn_and_kept_like_any_others(
     assert drawn != pictures(store.images(first))
 
 
+def test_pictures_of_one_are_not_drawn_again_where_halves_have_words(
+    taught: tuple[Sweep, Store, list[ImageSetSpec]],
+) -> None:
+    sweep, store, (first, _) = taught
+    halves = replace(first, regional=True)
+    assert halves.key != first.key
+    bases = Bases(sweep, torch.device("cpu"), ProgressView())
+    ImageSets(sweep, store, ProgressView(), bases, Speeds(store)).draw([halves])
+    assert not bases.loaded  # nothing had to be drawn
+    assert pictures(store.images(halves)) == pictures(store.images(first))
+    assert halves.untaught == first.untaught
+
+
 def test_at_strength_0_the_other_alone_draws(
     taught: tuple[Sweep, Store, list[ImageSetSpec]],
 ) -> None:

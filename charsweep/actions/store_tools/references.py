@@ -116,7 +116,8 @@ def _beside(images: Item) -> Iterator[str]:
     yield from (image_set_key({**spec, "seeds": seeds[:n]}) for n in range(1, len(seeds)))
     base = spec.get("base") or spec.get("snapshot", {}).get("source", {}).get("base")
     if base and images.source.kind in ("trajectory", "adapter", "composed"):
-        own = {name: value for name, value in spec.items() if name not in ("strength", "base")}
+        of_cell = ("strength", "base", "regional")
+        own = {name: value for name, value in spec.items() if name not in of_cell}
         yield image_set_key({**own, "snapshot": {"source": base, "step": 0}})
     for path in sorted((images.path / "scores").glob("*.json"))[:1]:  # the same in all of them
         yield str(Item("score", path, images).spec.get("untaught") or "")
