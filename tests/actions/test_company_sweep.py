@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from helpers.small import pictures, small, snapshot_bytes, sweep_of
 from helpers.variants import first
 from PIL import Image
 
+from charsweep.__main__ import main
 from charsweep.actions.export.write import export
 from charsweep.actions.run import run
+from charsweep.actions.store_tools.inventory import items_of
 from charsweep.actions.stored_cell import stored_images
 from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, ModelsError
@@ -26,6 +29,7 @@ from charsweep.models.composition import added_files
 from charsweep.models.kohya import write_kohya
 from charsweep.models.pipeline import quiet
 from charsweep.results import CellResult, read_results
+from charsweep.study import composed as study_composed
 
 PROMPT = "a picture of {subject} on the left and {other} on the right on the beach"
 WORDS = (
@@ -77,6 +81,52 @@ def test_other_strengths_train_nothing(root: Path) -> None:
     assert (1, 0.5) in results(root)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(list(root.glob("sweeps/store/*/loss.csv"))) == 2
+
+
+def test_the_store_s_tools_know_what_is_composed(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a copy too, whose files have no links to each other."""
+    (item,) = (one for one in items_of(Store(root)) if one.kind == "composed")
+    assert item.freed < item.size  # its adapters are those of others, by another name
+    copy = Path(shutil.copytree(root, tmp_path / "copy"))
+    (there,) = (one for one in items_of(Store(copy)) if one.kind == "composed")
+    assert there.freed == there.size
+    words = small(copy, *WORDS)
+    assert main(["action=check", f"root={copy}"]) == 0
+    assert main(["action=gc", f"root={copy}"]) == 0
+    assert "composed" not in capsys.readouterr().out
+    (file,) = there.path.glob("step-*/1/*.safetensors")
+    file.write_bytes(file.read_bytes()[::-1])
+    assert main(["action=check", f"root={copy}"]) == 2
+    assert "put together again, " in capsys.readouterr().out
+    assert main(["action=check", "store.repair=true", f"root={copy}"]) == 0
+    before = {path: path.stat().st_mtime_ns for path in copy.glob("sweeps/store/*/loss.csv")}
+    run(load_sweep(words))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert results(copy)[1, 1].scores == results(root)[1, 1].scores
+
+
+def test_a_kill_between_training_and_putting_together_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = small(tmp_path, *WORDS, "train_steps=1", "metric=[score,together]")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(study_composed, "compose", killed)
+        run(load_sweep(words))
+    assert set(results(tmp_path)) == {(1, 0), (0, 1)}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweeps/store/*/loss.csv")}
+    run(load_sweep(words))
+    assert all(one.finished for one in results(tmp_path).values())
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    together = results(tmp_path)[1, 1]
+    assert (together.trainings, together.step) == (2, 1)
+    alone = [results(tmp_path)[at].train_seconds for at in ((1, 0), (0, 1))]
+    assert together.train_seconds == pytest.approx(sum(alone), abs=2e-3)
 
 
 def test_an_export_holds_both_adapters_and_says_at_which_strength(root: Path) -> None:
