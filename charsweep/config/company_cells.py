@@ -159,11 +159,13 @@ def strengths_of(cells: Sequence[Cell]) -> dict[str, tuple[float, ...]]:
 
 def _check_adapters(cell: Cell) -> None:
     """ConfigError for weights that cannot be added up."""
-    if method_of(cell.trajectory.method).low_rank is None:
+    method = method_of(cell.trajectory.method)
+    if method.low_rank is None:
+        otherwise = ", or company=together" if method.trains_base else ""
         raise ConfigError(
-            f"company=separate: method={cell.trajectory.method.name} makes no adapter, and whole "
-            "weights of two cannot be put on one base; choose one that does, as method=lora, or "
-            "company=together"
+            f"company=separate: method={cell.trajectory.method.name} makes no adapter, and nothing "
+            "else of two can be put on one base together; choose one that does, as method=lora"
+            f"{otherwise}"
         )
 
 

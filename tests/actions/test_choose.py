@@ -16,7 +16,7 @@ from PIL import Image
 
 from charsweep.__main__ import main
 from charsweep.actions.choose.app import make_app, page_files
-from charsweep.actions.choose.progress import is_running, seconds_left
+from charsweep.actions.choose.progress import is_running, seconds_left, share_trained
 from charsweep.actions.choose.reader import Reader
 from charsweep.actions.choose.thumbnails import SIZE, Thumbnails
 from charsweep.actions.choose.voting import Voting
@@ -198,6 +198,28 @@ def test_whether_it_is_running(tmp_path: Path) -> None:
 )
 def test_time_left(elapsed: float, share: float, left: float) -> None:
     assert seconds_left(elapsed, share, 100) == pytest.approx(left)
+
+
+def test_the_share_that_is_trained_counts_steps_once(tmp_path: Path) -> None:
+    """Four cells on one trajectory, two of which wait, and one that is composed of it."""
+    fake = FakeSweep(tmp_path, {"train_steps": [10, 20, 30, 40]})
+    cells = [fake.add(train_steps=steps) for steps in (10, 20)]
+    fake.write()
+    asked = [
+        {"cell": f"{steps}", "values": {"train_steps": steps}, "trajectory": name, "step": steps}
+        for steps, name in (
+            (30, cells[0]["trajectory"]),
+            (40, cells[0]["trajectory"]),
+            (40, "composed-1"),
+        )
+    ]
+    asked[2]["cell"] = "0b"
+    (fake.folder / "asked.json").write_text(json.dumps(asked))
+    now = Reader(fake.folder, fake.store).now()
+    assert len(now.waiting) == 3
+    assert share_trained(now, 40) == pytest.approx(20 / 40)
+    assert share_trained(now, 25) == pytest.approx(5 / 25)  # of 40, 15 were there
+    assert now.details_waiting(now.waiting["0b"])["note"].startswith("drawn once both")
 
 
 # -- voting ----------------------------------------------------------------------------------------

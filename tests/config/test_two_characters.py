@@ -406,5 +406,8 @@ def test_adapters_of_each_are_a_grid(search: str, tmp_path: Path) -> None:
 
 
 def test_whole_weights_are_not_put_together(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="company=separate: method=dreambooth makes no adapter"):
-        sweep_of(tmp_path, BOTH, "method=dreambooth")
+    told = message(tmp_path, BOTH, "method=dreambooth")
+    assert told.startswith("company=separate: method=dreambooth makes no adapter")
+    assert told.endswith("as method=lora, or company=together")
+    told = message(tmp_path, BOTH, "method=textual_inversion")
+    assert told.endswith("as method=lora")  # nor can it be taught both

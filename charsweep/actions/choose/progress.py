@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from charsweep.actions.choose.shown import Shown
+from charsweep.actions.choose.shown import Shown, is_composed
 from charsweep.actions.requests import Request, requests_of
 from charsweep.core.errors import ConfigError
 from charsweep.core.system.console import span
@@ -88,10 +88,25 @@ def time_left(shown: Shown, ended: int, total: int) -> float | None:
         return None
     elapsed = (datetime.now(UTC) - datetime.fromisoformat(sweep.started)).total_seconds()
     needed = whole(sweep.plan.get("steps_needed"))
-    before = whole(sweep.plan.get("steps_asked")) - needed
-    done = steps_taken(shown.record.store, sweep.sources) - before if needed else 0
-    share = done / needed if needed else ended / total if total else 0.0
+    if not needed:
+        share = ended / total if total else 0.0
+    elif sweep.search:
+        before = whole(sweep.plan.get("steps_asked")) - needed
+        share = (steps_taken(shown.record.store, sweep.sources) - before) / needed
+    else:
+        share = share_trained(shown, needed)
     return seconds_left(elapsed, min(max(share, 0.0), 1.0), number(sweep.plan.get("seconds")))
+
+
+def share_trained(shown: Shown, needed: int) -> float:
+    """Of the training steps that a grid lacked at first, those that are taken by now; each
+    trajectory's once, as far as any cell asks for."""
+    ends: dict[str, int] = {}
+    for cell in (*shown.record.cells, *shown.waiting.values()):
+        if not is_composed(cell.trajectory):
+            ends[cell.trajectory] = max(cell.step, ends.get(cell.trajectory, 0))
+    taken = sum(min(rows_in(shown.record.store / name), end) for name, end in ends.items())
+    return (taken - (sum(ends.values()) - needed)) / needed
 
 
 def seconds_left(elapsed: float, share: float, planned: float) -> float:
@@ -110,11 +125,16 @@ def steps_taken(store: Path, sources: Set[str]) -> int:
         return 0
     for entry in entries:
         if entry.name.rpartition("--")[2] in sources:
-            try:
-                rows += max((Path(entry.path) / "loss.csv").read_bytes().count(b"\n") - 1, 0)
-            except OSError:
-                continue
+            rows += rows_in(Path(entry.path))
     return rows
+
+
+def rows_in(trajectory: Path) -> int:
+    """The steps that a trajectory's loss file tells of."""
+    try:
+        return max((trajectory / "loss.csv").read_bytes().count(b"\n") - 1, 0)
+    except OSError:
+        return 0
 
 
 def whole(value: object) -> int:

@@ -257,10 +257,13 @@ class Shown:
         """What is known of a cell that has no result yet."""
         varied = {axis: cell.values[axis] for axis in self.record.axes if axis in cell.values}
         losses = read_losses(inside(self.record.store, cell.trajectory) / "loss.csv", cell.step)
+        note = f"{len(losses):,} of {cell.step:,} steps are trained" if cell.step else ""
+        if is_composed(cell.trajectory):
+            note = "drawn once both of its adapters are there"
         return {
             "key": cell.cell,
             "title": title_of(setting_text(varied) or cell.cell, "method" in varied),
-            "note": f"{len(losses):,} of {cell.step:,} steps are trained" if cell.step else "",
+            "note": note,
             **dict.fromkeys(("place", "recommended", "preference", "command"), ""),
             "scores": [],
             "costs": [],
@@ -365,6 +368,11 @@ def with_votes(before: Shown, votes: tuple[Vote, ...], version: str) -> Shown:
         exams.append(replace(exam, record=record, recommendation=recommend(record)))
     record = replace(before.record, votes=votes)
     return Shown(record, tuple(exams), before.waiting, version)
+
+
+def is_composed(trajectory: str) -> bool:
+    """Whether that is a folder of adapters put together, of which nothing is trained."""
+    return trajectory.startswith("composed-")
 
 
 def id_of(folder: str) -> str:

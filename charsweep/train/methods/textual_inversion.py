@@ -107,8 +107,7 @@ class TextualInversion:
         if spec.company:
             raise ConfigError(
                 f"company=together: method={spec.method.name} learns what one word stands for, and "
-                "these are two; choose method=dreambooth_lora, or an adapter for each, "
-                "company=separate"
+                "these are two; choose a method that learns both, as method=dreambooth_lora"
             )
         if family.is_flow or family.encoders not in NAMES:
             raise ConfigError(
