@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from charsweep.core.columns import regional
 from charsweep.core.errors import StoreError
+from charsweep.core.sides import NAMES
 from charsweep.core.store.files import inside
 from charsweep.core.system.images import flat, in_colour, opened
 from charsweep.core.system.names import as_file_name
@@ -29,6 +30,8 @@ from charsweep.results.points import SEED
 from charsweep.results.records import Value, evenly
 
 MOST_COLUMNS = 12  # of one sheet, references included; more do not fit a page
+OTHER_ONE = NAMES[1]  # the part of the exam that is the second's of two characters
+PARTS_IN_WORDS = {OTHER_ONE: "the second", f"others of the {OTHER_ONE}": "others of its class"}
 BOTH = "both"  # the share of images of two in which both are as asked
 MOST_VALUES = 40  # of one axis; a denser one is thinned
 TILE, SMALL_TILE = 128, 96  # pixels of a image in a sheet of an axis, of a cell
@@ -315,7 +318,7 @@ def side_effects_sheet(record: Record, verdict: Verdict) -> ContactSheet | None:
         if name == TOGETHER:  # which has a sheet of its own
             continue
         for index, prompt in enumerate(image_files(record.store, drawn).prompts):
-            rows.append(f"{name}: {prompt}")
+            rows.append(f"{PARTS_IN_WORDS.get(name, name)}: {prompt}")
             pair = (untaught, drawn)
             tiles.append(tuple(tile_of(record.store, f, index, 0, "not found") for f in pair))
     if not rows:
@@ -329,8 +332,9 @@ def side_effects_sheet(record: Record, verdict: Verdict) -> ContactSheet | None:
         references=1,
         caption=(
             "Prompts that are not of the exam itself: everybody of the class (others), unrelated "
-            "ones (elsewhere), the character in other clothes (changes). The same seed in a row; "
-            "the untaught base is asked with the class noun."
+            "ones (elsewhere), the character in other clothes (changes)"
+            + (", of two characters the second" if OTHER_ONE in cell.parts else "")
+            + ". The same seed in a row; the untaught base is asked with the class noun."
         ),
         chosen=1,
     )
