@@ -142,7 +142,7 @@ def _at_strengths(
         drawing = one if pair[0] else other  # whose class images are learned from
         cell = replace(
             one, values=values, class_images=drawing.class_images, identifier=drawing.identifier,
-            made=both if all(pair) else one.made if pair[0] else other.made | of_other,
+            made=both if all(pair) else one.made if pair[0] else {**other.made, **of_other},
         )  # fmt: skip
         yield in_company(cell, second, composed(one.images, other.images, *pair), other.identifier)
 

@@ -278,9 +278,9 @@ def _asked(sweep: Sweep) -> list[str]:
     lines = [f"{sweep.name}: {sweep.settings.question}"]
     for part in sweep.parts:
         lines.append(f"  {part.name:<13} {len(part.cells)} cells: {part.question}")
-    for exam, own in {v.settings.exam.name: v.settings for v in sweep.variants}.items():
-        is_of_two = bool(own.characters)
-        if unasked := [n for n, part in own.unasked.items() if is_of_two or part not in OF_TWO]:
+    for exam, settings in {v.settings.exam.name: v.settings for v in sweep.variants}.items():
+        are_two, parts = bool(settings.characters), settings.unasked
+        if unasked := [name for name, part in parts.items() if are_two or part not in OF_TWO]:
             text = f"{', '.join(unasked)}: exam={exam} has no prompts for them"
             lines.append(f"  not asked     {text}")
     lines += unread(sweep.cut)

@@ -102,9 +102,11 @@ def share_trained(shown: Shown, needed: int) -> float:
     """Of the training steps that a grid lacked at first, those that are taken by now; each
     trajectory's once, as far as any cell asks for."""
     ends: dict[str, int] = {}
-    for cell in (*shown.record.cells, *shown.waiting.values()):
-        if not is_composed(cell.trajectory):
-            ends[cell.trajectory] = max(cell.step, ends.get(cell.trajectory, 0))
+    asked = [(cell.trajectory, cell.step) for cell in shown.record.cells]
+    asked += [(cell.trajectory, cell.step) for cell in shown.waiting.values()]
+    for name, step in asked:
+        if not is_composed(name):
+            ends[name] = max(step, ends.get(name, 0))
     taken = sum(min(rows_in(shown.record.store / name), end) for name, end in ends.items())
     return (taken - (sum(ends.values()) - needed)) / needed
 
