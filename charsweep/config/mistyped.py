@@ -18,6 +18,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from charsweep.config.schema import can_vary, is_list, may_be_text, schemas_of
+from charsweep.config.settings.groups import EXAM_PARTS, OF_TWO
 from charsweep.config.settings.search import FindSettings
 from charsweep.config.typed_words import parsed
 from charsweep.core.errors import ConfigError, shown
@@ -278,6 +279,12 @@ def _no_group(name: str, word: str, _: Sequence[str]) -> str:
 def _no_setting(name: str, word: str, words: Sequence[str]) -> str:
     known = list(names(_composed()))
     top, _, rest = name.partition(".")
+    if part := _part_in(name, word):
+        has = "company" if part in OF_TWO else "positions"
+        return (
+            f"{shown(word)}: this exam has no part {part}; choose exam={has}, which has it, or add "
+            f"it whole, as in '+exam.parts.{part}={{prompts: [TEXT], seeds: [0]}}'"
+        )
     if rest and name in known:  # which another file of the group has
         chosen = [given for given in words if _name_of(given) == top]
         return (
@@ -292,6 +299,15 @@ def _no_setting(name: str, word: str, words: Sequence[str]) -> str:
         return f"{shown(word)}: {NEEDLESS[name]}"
     near = nearest(name, known)
     return f"{shown(word)}: there is no setting {shown(name)}; {_try(near)}"
+
+
+def _part_in(name: str, word: str) -> str:
+    """The part of the exam that a word sets something of; "" for none."""
+    found = re.fullmatch(r"exam\.parts(?:\.(\w+))?(?:\..*)?", name)
+    if not found:
+        return ""
+    asked = found[1] or next((part for part in OF_TWO if part in word), "")
+    return asked if asked in EXAM_PARTS else ""
 
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:

@@ -283,6 +283,11 @@ def _asked(sweep: Sweep) -> list[str]:
         if unasked := [name for name, part in parts.items() if are_two or part not in OF_TWO]:
             text = f"{', '.join(unasked)}: exam={exam} has no prompts for them"
             lines.append(f"  not asked     {text}")
+        if not are_two and (
+            asked := [part for part in OF_TWO if part in (settings.exam.parts or {})]
+        ):
+            text = f"exam={exam} asks for two characters ({', '.join(asked)}), and there is one"
+            lines.append(f"  not asked     {text}")
     lines += unread(sweep.cut)
     for own in sweep.drawings.class_images.values():
         taught = (cell.trajectory for cell in sweep.examples if cell.is_trained)

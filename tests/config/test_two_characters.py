@@ -199,6 +199,11 @@ def test_a_plan_says_where_nobody_asks_for_both(tmp_path: Path) -> None:
     plan = plan_work(sweep.cells, Store(tmp_path))
     text = describe_plan(sweep, reckon(sweep, Store(tmp_path), plan))
     assert "not asked     together: exam=quick has no prompts for them" in text
+    sweep = sweep_of(tmp_path, *COMPANY)
+    text = describe_plan(
+        sweep, reckon(sweep, Store(tmp_path), plan_work(sweep.cells, Store(tmp_path)))
+    )
+    assert "exam=quick asks for two characters (together), and there is one" in text
 
 
 def test_a_study_notices_another_second_character(mia: Path, tmp_path: Path) -> None:
@@ -311,6 +316,10 @@ def message(root: Path, *words: str, kind: type[Exception] = ConfigError) -> str
         (["other_strength=0.8"], "other_strength=0.8: is of the second character's adapter"),
         (["+axes.other_strength=[0.5,1]"], "axes.other_strength: is of the second character's"),
         ([*TOGETHER, "other_strength=0.8"], "other_strength=0.8: company=together has one"),
+        (
+            [BOTH, "exam=positions", "exam.parts.together.seeds=[1]"],
+            "this exam has no part together; choose exam=company, which has it, or add it whole",
+        ),
         (["sampler.regional=true"], "sampler.regional=true: is for pictures of two characters"),
         ([*TOGETHER, "search=race", "+axes.lr=[1e-3,1e-4]"], "search=race: cells leave by the"),
         ([BOTH, "references=subject"], "UnicornGirl and ThunderBear: masks=null; set masks: file"),
