@@ -317,7 +317,7 @@ def message(root: Path, *words: str, kind: type[Exception] = ConfigError) -> str
         (["+axes.other_strength=[0.5,1]"], "axes.other_strength: is of the second character's"),
         ([*TOGETHER, "other_strength=0.8"], "other_strength=0.8: company=together has one"),
         (
-            [BOTH, "exam=positions", "exam.parts.together.seeds=[1]"],
+            [BOTH, "exam.parts.together.seeds=[1]"],
             "this exam has no part together; choose exam=company, which has it, or add it whole",
         ),
         (["sampler.regional=true"], "sampler.regional=true: is for pictures of two characters"),
