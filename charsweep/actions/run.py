@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from charsweep.actions.main_loop import Run, open_cluster, too_short
@@ -11,8 +12,8 @@ from charsweep.actions.plan import reckon_whole
 from charsweep.actions.requests import honoured, looking
 from charsweep.config import Sweep, load_sweep
 from charsweep.config.precision import is_open, remember_precision
-from charsweep.core.errors import ConfigError, TrainingError
-from charsweep.core.specs import AdapterSpec
+from charsweep.core.errors import ConfigError, ModelsError, TrainingError
+from charsweep.core.specs import AdapterSpec, SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_abandoned, unwritable
 from charsweep.core.system.console import command, out
@@ -94,7 +95,14 @@ def keep_adapters(sweep: Sweep, store: Store) -> None:
     """Have all adapters from elsewhere in the store, whatever becomes of their files."""
     for source in {cell.source.key: cell.source for cell in sweep.cells}.values():
         if isinstance(source, AdapterSpec):
-            keep_adapter(sweep.adapters[source.key].path, source, store)
+            file = sweep.adapters[source.key]
+            is_there = store.has_snapshot(SnapshotSpec(source, 0))
+            if not is_there and file.path.is_file() and replace(file).digest != source.digest:
+                raise ModelsError(
+                    f"adapters={file.path}: it has changed since this command was begun; run the "
+                    "same command again"
+                )
+            keep_adapter(file.path, source, store)
 
 
 def asked_of_workers(sweep: Sweep, words: Sequence[str]) -> Sweep:

@@ -203,6 +203,8 @@ def failure(cell: CellResult) -> str:
     if ADAPTER in cell.values:
         return "its images are no numbers"
     at = f" at step {cell.diverged_at}" if cell.diverged_at is not None else ""
+    if cell.trainings > 1:
+        return "one of its adapters diverged, or its images are not finite"
     return f"the loss stopped being finite{at}" + (f": {reason}" if reason else "")
 
 

@@ -17,6 +17,7 @@ from charsweep.core.store.files import read_json
 from charsweep.core.store.losses import LossRow
 from charsweep.results import CellResult
 from charsweep.results.cells import COSTS, TOGETHER
+from charsweep.results.facts import failure
 from charsweep.results.labels import value_text
 from charsweep.results.table import escape_markdown
 
@@ -120,7 +121,7 @@ def links(result: CellResult) -> dict[str, Any]:
     tags = {f"charsweep.{name}": getattr(result, name) for name in names}
     note = {
         "left": f"{result.left.capitalize()}: worse than another beyond doubt.",
-        "diverged": f"Diverged: the loss was not finite at step {result.diverged_at}.",
+        "diverged": f"Diverged: {failure(result)}.",
         "stopped": f"{str(result.error).capitalize()}.",
         "failed": f"Failed: {escape_markdown(str(result.error))}",
     }

@@ -237,6 +237,26 @@ def test_two_adapters_from_elsewhere_are_put_together(root: Path, tmp_path: Path
         load_sweep([*words[:-1], f"adapters=[{own[0]}]"])
 
 
+def test_a_file_that_changes_meanwhile_is_not_taken_for_the_other(
+    root: Path, tmp_path: Path
+) -> None:
+    """Nor is the order of two that of their training steps."""
+    one, other = files(root)
+    given = [shutil.copy(one, tmp_path / "x-000020.safetensors"),
+             shutil.copy(other, tmp_path / "x-000010.safetensors")]  # fmt: skip
+    words = [word for word in WORDS if not word.startswith(("train_steps", "lr"))]
+    words = [*small(tmp_path, *words), "train=false", f"adapters=[{','.join(map(str, given))}]"]
+    sweep = load_sweep(words)
+    alone = next(
+        c for c in sweep.cells if (c.values["strength"], c.values["other_strength"]) == (1, 0)
+    )
+    assert sweep.adapters[alone.source.key].path == tmp_path / "x-000020.safetensors"
+    shutil.copy(other, given[0])
+    with pytest.raises(ModelsError, match="has changed since this command was begun"):
+        run(sweep)
+    assert not list(tmp_path.glob("sweeps/store/adapter-*/step-*"))
+
+
 def test_two_of_unlike_bases_are_one_message(root: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "of_sd15.safetensors"
     write_adapter(base_of("sd15"), tmp_path / "other", targets=ATTENTION)
