@@ -385,6 +385,8 @@ def _kinds(axes: Axes) -> Iterator[dict[str, Any]]:
 
 def _span(name: str, axis: tuple[Any, ...] | Range) -> tuple[Any, ...]:
     is_varied = name.partition(".")[0] in VARIED
+    if name.partition(".")[0] == "company":  # by which pictures of both are read, or none
+        return (axis.low, axis.high) if isinstance(axis, Range) else axis
     if isinstance(axis, Range):
         if is_varied and axis.whole and axis.step is None:
             return tuple(range(int(axis.low), int(axis.high) + 1))

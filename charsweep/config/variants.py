@@ -101,7 +101,8 @@ class Variants:
             return None
         one, other = settings.characters
         company = settings.company if settings.is_together and settings.train else None
-        key = f"{one.model_dump_json()} {other.model_dump_json()} {settings.exam.prompts} {company}"
+        shown = (company.composes, company.joint_share and company.joint_images) if company else ()
+        key = f"{one.model_dump_json()} {other.model_dump_json()} {settings.exam.prompts} {shown}"
         if key not in self._companions:
             found = Companion(self._loaded(other, settings))
             if company and company.composes:

@@ -171,6 +171,17 @@ def test_words_of_each_half_are_an_axis(tmp_path: Path) -> None:
     assert len({cell.key for cell in apart}) == len(apart) == 6
 
 
+@pytest.mark.parametrize("axis", ["{low:0,high:0.5}", "[0,0.25]"])
+def test_a_search_knows_what_shows_both_before_it_chooses(axis: str, tmp_path: Path) -> None:
+    """Though its first value is that no step does."""
+    sweep = sweep_of(tmp_path, *TOGETHER, "search=tpe", f"+axes={{company.joint_share:{axis}}}")
+    known = dict(sweep.drawings.paths)
+    company = sweep.cell_at({"company.joint_share": 0.25}).trajectory.company
+    assert company is not None
+    assert company.cut
+    assert all(mask in known for masks in company.cut for mask in masks)
+
+
 def test_prompts_with_columns_keep_them(tmp_path: Path) -> None:
     """Who is on the left is who the first column names."""
     words = part("together", "two on the beach ADDCOMM a hat on {other} ADDCOL {subject}")
