@@ -193,7 +193,8 @@ def result(**known: Any) -> CellResult:
     empty: dict[str, Any] = {
         name: {} for name in ("values", "gains", "per_image", "repeats", "made")
     }
-    return CellResult(**{**nothing, "state": "finished", **empty, **known})
+    usual = {"state": "finished", "worst": "", "trainings": 1}
+    return CellResult(**{**nothing, **usual, **empty, **known})
 
 
 def without_pdf() -> AbstractContextManager[Any]:
