@@ -121,9 +121,10 @@ def company_mistakes(settings: Settings, axes: Collection[str]) -> Iterator[str]
             "search=grid"
         )
     if not settings.is_together and (not settings.is_grid or settings.search.is_race):
+        otherwise = "" if settings.search.is_race else ", or company=together"
         yield (
             f"company=separate: search={settings.search.name} chooses by results, and two adapters "
-            "are put together when both are there; set search=grid, or company=together"
+            f"are put together when both are there; set search=grid{otherwise}"
         )
     if settings.is_together and method_of(settings.method.plugin()).base is None:
         yield (
