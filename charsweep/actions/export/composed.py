@@ -48,12 +48,6 @@ def load_factored(folder, adapter):
         start = f"{name}."
         own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
         set_peft_model_state_dict(module, own, adapter)"""
-FACTORED_IMPORTS = (
-    "import json",
-    "from pathlib import Path",
-    "from peft import PeftConfig, set_peft_model_state_dict",
-    "from safetensors.torch import load_file",
-)
 
 
 class Written(NamedTuple):
@@ -177,7 +171,10 @@ def code(chosen: Chosen, adapters: Sequence[Written], place: str = HERE) -> str 
         return None
     assert chosen.drawing_model is not None
     imports, base = base_lines(chosen.drawing_model)
-    defined = ["", *LOAD_FACTORED.splitlines(), ""] if kinds & {*FACTORED} else []
+    factored = [one.one for one in adapters if one.kind in FACTORED]
+    defined = ["", *LOAD_FACTORED.splitlines(), ""] if factored else []
+    loadings = (one.method.loading(one.trajectory, "", HERE) for one in factored)
+    own_imports = {line for loading in loadings if loading for line in loading.imports}
     loads = [
         f'load_factored("{one.name}", "{one.name}")'
         if one.kind in FACTORED
@@ -187,6 +184,6 @@ def code(chosen: Chosen, adapters: Sequence[Written], place: str = HERE) -> str 
     ]
     names, strengths = [one.name for one in adapters], [one.strength for one in adapters]
     own = [*defined, *loads, f"pipeline.set_adapters({names}, {strengths})"]
-    first = in_order([*imports, *(FACTORED_IMPORTS if defined else ())])
+    first = in_order([*imports, *sorted(own_imports)])
     lines = "\n".join([*first, "", *base, *own, drawn(chosen, first_prompt(chosen))])
     return lines if place == HERE else FETCHED.format(place=place) + lines
