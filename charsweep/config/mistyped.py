@@ -279,6 +279,8 @@ def _no_group(name: str, word: str, _: Sequence[str]) -> str:
 def _no_setting(name: str, word: str, words: Sequence[str]) -> str:
     known = list(names(_composed()))
     top, _, rest = name.partition(".")
+    if re.fullmatch(r"exam\.parts\.\w+\.size", name) and not word.startswith("+"):
+        return f"{shown(word)}: that part says no size yet, and one is added; type +{shown(word)}"
     if part := _part_in(name, word):
         has = "company" if part in OF_TWO else "positions"
         return (
@@ -302,8 +304,8 @@ def _no_setting(name: str, word: str, words: Sequence[str]) -> str:
 
 
 def _part_in(name: str, word: str) -> str:
-    """The part of the exam that a word sets something of; "" for none."""
-    found = re.fullmatch(r"exam\.parts(?:\.(\w+))?(?:\..*)?", name)
+    """The part of the exam that a word sets, or what every part has of it; "" for none."""
+    found = re.fullmatch(r"exam\.parts(?:\.(\w+)(?:\.(?:prompts|seeds))?)?", name)
     if not found:
         return ""
     asked = found[1] or next((part for part in OF_TWO if part in word), "")

@@ -331,6 +331,10 @@ def message(root: Path, *words: str, kind: type[Exception] = ConfigError) -> str
             [BOTH, "exam.parts.together.seeds=[1]"],
             "this exam has no part together; choose exam=company, which has it, or add it whole",
         ),
+        (
+            [BOTH, "exam.parts.others.size=[1.5,1]"],
+            "that part says no size yet, and one is added; type +exam.parts.others.size=[1.5,1]",
+        ),
         (["sampler.regional=true"], "sampler.regional=true: is for pictures of two characters"),
         ([*TOGETHER, "search=race", "+axes.lr=[1e-3,1e-4]"], "search=race: cells leave by the"),
         ([BOTH, "references=subject"], "UnicornGirl and ThunderBear: masks=null; set masks: file"),
