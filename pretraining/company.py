@@ -61,7 +61,7 @@ from pretraining.tokenizer import load_tokenizer
 
 LANES = ("figures", "pairs", "sdxl", "clip"), ("before", "sd15", "dino")  # side by side
 COUNT = {"figures": 24_000, "pairs": 24_000}  # pictures
-STEPS = {"sdxl": 5_800, "sd15": 5_400, "clip": 1_400, "dino": 1_150}
+STEPS = {"sdxl": 5_800, "sd15": 5_400, "clip": 1_200, "dino": 900}
 BASE_RATE, CLIP_RATE = 7e-4, 5e-4  # half of what sdxl and CLIP began with
 SEED = 0
 
