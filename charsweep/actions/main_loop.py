@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0  # seconds that MLflow is waited for by a command that is stopped
 TRACKING_SECONDS = 5.0  # the same where the time is up; the next command logs the rest
-OF_CELLS = ("cells", "trajectories", "steps_asked", "stored", "kwh_alone")  # of a plan
+OF_CELLS = (  # of a plan
+    "cells", "trajectories", "adapters", "composed", "steps_asked", "stored", "kwh_alone",
+)  # fmt: skip
 
 
 class Run:

@@ -58,6 +58,9 @@ def test_each_is_trained_once_and_both_are_drawn(root: Path) -> None:
     assert all(one.finished for one in found.values())
     trained = sorted(path.parent.name for path in root.glob("sweeps/store/*/loss.csv"))
     assert len(trained) == 2
+    plan = json.loads((root / "sweeps/small/sweep.json").read_text())["plan"]  # of both rounds
+    assert [plan[name] for name in ("cells", "trajectories", "composed")] == [3, 3, 1]
+    assert (plan["steps_asked"], plan["steps_needed"]) == (8, 4)
     together = found[1, 1]
     names = ("first_score", "other_score", "together")
     assert together.scores["score"] == min(together.scores[name] for name in names)
