@@ -217,7 +217,9 @@ def how_it_ran(record: Record) -> Lines:
         saved = f", {asked_for / needed:.3g} times less" if asked_for > needed > 0 else ""
         text = f"{asked_for:,} asked by the cells, {needed:,} needed{saved}"
         if isinstance(plan.get("trajectories"), int):
-            text += f", on {count(plan['trajectories'], 'trajectory', 'trajectories')}"
+            untrained = sum(plan.get(name) or 0 for name in ("adapters", "composed"))
+            number = plan["trajectories"] - untrained
+            text += f", on {count(number, 'trajectory', 'trajectories')}"
         lines.append(("training steps", text))
     if isinstance(plan.get("images"), int):
         lines.append(("pictures", f"{plan['images']:,} to draw"))

@@ -12,6 +12,7 @@ from helpers.small import sweep_of
 
 from charsweep.results import CellResult, recommend
 from charsweep.results.cells import flatten, judged_by
+from charsweep.results.facts import how_it_ran
 from charsweep.results.points import Point, difference
 from charsweep.results.unlike import fits
 
@@ -90,6 +91,14 @@ def test_cells_with_another_second_character_do_not_compare(tmp_path: Path) -> N
     assert not fits(one, [other])
     alone = judged_by(sweep_of(tmp_path, PART).cells[0])
     assert fits(alone, [judged_by(sweep_of(tmp_path, BOTH).cells[1])])
+
+
+def test_what_is_composed_is_no_trajectory(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {"other_strength": [0.5, 1.0]})
+    sweep.sweep["plan"] |= {"trajectories": 4, "composed": 2, "adapters": 0}
+    sweep.add(other_strength=1.0)
+    lines = dict(how_it_ran(sweep.record()))
+    assert lines["training steps"].endswith(", on 2 trajectories")
 
 
 def test_an_adapter_that_draws_alone_is_not_recommended(tmp_path: Path) -> None:
