@@ -45,6 +45,7 @@ class Plugin:
 
 
 ADAPTER = "adapter"  # the axis of the names of adapters from elsewhere, and their "method"
+KINDS = (CHARACTER, OBJECT, PLACE) = ("character", "object", "place")  # what may be taught
 BESIDE = " + "  # between the names of two that are put together
 
 
@@ -97,7 +98,10 @@ class AdapterSpec(Keyed):
 
 @dataclass(frozen=True)
 class CharacterSpec:
-    """The training images by content digest, their captions, and the character's words."""
+    """The training images by content digest, their captions, and the character's words.
+
+    What is taught beside somebody may be no character but an object or a place: its `kind`.
+    """
 
     name: str
     digests: tuple[str, ...]
@@ -106,6 +110,7 @@ class CharacterSpec:
     class_noun: str
     instance_prompt: str
     class_prompt: str
+    kind: str = field(default=CHARACTER, metadata=CAME_LATER)  # one of KINDS
 
     @property
     def one_of_class(self) -> str:
@@ -337,6 +342,8 @@ class ExamSpec:
     # on the left, "subject" or "other"; None: it does not say.
     other: tuple[str, ...] = field(default=(), metadata=CAME_LATER)
     left: tuple[str | None, ...] = field(default=(), metadata=CAME_LATER)
+    # What the other is. A place that is asked for alone is the other too: see `Exam`.
+    kind: str = field(default=CHARACTER, metadata=CAME_LATER)
 
     @cached_property
     def own_encoders(self) -> tuple[EncoderSpec, ...]:

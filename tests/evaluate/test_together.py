@@ -26,7 +26,7 @@ from charsweep.evaluate.metrics import Exam, ImageFeatures
 from charsweep.evaluate.metrics.dino import Dino
 from charsweep.evaluate.metrics.together import OUTCOMES, Became, Nearest, Together
 from charsweep.evaluate.score import Scorer, Seen, squares
-from charsweep.evaluate.windows import windows_of
+from charsweep.evaluate.windows import halves_of
 from charsweep.models.embedded import FOLDER
 from pretraining.data import draw_wide
 
@@ -108,7 +108,7 @@ def test_likeness_is_to_whom_a_prompt_asks_for() -> None:
 def test_windows_are_the_halves(size: tuple[int, int]) -> None:
     picture = Image.new("RGB", size, "red")
     picture.paste("blue", (size[0] // 2 + size[0] % 2, 0, *size))
-    left, right = windows_of(picture)
+    left, right = halves_of(picture)
     assert left.size == right.size == (max(size[0] // 2, size[1]),) * 2
     for window, colour in ((left, (255, 0, 0)), (right, (0, 0, 255))):
         counts = {one: count for count, one in window.getcolors() or ()}
