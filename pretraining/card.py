@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from charsweep.models.embedded import FOLDER
-from pretraining import measure
+from pretraining import data, measure
+from pretraining.pair_captions import full_pair_caption
 
 CARD = FOLDER / "MODEL_CARD.md"
 PICTURES = FOLDER / "card"
@@ -21,14 +22,17 @@ SAMPLES = 63  # nine poses times seven places
 ZOOM = 2
 
 
-def write_card(weights: Path, seconds: dict[str, float]) -> None:
-    """Measure everything, keep the figures as JSON and the pictures as PNG, and write the card."""
+def write_card(weights: Path, further: dict[str, float]) -> None:
+    """Measure everything, keep the figures as JSON and the pictures as PNG, and write the card.
+
+    Figures that are not measured here stay as they were, unless they are among the further ones.
+    """
     PICTURES.mkdir(exist_ok=True)
-    figures = all_figures(weights)
-    figures.update({f"{stage}_seconds": spent for stage, spent in seconds.items()})
-    rounded = {name: round(value, 4) for name, value in figures.items()}
-    (PICTURES / "figures.json").write_text(json.dumps(rounded, indent=2) + "\n")
-    CARD.write_text(text_of(rounded), encoding="utf-8")
+    path = PICTURES / "figures.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    figures = {name: round(v, 4) for name, v in (all_figures(weights) | further).items()}
+    path.write_text(json.dumps(known | figures, indent=2) + "\n")
+    CARD.write_text(text_of(known | figures), encoding="utf-8")
 
 
 def all_figures(weights: Path) -> dict[str, float]:
@@ -43,8 +47,10 @@ def all_figures(weights: Path) -> dict[str, float]:
         pictures, found = measure.base_samples(weights, kind, asked)
         figures |= found
         save_sheet(pictures, 9, PICTURES / f"{kind}-samples.png")
-        named = measure.sample(measure.pipeline(weights, kind), named_prompts())
-        save_sheet(named, 8, PICTURES / f"{kind}-names.png")
+        loaded = measure.pipeline(weights, kind)
+        save_sheet(measure.sample(loaded, named_prompts()), 8, PICTURES / f"{kind}-names.png")
+        two = measure.sample(loaded, pair_prompts(), width=data.WIDTH)
+        save_sheet(two, 6, PICTURES / f"{kind}-two.png")
         figures |= measure.times(weights, kind)
     save_sheet(restored_pairs(weights), 8, PICTURES / "vae.png")
     return figures
@@ -55,6 +61,11 @@ def named_prompts() -> list[str]:
     lines = (FOLDER / "unicorn_girl_exam" / "prompts.txt").read_text().splitlines()
     subjects = ("a girl", "Morlu", "Zambi the bear", "UnicornGirl")
     return [line.format(subject=subject) for subject in subjects for line in lines]
+
+
+def pair_prompts(count: int = 36) -> list[str]:
+    """What held-out pairs look like, in words."""
+    return [full_pair_caption(pair) for pair in measure.held_out_pairs(count)]
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
     python -m pretraining.company                 # everything, on two cores below 2.5 h
     python -m pretraining.company dino clip       # some stages; the same again resumes
+    python -m pretraining.company card            # the model card, once the new weights are shipped
 
 It starts from the shipped weights and goes on with their recipe on two buckets in turn: the figures
 that they were trained on, and wide pictures. From nothing it would take twice as long, and what is
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import signal
 import subprocess
 import sys
@@ -40,6 +42,7 @@ from torch import nn
 
 from charsweep.models.embedded import WEIGHTS
 from pretraining import data
+from pretraining.card import write_card
 from pretraining.drawing import draw
 from pretraining.pretrain import note_seconds, seconds_spent
 from pretraining.pretrain_base import Base, Bucket, Kind, figures_bucket, save_pipeline, train_base
@@ -56,9 +59,9 @@ from pretraining.pretrain_vae import encode
 from pretraining.progress import steps
 from pretraining.tokenizer import load_tokenizer
 
-LANES = (("figures", "pairs"), ("before",)), (("sdxl", "dino"), ("sd15", "clip"))  # by turns
+LANES = ("figures", "pairs", "sdxl", "clip"), ("before", "sd15", "dino")  # side by side
 COUNT = {"figures": 24_000, "pairs": 24_000}  # pictures
-STEPS = {"sdxl": 9_500, "sd15": 9_000, "clip": 2_200, "dino": 1_800}
+STEPS = {"sdxl": 5_800, "sd15": 5_400, "clip": 1_400, "dino": 1_150}
 BASE_RATE, CLIP_RATE = 7e-4, 5e-4  # half of what sdxl and CLIP began with
 SEED = 0
 
@@ -75,9 +78,8 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
     began = time.monotonic()
-    for lanes in LANES:
-        _run_beside(lanes, options.work)
-    measure("after", options.work / "weights", options.work)
+    _run_beside(LANES, options.work)
+    STAGES["after"](options.work)
     print(f"{time.monotonic() - began:.0f} s; by stage {seconds_spent(options.work)}", flush=True)
 
 
@@ -148,6 +150,8 @@ def shipped_vae() -> Any:
 
 def buckets(work: Path) -> tuple[Bucket, ...]:
     """One figure, and two, which are new: twice as often."""
+    make_figures(work)
+    make_pairs(work)
     figures, pairs = (
         load_file(work / f"latents-{name}.safetensors")["latents"] for name in ("figures", "pairs")
     )
@@ -209,6 +213,14 @@ def make_dino(work: Path) -> None:
     export(learn_company(work, SEED, copy.deepcopy(vit), STEPS["dino"], export))
 
 
+def make_card(work: Path) -> None:
+    """The card of the shipped weights, once those of the work folder have been put there."""
+    found = json.loads((work / "company.json").read_text(encoding="utf-8"))
+    figures = {f"{when}_{n}": v for when in ("before", "after") for n, v in found[when].items()}
+    spent = {f"company_{stage}_seconds": took for stage, took in seconds_spent(work).items()}
+    write_card(WEIGHTS, figures | spent)
+
+
 STAGES: dict[str, Callable[[Path], None]] = {
     "before": partial(measure, "before", WEIGHTS),
     "figures": make_figures,
@@ -217,6 +229,8 @@ STAGES: dict[str, Callable[[Path], None]] = {
     "sd15": partial(make_base, "sd15"),
     "clip": make_clip,
     "dino": make_dino,
+    "after": lambda work: measure("after", work / "weights", work),
+    "card": make_card,
 }
 
 if __name__ == "__main__":

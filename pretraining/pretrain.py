@@ -122,7 +122,7 @@ def make_dino(work: Path, out: Path, seed: int) -> None:
 
 
 def make_card(work: Path, out: Path, seed: int) -> None:
-    write_card(out, seconds_spent(work))
+    write_card(out, {f"{stage}_seconds": spent for stage, spent in seconds_spent(work).items()})
 
 
 def stored_tokenizer(work: Path, seed: int) -> CLIPTokenizer:

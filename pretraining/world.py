@@ -96,8 +96,8 @@ def _in(place: str, **scene: Any) -> Figure:
 # where no side is told, the true picture shows one of those that would be right.
 TOGETHER: tuple[tuple[str, Pair], ...] = (
     (
-        "{unicorn_girl} on the left and {thunder_bear} on the right on a white background",
-        Pair(UNICORN_GIRL, THUNDER_BEAR),
+        "{unicorn_girl} walking on the left and {thunder_bear} on the right in a forest",
+        Pair(replace(UNICORN_GIRL, legs="walking", place="forest"), THUNDER_BEAR),
     ),
     (
         "{thunder_bear} on the left and {unicorn_girl} on the right on the beach",

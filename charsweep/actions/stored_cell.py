@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from charsweep.config import Settings
-from charsweep.config.cells import base_weights
+from charsweep.config.locations import base_weights
 from charsweep.core.errors import ModelsError, StoreError
 from charsweep.core.specs import BaseSpec, ImageSetSpec, revived
 from charsweep.core.store import Store

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from charsweep.config import Axes, Part, Range, Sweep
-from charsweep.config.settings import ALWAYS
+from charsweep.config.axes import ALWAYS
 from charsweep.config.variants import PART, VARIED
 from charsweep.core.keys import canonical, canonical_json
 from charsweep.core.specs import Cell, CharacterSpec, ExamSpec, ImageSetSpec, examined, with_truth

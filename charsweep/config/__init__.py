@@ -4,8 +4,10 @@ The words of a command line go in, a checked and frozen `Sweep` comes out. The o
 Hydra.
 """
 
-from charsweep.config.compose import Axes, as_yaml, hydra_words, load_settings
-from charsweep.config.settings import Range, Settings
+from charsweep.config.axes import Axes
+from charsweep.config.compose import as_yaml, hydra_words, load_settings
+from charsweep.config.settings import Settings
+from charsweep.config.settings.search import Range
 from charsweep.config.sweep import Part, Sweep, load_sweep
 
 __all__ = [

@@ -9,16 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.character import Character
-from charsweep.config.cells import (
-    Other,
-    as_drawn,
-    base_weights,
-    cell_of,
-    check_drawing_base,
-    check_sampler,
-    plain_values,
-    store_of,
-)
+from charsweep.config.axes import plain_values
+from charsweep.config.cells import cell_of
+from charsweep.config.drawing import check_drawing_base, check_sampler
+from charsweep.config.exam import Other, parts_as_drawn
+from charsweep.config.locations import base_weights, store_of
 from charsweep.config.precision import precision_of
 from charsweep.config.schema import shapes_images
 from charsweep.config.settings import Settings
@@ -179,9 +174,7 @@ class Adapters:
                 template,
                 values={**name, **steps, **drawn, **others},
                 images=images,
-                parts=tuple(
-                    replace(part, images=as_drawn(part, images)) for part in template.parts
-                ),
+                parts=parts_as_drawn(template.parts, images),
                 made=made,
             )
 

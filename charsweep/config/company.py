@@ -13,7 +13,8 @@ from typing import Any
 from hydra import compose
 from omegaconf import OmegaConf
 
-from charsweep.config.settings import ONE_ADAPTER, CharacterSettings, Settings
+from charsweep.config.settings import Settings
+from charsweep.config.settings.groups import ONE_ADAPTER, CharacterSettings
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import method_of
 from charsweep.core.system.console import spell

@@ -15,14 +15,9 @@ from typing import Any, NamedTuple
 
 from charsweep.character import Character, Companion
 from charsweep.config.adapters import Adapters
-from charsweep.config.cells import (
-    OTHERS,
-    Other,
-    as_drawn,
-    cell_of,
-    cells_of,
-    plain_values,
-)
+from charsweep.config.axes import plain_values
+from charsweep.config.cells import cell_of, cells_of
+from charsweep.config.exam import OTHERS, Other, parts_as_drawn
 from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
@@ -209,7 +204,7 @@ def in_company(cell: Cell, second: Second, images: ImageSetSpec, identifier: str
     return replace(
         cell, images=images, metrics=tuple(metrics),
         worst_of=tuple(name for name in WORST if name in measured),
-        parts=tuple(replace(part, images=as_drawn(part, images)) for part in parts),
+        parts=parts_as_drawn(parts, images),
     )  # fmt: skip
 
 

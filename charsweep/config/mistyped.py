@@ -18,7 +18,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from charsweep.config.schema import can_vary, is_list, may_be_text, schemas_of
-from charsweep.config.settings import FindSettings
+from charsweep.config.settings.search import FindSettings
 from charsweep.config.typed_words import parsed
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.plugins import CONF

@@ -13,12 +13,7 @@ from charsweep.config.settings import Settings
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
-from charsweep.core.system.hardware import (
-    Card,
-    find_card,
-    torch_is_built_for,
-    usable_precision,
-)
+from charsweep.core.system.hardware import Card, find_card, torch_is_built_for, usable_precision
 
 FILE = "precision.json"
 

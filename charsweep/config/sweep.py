@@ -1,10 +1,10 @@
 """The `Sweep`: what was asked, checked and frozen.
 
-What `compose` has composed and checked is turned into specs. A cell whose axes name another file
-of a config group (`method=lora`) or a field inside one (`method.rank=8`) is composed anew with that
-override, once per combination; the plain numbers (lr, train_steps, inference_steps, …) are
-filled in directly. A part of a sweep is composed as if its words had been typed. Combinations whose
-models, character or exam are others make variants (`charsweep.config.variants`).
+What is composed (`compose`) and checked (`checks`) is turned into specs. A cell whose axes name
+another file of a config group (`method=lora`) or a field inside one (`method.rank=8`) is composed
+anew with that override, once per combination; the plain numbers (lr, train_steps, inference_steps,
+…) are filled in directly. A part of a sweep is composed as if its words had been typed.
+Combinations whose models, character or exam are others make variants (`variants`).
 """
 
 from __future__ import annotations
@@ -20,29 +20,17 @@ from typing import Any
 
 from charsweep.character import Character, Drawings, drawings_of
 from charsweep.config.adapters import Adapters
-from charsweep.config.cells import (
-    base_weights,
-    encoders_of,
-    store_of,
-    teaching_file,
-)
+from charsweep.config.axes import PLAIN_AXES, Axes, axes_of, leaves, with_seeds
+from charsweep.config.checks import check_raw
 from charsweep.config.company_cells import from_elsewhere, strengths_of, trained
-from charsweep.config.compose import (
-    Axes,
-    Composing,
-    axes_of,
-    check_raw,
-    combinations_of,
-    compose_words,
-    leaves,
-    with_search_path,
-    with_seeds,
-)
+from charsweep.config.compose import Composing, combinations_of, compose_words, with_search_path
 from charsweep.config.cut_texts import CutText, cut_texts
 from charsweep.config.find import axes_over, kinds_of
+from charsweep.config.locations import base_weights, encoders_of, store_of, teaching_file
 from charsweep.config.meaning import meaning_of
 from charsweep.config.pack_width import unmeasured
-from charsweep.config.settings import PLAIN_AXES, Range, Settings
+from charsweep.config.settings import Settings
+from charsweep.config.settings.search import Range
 from charsweep.config.variants import PART, VARIED, Variants
 from charsweep.core.errors import ConfigError, ModelsError, shown
 from charsweep.core.keys import canonical_json

@@ -21,7 +21,8 @@ from charsweep.character import (
     load_truth,
     without_drawings,
 )
-from charsweep.config.settings import CharacterSettings, Settings
+from charsweep.config.settings import Settings
+from charsweep.config.settings.groups import CharacterSettings
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import Cell, CharacterSpec
 from charsweep.models.weights import find_folder

@@ -34,7 +34,7 @@ from ray._private.state import state
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
-from charsweep.config.settings import Runtime
+from charsweep.config.settings.runtime import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import differences
 from charsweep.core.system.hardware import Card, find_card, processor

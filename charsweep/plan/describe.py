@@ -10,7 +10,7 @@ from charsweep.character.lint import lint_captions, lint_drawings, lint_identifi
 from charsweep.config import Range, Sweep
 from charsweep.config.cut_texts import CutText
 from charsweep.config.precision import precision_note
-from charsweep.config.settings import OF_TWO
+from charsweep.config.settings.groups import OF_TWO
 from charsweep.core.errors import shown
 from charsweep.core.methods import method_of
 from charsweep.core.specs import AttributeSpec, TrajectorySpec

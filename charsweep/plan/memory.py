@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from charsweep.character import WIDE
-from charsweep.config.settings import Runtime
+from charsweep.config.settings.runtime import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical_json
 from charsweep.core.methods import Held, base_precision, method_of

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from charsweep.config import Sweep
-from charsweep.config.settings import Runtime
+from charsweep.config.settings.runtime import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.system.hardware import cores, count_cards, find_card, machine_memory
 from charsweep.plan.memory import LIBRARIES, TOO_MUCH, Need, Place

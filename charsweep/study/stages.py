@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from charsweep.config.find import AXES
-from charsweep.config.settings import FindSettings
+from charsweep.config.settings.search import FindSettings
 from charsweep.results import CellResult
 from charsweep.results.by_score import chosen, keeps, on_each_base
 from charsweep.results.cells import SCORE

@@ -15,7 +15,8 @@ from PIL import Image
 from benchmarks.validity.pair_truth import planted
 from benchmarks.validity.together import FIGURES, MEANT, STRANGERS, strangers
 from charsweep.config import Sweep, load_sweep
-from charsweep.config.cells import Other, cell_of
+from charsweep.config.cells import cell_of
+from charsweep.config.exam import Other
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
 from charsweep.core.specs import ExamPart

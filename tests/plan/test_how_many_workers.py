@@ -10,7 +10,7 @@ from helpers.small import sweep_of
 from pydantic import ValidationError
 
 from charsweep.config import Sweep
-from charsweep.config.settings import Runtime
+from charsweep.config.settings.runtime import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.store import Store
 from charsweep.core.system.hardware import Card, cores

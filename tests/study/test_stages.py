@@ -15,7 +15,7 @@ from helpers.fake_sweep import result
 from benchmarks.racing.simulate import raced
 from charsweep.config import load_settings
 from charsweep.config.find import start_of
-from charsweep.config.settings import FindSettings
+from charsweep.config.settings.search import FindSettings
 from charsweep.core.errors import ConfigError
 from charsweep.results import CellResult
 from charsweep.study.stages import Stage, Stages, at_most, beside

@@ -15,8 +15,8 @@ from pydantic import Field
 from charsweep.actions.caption.proposal import Proposal, Reader
 from charsweep.actions.caption.wording import about_character
 from charsweep.config import Settings
-from charsweep.config.cells import made_in
-from charsweep.config.settings import STRICT, Text
+from charsweep.config.locations import made_in
+from charsweep.config.settings.field_types import STRICT, Text
 from charsweep.core.errors import ModelsError
 from charsweep.core.specs import CharacterSpec
 from charsweep.models.weights import find_weights

@@ -22,7 +22,8 @@ from charsweep.actions.caption.proposal import Captioner, Proposal
 from charsweep.actions.caption.write import caption_file, check_writable, is_shipped, write_new
 from charsweep.character import Character
 from charsweep.config import Settings, load_settings
-from charsweep.config.settings import CaptionSettings, mistakes
+from charsweep.config.settings.actions import CaptionSettings
+from charsweep.config.settings.mistakes import mistakes
 from charsweep.config.variants import character_of
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve

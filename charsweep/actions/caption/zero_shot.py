@@ -28,8 +28,9 @@ from pydantic import Field
 
 from charsweep.actions.caption.proposal import Proposal, Reader
 from charsweep.config import Settings
-from charsweep.config.cells import made_in
-from charsweep.config.settings import STRICT, Attribute, Probability, Text
+from charsweep.config.locations import made_in
+from charsweep.config.settings.field_types import STRICT, Text
+from charsweep.config.settings.groups import Attribute, Probability
 from charsweep.core.errors import ConfigError
 from charsweep.core.specs import CharacterSpec, EncoderSpec
 from charsweep.models.weights import find_weights

@@ -16,7 +16,7 @@ import pydantic
 from charsweep.actions.export.licences import APACHE, LICENCES, Licence
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
 from charsweep.config import Sweep
-from charsweep.config.settings import ModelsSettings
+from charsweep.config.settings.groups import ModelsSettings
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.methods import Method, method_of
 from charsweep.core.specs import (

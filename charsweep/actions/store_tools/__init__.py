@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from charsweep.config import Settings
-from charsweep.config.cells import store_of
+from charsweep.config.locations import store_of
 from charsweep.core.errors import StoreError
 
 

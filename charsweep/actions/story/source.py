@@ -16,8 +16,8 @@ import pydantic
 from charsweep.actions.stored_cell import AGAIN, base_as_it_was, saved_settings, stored_images
 from charsweep.character import Character
 from charsweep.config import Sweep
-from charsweep.config.cells import base_weights, encoders_of
-from charsweep.config.settings import CharacterSettings, ModelsSettings
+from charsweep.config.locations import base_weights, encoders_of
+from charsweep.config.settings.groups import CharacterSettings, ModelsSettings
 from charsweep.config.variants import Variants
 from charsweep.core.columns import regional
 from charsweep.core.errors import CharacterError, ConfigError, ModelsError, StoreError

@@ -26,9 +26,11 @@ from charsweep.actions.story.page import write_page, write_pdf
 from charsweep.actions.story.source import StorySource, find_source
 from charsweep.character import Character
 from charsweep.config import Sweep
-from charsweep.config.cells import exam_of, size_of
 from charsweep.config.cut_texts import Prompt, reader_of, refuse
-from charsweep.config.settings import PluginSettings, StorySettings
+from charsweep.config.drawing import size_of
+from charsweep.config.exam import exam_of
+from charsweep.config.settings.actions import StorySettings
+from charsweep.config.settings.plugins import PluginSettings
 from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
