@@ -6,6 +6,7 @@ A folder of images goes in; checked images, their words and digests come out.
 from charsweep.character.companion import (
     Companion,
     JointImages,
+    caption_in_place,
     cut_masks,
     joint_caption,
     load_joint_images,
@@ -48,6 +49,7 @@ __all__ = [
     "JointImages",
     "Pictures",
     "TrainingImage",
+    "caption_in_place",
     "check_framed",
     "cut_masks",
     "drawings_of",

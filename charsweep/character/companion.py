@@ -1,8 +1,9 @@
-"""The other of two characters, and pictures of both: from a folder, or what they are composed of.
+"""The other of two that are taught, and pictures of both: from a folder, or what they are composed
+of.
 
-Composed pictures put both side by side, cut out of their drawings by masks: those of the
-character's settings, else mask files that lie beside the drawings, whether the loss heeds them or
-not.
+The other is a character, an object or a place. Composed pictures put both side by side, or the
+first in the place, cut out of their drawings by masks: those of the character's settings, else mask
+files that lie beside the drawings, whether the loss heeds them or not.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from charsweep.character.load import Character, Pictures, checked
 from charsweep.character.masks import ENDING, Masks, masks_of
 from charsweep.core.errors import CharacterError
 from charsweep.core.system.images import message_of
-from charsweep.core.words import holds
+from charsweep.core.words import holds, replaced
 
 SETTING = "company.joint_images"
 WITHOUT = (
@@ -34,16 +35,25 @@ class JointImages(Pictures):
 
 @dataclass(frozen=True)
 class Companion:
-    """The other of two characters, and what pictures of both are, or are made of."""
+    """The other of two, and what pictures of both are, or are made of."""
 
     other: Character
     joint: JointImages | None = None
-    cut: tuple[Masks, Masks] | None = None  # of the first and of the other; None: none are made
+    cut: tuple[
+        Masks, ...
+    ] = ()  # of the first, and of the other that is no place; (): none are made
 
 
 def joint_caption(left: str, right: str) -> str:
     """What a composed picture shows, by the identifiers."""
     return f"a picture of {left} on the left and {right} on the right on a white background"
+
+
+def caption_in_place(caption: str, who: str, place: str) -> str:
+    """What is shown where somebody is put on a drawing of a place: its caption with both in it."""
+    if holds(caption, place):
+        return replaced(caption, place, f"{who} in {place}")
+    return f"a picture of {who} in {place}"
 
 
 def load_joint_images(folder: Path, first: str, second: str, min_size: int = 32) -> JointImages:

@@ -131,23 +131,29 @@ class Framing:
 
 @dataclass(frozen=True)
 class Company:
-    """The other of two characters that a trajectory teaches, and the steps that show both.
+    """The other of two that a trajectory teaches, and the steps that show both.
 
-    Pictures of both are composed of drawings of each, cut out by masks, unless there are any.
+    Pictures of both are composed of drawings of each, cut out by masks, unless there are any: side
+    by side, or the first in the place that the other is.
     """
 
     other: CharacterSpec
     joint_share: float  # of the steps, that show both; the others show one of them, by turns
     masks: tuple[str, ...] = ()  # of the other's images, as `Framing.masks` of the first's
-    cut: tuple[tuple[str, ...], ...] = ()  # masks that cut out the first, and the other, or ()
+    cut: tuple[tuple[str, ...], ...] = ()  # masks that cut out the first, and no place; or ()
     joint: tuple[str, ...] = ()  # pictures of both, by content digest
     joint_captions: tuple[str, ...] = ()
     class_images: str | None = None  # as the trajectory's, of the other's class
 
     @property
     def composes(self) -> bool:
-        """Whether steps show pictures that are composed, which are wide."""
+        """Whether steps show pictures that are composed."""
         return bool(self.cut)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether these are wide, as those of two side by side."""
+        return self.composes and self.other.kind != PLACE
 
 
 @dataclass(frozen=True)
