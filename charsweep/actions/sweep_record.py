@@ -102,7 +102,7 @@ def _variants(sweep: Sweep) -> list[dict[str, Any]]:
     """Settings by the values of the axes that they are for; none where all cells have the same."""
     if len(sweep.variants.unlike) < 2:
         return []
-    groups = ("models", "character", "references")
+    groups = ("models", "character", "characters", "references")
     return [
         {
             "values": dict(variant.values),

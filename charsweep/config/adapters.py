@@ -68,8 +68,10 @@ class Adapters:
                 yield from self._cells_of(file, weights, axes, chosen, settings, character, other)
 
     def pair(self, settings: Settings) -> Sequence[AdapterFile]:
-        """The adapters of two characters; ConfigError where they are not two."""
+        """The adapters of two characters in the order given; ConfigError where they are not two."""
         files = self._files(settings)
+        paths = [path for own in settings.adapters for path in find_adapters(own.path, "")]
+        files = sorted(files, key=lambda file: paths.index(file.path))  # not by their steps
         if len(files) != 2:
             one, other = (own.identifier for own in settings.characters)
             raise ConfigError(

@@ -285,16 +285,19 @@ def _search(settings: Settings) -> Iterator[str]:
 
 
 def _masks(settings: Settings) -> Iterator[str]:
-    """What needs masks, where there are none."""
-    if settings.character.masks is not None:
+    """What needs masks, where there are none: the references of each character, and any for what
+    the background counts."""
+    every = settings.characters or [settings.character]
+    lacking = [one.identifier for one in every if one.masks is None]
+    if not lacking:
         return
+    where = "character.masks=null; set character.masks=file or alpha"
+    if settings.characters:
+        where = f"{' and '.join(lacking)}: masks=null; set masks: file or alpha in characters"
     needs = {"references=subject": settings.references == "subject",
-             "axes.mask_background": "mask_background" in settings.axes}  # fmt: skip
-    yield from (
-        f"{name}: character.masks=null; set character.masks=file or alpha"
-        for name, is_set in needs.items()
-        if is_set
-    )
+             "axes.mask_background": "mask_background" in settings.axes
+             and len(lacking) == len(every)}  # fmt: skip
+    yield from (f"{name}: {where}" for name, is_set in needs.items() if is_set)
 
 
 def _repeats(settings: Settings) -> Iterator[str]:

@@ -15,10 +15,12 @@ from omegaconf import OmegaConf
 
 from charsweep.config.settings import Settings
 from charsweep.config.settings.groups import ONE_ADAPTER, CharacterSettings
+from charsweep.core.columns import COLUMN, COMMON, columns_in
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import method_of
 from charsweep.core.system.console import spell
 from charsweep.core.words import holds, same
+from charsweep.results.cells import TOGETHER
 
 OF_TOGETHER = ("joint_share", "joint_images")
 EXAMPLE = "characters=[unicorn_girl,thunder_bear]"
@@ -98,6 +100,7 @@ def company_mistakes(settings: Settings, axes: Collection[str]) -> Iterator[str]
     What an axis of company decides is no mistake in the cells where it says nothing.
     """
     yield from _idle(settings, axes)
+    yield from _misplaced(settings)
     if not settings.characters:
         return
     yield from _untold(settings)
@@ -111,6 +114,12 @@ def company_mistakes(settings: Settings, axes: Collection[str]) -> Iterator[str]
     for name in axes:
         if name.partition(".")[0] == "character":
             yield f"axes.{name}: characters says who is taught, and is no axis; take this out"
+    if settings.is_together and settings.search.is_race:
+        yield (
+            f"search={settings.search.name}: cells leave by the score of their first images, and "
+            "that of two characters is the worst of three, which only whole cells have; set "
+            "search=grid"
+        )
     if not settings.is_together and (not settings.is_grid or settings.search.is_race):
         yield (
             f"company=separate: search={settings.search.name} chooses by results, and two adapters "
@@ -151,6 +160,48 @@ def _idle(settings: Settings, axes: Collection[str]) -> Iterator[str]:
             f"{told}: company=together has one adapter for both; set strength, or "
             "company=separate, which has one for each"
         )
+
+
+def _misplaced(settings: Settings) -> Iterator[str]:
+    """Prompts of the exam that say more than what they are drawn for: the second character, or
+    columns."""
+    parts = settings.exam.parts or {}
+    listed = {"exam.prompts": settings.exam.prompts}
+    listed |= {f"exam.parts.{name}.prompts": part.prompts for name, part in parts.items()}
+    for where, prompts in listed.items():
+        is_of_two = where == f"exam.parts.{TOGETHER}.prompts"
+        alone = [p for p in prompts if "{other}" in p and not is_of_two and where != "exam.prompts"]
+        yield from (
+            f"{where}: '{shown(prompt)}' asks for {{other}}, and that part is of the first "
+            f"character; write it into exam.parts.{TOGETHER}.prompts"
+            for prompt in alone
+        )
+        columns = columns_in(prompts)
+        if columns in ((), (0,)):
+            continue
+        if not is_of_two:
+            yield (
+                f"{where}: {COMMON} gives columns of a picture words of their own, which are for "
+                f"pictures of two; write them into exam.parts.{TOGETHER}.prompts"
+            )
+        elif len(columns) > 1:
+            yield (
+                f"{where}: prompts have {' and '.join(map(str, columns))} columns ({COMMON}, "
+                f"{COLUMN}), and all pictures of a part have equally many; give each as many"
+            )
+        elif not _draws_columns(settings):
+            yield (
+                f"{where}: {COMMON}: this base has no cross-attention in which columns could look "
+                "at words of their own; take the columns out, or choose a base of Stable "
+                "Diffusion, as in method.base=sdxl"
+            )
+
+
+def _draws_columns(settings: Settings) -> bool:
+    """Whether columns can have prompts of their own on the base that draws."""
+    name = settings.sampler.base or method_of(settings.method.plugin()).base
+    base = settings.models.bases.get(name or "")
+    return base is None or bool(base.plugin(name or "").made.draws_columns)
 
 
 def _untold(settings: Settings) -> Iterator[str]:

@@ -82,7 +82,7 @@ def from_elsewhere(
         yield from adapters.cells(axes, chosen, settings, first)
         return
     second = Second(settings_of_other(settings), companion)
-    own, others = adapters.pair(settings)
+    own, others = adapters.pair(settings)  # first that of the first
     beside = second.other._replace(identifier=others.trigger or second.other.identifier)
     alone = (
         adapters.cells(_alone(axes), chosen, settings, first, [own], beside),
@@ -135,10 +135,15 @@ def _at_strengths(
 ) -> Iterator[Cell]:
     """What two adapters draw at all the strengths that are asked for, and each alone."""
     spans = [plain_values(name, axes, settings) for name in ("strength", "other_strength")]
+    of_other = {"other_trigger": other.made["trigger"]} if "trigger" in other.made else {}
+    both = {name: own for name, own in one.made.items() if name == "trigger"} | of_other
     for pair in dict.fromkeys([*itertools.product(*spans), (1.0, 0.0), (0.0, 1.0)]):
         values = {**one.values, "strength": pair[0], "other_strength": pair[1]}
         drawing = one if pair[0] else other  # whose class images are learned from
-        cell = replace(one, values=values, class_images=drawing.class_images)
+        cell = replace(
+            one, values=values, class_images=drawing.class_images, identifier=drawing.identifier,
+            made=both if all(pair) else one.made if pair[0] else other.made | of_other,
+        )  # fmt: skip
         yield in_company(cell, second, composed(one.images, other.images, *pair), other.identifier)
 
 

@@ -130,13 +130,10 @@ def cut_texts(
         assert base is not None
         method = method_of(cell.trajectory.method) if cell.is_trained else None
         tokens = method.identifier_tokens if method else None
-        both = tuple(_of_both(cell, drawings, method)) if method else ()
-        named = (*(_taught(cell, drawings, method) if method else ()), *both, *_drawn(cell))
-        every = [(name, named, tuple(_others(cell, drawings)))]
-        if method and (company := cell.trajectory.company):
-            own = _captions(company.other, drawings, method)
-            every.append((company.other.identifier, (*own, *both), ()))
-        for called, texts, others in every:
+        taught = tuple(_taught(cell, drawings, method)) if method else ()
+        texts, others = (*taught, *_drawn(cell)), tuple(_others(cell, drawings))
+        second = (who.identifier for one in cell.trainings for who in one.characters)
+        for called in dict.fromkeys((name, *second)):
             asked = (base.key, tokens, called, texts, others)
             if asked not in readings:
                 readings[asked] = reader_of(base, bases, called, method)
@@ -192,7 +189,10 @@ def _unlike(cells: Sequence[Cell]) -> Iterator[Cell]:
 
 
 def _taught(cell: Cell, drawings: Drawings, method: Method) -> Iterator[Prompt]:
-    return _captions(cell.trajectory.character, drawings, method)
+    """What a trajectory is taught with: of each character, and of both."""
+    for character in cell.trajectory.characters:
+        yield from _captions(character, drawings, method)
+    yield from _of_both(cell, drawings, method)
 
 
 def _of_both(cell: Cell, drawings: Drawings, method: Method) -> Iterator[Prompt]:

@@ -12,7 +12,7 @@ from charsweep.config.drawing import size_of
 from charsweep.config.locations import encoders_of
 from charsweep.config.settings import Settings
 from charsweep.config.settings.groups import OF_TWO
-from charsweep.core.columns import RegionalPrompt
+from charsweep.core.columns import RegionalPrompt, regional
 from charsweep.core.sides import NAMES, left_of
 from charsweep.core.specs import (
     AttributeSpec,
@@ -112,7 +112,8 @@ def parts_of(
         if company:
             asked = tuple(prompt.replace("{other}", company.identifier) for prompt in asked)
             if settings.sampler.regional:
-                asked, nouns = _in_columns(asked, nouns, judged, character, company.character)
+                both = (Other(character, identifier), company)
+                asked, nouns = _in_columns(asked, nouns, judged, both)
         size, seeds = size_of(part.size, images), tuple(part.seeds)
         yield ExamPart(
             name=name,
@@ -124,17 +125,23 @@ def parts_of(
 
 
 def _in_columns(
-    asked: Sequence[str], nouns: Sequence[str], exam: ExamSpec, first: Character, second: Character
+    asked: Sequence[str], nouns: Sequence[str], exam: ExamSpec, both: tuple[Other, Other]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Prompts of two, and the same with their class nouns, with words of its own for each half:
-    the prompt of the one who stands there, the first on the left where that is not said."""
-    both = [(who.spec.instance_prompt, who.spec.class_prompt) for who in (first, second)]
+    the prompt of the one who stands there, the first on the left where that is not said. Those that
+    have columns already keep them."""
+    specs = [(who.character.spec, who.identifier) for who in both]
+    own = [spec.instance_prompt.replace(spec.identifier, called) for spec, called in specs]
+    of_class = [spec.class_prompt for spec, _ in specs]
     made = []
-    for texts, which in ((asked, 0), (nouns, 1)):
-        own = [one[which] for one in both]
-        sides = (own[::-1] if left == OTHER_ONE else own for left in exam.left)
-        parts = zip(texts, sides, strict=True)
-        made.append(tuple(str(RegionalPrompt(text, tuple(side))) for text, side in parts))
+    for texts, words in ((asked, own), (nouns, of_class)):
+        sides = (words[::-1] if left == OTHER_ONE else words for left in exam.left)
+        made.append(
+            tuple(
+                text if regional(text).columns else str(RegionalPrompt(text, tuple(side)))
+                for text, side in zip(texts, sides, strict=True)
+            )
+        )
     return made[0], made[1]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple
 from typing import Any
 
+from charsweep.config.company_cells import OTHER
 from charsweep.config.settings import Settings
 from charsweep.config.variants import Variant
 from charsweep.core.encoders import encoders_of
@@ -42,7 +43,7 @@ def meaning_of(
         if taught and taught.class_images and cell.class_images is None:  # a person's own
             name = f"{method}.own_class_images"
             found.setdefault(name, {})[words] = taught.class_images
-        for name, value in _of_company(taught.company if taught else None):
+        for name, value in (*_of_company(taught.company if taught else None), *_of_second(cell)):
             own = found.setdefault(name, {})
             own[words] = max(value, own.get(words, ()))
         for name, axis, value in (*_of_taught(taught), *_of_drawn(cell.base, cell.images)):
@@ -91,6 +92,14 @@ def _of_company(company: Company | None) -> Iterator[tuple[str, tuple[Any, ...]]
         yield "other", astuple(company.other)
         yield "both", (company.cut, company.joint, company.joint_captions)
         yield "other_masks", company.masks
+
+
+def _of_second(cell: Cell) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The second of two characters: who is put together with the first, and by what it is judged."""
+    if len(cell.trainings) > 1:
+        yield "other", astuple(cell.trainings[1].character)
+    for exam in (part.exam for part in cell.parts if part.name == OTHER):
+        yield "other_judged_by", (exam.references, exam.held_out, exam.class_prompt)
 
 
 def _of_taught(taught: TrajectorySpec | None) -> Iterator[tuple[str, str, Any]]:

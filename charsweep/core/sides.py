@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from charsweep.core.columns import regional
+
 NAMES = ("subject", "other")
 BOTH = "both"
 MARKS = re.compile(  # a hand on the left arm is on no side of the picture
@@ -23,8 +25,12 @@ def left_of(prompt: str) -> str | None:
     """Who is to stand on the left, "subject" or "other"; None where the prompt does not say.
 
     A side belongs to the name before it ("{subject} on the left and {other} on the right"), or all
-    of them to the names behind them ("on the left {subject}, on the right {other}").
+    of them to the names behind them ("on the left {subject}, on the right {other}"). Columns say it
+    by whom each of them names.
     """
+    if columns := regional(prompt).columns:
+        named = [asked_for(one) for one in columns if any(f"{{{name}}}" in one for name in NAMES)]
+        return named[0] if set(named[:1]) | set(named[-1:]) == {*NAMES} else None
     marks = list(MARKS.finditer(prompt))
     for told in (marks, marks[::-1]):
         for name, side in _placed(told).items():

@@ -476,6 +476,12 @@ class Cell:
         return source
 
     @property
+    def trainings(self) -> tuple[TrajectorySpec, ...]:
+        """What its weights come of: one trajectory, those of two characters put together, or, of
+        adapters from elsewhere, none."""
+        return trained_in(self.source)
+
+    @property
     def step(self) -> int:
         return self.images.snapshot.step
 

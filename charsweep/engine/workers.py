@@ -21,7 +21,7 @@ from charsweep.config.pack_width import FILE as WIDTHS
 from charsweep.config.pack_width import unmeasured
 from charsweep.core.errors import StoreError, TrainingError
 from charsweep.core.keys import digest_of
-from charsweep.core.specs import Cell, SnapshotSpec, Source
+from charsweep.core.specs import Cell, ComposedSpec, SnapshotSpec, Source
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_half_written, machine
 from charsweep.core.system.signals import deadline, delay_signals, time_is_up
@@ -204,8 +204,13 @@ class WorkersEngine:
             None if runtime.scratch is None else Path(runtime.scratch),
             digest_of(f"{machine()} {self.store.root} {versions}".encode())[:12],
             machine(),
-            math.inf if runtime.bring == "all" else LARGE,
+            math.inf if runtime.bring == "all" or self._composes else LARGE,
         )
+
+    @property
+    def _composes(self) -> bool:
+        """Whether adapters are put together here, for which all must have come."""
+        return any(isinstance(cell.source, ComposedSpec) for cell in self.sweep.cells)
 
     def _look_around(self) -> None:
         """Now and then: hire whoever has come, and halt those whose machine is about to go."""

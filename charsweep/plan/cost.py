@@ -108,7 +108,7 @@ def seconds_of(plan: Plan, speeds: Speeds) -> tuple[float, float]:
 def seconds_alone(plan: Plan, speeds: Speeds) -> float:
     """What the cells that the store lacks would take one by one, each training for itself."""
     return sum(
-        (cell.step * speeds.step_alone(cell.trajectory) if cell.is_trained else 0.0)
+        sum(cell.step * speeds.step_alone(one) for one in cell.trainings)
         + calls(cell.images) * speeds.call(cell.images)
         for training in plan.trainings
         for cell in training.cells

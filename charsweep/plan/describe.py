@@ -216,7 +216,8 @@ def _of_race(sweep: Sweep, numbers: Mapping[str, Any]) -> list[str]:
     is_race = settings.search.is_race or (settings.find is not None and settings.by_score)
     if not is_race or not numbers["images"]:
         return []
-    counts = sorted({own.count for cell in sweep.examples for own in cell.images.beginnings})
+    racing = [cell for cell in sweep.examples if not cell.worst_of]
+    counts = sorted({own.count for cell in racing for own in cell.images.beginnings})
     if not counts:
         return []
     whole = max(cell.images.count for cell in sweep.examples)
@@ -277,8 +278,9 @@ def _asked(sweep: Sweep) -> list[str]:
     lines = [f"{sweep.name}: {sweep.settings.question}"]
     for part in sweep.parts:
         lines.append(f"  {part.name:<13} {len(part.cells)} cells: {part.question}")
-    for exam, parts in {v.settings.exam.name: v.settings.unasked for v in sweep.variants}.items():
-        if unasked := [metric for metric, part in parts.items() if part not in OF_TWO]:
+    for exam, own in {v.settings.exam.name: v.settings for v in sweep.variants}.items():
+        is_of_two = bool(own.characters)
+        if unasked := [n for n, part in own.unasked.items() if is_of_two or part not in OF_TWO]:
             text = f"{', '.join(unasked)}: exam={exam} has no prompts for them"
             lines.append(f"  not asked     {text}")
     lines += unread(sweep.cut)

@@ -141,7 +141,7 @@ class Plan:
     @property
     def steps_asked(self) -> int:
         """Steps that the cells would take if each were trained alone."""
-        return sum(cell.step for cell in self.cells)
+        return sum(cell.step * len(cell.trainings) for cell in self.cells)
 
     @property
     def scorings(self) -> tuple[Scoring, ...]:

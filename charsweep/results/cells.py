@@ -26,7 +26,7 @@ SCORE = "score"  # by which settings are compared
 TOGETHER = "together"  # the part of the exam whose prompts are of two characters, and its score
 DIGITS = 5  # of an image's score in cells.jsonl; the store has them all
 # What an adapter from elsewhere may say of its making, in the order of tables.
-MADE = ("steps", "lr", "kind", "rank", "alpha", "trainer", "base", "trigger")
+MADE = ("steps", "lr", "kind", "rank", "alpha", "trainer", "base", "trigger", "other_trigger")
 COSTS = (  # the fields that say what a cell took, in the order of tables
     "size_mb",
     "train_seconds",
@@ -77,6 +77,8 @@ class CellResult:
     left_after: Sequence[int] = field(default_factory=list)
     # Of an adapter from elsewhere: what its file says of its making.
     made: Mapping[str, Any] = field(default_factory=dict)
+    worst: str = ""  # of two characters: the name of the score that is the lowest, its `score`
+    trainings: int = 1  # that its weights come of, each of `step` steps: 2 of what was composed
 
     @property
     def finished(self) -> bool:
@@ -116,7 +118,10 @@ def judged_by(cell: Cell) -> dict[str, str]:
     if exam.prompts:
         known["prompts"] = (exam.prompts, exam.class_prompt, exam.attributes, exam.truth)
     for part in cell.parts:
-        asked = (part.exam.prompts, part.images.seeds)
+        asked: tuple[Any, ...] = (part.exam.prompts, part.images.seeds)
+        drawings = (part.exam.references, part.exam.held_out, part.exam.other)
+        if drawings != (exam.references, exam.held_out, ()):  # another's, or of two
+            asked = (*asked, drawings, part.exam.class_prompt)
         known |= {f"metric {metric.name}": (metric, asked) for metric in part.metrics}
     return {name: key_of(what) for name, what in known.items()}
 
@@ -140,9 +145,7 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     diverged_at = store.diverged_at(source)
     diverged = diverged_at is not None and cell.step >= diverged_at
     state: State = "failed" if error else "diverged" if diverged else "finished"
-    rows = store.losses(source, cell.step)
-    runs = _runs(store.source(source))
-    seconds = _seconds_alone(rows, runs)
+    steps, seconds, runs = _trained(cell, store)
     finished = state == "finished"
     stored = stored_scores(cell, cell.images, store) if finished else {}
     seeds_of = dict.fromkeys(stored, cell.images.seeds)
@@ -152,7 +155,8 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
     untaught = {}
     if finished and cell.untaught_set is not None:
         untaught = values_of(stored_scores(cell, cell.untaught_set, store))
-    if worst := worst_in(stored, cell.worst_of):
+    worst = worst_in(stored, cell.worst_of)
+    if worst:
         stored[SCORE], seeds_of[SCORE] = stored[worst], seeds_of[worst]
         untaught[SCORE] = untaught.get(cell.worst_of[0])
     scores = values_of(stored)
@@ -173,10 +177,10 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
         scores=scores,
         gains={name: _minus(value, untaught.get(name)) for name, value in scores.items()},
         size_mb=read_json(snapshot / "snapshot.json", "bytes")["bytes"] / 1e6 if finished else None,
-        train_seconds=round(seconds, 3) if rows else None,
+        train_seconds=round(seconds, 3) if steps else None,
         paid_seconds=paid,
         sample_seconds=images.get("seconds"),
-        seconds_per_step=round(seconds / len(rows), 5) if rows else None,
+        seconds_per_step=round(seconds / steps, 5) if steps else None,
         peak_memory_mb=max((run["peak_memory_mb"] for run in runs), default=None),
         per_image={
             name: by_prompt(score["per_image"], len(seeds_of[name]))
@@ -191,6 +195,8 @@ def result_of(cell: Cell, store: Store, paid: float, error: str | None = None) -
         },
         judged_by=judged_by(cell),
         made=cell.made,
+        worst=worst or "",
+        trainings=max(1, len(cell.trainings)),
     )
 
 
@@ -209,6 +215,17 @@ def by_prompt(scores: Sequence[float], width: int) -> list[list[float]]:
 
 def _minus(score: float | None, untaught: float | None) -> float | None:
     return None if score is None or untaught is None else score - untaught
+
+
+def _trained(cell: Cell, store: Store) -> tuple[int, float, list[dict[str, Any]]]:
+    """Steps and seconds of all trainings that a cell's weights come of, each by itself, and what
+    provenance.json says of them."""
+    steps, seconds, every = 0, 0.0, list[dict[str, Any]]()
+    for one in cell.trainings:
+        rows, runs = store.losses(one, cell.step), _runs(store.source(one))
+        steps, seconds = steps + len(rows), seconds + _seconds_alone(rows, runs)
+        every += runs
+    return steps, seconds, every
 
 
 def _runs(trajectory: Path) -> list[dict[str, Any]]:
@@ -314,6 +331,8 @@ def flatten(result: CellResult) -> dict[str, Any]:
             row |= {f"made_{key}": known for key, known in value.items()}
         elif name == "left_after":
             row |= {"left": result.left} if result.left else {}
+        elif name in ("worst", "trainings"):  # which say nothing of one character
+            row |= {name: value} if value not in ("", 1) else {}
         elif name == "gains":
             row |= {f"{metric}_gain": gain for metric, gain in value.items()}
         else:

@@ -142,7 +142,8 @@ METRICS = {
         "how alike the colours of drawn and training images are (Bhattacharyya, 0 to 1)",
     ),
 }
-MADE_LABELS = {"steps": "training steps", "lr": "learning rate", "base": "base by its file"}
+MADE_LABELS = {"steps": "training steps", "lr": "learning rate", "base": "base by its file",
+               "other_trigger": "trigger of the second"}  # fmt: skip
 ENCODERS = {"clip": "CLIP", "dino": "DINO", "dinov2": "DINOv2", "dinov3": "DINOv3",
             "siglip2": "SigLIP 2", "ccip": "CCIP"}  # fmt: skip
 AXES = {

@@ -5,7 +5,9 @@ images has two errors: that over prompts (each the mean of its exam seeds) and, 
 several, that over training seeds; their variances add. Two points are compared image by image: by
 the differences between images of the same prompt, exam seed and training seed, which the prompts'
 being easy or hard does not enter. They differ if the mean difference exceeds two standard errors.
-What left a race is compared by the images that it drew, the first of every prompt.
+What left a race is compared by the images that it drew, the first of every prompt. A score of two
+characters is the worst of several; where those of two points are not of the same images, nothing
+pairs them, and the variances of both add.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ class Point:
     @property
     def price(self) -> tuple[float, float, float]:
         """What it takes, most important first: training steps, inference steps, MB of weights."""
-        steps = max(cell.step for cell in self.finished)
+        steps = max(cell.step * cell.trainings for cell in self.finished)
         drawn = max(cell.values.get("inference_steps") or 1 for cell in self.finished)
         return steps, drawn, round(self.cost("size_mb") or 0.0, 2)
 
@@ -117,21 +119,46 @@ def seeds_drawn(cell: CellResult, metric: str) -> int | None:
     return len(images[0]) if images else None
 
 
-def error_of(rows: NDArray[np.float64]) -> float | None:
-    """The standard error of the mean of scores (training seeds, prompts); None of a single one."""
-    if rows.size < 2:
+def measured_by(cell: CellResult, metric: str) -> str:
+    """By which of several a score is measured, which are of other images; empty for any other."""
+    return cell.worst if metric == SCORE else ""
+
+
+def error_of(groups: Sequence[NDArray[np.float64]]) -> float | None:
+    """The standard error of the mean of scores, each group of them (training seeds, prompts) of
+    other images; None of a single score."""
+    if sum(rows.size for rows in groups) < 2:
         return None
-    means = [rows.mean(axis=axis) for axis in (0, 1)]
-    return math.sqrt(sum(float(m.var(ddof=1)) / len(m) for m in means if len(m) > 1))
+    count = sum(len(rows) for rows in groups)
+    variances = [(len(rows) / count) ** 2 * variance_of_mean(rows.mean(axis=0)) for rows in groups]
+    of_seeds = variance_of_mean(np.concatenate([rows.mean(axis=1) for rows in groups]))
+    return math.sqrt(sum(variances) + of_seeds)
+
+
+def variance_of_mean(values: NDArray[np.float64]) -> float:
+    """Of the mean of some values, as far as these tell."""
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
+
+
+def error(cells: Sequence[CellResult], metric: str) -> float | None:
+    """The standard error of the mean score of some cells; None where it cannot be known."""
+    groups: dict[str, list[NDArray[np.float64]]] = {}
+    for cell in cells:
+        if (row := units(cell, metric)) is not None:
+            groups.setdefault(measured_by(cell, metric), []).append(row)
+    if any(len({len(row) for row in rows}) > 1 for rows in groups.values()):
+        return None
+    return error_of([np.array(rows) for rows in groups.values()])
 
 
 def interval(cells: Sequence[CellResult], metric: str) -> tuple[float, float] | None:
     """Two standard errors either way of the mean score of some cells; None where there is none."""
-    rows = [row for cell in cells if (row := units(cell, metric)) is not None]
-    if not rows or len({len(row) for row in rows}) > 1:
+    half = error(cells, metric)
+    if half is None:
         return None
-    middle, error = float(np.mean(rows)), error_of(np.array(rows))
-    return None if error is None else (middle - ERRORS * error, middle + ERRORS * error)
+    rows = (units(cell, metric) for cell in cells)
+    middle = float(np.mean([row.mean() for row in rows if row is not None]))
+    return middle - ERRORS * half, middle + ERRORS * half
 
 
 @dataclass(frozen=True)
@@ -157,6 +184,9 @@ def difference(higher: Point, lower: Point, metric: str) -> Difference:
 
     By the images that all have drawn: a race has the others draw no more than the first ones.
     """
+    every = (*higher.finished, *lower.finished)
+    if len({measured_by(cell, metric) for cell in every if metric in cell.scores}) > 1:
+        return _unpaired(higher, lower, metric)
     drawn = known(seeds_drawn(c, metric) for point in (higher, lower) for c in point.finished)
     common = int(min(drawn)) if drawn else None
     ours, theirs = (
@@ -174,7 +204,14 @@ def difference(higher: Point, lower: Point, metric: str) -> Difference:
     if any(len(a) != len(b) for a, b in pairs):  # judged by other exams
         return Difference((higher.mean(metric) or 0.0) - (lower.mean(metric) or 0.0), None)
     rows = np.array([a - b for a, b in pairs])
-    return Difference(float(rows.mean()), error_of(rows))
+    return Difference(float(rows.mean()), error_of([rows]))
+
+
+def _unpaired(higher: Point, lower: Point, metric: str) -> Difference:
+    """The difference of two means over unlike images."""
+    value = (higher.mean(metric) or 0.0) - (lower.mean(metric) or 0.0)
+    errors = [error(point.finished, metric) for point in (higher, lower)]
+    return Difference(value, None if None in errors else math.hypot(*filter(None, errors)))
 
 
 def points_of(record: Record, cells: Sequence[CellResult] | None = None) -> tuple[Point, ...]:

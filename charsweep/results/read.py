@@ -218,7 +218,8 @@ def read_curves(
             notes.append(f"The loss curve of {trajectory} cannot be read: {error}.")
             continue
         if not path.exists():
-            if any(cell.train_seconds is not None for cell in members):  # what was trained has one
+            # what was trained has one, and no folder of its own what was composed
+            if any(c.train_seconds is not None and c.trainings == 1 for c in members):
                 notes.append(f"No loss curve for {trajectory}: it has no loss.csv.")
             continue
         curves.append(cut(curve_of(trajectory, rows), members, axes))

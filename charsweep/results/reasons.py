@@ -74,8 +74,12 @@ def savings(best: Point, dearer: Sequence[Point]) -> str:
 def evidence_of(best: Point) -> str:
     """ "score 0.866 ± 0.050; 94 % of its images are the character and show all that was asked"."""
     text = with_error(best)
-    right = best.mean("quality_ratio")
-    if right is not None:
+    right, both = best.mean("quality_ratio"), best.mean("both")
+    if worst := dict.fromkeys(cell.worst for cell in best.finished if cell.worst):
+        text += f", its worst ({listing([metric_label(name).short for name in worst])})"
+        if both is not None:
+            text += f"; {both:.0%} of its pictures of two show both, each where it should be"
+    elif right is not None:
         text += f"; {right:.0%} of its images are the character and show all that was asked"
     seeds = len(best.scores(SCORE))
     return f"{text}, over {seeds} training seeds" if seeds > 1 else text
@@ -164,18 +168,24 @@ def left_out(
 def side_effects(record: Record, best: Point) -> list[str]:
     """What else teaching did to the model, where it is more than chance and worth a word."""
     noun = record.sweep.character.class_noun or "other"
-    known = {name: best.mean(name) for name in ("leak", "flexibility")}
-    spans = {name: best.interval(name) or (-math.inf, math.inf) for name in known}
+    is_of_two = any(cell.worst for cell in best.finished)
+    whom = {"leak": (f"every {noun}", "the character")}
+    if is_of_two:
+        whom = {f"{which}leak": (f"others of the {name}'s class", f"the {name}")
+                for which, name in (("", "first"), ("other_", "second"))}  # fmt: skip
     texts = []
-    if (known["leak"] or 0.0) >= MUCH and spans["leak"][0] > 0:
+    for metric, (others, who) in whom.items():
+        leak, span = best.mean(metric), best.interval(metric) or (-math.inf, math.inf)
+        if (leak or 0.0) >= MUCH and span[0] > 0:
+            texts.append(
+                f"It also turns {others} into {who} (leak {score_text(leak)} of 1): prior "
+                "preservation (method.prior_weight=1) or fewer steps may mend that."
+            )
+    flexible = best.mean("flexibility")
+    if flexible is not None and flexible <= 1 - MUCH:
         texts.append(
-            f"It also turns every {noun} into the character (leak {score_text(known['leak'])} of "
-            "1): prior preservation (method.prior_weight=1) or fewer steps may mend that."
-        )
-    if known["flexibility"] is not None and known["flexibility"] <= 1 - MUCH:
-        texts.append(
-            f"It hardly changes when asked to (flexibility {score_text(known['flexibility'])} of "
-            "1): captions that name the clothes (method.prompts=captions), or fewer steps, may."
+            f"It hardly changes when asked to (flexibility {score_text(flexible)} of 1): captions "
+            "that name the clothes (method.prompts=captions), or fewer steps, may."
         )
     return texts
 

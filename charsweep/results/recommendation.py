@@ -126,7 +126,7 @@ class Recommendation:
             return ()
         size, seconds = self.point.cost("size_mb"), self.point.cost("train_seconds")
         known = (
-            f"{self.cell.step:,} training steps" if self.cell.step else "",
+            steps_text(self.cell) if self.cell.step else "",
             f"{span(seconds)} of training by itself" if seconds is not None else "",
             f"{bytes_text(size * 1e6)} of weights" if size is not None else "",
         )
@@ -247,6 +247,12 @@ def example(points: Sequence[Point]) -> Point | None:
     """Of points that nothing is recommended of: one to show beside others, in a table."""
     order = ranked(points, Objective("dino", True))
     return order[0][0] if order else next((point for point in points if point.finished), None)
+
+
+def steps_text(cell: CellResult) -> str:
+    """How long its weights were trained: "1,000 training steps"."""
+    each = f" for each of {cell.trainings} adapters" if cell.trainings > 1 else ""
+    return f"{cell.step:,} training steps{each}"
 
 
 # -- the command that takes it ---------------------------------------------------------------------

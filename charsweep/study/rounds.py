@@ -32,6 +32,8 @@ Keys = tuple[str, ...]  # of a setting's cells
 class Rounds:
     """One race: yields what its cells draw, round by round, and is told the results.
 
+    Where the score is the worst of several, which only whole cells have, there is one round.
+
     `known` has, by key, after how many images a cell is known to end: it is not judged again, and
     where that is known of all, they are only looked up.
     """
@@ -46,7 +48,8 @@ class Rounds:
         self.cells = {cell.key: cell for cell in cells}
         self.errors = settings.search.errors or LEAVING
         self.known = known or {}
-        is_race = is_race and settings.by_score and (len(cells) > 1 or bool(known))
+        is_race = is_race and settings.by_score and not any(cell.worst_of for cell in cells)
+        is_race = is_race and (len(cells) > 1 or bool(known))
         self.looks = looks_of(cells) if is_race else ()
         self.round = 0  # from 1
         self.out: set[str] = set()  # keys of what is drawn in this round and has not been told

@@ -34,7 +34,7 @@ from charsweep.core.store.losses import read_losses
 from charsweep.core.system.sqlite import address_of
 from charsweep.results import CellResult, Recommendation, Record, judge, load_record
 from charsweep.results.by_score import strengths_of
-from charsweep.results.cells import json_line
+from charsweep.results.cells import TOGETHER, json_line
 from charsweep.track import pictures, ui_view, values
 from charsweep.track.server import VIEW_TAG, database
 from charsweep.track.sweep_run import log_image, log_outcome
@@ -141,7 +141,8 @@ class Experiment:
 
     def _show(self, found: Recommendation) -> bool:
         """Log what the recommended cell draws, for the note; whether it draws anything."""
-        images = found.cell and found.cell.images
+        cell = found.cell
+        images = cell.parts.get(TOGETHER, [cell.images])[0] if cell else None
         picture = pictures.strip(inside(self.store, images)) if images else None
         if picture:
             self.client.log_image(self.parent, picture, artifact_file=ui_view.STRIP)
@@ -218,6 +219,7 @@ class Experiment:
         self, run_id: str, result: CellResult, trajectory: Path, images: Path | None
     ) -> None:
         sheet = pictures.contact_sheet(images) if images else None
+        both = inside(self.store, result.parts[TOGETHER][0]) if TOGETHER in result.parts else None
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_text(folder / "cell.json", json_line(result))
@@ -230,11 +232,16 @@ class Experiment:
                 (folder / "scores").mkdir()
                 for path in sorted((images / "scores").glob("*.json")):
                     shutil.copy(inside(images, f"scores/{path.name}"), folder / "scores")
+            if both and (both / "images.json").exists():
+                (folder / TOGETHER).mkdir()
+                shutil.copy(both / "images.json", folder / TOGETHER)
             if sheet:
                 sheet.save(folder / "contact_sheet.png")
             self.client.log_artifacts(run_id, name)
         if images and sheet:  # once more for the image grid, which compares runs
-            for key, picture in (("contact_sheet", sheet), *pictures.exam_rows(images)):
+            rows = [("contact_sheet", sheet), *pictures.exam_rows(images)]
+            rows += pictures.exam_rows(both, TOGETHER) if both else ()
+            for key, picture in rows:
                 log_image(self.client, run_id, key, picture)
 
 

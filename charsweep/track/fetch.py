@@ -24,7 +24,7 @@ from charsweep.core.errors import TrackingError
 from charsweep.core.store.files import inside, read_json, write_json
 from charsweep.core.store.losses import LossRow, write_losses
 from charsweep.results import CellResult
-from charsweep.results.cells import result_from
+from charsweep.results.cells import TOGETHER, result_from
 from charsweep.results.votes import FILE, Votes
 from charsweep.results.write import write_cells
 from charsweep.track.cell_runs import STATUS, search
@@ -188,6 +188,9 @@ def fetch_cell(source: Source, run: Run, store: Path) -> CellResult:
         unpack(source.file(run, "images.json"), source.rows(run, "exam"), folder)
         if "scores" in names:
             shutil.copytree(source.file(run, "scores"), folder / "scores")
+    if TOGETHER in result.parts and TOGETHER in names:  # two characters in one picture
+        manifest, rows = source.file(run, f"{TOGETHER}/images.json"), source.rows(run, TOGETHER)
+        unpack(manifest, rows, inside(store, result.parts[TOGETHER][0]))
     return result
 
 

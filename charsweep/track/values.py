@@ -16,7 +16,7 @@ from charsweep.core.specs import ADAPTER
 from charsweep.core.store.files import read_json
 from charsweep.core.store.losses import LossRow
 from charsweep.results import CellResult
-from charsweep.results.cells import COSTS
+from charsweep.results.cells import COSTS, TOGETHER
 from charsweep.results.labels import value_text
 from charsweep.results.table import escape_markdown
 
@@ -134,6 +134,8 @@ def as_tags(named: Mapping[str, Any]) -> list[RunTag]:
 def digest(result: CellResult) -> str:
     """Tells whether a run shows this result; what the cell cost is no part of it."""
     shown = {name: getattr(result, name) for name in RESULT}
+    if TOGETHER in result.parts:  # whose pictures a run holds too
+        shown[TOGETHER] = result.parts[TOGETHER]
     text = canonical_json({"layout": LAYOUT, **shown})
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+import yaml
 from helpers.adapters import ATTENTION, base_of, naming, write_adapter
 from helpers.small import pictures, small, snapshot_bytes, sweep_of
+from helpers.variants import first
+from PIL import Image
 
 from charsweep.actions.export.write import export
 from charsweep.actions.run import run
+from charsweep.actions.stored_cell import stored_images
 from charsweep.config import load_sweep
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.store import Store
 from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.composition import added_files
 from charsweep.models.kohya import write_kohya
+from charsweep.models.pipeline import quiet
 from charsweep.results import CellResult, read_results
 
 PROMPT = "a picture of {subject} on the left and {other} on the right on the beach"
@@ -78,9 +87,58 @@ def test_an_export_holds_both_adapters_and_says_at_which_strength(root: Path) ->
     assert "pipeline.set_adapters(['UnicornGirl', 'ThunderBear'], [1.0, 1.0])" in card
     for name in ("UnicornGirl", "ThunderBear"):
         assert any(file.endswith(".safetensors") for file in snapshot_bytes(folder / name))
-    code = card.split("```python\n")[1].split("\n```")[0]
-    compile(code, "card", "exec")
     assert json.loads((folder / "export.json").read_text())["cell"] == cell
+    prompt = "a picture of UnicornGirl on the left and ThunderBear on the right on the beach"
+    assert yaml.safe_load(card.split("---\n")[1])["widget"][0]["text"] == prompt
+    drawn = picture_by_card(folder)
+    assert drawn.size == (96, 64)
+    assert np.asarray(drawn).std() > 1
+
+
+def picture_by_card(folder: Path) -> Image.Image:
+    """What the card's own code draws in the exported folder."""
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    code = card.split("```python\n")[1].split("```")[0]
+    with contextlib.chdir(folder), quiet():
+        torch.manual_seed(0)
+        exec(code, {})  # noqa: S102  # our own
+        return Image.open("picture.png").convert("RGB")
+
+
+@pytest.mark.parametrize("kind", first(1, ["lokr", "loha"]))
+def test_the_card_s_code_puts_on_what_was_drawn(kind: str, tmp_path: Path) -> None:
+    """Whatever kind of adapter it is, at strengths that are not 1, noted or scaled into files."""
+    words = (*WORDS, f"method.adapter={kind}", "lr=3e-2", "other_strength=0.5", "metric=[score]")
+    run(load_sweep(small(tmp_path, *words)))
+    cell = results(tmp_path)[1, 0.5].cell
+    given = f"export.cell={cell}"
+    pictures = [
+        np.asarray(picture_by_card(export(sweep_of(tmp_path, *words, given, *more))), dtype=int)
+        for more in ((), ("export.strength=bake",))
+    ]
+    store = Store(tmp_path)
+    images = stored_images(results(tmp_path)[1, 0.5], store)
+    base = base_of("sdxl")
+    prompt = "a picture of UnicornGirl on the left and ThunderBear on the right on the beach"
+    with base.composed(added_files(images.snapshot.source, store.snapshot(images.snapshot))):
+        torch.manual_seed(0)
+        (wanted,) = base.pipeline(
+            prompt, num_inference_steps=images.inference_steps,
+            guidance_scale=images.guidance_scale, height=64, width=96,
+        ).images  # fmt: skip
+    for drawn in pictures:
+        assert np.abs(drawn - np.asarray(wanted.convert("RGB"))).max() <= 3
+
+
+def test_no_code_is_given_that_would_draw_otherwise(tmp_path: Path) -> None:
+    words = (*WORDS, "method.adapter=dora", "train_steps=1", "metric=[score]")
+    run(load_sweep(small(tmp_path, *words)))
+    found = results(tmp_path)[1, 1].cell
+    folder = export(sweep_of(tmp_path, *words, f"export.cell={found}"))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "```python" not in card
+    assert "no code is given; charsweep itself draws with them" in card
+    assert "There are not both files for ComfyUI and A1111: DoRA" in card
 
 
 def files(root: Path) -> list[Path]:
@@ -103,6 +161,16 @@ def test_two_adapters_from_elsewhere_are_put_together(root: Path, tmp_path: Path
     }
     folder = export(load_sweep([*words, f"export.cell={found[1, 1].cell}"]))
     assert {path.name for path in folder.iterdir() if path.is_dir()} == {"images", "n0", "n1"}
+    assert {path.name for path in folder.glob("n?/*")} == {"n0.safetensors", "n1.safetensors"}
+    assert picture_by_card(folder).size == (96, 64)
+    header = yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+    assert "license" not in header  # which is that of their authors, not of the base
+    for at, name in (((1, 0), "n0"), ((0, 1), "n1")):
+        alone = export(load_sweep([*words, f"export.cell={found[at].cell}"]))
+        assert (alone / f"{name}.safetensors").exists()
+    pushed = load_sweep([*words, f"export.cell={found[1, 1].cell}", "export.push=me/two"])
+    with pytest.raises(ConfigError, match=r"n0 \+ n1 was made elsewhere; see under which licence"):
+        export(pushed, hub=object())
     with pytest.raises(ConfigError, match="adapters: 1 are given, and UnicornGirl and ThunderBear"):
         load_sweep([*words[:-1], f"adapters=[{own[0]}]"])
 

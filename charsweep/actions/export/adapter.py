@@ -77,6 +77,6 @@ def check_licence(chosen: Chosen, push: str | None, licence: str | None) -> None
     """ConfigError before somebody else's adapter is published under no licence."""
     if push and licence is None:
         raise ConfigError(
-            f"export.push={push}: {chosen.adapter} was made elsewhere; see under which licence, "
+            f"export.push={push}: {chosen.called} was made elsewhere; see under which licence, "
             "and set export.license= to that, or leave export.push out"
         )

@@ -32,6 +32,7 @@ def write_card(
         "chosen": chosen,
         "images": chosen.images,
         "character": chosen.trajectory.character,
+        "other": company.other if (company := chosen.trajectory.company) else None,
         "base": base_model,
         "base_title": base_model.title if base_model else "a network that knew nothing",
         "drawing_title": drawing_model.title if drawing_model else "",
@@ -59,14 +60,7 @@ def header(
     chosen: Chosen, weights: WrittenWeights, licence: str | None, samples: Sequence[tuple[str, str]]
 ) -> str:
     """The hub's metadata, as YAML."""
-    fields: dict[str, Any] = {"tags": tags(chosen)}
-    terms = chosen.base_model.terms if chosen.base_model else None
-    if terms and licence == terms.name and not terms.is_known:
-        fields |= {"license": "other", "license_name": licence}
-    elif licence:
-        fields["license"] = licence
-    elif chosen.base_model is not None:
-        fields |= {"license": "other", "license_name": "that-of-the-base"}
+    fields: dict[str, Any] = {"tags": tags(chosen), **licence_fields(chosen, licence)}
     if chosen.base_model and chosen.base_model.hub_id:
         fields["base_model"] = chosen.base_model.hub_id
     if chosen.is_prompted:
@@ -76,6 +70,18 @@ def header(
     if weights.is_pipeline or chosen.base_model is not None:
         fields["library_name"] = "diffusers"
     return str(ModelCardData(**fields).to_yaml(line_break="\n")).rstrip()
+
+
+def licence_fields(chosen: Chosen, licence: str | None) -> dict[str, str]:
+    """The licence as the hub names it; without one that of the base."""
+    terms = chosen.base_model.terms if chosen.base_model else None
+    if terms and licence == terms.name and not terms.is_known:
+        return {"license": "other", "license_name": licence}
+    if licence:
+        return {"license": licence}
+    if chosen.base_model is None:
+        return {}
+    return {"license": "other", "license_name": "that-of-the-base"}
 
 
 def tags(chosen: Chosen) -> list[str]:

@@ -21,23 +21,27 @@ from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.methods import Method, method_of
 from charsweep.core.specs import (
     ADAPTER,
+    BESIDE,
     AdapterSpec,
     Added,
     BaseSpec,
     ComposedSpec,
     ImageSetSpec,
+    Source,
     TrajectorySpec,
+    revived,
     trained_in,
 )
 from charsweep.core.store import Store
-from charsweep.core.store.files import read_json
+from charsweep.core.store.files import inside, read_json
 from charsweep.core.system.names import as_title
 from charsweep.models.weights import BaseWeights
 from charsweep.results import CellResult, read_results
-from charsweep.results.cells import named_cell
+from charsweep.results.cells import TOGETHER, named_cell
 from charsweep.results.recommendation import recommended_cell
 
 EMBEDDED = "embedded:"
+STRENGTHS = ("strength", "other_strength")  # of the first and the second of two adapters
 REMEDY = "Name a cell with export.cell=KEY; cells.csv lists their keys."
 
 
@@ -92,6 +96,8 @@ class Chosen:
     base_model: BaseModel | None  # None: it starts from nothing
     drawing_model: BaseModel | None  # the base that draws: the same, unless another was chosen
     is_baked: bool = False  # whether its strength is scaled into the files
+    called: str = ""  # of an adapter from elsewhere: what it is called
+    both: ImageSetSpec | None = None  # its pictures of two characters in one, if it draws two
 
     @property
     def trajectory(self) -> TrajectorySpec:
@@ -101,9 +107,19 @@ class Chosen:
 
     @property
     def adapter(self) -> str | None:
-        """What an adapter from elsewhere is called; None for what was trained here."""
-        is_foreign = isinstance(self.images.snapshot.source, AdapterSpec)
-        return str(self.cell.values[ADAPTER]) if is_foreign else None
+        """What an adapter from elsewhere is called; None for what was trained here, or composed."""
+        is_one = isinstance(self.images.snapshot.source, AdapterSpec)
+        return self.called if is_one else None
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether its files were made elsewhere, one or two."""
+        return isinstance(self.images.snapshot.source, Added) and not self.characters
+
+    @property
+    def shown(self) -> ImageSetSpec:
+        """What its card shows: pictures of both, if it draws two."""
+        return self.both or self.images
 
     @property
     def characters(self) -> tuple[str, ...]:
@@ -131,7 +147,8 @@ class Chosen:
         if self.adapter is not None:
             return f"{as_title(self.adapter)}{baked}--{self.cell.cell}"
         if self.is_composed:
-            return f"{self.images.snapshot.source.slug}--{self.cell.cell}"
+            scaled = "-baked" if self.is_baked else ""
+            return f"{self.images.snapshot.source.slug}{scaled}--{self.cell.cell}"
         return f"{self.trajectory.slug}-step{self.images.snapshot.step}{baked}--{self.cell.cell}"
 
     @property
@@ -171,10 +188,36 @@ def find_chosen(sweep: Sweep, store: Store) -> Chosen:
         base_model_of(base, sweep, saved, path) for base in (source.base, images.drawing_base)
     )
     is_whole = isinstance(source, TrajectorySpec) and method_of(source.method).low_rank is None
-    baked = images.strength != 1 and (is_whole or sweep.settings.export.strength == "bake")
+    parts = source.components if isinstance(source, ComposedSpec) else (images,)
+    in_part = any(one.strength != 1 for one in parts)
     return Chosen(
-        sweep.name, record, cell, same_point(cell, results), images, why, taught, drawing, baked
+        sweep.name, record, cell, same_point(cell, results), images, why, taught, drawing,
+        is_baked=in_part and (is_whole or sweep.settings.export.strength == "bake"),
+        called=called(cell), both=pictures_of_both(cell, source, store),
+    )  # fmt: skip
+
+
+def called(cell: CellResult) -> str:
+    """What the adapter from elsewhere is called that a cell draws with; "" for none. One of two may
+    draw alone: the other's strength is 0 then."""
+    names = str(cell.values.get(ADAPTER, "")).split(BESIDE)
+    if len(names) == 2 and 0 in (pair := [cell.values.get(one, 1) for one in STRENGTHS]):
+        return names[not pair[0]]
+    return BESIDE.join(names)
+
+
+def pictures_of_both(cell: CellResult, source: Source, store: Store) -> ImageSetSpec | None:
+    """The image set of two in one picture, of a cell that draws two; None for any other."""
+    draws_two = isinstance(source, ComposedSpec) or (
+        isinstance(source, TrajectorySpec) and source.company is not None
     )
+    if not draws_two or TOGETHER not in cell.parts:
+        return None
+    path = inside(store.folder, cell.parts[TOGETHER][0]) / "images.json"
+    if not path.exists():
+        return None
+    found: ImageSetSpec = revived(ImageSetSpec, read_json(path, "spec")["spec"])
+    return found
 
 
 def same_point(cell: CellResult, results: Mapping[str, CellResult]) -> tuple[CellResult, ...]:

@@ -50,7 +50,8 @@ def write_weights(
     base = chosen.base_model.weights
     try:
         naming = base.family.naming(base.configs, prediction(base))
-        title = f"{as_title(chosen.trajectory.character.identifier)}-{naming.suffix}"
+        whom = " and ".join(one.identifier for one in chosen.trajectory.characters)
+        title = f"{as_title(whom)}-{naming.suffix}"
         file = folder / f"{title}.safetensors"
         metadata = kohya_metadata(chosen, naming, title, licence, ended(chosen, store))
         write_kohya(folder, naming, file, metadata)

@@ -66,7 +66,8 @@ def training(taught: TrajectorySpec, base_model: BaseModel, steps: int) -> dict[
     family, loss, texts = base_model.weights.family, method.loss, method.caption_changes
     has_text = not set(family.encoders).isdisjoint(method.taught(family))
     shared = learning_rate if has_text else None
-    per_epoch = max(1, math.ceil(len(taught.character.digests) / taught.batch_size))
+    images = sum(len(one.digests) for one in taught.characters)
+    per_epoch = max(1, math.ceil(images / taught.batch_size))
     return {
         "ss_learning_rate": learning_rate,
         "ss_unet_lr": learning_rate,
@@ -104,16 +105,18 @@ def optimizer(plugin: Plugin) -> str:
 
 def dataset(taught: TrajectorySpec) -> dict[str, Any]:
     """The training images as a folder of sd-scripts': repeats, how many, how often each tag."""
-    character, method = taught.character, method_of(taught.method)
-    count, captions = len(character.digests), method.captions(character)
-    tags = Counter(tag.strip() for caption in captions for tag in caption.split(","))
-    folder = f"1_{character.identifier}"
+    method, folders, frequency = method_of(taught.method), {}, {}
+    for character in taught.characters:
+        folder = f"1_{character.identifier}"
+        tags = [tag for caption in method.captions(character) for tag in caption.split(",")]
+        folders[folder] = {"n_repeats": 1, "img_count": len(character.digests)}
+        frequency[folder] = dict(Counter(tag.strip() for tag in tags))
     return {
-        "ss_num_train_images": count,
+        "ss_num_train_images": sum(len(one.digests) for one in taught.characters),
         "ss_num_reg_images": method.prior_images,
         "ss_resolution": (taught.resolution, taught.resolution),
-        "ss_dataset_dirs": json.dumps({folder: {"n_repeats": 1, "img_count": count}}),
-        "ss_tag_frequency": json.dumps({folder: dict(tags)}),
+        "ss_dataset_dirs": json.dumps(folders),
+        "ss_tag_frequency": json.dumps(frequency),
     }
 
 
@@ -126,7 +129,12 @@ def modelspec(
     chosen: Chosen, naming: Naming, title: str, licence: str | None, ended: str | None
 ) -> dict[str, str]:  # fmt: skip
     assert chosen.base_model is not None
-    base_model, character = chosen.base_model, chosen.trajectory.character
+    base_model, characters = chosen.base_model, chosen.trajectory.characters
+    nouns = dict.fromkeys(one.class_noun for one in characters)
+    whom = " and ".join(
+        f"{one.identifier}, {one.one_of_class}, taught with {len(one.digests)} drawings"
+        for one in characters
+    )
     size = chosen.trajectory.resolution
     fields = {
         "sai_model_spec": "1.0.1",
@@ -134,14 +142,13 @@ def modelspec(
         "implementation": naming.implementation,
         "title": title,
         "resolution": f"{size}x{size}",
-        "description": f"{character.identifier}, a {character.class_noun}, taught with "
-        f"{len(character.digests)} drawings on {base_model.title}",
+        "description": f"{whom} on {base_model.title}",
         "date": ended,
         "license": licence,
-        "usage_hint": f"prompt: {character.instance_prompt}"
+        "usage_hint": f"prompt: {', or '.join(one.instance_prompt for one in characters)}"
         + (f"; strength {chosen.strength:g}" if chosen.strength != 1 else ""),
-        "tags": f"{character.class_noun}, character",
-        "trigger_phrase": character.identifier,
+        "tags": ", ".join([*nouns, "character"]),
+        "trigger_phrase": characters[0].identifier,
         "prediction_type": prediction(base_model.weights),
     }
     return {f"modelspec.{name}": value for name, value in fields.items() if value is not None}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from charsweep.actions.export.chosen import BaseModel, Chosen
 from charsweep.actions.export.formats import WrittenWeights
+from charsweep.core.columns import regional
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.models.families import Drawing
@@ -43,7 +44,7 @@ def python_code(chosen: Chosen, weights: WrittenWeights, store: Store, place: st
     """
     if weights.is_pipeline:
         return pipeline_code(chosen, store, place)
-    loading = chosen.method.loading(chosen.trajectory, chosen.images.prompts[0], place)
+    loading = chosen.method.loading(chosen.trajectory, first_prompt(chosen), place)
     if loading is None:
         return None
     own_imports, own = at_strength(chosen)
@@ -79,8 +80,13 @@ def pipeline_code(chosen: Chosen, store: Store, place: str) -> str:
     words = [f'"{place}"', *(without(chosen.base_model) if chosen.base_model else ())]
     made = [f"pipeline = {name}.from_pretrained({', '.join(words)})"]
     made += ["pipeline.load_components()"] * (index.name == MODULAR_INDEX)
-    prompt = chosen.images.prompts[0]
-    return "\n".join([f"from diffusers import {name}", "", *made, drawn(chosen, prompt)])
+    drawing = drawn(chosen, first_prompt(chosen))
+    return "\n".join([f"from diffusers import {name}", "", *made, drawing])
+
+
+def first_prompt(chosen: Chosen) -> str:
+    """Of what the card shows; whole, as diffusers' pipelines know no columns."""
+    return regional(chosen.shown.prompts[0]).whole
 
 
 def in_order(imports: Sequence[str]) -> list[str]:
@@ -163,7 +169,7 @@ def scheduler(base_model: BaseModel) -> list[str]:
 
 def drawn(chosen: Chosen, prompt: str) -> str:
     """Lines that draw a prompt as the sweep did, but for the sampler."""
-    images = chosen.images
+    images = chosen.shown
     if not chosen.is_prompted or chosen.base_model is None:
         return f"image = pipeline(num_inference_steps={images.inference_steps}).images[0]"
     drawing = Drawing(images.inference_steps, images.guidance_scale)

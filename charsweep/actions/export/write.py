@@ -15,6 +15,7 @@ from charsweep.actions.export.formats import write_weights
 from charsweep.actions.export.push import open_hub, push
 from charsweep.actions.export.usage import HERE, python_code
 from charsweep.config import Sweep
+from charsweep.core.columns import regional
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import image_manifest
@@ -42,7 +43,7 @@ def export(sweep: Sweep, hub: HfApi | None = None) -> Path:
     chosen = find_chosen(sweep, store)
     final = sweep.folder / "export" / chosen.slug
     record = record_of(chosen)
-    if chosen.adapter is not None:
+    if chosen.is_foreign:
         check_licence(chosen, settings.push, settings.license)
     with new_folder(final, "export.json", record) as folder:
         samples = write_samples(chosen, store, folder)
@@ -50,7 +51,10 @@ def export(sweep: Sweep, hub: HfApi | None = None) -> Path:
             name = write_adapter(chosen, store, folder)
             write_adapter_card(chosen, name, settings.license, samples, folder)
         elif chosen.is_composed:
-            write_composed(chosen, store, samples, licence_of(chosen, settings.license), folder)
+            write_composed(
+                chosen, store, samples, licence_of(chosen, settings.license), folder,
+                settings.push or HERE,
+            )  # fmt: skip
         else:
             record |= write_trained(chosen, store, samples, sweep, folder)
     out(f"cell     {chosen.cell.cell}, {chosen.why}")
@@ -61,7 +65,7 @@ def export(sweep: Sweep, hub: HfApi | None = None) -> Path:
         out(f"kohya    none: {why}")
     out(f"export   {final}")
     if settings.push and hub is not None:
-        of = chosen.adapter or " and ".join(chosen.characters)
+        of = chosen.called or " and ".join(chosen.characters)
         pushed = push(final, settings.push, settings.private, f"{of}: {chosen.slug}", hub)
         out(f"pushed   {pushed}")
     return final
@@ -80,8 +84,10 @@ def write_trained(
 
 
 def licence_of(chosen: Chosen, asked: str | None) -> str | None:
-    """The licence that was asked for, else that of the base."""
-    return asked or (chosen.base_model.licence if chosen.base_model else None)
+    """The licence that was asked for, else, of what was taught here, that of the base."""
+    if asked or chosen.is_foreign or chosen.base_model is None:
+        return asked
+    return chosen.base_model.licence
 
 
 def exported(sweep: Sweep) -> Path | None:
@@ -92,18 +98,19 @@ def exported(sweep: Sweep) -> Path | None:
 
 def write_samples(chosen: Chosen, store: Store, folder: Path) -> list[tuple[str, str]]:
     """Each prompt's first image, and a contact sheet; returns names and prompts of the former."""
-    images, source = chosen.images, store.images(chosen.images)
+    images, source = chosen.shown, store.images(chosen.shown)
+    prompts = tuple(regional(prompt).whole for prompt in images.prompts)
     files = [entry["file"] for entry in image_manifest(images, 0.0)["files"]]
     width = len(images.seeds)
     (folder / "images").mkdir()
     samples = []
-    for number, prompt in enumerate(images.prompts[:MOST_SAMPLES]):
+    for number, prompt in enumerate(prompts[:MOST_SAMPLES]):
         name = f"images/{number + 1:02d}.png"
         shutil.copyfile(source / files[number * width], folder / name)
         samples.append((name, prompt))
     sheet = ContactSheet(
         name="contact", title="", columns=tuple(f"seed {s}" for s in images.seeds[:MOST_COLUMNS]),
-        rows=images.prompts[:MOST_ROWS],
+        rows=prompts[:MOST_ROWS],
         tiles=tuple(
             tuple(Tile(source / name) for name in files[first : first + width][:MOST_COLUMNS])
             for first in range(0, len(files), width)

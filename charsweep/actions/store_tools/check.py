@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from charsweep.actions.store_tools.inventory import MANIFESTS, Item, items_of, key_by_spec
+from charsweep.actions.store_tools.inventory import (
+    LIGHT,
+    MANIFESTS,
+    Item,
+    items_of,
+    key_by_spec,
+)
 from charsweep.actions.store_tools.references import Use, left_alone, nothing_running, uses_of
 from charsweep.config import Settings
 from charsweep.core.errors import StoreError
@@ -193,6 +199,9 @@ def _again(item: Item, items: Sequence[Item]) -> str:
     drawn = f"{count} pictures drawn and scored again" if count else ""
     if item.kind == "score":
         return "scored again"
+    if item.kind == "snapshot" and item.source.kind in LIGHT:
+        made = "put together again" if item.source.kind == "composed" else "copied again"
+        return f"{made}, {drawn}" if drawn else made
     if item.kind == "snapshot":
         begin = max(_states(item.source, items), default=0)
         first = begin if begin < item.step else 0

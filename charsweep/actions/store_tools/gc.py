@@ -84,7 +84,7 @@ def wastes(store: Store) -> Iterator[Waste]:
             gone.append(item)
         elif why := reason(item, uses):
             gone.append(item)
-            yield Waste(item, why, item.size)
+            yield Waste(item, why, item.freed)
 
 
 def reason(item: Item, uses: Sequence[Use]) -> str:

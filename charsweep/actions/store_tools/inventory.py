@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,9 +94,18 @@ class Item:
     @property
     def size(self) -> int:
         """Bytes of all its files."""
-        if not self.path.is_dir():
-            return self.path.lstat().st_size
-        return sum(path.lstat().st_size for path in self.path.rglob("*") if not path.is_dir())
+        return sum(one.st_size for one in self._files)
+
+    @property
+    def freed(self) -> int:
+        """Bytes that its removal frees: of a file that has other names too, as the adapters have
+        that are put together, a part."""
+        return sum(one.st_size // max(one.st_nlink, 1) for one in self._files)
+
+    @property
+    def _files(self) -> Iterator[os.stat_result]:
+        files = self.path.rglob("*") if self.path.is_dir() else iter((self.path,))
+        return (path.lstat() for path in files if not path.is_dir())
 
 
 def items_of(store: Store) -> Iterator[Item]:

@@ -41,6 +41,7 @@ from charsweep.results import CellResult, read_results
 from charsweep.results.cells import TOGETHER, named_cell
 from charsweep.results.recommendation import recommended_cell
 
+STRENGTHS = ("strength", "other_strength")  # at which a cell draws the first and the second
 REMEDY = "Name a cell with story.cell=KEY, or give story.adapter=PATH."
 OF_TWO = "tell it with a sweep of two characters, as of +sweep=company"
 OF_ADAPTERS = "say whom it knows, as in 'characters=[unicorn_girl,thunder_bear]'"
@@ -59,16 +60,20 @@ class StorySource:
     identifier: str
     other: Character | None
     in_halves: bool = False
+    other_trigger: str = ""  # what prompts call the second by, unless its identifier
 
     @property
     def identifiers(self) -> tuple[str, ...]:
         """What prompts call them by."""
-        return (self.identifier, *([self.other.spec.identifier] if self.other else []))
+        if self.other is None:
+            return (self.identifier,)
+        return (self.identifier, self.other_trigger or self.other.spec.identifier)
 
     @property
     def names(self) -> tuple[str, ...]:
         """What readers know them as."""
-        return (self.sweep.character.spec.identifier, *self.identifiers[1:])
+        known = (self.sweep.character, *([self.other] if self.other else []))
+        return tuple(one.spec.identifier for one in known)
 
 
 def find_source(sweep: Sweep, store: Store) -> StorySource:
@@ -107,7 +112,9 @@ def _from_cell(sweep: Sweep, store: Store, record: Mapping[str, Any]) -> StorySo
     if drawn.settings.characters:
         _check_cell(drawn, cell, images)
     in_halves = other is not None and _is_regional(cell, store)
-    return StorySource(drawn, images, {**about, "why": why}, identifier, other, in_halves)
+    trigger = str(cell.made.get("other_trigger") or "")
+    about |= {"why": why}
+    return StorySource(drawn, images, about, identifier, other, in_halves, trigger)
 
 
 def _is_regional(cell: CellResult, store: Store) -> bool:
@@ -122,6 +129,9 @@ def _check_cell(sweep: Sweep, cell: CellResult, images: ImageSetSpec) -> None:
     """ConfigError for one of two characters that a cell draws alone, without the other."""
     taught = [who for one in trained_in(images.snapshot.source) for who in one.characters]
     names = [who.identifier for who in taught]
+    pair = [cell.values.get(name, 1) for name in STRENGTHS]
+    if not names and 0 in pair:  # of two adapters from elsewhere, the other draws
+        names = [sweep.settings.characters[0 if pair[0] else 1].identifier]
     prompts = {f"scene {n}": one.prompt for n, one in enumerate(sweep.settings.story.scenes, 1)}
     for name, who in zip(NAMES, sweep.settings.characters, strict=True):
         where = _first_with(name, prompts)

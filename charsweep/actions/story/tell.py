@@ -31,7 +31,7 @@ from charsweep.config.drawing import size_of
 from charsweep.config.exam import exam_of
 from charsweep.config.settings.actions import StorySettings
 from charsweep.config.settings.plugins import PluginSettings
-from charsweep.core.columns import regional
+from charsweep.core.columns import COLUMN, COMMON, regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.sides import BOTH, NAMES, asked_for, left_of
@@ -87,11 +87,21 @@ def in_columns(prompts: Sequence[str], source: StorySource) -> tuple[str, ...]:
     """
     made = [regional(filled(prompt, source.identifiers)) for prompt in prompts]
     if source.in_halves and source.other:
-        own = [who.spec.instance_prompt for who in (source.sweep.character, source.other)]
+        both = (source.sweep.character.spec, source.other.spec)
+        own = [
+            who.instance_prompt.replace(who.identifier, called)
+            for who, called in zip(both, source.identifiers, strict=True)
+        ]
         for number, prompt in enumerate(prompts):
             if asked_for(prompt) == BOTH and not made[number].columns:
                 sides = own[::-1] if left_of(prompt) == NAMES[1] else own
                 made[number] = made[number]._replace(columns=tuple(sides))
+    if len(counts := {len(one.columns) for one in made} - {0}) > 1:
+        raise ConfigError(
+            f"story.scenes: prompts have {' and '.join(map(str, sorted(counts)))} columns "
+            f"({COMMON}, {COLUMN}), and all pictures of a story have equally many; give each as "
+            "many, or none"
+        )
     most = max(len(one.columns) for one in made)
     return tuple(str(one._replace(columns=one.columns or (one.whole,) * most)) for one in made)
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
+from charsweep.core.columns import regional
 from charsweep.core.errors import StoreError
 from charsweep.core.store.files import inside
 from charsweep.core.system.images import flat, in_colour, opened
@@ -266,18 +267,18 @@ def company_sheet(record: Record, verdict: Verdict) -> ContactSheet | None:
     """Two characters in one picture, as each setting draws them; the best ones, best first."""
     drawn = [cell for cell in record.cells if TOGETHER in cell.parts]
     cells = sorted(drawn, key=lambda cell: -(cell.scores.get(SCORE) or 0.0))[: MOST_COLUMNS - 1]
-    if not cells:
+    both, untaught = cells[0].parts[TOGETHER] if cells else (None, None)
+    prompts = image_files(record.store, both).prompts
+    if not prompts:  # as where MLflow alone is read, which has pictures of the exam itself
         return None
-    both, untaught = cells[0].parts[TOGETHER]
     columns: list[Column] = [("untaught base", untaught, None)]
     columns += [(company_label(record, cell), cell.parts[TOGETHER][0], cell) for cell in cells]
-    prompts = image_files(record.store, both).prompts
     left = len(drawn) - len(cells)
     return ContactSheet(
         name="sheet-company",
         title="Both in one picture",
         columns=tuple(label for label, _, _ in columns),
-        rows=prompts,
+        rows=tuple(regional(prompt).whole for prompt in prompts),
         tiles=tuple(
             tuple(tile_of(record.store, folder, row, 0, "not found") for _, folder, _ in columns)
             for row in range(len(prompts))
