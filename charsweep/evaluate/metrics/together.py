@@ -95,8 +95,13 @@ class Became:
     part: ClassVar[str] = "together"
     version: ClassVar[int] = 1
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What the other may be of which it says anything."""
+        return tuple(kind for kind, outcomes in OF_KIND.items() if self.outcome in outcomes)
+
     def __call__(self, exam: Exam) -> Score:
-        if self.outcome not in OF_KIND[exam.kind]:
+        if exam.kind not in self.kinds:
             return Score(None)
         return _read(exam, self.encoder, lambda of: [one == self.outcome for one in of["outcomes"]])
 
@@ -112,10 +117,11 @@ class Nearest:
     encoder: str = reads_images("dino")
 
     part: ClassVar[str] = "together"
+    kinds: ClassVar[tuple[str, ...]] = (CHARACTER, OBJECT)
     version: ClassVar[int] = 1
 
     def __call__(self, exam: Exam) -> Score:
-        if exam.kind == PLACE:
+        if exam.kind not in self.kinds:
             return Score(None)
         return _read(exam, self.encoder, lambda of: [number / 2 for number in of["nearest"]])
 
