@@ -16,6 +16,7 @@ from charsweep.character.folder import contents_of, drawings_in
 from charsweep.character.load import Character, Pictures, checked
 from charsweep.character.masks import ENDING, Masks, masks_of
 from charsweep.core.errors import CharacterError
+from charsweep.core.specs import PLACE, CharacterSpec
 from charsweep.core.system.images import message_of
 from charsweep.core.words import holds, replaced
 
@@ -47,6 +48,14 @@ class Companion:
 def joint_caption(left: str, right: str) -> str:
     """What a composed picture shows, by the identifiers."""
     return f"a picture of {left} on the left and {right} on the right on a white background"
+
+
+def captions_of_both(first: str, other: CharacterSpec) -> tuple[str, ...]:
+    """All captions that composed pictures of both may have."""
+    if other.kind == PLACE:
+        return tuple(caption_in_place(text, first, other.identifier) for text in other.captions)
+    names = (first, other.identifier)
+    return joint_caption(*names), joint_caption(*names[::-1])
 
 
 def caption_in_place(caption: str, who: str, place: str) -> str:

@@ -235,14 +235,14 @@ def _of_kinds(settings: Settings) -> Iterator[str]:
             f"{exam.kind}.yaml has them"
         )
     if first.kind != CHARACTER:
-        two = len(settings.characters) == 2
-        swapped = [settings.characters[1].name, first.name] if two else ["unicorn_girl", first.name]
-        is_right = two and settings.characters[1].kind == CHARACTER
+        given = [one.name for one in settings.characters]
+        told = f"characters=[{','.join(given)}]" if given else f"character={first.name}"
+        others = [one.name for one in settings.characters if one.kind == CHARACTER]
+        remedy = "swap them" if others else "teach it beside one"
         yield (
-            f"{first.identifier} is {a_kind(first.kind)} (kind), and whom exams ask for first is a "
-            "character; "
-            + ("swap them" if is_right else "put it beside one")
-            + f", as in 'characters=[{', '.join(swapped)}]' exam={first.kind}"
+            f"{told}: {first.identifier} is {a_kind(first.kind)}, and whom an exam asks for first "
+            f"is a character; {remedy}, as in characters=[{(others or ['unicorn_girl'])[0]},"
+            f"{first.name}] exam={first.kind}"
         )
         return
     if not settings.characters:

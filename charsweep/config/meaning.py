@@ -95,7 +95,7 @@ def _of_company(company: Company | None) -> Iterator[tuple[str, tuple[Any, ...]]
 
 
 def _of_second(cell: Cell) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The second of two characters: who is put together with the first, and by what it is judged."""
+    """The second of two: who is put together with the first, and by what it is judged."""
     if len(cell.trainings) > 1:
         yield "other", tuple(keyed(cell.trainings[1].character).values())
     for exam in (part.exam for part in cell.parts if part.name == OTHER):

@@ -3,8 +3,8 @@
 "Identity Decoupling for Multi-Subject Personalization of Text-to-Image Models", arXiv 2404.04243:
 both are cut out by masks and put side by side on a plain ground, in places and sizes left to
 chance, so that what tells them apart is learned where both are. Here a picture is wide, as those
-that are asked for, and its caption says who is on which side. An object is smaller than somebody beside
-it; a place is no cutout but the ground, whose drawings somebody is put on.
+that are asked for, and its caption says who is on which side. An object is smaller than somebody
+beside it; a place is no cutout but the ground, whose drawings somebody is put on.
 
 A fixed number of pictures, which depend on the drawings alone and not on a trial's seed, so that
 their latents are computed once for all trials. Rejected: another one for each step, whose latents

@@ -74,7 +74,7 @@ def test_pictures_of_both_show_who_their_captions_say_is_left() -> None:
     captions = mix.captions()
     left = {"Red": 0, "Blue": 0}
     sizes = set()
-    for picture, caption in zip(mix, captions, strict=True):
+    for picture, caption in zip(map(mix.picture, range(COUNT)), captions, strict=True):
         assert picture.caption == caption
         assert picture.image.size == picture.mask.size == (96, 64)
         pixels, inside = np.asarray(picture.image), np.asarray(picture.mask) > 127
@@ -100,7 +100,8 @@ def test_pictures_of_both_show_who_their_captions_say_is_left() -> None:
 
 def test_somebody_too_large_is_made_to_fit() -> None:
     wide = drawing("red", (0, 30, 127, 90))
-    for picture in SegMix([wide], [wide], ("Red", "Blue"), (96, 64), flip=True):
+    mix = SegMix([wide], [wide], ("Red", "Blue"), (96, 64), flip=True)
+    for picture in map(mix.picture, range(COUNT)):
         columns = np.asarray(picture.mask).any(axis=0)
         assert columns.sum() <= 96
         assert np.asarray(picture.mask).any(axis=1).sum() < 64
