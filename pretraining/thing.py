@@ -46,17 +46,33 @@ def draw_thing_mask(thing: Thing, size: int = 64) -> Image.Image:
     return _layer(thing, size, 1.0).getchannel("A").reduce(4)
 
 
-def draw_beside(figure: Figure, thing: Thing, is_left: bool, size: int = 64) -> Image.Image:
-    """A figure on the left, or on the right, and a thing on the other side, smaller, in the
-    figure's place, as a picture WIDE times as wide as high."""
-    side = -1 if is_left else 1
-    apart = APART["beside"]
-    x = MIDDLE - side * apart + thing.at[0] - 0.5
-    own = replace(thing, at=(x, thing.at[1] + 0.1), scale=thing.scale * BESIDE)
-    ground, layer = ground_of(figure.place, size, WIDE).copy(), _layer(own, size, WIDE)
-    ground.paste(layer, mask=layer.getchannel("A"))
-    shift = (MIDDLE + side * apart - 0.5 + figure.shift[0], figure.shift[1])
+def draw_beside(figure: Figure, thing: Thing | None, is_left: bool, size: int = 64) -> Image.Image:
+    """A figure on the left, or on the right, and a thing, if any, on the other side, smaller, in
+    the figure's place, as a picture WIDE times as wide as high."""
+    ground = ground_of(figure.place, size, WIDE)
+    if thing:
+        ground = _with_thing(ground, thing, not is_left)
+    shift = (_middle_of(is_left) - 0.5 + figure.shift[0], figure.shift[1])
     return draw_on(ground, replace(figure, shift=shift))
+
+
+def draw_thing_aside(thing: Thing, place: str, is_left: bool, size: int = 64) -> Image.Image:
+    """The same picture of a thing without anybody."""
+    return _with_thing(ground_of(place, size, WIDE), thing, is_left).reduce(4)
+
+
+def _with_thing(ground: Image.Image, thing: Thing, is_left: bool) -> Image.Image:
+    """A ground four times too large with a thing as it stands beside somebody."""
+    x = _middle_of(is_left) + thing.at[0] - 0.5
+    own = replace(thing, at=(x, thing.at[1] + 0.1), scale=thing.scale * BESIDE)
+    image, layer = ground.copy(), _layer(own, ground.height // 4, WIDE)
+    image.paste(layer, mask=layer.getchannel("A"))
+    return image
+
+
+def _middle_of(is_left: bool) -> float:
+    """Of a half of the picture."""
+    return MIDDLE + (-1 if is_left else 1) * APART["beside"]
 
 
 def _layer(thing: Thing, size: int, width: float) -> Image.Image:
