@@ -24,6 +24,7 @@ from charsweep.config.settings.search import FindSettings
 from charsweep.config.typed_words import WORKERS
 from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import Method, method_of
+from charsweep.core.specs import PLACE
 from charsweep.core.words import holds
 
 
@@ -291,9 +292,9 @@ def _search(settings: Settings) -> Iterator[str]:
 
 
 def _masks(settings: Settings) -> Iterator[str]:
-    """What needs masks, where there are none: the references of each character, and any for what
-    the background counts."""
-    every = settings.characters or [settings.character]
+    """What needs masks, where there are none: the references of each that is no place, and any for
+    what the background counts."""
+    every = [one for one in settings.characters or [settings.character] if one.kind != PLACE]
     lacking = [one.identifier for one in every if one.masks is None]
     if not lacking:
         return
