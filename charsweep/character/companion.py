@@ -99,8 +99,8 @@ def cut_masks(character: Character) -> Masks:
     where = f"character {character.spec.name}, folder {folder}"
     if not any(contents.masks[path] for path in character.paths):
         raise CharacterError(
-            f"{where}: has no masks, and company=together cuts both characters out of their "
-            f"drawings to show both in one picture: {WITHOUT}"
+            f"{where}: has no masks, and company=together cuts characters and objects out of "
+            f"their drawings to show both in one picture: {WITHOUT}"
         )
     found = masks_of("file", character.paths, contents, problems)
     if problems:
