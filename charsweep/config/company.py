@@ -226,7 +226,7 @@ def a_kind(kind: str) -> str:
 
 
 def _of_kinds(settings: Settings) -> Iterator[str]:
-    """Whom or what cannot be taught there, and an exam or a way of drawing that is of others."""
+    """No character where one is taught first, and an exam or a way of drawing that is of others."""
     exam, first = settings.exam, settings.character
     if exam.kind != CHARACTER and OTHER not in (exam.parts or {}):
         yield (

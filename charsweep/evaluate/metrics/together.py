@@ -37,7 +37,7 @@ FIRST, SECOND, MIXED, NOBODY = range(4)
 # With an object or a place beside: of the character's identity, of the object's, which is small
 # beside somebody, and of the place's. By these .95 of planted pictures of three objects were told
 # right, and of four others; .94 of four lands, and of five other pairs.
-SHE, OBJECT_THERE, PLACE_THERE = 0.5, 0.2, 0.5
+BESIDE, OBJECT_THERE, PLACE_THERE = 0.5, 0.2, 0.5
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,7 @@ class Together:
     def __call__(self, exam: Exam) -> Score:
         if exam.windows is None or exam.untaught_windows is None or not exam.has_drawings:
             return Score(None)
-        told = (
-            _in_place(exam, self.encoder)
-            if exam.kind == PLACE
-            else _side_by_side(exam, self.encoder)
-        )
+        told = (_in_place if exam.kind == PLACE else _side_by_side)(exam, self.encoder)
         counts = Counter(told.outcomes)
         details = {
             "encoder": self.encoder,
@@ -165,7 +161,7 @@ def _in_place(exam: Exam, encoder: str) -> Told:
     assert exam.untaught is not None
     scales = (scale_of(exam, exam.untaught, encoder), place_scale(exam, encoder))
     found = (scales[0].place(exam, exam.images), scales[1].place(exam, edges(exam.windows)))
-    are_there = (found[0] >= SHE) & (found[1] >= PLACE_THERE)
+    are_there = (found[0] >= BESIDE) & (found[1] >= PLACE_THERE)
     outcomes: list[Outcome] = ["both" if there else "missing" for there in are_there]
     return Told(outcomes, np.stack(found, axis=1).clip(0.0, 1.0), None, scales)
 
@@ -215,7 +211,7 @@ class Halves:
         """The same of a character and an object (N, 2), between which nothing is a mixture."""
         first, second = self.identity
         found = np.full(first.shape, NOBODY)
-        found[(first >= SHE) & (first > second)] = FIRST
+        found[(first >= BESIDE) & (first > second)] = FIRST
         found[(second >= OBJECT_THERE) & (second >= first)] = SECOND
         return found
 
