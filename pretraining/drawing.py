@@ -100,7 +100,12 @@ class Pen:
 
 def draw(figure: Figure, size: int = 64, width: float = 1.0) -> Image.Image:
     """The figure as an RGB picture, `size` pixels high; the same figure, the same bytes."""
-    image = _place(figure.place, size, width).copy()
+    return draw_on(ground_of(figure.place, size, width), figure)
+
+
+def draw_on(ground: Image.Image, figure: Figure) -> Image.Image:
+    """The same on a ground of its own, which is four times too large."""
+    image = ground.copy()
     _draw_figure(image, figure)
     return image.reduce(4)
 
@@ -116,7 +121,7 @@ def draw_mask(figure: Figure, size: int = 64) -> Image.Image:
 
 def draw_pair(pair: Pair, size: int = 64) -> Image.Image:
     """Both as an RGB picture, `size` pixels high and WIDE times as wide."""
-    image = _place(pair.place, size, WIDE).copy()
+    image = ground_of(pair.place, size, WIDE).copy()
     left, right = pair.placed()
     held = _held(left, right) if pair.together == "holding hands" else None
     one, two = (left, (1, held) if held else None), (right, (-1, held) if held else None)
@@ -133,7 +138,7 @@ def _held(left: Figure, right: Figure) -> Point:
 
 
 @lru_cache(maxsize=32)
-def _place(place: str, size: int, width: float) -> Image.Image:
+def ground_of(place: str, size: int, width: float) -> Image.Image:
     """The background, four times too large; kept, because there are only a few."""
     image = Image.new("RGB", (round(4 * size * width), 4 * size), "#ffffff")
     _PLACES[place](Pen(image))

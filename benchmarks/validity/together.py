@@ -29,7 +29,7 @@ from charsweep.evaluate.encoders import Encoder, load_encoder
 from charsweep.evaluate.metrics import Exam, Features, ImageFeatures
 from charsweep.evaluate.metrics.together import OUTCOMES as TOLD
 from charsweep.evaluate.metrics.together import Outcome, Together
-from charsweep.evaluate.windows import WINDOWS, windows_of
+from charsweep.evaluate.windows import HALVES
 from pretraining.data import Shown
 from pretraining.drawing import draw
 from pretraining.figure import THUNDER_BEAR, Figure, random_character
@@ -119,9 +119,9 @@ def _windows(shown: Sequence[Shown], encoder: Encoder) -> ImageFeatures:
     """Of pictures of which every second one has gone through the autoencoder."""
     drawn = draw_all(shown)
     drawn[1::2] = coded(drawn[1::2])
-    rows = encoder.images([one for each in drawn for one in windows_of(Image.fromarray(each))])
+    rows = encoder.images([one for each in drawn for one in HALVES.of(Image.fromarray(each))])
     prompt_of = tuple(range(len(shown)))
-    return ImageFeatures({"dino": rows.reshape(len(shown), WINDOWS, -1)}, prompt_of)
+    return ImageFeatures({"dino": rows.reshape(len(shown), HALVES.count, -1)}, prompt_of)
 
 
 def main(arguments: list[str] | None = None) -> None:

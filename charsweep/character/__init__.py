@@ -6,6 +6,8 @@ A folder of images goes in; checked images, their words and digests come out.
 from charsweep.character.companion import (
     Companion,
     JointImages,
+    caption_in_place,
+    captions_of_both,
     cut_masks,
     joint_caption,
     load_joint_images,
@@ -48,6 +50,8 @@ __all__ = [
     "JointImages",
     "Pictures",
     "TrainingImage",
+    "caption_in_place",
+    "captions_of_both",
     "check_framed",
     "cut_masks",
     "drawings_of",

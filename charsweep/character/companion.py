@@ -1,8 +1,9 @@
-"""The other of two characters, and pictures of both: from a folder, or what they are composed of.
+"""The other of two that are taught, and pictures of both: from a folder, or what they are composed
+of.
 
-Composed pictures put both side by side, cut out of their drawings by masks: those of the
-character's settings, else mask files that lie beside the drawings, whether the loss heeds them or
-not.
+The other is a character, an object or a place. Composed pictures put both side by side, or the
+first in the place, cut out of their drawings by masks: those of the character's settings, else mask
+files that lie beside the drawings, whether the loss heeds them or not.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from charsweep.character.folder import contents_of, drawings_in
 from charsweep.character.load import Character, Pictures, checked
 from charsweep.character.masks import ENDING, Masks, masks_of
 from charsweep.core.errors import CharacterError
+from charsweep.core.specs import PLACE, CharacterSpec
 from charsweep.core.system.images import message_of
-from charsweep.core.words import holds
+from charsweep.core.words import holds, replaced
 
 SETTING = "company.joint_images"
 WITHOUT = (
@@ -34,16 +36,33 @@ class JointImages(Pictures):
 
 @dataclass(frozen=True)
 class Companion:
-    """The other of two characters, and what pictures of both are, or are made of."""
+    """The other of two, and what pictures of both are, or are made of."""
 
     other: Character
     joint: JointImages | None = None
-    cut: tuple[Masks, Masks] | None = None  # of the first and of the other; None: none are made
+    cut: tuple[
+        Masks, ...
+    ] = ()  # of the first, and of the other that is no place; (): none are made
 
 
 def joint_caption(left: str, right: str) -> str:
     """What a composed picture shows, by the identifiers."""
     return f"a picture of {left} on the left and {right} on the right on a white background"
+
+
+def captions_of_both(first: str, other: CharacterSpec) -> tuple[str, ...]:
+    """All captions that composed pictures of both may have."""
+    if other.kind == PLACE:
+        return tuple(caption_in_place(text, first, other.identifier) for text in other.captions)
+    names = (first, other.identifier)
+    return joint_caption(*names), joint_caption(*names[::-1])
+
+
+def caption_in_place(caption: str, who: str, place: str) -> str:
+    """What is shown where somebody is put on a drawing of a place: its caption with both in it."""
+    if holds(caption, place):
+        return replaced(caption, place, f"{who} in {place}")
+    return f"a picture of {who} in {place}"
 
 
 def load_joint_images(folder: Path, first: str, second: str, min_size: int = 32) -> JointImages:
@@ -80,8 +99,8 @@ def cut_masks(character: Character) -> Masks:
     where = f"character {character.spec.name}, folder {folder}"
     if not any(contents.masks[path] for path in character.paths):
         raise CharacterError(
-            f"{where}: has no masks, and company=together cuts both characters out of their "
-            f"drawings to show both in one picture: {WITHOUT}"
+            f"{where}: has no masks, and company=together cuts characters and objects out of "
+            f"their drawings to show both in one picture: {WITHOUT}"
         )
     found = masks_of("file", character.paths, contents, problems)
     if problems:

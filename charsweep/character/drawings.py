@@ -60,7 +60,7 @@ def drawings_of(characters: Iterable[Character], companions: Iterable[Companion]
     for companion in known:
         if companion.joint is not None:
             paths |= zip(companion.joint.digests, companion.joint.paths, strict=True)
-        for masks in companion.cut or ():
+        for masks in companion.cut:
             paths |= _files_of(masks)
     return Drawings(paths, class_images)
 

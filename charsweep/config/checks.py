@@ -12,7 +12,7 @@ from typing import Any
 import pydantic
 
 from charsweep.config.axes import leaves
-from charsweep.config.company import company_mistakes
+from charsweep.config.company import a_kind, company_mistakes
 from charsweep.config.judging import encoder_mistakes
 from charsweep.config.mistyped import untaken
 from charsweep.config.schema import shapes_images
@@ -24,6 +24,7 @@ from charsweep.config.settings.search import FindSettings
 from charsweep.config.typed_words import WORKERS
 from charsweep.core.errors import CharsweepError, ConfigError, shown
 from charsweep.core.methods import Method, method_of
+from charsweep.core.specs import PLACE
 from charsweep.core.words import holds
 
 
@@ -141,7 +142,13 @@ def _scores(settings: Settings) -> Iterator[str]:
     wanted = [f"objectives.{name}" for name in settings.objectives]
     wanted += [f"constraints.{name}" for name in settings.constraints]
     for name in wanted:
-        part = settings.unasked.get(name.partition(".")[2])
+        metric = name.partition(".")[2]
+        if metric in settings.metric and not settings.has_sense(settings.metric_plugin(metric)):
+            yield (
+                f"{name}: says nothing of a character with {a_kind(settings.exam.kind)}; choose "
+                "another, as together, or take it out"
+            )
+        part = settings.unasked.get(metric)
         if part in OF_TWO and not settings.characters:
             yield (
                 f"{name}: is of two characters in one picture, and characters=[] has none; set "
@@ -285,9 +292,9 @@ def _search(settings: Settings) -> Iterator[str]:
 
 
 def _masks(settings: Settings) -> Iterator[str]:
-    """What needs masks, where there are none: the references of each character, and any for what
-    the background counts."""
-    every = settings.characters or [settings.character]
+    """What needs masks, where there are none: the references of each that is no place, and any for
+    what the background counts."""
+    every = [one for one in settings.characters or [settings.character] if one.kind != PLACE]
     lacking = [one.identifier for one in every if one.masks is None]
     if not lacking:
         return

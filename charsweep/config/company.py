@@ -1,4 +1,6 @@
-"""Two characters in place of one: what `characters` stands for, and what `company` may ask of them.
+"""Two in place of one: what `characters` stands for, and what `company` may ask of them.
+
+The first is a character, the second another, or an object or a place.
 
 An entry is the name of a file of conf/character/, or settings of that group, which are put upon
 those of a folder. From here on both are whole characters, the first of them in the place of
@@ -18,10 +20,13 @@ from charsweep.config.settings.groups import ONE_ADAPTER, CharacterSettings
 from charsweep.core.columns import COLUMN, COMMON, columns_in
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import method_of
+from charsweep.core.sides import NAMES
+from charsweep.core.specs import CHARACTER, OBJECT, PLACE
 from charsweep.core.system.console import spell
 from charsweep.core.words import holds, same
 from charsweep.results.cells import TOGETHER
 
+OTHER = NAMES[1]  # the part of the exam that is the second one's
 OF_TOGETHER = ("joint_share", "joint_images")
 EXAMPLE = "characters=[unicorn_girl,thunder_bear]"
 OWN = "{name: mia, images: drawings, identifier: Mia, class_noun: girl}"
@@ -101,6 +106,7 @@ def company_mistakes(settings: Settings, axes: Collection[str]) -> Iterator[str]
     """
     yield from _idle(settings, axes)
     yield from _misplaced(settings)
+    yield from _of_kinds(settings)
     if not settings.characters:
         return
     yield from _untold(settings)
@@ -176,12 +182,15 @@ def _misplaced(settings: Settings) -> Iterator[str]:
     listed |= {f"exam.parts.{name}.prompts": part.prompts for name, part in parts.items()}
     for where, prompts in listed.items():
         is_of_two = where == f"exam.parts.{TOGETHER}.prompts"
-        alone = [p for p in prompts if "{other}" in p and not is_of_two and where != "exam.prompts"]
-        yield from (
-            f"{where}: '{shown(prompt)}' asks for {{other}}, and that part is of the first "
-            f"character; write it into exam.parts.{TOGETHER}.prompts"
-            for prompt in alone
-        )
+        if where == f"exam.parts.{OTHER}.prompts":
+            yield from _not_of_second(where, prompts)
+        elif not is_of_two and where != "exam.prompts":
+            yield from (
+                f"{where}: '{shown(prompt)}' asks for {{other}}, and that part is of the first "
+                f"character; write it into exam.parts.{TOGETHER}.prompts"
+                for prompt in prompts
+                if "{other}" in prompt
+            )
         columns = columns_in(prompts)
         if columns in ((), (0,)):
             continue
@@ -201,6 +210,61 @@ def _misplaced(settings: Settings) -> Iterator[str]:
                 "at words of their own; take the columns out, or choose a base of Stable "
                 "Diffusion, as in method.base=sdxl"
             )
+
+
+def _not_of_second(where: str, prompts: Sequence[str]) -> Iterator[str]:
+    """Prompts that do not ask for the second alone."""
+    for prompt in prompts:
+        if "{subject}" in prompt:
+            yield (
+                f"{where}: '{shown(prompt)}' asks for {{subject}} too, and that part is of "
+                f"{{other}} alone; write it into exam.parts.{TOGETHER}.prompts"
+            )
+        elif "{other}" not in prompt:
+            yield (
+                f"{where}: '{shown(prompt)}' lacks {{other}}; write it where the second one stands"
+            )
+
+
+def a_kind(kind: str) -> str:
+    """ "a place", "an object"."""
+    return f"an {kind}" if kind == OBJECT else f"a {kind}"
+
+
+def _of_kinds(settings: Settings) -> Iterator[str]:
+    """No character where one is taught first, and an exam or a way of drawing that is of others."""
+    exam, first = settings.exam, settings.character
+    if exam.kind != CHARACTER and OTHER not in (exam.parts or {}):
+        yield (
+            f"exam={exam.name}: kind={exam.kind}, and the prompts of a character say nothing of "
+            f"{a_kind(exam.kind)}; give it some of its own, exam.parts.{OTHER}, as conf/exam/"
+            f"{exam.kind}.yaml has them"
+        )
+    if first.kind != CHARACTER:
+        given = [one.name for one in settings.characters]
+        told = f"characters=[{','.join(given)}]" if given else f"character={first.name}"
+        others = [one.name for one in settings.characters if one.kind == CHARACTER]
+        remedy = "swap them" if others else "teach it beside one"
+        yield (
+            f"{told}: {first.identifier} is {a_kind(first.kind)}, and whom an exam asks for first "
+            f"is a character; {remedy}, as in characters=[{(others or ['unicorn_girl'])[0]},"
+            f"{first.name}] exam={first.kind}"
+        )
+        return
+    if not settings.characters:
+        return
+    second = settings.characters[1]
+    if second.kind != exam.kind:
+        fits = {CHARACTER: "company"}.get(second.kind, second.kind)
+        yield (
+            f"exam={exam.name}: asks for {a_kind(exam.kind)} beside {first.identifier}, and "
+            f"{second.identifier} is {a_kind(second.kind)}; set exam={fits}"
+        )
+    if second.kind == PLACE and settings.sampler.regional:
+        yield (
+            f"sampler.regional=true: gives each half of a picture words of its own, and "
+            f"{second.identifier} is a place, which has no half; set it to false"
+        )
 
 
 def _draws_columns(settings: Settings) -> bool:

@@ -1,9 +1,9 @@
-"""The cells of two characters in one picture.
+"""The cells of two characters in one picture, or of a character with an object or in a place.
 
 Taught together, a trajectory has both in it; taught apart, a cell is composed of two trajectories,
 each at its own strength. Either way a cell is asked for the first character alone (the exam
-itself), for the second alone (part `other`), and for both (part `together`); it is compared by the
-worst of the three.
+itself), for the second alone (part `other`, with prompts of its own where the exam has any), and
+for both (part `together`); it is compared by the worst of the three.
 """
 
 from __future__ import annotations
@@ -96,8 +96,13 @@ def from_elsewhere(
 
 
 def settings_of_other(settings: Settings) -> Settings:
-    """The settings with the second of two characters as the only one."""
-    alone = {"character": settings.characters[1], "characters": [], "other_strength": 1.0}
+    """The settings with the second of two as the only one, and what it is asked alone."""
+    alone = {
+        "character": settings.characters[1],
+        "characters": [],
+        "other_strength": 1.0,
+        "exam": settings.exam.of_second,
+    }
     return settings.model_copy(update=alone)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from charsweep.character import Drawings, joint_caption
+from charsweep.character import Drawings, captions_of_both
 from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import Method, method_of
@@ -206,8 +206,8 @@ def _of_both(cell: Cell, drawings: Drawings, method: Method) -> Iterator[Prompt]
         moved = changes.shuffle and not all(holds(kept, name) for name in names)
         yield Prompt(f"caption of {drawings.paths[digest].name}", text, moved)
     if company.composes:
-        yield Prompt("caption of both", joint_caption(*names))
-        yield Prompt("caption of both", joint_caption(*reversed(names)))
+        for text in captions_of_both(names[0], company.other):
+            yield Prompt("caption of both", text)
 
 
 def _captions(spec: CharacterSpec, drawings: Drawings, method: Method) -> Iterator[Prompt]:

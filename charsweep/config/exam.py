@@ -15,6 +15,8 @@ from charsweep.config.settings.groups import OF_TWO
 from charsweep.core.columns import RegionalPrompt, regional
 from charsweep.core.sides import NAMES, left_of
 from charsweep.core.specs import (
+    CHARACTER,
+    PLACE,
     AttributeSpec,
     ExamPart,
     ExamSpec,
@@ -40,8 +42,9 @@ def exam_of(
     settings: Settings, character: Character, prompts: Sequence[str], other: Character | None = None
 ) -> ExamSpec:
     """What images are judged by that are drawn for these prompts, {subject} still in them; {other}
-    too, where they ask for two characters."""
+    too, where they ask for two. A place is the other alone too: see `metrics.Exam`."""
     spec = character.spec
+    beside = other or (character if spec.kind == PLACE else None)
     filled = tuple(prompt.replace("{subject}", spec.one_of_class) for prompt in prompts)
     if other:
         filled = tuple(prompt.replace("{other}", other.spec.one_of_class) for prompt in filled)
@@ -58,8 +61,9 @@ def exam_of(
         prompts=filled,
         class_prompt=settings.character.class_prompt,
         attributes=tuple(one for one in vocabulary if one.name in named),
-        other=_drawings_of(settings, other) if other else (),
-        left=tuple(map(left_of, prompts)) if other else (),
+        other=_drawings_of(settings, beside) if beside else (),
+        left=tuple(map(left_of, prompts)) if other and other.spec.kind != PLACE else (),
+        kind=beside.spec.kind if beside else CHARACTER,
     )
 
 
@@ -69,8 +73,9 @@ def _drawings_of(settings: Settings, other: Character) -> tuple[str, ...]:
 
 
 def references_of(settings: Settings, character: Character) -> tuple[str, ...]:
-    """What images are scored against: training images, or what their masks keep of them."""
-    if settings.references == "whole":
+    """What images are scored against: training images, or what the masks keep of them, which a
+    place has none of."""
+    if settings.references == "whole" or character.spec.kind == PLACE:
         return character.spec.digests
     assert character.masks is not None
     pairs = zip(character.spec.digests, character.masks.digests, strict=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from typing import Any
 
 from charsweep.config.company_cells import OTHER
 from charsweep.config.settings import Settings
 from charsweep.config.variants import Variant
 from charsweep.core.encoders import encoders_of
-from charsweep.core.keys import canonical
+from charsweep.core.keys import canonical, keyed
 from charsweep.core.specs import (
     BaseSpec,
     Cell,
@@ -62,7 +62,7 @@ def meaning_of(
 def _of_variant(settings: Settings, cell: Cell) -> dict[str, Any]:
     """What its cells are measured by."""
     return {
-        "character": asdict(cell.character),
+        "character": keyed(cell.character),
         "exam": {"prompts": settings.exam.prompts, "seeds": settings.exam.seeds},
         "encoders": {spec.name: canonical(spec) for spec in _deciding(settings, cell)},
         "references": cell.exam.references,
@@ -89,15 +89,15 @@ def _objectives(settings: Settings) -> dict[str, str]:
 def _of_company(company: Company | None) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Who else is taught, and what shows both: in steps of one cell perhaps, and not of another."""
     if company:
-        yield "other", astuple(company.other)
+        yield "other", tuple(keyed(company.other).values())
         yield "both", (company.cut, company.joint, company.joint_captions)
         yield "other_masks", company.masks
 
 
 def _of_second(cell: Cell) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The second of two characters: who joins the first, and by what it is judged."""
+    """The second of two: who is put together with the first, and by what it is judged."""
     if len(cell.trainings) > 1:
-        yield "other", astuple(cell.trainings[1].character)
+        yield "other", tuple(keyed(cell.trainings[1].character).values())
     for exam in (part.exam for part in cell.parts if part.name == OTHER):
         yield "other_judged_by", (exam.references, exam.held_out, exam.class_prompt)
 

@@ -49,7 +49,7 @@ def name_of(spec: TrajectorySpec) -> str:
     """All that the time and memory of a pass depend on, but the machine."""
     shape = f"{spec.resolution}px batch {spec.batch_size} {spec.precision}"
     base = f"{spec.base.name} {spec.base.digest}" if spec.base else "no base"
-    wide = " wide" if spec.company and spec.company.composes else ""
+    wide = " wide" if spec.company and spec.company.is_wide else ""
     return f"{base} {shape} {method_of(spec.method).pack_key}{wide}"
 
 

@@ -24,7 +24,7 @@ from charsweep.character import (
 from charsweep.config.settings import Settings
 from charsweep.config.settings.groups import CharacterSettings
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import Cell, CharacterSpec
+from charsweep.core.specs import PLACE, Cell, CharacterSpec
 from charsweep.models.weights import find_folder
 
 VARIED = ("models", "character", "exam")  # the groups whose axes make variants
@@ -75,7 +75,8 @@ class Variants:
         }
         key = f"{values} {kind_of(settings)}"
         if key not in self.known:
-            self.known[key] = Variant(values, settings, self._loaded(settings.character, settings))
+            own = self._loaded(settings.character, settings.exam.prompts)
+            self.known[key] = Variant(values, settings, own)
         return self.known[key]
 
     def __iter__(self) -> Iterator[Variant]:
@@ -102,12 +103,14 @@ class Variants:
         one, other = settings.characters
         company = settings.company if settings.is_together and settings.train else None
         shown = (company.composes, company.joint_share and company.joint_images) if company else ()
-        key = f"{one.model_dump_json()} {other.model_dump_json()} {settings.exam.prompts} {shown}"
+        asked = settings.exam.of_second.prompts
+        key = f"{one.model_dump_json()} {other.model_dump_json()} {asked} {shown}"
         if key not in self._companions:
-            found = Companion(self._loaded(other, settings))
+            found = Companion(self._loaded(other, asked))
             if company and company.composes:
-                both = (self._loaded(one, settings), found.other)
-                found = replace(found, cut=(cut_masks(both[0]), cut_masks(both[1])))
+                both = (self._loaded(one, settings.exam.prompts), found.other)
+                cut = [cut_masks(loaded) for loaded in both if loaded.spec.kind != PLACE]
+                found = replace(found, cut=tuple(cut))
             elif company and company.joint_share and company.joint_images is not None:
                 folder = find_folder(company.joint_images)
                 joint = load_joint_images(folder, one.identifier, other.identifier)
@@ -115,13 +118,14 @@ class Variants:
             self._companions[key] = found
         return self._companions[key]
 
-    def _loaded(self, chosen: CharacterSettings, settings: Settings) -> Character:
+    def _loaded(self, chosen: CharacterSettings, prompts: Sequence[str]) -> Character:
+        """A character, with the true pictures of prompts."""
         own = chosen.model_dump_json()
         if own not in self._characters:
             self._characters[own] = load(chosen)
-        asked = f"{chosen.truth} {settings.exam.prompts}"
+        asked = f"{chosen.truth} {prompts}"
         if asked not in self._truths:
-            self._truths[asked] = true_pictures(chosen, settings.exam.prompts)
+            self._truths[asked] = true_pictures(chosen, prompts)
         return replace(self._characters[own], truth=self._truths[asked])
 
 
@@ -145,6 +149,7 @@ def load(chosen: CharacterSettings) -> Character:
             chosen.name, find_folder(chosen.images), *words, chosen.masks,
             held_out=chosen.held_out if isinstance(chosen.held_out, int) else 0,
         )  # fmt: skip
+    loaded = replace(loaded, spec=replace(loaded.spec, kind=chosen.kind))
     if isinstance(chosen.held_out, str):
         loaded = replace(loaded, held_out=load_held_out(find_folder(chosen.held_out)))
     if chosen.class_images is not None:

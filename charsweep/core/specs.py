@@ -45,6 +45,7 @@ class Plugin:
 
 
 ADAPTER = "adapter"  # the axis of the names of adapters from elsewhere, and their "method"
+KINDS = (CHARACTER, OBJECT, PLACE) = ("character", "object", "place")  # what may be taught
 BESIDE = " + "  # between the names of two that are put together
 
 
@@ -97,7 +98,10 @@ class AdapterSpec(Keyed):
 
 @dataclass(frozen=True)
 class CharacterSpec:
-    """The training images by content digest, their captions, and the character's words."""
+    """The training images by content digest, their captions, and the character's words.
+
+    What is taught beside somebody may be no character but an object or a place: its `kind`.
+    """
 
     name: str
     digests: tuple[str, ...]
@@ -106,6 +110,7 @@ class CharacterSpec:
     class_noun: str
     instance_prompt: str
     class_prompt: str
+    kind: str = field(default=CHARACTER, metadata=CAME_LATER)  # one of KINDS
 
     @property
     def one_of_class(self) -> str:
@@ -126,23 +131,29 @@ class Framing:
 
 @dataclass(frozen=True)
 class Company:
-    """The other of two characters that a trajectory teaches, and the steps that show both.
+    """The other of two that a trajectory teaches, and the steps that show both.
 
-    Pictures of both are composed of drawings of each, cut out by masks, unless there are any.
+    Pictures of both are composed of drawings of each, cut out by masks, unless there are any: side
+    by side, or the first in the place that the other is.
     """
 
     other: CharacterSpec
     joint_share: float  # of the steps, that show both; the others show one of them, by turns
     masks: tuple[str, ...] = ()  # of the other's images, as `Framing.masks` of the first's
-    cut: tuple[tuple[str, ...], ...] = ()  # masks that cut out the first, and the other, or ()
+    cut: tuple[tuple[str, ...], ...] = ()  # masks that cut out the first, and no place; or ()
     joint: tuple[str, ...] = ()  # pictures of both, by content digest
     joint_captions: tuple[str, ...] = ()
     class_images: str | None = None  # as the trajectory's, of the other's class
 
     @property
     def composes(self) -> bool:
-        """Whether steps show pictures that are composed, which are wide."""
+        """Whether steps show pictures that are composed."""
         return bool(self.cut)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether these are wide, as those of two side by side."""
+        return self.composes and self.other.kind != PLACE
 
 
 @dataclass(frozen=True)
@@ -341,6 +352,8 @@ class ExamSpec:
     # on the left, "subject" or "other"; None: it does not say.
     other: tuple[str, ...] = field(default=(), metadata=CAME_LATER)
     left: tuple[str | None, ...] = field(default=(), metadata=CAME_LATER)
+    # What the other is. A place that is asked for alone is the other too: see `Exam`.
+    kind: str = field(default=CHARACTER, metadata=CAME_LATER)
 
     @cached_property
     def own_encoders(self) -> tuple[EncoderSpec, ...]:

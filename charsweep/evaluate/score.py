@@ -16,12 +16,12 @@ from charsweep.character import TrainingImage, middle_square
 from charsweep.character.attributes import rivals_of
 from charsweep.core.encoders import encoders_of, prompt_encoder_of
 from charsweep.core.errors import StoreError
-from charsweep.core.specs import EncoderSpec, ExamSpec, ImageSetSpec, Plugin, ScoreSpec
+from charsweep.core.specs import PLACE, EncoderSpec, ExamSpec, ImageSetSpec, Plugin, ScoreSpec
 from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import Encoder, PromptEncoder
 from charsweep.evaluate.metrics import Exam, Features, ImageFeatures, colour_features
-from charsweep.evaluate.windows import WINDOWS, windows_of
+from charsweep.evaluate.windows import EDGES, WINDOWS, Windows
 
 Pictures = Sequence[Image.Image]
 
@@ -33,7 +33,7 @@ class Seen:
     pictures: Callable[[], Pictures]
     prompt_of: tuple[int, ...] = ()  # which prompt each is of, if any
     _read: dict[EncoderSpec | None, Features] = field(default_factory=dict)  # None: histograms
-    _windows: Seen | None = None
+    _windows: dict[Windows, Seen] = field(default_factory=dict)
 
     def by(self, encoders: Mapping[EncoderSpec, Encoder]) -> dict[str, Features]:
         """Features by the encoders' names; the plain histogram's are `colour`. {} of nothing."""
@@ -50,13 +50,20 @@ class Seen:
         """The same, of images drawn for prompts."""
         return ImageFeatures(self.by(encoders), self.prompt_of)
 
-    def windows(self, encoders: Mapping[EncoderSpec, Encoder]) -> ImageFeatures:
-        """The same of the windows of each, the left one and the right one: (N, WINDOWS, D)."""
-        if self._windows is None:
-            self._windows = Seen(lambda: [w for one in self.pictures() for w in windows_of(one)])
-        seen = self._windows.by(encoders).items()
-        by_encoder = {name: rows.reshape(-1, WINDOWS, rows.shape[-1]) for name, rows in seen}
+    def windows(self, encoders: Mapping[EncoderSpec, Encoder], windows: Windows) -> ImageFeatures:
+        """The same of the windows of each: (N, W, D)."""
+        if windows not in self._windows:
+            self._windows[windows] = Seen(
+                lambda: [one for picture in self.pictures() for one in windows.of(picture)]
+            )
+        seen = self._windows[windows].by(encoders).items()
+        by_encoder = {name: rows.reshape(-1, windows.count, rows.shape[-1]) for name, rows in seen}
         return ImageFeatures(by_encoder, self.prompt_of)
+
+    def edges(self, encoders: Mapping[EncoderSpec, Encoder]) -> dict[str, Features]:
+        """What is seen at the edges of each, as `by`."""
+        seen = self.windows(encoders, EDGES).by_encoder
+        return {name: rows[:, 0] for name, rows in seen.items()}
 
 
 def squares(pictures: Callable[[], Pictures], prompts: int = 0) -> Seen:
@@ -98,7 +105,7 @@ class Scorer:
     held_out: Seen | None = None  # drawings that are not trained on
     # The true picture of every prompt of an exam, by their digests.
     truths: dict[tuple[str, ...], Seen] = field(default_factory=dict)
-    # Drawings of the second of two characters, by their digests.
+    # Drawings of the second of two, by their digests.
     others: dict[tuple[str, ...], Seen] = field(default_factory=dict)
     # By metric of likeness, the training images scored against each other, leave one out.
     among_references: dict[str, float] = field(default_factory=dict)
@@ -132,7 +139,10 @@ class Scorer:
             assert isinstance(prompts, PromptEncoder)
             texts = self._texts_of(spec, reading[0], prompts)
         truth = self.truths.get(spec.truth)
-        other = self.others.get(spec.other)
+        other, windows = self.others.get(spec.other), WINDOWS[spec.kind]
+        others: dict[str, Features] = {}
+        if other:
+            others = other.edges(encoders) if spec.kind == PLACE else other.by(encoders)
         return Exam(
             images=images.images(encoders),
             references=self.references.by(encoders),
@@ -146,10 +156,11 @@ class Scorer:
             measures={
                 one.name: encoder.measure for one, encoder in encoders.items() if encoder.measure
             },
-            windows=images.windows(encoders) if other else None,
-            untaught_windows=untaught.windows(encoders) if other and untaught else None,
-            other=other.by(encoders) if other else {},
+            windows=images.windows(encoders, windows) if other else None,
+            untaught_windows=untaught.windows(encoders, windows) if other and untaught else None,
+            other=others,
             left=spec.left,
+            kind=spec.kind,
         )
 
     def seen(self, spec: ImageSetSpec) -> Seen:

@@ -300,7 +300,7 @@ class Speeds:
 def wideness(spec: TrajectorySpec) -> float:
     """The pixels of a step's picture, on average, for one of a square: some may be wide."""
     company = spec.company
-    return 1 + (WIDE - 1) * company.joint_share if company and company.composes else 1.0
+    return 1 + (WIDE - 1) * company.joint_share if company and company.is_wide else 1.0
 
 
 def _report_guess(cells: int) -> float:

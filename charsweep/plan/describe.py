@@ -13,7 +13,7 @@ from charsweep.config.precision import precision_note
 from charsweep.config.settings.groups import OF_TWO
 from charsweep.core.errors import shown
 from charsweep.core.methods import method_of
-from charsweep.core.specs import AttributeSpec, TrajectorySpec
+from charsweep.core.specs import PLACE, AttributeSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
@@ -62,7 +62,7 @@ def _of_character(sweep: Sweep) -> Iterator[str]:
     """What was found of each character, and what may spoil it."""
     is_cut = any(companion.cut for companion in sweep.variants.companions)
     for name, one in _taught(sweep).items():
-        yield f"  character     {name}{_found(one, is_cut)}"
+        yield f"  {one.spec.kind:<14}{name}{_found(one, is_cut)}"
     taught = (_company(cell.trajectory) for cell in sweep.examples if cell.is_trained)
     yield from (f"  company       {line}" for line in dict.fromkeys(taught) if line)
     for line in lint(sweep):
@@ -70,14 +70,18 @@ def _of_character(sweep: Sweep) -> Iterator[str]:
 
 
 def _company(spec: TrajectorySpec) -> str:
-    """How a trajectory teaches two characters; empty for one."""
+    """How a trajectory teaches two; empty for one."""
     if (company := spec.company) is None:
         return ""
-    names = f"{spec.character.identifier} and {company.other.identifier}"
+    first, other = spec.character.identifier, company.other.identifier
     share = f"{100 * company.joint_share:g} %" if company.joint_share else "none"
-    what = "composed by their masks" if company.composes else f"{len(company.joint)} of your own"
-    how = f": pictures {what}" if company.joint_share else ""
-    return f"{names} in one adapter, {share} of the steps show both{how}"
+    what = f"pictures {len(company.joint)} of your own"
+    if company.composes and company.other.kind == PLACE:
+        what = f"{first}, cut out by masks, on the drawings of {other}"
+    elif company.composes:
+        what = "pictures composed by their masks"
+    how = f": {what}" if company.joint_share else ""
+    return f"{first} and {other} in one adapter, {share} of the steps show both{how}"
 
 
 def _encoders_to_fetch(sweep: Sweep) -> Iterator[str]:

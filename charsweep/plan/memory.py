@@ -114,7 +114,7 @@ class Work(NamedTuple):
         """Whether some passes of it are of wide pictures, which take the most."""
         spec = self.spec
         company = spec.company if isinstance(spec, TrajectorySpec) else None
-        return company is not None and company.composes
+        return company is not None and company.is_wide
 
     @property
     def samples(self) -> int:

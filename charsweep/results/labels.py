@@ -56,7 +56,7 @@ METRICS = {
     "together": MetricLabel(
         "together",
         "together, 0 to 1",
-        "are both characters there, each as it is, on the sides that were asked for?",
+        "are both there, each as it is, where they were asked for?",
         of_exam=False,
     ),
     "both": MetricLabel(
@@ -95,13 +95,13 @@ METRICS = {
     "other_score": MetricLabel(
         "second alone",
         "score of the second alone",
-        "is it the second character, as asked?",
+        "is it the second one, as asked?",
         of_exam=False,
     ),
     "other_identity": MetricLabel(
         "2nd identity",
         "identity of the second",
-        "how far it is the second character",
+        "how far it is the second one",
         of_exam=False,
     ),
     "other_prompt": MetricLabel(
@@ -113,7 +113,7 @@ METRICS = {
     "other_leak": MetricLabel(
         "2nd leak",
         "leak into the second's class",
-        "how much of the second character others of its class have got",
+        "how much of the second one others of its class have got",
         False,
         of_exam=False,
     ),

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from charsweep.character import WHOLE, Drawings, TrainingImage, wide
 from charsweep.core.keys import key_of
 from charsweep.core.methods import method_of
-from charsweep.core.specs import Framing, TrajectorySpec
+from charsweep.core.specs import CHARACTER, PLACE, Framing, TrajectorySpec
 from charsweep.models.pipeline import LoadedPipeline
 from charsweep.train.batches import ImageBatch, TrainingImages
 from charsweep.train.methods import ClassImage
-from charsweep.train.seg_mix import COUNT, SegMix
+from charsweep.train.seg_mix import COUNT, InPlace, Mix, SegMix
 
 BOTH = 2  # what a step shows, beside 0, the one, and 1, the other
 ROUNDING = 1e-9  # of a share times a step: 0.29 * 100 is 28.999999999999996
@@ -59,7 +59,7 @@ class CompanyMaterials:
     """What a trial on two learns from beside the first's images."""
 
     other: Sequence[TrainingImage]  # with the masks that count in the loss
-    cut: Sequence[Sequence[TrainingImage]]  # of both, with masks; (): none are composed
+    cut: Sequence[Sequence[TrainingImage]]  # with masks: of both, or of who is put in a place
     joint: Sequence[TrainingImage]  # pictures of both
     class_images: Callable[[TrajectorySpec], list[ClassImage]]  # of the other's class
     # Those made of all this, whatever the seed, by what they depend on.
@@ -125,14 +125,27 @@ def _composed(
     """Pictures composed of drawings of each; masks count in the loss if they do of either."""
     company, framing = spec.company, spec.framing
     assert company is not None
-    names = (spec.character.identifier, company.other.identifier)
-    size = wide(spec.resolution, base.family.unit)
-    mix = SegMix(materials.cut[0], materials.cut[1], names, size, framing.flip)
-    own = key_of([spec.character.digests, company.other.digests, company.cut, framing.flip])
+    mix = _mix(base, spec, materials)
+    parts: list[object] = [spec.character.digests, company.other.digests, company.cut, framing.flip]
+    parts += [company.other.kind] if company.other.kind != CHARACTER else []
+    own = key_of(parts)
     masked = framing.masks or company.masks
     return TrainingImages(
         base, spec, "both", [f"both/{own}/{index}" for index in range(COUNT)],
-        (picture.image for picture in mix), mix.captions(),
+        (mix.picture(index).image for index in range(COUNT)), mix.captions(),
         Framing(WHOLE, background=framing.background),
-        (picture.mask for picture in mix) if masked else (),
+        (mix.picture(index).mask for index in range(COUNT)) if masked else (),
     )  # fmt: skip
+
+
+def _mix(base: LoadedPipeline, spec: TrajectorySpec, materials: CompanyMaterials) -> Mix:
+    """What composes pictures of a character and what else is taught."""
+    company, flip = spec.company, spec.framing.flip
+    assert company is not None
+    names, kind = (spec.character.identifier, company.other.identifier), company.other.kind
+    if kind == PLACE:
+        places = [drawing.image for drawing in materials.other]
+        size = (spec.resolution, spec.resolution)
+        return InPlace(materials.cut[0], places, company.other.captions, names, size, flip)
+    size = wide(spec.resolution, base.family.unit)
+    return SegMix(materials.cut[0], materials.cut[1], names, size, flip, kind)

@@ -374,7 +374,7 @@ def test_composing_needs_masks_and_says_what_does_not(
     words = (f"characters=[{own(mia, identifier='ThunderBear')},unicorn_girl]", "company=together")
     told = message(tmp_path, *words, kind=CharacterError)
     assert "character mia, folder" in told
-    assert "has no masks, and company=together cuts both characters out" in told
+    assert "has no masks, and company=together cuts characters and objects out" in told
     for remedy in ("company.joint_share=0", f"company.joint_images={shared}"):
         assert remedy.partition("=")[0] in told
         assert trajectories(tmp_path, *words, remedy)

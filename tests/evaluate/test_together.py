@@ -12,6 +12,8 @@ import pytest
 from helpers.small import encoder_named
 from PIL import Image
 
+from benchmarks.validity.kinds import judged_objects, judged_places
+from benchmarks.validity.kinds_planted import untaught_in_place, untaught_with_object
 from benchmarks.validity.pair_truth import planted
 from benchmarks.validity.together import FIGURES, MEANT, STRANGERS, strangers
 from charsweep.config import Sweep, load_sweep
@@ -25,9 +27,10 @@ from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import load_encoder
 from charsweep.evaluate.metrics import Exam, ImageFeatures
 from charsweep.evaluate.metrics.dino import Dino
+from charsweep.evaluate.metrics.identity import Identity
 from charsweep.evaluate.metrics.together import OUTCOMES, Became, Nearest, Together
 from charsweep.evaluate.score import Scorer, Seen, squares
-from charsweep.evaluate.windows import windows_of
+from charsweep.evaluate.windows import edges_of, halves_of
 from charsweep.models.embedded import FOLDER
 from pretraining.data import draw_wide
 
@@ -88,6 +91,78 @@ def test_details_say_who_is_how_much_there() -> None:
     canonical(found.details)  # plain values
 
 
+@pytest.mark.parametrize(
+    ("windows", "outcome"),
+    [
+        ((A, B), "both"),
+        ((B, A), "swapped"),
+        ((A, A), "missing"),  # the character twice is no mixture of it and an object
+        ((A, NOBODY), "missing"),
+        (([0.8, 0.5, 0.1], B), "both"),  # nor is anybody half an object
+        ((A, [0, 0.3, 0.95]), "both"),  # small beside somebody, an object has little likeness
+    ],
+)
+def test_what_became_of_a_character_with_an_object(
+    windows: Sequence[list[float]], outcome: str
+) -> None:
+    exam = replace(exam_of([windows], ["subject"]), kind="object")
+    found = Together()(exam)
+    assert found.details["outcomes"] == [outcome]
+    assert set(found.details["shares"]) == {"both", "swapped", "missing"}
+    assert Became("merged")(exam).value is None
+    assert Became("missing")(exam).value == (outcome == "missing")
+    assert Nearest()(exam).value is not None
+
+
+def in_place(images: Sequence[list[float]], edges: Sequence[list[float]]) -> Exam:
+    """Of a character, A, in a place, of which one drawing is like B and the other like C."""
+    exam = exam_of([(B, B)], [])
+    rows = np.array([edges], dtype=np.float32).swapaxes(0, 1)
+    whole = np.array(images, dtype=np.float32)
+    drawings = np.array([B, [0, 0.8, 0.6], [0, 0.6, 0.8]], dtype=np.float32)
+    prompt_of = tuple(range(len(images)))
+    return replace(
+        exam,
+        kind="place",
+        images=ImageFeatures({"dino": whole}, prompt_of),
+        untaught=ImageFeatures({"dino": np.array([[0, 0, 1]], dtype=np.float32)}, (0,)),
+        windows=ImageFeatures({"dino": rows}, prompt_of),
+        untaught_windows=ImageFeatures({"dino": np.array([[A]], dtype=np.float32)}, (0,)),
+        other={"dino": drawings},
+    )
+
+
+def test_what_became_of_a_character_in_a_place() -> None:
+    """The character is sought in the whole picture, the place at its edges."""
+    exam = in_place([A, A, NOBODY, NOBODY], [B, A, B, A])
+    found = Together()(exam)
+    assert found.details["outcomes"] == ["both", "missing", "missing", "missing"]
+    assert set(found.details["shares"]) == {"both", "missing"}
+    assert found.per_image == pytest.approx((1, 0, 0, 0), abs=0.03)
+    assert found.details["nearest"] is None
+    canonical(found.details)
+    assert [Became(name)(exam).value for name in ("swapped", "merged")] == [None, None]
+    assert Became("missing")(exam).value == 0.75
+    assert Nearest()(exam).value is None
+
+
+def test_a_place_is_known_by_the_drawing_nearest_to_the_edges() -> None:
+    """By day, near or far it looks otherwise: no picture is like all of its drawings."""
+    exam = in_place([NOBODY] * 4, [B, [0, 0.6, 0.8], A, [0.8, 0.6, 0]])
+    identity = Identity()(exam)
+    assert identity.per_image == pytest.approx((1, 1, 0, 0.6 / 0.96), abs=0.03)
+    assert identity.details["drawings"] == "edges of drawings"
+    one = replace(exam, other={"dino": exam.other["dino"][:1]})
+    assert Identity()(one).per_image == pytest.approx((1, 0.6, 0, 0.6), abs=0.03)
+
+
+def test_likeness_of_a_scene_in_a_place_is_that_of_both() -> None:
+    exam = replace(in_place([A, A, A], [B, A, A]), left=())
+    found = Dino(asked=("both", "both", "subject"))(exam)
+    assert found.per_image == pytest.approx((1, 0, 1), abs=0.03)
+    assert Dino(asked=("other", "other", "other"))(exam).per_image == pytest.approx((1, 0, 0))
+
+
 def test_it_applies_to_two_alone() -> None:
     exam = exam_of([(A, B)], [None])
     assert Together()(replace(exam, windows=None)).value is None
@@ -109,13 +184,26 @@ def test_likeness_is_to_whom_a_prompt_asks_for() -> None:
 def test_windows_are_the_halves(size: tuple[int, int]) -> None:
     picture = Image.new("RGB", size, "red")
     picture.paste("blue", (size[0] // 2 + size[0] % 2, 0, *size))
-    left, right = windows_of(picture)
+    left, right = halves_of(picture)
     assert left.size == right.size == (max(size[0] // 2, size[1]),) * 2
     for window, colour in ((left, (255, 0, 0)), (right, (0, 0, 255))):
         counts = {one: count for count, one in window.getcolors() or ()}
         others = [count for one, count in counts.items() if one not in (colour, (128, 128, 128))]
         assert counts[colour] >= size[0] // 2 * size[1] - size[1]
         assert not others or size[0] % 2
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (50, 70), (3, 9)])
+def test_the_window_of_a_place_is_its_edges(size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, "red")
+    edge = max(round(size[0] / 4), 1)
+    picture.paste("green", (0, 0, edge, size[1]))
+    picture.paste("blue", (size[0] - edge, 0, *size))
+    (window,) = edges_of(picture)
+    assert window.width == window.height
+    counts = {one: count for count, one in window.getcolors() or ()}
+    assert counts[0, 128, 0] == counts[0, 0, 255] == edge * size[1]
+    assert (255, 0, 0) not in counts
 
 
 # -- of a sweep ------------------------------------------------------------------------------------
@@ -213,3 +301,41 @@ def test_what_became_of_them_is_counted_and_so_is_who_is_nearest() -> None:
     assert shares == dict.fromkeys(OUTCOMES, 0.25)
     assert Became("merged")(exam).per_image == (0, 0, 1, 0)
     assert Nearest()(exam).per_image[:3] == (1.0, 0.0, 0.5)
+
+
+def test_planted_pictures_of_a_place_and_an_object_are_told_apart(sweep: Sweep) -> None:
+    """With the encoder that ships; how often, benchmarks/validity/kinds.py says."""
+    encoder = load_encoder(*encoder_named(sweep, "dino"))
+    for judged, pair in (
+        (judged_places, ("candyland", "unicorn_girl")),
+        (judged_objects, ("star_kite", "unicorn_girl")),
+    ):
+        assert judged(pair, 6, encoder).agreement > 0.8, pair
+
+
+@pytest.mark.parametrize("name", ["place", "object"])
+def test_true_pictures_show_both(name: str, sweep: Sweep) -> None:
+    second = {"place": "candyland", "object": "star_kite"}[name]
+    asked = load_sweep(
+        [f"root={sweep.root}", f"characters=[unicorn_girl,{second}]", f"exam={name}"]
+    )
+    (part,) = (one for one in asked.cells[0].parts if one.name == "together")
+    encoder = load_encoder(*encoder_named(sweep, "dino"))
+    known, others = (
+        squares(lambda who=who: [open_image(one) for one in sorted((FOLDER / who).glob("*.png"))])
+        for who in ("unicorn_girl", second)
+    )
+    scorer = Scorer(
+        lambda _: encoder, Store(sweep.root), known, known, others={part.exam.other: others}
+    )
+    true = [open_image(one) for one in sorted((FOLDER / f"{name}_exam").glob("*.png"))]
+    figure = FIGURES["unicorn_girl"]
+    base = [
+        untaught_in_place(figure, Random(n)) if name == "place"
+        else untaught_with_object(figure, second, Random(n))
+        for n in range(STRANGERS)
+    ]  # fmt: skip
+    pictures = [Seen(lambda own=own: own, tuple(range(len(own)))) for own in (true, base)]
+    (metric,) = (one for one in part.metrics if one.name == "together")
+    found = metric.made(scorer.exam(part.exam, metric, *pictures))
+    assert found.details["outcomes"].count("both") >= 7

@@ -30,6 +30,8 @@ from pretraining.figure import (
     Figure,
     random_figure,
 )
+from pretraining.land import CANDYLAND, draw_in_land, draw_land
+from pretraining.thing import STAR_KITE, draw_beside, draw_thing, draw_thing_mask
 from pretraining.world import DRAWINGS, EXAM, shipped
 
 
@@ -156,7 +158,7 @@ def test_the_exam_shows_what_the_drawings_do_not():
 
 def test_shipped_pictures_and_texts_are_what_the_world_draws():
     files = dict(shipped())
-    assert len(files) == 2 * (6 + 6 + 6 + 8 + 1) + 8 + 1
+    assert len(files) == 2 * (6 + 6 + 6 + 8 + 1) + (6 + 6) + (6 + 6 + 6) + 3 * (8 + 1)
     for folder in {Path(name).parent for name in files}:
         own = (path for path in (embedded.FOLDER / folder).iterdir() if path.is_file())
         there = {f"{folder}/{path.name}" for path in own}
@@ -167,7 +169,8 @@ def test_shipped_pictures_and_texts_are_what_the_world_draws():
             assert path.read_text() == made
             continue
         with Image.open(path) as kept:
-            assert kept.size == made.size == ((768 if "together" in name else 512), 512)
+            is_wide = name.startswith(("together", "object"))
+            assert kept.size == made.size == ((768 if is_wide else 512), 512)
             assert kept.tobytes() == made.tobytes()
 
 
@@ -208,3 +211,53 @@ def test_the_exam_of_both_names_both_and_not_their_looks():
         assert "{unicorn_girl}" in prompt
         assert "{thunder_bear}" in prompt
         assert not set(prompt.lower().split()) & LOOKS
+
+
+@pytest.mark.parametrize(
+    ("name", "identifier"), [("candyland", "Candyland"), ("star_kite", "StarKite")]
+)
+def test_shipped_texts_name_a_land_and_a_thing_and_not_their_looks(name: str, identifier: str):
+    texts = [path.read_text().strip() for path in sorted((embedded.FOLDER / name).glob("*.txt"))]
+    assert len(texts) == 6
+    assert all(text.startswith(f"a picture of {identifier}") for text in texts)
+    assert not {"lollipops", "pink", "candy", "yellow", "star", "tail"} & set(
+        " ".join(texts).split()
+    )
+
+
+def test_a_land_stays_the_same_whoever_stands_in_it():
+    alone = np.asarray(draw_land(CANDYLAND, 128)).astype(int)
+    her, him = (
+        np.asarray(draw_in_land(who, CANDYLAND, 128)).astype(int)
+        for who in (UNICORN_GIRL, THUNDER_BEAR)
+    )
+    for drawn in (her, him):
+        alike = (np.abs(drawn - alone).max(axis=2) == 0).mean()
+        assert 0.4 < alike < 0.9
+        assert (drawn[:, :25] == alone[:, :25]).all()  # where nobody stands
+    assert (her != him).any()
+
+
+def test_a_mask_is_the_thing_and_nothing_of_the_ground():
+    mask = np.asarray(draw_thing_mask(STAR_KITE, 256))
+    beach, night = (
+        np.asarray(draw_thing(replace(STAR_KITE, place=place), 256)).astype(int)
+        for place in ("beach", "night")
+    )
+    alike = (beach == night).all(axis=2)
+    assert alike[mask == 255].all()
+    assert not alike[mask == 0].any()
+    assert 0.1 < (mask == 255).mean() < 0.5
+
+
+def test_a_thing_is_smaller_beside_somebody_and_on_the_other_side():
+    where = {}
+    for is_left in (True, False):
+        with_it, without = (
+            np.asarray(draw_beside(UNICORN_GIRL, thing, is_left, 128)).astype(int)
+            for thing in (STAR_KITE, None)
+        )
+        columns = np.nonzero((with_it != without).any(axis=(0, 2)))[0]
+        where[is_left] = columns.mean()
+        assert 20 < np.ptp(columns) < 64
+    assert where[True] > 96 > where[False]

@@ -12,7 +12,7 @@ from helpers.small import snapshot_bytes, sweep_of
 from helpers.variants import slow
 from PIL import Image, ImageDraw
 
-from charsweep.character import TrainingImage
+from charsweep.character import TrainingImage, caption_in_place
 from charsweep.core.methods import method_of
 from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store import Store
@@ -28,7 +28,7 @@ from charsweep.train.batches import TrainingImages
 from charsweep.train.company import CompanyImages, company_images, company_materials, shown_at
 from charsweep.train.methods import ClassImage, Materials
 from charsweep.train.methods.denoising import DenoisingTrainable
-from charsweep.train.seg_mix import COUNT, SegMix
+from charsweep.train.seg_mix import COUNT, InPlace, SegMix
 
 TOGETHER = ["characters=[unicorn_girl,thunder_bear]", "company=together"]
 HALF = [*TOGETHER, "company.joint_share=0.5"]
@@ -75,7 +75,7 @@ def test_pictures_of_both_show_who_their_captions_say_is_left() -> None:
     captions = mix.captions()
     left = {"Red": 0, "Blue": 0}
     sizes = set()
-    for picture, caption in zip(mix, captions, strict=True):
+    for picture, caption in zip(map(mix.picture, range(COUNT)), captions, strict=True):
         assert picture.caption == caption
         assert picture.image.size == picture.mask.size == (96, 64)
         pixels, inside = np.asarray(picture.image), np.asarray(picture.mask) > 127
@@ -101,10 +101,49 @@ def test_pictures_of_both_show_who_their_captions_say_is_left() -> None:
 
 def test_somebody_too_large_is_made_to_fit() -> None:
     wide = drawing("red", (0, 30, 127, 90))
-    for picture in SegMix([wide], [wide], ("Red", "Blue"), (96, 64), flip=True):
+    mix = SegMix([wide], [wide], ("Red", "Blue"), (96, 64), flip=True)
+    for picture in map(mix.picture, range(COUNT)):
         columns = np.asarray(picture.mask).any(axis=0)
         assert columns.sum() <= 96
         assert np.asarray(picture.mask).any(axis=1).sum() < 64
+
+
+def test_an_object_is_smaller_than_who_stands_beside_it() -> None:
+    mix = SegMix([RED], [BLUE], ("Red", "Blue"), (96, 64), flip=False, kind="object")
+    beside = SegMix([RED], [BLUE], ("Red", "Blue"), (96, 64), flip=False)
+    for index in range(COUNT):
+        both = [np.asarray(one.picture(index).image) for one in (mix, beside)]
+        small, large = (len(where(pixels, (0, 0, 255))) for pixels in both)
+        assert 0 < small < 0.85 * large
+        red, again = (where(pixels, (255, 0, 0)) for pixels in both)
+        assert np.array_equal(red, again)
+    assert mix.captions() == beside.captions()
+
+
+def test_somebody_stands_anywhere_in_every_drawing_of_a_place() -> None:
+    places = [Image.new("RGB", (160, 128), colour) for colour in ("yellow", "cyan")]
+    captions = ["a picture of Land", "Land at night, whose moon is Land's"]
+    mix = InPlace([RED], places, captions, ("Red", "Land"), (64, 64), flip=False)
+    told = {(255, 255, 0): "a picture of Red in Land",
+            (0, 255, 255): "Red in Land at night, whose moon is Red in Land's"}  # fmt: skip
+    shown, spots = [], set()
+    for index, caption in enumerate(mix.captions()):
+        picture = mix.picture(index)
+        pixels = np.asarray(picture.image)
+        assert picture.image.size == picture.mask.size == (64, 64)
+        assert np.asarray(picture.mask).all()  # the ground is taught too
+        assert not where(pixels, (0, 128, 0)).size  # nothing of the drawing's own ground
+        assert told[tuple(pixels[0, 0])] == picture.caption == caption
+        red = where(pixels, (255, 0, 0))
+        assert 0.5 * 64 >= len(red) >= 10
+        spots.add((len(red), int(red.mean())))
+        shown.append(caption)
+    assert len(spots) > 20
+    assert set(map(shown.count, told.values())) == {COUNT // 2}
+
+
+def test_a_caption_without_the_place_says_where_somebody_is() -> None:
+    assert caption_in_place("lollipops at night", "Red", "Land") == "a picture of Red in Land"
 
 
 # -- what a trial sees -----------------------------------------------------------------------------
@@ -209,6 +248,24 @@ def test_class_images_of_both_classes_come_by_turns(tmp_path: Path, base: Loaded
     assert prior is not None
     assert [prior.batch(step).captions for step in range(4)] == 2 * [["a girl"], ["a bear"]]
     made.close()
+
+
+def test_in_a_place_a_trial_sees_squares_with_the_captions_of_its_drawings(
+    tmp_path: Path, base: LoadedPipeline
+) -> None:
+    words = ["characters=[unicorn_girl,candyland]", "company=together", "method=lora", "flip=true"]
+    _, images = seen_by(tmp_path, base, *words, "exam=place", "company.joint_share=0.5")
+    captions = set()
+    for step in range(24):
+        which, batch = shown_at(step, 0.5)[0], images.batch(step)
+        (caption,) = batch.captions
+        assert tuple(batch.latents.shape[-2:]) == (8, 8)
+        named = [name in caption for name in ("UnicornGirl", "Candyland")]
+        assert named == [which != 1, which != 0]
+        captions |= {caption} if which == 2 else set()
+    assert "a picture of UnicornGirl in Candyland at night" in {*images.parts[2].captions}
+    assert all(" in Candyland" in caption for caption in captions)
+    assert len(images.parts[2].framed[0]) == 1  # what is composed is not mirrored as a whole
 
 
 # -- bit for bit -----------------------------------------------------------------------------------

@@ -24,6 +24,10 @@ OF_BOTH = (
     "DINO is that of whom the scene asks for, and of both the lower of the two, one in the left "
     "half of the picture and one in the right"
 )
+OF_PLACE = (
+    "DINO is that of what the scene asks for, the character in the whole picture and the place at "
+    "its edges, and of both the lower of the two"
+)
 
 IDENTITY, PROMPT = "dino", "clip_t"
 

@@ -16,6 +16,7 @@ from typing import Any
 from charsweep.actions.story.choose_pictures import (
     IDENTITY,
     OF_BOTH,
+    OF_PLACE,
     PROMPT,
     RULE,
     Choice,
@@ -35,7 +36,7 @@ from charsweep.core.columns import COLUMN, COMMON, regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.sides import BOTH, NAMES, asked_for, left_of
-from charsweep.core.specs import ImageSetSpec, ScoreSpec, trained_in
+from charsweep.core.specs import PLACE, ImageSetSpec, ScoreSpec, trained_in
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import image_manifest
@@ -208,6 +209,13 @@ def write(
     return sweep / "story" / "index.html"
 
 
+def _rule(other: Character | None) -> str:
+    """How pictures were chosen, of one character or two, or of one in a place."""
+    if other is None:
+        return RULE
+    return f"{RULE}; {OF_PLACE if other.spec.kind == PLACE else OF_BOTH}"
+
+
 def drawn_by(source: StorySource) -> str:
     """One line on the weights, and how they were picked."""
     about = source.about
@@ -236,7 +244,7 @@ def record_of(
         "guidance_scale": images.guidance_scale,
         "strength": images.strength,
         "size": list(images.pixels),
-        "rule": f"{RULE}; {OF_BOTH}" if other else RULE,
+        "rule": _rule(other),
         "scenes": [
             {
                 "number": number,

@@ -54,7 +54,7 @@ from charsweep.config.settings.runtime import Runtime, on_server
 from charsweep.config.settings.search import Bounds, FindSettings, SearchSettings, directed
 from charsweep.core.encoders import encoders_of
 from charsweep.core.plugins import resolve
-from charsweep.core.specs import Plugin
+from charsweep.core.specs import KINDS, Plugin
 
 
 class Settings(pydantic.BaseModel):
@@ -158,7 +158,12 @@ class Settings(pydantic.BaseModel):
     def metrics_on(self, part: str | None) -> tuple[Plugin, ...]:
         """The metrics of a part of the exam; None: of the exam itself."""
         plugins = map(self.metric_plugin, self.metric)
-        return tuple(p for p in plugins if getattr(resolve(p.identity), "part", None) == part)
+        of_part = (p for p in plugins if getattr(resolve(p.identity), "part", None) == part)
+        return tuple(p for p in of_part if self.has_sense(p))
+
+    def has_sense(self, metric: Plugin) -> bool:
+        """Whether a metric says anything of such a second one as the exam asks for."""
+        return self.exam.kind in getattr(metric.made, "kinds", KINDS)
 
     @property
     def unasked(self) -> dict[str, str]:
@@ -172,4 +177,5 @@ class Settings(pydantic.BaseModel):
         """Names of the metrics that results tell of: those on two characters where the exam asks
         for both."""
         unasked = self.unasked
-        return tuple(name for name in self.metric if unasked.get(name) not in OF_TWO)
+        asked = [name for name in self.metric if unasked.get(name) not in OF_TWO]
+        return tuple(name for name in asked if self.has_sense(self.metric_plugin(name)))

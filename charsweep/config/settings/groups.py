@@ -20,6 +20,7 @@ from charsweep.config.settings.field_types import (
     without_repeats,
 )
 from charsweep.config.settings.plugins import ListedPlugin, Target
+from charsweep.core.specs import KINDS
 from charsweep.models.prediction import Prediction
 
 
@@ -62,11 +63,16 @@ class ModelsSettings(pydantic.BaseModel):
     encoders: dict[Literal["clip", "dino"], EncoderSettings]
 
 
+Kind = Literal["character", "object", "place"]
+assert get_args(Kind) == KINDS
+
+
 class CharacterSettings(pydantic.BaseModel):
     """A file of conf/character/: folders of training and true images, and the prompts' words."""
 
     model_config = STRICT
     name: Name
+    kind: Kind = "character"  # of a second one, beside a character
     images: Text | None
     identifier: Text
     class_noun: Text
@@ -175,7 +181,17 @@ class ExamSettings(pydantic.BaseModel):
 
     model_config = STRICT
     name: Text
+    kind: Kind = "character"  # what the second of two is, if there is one
     prompts: Annotated[list[Text], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     attributes: Attributes = {}  # besides those that captions know
     parts: dict[ExamPartName, ExamPartSettings] | None = None
+
+    @property
+    def of_second(self) -> ExamSettings:
+        """What is asked of the second of two alone: its part, else what is asked of the first."""
+        if (part := (self.parts or {}).get("other")) is None:
+            return self
+        prompts = [prompt.replace("{other}", "{subject}") for prompt in part.prompts]
+        own = {"prompts": prompts, "seeds": part.seeds, "parts": None}
+        return self.model_copy(update=own)

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from charsweep.core.specs import CHARACTER
+
 Features = NDArray[np.float32]
 Likeness = Callable[[Features, Features], NDArray[np.float64]]  # (N, D), (M, D) -> (N, M)
 
@@ -51,12 +53,15 @@ class Exam:
     rivals: Sequence[Mapping[str, Features]] = ()
     class_prompt: Features | None = None  # "a picture of a girl": (1, D)
     measures: Mapping[str, Likeness] = field(default_factory=dict)  # of encoders with their own
-    # Where two characters are asked for: windows of the images and of the base's, by encoder name
-    # (N, W, D); the other's drawings, as `references`; who is to stand on the left, by prompt.
+    # Where two are asked for: windows of the images and of the base's, by encoder name (N, W, D);
+    # the other's drawings, as `references`; who is to stand on the left, by prompt; and what the
+    # other is, one of KINDS. A place, asked for beside somebody or alone, is always the other: its
+    # drawings are seen as the only window of images is, by the edges.
     windows: ImageFeatures | None = None
     untaught_windows: ImageFeatures | None = None
     other: Mapping[str, Features] = field(default_factory=dict)
     left: Sequence[str | None] = ()
+    kind: str = CHARACTER
 
     def likeness(self, encoder: str, images: Features, others: Features) -> NDArray[np.float64]:
         """How alike an encoder finds images and others (N, M): cosines, or by its own measure."""

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from charsweep.core.encoders import reads_images
 from charsweep.core.keys import CAME_LATER
 from charsweep.core.sides import BOTH, NAMES
+from charsweep.core.specs import PLACE
 from charsweep.evaluate.metrics import Exam, Features, Score, mean_score
+from charsweep.evaluate.metrics.identity import edges
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Dino:
     encoder it is that one's likeness. Of two characters, `asked` says of each prompt whom it asks
     for ("subject", "other" or "both"), and the images of theirs are compared with; of both it is
     the lower of the two, each in a window of its own: on the side that the prompt says, else the
-    better way round.
+    better way round. A place is like the drawing that is nearest to the edges of an image.
     """
 
     encoder: str = reads_images("dino")
@@ -51,6 +53,8 @@ class Dino:
     def _of_two(self, exam: Exam, seen: Features) -> Score:
         if exam.windows is None:
             return Score(None)
+        if exam.kind == PLACE:
+            return self._in_place(exam, self._likeness(exam, seen, exam.references))
         halves = exam.windows.by_encoder[self.encoder]
         drawings = (exam.references, exam.other)
         alone = dict(zip(NAMES, (self._likeness(exam, seen, own) for own in drawings), strict=True))
@@ -66,3 +70,13 @@ class Dino:
             for prompt in exam.images.prompt_of
         ]
         return mean_score(np.array([own[image] for image, own in enumerate(found)]))
+
+    def _in_place(self, exam: Exam, character: NDArray[np.float64]) -> Score:
+        """By the likeness (N,) of the character, and that of the place."""
+        seen = edges(exam.windows).by_encoder[self.encoder]
+        place = exam.likeness(self.encoder, seen, exam.other[self.encoder]).max(axis=1)
+        found = dict(
+            zip((*NAMES, BOTH), (character, place, np.minimum(character, place)), strict=True)
+        )
+        asked = (self.asked[prompt] for prompt in exam.images.prompt_of)
+        return mean_score(np.array([found[whom][image] for image, whom in enumerate(asked)]))
