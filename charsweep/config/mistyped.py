@@ -282,7 +282,7 @@ def _no_setting(name: str, word: str, words: Sequence[str]) -> str:
     if re.fullmatch(r"exam\.parts\.\w+\.size", name) and not word.startswith("+"):
         return f"{shown(word)}: that part says no size yet, and one is added; type +{shown(word)}"
     if part := _part_in(name, word):
-        has = "company" if part in OF_TWO else "positions"
+        has = {"together": "company", "other": "place"}.get(part, "positions")
         return (
             f"{shown(word)}: this exam has no part {part}; choose exam={has}, which has it, or add "
             f"it whole, as in '+exam.parts.{part}={{prompts: [TEXT], seeds: [0]}}'"
