@@ -123,6 +123,8 @@ def _found(character: Character, is_cut: bool = False) -> str:
         "caption": len(found.captions),
         "mask": found.masks,
     }
+    if character.spec.kind == PLACE and not found.masks:  # nobody is cut out of it
+        del numbers["mask"]
     text = ", ".join(f"{number} {what}{'s' * (number != 1)}" for what, number in numbers.items())
     if found.masks and not is_cut and (character.masks is None or None in character.masks.paths):
         text += " (not used)"
