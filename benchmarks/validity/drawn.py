@@ -25,7 +25,7 @@ from benchmarks.validity.together import MEANT
 from charsweep.config import load_sweep
 from charsweep.core.specs import Cell, ExamPart
 from charsweep.core.store import Store
-from charsweep.evaluate.metrics.together import OUTCOMES, Outcome
+from charsweep.evaluate.metrics.outcomes import OUTCOMES, Outcome
 from charsweep.results.cells import TOGETHER
 from pretraining.figure import THUNDER_BEAR, UNICORN_GIRL
 

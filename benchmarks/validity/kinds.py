@@ -38,8 +38,9 @@ from charsweep.config import load_sweep
 from charsweep.core.specs import OBJECT, PLACE
 from charsweep.evaluate.encoders import Encoder, load_encoder
 from charsweep.evaluate.metrics import Exam, Features, ImageFeatures, colour_features, similarity
-from charsweep.evaluate.metrics.together import Outcome, Together
-from charsweep.evaluate.windows import EDGES, HALVES, edges_of
+from charsweep.evaluate.metrics.outcomes import Outcome
+from charsweep.evaluate.metrics.together import Together
+from charsweep.evaluate.windows import EDGES, SQUARES, Windows, edges_of
 from pretraining.drawing import draw
 from pretraining.land import draw_land
 from pretraining.thing import draw_thing
@@ -51,12 +52,19 @@ PLACES: tuple[tuple[Pair, ...], tuple[Pair, ...]] = (
     (("candyland", "unicorn_girl"), ("mushrooms", "bear"), ("crystals", "boy"), ("desert", "cat")),
     (
         ("candyland", "robot"), ("ruins", "unicorn_girl"), ("balloons", "thunder_bear"),
-        ("lava", "bear"), ("mint", "boy"),
+        ("lava", "bear"), ("mint", "boy"), ("autumn", "cat"), ("glacier", "frog"),
     ),
 )  # fmt: skip
 OBJECTS: tuple[tuple[Pair, ...], tuple[Pair, ...]] = (
     (("star_kite", "unicorn_girl"), ("teapot", "bear"), ("umbrella", "boy")),
-    (("drum", "cat"), ("ball", "thunder_bear"), ("lantern", "robot"), ("star_kite", "robot")),
+    (
+        ("drum", "cat"),
+        ("ball", "thunder_bear"),
+        ("lantern", "robot"),
+        ("star_kite", "robot"),
+        ("parasol", "bunny"),
+        ("bauble", "unicorn_girl"),
+    ),
 )
 UNTAUGHT = 16  # pictures that stand for the untaught base's
 
@@ -100,7 +108,7 @@ def places(pair: Pair, count: int) -> Planted:
     name, who = pair
     figure, seed = FIGURES[who], f"{name}-{who}"
     made = [
-        (kind, planted_in_place(kind, figure, name, Random(f"place-{seed}-{kind}-{index}")))
+        (kind, planted_in_place(kind, figure, name, Random(f"in place-{seed}-{kind}-{index}")))
         for kind in IN_PLACE
         for index in range(count)
     ]
@@ -118,7 +126,7 @@ def objects(pair: Pair, count: int) -> Planted:
     made = []
     for kind in WITH_OBJECT:
         for index in range(count):
-            rng = Random(f"object-{seed}-{kind}-{index}")
+            rng = Random(f"with object-{seed}-{kind}-{index}")
             is_left = rng.random() < 0.5
             picture = planted_with_object(kind, figure, name, is_left, rng)
             made.append((kind, "subject" if is_left else "other", picture))
@@ -148,8 +156,8 @@ def judged_places(pair: Pair, count: int, encoder: Encoder) -> Judged:
         kind=PLACE,
         images=_features(encoder, planted.pictures),
         untaught=_features(encoder, planted.untaught),
-        windows=_edges(encoder, planted.pictures),
-        untaught_windows=_edges(encoder, planted.untaught),
+        windows=_windows(encoder, planted.pictures, EDGES),
+        untaught_windows=_windows(encoder, planted.untaught, EDGES),
         other={"dino": encoder.images([edges_of(one)[0] for one in drawings_of_land(pair[0])])},
     )
     return Judged(planted.kinds, planted.meant, Together()(exam).details["outcomes"])
@@ -162,8 +170,8 @@ def judged_objects(pair: Pair, count: int, encoder: Encoder) -> Judged:
     exam = replace(
         exam_of(planted, pair, encoder),
         kind=OBJECT,
-        windows=_halves(encoder, planted.pictures),
-        untaught_windows=_halves(encoder, planted.untaught),
+        windows=_windows(encoder, planted.pictures, SQUARES),
+        untaught_windows=_windows(encoder, planted.untaught, SQUARES),
         other={"dino": encoder.images(drawings)},
         left=planted.left,
     )
@@ -184,15 +192,10 @@ def _features(encoder: Encoder, pictures: Sequence[Image.Image]) -> ImageFeature
     return ImageFeatures({"dino": encoder.images(pictures)}, tuple(range(len(pictures))))
 
 
-def _edges(encoder: Encoder, pictures: Sequence[Image.Image]) -> ImageFeatures:
-    rows = encoder.images([one for picture in pictures for one in EDGES.of(picture)])
-    return ImageFeatures({"dino": rows[:, None]}, tuple(range(len(pictures))))
-
-
-def _halves(encoder: Encoder, pictures: Sequence[Image.Image]) -> ImageFeatures:
-    rows = encoder.images([one for picture in pictures for one in HALVES.of(picture)])
-    halves = rows.reshape(len(pictures), HALVES.count, -1)
-    return ImageFeatures({"dino": halves}, tuple(range(len(pictures))))
+def _windows(encoder: Encoder, pictures: Sequence[Image.Image], windows: Windows) -> ImageFeatures:
+    rows = encoder.images([one for picture in pictures for one in windows.of(picture)])
+    seen = rows.reshape(len(pictures), windows.count, -1)
+    return ImageFeatures({"dino": seen}, tuple(range(len(pictures))))
 
 
 # -- which window sees a place, and with which encoder

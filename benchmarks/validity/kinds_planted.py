@@ -11,7 +11,7 @@ from typing import Literal
 from PIL import Image
 
 from benchmarks.validity.characters import CHARACTERS
-from charsweep.evaluate.metrics.together import Outcome
+from charsweep.evaluate.metrics.outcomes import Outcome
 from pretraining.drawing import WIDE, draw, draw_pair, ground_of
 from pretraining.figure import COLOURS, THUNDER_BEAR, Figure, random_character, random_scene
 from pretraining.land import CANDYLAND, TIMES, Land, draw_in_land, draw_land
@@ -49,6 +49,14 @@ LANDS: Mapping[str, Land] = {
         "#d7f5ee", ("#f7b6c8", "#f0dfa0"), "#f7f3e8", "#c8a27a", "mushroom", "cane",
         ("#7fd6b0", "#f28cb0", "#ffffff"),
     ),
+    "autumn": Land(
+        "#f3d9b8", ("#b5552b", "#d98b2b"), "#c9a227", "#8a5a2b", "balloon", "mushroom",
+        ("#d9541e", "#8c2f1b", "#f2e2c4"),
+    ),
+    "glacier": Land(
+        "#dbe9f7", ("#9fc3e0", "#bcd9ee"), "#eef6fc", "#7aa5c9", "crystal", "pillar",
+        ("#a9d4ef", "#5f8fb5", "#ffffff"),
+    ),
 }  # fmt: skip
 THINGS: Mapping[str, Thing] = {
     "star_kite": STAR_KITE,
@@ -57,6 +65,8 @@ THINGS: Mapping[str, Thing] = {
     "drum": Thing("drum", ("#8d4fc0", "#f5d547", "#46a94e")),
     "ball": Thing("ball", ("#46a94e", "#ece9e2", "#d92b36")),
     "lantern": Thing("lantern", ("#2f2f33", "#f7d84f", "#f28c28")),
+    "parasol": Thing("umbrella", ("#35a79c", "#f5d547", "#80523c")),
+    "bauble": Thing("ball", ("#d92b36", "#f5d547", "#ece9e2")),
 }
 InPlace = Literal["both", "elsewhere", "another land", "stranger", "nobody", "neither", "mixed"]
 WithObject = Literal[

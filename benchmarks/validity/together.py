@@ -27,8 +27,9 @@ from benchmarks.validity.pair_truth import Outcome as Planted
 from charsweep.config import load_sweep
 from charsweep.evaluate.encoders import Encoder, load_encoder
 from charsweep.evaluate.metrics import Exam, Features, ImageFeatures
-from charsweep.evaluate.metrics.together import OUTCOMES as TOLD
-from charsweep.evaluate.metrics.together import Outcome, Together
+from charsweep.evaluate.metrics.outcomes import OUTCOMES as TOLD
+from charsweep.evaluate.metrics.outcomes import Outcome
+from charsweep.evaluate.metrics.together import Together
 from charsweep.evaluate.windows import HALVES
 from pretraining.data import Shown
 from pretraining.drawing import draw

@@ -28,7 +28,8 @@ from charsweep.evaluate.encoders import load_encoder
 from charsweep.evaluate.metrics import Exam, ImageFeatures
 from charsweep.evaluate.metrics.dino import Dino
 from charsweep.evaluate.metrics.identity import Identity
-from charsweep.evaluate.metrics.together import OUTCOMES, Became, Nearest, Together
+from charsweep.evaluate.metrics.outcomes import OUTCOMES
+from charsweep.evaluate.metrics.together import Became, Nearest, Together
 from charsweep.evaluate.score import Scorer, Seen, squares
 from charsweep.evaluate.windows import edges_of, halves_of
 from charsweep.models.embedded import FOLDER
