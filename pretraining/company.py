@@ -11,7 +11,7 @@ the tokenizer stay what they are: the one is convolutions alone, the other spell
 
 Two processes of one thread each work side by side (a second thread hardly speeds up models of this
 size). A step took, in CPU seconds: sdxl .40 and .66 (64 and 96 px wide), sd15 .47 and .55, CLIP .9,
-DINO .7; with the numbers of steps below that makes about 2.3 h. Checkpoints, and the weights in
+DINO .7; with the numbers of steps below that makes about 1.8 h. Checkpoints, and the weights in
 `weights/`, lie in the work folder; the shipped ones are not touched. What was measured before and
 after stands in `company.json` and is printed at the end.
 """

@@ -15,6 +15,7 @@ slow to learn from nothing, the pooled text is not.)
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -327,8 +328,12 @@ def save_pipeline(base: Base, vae: AutoencoderKL, tokenizer: CLIPTokenizer, fold
     base, vae = copy.deepcopy(base).cpu().half(), copy.deepcopy(vae).cpu().half()
     pipeline = _sd15(base, vae, tokenizer) if base.kind == "sd15" else _sdxl(base, vae, tokenizer)
     pipeline.save_pretrained(folder, safe_serialization=True)
-    for path in folder.glob("text_encoder*/config.json"):
-        path.write_text(path.read_text().replace('"float16"', '"float32"'))
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)  # where it was read from, on this machine
+        if config.get("dtype") == "float16":
+            config["dtype"] = "float32"
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors writes files for the owner only
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 from charsweep.models.embedded import WEIGHTS
-from pretraining.company import load_shipped
-from pretraining.pretrain_base import Base, Bucket, train_base
+from pretraining.company import load_shipped, shipped_vae
+from pretraining.pretrain_base import Base, Bucket, save_pipeline, train_base
 from pretraining.tokenizer import load_tokenizer
 
 
@@ -39,3 +40,12 @@ def test_a_base_starts_from_its_shipped_weights_and_resumes(
     again = train(2).state_dict()
     assert len(begun) == 1
     assert all(torch.equal(value, again[name]) for name, value in first.items())
+
+
+def test_no_path_of_a_machine_is_written(tmp_path: Path) -> None:
+    words, vae = load_tokenizer(WEIGHTS / "sd15" / "tokenizer"), shipped_vae()
+    save_pipeline(Base("sd15"), vae, words, tmp_path)
+    written = [*tmp_path.glob("*/config.json"), *WEIGHTS.glob("*/*/config.json")]
+    assert len(written) == 3 + 3 + 4
+    for path in written:
+        assert "_name_or_path" not in json.loads(path.read_text(encoding="utf-8"))
