@@ -7,7 +7,7 @@ nobody stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from PIL import Image
 
@@ -17,7 +17,8 @@ from charsweep.core.specs import CHARACTER, OBJECT, PLACE
 EDGE = 0.25  # of a picture's width, at either side
 
 
-class Windows(NamedTuple):
+@dataclass(frozen=True)
+class Windows:
     """How a picture is cut into windows, and into how many."""
 
     count: int

@@ -20,7 +20,7 @@ from charsweep.config.settings.field_types import (
     without_repeats,
 )
 from charsweep.config.settings.plugins import ListedPlugin, Target
-from charsweep.core.specs import KINDS
+from charsweep.core.specs import CHARACTER, KINDS
 from charsweep.models.prediction import Prediction
 
 
@@ -162,9 +162,9 @@ def with_words(attribute: Any) -> Any:
 
 
 Attributes = dict[Text, Annotated[Attribute, BeforeValidator(with_words)]]
-ExamPartName = Literal["others", "elsewhere", "changes", "together"]
+ExamPartName = Literal["others", "elsewhere", "changes", "together", "other"]
 EXAM_PARTS = get_args(ExamPartName)
-OF_TWO = ("together",)  # the parts that are asked where two characters are taught
+OF_TWO = ("together", "other")  # the parts that are asked where two characters are taught
 
 
 class ExamPartSettings(pydantic.BaseModel):
@@ -193,5 +193,6 @@ class ExamSettings(pydantic.BaseModel):
         if (part := (self.parts or {}).get("other")) is None:
             return self
         prompts = [prompt.replace("{other}", "{subject}") for prompt in part.prompts]
-        own = {"prompts": prompts, "seeds": part.seeds, "parts": None}
+        parts = self.parts if self.kind == CHARACTER else None  # others of its class
+        own = {"prompts": prompts, "seeds": part.seeds, "parts": parts}
         return self.model_copy(update=own)
