@@ -8,12 +8,13 @@ from typing import Any
 from charsweep.character import Character
 from charsweep.character.lint import lint_captions, lint_drawings, lint_identifier
 from charsweep.config import Range, Sweep
+from charsweep.config.company import a_kind
 from charsweep.config.cut_texts import CutText
 from charsweep.config.precision import precision_note
 from charsweep.config.settings.groups import OF_TWO
 from charsweep.core.errors import shown
 from charsweep.core.methods import method_of
-from charsweep.core.specs import PLACE, AttributeSpec, TrajectorySpec
+from charsweep.core.specs import CHARACTER, PLACE, AttributeSpec, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
@@ -122,6 +123,8 @@ def _found(character: Character, is_cut: bool = False) -> str:
         "caption": len(found.captions),
         "mask": found.masks,
     }
+    if character.spec.kind == PLACE and not found.masks:  # nobody is cut out of it
+        del numbers["mask"]
     text = ", ".join(f"{number} {what}{'s' * (number != 1)}" for what, number in numbers.items())
     if found.masks and not is_cut and (character.masks is None or None in character.masks.paths):
         text += " (not used)"
@@ -290,7 +293,9 @@ def _asked(sweep: Sweep) -> list[str]:
         if not are_two and (
             asked := [part for part in OF_TWO if part in (settings.exam.parts or {})]
         ):
-            text = f"exam={exam} asks for two characters ({', '.join(asked)}), and there is one"
+            kind = settings.exam.kind
+            both = "two characters" if kind == CHARACTER else f"a character with {a_kind(kind)}"
+            text = f"exam={exam} asks for {both} ({', '.join(asked)}), and there is one"
             lines.append(f"  not asked     {text}")
     lines += unread(sweep.cut)
     for own in sweep.drawings.class_images.values():

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from helpers.small import ONE_IMAGE, pictures, small, sweep_of
-from PIL import Image
 
 from charsweep.__main__ import main
 from charsweep.actions.export.write import export
@@ -15,6 +14,7 @@ from charsweep.actions.run import run
 from charsweep.config import load_sweep
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
+from charsweep.core.system.images import open_image
 from charsweep.results import CellResult, read_results
 
 WORDS = (
@@ -60,7 +60,7 @@ def test_a_cell_in_a_place_is_compared_by_the_worst_of_three(place: Path) -> Non
     assert cell.scores["both"] + cell.scores["missing"] == 1
     assert not {"swapped", "merged", "nearest", "other_leak"} & set(cell.scores)
     images = Store(place).folder / cell.parts["together"][0]
-    assert [Image.open(path).size for path in sorted(images.glob("*.png"))] == [(64, 64)] * 2
+    assert {open_image(path).size for path in images.glob("*.png")} == {(64, 64)}
     prompts = read_json(images / "images.json")["spec"]["prompts"]
     assert prompts == ["a picture of UnicornGirl jumping with Candyland"]
 
@@ -74,7 +74,6 @@ def test_table_and_report_show_both_in_one_picture(place: Path) -> None:
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert "Both in one picture" in page
     assert "UnicornGirl and Candyland" in page
-    assert "swapped" not in page
 
 
 def test_a_story_is_told_in_a_place(place: Path) -> None:

@@ -57,7 +57,7 @@ def test_somebody_is_put_in_a_place_that_has_no_masks(tmp_path: Path) -> None:
     assert revived(TrajectorySpec, canonical(spec)).key == spec.key
     store = Store(tmp_path)
     text = describe_plan(sweep, reckon(sweep, store, plan_work(sweep.cells, store)))
-    assert "  place         Candyland: 6 drawings, 6 captions" in text
+    assert "  place         Candyland: 6 drawings, 6 captions\n" in text
     assert "show both: UnicornGirl, cut out by masks, on the drawings of Candyland\n" in text
 
 

@@ -164,7 +164,7 @@ def with_words(attribute: Any) -> Any:
 Attributes = dict[Text, Annotated[Attribute, BeforeValidator(with_words)]]
 ExamPartName = Literal["others", "elsewhere", "changes", "together", "other"]
 EXAM_PARTS = get_args(ExamPartName)
-OF_TWO = ("together", "other")  # the parts that are asked where two characters are taught
+OF_TWO = ("together", "other")  # the parts that are asked where two are taught
 
 
 class ExamPartSettings(pydantic.BaseModel):
