@@ -180,6 +180,12 @@ def _misplaced(settings: Settings) -> Iterator[str]:
     parts = settings.exam.parts or {}
     listed = {"exam.prompts": settings.exam.prompts}
     listed |= {f"exam.parts.{name}.prompts": part.prompts for name, part in parts.items()}
+    yield from (
+        f"exam.parts.{name}.size: pictures of one alone are square; take it out, or set "
+        f"exam.parts.{TOGETHER}.size, of pictures of both"
+        for name, part in parts.items()
+        if name == OTHER and part.size
+    )
     for where, prompts in listed.items():
         is_of_two = where == f"exam.parts.{TOGETHER}.prompts"
         if where == f"exam.parts.{OTHER}.prompts":

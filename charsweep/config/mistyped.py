@@ -25,6 +25,7 @@ from charsweep.core.errors import ConfigError, shown
 from charsweep.core.plugins import CONF
 from charsweep.core.signatures import parameters_of
 from charsweep.core.system.console import quoted
+from charsweep.core.words import holds
 
 NAME = re.compile(r"[^\W\d][\w$-]*([./@:][\w$-]+)*")
 # What others call our settings.
@@ -282,10 +283,11 @@ def _no_setting(name: str, word: str, words: Sequence[str]) -> str:
     if re.fullmatch(r"exam\.parts\.\w+\.size", name) and not word.startswith("+"):
         return f"{shown(word)}: that part says no size yet, and one is added; type +{shown(word)}"
     if part := _part_in(name, word):
-        has = {"together": "company", "other": "place"}.get(part, "positions")
+        has = {"together": "company", "other": ""}.get(part, "positions")
+        choose = f"choose exam={has}, which has it, or " if has else ""
         return (
-            f"{shown(word)}: this exam has no part {part}; choose exam={has}, which has it, or add "
-            f"it whole, as in '+exam.parts.{part}={{prompts: [TEXT], seeds: [0]}}'"
+            f"{shown(word)}: this exam has no part {part}; {choose}add it whole, as in "
+            f"'+exam.parts.{part}={{prompts: [TEXT], seeds: [0]}}'"
         )
     if rest and name in known:  # which another file of the group has
         chosen = [given for given in words if _name_of(given) == top]
@@ -308,7 +310,7 @@ def _part_in(name: str, word: str) -> str:
     found = re.fullmatch(r"exam\.parts(?:\.(\w+)(?:\.(?:prompts|seeds))?)?", name)
     if not found:
         return ""
-    asked = found[1] or next((part for part in OF_TWO if part in word), "")
+    asked = found[1] or next((part for part in OF_TWO if holds(word, part)), "")
     return asked if asked in EXAM_PARTS else ""
 
 

@@ -33,6 +33,16 @@ def part(cell: Cell, name: str) -> ExamPart:
     return next(one for one in cell.parts if one.name == name)
 
 
+def test_a_second_character_may_be_asked_for_by_prompts_of_its_own(tmp_path: Path) -> None:
+    own = "+exam.parts.other={prompts: ['a picture of {other} asleep'], seeds: [7]}"
+    both = ("characters=[unicorn_girl,thunder_bear]", "exam=company")
+    _, cell = together(tmp_path, *both, own)
+    asked = part(cell, "other").images
+    assert (asked.prompts, asked.seeds) == (("a picture of ThunderBear asleep",), (7,))
+    (leak,) = part(cell, "others of the other").metrics  # as with the prompts of the first
+    assert leak.name == "other_leak"
+
+
 # -- a place ---------------------------------------------------------------------------------------
 
 
@@ -181,6 +191,8 @@ MINE = "{kind: place, images: 'embedded:candyland', identifier: Shedland, class_
         ([*PLACE, "exam.parts.other.prompts=['a picture of {subject}']"], "asks for {subject} too, "
          "and that part is of {other} alone; write it into exam.parts.together.prompts"),
         ([*PLACE, "exam.parts.other.prompts=['a picture']"], "lacks {other}; write it where"),
+        ([*PLACE, "+exam.parts.other.size=[1.5,1]"], "exam.parts.other.size: pictures of one alone "
+         "are square; take it out, or set exam.parts.together.size, of pictures of both"),
         ([f"characters=[unicorn_girl,{MINE}]", "exam=quick", "exam.kind=place"], "exam=quick: "
          "kind=place, and the prompts of a character say nothing of a place; give it some of its "
          "own, exam.parts.other, as conf/exam/place.yaml has them"),

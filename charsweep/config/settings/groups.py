@@ -20,7 +20,7 @@ from charsweep.config.settings.field_types import (
     without_repeats,
 )
 from charsweep.config.settings.plugins import ListedPlugin, Target
-from charsweep.core.specs import KINDS
+from charsweep.core.specs import CHARACTER, KINDS
 from charsweep.models.prediction import Prediction
 
 
@@ -193,5 +193,6 @@ class ExamSettings(pydantic.BaseModel):
         if (part := (self.parts or {}).get("other")) is None:
             return self
         prompts = [prompt.replace("{other}", "{subject}") for prompt in part.prompts]
-        own = {"prompts": prompts, "seeds": part.seeds, "parts": None}
+        parts = self.parts if self.kind == CHARACTER else None  # others of its class
+        own = {"prompts": prompts, "seeds": part.seeds, "parts": parts}
         return self.model_copy(update=own)
