@@ -38,11 +38,12 @@ def halves_of(picture: Image.Image) -> list[Image.Image]:
 def edges_of(picture: Image.Image) -> list[Image.Image]:
     """The left and the right edge beside each other, in one square with `NEUTRAL` around them.
 
-    What a picture shows of a place, whoever stands in it. With DINO and each window's own best
-    threshold these told of .92 of planted pictures whether they show the place, the whole picture
-    did of .79, its upper corners of .82, its four corners of .92, all but its middle of .93, and
-    edges stretched to a square of .92. CLIP was worse by about .05 in all of them, histograms of
-    colours better by .01 for the lands this was chosen on and worse by .1 for four others.
+    What a picture shows of a place, whoever stands in it. By the drawing of the place that is
+    nearest, with DINO, each by its own best threshold, these told of .95 of planted pictures
+    whether they show it, all but the middle of .93, the four corners of .89, the upper ones of .82,
+    the whole picture of .77; of lands that were not chosen on .93, .89, .89, .80, .79. CLIP was
+    worse in most, histograms of colours as good on the lands chosen on and .12 worse on others
+    (benchmarks/TOGETHER.md).
     """
     wide = max(round(EDGE * picture.width), 1)
     edges = Image.new("RGB", (2 * wide, picture.height))
@@ -56,7 +57,7 @@ def squares_of(picture: Image.Image) -> list[Image.Image]:
     one at each end and one between.
 
     An object beside somebody is small, and larger in one of these: by the square that was most like
-    it .97 of planted pictures were told right, by the half .94 (benchmarks/TOGETHER.md).
+    it .97 of planted pictures were told right, by the whole half .94 (benchmarks/TOGETHER.md).
     """
     windows = []
     for half, whole in zip(_halves(picture), halves_of(picture), strict=True):

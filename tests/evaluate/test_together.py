@@ -31,7 +31,7 @@ from charsweep.evaluate.metrics.identity import Identity
 from charsweep.evaluate.metrics.outcomes import OUTCOMES
 from charsweep.evaluate.metrics.together import Became, Nearest, Together
 from charsweep.evaluate.score import Scorer, Seen, squares
-from charsweep.evaluate.windows import edges_of, halves_of
+from charsweep.evaluate.windows import edges_of, halves_of, squares_of
 from charsweep.models.embedded import FOLDER
 from pretraining.data import draw_wide
 
@@ -100,19 +100,44 @@ def test_details_say_who_is_how_much_there() -> None:
         ((A, A), "missing"),  # the character twice is no mixture of it and an object
         ((A, NOBODY), "missing"),
         (([0.8, 0.5, 0.1], B), "both"),  # nor is anybody half an object
-        ((A, [0, 0.3, 0.95]), "both"),  # small beside somebody, an object has little likeness
+        ((A, [0, 0.5, 0.85]), "both"),  # small beside somebody, an object has little likeness
+        ((A, [0, 0.2, 0.98]), "missing"),
     ],
 )
 def test_what_became_of_a_character_with_an_object(
     windows: Sequence[list[float]], outcome: str
 ) -> None:
-    exam = replace(exam_of([windows], ["subject"]), kind="object")
+    exam = with_object([windows], ["subject"])
     found = Together()(exam)
     assert found.details["outcomes"] == [outcome]
     assert set(found.details["shares"]) == {"both", "swapped", "missing"}
     assert Became("merged")(exam).value is None
     assert Became("missing")(exam).value == (outcome == "missing")
-    assert Nearest()(exam).value is not None
+    assert Nearest()(exam).value is None
+
+
+def test_an_object_is_sought_in_squares_of_a_half() -> None:
+    """Wherever in its half it is; the character in the whole of a half."""
+    for square in range(3):
+        views = [[A, NOBODY, NOBODY, NOBODY], [NOBODY, NOBODY, NOBODY, NOBODY]]
+        views[1][1 + square] = B
+        exam = with_object([(A, NOBODY)], ["subject"], [views])
+        assert Together()(exam).details["outcomes"] == ["both"]
+    views = [[NOBODY, A, A, A], [NOBODY, B, B, B]]
+    assert Together()(with_object([(A, B)], ["subject"], [views])).value == 0
+
+
+def with_object(
+    windows: Sequence[Sequence[list[float]]],
+    left: Sequence[str | None],
+    views: Sequence[Sequence[Sequence[list[float]]]] = (),
+) -> Exam:
+    """Of a character, A, and an object, B: of each half the whole, then its squares."""
+    seen = views or [[[half] * 4 for half in image] for image in windows]
+    exam = exam_of([[one for half in image for one in half] for image in seen], left)
+    base = np.array([[NOBODY] * 8], dtype=np.float32)
+    untaught = ImageFeatures({"dino": base}, (0,))
+    return replace(exam, kind="object", untaught_windows=untaught)
 
 
 def in_place(images: Sequence[list[float]], edges: Sequence[list[float]]) -> Exam:
@@ -192,6 +217,21 @@ def test_windows_are_the_halves(size: tuple[int, int]) -> None:
         others = [count for one, count in counts.items() if one not in (colour, (128, 128, 128))]
         assert counts[colour] >= size[0] // 2 * size[1] - size[1]
         assert not others or size[0] % 2
+
+
+@pytest.mark.parametrize("size", [(96, 64), (200, 50), (64, 64), (41, 64)])
+def test_squares_of_a_half_are_all_of_it(size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, "red")
+    picture.paste("blue", (size[0] // 2 + size[0] % 2, 0, *size))
+    windows = squares_of(picture)
+    assert [windows[0].tobytes(), windows[4].tobytes()] == [
+        one.tobytes() for one in halves_of(picture)
+    ]
+    for number, one in enumerate(windows):
+        if number % 4:
+            assert one.size == (min(size[0] // 2, size[1]),) * 2
+            colour = (255, 0, 0) if number < 4 else (0, 0, 255)
+            assert colour in {found for _, found in one.getcolors() or ()}
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64), (50, 70), (3, 9)])
