@@ -94,6 +94,8 @@ def make_cell(root: Path, index: int, state: str = "finished", steps: int = STEP
         "parts": {},
         "judged_by": {"prompts": "0123456789ab"},
         "left_after": [],
+        "worst": "",
+        "trainings": 1,
     }
     return json.dumps(record) + "\n"
 
