@@ -23,7 +23,9 @@ class MetricLabel:
 
 METRICS = {
     "score": MetricLabel(
-        "score", "score (identity × prompt)", "is it the character, doing what was asked? 0 to 1"
+        "score",
+        "score (identity × prompt)",
+        "is it the character, doing what was asked? 0 to 1; of two, the lowest of each and both",
     ),
     "identity": MetricLabel(
         "identity",
