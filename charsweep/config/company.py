@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from charsweep.config.settings import Settings
 from charsweep.config.settings.groups import ONE_ADAPTER, CharacterSettings
-from charsweep.core.columns import COLUMN, COMMON, columns_in
+from charsweep.core.columns import COLUMN, are_columns_in
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import method_of
 from charsweep.core.sides import NAMES
@@ -186,6 +186,12 @@ def _misplaced(settings: Settings) -> Iterator[str]:
         for name, part in parts.items()
         if name == OTHER and part.size
     )
+    yield from (
+        f"exam.parts.{name}.halves: pictures of one have none; take them out, or write them into "
+        f"exam.parts.{TOGETHER}, of pictures of both"
+        for name, part in parts.items()
+        if name != TOGETHER and part.halves
+    )
     for where, prompts in listed.items():
         is_of_two = where == f"exam.parts.{TOGETHER}.prompts"
         if where == f"exam.parts.{OTHER}.prompts":
@@ -197,24 +203,17 @@ def _misplaced(settings: Settings) -> Iterator[str]:
                 for prompt in prompts
                 if "{other}" in prompt
             )
-        columns = columns_in(prompts)
-        if columns in ((), (0,)):
+        if not are_columns_in(prompts):
             continue
         if not is_of_two:
             yield (
-                f"{where}: {COMMON} gives columns of a picture words of their own, which are for "
+                f"{where}: {COLUMN} gives columns of a picture words of their own, which are for "
                 f"pictures of two; write them into exam.parts.{TOGETHER}.prompts"
-            )
-        elif len(columns) > 1:
-            yield (
-                f"{where}: prompts have {' and '.join(map(str, columns))} columns ({COMMON}, "
-                f"{COLUMN}), and all pictures of a part have equally many; give each as many"
             )
         elif not _draws_columns(settings):
             yield (
-                f"{where}: {COMMON}: this base has no cross-attention in which columns could look "
-                "at words of their own; take the columns out, or choose a base of Stable "
-                "Diffusion, as in method.base=sdxl"
+                f"{where}: {COLUMN}: this base does not draw columns of a picture by themselves; "
+                "take them out, or choose a base of Stable Diffusion, as in method.base=sdxl"
             )
 
 
@@ -274,7 +273,7 @@ def _of_kinds(settings: Settings) -> Iterator[str]:
 
 
 def _draws_columns(settings: Settings) -> bool:
-    """Whether columns can have prompts of their own on the base that draws."""
+    """Whether columns are drawn by themselves on the base that draws."""
     name = settings.sampler.base or method_of(settings.method.plugin()).base
     base = settings.models.bases.get(name or "")
     return base is None or bool(base.plugin(name or "").made.draws_columns)

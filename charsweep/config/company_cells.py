@@ -138,18 +138,25 @@ def _alone(axes: Mapping[str, Any]) -> Mapping[str, Any]:
 def _at_strengths(
     one: Cell, other: Cell, axes: Mapping[str, Any], settings: Settings, second: Second
 ) -> Iterator[Cell]:
-    """What two adapters draw at all the strengths that are asked for, and each alone."""
+    """What two adapters draw at all the strengths that are asked for, and each alone; where they
+    draw apart, at each of its own."""
     spans = [plain_values(name, axes, settings) for name in ("strength", "other_strength")]
+    is_apart = settings.sampler.regional
+    alone = [(1.0, 0.0), (0.0, 1.0)]
+    if is_apart:
+        alone += [(own, 0.0) for own in spans[0] if own] + [(0.0, own) for own in spans[1] if own]
+    called = (one.identifier, other.identifier) if is_apart else ("", "")
     of_other = {"other_trigger": other.made["trigger"]} if "trigger" in other.made else {}
     both = {name: own for name, own in one.made.items() if name == "trigger"} | of_other
-    for pair in dict.fromkeys([*itertools.product(*spans), (1.0, 0.0), (0.0, 1.0)]):
+    for pair in dict.fromkeys([*itertools.product(*spans), *alone]):
         values = {**one.values, "strength": pair[0], "other_strength": pair[1]}
         drawing = one if pair[0] else other  # whose class images are learned from
         cell = replace(
             one, values=values, class_images=drawing.class_images, identifier=drawing.identifier,
             made=both if all(pair) else one.made if pair[0] else {**other.made, **of_other},
         )  # fmt: skip
-        yield in_company(cell, second, composed(one.images, other.images, *pair), other.identifier)
+        images = composed(one.images, other.images, pair[0], pair[1], called)
+        yield in_company(cell, second, images, other.identifier)
 
 
 def strengths_of(cells: Sequence[Cell]) -> dict[str, tuple[float, ...]]:
@@ -175,10 +182,11 @@ def _check_adapters(cell: Cell) -> None:
 
 
 def composed(
-    first: ImageSetSpec, other: ImageSetSpec, strength: float, beside: float
-) -> ImageSetSpec:
-    """What two adapters draw together of the first one's prompts; one alone, where the other is
-    at 0."""
+    first: ImageSetSpec, other: ImageSetSpec, strength: float, beside: float,
+    called: tuple[str, str] = ("", ""),
+) -> ImageSetSpec:  # fmt: skip
+    """What two adapters draw together of the first one's prompts, apart if they are `called` by
+    names; one alone, where the other is at 0."""
     if not beside:
         return replace(first, strength=strength)
     if not strength:
@@ -187,7 +195,7 @@ def composed(
     source = first.snapshot.source
     assert isinstance(source, TrajectorySpec | AdapterSpec)
     assert source.base is not None
-    parts = zip(snapshots, (strength, beside), strict=True)
+    parts = zip(snapshots, (strength, beside), called, strict=True)
     both = ComposedSpec(source.base, tuple(Component(*part) for part in parts))
     last = max(snapshot.step for snapshot in snapshots)
     return replace(first, snapshot=SnapshotSpec(both, last), strength=1.0)
@@ -207,6 +215,8 @@ def in_company(cell: Cell, second: Second, images: ImageSetSpec, identifier: str
                  tuple(m for m in template.metrics if m.name in OF_OTHER)),
         *(replace(known[n], name=f"{n} of the {OTHER}") for n in (OTHERS,) if n in known),
     ]  # fmt: skip
+    if isinstance(images.snapshot.source, ComposedSpec) and images.snapshot.source.called:
+        others = [replace(one, images=replace(one.images, whose=1)) for one in others]
     parts = [
         *cell.parts,
         *(replace(one, metrics=tuple(map(_of_other, one.metrics))) for one in others),

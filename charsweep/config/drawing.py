@@ -26,9 +26,9 @@ def check_sampler(base: BaseWeights, settings: Settings) -> None:
     check_fits(sampler, base)
     if settings.sampler.regional and not base.family.draws_columns:
         raise ConfigError(
-            f"sampler.regional=true: {base.family.title} has no cross-attention in which each half "
-            "could look at words of its own; set it to false, or take a base of Stable Diffusion, "
-            "as in method.base=sdxl"
+            f"sampler.regional=true: halves of a picture are not drawn by themselves on "
+            f"{base.family.title}; set it to false, or take a base of Stable Diffusion, as in "
+            "method.base=sdxl"
         )
     check_guidance(settings.sampler.guidance_scale, base)
     if sampler.settings and not sampler.identity:

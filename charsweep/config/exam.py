@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import NamedTuple
 
 from charsweep.character import Character
@@ -12,8 +13,8 @@ from charsweep.config.drawing import size_of
 from charsweep.config.locations import encoders_of
 from charsweep.config.settings import Settings
 from charsweep.config.settings.groups import OF_TWO
-from charsweep.core.columns import RegionalPrompt, regional
-from charsweep.core.sides import NAMES, left_of
+from charsweep.core.columns import regional
+from charsweep.core.sides import in_halves, left_of
 from charsweep.core.specs import (
     CHARACTER,
     PLACE,
@@ -27,8 +28,8 @@ from charsweep.core.specs import (
 )
 from charsweep.results.cells import TOGETHER
 
+OF_PART = ("prompts", "seeds", "size", "whose")  # of its images: what the part says, not the cell
 OTHERS = "others"  # the part of the exam whose prompts are not of the character
-OTHER_ONE = NAMES[1]  # the second of two characters, as prompts call it
 
 
 class Other(NamedTuple):
@@ -45,9 +46,7 @@ def exam_of(
     too, where they ask for two. A place is the other alone too: see `metrics.Exam`."""
     spec = character.spec
     beside = other or (character if spec.kind == PLACE else None)
-    filled = tuple(prompt.replace("{subject}", spec.one_of_class) for prompt in prompts)
-    if other:
-        filled = tuple(prompt.replace("{other}", other.spec.one_of_class) for prompt in filled)
+    filled = of_class([regional(prompt).whole for prompt in prompts], character, other)
     known = settings.attributes | settings.exam.attributes
     vocabulary = [AttributeSpec(name, tuple(one.words)) for name, one in known.items()]
     named = {name for prompt in filled for name in named_in(prompt, vocabulary)}
@@ -111,14 +110,14 @@ def parts_of(
         if not (metrics := settings.metrics_on(name)) or (name in OF_TWO and company is None):
             continue
         subject = character.spec.one_of_class if name == OTHERS else identifier
-        asked = tuple(prompt.replace("{subject}", subject) for prompt in part.prompts)
-        judged = exam_of(settings, character, part.prompts, company and company.character)
-        nouns = judged.prompts
+        prompts = part.prompts
+        if company and settings.sampler.regional:
+            prompts = [in_halves(*one) for one in zip_longest(prompts, part.halves or ())]
+        judged = exam_of(settings, character, prompts, company and company.character)
+        nouns = of_class(prompts, character, company and company.character)
+        asked = tuple(prompt.replace("{subject}", subject) for prompt in prompts)
         if company:
             asked = tuple(prompt.replace("{other}", company.identifier) for prompt in asked)
-            if settings.sampler.regional:
-                both = (Other(character, identifier), company)
-                asked, nouns = _in_columns(asked, nouns, judged, both)
         size, seeds = size_of(part.size, images), tuple(part.seeds)
         yield ExamPart(
             name=name,
@@ -129,25 +128,14 @@ def parts_of(
         )
 
 
-def _in_columns(
-    asked: Sequence[str], nouns: Sequence[str], exam: ExamSpec, both: tuple[Other, Other]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Prompts of two, and the same with their class nouns, with words of its own for each half:
-    the prompt of the one who stands there, the first on the left where that is not said. Those that
-    have columns already keep them."""
-    specs = [(who.character.spec, who.identifier) for who in both]
-    own = [spec.instance_prompt.replace(spec.identifier, called) for spec, called in specs]
-    of_class = [spec.class_prompt for spec, _ in specs]
-    made = []
-    for texts, words in ((asked, own), (nouns, of_class)):
-        sides = (words[::-1] if left == OTHER_ONE else words for left in exam.left)
-        made.append(
-            tuple(
-                text if regional(text).columns else str(RegionalPrompt(text, tuple(side)))
-                for text, side in zip(texts, sides, strict=True)
-            )
-        )
-    return made[0], made[1]
+def of_class(
+    prompts: Sequence[str], character: Character, other: Character | None
+) -> tuple[str, ...]:
+    """Prompts with one of its class in the place of the character, and of the other."""
+    named = {"{subject}": character} | ({"{other}": other} if other else {})
+    for name, who in named.items():
+        prompts = [prompt.replace(name, who.spec.one_of_class) for prompt in prompts]
+    return tuple(prompts)
 
 
 def parts_as_drawn(parts: Iterable[ExamPart], images: ImageSetSpec) -> tuple[ExamPart, ...]:
@@ -155,9 +143,7 @@ def parts_as_drawn(parts: Iterable[ExamPart], images: ImageSetSpec) -> tuple[Exa
     return tuple(
         replace(
             part,
-            images=replace(
-                images, prompts=part.images.prompts, seeds=part.images.seeds, size=part.images.size
-            ),
+            images=replace(images, **{name: getattr(part.images, name) for name in OF_PART}),
         )
         for part in parts
     )

@@ -1,15 +1,20 @@
 """Regional prompts: what stands in a column of a picture has words of its own.
 
-Written in the prompt as Regional Prompter (for A1111) has it: `the whole ADDCOMM the left column
-ADDCOL the right one`, with as many columns as there are, all of one width.
+Written in the prompt as Regional Prompter (for A1111) has it: `the whole ADDBASE the left column
+ADDCOL the right one`, with as many columns as there are, all of one width. What is said before
+`ADDCOMM` is read in each of them: `on the beach ADDCOMM a girl ADDCOL a bear`. The words of the
+whole are what a picture is judged by; where there are none, they are those of all columns.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-COMMON, COLUMN = "ADDCOMM", "ADDCOL"
+from charsweep.core.words import holds
+
+WHOLE, COMMON, COLUMN = "ADDBASE", "ADDCOMM", "ADDCOL"
 
 
 class RegionalPrompt(NamedTuple):
@@ -21,22 +26,87 @@ class RegionalPrompt(NamedTuple):
     def __str__(self) -> str:
         if not self.columns:
             return self.whole
-        return f"{self.whole} {COMMON} {f' {COLUMN} '.join(self.columns)}"
+        return f"{self.whole} {WHOLE} {f' {COLUMN} '.join(self.columns)}"
 
     @property
     def texts(self) -> tuple[str, ...]:
         """All that is read by itself."""
-        return (self.whole, *self.columns)
+        return self.columns or (self.whole,)
+
+
+class Column(NamedTuple):
+    """A column of a picture: what is drawn there, and which of several adapters draws it."""
+
+    words: str
+    drawer: int
+
+
+class Pass(NamedTuple):
+    """One pass over a batch: by which adapter, and of each picture the words that it is told, and
+    the column that is kept of it, of how many; None: nothing is."""
+
+    drawer: int
+    words: tuple[str, ...]
+    columns: tuple[tuple[int, int] | None, ...]
 
 
 def regional(prompt: str) -> RegionalPrompt:
     """A prompt in its parts."""
-    whole, common, rest = prompt.partition(COMMON)
-    if not common:
+    whole, has_whole, rest = prompt.rpartition(WHOLE)
+    common, has_common, columns = rest.rpartition(COMMON)
+    told = [part.strip() for part in columns.split(COLUMN)]
+    if not (has_whole or has_common or len(told) > 1):
         return RegionalPrompt(prompt)
-    return RegionalPrompt(whole.strip(), tuple(part.strip() for part in rest.split(COLUMN)))
+    shared = [common.strip()] if has_common else []
+    each = tuple(", ".join([*shared, one]) for one in told)
+    return RegionalPrompt(whole.strip() if has_whole else ", ".join([*shared, *told]), each)
 
 
-def columns_in(prompts: Sequence[str]) -> tuple[int, ...]:
-    """How many columns prompts have; images of one batch have equally many."""
-    return tuple(sorted({len(regional(prompt).columns) for prompt in prompts}))
+def are_columns_in(prompts: Sequence[str]) -> bool:
+    """Whether any of the prompts gives columns words of their own."""
+    return any(regional(prompt).columns for prompt in prompts)
+
+
+def columns_of(prompt: str, called: Sequence[str] = (), whose: int = 0) -> tuple[Column, ...]:
+    """The columns of a picture; one, the whole of it, where nothing tells them apart.
+
+    Of adapters that draw apart, each draws what names whom it is `called` by, and the adapter
+    `whose` picture it is draws what names none of them, or several. A whole picture that names
+    several has a column for each, which is told all of it.
+    """
+    parts = regional(prompt)
+    if not parts.columns and len(named := _named(prompt, called)) > 1:
+        return tuple(Column(prompt, drawer) for drawer in named)
+    each = ((words, _named(words, called)) for words in parts.texts)
+    return tuple(Column(words, named[0] if len(named) == 1 else whose) for words, named in each)
+
+
+def passes(prompts: Sequence[str], called: Sequence[str] = (), whose: int = 0) -> list[Pass]:
+    """The fewest passes in which all columns of a batch of pictures are drawn, each by its own
+    adapter.
+
+    What is drawn of a picture does not depend on those beside it.
+    """
+    pictures = [columns_of(prompt, called, whose) for prompt in prompts]
+    most: Counter[int] = Counter()
+    for columns in pictures:
+        most |= Counter(column.drawer for column in columns)
+    return [
+        _pass(pictures, drawer, turn) for drawer in sorted(most) for turn in range(most[drawer])
+    ]
+
+
+def _pass(pictures: Sequence[Sequence[Column]], drawer: int, turn: int) -> Pass:
+    """In which an adapter draws its first, second, … column of each picture."""
+    words, kept = [], list[tuple[int, int] | None]()
+    for columns in pictures:
+        own = [place for place, column in enumerate(columns) if column.drawer == drawer]
+        place = own[turn] if turn < len(own) else None
+        words.append(columns[place or 0].words)
+        kept.append(None if place is None else (place, len(columns)))
+    return Pass(drawer, tuple(words), tuple(kept))
+
+
+def _named(text: str, called: Sequence[str]) -> list[int]:
+    """The places of those whom a text names."""
+    return [place for place, name in enumerate(called) if holds(text, name)]

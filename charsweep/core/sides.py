@@ -1,11 +1,12 @@
-"""Sides: which of two a prompt names, {subject} and {other}, and whom it puts on the left."""
+"""Sides: which of two a prompt names, {subject} and {other}, whom it puts on the left, and what
+each half of the picture is told."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from charsweep.core.columns import regional
+from charsweep.core.columns import RegionalPrompt, regional
 
 NAMES = ("subject", "other")
 BOTH = "both"
@@ -36,6 +37,31 @@ def left_of(prompt: str) -> str | None:
         for name, side in _placed(told).items():
             return name if side == "left" else NAMES[name == NAMES[0]]
     return None
+
+
+def in_halves(prompt: str, halves: Sequence[str] | None = None) -> str:
+    """A prompt that asks for both, with words of its own for each half: these, from left to right,
+    else all of it with the one who stands there in the place of both.
+
+    The first is on the left where the prompt does not say. What has columns already keeps them.
+    """
+    if regional(prompt).columns:
+        return prompt
+    if not halves:
+        first, other = (f"{{{name}}}" for name in NAMES)
+        halves = prompt.replace(other, first), prompt.replace(first, other)
+        halves = halves[::-1] if left_of(prompt) == NAMES[1] else halves
+    return str(RegionalPrompt(prompt, tuple(halves)))
+
+
+def check_halves(prompt: str, halves: Sequence[str]) -> None:
+    """ValueError for halves that have not one of both each, or on other sides than the prompt."""
+    words = " | ".join(halves)
+    told = left_of(str(RegionalPrompt(prompt, tuple(halves))))
+    if told is None:
+        raise ValueError(f"halves: '{words}' is to have {{subject}} in one half, {{other}} in one")
+    if left_of(prompt) not in (None, told):
+        raise ValueError(f"halves: '{words}' has them the other way round than '{prompt}'; swap it")
 
 
 def _placed(marks: Iterable[re.Match[str]]) -> dict[str, str]:

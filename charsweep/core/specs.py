@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from charsweep.core.columns import columns_of
 from charsweep.core.encoders import encoders_of
 from charsweep.core.keys import CAME_LATER, differences, key_of, keyed, short_number
 from charsweep.core.methods import method_of
@@ -202,10 +203,14 @@ class TrajectorySpec(Keyed):
 
 @dataclass(frozen=True)
 class Component:
-    """What one snapshot's adapter adds to a base, and how much of it."""
+    """What one snapshot's adapter adds to a base, and how much of it.
+
+    It draws wherever the others do; or, `called` by a name, apart: alone what names it so.
+    """
 
     snapshot: SnapshotSpec
     strength: float
+    called: str = field(default="", metadata=CAME_LATER)
 
 
 @dataclass(frozen=True)
@@ -218,7 +223,13 @@ class ComposedSpec(Keyed):
     @property
     def slug(self) -> str:
         strengths = "-".join(f"{one.strength:g}" for one in self.components)
-        return f"composed-{self.base.name}-strengths{strengths}"
+        apart = "apart-" if self.called else ""
+        return f"composed-{self.base.name}-{apart}strengths{strengths}"
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """What prompts call those by who draw apart; () where all draw everywhere."""
+        return tuple(one.called for one in self.components if one.called)
 
 
 Source = TrajectorySpec | BaseSpec | TruthSpec | AdapterSpec | ComposedSpec
@@ -264,6 +275,8 @@ class ImageSetSpec:
     # Whether its cell draws pictures of two with words of its own for each half. Those are in the
     # prompts: it shapes no pixel, and tells cells apart whose pictures of one are the same.
     regional: bool = field(default=False, metadata=CAME_LATER)
+    # Of adapters that draw apart, the place of the one that draws what names none of them.
+    whose: int = field(default=0, metadata=CAME_LATER)
 
     @cached_property
     def key(self) -> str:
@@ -291,11 +304,27 @@ class ImageSetSpec:
         return self.base or own
 
     @property
+    def as_drawn(self) -> ImageSetSpec:
+        """The set of the same images, bit for bit, that they are drawn as.
+
+        What several adapters draw apart is, where all of it is one's, what that one draws alone.
+        """
+        source, drawn = self.snapshot.source, replace(self, regional=False)
+        if not (isinstance(source, ComposedSpec) and source.called):
+            return drawn
+        each = {columns_of(prompt, source.called, self.whose) for prompt in self.prompts}
+        drawers = {column.drawer for columns in each for column in columns}
+        if len(drawers) > 1 or any(len(columns) > 1 for columns in each):
+            return drawn
+        one = source.components[drawers.pop()]
+        return replace(drawn, snapshot=one.snapshot, strength=one.strength, whose=0)
+
+    @property
     def untaught(self) -> ImageSetSpec:
         """The same by the base that draws, as it is: what strength 0 comes to, bit for bit."""
         assert self.drawing_base is not None
         base = SnapshotSpec(self.drawing_base, 0)
-        return replace(self, snapshot=base, strength=1.0, base=None, regional=False)
+        return replace(self, snapshot=base, strength=1.0, base=None, regional=False, whose=0)
 
     @property
     def count(self) -> int:

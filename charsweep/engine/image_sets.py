@@ -12,13 +12,13 @@ import torch
 
 from charsweep.character import middle_of
 from charsweep.config import Sweep
-from charsweep.core.columns import columns_in
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import canonical, canonical_json
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     Added,
     BaseSpec,
+    ComposedSpec,
     ImageSetSpec,
     TrajectorySpec,
     TruthSpec,
@@ -73,12 +73,11 @@ class ImageSets:
     def draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
         """Draw image sets, those that can share batches together; seconds by the set's key.
 
-        Of cells by halves later, whose pictures of one those of other cells are.
+        Later those whose images are drawn as those of other sets.
         """
-        spent: dict[str, float] = {}
-        for is_regional in (False, True):
-            spent |= self._draw([one for one in sets if one.regional == is_regional])
-        return spent
+        first = {one.key: one for one in (images.as_drawn for images in sets)}
+        spent = self._draw([one for one in first.values() if not self.store.has_images(one)])
+        return spent | self._draw([images for images in sets if images.key not in first])
 
     def _draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
         groups: dict[Any, list[PartialImageSet]] = {}
@@ -152,6 +151,10 @@ class ImageSets:
         if base and (isinstance(source, BaseSpec) or not images.strength):
             yield paint_with(base), None
             return
+        if base and isinstance(source, ComposedSpec) and source.called:
+            with base.apart(added_files(source, folder)) as choose:
+                yield paint_with(base, source.called, choose), None
+            return
         if base and isinstance(source, Added):
             with base.composed(added_files(source, folder), images.strength):
                 yield paint_with(base), None
@@ -191,5 +194,4 @@ def drawn_together(images: ImageSetSpec) -> tuple[Any, ...]:
         return (images.key,)
     # all else is the way of drawing
     own = {"snapshot": None, "prompts": None, "seeds": None, "strength": None}
-    columns = columns_in(images.prompts)
-    return (shared, columns, canonical_json({**canonical(images), **own}))
+    return (shared, canonical_json({**canonical(images), **own}))

@@ -216,4 +216,4 @@ class LocalEngine:
         for scoring in plan.scorings:
             if scoring.draw and scoring.images.sampler.identity:
                 config = {"num_train_timesteps": 1000}
-                make_scheduler(scoring.images.sampler, config, None)
+                make_scheduler(scoring.images.sampler, config, None, of_latents=False)

@@ -11,20 +11,25 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from charsweep.core.columns import passes
 from charsweep.core.seeding import generator
 from charsweep.core.specs import ImageSetSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import link_or_copy, new_folder
 from charsweep.core.store.store import DrawnImage, image_manifest
 from charsweep.models.pipeline import LoadedPipeline
+from charsweep.models.regions import Choose
 from charsweep.models.samplers import make_scheduler
+
+if TYPE_CHECKING:
+    from charsweep.models.families import ColumnFamily
 
 LoadSlot = Callable[[int, ImageSetSpec], None]  # puts what draws a set into a slot of the batch
 
@@ -137,9 +142,12 @@ def image_of(array: NDArray[np.float32]) -> Image.Image | None:
     return Image.fromarray((array.clip(0.0, 1.0) * 255).round().astype("uint8"))
 
 
-def paint_with(base: LoadedPipeline) -> Paint:
+def paint_with(
+    base: LoadedPipeline, called: Sequence[str] = (), choose: Choose | None = None
+) -> Paint:
     """The base as it is now, as a `Paint`: its pipeline, which follows the prompts.
 
+    Or with several adapters, of which each draws apart what prompts call it by, when it is chosen.
     An image depends on its prompt and seed alone, so that one seed compares prompts.
     """
 
@@ -148,14 +156,16 @@ def paint_with(base: LoadedPipeline) -> Paint:
         pipeline = base.pipeline
         own = pipeline.scheduler
         base.bring()
-        pipeline.scheduler = make_scheduler(spec.sampler, own.config, type(own))
+        pipeline.scheduler = make_scheduler(spec.sampler, own.config, type(own), of_latents=True)
+        prompts = [image.prompt for image in asked]
+        generators = [generator(image.seed, "image") for image in asked]
         try:
             with torch.inference_mode():
-                return base.family.draw(
-                    pipeline, spec,
-                    [image.prompt for image in asked],
-                    [generator(image.seed, "image") for image in asked],
-                )  # fmt: skip
+                if choose is None:
+                    return base.family.draw(pipeline, spec, prompts, generators)
+                made = passes(prompts, called, spec.whose)
+                family = cast("ColumnFamily", base.family)
+                return family.draw_in_passes(pipeline, spec, made, generators, choose)
         finally:
             pipeline.scheduler = own
 

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import warnings
 from collections import ChainMap
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,8 +254,9 @@ class LoadedPipeline:
     @contextlib.contextmanager
     def composed(
         self, files: Iterable[tuple[Path, float]], strength: float = 1.0
-    ) -> Iterator[None]:
-        """The base with several adapter files, each at a strength of its own times the common one.
+    ) -> Iterator[Sequence[Tensor]]:
+        """The base with several adapter files, each at a strength of its own times the common one;
+        the tensors that they change.
 
         Put back afterwards. What each adds does not depend on the others, unless it is DoRA; a
         weight in half precision is rounded once, when all have changed it. Raises as `changed`.
@@ -282,11 +283,34 @@ class LoadedPipeline:
                             more = rows_of(layer, tensors["diff_b"])
                             found.bias.add_(more, alpha=part * strength)
                     found.weight.copy_(weight)
-            yield
+            yield [tensor for tensor, _ in kept]
         finally:
             with torch.no_grad():
                 for tensor, was in reversed(kept):
                     tensor.copy_(was)
+
+    @contextlib.contextmanager
+    def apart(self, files: Iterable[tuple[Path, float]]) -> Iterator[Callable[[int], None]]:
+        """The base with one of several adapter files at a time, each at its own strength: what puts
+        the one at a place on.
+
+        Put back afterwards; raises as `changed`.
+        """
+        states: list[dict[Tensor, Tensor]] = []
+        for file in files:
+            with self.composed([file]) as tensors:
+                states.append({tensor: tensor.detach().clone() for tensor in tensors})
+        plain = {tensor: tensor.data for state in states for tensor in state}
+
+        def choose(place: int) -> None:
+            for tensor, own in {**plain, **states[place]}.items():
+                tensor.data = own
+
+        try:
+            yield choose
+        finally:
+            for tensor, own in plain.items():
+                tensor.data = own
 
     def _changes(
         self,

@@ -1,85 +1,78 @@
-"""Drawing by columns: each column of a picture looks at words of its own (`core.columns`).
+"""Drawing by columns: each column of a picture is predicted by itself (`core.columns`).
 
-A place of the picture looks, in every cross-attention, at the words of the whole and at those of
-its own column, as in the regional sampling of Mix-of-Show (Gu et al. 2023, section 3.3).
+At every step the denoiser is asked once for each column, about the whole picture and with that
+column's words, and of each answer its column is kept: MultiDiffusion (Bar-Tal et al. 2023, arXiv
+2302.08113, equation 5) with regions that do not overlap. Where adapters draw apart, each answers
+for its own columns alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CROSS = "attn2"  # how diffusers' U-Nets call the layers in which places look at words
+    from charsweep.core.columns import Pass
+
+Choose = Callable[[int], None]  # has one of several adapters answer from now on
 
 
 @contextlib.contextmanager
-def looking_by_columns(unet: Any, columns: int, size: tuple[int, int]) -> Iterator[None]:
-    """A U-Net whose places look at the words of the whole and of their own column; as it was
+def predicting_by_columns(
+    unet: Any, passes: Sequence[Pass], choose: Choose, width: int
+) -> Iterator[None]:
+    """A U-Net that answers in several passes over the same latents, `width` of them wide; as it was
     afterwards.
 
-    It is given the tokens of the whole and of each column side by side, equally many. `size` is
-    the width and height of the latents.
+    It is given the words of all passes side by side, equally many tokens of each, and XL's pooled
+    ones; samples without guidance come first, where there are any.
     """
-    if not columns:
+    if len(passes) == 1:
+        choose(passes[0].drawer)
         yield
         return
-    attentions = [m for name, m in unet.named_modules() if name.rpartition(".")[2] == CROSS]
-    own = [attention.processor for attention in attentions]
-    masks: dict[tuple[int, int], Tensor] = {}
-    for attention in attentions:
-        attention.set_processor(Columns(attention.processor, columns, size, masks))
+    own, before = unet.forward, vars(unet).get("forward")
+    kept = [kept_by(one, width) for one in passes]
+
+    def forward(
+        noisy: Tensor, timestep: Any, encoder_hidden_states: Tensor,
+        added_cond_kwargs: dict[str, Tensor] | None = None, **named: Any,
+    ) -> tuple[Tensor]:  # fmt: skip
+        words = encoder_hidden_states.chunk(len(passes), dim=1)
+        pooled = (added_cond_kwargs or {}).get("text_embeds")
+        found: Tensor | None = None
+        for number, one in enumerate(passes):
+            choose(one.drawer)
+            added = added_cond_kwargs
+            if pooled is not None:
+                added = {**(added or {}), "text_embeds": pooled.chunk(len(passes), dim=1)[number]}
+            answer = own(
+                noisy, timestep, encoder_hidden_states=words[number], added_cond_kwargs=added,
+                **named,
+            )[0]  # fmt: skip
+            here = kept[number].to(noisy.device).repeat(len(noisy) // len(kept[number]), 1, 1, 1)
+            found = answer if found is None else answer.where(here, found)
+        assert found is not None
+        return (found,)
+
+    unet.forward = forward
     try:
         yield
     finally:
-        for attention, processor in zip(attentions, own, strict=True):
-            attention.set_processor(processor)
+        del unet.forward
+        if before is not None:
+            unet.forward = before
 
 
-class Columns:
-    """diffusers' own attention, with a mask by columns."""
-
-    def __init__(
-        self, own: Any, columns: int, size: tuple[int, int], masks: dict[tuple[int, int], Tensor]
-    ) -> None:
-        self.own, self.columns, self.size, self.masks = own, columns, size, masks
-
-    def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, *words: Any,
-        **named: Any,
-    ) -> Tensor:  # fmt: skip
-        places, tokens = hidden_states.shape[1], encoder_hidden_states.shape[1]
-        if (places, tokens) not in self.masks:
-            mask = column_mask(self.columns, tokens, *shrunk(self.size, places))
-            self.masks[places, tokens] = mask.to(hidden_states)
-        mask = self.masks[places, tokens].expand(len(hidden_states), -1, -1)
-        named["attention_mask"] = mask
-        found: Tensor = self.own(attn, hidden_states, encoder_hidden_states, *words, **named)
-        return found
-
-
-def column_mask(columns: int, tokens: int, width: int, height: int) -> Tensor:
-    """What is added to the attention of each place, row by row, to each token: (1, places, tokens);
-    0, or minus infinity for the words of other columns."""
+def kept_by(one: Pass, width: int) -> Tensor:
+    """What is kept of a pass, (N, 1, 1, width): true where the column of each picture is."""
     import torch
 
-    each = tokens // (columns + 1)
-    mask = torch.zeros(height, width, tokens)
-    of_place = torch.arange(width) * columns // width
-    for column in range(columns):
-        others = (of_place != column).nonzero().flatten()
-        mask[:, others, (column + 1) * each : (column + 2) * each] = -math.inf
-    return mask.view(1, height * width, tokens)
-
-
-def shrunk(size: tuple[int, int], places: int) -> tuple[int, int]:
-    """Width and height of that many places: the latents', halved as often as need be."""
-    width, height = size
-    while width * height > places:
-        width, height = math.ceil(width / 2), math.ceil(height / 2)
-    assert width * height == places, f"{places} places are no {size[0]} x {size[1]}, halved"
-    return width, height
+    place = torch.arange(width)
+    of_each = [
+        place * column[1] // width == column[0] if column else place < 0 for column in one.columns
+    ]
+    return torch.stack(of_each)[:, None, None]

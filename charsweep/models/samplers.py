@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from charsweep.core.errors import ConfigError
@@ -13,9 +14,14 @@ if TYPE_CHECKING:
     from charsweep.models.weights import BaseWeights
 
 
-def make_scheduler(sampler: Plugin, config: Any, own: Any) -> Any:
-    """The sampler's class with the given noise schedule; `own`, a class, when none is named."""
+def make_scheduler(sampler: Plugin, config: Any, own: Any, *, of_latents: bool) -> Any:
+    """The sampler's class with the given noise schedule; `own`, a class, when none is named.
+
+    Of latents nothing is clipped as if they were pixels, unless the base's own config says so.
+    """
     made = sampler.find() if sampler.identity else own
+    if of_latents and "clip_sample" in signature(made).parameters:
+        config = {"clip_sample": False, **config}
     try:
         return made.from_config(config, **sampler.settings)
     except (AttributeError, TypeError, ValueError, NotImplementedError) as error:

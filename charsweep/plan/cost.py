@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from charsweep.character import WIDE
+from charsweep.core.columns import columns_of
 from charsweep.core.errors import StoreError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
@@ -191,10 +192,13 @@ def calls_each(images: ImageSetSpec) -> int:
 
 
 def calls_per_step(images: ImageSetSpec) -> int:
-    """Those of one inference step."""
+    """Those of one inference step: of a picture in columns, of each."""
     base = images.drawing_base
     family: Family | None = base.family.made if base else None
-    return family.calls(images.guidance_scale) if family else 1
+    source = images.snapshot.source
+    called = source.called if isinstance(source, ComposedSpec) else ()
+    columns = max(len(columns_of(prompt, called, images.whose)) for prompt in images.prompts)
+    return family.calls(images.guidance_scale) * columns if family else 1
 
 
 class Speeds:

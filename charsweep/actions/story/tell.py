@@ -30,12 +30,12 @@ from charsweep.config import Sweep
 from charsweep.config.cut_texts import Prompt, reader_of, refuse
 from charsweep.config.drawing import size_of
 from charsweep.config.exam import exam_of
-from charsweep.config.settings.actions import StorySettings
+from charsweep.config.settings.actions import SceneSettings, StorySettings
 from charsweep.config.settings.plugins import PluginSettings
-from charsweep.core.columns import COLUMN, COMMON, regional
+from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
-from charsweep.core.sides import BOTH, NAMES, asked_for, left_of
+from charsweep.core.sides import BOTH, NAMES, asked_for, in_halves
 from charsweep.core.specs import PLACE, ImageSetSpec, ScoreSpec, trained_in
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
@@ -75,36 +75,23 @@ def tell(sweep: Sweep) -> Path:
 
 def scenes_of(story: StorySettings, source: StorySource) -> ImageSetSpec:
     """The story as an image set: its prompts with the character in them, its seeds, its size."""
-    prompts = in_columns([scene.prompt for scene in story.scenes], source)
+    prompts = prompts_of(story.scenes, source)
     size = size_of(story.size, source.images)
     return replace(source.images, prompts=prompts, seeds=tuple(story.seeds), size=size)
 
 
-def in_columns(prompts: Sequence[str], source: StorySource) -> tuple[str, ...]:
-    """Prompts with the characters in them, and equally many columns in each, as a batch has them.
-
-    A picture of both has words of its own for each half where the cell drew them so. Columns that
-    all say what the whole says change nothing.
-    """
-    made = [regional(filled(prompt, source.identifiers)) for prompt in prompts]
-    if source.in_halves and source.other:
-        both = (source.sweep.character.spec, source.other.spec)
-        own = [
-            who.instance_prompt.replace(who.identifier, called)
-            for who, called in zip(both, source.identifiers, strict=True)
-        ]
-        for number, prompt in enumerate(prompts):
-            if asked_for(prompt) == BOTH and not made[number].columns:
-                sides = own[::-1] if left_of(prompt) == NAMES[1] else own
-                made[number] = made[number]._replace(columns=tuple(sides))
-    if len(counts := {len(one.columns) for one in made} - {0}) > 1:
-        raise ConfigError(
-            f"story.scenes: prompts have {' and '.join(map(str, sorted(counts)))} columns "
-            f"({COMMON}, {COLUMN}), and all pictures of a story have equally many; give each as "
-            "many, or none"
+def prompts_of(scenes: Sequence[SceneSettings], source: StorySource) -> tuple[str, ...]:
+    """Prompts with the characters in them; of both with words of its own for each half, where the
+    cell drew them so."""
+    return tuple(
+        filled(
+            in_halves(scene.prompt, scene.halves)
+            if source.in_halves and asked_for(scene.prompt) == BOTH
+            else scene.prompt,
+            source.identifiers,
         )
-    most = max(len(one.columns) for one in made)
-    return tuple(str(one._replace(columns=one.columns or (one.whole,) * most)) for one in made)
+        for scene in scenes
+    )
 
 
 def filled(text: str, called: Sequence[str]) -> str:
@@ -155,7 +142,7 @@ def scores_of(
             "to metric=[...], and the encoders dino and clip to the models"
         )
     asked = [scene.prompt for scene in story.scenes]
-    exam = exam_of(settings, character, [regional(p).whole for p in asked], source.other)
+    exam = exam_of(settings, character, asked, source.other)
     plugins = {name: settings.metric_plugin(name) for name in (IDENTITY, PROMPT)}
     if source.other:
         of_two = {**metrics[IDENTITY], "asked": tuple(map(asked_for, asked))}

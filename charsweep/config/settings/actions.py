@@ -20,6 +20,7 @@ from charsweep.config.settings.field_types import (
     without_repeats,
 )
 from charsweep.config.settings.plugins import PluginSettings
+from charsweep.core.sides import check_halves
 
 
 class SceneSettings(pydantic.BaseModel):
@@ -28,6 +29,13 @@ class SceneSettings(pydantic.BaseModel):
     model_config = STRICT
     prompt: Annotated[Text, AfterValidator(with_subject)]
     caption: Text
+    halves: tuple[Text, Text] | None = None  # what the halves of a picture of both are told
+
+    @pydantic.model_validator(mode="after")
+    def _on_its_sides(self) -> SceneSettings:
+        if self.halves is not None:
+            check_halves(self.prompt, self.halves)
+        return self
 
 
 class StorySettings(pydantic.BaseModel):

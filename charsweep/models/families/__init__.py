@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
+    from charsweep.core.columns import Pass
     from charsweep.core.specs import ImageSetSpec
     from charsweep.models.architectures import Shapes
     from charsweep.models.conditioning import Conditioning
     from charsweep.models.kohya import Naming
+    from charsweep.models.regions import Choose
 
 Size = tuple[int, int]  # width and height in pixels
 
@@ -128,7 +130,10 @@ class Family(Protocol):
 
     @property
     def draws_columns(self) -> bool:
-        """Whether columns of a picture can have prompts of their own: see `core.columns`."""
+        """Whether columns of a picture can have words of their own: see `core.columns`.
+
+        One that does is a `ColumnFamily`.
+        """
 
     @property
     def text_chunks(self) -> int:
@@ -226,6 +231,20 @@ class Family(Protocol):
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:
         """Images NHWC in [0, 1] by the pipeline's scheduler, in the way that the spec says."""
+
+
+class ColumnFamily(Family, Protocol):
+    """A family that draws each column of a picture by itself."""
+
+    def draw_in_passes(
+        self,
+        pipeline: Any,
+        spec: ImageSetSpec,
+        made: Sequence[Pass],
+        generators: Sequence[Generator],
+        choose: Choose,
+    ) -> NDArray[np.float32]:
+        """As `draw`, in passes each of which another adapter may draw: it is chosen before."""
 
 
 def parts_of(family: Family) -> tuple[str, ...]:

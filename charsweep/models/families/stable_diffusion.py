@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from charsweep.core.columns import regional
+from charsweep.core.columns import Pass, passes
 from charsweep.core.errors import ModelsError
 from charsweep.core.keys import CAME_LATER
 from charsweep.core.store.files import read_json
@@ -36,7 +36,7 @@ from charsweep.models.families import (
 )
 from charsweep.models.identify import class_of, holds
 from charsweep.models.kohya import Naming, original_name
-from charsweep.models.regions import looking_by_columns
+from charsweep.models.regions import Choose, predicting_by_columns
 from charsweep.models.safetensors_file import tensor_shapes
 from charsweep.models.transformer_names import Share
 
@@ -162,26 +162,30 @@ class StableDiffusion:
         self, pipeline: Any, spec: ImageSetSpec, prompts: Sequence[str],
         generators: Sequence[Generator],
     ) -> NDArray[np.float32]:  # fmt: skip
-        """By the embeddings that training sees; those of columns lie beside the whole prompt's."""
-        texts = [regional(prompt).texts for prompt in prompts]
-        asked = {"": self._embedded(pipeline, texts)}
-        if spec.guidance_scale > 1:
-            nothing = [(spec.negative_prompt,) * len(own) for own in texts]
-            asked["negative_"] = self._embedded(pipeline, nothing)
-        embedded = {f"{which}prompt_embeds": one.hidden for which, one in asked.items()}
-        pooled = {f"{which}pooled_prompt_embeds": one.pooled for which, one in asked.items()}
-        known = {name: one for name, one in pooled.items() if one is not None}
-        width, height = (side // self.unit for side in spec.pixels)
-        with looking_by_columns(pipeline.unet, len(texts[0]) - 1, (width, height)):
-            return call(pipeline, spec, generators, **embedded, **known)
+        """By the embeddings that training sees."""
+        return self.draw_in_passes(pipeline, spec, passes(prompts), generators)
 
-    def _embedded(self, pipeline: Any, texts: Sequence[Sequence[str]]) -> Conditioning:
-        """Equally many texts of each image, (N, texts · tokens, width); pooled is the first's."""
+    def draw_in_passes(
+        self, pipeline: Any, spec: ImageSetSpec, made: Sequence[Pass],
+        generators: Sequence[Generator], choose: Choose = lambda drawer: None,
+    ) -> NDArray[np.float32]:  # fmt: skip
+        """Each pass by the adapter that is chosen for it, with the embeddings that it makes."""
         import torch
 
-        parts = [self.embed(pipeline, own) for own in zip(*texts, strict=True)]
-        hidden = torch.cat([part.hidden for part in parts], dim=1)
-        return dataclasses.replace(parts[0], hidden=hidden)
+        hidden: dict[str, list[Tensor]] = {}
+        for one in made:
+            choose(one.drawer)
+            asked = {"": one.words}
+            if spec.guidance_scale > 1:
+                asked["negative_"] = (spec.negative_prompt,) * len(one.words)
+            for which, words in asked.items():
+                told = self.embed(pipeline, words)
+                hidden.setdefault(f"{which}prompt_embeds", []).append(told.hidden)
+                if told.pooled is not None:
+                    hidden.setdefault(f"{which}pooled_prompt_embeds", []).append(told.pooled)
+        embedded = {name: torch.cat(each, dim=1) for name, each in hidden.items()}
+        with predicting_by_columns(pipeline.unet, made, choose, spec.pixels[0] // self.unit):
+            return call(pipeline, spec, generators, **embedded)
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

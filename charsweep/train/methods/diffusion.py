@@ -96,7 +96,7 @@ class Diffusion(FromScratch):
 
         def paint(spec: ImageSetSpec, asked: Sequence[Asked]) -> NDArray[np.float32]:
             own = pipeline.scheduler
-            scheduler = make_scheduler(spec.sampler, own.config, type(own))
+            scheduler = make_scheduler(spec.sampler, own.config, type(own), of_latents=False)
             return denoise(pipeline.unet, scheduler, spec, asked)
 
         yield paint
