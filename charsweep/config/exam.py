@@ -113,7 +113,7 @@ def parts_of(
         prompts = part.prompts
         if company and settings.sampler.regional:
             prompts = [in_halves(*one) for one in zip_longest(prompts, part.halves or ())]
-        judged = exam_of(settings, character, prompts, company and company.character)
+        judged = exam_of(settings, character, part.prompts, company and company.character)
         nouns = of_class(prompts, character, company and company.character)
         asked = tuple(prompt.replace("{subject}", subject) for prompt in prompts)
         if company:

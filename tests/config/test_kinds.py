@@ -8,6 +8,7 @@ import pytest
 from helpers.small import sweep_of
 
 from charsweep.config import Sweep, load_sweep
+from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
 from charsweep.core.specs import Cell, ExamPart, TrajectorySpec, revived
@@ -122,7 +123,8 @@ def test_an_object_stands_beside_somebody(tmp_path: Path) -> None:
 
 def test_halves_may_have_words_of_their_own_beside_an_object(tmp_path: Path) -> None:
     _, cell = together(tmp_path, *OBJECT, "sampler.regional=true")
-    assert "ADDCOL a picture of StarKite" in part(cell, "together").images.prompts[0]
+    told = [regional(prompt).columns for prompt in part(cell, "together").images.prompts]
+    assert "a picture of StarKite on the beach" in told[0]
 
 
 # -- either ----------------------------------------------------------------------------------------

@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 from helpers.small import sweep_of
 
+from charsweep.core.columns import regional
 from charsweep.core.errors import CharacterError, ConfigError
 from charsweep.core.keys import canonical
-from charsweep.core.specs import ComposedSpec, ImageSetSpec, TrajectorySpec, revived
+from charsweep.core.specs import (
+    Cell,
+    ComposedSpec,
+    ExamPart,
+    ImageSetSpec,
+    TrajectorySpec,
+    revived,
+)
 from charsweep.core.store import Store
 from charsweep.models import embedded
 from charsweep.plan import plan_work
@@ -35,6 +43,17 @@ def own(folder: Path, **more: str) -> str:
 def part(name: str, *prompts: str) -> str:
     """A part of the exam with these prompts, as it is typed."""
     return f"exam.parts={{{name}:{{prompts:{list(prompts)},seeds:[0]}}}}"
+
+
+def halves(name: str, *pair: str) -> str:
+    """A part of the exam with one prompt, whose halves are told these."""
+    prompt = "{other} on the left, {subject} on the right"
+    return f"exam.parts={{{name}:{{prompts:['{prompt}'],seeds:[0],halves:[{list(pair)}]}}}}"
+
+
+def asked_of(cell: Cell, name: str) -> ExamPart:
+    (found,) = (one for one in cell.parts if one.name == name)
+    return found
 
 
 @pytest.fixture
@@ -146,15 +165,54 @@ def test_each_cell_is_asked_for_each_and_for_both(company: str, tmp_path: Path) 
 
 
 def test_each_half_has_words_of_its_own_where_that_is_asked(tmp_path: Path) -> None:
-    cell = sweep_of(tmp_path, BOTH, *COMPANY, "sampler.regional=true").cells[0]
-    (part,) = (part for part in cell.parts if part.name == "together")
-    told = [prompt.partition(" ADDCOMM ")[2] for prompt in part.images.prompts]
-    girl, bear = "a picture of UnicornGirl", "a picture of ThunderBear"
-    assert told[:2] == [f"{girl} ADDCOL {bear}", f"{bear} ADDCOL {girl}"]
-    assert part.untaught.prompts[0].endswith(
-        "ADDCOMM a picture of a girl ADDCOL a picture of a bear"
+    plain, cell = (
+        sweep_of(tmp_path, *TOGETHER, "exam=company", f"sampler.regional={asked}").cells[0]
+        for asked in ("false", "true")
     )
-    assert not any("ADDCOMM" in prompt for prompt in cell.images.prompts)
+    whole, halves = (asked_of(one, "together") for one in (plain, cell))
+    told = [regional(prompt) for prompt in halves.images.prompts]
+    assert tuple(one.whole for one in told) == whole.images.prompts
+    assert halves.exam == whole.exam  # pictures are judged by the words of the whole
+    assert told[0].columns == (
+        "a picture of UnicornGirl walking in a forest", "a picture of ThunderBear in a forest"
+    )  # fmt: skip
+    assert told[1].columns[0] == "a picture of ThunderBear on the beach"
+    assert regional(halves.untaught.prompts[0]).columns == (
+        "a picture of a girl walking in a forest", "a picture of a bear in a forest"
+    )  # fmt: skip
+    assert not any("ADDCOL" in prompt for prompt in cell.images.prompts)
+
+
+def test_a_half_without_words_of_its_own_is_told_the_whole_with_its_own_one(tmp_path: Path) -> None:
+    """On the sides that the prompt says, else the first on the left."""
+    words = part("together", "{other} on the left, {subject} on the right", "{other}, {subject}")
+    cell = sweep_of(tmp_path, *TOGETHER, words, "sampler.regional=true").cells[0]
+    told = [regional(prompt).columns for prompt in asked_of(cell, "together").images.prompts]
+    girl, bear = "UnicornGirl", "ThunderBear"
+    assert told == [
+        tuple(f"{who} on the left, {who} on the right" for who in (bear, girl)),
+        (f"{girl}, {girl}", f"{bear}, {bear}"),
+    ]
+
+
+def test_adapters_by_halves_draw_apart_and_alone_at_each_strength(tmp_path: Path) -> None:
+    strengths = "+axes={strength: [0.5], other_strength: [0, 0.8]}"
+    cells = sweep_of(tmp_path, BOTH, "exam=company", "sampler.regional=true", strengths).cells
+    pairs = [(cell.values["strength"], cell.values["other_strength"]) for cell in cells]
+    assert pairs == [(0.5, 0), (0.5, 0.8), (1.0, 0.0), (0.0, 1.0), (0.0, 0.8)]
+    both = cells[1]
+    assert isinstance(both.source, ComposedSpec)
+    assert both.source.called == ("UnicornGirl", "ThunderBear")
+    (first, other) = both.source.components
+    drawn = both.images.as_drawn
+    assert (drawn.snapshot, drawn.strength) == (first.snapshot, 0.5)
+    assert drawn == cells[0].images.as_drawn
+    for name in ("other", "others of the other"):
+        drawn = asked_of(both, name).images.as_drawn
+        assert (drawn.snapshot, drawn.strength, drawn.whose) == (other.snapshot, 0.8, 0)
+    assert asked_of(both, "others").images.as_drawn.snapshot == first.snapshot
+    wide = asked_of(both, "together").images
+    assert wide.as_drawn.snapshot == wide.snapshot
 
 
 def test_words_of_each_half_are_an_axis(tmp_path: Path) -> None:
@@ -184,13 +242,14 @@ def test_a_search_knows_what_shows_both_before_it_chooses(axis: str, tmp_path: P
 
 def test_prompts_with_columns_keep_them(tmp_path: Path) -> None:
     """Who is on the left is who the first column names."""
-    words = part("together", "two on the beach ADDCOMM a hat on {other} ADDCOL {subject}")
+    words = part("together", "two on the beach ADDBASE a hat on {other} ADDCOL {subject}")
     for more in ("sampler.regional=true", "sampler.regional=false"):
         cell = sweep_of(tmp_path, BOTH, words, more).cells[0]
-        (asked,) = (one for one in cell.parts if one.name == "together")
-        told = "two on the beach ADDCOMM a hat on ThunderBear ADDCOL UnicornGirl"
+        asked = asked_of(cell, "together")
+        told = "two on the beach ADDBASE a hat on ThunderBear ADDCOL UnicornGirl"
         assert asked.images.prompts == (told,)
         assert asked.exam.left == ("other",)
+        assert asked.exam.prompts == ("two on the beach",)
 
 
 def test_the_subject_of_references_is_that_of_each(tmp_path: Path) -> None:
@@ -340,14 +399,28 @@ def message(root: Path, *words: str, kind: type[Exception] = ConfigError) -> str
         ([BOTH, "references=subject"], "UnicornGirl and ThunderBear: masks=null; set masks: file"),
         ([BOTH, part("other", "a {subject}")], "exam.parts.other"),
         ([BOTH, part("changes", "{subject} and {other}")], "asks for {other}, and that part is of"),
-        ([part("changes", "{subject} ADDCOMM a ADDCOL b")], "ADDCOMM gives columns of a picture"),
+        ([part("changes", "{subject} ADDCOL b")], "ADDCOL gives columns of a picture"),
         (
-            [part("together", "{subject}, {other}", "{other}, {subject} ADDCOMM a ADDCOL b")],
-            "prompts have 0 and 2 columns (ADDCOMM, ADDCOL), and all pictures of a part",
+            ["models=sd3", part("together", "{other}, {subject} ADDBASE a ADDCOL b")],
+            "ADDCOL: this base does not draw columns of a picture by themselves",
         ),
         (
-            ["models=sd3", part("together", "{other}, {subject} ADDCOMM a ADDCOL b")],
-            "ADDCOMM: this base has no cross-attention in which columns could look",
+            [BOTH, "exam=company", "exam.parts.together.halves=[['{subject}','{other}']]"],
+            "halves: there are 1 pairs and 8 prompts; give each prompt a pair",
+        ),
+        (
+            [
+                "exam.parts={changes:{prompts:['{subject}'],seeds:[0],halves:[['{subject}','{other}']]}}"
+            ],
+            "exam.parts.changes.halves: pictures of one have none",
+        ),
+        (
+            [BOTH, halves("together", "a girl", "{other}")],
+            "'a girl | {other}' is to have {subject} in one half, {other} in one",
+        ),
+        (
+            [BOTH, halves("together", "{subject}", "{other}")],
+            "has them the other way round than '{other} on the left, {subject} on the right'",
         ),
     ],
 )

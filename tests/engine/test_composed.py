@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.adapters import base_of, write_adapter
 from helpers.small import execute, pictures, sweep_of, weights_at
+from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import save_file
 
 from charsweep.config import Sweep
@@ -26,6 +29,7 @@ from charsweep.plan import Speeds
 
 WORDS = ("method=lora", "train_steps=2", "lr=1e-2", "pack=1")
 TWO = ("unicorn_girl", "thunder_bear")
+CALLED = ("UnicornGirl", "ThunderBear")
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +123,63 @@ def test_pictures_of_one_are_not_drawn_again_where_halves_have_words(
     assert not bases.loaded  # nothing had to be drawn
     assert pictures(store.images(halves)) == pictures(store.images(first))
     assert halves.untaught == first.untaught
+
+
+def test_apart_each_draws_what_names_it(
+    taught: tuple[Sweep, Store, list[ImageSetSpec]],
+) -> None:
+    """Pictures of one are those of its adapter alone, bit for bit."""
+    sweep, store, (first, other) = taught
+    bases = Bases(sweep, torch.device("cpu"), ProgressView())
+    base = bases(first.drawing_base, "fp32")
+    digest, sets = base.digest(), ImageSets(sweep, store, ProgressView(), bases, Speeds(store))
+    both = composed(first, other, 1.0, 1.0, CALLED)
+    bears = tuple(prompt.replace(*CALLED) for prompt in first.prompts)
+    compose(both.snapshot, store)
+    for apart, alone in (
+        (both, first),
+        (replace(both, prompts=bears), replace(other, prompts=bears)),
+        (replace(both, prompts=("a hat",), whose=1), replace(other, prompts=("a hat",))),
+    ):
+        assert apart.key not in (alone.key, composed(first, other, 1.0, 1.0).key)
+        sets.draw([apart])
+        assert pictures(store.images(apart)) == pictures(store.images(alone))
+    assert base.digest() == digest
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_apart_each_half_is_drawn_by_its_own_adapter(kind: str, tmp_path: Path) -> None:
+    """A weaker one changes its own half above all, on whichever side it stands."""
+    cells = []
+    for name in TWO:
+        words = (
+            "method=lora",
+            f"method.adapter={kind}",
+            "train_steps=20",
+            "lr=1e-2",
+            "pack=1",
+            "inference_steps=4",
+        )
+        sweep, store, _ = execute(tmp_path, f"character={name}", *words)
+        cells.append(sweep_of(tmp_path, f"character={name}", *words).cells[0])
+    bases = Bases(sweep, torch.device("cpu"), ProgressView())
+    sets = ImageSets(sweep, store, ProgressView(), bases, Speeds(store))
+
+    def drawn(strengths: tuple[float, float], prompt: str) -> NDArray[np.float32]:
+        images = composed(cells[0].images, cells[1].images, *strengths, CALLED)
+        wide = replace(images, prompts=(prompt,), seeds=(0,), size=(96, 64), batch_width=2)
+        compose(wide.snapshot, store)
+        sets.draw([wide])
+        (file,) = store.images(wide).glob("*.png")
+        return np.asarray(Image.open(file), dtype=np.float32)
+
+    told = "two at night ADDBASE {} at night ADDCOL {} at night"
+    for sides in (CALLED, CALLED[::-1]):
+        whole = drawn((1.0, 1.0), told.format(*sides))
+        for who, strengths in zip(CALLED, [(0.2, 1.0), (1.0, 0.2)], strict=True):
+            changes = np.abs(drawn(strengths, told.format(*sides)) - whole)
+            by_half = changes.reshape(64, 2, 48, 3).mean((0, 2, 3))
+            assert by_half.argmax() == sides.index(who)
 
 
 def test_at_strength_0_the_other_alone_draws(

@@ -1,77 +1,154 @@
-"""Regional prompts: read as they are written, and each column of a picture looks at its own."""
+"""Regional prompts: read as they are written, and each column of a picture is drawn by itself."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers.small import sweep_of
 
-from charsweep.core.columns import RegionalPrompt, columns_in, regional
+from charsweep.core.columns import (
+    Column,
+    Pass,
+    RegionalPrompt,
+    are_columns_in,
+    columns_of,
+    passes,
+    regional,
+)
 from charsweep.engine.image_sets import Bases
 from charsweep.engine.progress import ProgressView
 from charsweep.evaluate.sample import Asked, paint_with
-from charsweep.models.regions import column_mask, looking_by_columns, shrunk
+from charsweep.models.regions import kept_by, predicting_by_columns
+
+CALLED = ("Ani", "Bo")
 
 
-def test_a_prompt_is_read_as_it_is_written() -> None:
-    parts = RegionalPrompt("two on the beach", ("a girl", "a bear"))
-    assert str(parts) == "two on the beach ADDCOMM a girl ADDCOL a bear"
+@pytest.mark.parametrize(
+    ("prompt", "whole", "columns"),
+    [
+        ("a girl", "a girl", ()),
+        ("two ADDBASE a girl ADDCOL a bear", "two", ("a girl", "a bear")),
+        ("a girl ADDCOL a bear", "a girl, a bear", ("a girl", "a bear")),
+        (
+            "at night ADDCOMM a girl ADDCOL a bear",
+            "at night, a girl, a bear",
+            ("at night, a girl", "at night, a bear"),
+        ),
+        (
+            "two ADDBASE at night ADDCOMM a girl ADDCOL a bear ADDCOL a cat",
+            "two",
+            ("at night, a girl", "at night, a bear", "at night, a cat"),
+        ),
+    ],
+)
+def test_a_prompt_is_read_as_regional_prompter_does(
+    prompt: str, whole: str, columns: tuple[str, ...]
+) -> None:
+    parts = regional(prompt)
+    assert parts == RegionalPrompt(whole, columns)
     assert regional(str(parts)) == parts
-    assert regional("a girl") == RegionalPrompt("a girl")
-    assert columns_in([str(parts), str(parts)]) == (2,)
-    assert columns_in([str(parts), "a girl"]) == (0, 2)
+    assert are_columns_in([prompt, "a girl"]) == bool(columns)
 
 
-def test_a_place_looks_at_the_whole_and_at_its_own_column() -> None:
-    mask = column_mask(2, 6, 4, 1)[0]  # four places, of each text two tokens
-    looked_at = (mask == 0).int().tolist()
-    assert looked_at == [[1, 1, 1, 1, 0, 0]] * 2 + [[1, 1, 0, 0, 1, 1]] * 2
+@pytest.mark.parametrize(
+    ("prompt", "columns"),
+    [
+        ("Ani at night", [("Ani at night", 0)]),
+        ("Animals, bo", [("Animals, bo", 1)]),  # whole words, in any case
+        ("a hat", [("a hat", 1)]),  # nobody's: the one whose picture it is
+        ("Bo and Ani", [("Bo and Ani", 0), ("Bo and Ani", 1)]),
+        ("x ADDBASE Bo ADDCOL a tree ADDCOL Ani", [("Bo", 1), ("a tree", 1), ("Ani", 0)]),
+        ("x ADDBASE Bo and Ani ADDCOL Ani", [("Bo and Ani", 1), ("Ani", 0)]),
+    ],
+)
+def test_each_column_is_drawn_by_whom_it_names(prompt: str, columns: list[tuple[str, int]]) -> None:
+    assert columns_of(prompt, CALLED, whose=1) == tuple(Column(*one) for one in columns)
 
 
-@pytest.mark.parametrize(("places", "size"), [(96, (12, 8)), (24, (6, 4)), (6, (3, 2))])
-def test_places_are_halved_as_in_a_u_net(places: int, size: tuple[int, int]) -> None:
-    assert shrunk((12, 8), places) == size
+def test_a_batch_takes_as_few_passes_as_hold_all_columns() -> None:
+    prompts = ["x ADDBASE Ani 1 ADDCOL Bo 1", "x ADDBASE Bo 2 ADDCOL Ani 2", "Ani 3"]
+    assert passes(prompts, CALLED) == [
+        Pass(0, ("Ani 1", "Ani 2", "Ani 3"), ((0, 2), (1, 2), (0, 1))),
+        Pass(1, ("Bo 1", "Bo 2", "Ani 3"), ((1, 2), (0, 2), None)),
+    ]
+    alone = passes(prompts[:1])  # by one adapter: a pass for each column
+    assert [one.words for one in alone] == [("Ani 1",), ("Bo 1",)]
+    assert {one.drawer for one in alone} == {0}
 
 
-def test_an_odd_side_is_rounded_up() -> None:
-    assert shrunk((13, 9), 35) == (7, 5)
+def test_every_place_is_kept_once() -> None:
+    made = passes(["x ADDBASE Ani ADDCOL Bo ADDCOL Ani", "Bo"], CALLED)
+    kept = torch.stack([kept_by(one, 8) for one in made]).int()
+    assert kept.sum(0).unique().tolist() == [1]
+    assert kept[:, 0].flatten(1).tolist() == [
+        [1, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1, 0, 0],
+    ]  # fmt: skip
 
 
-def test_words_of_a_column_change_that_column_alone() -> None:
-    """With one cross-attention; in a whole U-Net what stands beside is seen through others."""
-    from diffusers.models.attention_processor import Attention
+class Net(torch.nn.Module):
+    """Answers with what it is told, plus its weight."""
 
-    torch.manual_seed(0)
-    unet = torch.nn.Module()
-    unet.attn2 = Attention(query_dim=8, cross_attention_dim=6, heads=2, dim_head=4)
-    own = unet.attn2.processor
-    places, texts = torch.randn(1, 4, 8), torch.randn(1, 6, 6)
-    others = texts.clone()
-    others[:, 4:] += 1  # the words of the right column
-    with torch.no_grad(), looking_by_columns(unet, 2, (4, 1)):
-        before, after = (unet.attn2(places, encoder_hidden_states=one) for one in (texts, others))
-    changed = (before != after).any(dim=2)[0].numpy()
-    np.testing.assert_array_equal(changed, [False, False, True, True])
-    assert unet.attn2.processor is own
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = 0.0
+
+    def forward(
+        self, noisy: torch.Tensor, timestep: Any, encoder_hidden_states: torch.Tensor,
+        added_cond_kwargs: dict[str, torch.Tensor] | None = None, **_: Any,
+    ) -> tuple[torch.Tensor]:  # fmt: skip
+        told = encoder_hidden_states.mean((1, 2))
+        if added_cond_kwargs:
+            told = told + added_cond_kwargs["text_embeds"].mean(1)
+        return (torch.zeros_like(noisy) + told[:, None, None, None] + self.weight,)
 
 
-def test_what_one_column_says_is_drawn_there(tmp_path: Path) -> None:
-    images = sweep_of(tmp_path, "inference_steps=4", "sampler.batch_width=1").cells[0].images
+@pytest.mark.parametrize("is_xl", [False, True])
+def test_answers_are_joined_by_column(is_xl: bool) -> None:
+    """With guidance: samples without a prompt come first."""
+    net, noisy = Net(), torch.zeros(2, 1, 1, 4)
+    made = passes(["x ADDBASE Ani ADDCOL Bo"], CALLED)
+
+    def choose(drawer: int) -> None:
+        net.weight = 100.0 * drawer
+
+    words = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[:, :, None]  # two samples, a token for each pass
+    added = {"text_embeds": torch.tensor([[10.0, 20.0], [30.0, 40.0]])} if is_xl else None
+    with predicting_by_columns(net, made, choose, 4):
+        (found,) = net(noisy, 0, encoder_hidden_states=words, added_cond_kwargs=added)
+    expected = (
+        [[11, 11, 122, 122], [33, 33, 144, 144]] if is_xl else [[1, 1, 102, 102], [3, 3, 104, 104]]
+    )
+    assert found[:, 0, 0].tolist() == expected
+    assert "forward" not in vars(net)
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Any:
+    images = sweep_of(tmp_path, "inference_steps=4", "sampler.batch_width=2").cells[0].images
     assert images.drawing_base is not None
     wide = replace(images, size=(96, 64))
-    sweep = sweep_of(tmp_path)
-    base = Bases(sweep, torch.device("cpu"), ProgressView())(images.drawing_base, "fp32")
+    base = Bases(sweep_of(tmp_path), torch.device("cpu"), ProgressView())(
+        images.drawing_base, "fp32"
+    )
+    return lambda *prompts: paint_with(base)(wide, [Asked(one, 0, 0) for one in prompts])
 
-    def drawn(*columns: str) -> np.ndarray:
-        prompt = str(RegionalPrompt("two at night", columns))
-        return paint_with(base)(wide, [Asked(prompt, 0, 0)])[0]
 
+def test_what_one_column_says_is_drawn_there(drawn: Any) -> None:
     girl, bear, robot = (f"a picture of a {noun}" for noun in ("girl", "bear", "robot"))
-    before = drawn(girl, bear)
+    before = drawn(*[str(RegionalPrompt("two", (girl, bear)))] * 2)[0]
     for place, columns in enumerate([(robot, bear), (girl, robot)]):
-        changes = np.abs(drawn(*columns) - before).mean(axis=(0, 2)).reshape(2, 48).mean(axis=1)
+        after = drawn(*[str(RegionalPrompt("two", columns))] * 2)[0]
+        changes = np.abs(after - before).mean(axis=(0, 2)).reshape(2, 48).mean(axis=1)
         assert changes.argmax() == place
+
+
+def test_a_picture_does_not_depend_on_columns_beside_it(drawn: Any) -> None:
+    halves, whole = "two ADDBASE a girl ADDCOL a bear", "a girl at night"
+    mixed = drawn(halves, whole)
+    np.testing.assert_array_equal(mixed[0], drawn(halves, halves)[0])
+    np.testing.assert_array_equal(mixed[1], drawn(whole, whole)[1])
