@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from charsweep.actions.run import run
 from charsweep.actions.store_tools.inventory import Item, items_of
 from charsweep.actions.stored_cell import stored_images
 from charsweep.config import load_sweep
+from charsweep.core.columns import RegionalPrompt, passes
 from charsweep.core.errors import ConfigError, ModelsError
+from charsweep.core.specs import ComposedSpec
 from charsweep.core.store import Store
 from charsweep.models.adapter_file import ADAPTER_FILE
 from charsweep.models.composition import added_files
@@ -193,6 +196,40 @@ def test_the_card_s_code_puts_on_what_was_drawn(kind: str, tmp_path: Path) -> No
         ).images  # fmt: skip
     for drawn in pictures:
         assert np.abs(drawn - np.asarray(wanted.convert("RGB"))).max() <= 3
+
+
+@pytest.mark.parametrize("company", ["separate", "together"])
+def test_the_card_s_code_draws_each_half_by_itself(company: str, tmp_path: Path) -> None:
+    """By its own adapter, where there are two."""
+    words = (*WORDS, "sampler.regional=true", f"company={company}", "lr=3e-2",
+             "metric=[score,together]")  # fmt: skip
+    words += ("other_strength=0.5",) if company == "separate" else ("pack=1",)
+    run(load_sweep(small(tmp_path, *words)))
+    cells = read_results(tmp_path / "sweeps" / "small" / "cells.jsonl").values()
+    cell = next(one for one in cells if one.values.get("other_strength", 0.5) == 0.5
+                and one.values.get("strength", 1) == 1)  # fmt: skip
+    folder = export(sweep_of(tmp_path, *words, f"export.cell={cell.cell}"))
+    drawn = np.asarray(picture_by_card(folder), dtype=int)
+    store = Store(tmp_path)
+    images = stored_images(cell, store)
+    whole = PROMPT.format(subject="UnicornGirl", other="ThunderBear")
+    halves = [PROMPT.format(subject=who, other=who) for who in ("UnicornGirl", "ThunderBear")]
+    prompt = str(RegionalPrompt(whole, tuple(halves)))
+    wide = replace(images, prompts=(prompt,), size=(96, 64), batch_width=1)
+    base, source = base_of("sdxl"), images.snapshot.source
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        if isinstance(source, ComposedSpec):
+            files = added_files(source, store.snapshot(images.snapshot))
+            called, choose = source.called, stack.enter_context(base.apart(files))
+        else:
+            stack.enter_context(base.with_snapshot(store.snapshot(images.snapshot)))
+            called, choose = (), lambda drawer: None
+        (wanted,) = base.family.draw_in_passes(
+            base.pipeline, wide, passes([prompt], called), [torch.Generator().manual_seed(0)],
+            choose,
+        )  # fmt: skip
+    assert np.abs(drawn - (wanted * 255).round()).mean() <= 1
 
 
 def test_no_code_is_given_that_would_draw_otherwise(tmp_path: Path) -> None:

@@ -138,6 +138,12 @@ class Chosen:
         return isinstance(self.images.snapshot.source, ComposedSpec)
 
     @property
+    def drawn_apart(self) -> tuple[str, ...]:
+        """What prompts call those by whose adapters draw apart; () where none do."""
+        source = self.images.snapshot.source
+        return source.called if isinstance(source, ComposedSpec) else ()
+
+    @property
     def method(self) -> Method:
         return method_of(self.trajectory.method)
 

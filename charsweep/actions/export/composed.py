@@ -11,6 +11,7 @@ from huggingface_hub import ModelCardData
 
 import charsweep
 from charsweep.actions.export.adapter import write_adapter
+from charsweep.actions.export.by_columns import code_by_columns, is_by_columns
 from charsweep.actions.export.card import (
     SHEET,
     cell_text,
@@ -183,7 +184,13 @@ def code(chosen: Chosen, adapters: Sequence[Written], place: str = HERE) -> str 
         for one in adapters
     ]
     names, strengths = [one.name for one in adapters], [one.strength for one in adapters]
-    own = [*defined, *loads, f"pipeline.set_adapters({names}, {strengths})"]
+    if is_by_columns(chosen):
+        known = dict(enumerate(zip(names, strengths, strict=True)))
+        last = [code_by_columns(chosen, known if chosen.drawn_apart else {})]
+    else:
+        last = [drawn(chosen, first_prompt(chosen))]
+    if not chosen.drawn_apart:
+        last = [f"pipeline.set_adapters({names}, {strengths})", *last]
     first = in_order([*imports, *sorted(own_imports)])
-    lines = "\n".join([*first, "", *base, *own, drawn(chosen, first_prompt(chosen))])
+    lines = "\n".join([*first, "", *base, *defined, *loads, *last])
     return lines if place == HERE else FETCHED.format(place=place) + lines

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from charsweep.actions.export.by_columns import code_by_columns, is_by_columns
 from charsweep.actions.export.chosen import BaseModel, Chosen
 from charsweep.actions.export.formats import WrittenWeights
 from charsweep.core.columns import regional
@@ -54,7 +55,10 @@ def python_code(chosen: Chosen, weights: WrittenWeights, store: Store, place: st
     else:
         imports, base = base_lines(chosen.drawing_model)
         first = in_order([*imports, *loading.imports, *own_imports])
-        code = "\n".join([*first, "", *base, lines, drawn(chosen, loading.prompt)])
+        last = (
+            code_by_columns(chosen, {}) if is_by_columns(chosen) else drawn(chosen, loading.prompt)
+        )
+        code = "\n".join([*first, "", *base, lines, last])
     by_path = place != HERE and place not in lines  # the hub's own loaders do not know the files
     return FETCHED.format(place=place) + code if by_path else code
 
@@ -80,12 +84,16 @@ def pipeline_code(chosen: Chosen, store: Store, place: str) -> str:
     words = [f'"{place}"', *(without(chosen.base_model) if chosen.base_model else ())]
     made = [f"pipeline = {name}.from_pretrained({', '.join(words)})"]
     made += ["pipeline.load_components()"] * (index.name == MODULAR_INDEX)
-    drawing = drawn(chosen, first_prompt(chosen))
-    return "\n".join([f"from diffusers import {name}", "", *made, drawing])
+    imports = [f"from diffusers import {name}"]
+    if is_by_columns(chosen):
+        imports, drawing = ["import torch", *imports], code_by_columns(chosen, {})
+    else:
+        drawing = drawn(chosen, first_prompt(chosen))
+    return "\n".join([*imports, "", *made, drawing])
 
 
 def first_prompt(chosen: Chosen) -> str:
-    """Of what the card shows; whole, as diffusers' pipelines know no columns."""
+    """Of what the card shows, whole."""
     return regional(chosen.shown.prompts[0]).whole
 
 
