@@ -18,8 +18,9 @@ from PIL import Image, ImageChops, ImageStat
 from charsweep.__main__ import main
 from charsweep.actions.story.choose_pictures import check_keep, choose_pictures, standings
 from charsweep.actions.story.source import find_source
-from charsweep.actions.story.tell import in_columns
+from charsweep.actions.story.tell import prompts_of
 from charsweep.config import load_sweep
+from charsweep.config.settings.actions import SceneSettings
 from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
@@ -468,6 +469,7 @@ def test_a_cell_of_all_weights_tells_a_story_too(tmp_path: Path) -> None:
 
 # -- of two characters -----------------------------------------------------------------------------
 
+BEAR_AND_GIRL = ("ThunderBear", "UnicornGirl")
 OF_TWO = [
     "story.title='{subject} and {other}'",
     "story.scenes=["
@@ -537,18 +539,26 @@ def test_whom_a_scene_asks_for_is_whom_its_pictures_are_compared_with(
 def test_halves_have_words_of_their_own_where_the_cell_drew_so(
     company: tuple[Path, dict[str, str]],
 ) -> None:
-    """A scene of one has as many columns, which say what the whole does."""
+    """Those of the scene, else the whole with who stands there; a scene of one has no halves."""
     root, cells = company
     chosen = f"story.cell='{cells['both']}'"
     sweep = load_sweep(["action=story", f"root={root}", "name=small", *OF_TWO, chosen])
     source = find_source(sweep, Store(root))
     both, alone = ("{other} on the left and {subject} on the right", "{other} jumping")
-    assert in_columns([both, alone], source) == (
-        "ThunderBear on the left and UnicornGirl on the right", "ThunderBear jumping",
+    scenes = [
+        SceneSettings(prompt=prompt, caption="two", halves=halves)
+        for prompt, halves in ((both, None), (both, ("a {other}", "a {subject}")), (alone, None))
+    ]
+    whole = "ThunderBear on the left and UnicornGirl on the right"
+    assert prompts_of(scenes, source) == (whole, whole, "ThunderBear jumping")
+    first, second, third = map(regional, prompts_of(scenes, replace(source, in_halves=True)))
+    assert first == (
+        whole, tuple(f"{one} on the left and {one} on the right" for one in BEAR_AND_GIRL)
     )  # fmt: skip
-    first, second = in_columns([both, alone], replace(source, in_halves=True))
-    assert regional(first).columns == ("a picture of ThunderBear", "a picture of UnicornGirl")
-    assert regional(second) == ("ThunderBear jumping", ("ThunderBear jumping",) * 2)
+    assert second == (whole, ("a ThunderBear", "a UnicornGirl"))
+    assert third == ("ThunderBear jumping", ())
+    with pytest.raises(ValueError, match="the other way round"):
+        SceneSettings(prompt=both, caption="two", halves=("{subject}", "{other}"))
 
 
 def test_a_cell_of_two_tells_a_story_of_one(company: tuple[Path, dict[str, str]]) -> None:

@@ -333,7 +333,7 @@ def test_there_is_no_sheet_of_both_without_their_pictures(tmp_path: Path) -> Non
     folder = sweep.draw("both", "red")
     manifest = sweep.store / folder / "images.json"
     told = json.loads(manifest.read_text())
-    told["prompts"] = [f"{prompt} ADDCOMM one ADDCOL other" for prompt in told["prompts"]]
+    told["prompts"] = [f"{prompt} ADDBASE one ADDCOL other" for prompt in told["prompts"]]
     manifest.write_text(json.dumps(told))
     forget()
     sweep.cells[0]["parts"] = {"together": [folder, "gone/base"]}
