@@ -305,7 +305,7 @@ class ImageSetSpec:
 
     @property
     def as_drawn(self) -> ImageSetSpec:
-        """The set of the same images, bit for bit, that they are drawn as.
+        """The set of the same images, bit for bit, in whose way they are drawn.
 
         What several adapters draw apart is, where all of it is one's, what that one draws alone.
         """

@@ -261,11 +261,13 @@ def needed(unit: Unit, store: Store, states: dict[str, int]) -> Iterator[Path]:
 
 
 def _of_scoring(scoring: Scoring, store: Store) -> Iterator[Path]:
-    snapshot = store.snapshot(scoring.images.snapshot)
+    own, drawn = scoring.images.snapshot, scoring.images.as_drawn.snapshot
     if scoring.draw:
-        yield snapshot
+        yield store.snapshot(own)
+        if drawn != own:  # of adapters that draw apart, the one that draws all of it
+            yield from (store.source(drawn.source) / "spec.json", store.snapshot(drawn))
     if scoring.before:
-        for images in sorted(snapshot.glob("*--*/images.json")):
+        for images in sorted(store.snapshot(drawn).glob("*--*/images.json")):
             yield images.parent
     yield from _image_set(store.images(scoring.images))
     if scoring.class_noun_set:

@@ -73,11 +73,14 @@ class ImageSets:
     def draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
         """Draw image sets, those that can share batches together; seconds by the set's key.
 
-        Later those whose images are drawn as those of other sets.
+        Of several that are drawn as one, the others later: they take the first one's images.
         """
-        first = {one.key: one for one in (images.as_drawn for images in sets)}
-        spent = self._draw([one for one in first.values() if not self.store.has_images(one)])
-        return spent | self._draw([images for images in sets if images.key not in first])
+        first: dict[str, ImageSetSpec] = {}
+        for images in sets:
+            first.setdefault(images.as_drawn.key, images)
+        drawn = {images.key for images in first.values()}
+        spent = self._draw(list(first.values()))
+        return spent | self._draw([images for images in sets if images.key not in drawn])
 
     def _draw(self, sets: Sequence[ImageSetSpec]) -> dict[str, float]:
         groups: dict[Any, list[PartialImageSet]] = {}
@@ -86,7 +89,7 @@ class ImageSets:
             if begun.is_whole:
                 begun.store(self.store)
             else:
-                groups.setdefault(drawn_together(images), []).append(begun)
+                groups.setdefault(drawn_together(images.as_drawn), []).append(begun)
         spent: dict[str, float] = {}
         for group in groups.values():
             way, device = group[0].spec, self.bases.device
@@ -97,7 +100,7 @@ class ImageSets:
             many = f" and {len(group) - 1} others" if len(group) > 1 else ""
             set_products(way.precision)
             base = way.drawing_base
-            with self._painter(way) as (paint, load_slot):
+            with self._painter(way.as_drawn) as (paint, load_slot):
                 own = self.bases(base, way.precision).modules if base else {}
                 peak = Peak(device, own.values())
                 self.view.doing(
@@ -116,7 +119,7 @@ class ImageSets:
                             self._mark_broken(made.spec)
                     self._check_room(group, done)
                 if found := peak.bytes():
-                    self.speeds.remember_peak(name_of(Work(way), device.type), found)
+                    self.speeds.remember_peak(name_of(Work(way.as_drawn), device.type), found)
         return spent
 
     def _check_room(self, group: Sequence[PartialImageSet], drawn: int) -> None:

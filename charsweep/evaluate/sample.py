@@ -114,7 +114,7 @@ def draw(
     Without `load_slot`, there is one set.
     """
     assert load_slot or len(sets) == 1
-    way, width = sets[0].spec, sets[0].spec.batch_width
+    way, width = sets[0].spec.as_drawn, sets[0].spec.batch_width
     jobs = [(images, asked) for images in sets for asked in images.missing]
     for first in range(0, len(jobs), width):
         started = time.perf_counter()
@@ -122,7 +122,7 @@ def draw(
         padded = batch + batch[-1:] * (width - len(batch))
         if load_slot:
             for slot, (images, _) in enumerate(padded):
-                load_slot(slot, images.spec)
+                load_slot(slot, images.spec.as_drawn)
         painted = paint(way, [asked for _, asked in padded])
         seconds = time.perf_counter() - started
         for (images, _), array in zip(batch, painted, strict=False):  # the padding is dropped

@@ -143,8 +143,28 @@ def test_apart_each_draws_what_names_it(
     ):
         assert apart.key not in (alone.key, composed(first, other, 1.0, 1.0).key)
         sets.draw([apart])
+        assert store.has_images(alone) == (alone.prompts != ("a hat",))  # nothing else is stored
+        sets.draw([alone])
         assert pictures(store.images(apart)) == pictures(store.images(alone))
     assert base.digest() == digest
+
+
+def test_what_is_drawn_as_one_is_drawn_once(
+    taught: tuple[Sweep, Store, list[ImageSetSpec]],
+) -> None:
+    """Neither with halves nor without, under no key but those that are asked for."""
+    sweep, store, (first, _) = taught
+    bases = Bases(sweep, torch.device("cpu"), ProgressView())
+    sets = ImageSets(sweep, store, ProgressView(), bases, Speeds(store))
+    halves = replace(first, prompts=("a hat", "a tree"), regional=True)
+    plain = replace(halves, regional=False)
+    before = set(store.snapshot(first.snapshot).iterdir())
+    sets.draw([halves])
+    assert set(store.snapshot(first.snapshot).iterdir()) - before == {store.images(halves)}
+    bases.loaded.clear()
+    sets.draw([plain])
+    assert not bases.loaded
+    assert pictures(store.images(plain)) == pictures(store.images(halves))
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])

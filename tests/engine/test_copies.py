@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from charsweep.engine import copies
 from charsweep.engine.copies import Copies, needed, snapshots_of, stored
 from charsweep.engine.messages import Piece
 from charsweep.engine.units import Agenda, Finish, Train, Unit
+from charsweep.models.composition import compose
 from charsweep.plan import Speeds, plan_work
 
 GRID = ["+axes.lr=[1e-2]", "+axes.train_steps=[10,40]", "pack=1"]
@@ -179,6 +181,26 @@ def test_a_unit_gets_what_it_needs_and_no_more(tmp_path: Path, cell: Cell) -> No
     finish = agenda.next(lambda _: True)
     assert isinstance(finish, Finish)
     assert names(finish) == {"spec.json", "loss.csv", "step-000010"}
+
+
+def test_a_unit_gets_what_adapters_that_draw_apart_draw_alone(tmp_path: Path) -> None:
+    """The weights of the one that draws all of an image set, and what it has drawn."""
+    two = "characters=[unicorn_girl,thunder_bear]"
+    both, first, other = sweep_of(tmp_path, two, "exam=company", "sampler.regional=true").cells
+    store = Store(tmp_path)
+    for cell in (first, other):
+        train(store, cell, cell.step)
+    alone = draw(store, first)
+    compose(both.images.snapshot, store)
+    agenda = Agenda(plan_work([both], store), Speeds(store), 1)
+    agenda.references, agenda.undrawn = [], Counter()
+    unit = agenda.next(lambda _: True)
+    assert isinstance(unit, Finish)
+    sent = set(needed(unit, store, {}))
+    for cell in (first, other):
+        source = store.source(cell.trajectory)
+        assert {source / "spec.json", store.snapshot(cell.images.snapshot)} <= sent
+    assert alone in sent
 
 
 def test_speeds_of_elsewhere_are_added(tmp_path: Path) -> None:

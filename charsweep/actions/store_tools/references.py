@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from charsweep.actions.store_tools.inventory import KEYED, Item
 from charsweep.core.errors import StoreError
-from charsweep.core.specs import ImageSetSpec, image_set_key, revived
+from charsweep.core.specs import image_set_key
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, unwritable
 from charsweep.core.system.locks import locked
@@ -116,9 +116,6 @@ def _beside(images: Item) -> Iterator[str]:
     yield from (image_set_key({**spec, "seeds": seeds[:n]}) for n in range(1, len(seeds)))
     base = spec.get("base") or spec.get("snapshot", {}).get("source", {}).get("base")
     if base and images.source.kind in ("trajectory", "adapter", "composed"):
-        if spec.get("regional") or images.source.kind == "composed":
-            with suppress(KeyError):  # of another version, and never taken from
-                yield revived(ImageSetSpec, dict(spec)).as_drawn.key
         of_cell = ("strength", "base", "regional", "whose")
         own = {name: value for name, value in spec.items() if name not in of_cell}
         yield image_set_key({**own, "snapshot": {"source": base, "step": 0}})

@@ -117,8 +117,9 @@ class Store:
         """By the place of its prompt and its seed, each image of a set that another one holds.
 
         Another set of the same snapshot with other seeds alone, drawn in the same way: then the
-        image is the same to the last bit. At strength 0 that is one of the untaught base; what
-        adapters draw apart may be one's alone (`ImageSetSpec.as_drawn`).
+        image is the same to the last bit. So it is whether or not halves are drawn by themselves,
+        but for prompts that say so. At strength 0 that is one of the untaught base; what adapters
+        draw apart may be one's alone (`ImageSetSpec.as_drawn`).
         """
         spec = spec.as_drawn
         if not spec.strength:
@@ -126,7 +127,7 @@ class Store:
         found: dict[tuple[int, int], DrawnImage] = {}
         if not self.has_snapshot(spec.snapshot):
             return found
-        wanted, apart = canonical(spec), {"seeds": None}
+        wanted, apart = canonical(spec), {"seeds": None, "regional": None}
         name = glob.escape(spec.slug.rpartition("x")[0])
         for path in sorted(self.snapshot(spec.snapshot).glob(f"{name}x*--*/images.json")):
             manifest = read_json(path, "spec", "files", "seconds")
