@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from charsweep.core.columns import columns_of
+from charsweep.core.columns import Column, columns_of
 from charsweep.core.encoders import encoders_of
 from charsweep.core.keys import CAME_LATER, differences, key_of, keyed, short_number
 from charsweep.core.methods import method_of
@@ -304,6 +304,13 @@ class ImageSetSpec:
         return self.base or own
 
     @property
+    def columns(self) -> tuple[tuple[Column, ...], ...]:
+        """The columns of the picture of each prompt; one, where it is drawn as a whole."""
+        source = self.snapshot.source
+        called = source.called if isinstance(source, ComposedSpec) else ()
+        return tuple(columns_of(prompt, called, self.whose) for prompt in self.prompts)
+
+    @property
     def as_drawn(self) -> ImageSetSpec:
         """The set of the same images, bit for bit, in whose way they are drawn.
 
@@ -312,7 +319,7 @@ class ImageSetSpec:
         source, drawn = self.snapshot.source, replace(self, regional=False)
         if not (isinstance(source, ComposedSpec) and source.called):
             return drawn
-        each = {columns_of(prompt, source.called, self.whose) for prompt in self.prompts}
+        each = self.columns
         drawers = {column.drawer for columns in each for column in columns}
         if len(drawers) > 1 or any(len(columns) > 1 for columns in each):
             return drawn

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from charsweep.character import WIDE
-from charsweep.core.columns import columns_of
 from charsweep.core.errors import StoreError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
@@ -187,18 +186,16 @@ def calls(images: ImageSetSpec) -> int:
 
 
 def calls_each(images: ImageSetSpec) -> int:
-    """Calls of the denoiser for an image: for most bases two per inference step with guidance."""
-    return images.inference_steps * calls_per_step(images)
+    """Calls of the denoiser for an image: for most bases two per inference step with guidance; of a
+    picture in columns, as many for each."""
+    return images.inference_steps * calls_per_step(images) * max(map(len, images.columns))
 
 
 def calls_per_step(images: ImageSetSpec) -> int:
-    """Those of one inference step: of a picture in columns, of each."""
+    """Those of one inference step, of a column or the whole."""
     base = images.drawing_base
     family: Family | None = base.family.made if base else None
-    source = images.snapshot.source
-    called = source.called if isinstance(source, ComposedSpec) else ()
-    columns = max(len(columns_of(prompt, called, images.whose)) for prompt in images.prompts)
-    return family.calls(images.guidance_scale) * columns if family else 1
+    return family.calls(images.guidance_scale) if family else 1
 
 
 class Speeds:

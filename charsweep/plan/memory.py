@@ -20,7 +20,14 @@ from charsweep.config.settings.runtime import Runtime
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical_json
 from charsweep.core.methods import Held, base_precision, method_of
-from charsweep.core.specs import BaseSpec, ImageSetSpec, TrajectorySpec, TruthSpec
+from charsweep.core.specs import (
+    BaseSpec,
+    ComposedSpec,
+    ImageSetSpec,
+    TrajectorySpec,
+    TruthSpec,
+    trained_in,
+)
 from charsweep.core.system.hardware import Card, usable_precision
 from charsweep.models.families import DECODED_AT_ONCE
 from charsweep.models.weights import BaseWeights
@@ -154,7 +161,7 @@ def works_of(plan: Plan, place: Place, runtime: Runtime) -> list[Work]:
         works.append(settled(plain, place, runtime))
     for images in (scoring.images for scoring in plan.scorings if scoring.draw):
         if not isinstance(images.snapshot.source, TruthSpec):  # images that are there
-            works.append(Work(images))
+            works.append(Work(images.as_drawn))
     return list({name_of(work, place.device): work for work in works}.values())
 
 
@@ -198,6 +205,7 @@ def name_of(work: Work, device: str) -> str:
         names.append(str(pack_key or canonical_json(trajectory.method.settings)))
     if isinstance(spec, ImageSetSpec):
         names.append(f"{work.samples} samples in {spec.batch_width}")
+        names.append("apart" * bool(_apart(spec)))
     else:
         names += [f"{work.samples} samples in {spec.pack}x{spec.batch_size}",
                   spec.optimizer.identity, "checkpointing" * work.checkpointing,
@@ -231,7 +239,12 @@ def _parts(work: Work, place: Place) -> dict[str, int]:
     if isinstance(spec, ImageSetSpec):
         if not base:
             parts["weights"] = method_of(work.source.method).snapshot_bytes(work.source, None)
-        return {**parts, copy: 0 if on_card else VALUE[spec.precision] * held.aside}
+        changed = sum(_changed(one, base) for one in _apart(spec)) if base else 0
+        return {
+            **parts,
+            copy: 0 if on_card else VALUE[spec.precision] * held.aside,
+            "weights of adapters that draw apart": VALUE[spec.precision] * changed,
+        }
     trained = spec.pack * held.trained
     parts["weights"] += 0 if held.of_base else FULL * trained
     halved = held.of_base and VALUE[spec.precision] == HALF
@@ -243,6 +256,23 @@ def _parts(work: Work, place: Place) -> dict[str, int]:
         "gradients": FULL * trained,
         "optimizer": trained * optimizer_state(spec),
     }
+
+
+def _apart(images: ImageSetSpec) -> list[TrajectorySpec]:
+    """What taught the adapters that draw apart, as far as they were taught here."""
+    source = images.snapshot.source
+    if not (isinstance(source, ComposedSpec) and source.called):
+        return []
+    return list(trained_in(source))
+
+
+def _changed(spec: TrajectorySpec, base: BaseWeights) -> int:
+    """Numbers of the base's weights that an adapter is added to."""
+    method = method_of(spec.method)
+    shapes = {name: base.shapes.get(name, {}) for name in method.taught(base.family)}
+    assert method.low_rank is not None
+    low = method.low_rank.on(base.family, shapes)
+    return sum(math.prod(shape) for name in shapes for _, shape in low.layers(name, shapes))
 
 
 def optimizer_state(spec: TrajectorySpec) -> int:

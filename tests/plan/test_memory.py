@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,25 @@ def test_precision_and_a_card_decide_where_weights_lie(tmp_path: Path) -> None:
     assert "copy that restores the weights" not in weights.parts
     eight = training(L4, tmp_path, *TRUE, *WEIGHTS, "optimizer=adamw8bit")
     assert eight.parts["optimizer"] == weights.parts["optimizer"] / 4
+
+
+def test_adapters_that_draw_apart_each_have_a_copy_of_what_they_change(tmp_path: Path) -> None:
+    """Beside the base; and a pass is of one column, however many there are."""
+    found = []
+    for asked in ("false", "true"):
+        words = ("exam=company", "method=lora", f"sampler.regional={asked}")
+        sweep = sweep_of(tmp_path, "characters=[unicorn_girl,thunder_bear]", *words)
+        (wide,) = (one.images for one in sweep.cells[0].parts if one.name == "together")
+        found += needs_of([Work(wide)], Place(sweep.bases, Speeds(Store(tmp_path)), CPU))
+    whole, apart = found
+    (base,) = sweep.bases.values()
+    ends = tuple(f".{target}.weight" for target in base.family.targets)
+    changed = sum(
+        math.prod(shape) for name, shape in base.shapes["unet"].items() if name.endswith(ends)
+    )
+    assert apart.parts.pop("weights of adapters that draw apart") == 2 * 4 * changed > 0
+    assert (apart.parts, apart.passing) == (whole.parts, whole.passing)
+    assert name_of(apart.work, "cpu") != name_of(whole.work, "cpu")
 
 
 def test_sd3_is_planned_like_any_other_base(tmp_path: Path) -> None:

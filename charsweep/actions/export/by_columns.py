@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from charsweep.actions.export.chosen import Chosen
-from charsweep.core.columns import columns_of
 
 CODE = '''\
 columns = [  # from left to right: what each is told{and_adapter}
@@ -53,7 +52,7 @@ image = pipeline(**words, num_inference_steps={steps}, guidance_scale={guidance:
 
 def is_by_columns(chosen: Chosen) -> bool:
     """Whether the first picture of the card is drawn by columns."""
-    return len(columns_of(chosen.shown.prompts[0], chosen.drawn_apart)) > 1
+    return len(chosen.shown.columns[0]) > 1
 
 
 def code_by_columns(chosen: Chosen, adapters: Mapping[int, tuple[str, float]]) -> str:
@@ -62,8 +61,7 @@ def code_by_columns(chosen: Chosen, adapters: Mapping[int, tuple[str, float]]) -
     Of adapters that draw apart, by their place: what each is loaded as, and its strength.
     """
     images = chosen.shown
-    columns = columns_of(images.prompts[0], chosen.drawn_apart)
-    lines = [_column(one.words, adapters.get(one.drawer)) for one in columns]
+    lines = [_column(one.words, adapters.get(one.drawer)) for one in images.columns[0]]
     width, height = images.pixels
     return CODE.format(
         columns="\n".join(lines),
