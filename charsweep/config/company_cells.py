@@ -34,6 +34,7 @@ from charsweep.core.specs import (
     SnapshotSpec,
     TrajectorySpec,
 )
+from charsweep.core.words import holds
 from charsweep.results.cells import SCORE, TOGETHER
 
 OTHER = "other"  # the part of the exam that is the second character's
@@ -83,6 +84,10 @@ def from_elsewhere(
         return
     second = Second(settings_of_other(settings), companion)
     own, others = adapters.pair(settings)  # first that of the first
+    if settings.sampler.regional:
+        _check_called(
+            own.trigger or first.spec.identifier, others.trigger or second.other.identifier
+        )
     beside = second.other._replace(identifier=others.trigger or second.other.identifier)
     alone = (
         adapters.cells(_alone(axes), chosen, settings, first, [own], beside),
@@ -167,6 +172,17 @@ def strengths_of(cells: Sequence[Cell]) -> dict[str, tuple[float, ...]]:
         name: tuple(sorted({cell.values[name] for cell in cells if name in cell.values}))
         for name in ("strength", "other_strength")
     }
+
+
+def _check_called(first: str, other: str) -> None:
+    """ConfigError where a text that names one of two names both, and tells of no adapter."""
+    for short, long in ((first, other), (other, first)):
+        if holds(long, short):
+            raise ConfigError(
+                f"sampler.regional=true: each half is drawn by the adapter that it names, and "
+                f"whatever has {long} has {short} too; give adapters triggers that are apart, or "
+                "set it to false"
+            )
 
 
 def _check_adapters(cell: Cell) -> None:

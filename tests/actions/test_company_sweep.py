@@ -18,6 +18,8 @@ from helpers.variants import first
 from PIL import Image
 
 from charsweep.__main__ import main
+from charsweep.actions.export.chosen import find_chosen
+from charsweep.actions.export.composed import Written, alone, code
 from charsweep.actions.export.write import export
 from charsweep.actions.run import run
 from charsweep.actions.store_tools.inventory import Item, items_of
@@ -248,6 +250,36 @@ def files(root: Path) -> list[Path]:
     found = {one.trajectory: one for one in results(root).values()}
     steps = [root / "sweeps/store" / found[name].trajectory / "step-000002" for name in found]
     return [step / ADAPTER_FILE for step in steps if (step / ADAPTER_FILE).exists()]
+
+
+@pytest.mark.parametrize("triggers", [("sks", "SKS"), ("bear", "a blue bear"), ("ThunderBear", "")])
+def test_adapters_draw_apart_only_where_triggers_tell_them_apart(
+    triggers: tuple[str, str], root: Path, tmp_path: Path
+) -> None:
+    words = [word for word in WORDS if not word.startswith(("train_steps", "lr"))]
+    given = zip(files(root), triggers, strict=True)
+    own = [f"{{path: {path}, trigger: {told or 'null'}}}" for path, told in given]
+    words = [*small(tmp_path, *words), "train=false", f"adapters=[{','.join(own)}]"]
+    with pytest.raises(ConfigError, match="give adapters triggers that are apart"):
+        load_sweep([*words, "sampler.regional=true"])
+    load_sweep(words)
+
+
+def test_the_card_of_one_that_draws_apart_puts_that_one_on(root: Path) -> None:
+    """Where no pictures of both were asked for."""
+    cell = results(root)[1, 1].cell
+    chosen = find_chosen(sweep_of(root, *WORDS, f"export.cell={cell}"), Store(root))
+    source = chosen.images.snapshot.source
+    assert isinstance(source, ComposedSpec)
+    called = zip(source.components, ("UnicornGirl", "ThunderBear"), strict=True)
+    parts = tuple(replace(one, called=name) for one, name in called)
+    snapshot = replace(chosen.images.snapshot, source=replace(source, components=parts))
+    chosen = replace(chosen, images=replace(chosen.images, snapshot=snapshot), both=None)
+    adapters = [
+        Written(one, name, name, "lora", f"{name}.safetensors", None, None)
+        for one, name in zip(alone(chosen), ("one", "two"), strict=True)
+    ]
+    assert "pipeline.set_adapters('one', 1.0)\n" in str(code(chosen, adapters))
 
 
 def test_two_adapters_from_elsewhere_are_put_together(root: Path, tmp_path: Path) -> None:

@@ -184,13 +184,14 @@ def code(chosen: Chosen, adapters: Sequence[Written], place: str = HERE) -> str 
         for one in adapters
     ]
     names, strengths = [one.name for one in adapters], [one.strength for one in adapters]
+    known = dict(enumerate(zip(names, strengths, strict=True))) if chosen.drawn_apart else {}
     if is_by_columns(chosen):
-        known = dict(enumerate(zip(names, strengths, strict=True)))
-        last = [code_by_columns(chosen, known if chosen.drawn_apart else {})]
+        last = [code_by_columns(chosen, known)]
     else:
         last = [drawn(chosen, first_prompt(chosen))]
-    if not chosen.drawn_apart:
-        last = [f"pipeline.set_adapters({names}, {strengths})", *last]
+    if not (known and is_by_columns(chosen)):
+        named, at = known.get(chosen.shown.columns[0][0].drawer, (names, strengths))
+        last = [f"pipeline.set_adapters({named!r}, {at})", *last]
     first = in_order([*imports, *sorted(own_imports)])
     lines = "\n".join([*first, "", *base, *defined, *loads, *last])
     return lines if place == HERE else FETCHED.format(place=place) + lines
