@@ -55,8 +55,15 @@ def in_halves(prompt: str, halves: Sequence[str] | None = None) -> str:
 
 
 def check_halves(prompt: str, halves: Sequence[str]) -> None:
-    """ValueError for halves that have not one of both each, or on other sides than the prompt."""
+    """ValueError for halves that have not one of both each, or on other sides than the prompt, or
+    beside columns."""
     words = " | ".join(halves)
+    if any(regional(one).columns for one in (prompt, *halves)):
+        raise ValueError(
+            f"halves: '{words}' stands beside columns of '{prompt}'; give the ones or the others"
+            if regional(prompt).columns
+            else f"halves: '{words}' has columns in a half; write them into the prompt"
+        )
     told = left_of(str(RegionalPrompt(prompt, tuple(halves))))
     if told is None:
         raise ValueError(f"halves: '{words}' is to have {{subject}} in one half, {{other}} in one")

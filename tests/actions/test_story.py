@@ -16,18 +16,28 @@ from helpers.small import ONE_IMAGE, loaded_after, pictures, small
 from PIL import Image, ImageChops, ImageStat
 
 from charsweep.__main__ import main
+from charsweep.actions.stored_cell import stored_images
 from charsweep.actions.story.choose_pictures import check_keep, choose_pictures, standings
-from charsweep.actions.story.source import find_source
-from charsweep.actions.story.tell import prompts_of
+from charsweep.actions.story.source import draws_halves, find_source
+from charsweep.actions.story.tell import check_scenes, prompts_of
 from charsweep.config import load_sweep
 from charsweep.config.settings.actions import SceneSettings
 from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
-from charsweep.core.specs import AdapterSpec, BaseSpec, ImageSetSpec, SnapshotSpec, revived
+from charsweep.core.specs import (
+    AdapterSpec,
+    BaseSpec,
+    ComposedSpec,
+    ImageSetSpec,
+    SnapshotSpec,
+    revived,
+)
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE
+from charsweep.models.families.stable_diffusion import StableDiffusion
+from charsweep.results import read_results
 
 SCENES = [
     "story.scenes=[{prompt: 'a picture of {subject} jumping', caption: 'She jumps.'},"
@@ -557,8 +567,41 @@ def test_halves_have_words_of_their_own_where_the_cell_drew_so(
     )  # fmt: skip
     assert second == (whole, ("a ThunderBear", "a UnicornGirl"))
     assert third == ("ThunderBear jumping", ())
+    with pytest.raises(ValueError, match="asks for one alone, whose picture has none"):
+        SceneSettings(prompt=alone, caption="one", halves=("{subject}", "{other}"))
     with pytest.raises(ValueError, match="the other way round"):
         SceneSettings(prompt=both, caption="two", halves=("{subject}", "{other}"))
+
+
+def test_scenes_in_columns_are_refused_where_none_are_drawn(
+    company: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cells = company
+    sweep = load_sweep(["action=story", f"root={root}", "name=small", *OF_TWO,
+                        f"story.cell='{cells['both']}'"])  # fmt: skip
+    source = find_source(sweep, Store(root))
+    images = replace(source.images, prompts=("two ADDBASE UnicornGirl ADDCOL ThunderBear",))
+    check_scenes(images, source)
+    monkeypatch.setattr(StableDiffusion, "draws_columns", False)
+    with pytest.raises(ConfigError, match="ADDCOL: columns of a picture are not drawn"):
+        check_scenes(images, source)
+
+
+def test_adapters_that_draw_apart_draw_halves_whatever_their_exam_asks(
+    company: tuple[Path, dict[str, str]],
+) -> None:
+    root, cells = company
+    store = Store(root)
+    cell = read_results(root / "sweeps/small/cells.jsonl")[cells["both"]]
+    assert "together" not in cell.parts
+    images = stored_images(cell, store)
+    source = images.snapshot.source
+    assert isinstance(source, ComposedSpec)
+    named = zip(source.components, BEAR_AND_GIRL[::-1], strict=True)
+    apart = replace(source, components=tuple(replace(one, called=name) for one, name in named))
+    assert not draws_halves(cell, images, store)
+    snapshot = replace(images.snapshot, source=apart)
+    assert draws_halves(cell, replace(images, snapshot=snapshot), store)
 
 
 def test_a_cell_of_two_tells_a_story_of_one(company: tuple[Path, dict[str, str]]) -> None:

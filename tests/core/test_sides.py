@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from charsweep.core.sides import left_of
+from charsweep.core.sides import check_halves, left_of
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,16 @@ from charsweep.core.sides import left_of
 )
 def test_who_stands_on_the_left(prompt: str, left: str | None) -> None:
     assert left_of(prompt) == left
+
+
+@pytest.mark.parametrize(
+    ("prompt", "halves", "told"),
+    [
+        ("x ADDBASE {subject} ADDCOL {other}", ("{subject}", "{other}"), "stands beside columns"),
+        ("{subject}, {other}", ("{subject}", "{other} ADDCOL a tree"), "has columns in a half"),
+        ("{subject}, {other}", ("two ADDBASE {subject}", "{other}"), "has columns in a half"),
+    ],
+)
+def test_halves_are_not_beside_columns(prompt: str, halves: tuple[str, str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_halves(prompt, halves)

@@ -26,6 +26,7 @@ from charsweep.core.sides import NAMES
 from charsweep.core.specs import (
     AdapterSpec,
     Added,
+    ComposedSpec,
     ImageSetSpec,
     SnapshotSpec,
     Source,
@@ -111,14 +112,18 @@ def _from_cell(sweep: Sweep, store: Store, record: Mapping[str, Any]) -> StorySo
     other = _second(drawn, f"cell {cell.cell} of sweep {sweep.name}", identifier, OF_TWO)
     if drawn.settings.characters:
         _check_cell(drawn, cell, images)
-    in_halves = other is not None and _is_regional(cell, store)
+    in_halves = other is not None and draws_halves(cell, images, store)
     trigger = str(cell.made.get("other_trigger") or "")
     about |= {"why": why}
     return StorySource(drawn, images, about, identifier, other, in_halves, trigger)
 
 
-def _is_regional(cell: CellResult, store: Store) -> bool:
-    """Whether a cell drew pictures of both with words of its own for each half."""
+def draws_halves(cell: CellResult, images: ImageSetSpec, store: Store) -> bool:
+    """Whether a cell drew pictures of both with words of its own for each half, or would have: its
+    exam may ask for none."""
+    source = images.snapshot.source
+    if isinstance(source, ComposedSpec) and source.called:
+        return True
     drawn, *_ = cell.parts.get(TOGETHER) or [""]
     manifest = inside(store.folder, drawn) / "images.json"
     known = read_json(manifest)["prompts"] if manifest.exists() else ()

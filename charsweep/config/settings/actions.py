@@ -20,7 +20,7 @@ from charsweep.config.settings.field_types import (
     without_repeats,
 )
 from charsweep.config.settings.plugins import PluginSettings
-from charsweep.core.sides import check_halves
+from charsweep.core.sides import BOTH, asked_for, check_halves
 
 
 class SceneSettings(pydantic.BaseModel):
@@ -33,6 +33,10 @@ class SceneSettings(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _on_its_sides(self) -> SceneSettings:
+        if self.halves is not None and asked_for(self.prompt) != BOTH:
+            raise ValueError(
+                f"halves: '{self.prompt}' asks for one alone, whose picture has none; take them out"
+            )
         if self.halves is not None:
             check_halves(self.prompt, self.halves)
         return self
