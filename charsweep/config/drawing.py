@@ -13,11 +13,19 @@ from charsweep.models.families import Family
 from charsweep.models.samplers import check_fits, check_guidance
 from charsweep.models.weights import BaseWeights
 
+CLIPPING = ("diffusers.DDIM", "diffusers.DDPM")  # how the names begin of schedulers that clip
+
 
 def sampler_of(settings: Settings) -> Plugin:
-    """The chosen sampler, as specs have it."""
+    """The chosen sampler, as specs have it.
+
+    Of what would clip latents as if they were pixels, unless told otherwise, the numbers are not
+    those of version 1, which let it: see `charsweep.models.samplers`.
+    """
     sampler = settings.sampler
-    return Plugin(sampler.name, identity_of(sampler.target or ""), 1, sampler.settings)
+    identity = identity_of(sampler.target or "")
+    version = 2 if identity.startswith(CLIPPING) else 1
+    return Plugin(sampler.name, identity, version, sampler.settings)
 
 
 def check_sampler(base: BaseWeights, settings: Settings) -> None:

@@ -16,10 +16,24 @@ def test_karras_noise_levels(tmp_path: Path) -> None:
     levels = {}
     for name in ("dpm", "dpm_karras"):
         (cell,) = sweep_of(tmp_path, f"sampler={name}").cells
-        scheduler = make_scheduler(cell.images.sampler, NOISE, None)
+        scheduler = make_scheduler(cell.images.sampler, NOISE, None, of_latents=True)
         scheduler.set_timesteps(10)
         levels[name] = scheduler.sigmas[:-1]
     karras = levels["dpm_karras"]
     steps = karras ** (1 / 7)
     assert (steps[:-1] - steps[1:]).std() < 1e-4  # evenly spread in the seventh root
     assert abs(karras - levels["dpm"]).max() > 0.1
+
+
+def test_latents_are_not_clipped_as_if_they_were_pixels(tmp_path: Path) -> None:
+    """Unless somebody says so; what clipped them once has other keys now."""
+    (cell,) = sweep_of(tmp_path, "sampler=ddim").cells
+    sampler = cell.images.sampler
+    assert sampler.version == 2
+    clips = [
+        make_scheduler(sampler, {**NOISE, **more}, None, of_latents=of_latents).config.clip_sample
+        for of_latents, more in ((True, {}), (True, {"clip_sample": True}), (False, {}))
+    ]
+    assert clips == [False, True, True]
+    (cell,) = sweep_of(tmp_path, "sampler=euler").cells
+    assert cell.images.sampler.version == 1
