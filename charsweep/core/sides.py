@@ -43,9 +43,10 @@ def in_halves(prompt: str, halves: Sequence[str] | None = None) -> str:
     """A prompt that asks for both, with words of its own for each half: these, from left to right,
     else all of it with the one who stands there in the place of both.
 
-    The first is on the left where the prompt does not say. What has columns already keeps them.
+    The first is on the left where the prompt does not say. What has columns already keeps them, and
+    what asks for one alone has none.
     """
-    if regional(prompt).columns:
+    if regional(prompt).columns or asked_for(prompt) != BOTH:
         return prompt
     if not halves:
         first, other = (f"{{{name}}}" for name in NAMES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from charsweep.core.sides import check_halves, left_of
+from charsweep.core.sides import check_halves, in_halves, left_of
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,8 @@ def test_who_stands_on_the_left(prompt: str, left: str | None) -> None:
 def test_halves_are_not_beside_columns(prompt: str, halves: tuple[str, str], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         check_halves(prompt, halves)
+
+
+def test_a_picture_of_one_has_no_halves() -> None:
+    assert in_halves("{other} on the beach") == "{other} on the beach"
+    assert in_halves("{subject} and {other}").endswith("ADDCOL {other} and {other}")

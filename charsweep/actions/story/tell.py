@@ -35,7 +35,7 @@ from charsweep.config.settings.plugins import PluginSettings
 from charsweep.core.columns import COLUMN, are_columns_in, regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
-from charsweep.core.sides import BOTH, NAMES, asked_for, in_halves
+from charsweep.core.sides import NAMES, asked_for, in_halves
 from charsweep.core.specs import PLACE, ImageSetSpec, ScoreSpec, trained_in
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
@@ -84,15 +84,11 @@ def scenes_of(story: StorySettings, source: StorySource) -> ImageSetSpec:
 def prompts_of(scenes: Sequence[SceneSettings], source: StorySource) -> tuple[str, ...]:
     """Prompts with the characters in them; of both with words of its own for each half, where the
     cell drew them so."""
-    return tuple(
-        filled(
-            in_halves(scene.prompt, scene.halves)
-            if source.in_halves and asked_for(scene.prompt) == BOTH
-            else scene.prompt,
-            source.identifiers,
-        )
+    prompts = (
+        in_halves(scene.prompt, scene.halves) if source.in_halves else scene.prompt
         for scene in scenes
     )
+    return tuple(filled(prompt, source.identifiers) for prompt in prompts)
 
 
 def filled(text: str, called: Sequence[str]) -> str:
