@@ -1,4 +1,4 @@
-"""The samplers of conf/ that differ from another in their settings alone."""
+"""The samplers of conf/, as schedulers of diffusers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ def test_karras_noise_levels(tmp_path: Path) -> None:
     levels = {}
     for name in ("dpm", "dpm_karras"):
         (cell,) = sweep_of(tmp_path, f"sampler={name}").cells
-        scheduler = make_scheduler(cell.images.sampler, NOISE, None)
+        scheduler = make_scheduler(cell.images.sampler, NOISE, None, of_latents=True)
         scheduler.set_timesteps(10)
         levels[name] = scheduler.sigmas[:-1]
     karras = levels["dpm_karras"]
     steps = karras ** (1 / 7)
     assert (steps[:-1] - steps[1:]).std() < 1e-4  # evenly spread in the seventh root
     assert abs(karras - levels["dpm"]).max() > 0.1
+
+
+def test_latents_are_not_clipped_as_pixels_are(tmp_path: Path) -> None:
+    """diffusers' DDIM clips to [-1, 1] unless it is told otherwise, and latents go far beyond."""
+    (cell,) = sweep_of(tmp_path, "sampler=ddim").cells
+    latents, pixels, told = (
+        make_scheduler(cell.images.sampler, NOISE | more, None, of_latents=of_latents)
+        for more, of_latents in (({}, True), ({}, False), ({"clip_sample": True}, True))
+    )
+    clipped = [one.config.clip_sample for one in (latents, pixels, told)]
+    assert clipped == [False, True, True]
