@@ -120,7 +120,7 @@ def cell_of(
         batch_width=sampler.batch_width or settings.models.batch_width,
         precision=precision,
         base=drawing_base_of(settings, snapshot.source) if method else None,
-        regional=sampler.regional and bool(other) and TOGETHER in (exam.parts or {}),
+        regional=settings.by_halves and bool(other) and TOGETHER in (exam.parts or {}),
     )
     judged = exam_of(settings, character, exam.prompts if is_prompted else ())
     # One untaught set serves all values of an axis of inference steps, in as many as are set

@@ -210,7 +210,7 @@ def _misplaced(settings: Settings) -> Iterator[str]:
                 f"{where}: {COLUMN} gives columns of a picture words of their own, which are for "
                 f"pictures of two; write them into exam.parts.{TOGETHER}.prompts"
             )
-        elif not _draws_columns(settings):
+        elif not settings.draws_columns:
             yield (
                 f"{where}: {COLUMN}: this base does not draw columns of a picture by themselves; "
                 "take them out, or choose a base of Stable Diffusion, as in method.base=sdxl"
@@ -267,16 +267,9 @@ def _of_kinds(settings: Settings) -> Iterator[str]:
         )
     if second.kind == PLACE and settings.sampler.regional:
         yield (
-            f"sampler.regional=true: gives each half of a picture words of its own, and "
-            f"{second.identifier} is a place, which has no half; set it to false"
+            "sampler.regional=true: draws each half of a picture by itself, and "
+            f"{second.identifier} is a place, which has no half; set it to null"
         )
-
-
-def _draws_columns(settings: Settings) -> bool:
-    """Whether columns are drawn by themselves on the base that draws."""
-    name = settings.sampler.base or method_of(settings.method.plugin()).base
-    base = settings.models.bases.get(name or "")
-    return base is None or bool(base.plugin(name or "").made.draws_columns)
 
 
 def _untold(settings: Settings) -> Iterator[str]:

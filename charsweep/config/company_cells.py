@@ -84,17 +84,18 @@ def from_elsewhere(
         return
     second = Second(settings_of_other(settings), companion)
     own, others = adapters.pair(settings)  # first that of the first
-    if settings.sampler.regional:
+    if settings.by_halves:
         _check_called(
             own.trigger or first.spec.identifier, others.trigger or second.other.identifier
         )
     beside = second.other._replace(identifier=others.trigger or second.other.identifier)
-    alone = (
-        adapters.cells(_alone(axes), chosen, settings, first, [own], beside),
-        adapters.cells(_alone(axes), chosen, second.settings, companion.other, [others]),
+    at = _alone(axes)
+    each = (
+        *(adapters.cells(at, chosen, way, first, [own], beside) for way in _ways(settings)),
+        adapters.cells(at, chosen, second.settings, companion.other, [others]),
     )
-    for one, other in zip(*alone, strict=False):  # none of what belongs on another base
-        for cell in _at_strengths(one, other, axes, settings, second):
+    for ones in zip(*each, strict=False):  # none of what belongs on another base
+        for cell in _at_strengths(ones, axes, settings, second):
             yield replace(
                 cell, values={**cell.values, ADAPTER: BESIDE.join((own.name, others.name))}
             )
@@ -129,11 +130,20 @@ def taught_apart(
     Each adapter alone is among them, whatever strengths were asked for: there is nothing to compose
     before both are trained, and what company costs is seen beside them.
     """
-    ones = cells_of(_alone(axes), chosen, settings, first, other=second.other)
-    others = cells_of(_alone(axes), chosen, second.settings, second.companion.other)
-    for one, other in zip(ones, others, strict=True):
-        _check_adapters(one)
-        yield from _at_strengths(one, other, axes, settings, second)
+    at = _alone(axes)
+    each = (
+        *(cells_of(at, chosen, way, first, other=second.other) for way in _ways(settings)),
+        cells_of(at, chosen, second.settings, second.companion.other),
+    )
+    for ones in zip(*each, strict=True):
+        _check_adapters(ones[0])
+        yield from _at_strengths(ones, axes, settings, second)
+
+
+def _ways(settings: Settings) -> tuple[Settings, Settings]:
+    """How one alone draws pictures of both, as a whole, and how two do."""
+    sampler = settings.sampler.model_copy(update={"regional": False})
+    return settings.model_copy(update={"sampler": sampler}), settings
 
 
 def _alone(axes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -141,12 +151,14 @@ def _alone(axes: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _at_strengths(
-    one: Cell, other: Cell, axes: Mapping[str, Any], settings: Settings, second: Second
+    ones: tuple[Cell, ...], axes: Mapping[str, Any], settings: Settings, second: Second
 ) -> Iterator[Cell]:
     """What two adapters draw at all the strengths that are asked for, and each alone; where they
-    draw apart, at each of its own."""
+    draw apart, at each of its own. Of the cells given one is the first as it draws alone, one as it
+    does beside the other, and one the other."""
+    one, beside, other = ones
     spans = [plain_values(name, axes, settings) for name in ("strength", "other_strength")]
-    is_apart = settings.sampler.regional
+    is_apart = settings.by_halves
     alone = [(1.0, 0.0), (0.0, 1.0)]
     if is_apart:
         alone += [(own, 0.0) for own in spans[0] if own] + [(0.0, own) for own in spans[1] if own]
@@ -155,9 +167,11 @@ def _at_strengths(
     both = {name: own for name, own in one.made.items() if name == "trigger"} | of_other
     for pair in dict.fromkeys([*itertools.product(*spans), *alone]):
         values = {**one.values, "strength": pair[0], "other_strength": pair[1]}
-        drawing = one if pair[0] else other  # whose class images are learned from
+        template, drawing = beside if all(pair) else one, one if pair[0] else other
         cell = replace(
-            one, values=values, class_images=drawing.class_images, identifier=drawing.identifier,
+            template, values=values,
+            class_images=drawing.class_images,  # that are learned from
+            identifier=drawing.identifier,
             made=both if all(pair) else one.made if pair[0] else {**other.made, **of_other},
         )  # fmt: skip
         images = composed(one.images, other.images, pair[0], pair[1], called)
@@ -179,9 +193,9 @@ def _check_called(first: str, other: str) -> None:
     for short, long in ((first, other), (other, first)):
         if holds(long, short):
             raise ConfigError(
-                f"sampler.regional=true: each half is drawn by the adapter that it names, and "
+                "adapters: each half of a picture is drawn by the adapter that it names, and "
                 f"whatever has {long} has {short} too; give adapters triggers that are apart, or "
-                "set it to false"
+                "set sampler.regional=false"
             )
 
 
@@ -214,7 +228,7 @@ def composed(
     parts = zip(snapshots, (strength, beside), called, strict=True)
     both = ComposedSpec(source.base, tuple(Component(*part) for part in parts))
     last = max(snapshot.step for snapshot in snapshots)
-    return replace(first, snapshot=SnapshotSpec(both, last), strength=1.0)
+    return replace(first, snapshot=SnapshotSpec(both, last), strength=1.0, regional=False)
 
 
 def in_company(cell: Cell, second: Second, images: ImageSetSpec, identifier: str = "") -> Cell:

@@ -32,10 +32,10 @@ def check_sampler(base: BaseWeights, settings: Settings) -> None:
     """ConfigError for a sampler that cannot draw with that base."""
     sampler = sampler_of(settings)
     check_fits(sampler, base)
-    if settings.sampler.regional and not base.family.draws_columns:
+    if settings.by_halves and not base.family.draws_columns:
         raise ConfigError(
             f"sampler.regional=true: halves of a picture are not drawn by themselves on "
-            f"{base.family.title}; set it to false, or take a base of Stable Diffusion, as in "
+            f"{base.family.title}; set it to null, or take a base of Stable Diffusion, as in "
             "method.base=sdxl"
         )
     check_guidance(settings.sampler.guidance_scale, base)

@@ -111,7 +111,7 @@ def parts_of(
             continue
         subject = character.spec.one_of_class if name == OTHERS else identifier
         prompts = part.prompts
-        if company and settings.sampler.regional:
+        if company and settings.by_halves:
             prompts = [in_halves(*one) for one in zip_longest(prompts, part.halves or ())]
         judged = exam_of(settings, character, part.prompts, company and company.character)
         nouns = of_class(prompts, character, company and company.character)

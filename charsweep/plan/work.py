@@ -174,7 +174,23 @@ def plan_work(
     for cell in cells:
         by_source.setdefault(cell.source.key, []).append(cell)
     trainings = [plan_training(group, store, snapshot_steps) for group in by_source.values()]
-    return Plan(tuple(cells), tuple(_references(cells, store)), tuple(trainings))
+    return Plan(tuple(cells), tuple(_references(cells, store)), tuple(_drawn_once(trainings)))
+
+
+def _drawn_once(trainings: Sequence[Training]) -> Iterator[Training]:
+    """Trainings of which no image is drawn that another set of theirs is drawn as."""
+    known = {scoring.images.key for training in trainings for scoring in training.scorings}
+
+    def counted(scoring: Scoring) -> Scoring:
+        drawn = scoring.images.as_drawn.key
+        if not scoring.draw or drawn == scoring.images.key:
+            return scoring
+        is_known = drawn in known
+        known.add(drawn)
+        return replace(scoring, before=scoring.images.count) if is_known else scoring
+
+    for training in trainings:
+        yield replace(training, scorings=tuple(map(counted, training.scorings)))
 
 
 def _references(cells: Sequence[Cell], store: Store) -> list[Scoring]:

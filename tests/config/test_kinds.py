@@ -187,7 +187,7 @@ MINE = "{kind: place, images: 'embedded:candyland', identifier: Shedland, class_
         ([SHE_IN_IT, "exam=object"], "asks for an object beside UnicornGirl, and Candyland is a p"),
         (["characters=[unicorn_girl,thunder_bear]", "exam=place"], "exam=place: asks for a place "
          "beside UnicornGirl, and ThunderBear is a character; set exam=company"),
-        ([*PLACE, "sampler.regional=true"], "Candyland is a place, which has no half; set it to f"),
+        ([*PLACE, "sampler.regional=true"], "Candyland is a place, which has no half; set it to n"),
         ([*PLACE, "objectives=[swapped]"], "objectives.swapped: says nothing of a character with a "
          "place; choose another, as together"),
         ([*PLACE, "exam.parts.other.prompts=['a picture of {subject}']"], "asks for {subject} too, "

@@ -149,7 +149,8 @@ def test_drawn_alone_its_images_are_those_of_one_character(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("company", ["separate", "together"])
 def test_each_cell_is_asked_for_each_and_for_both(company: str, tmp_path: Path) -> None:
-    cell = sweep_of(tmp_path, BOTH, f"company={company}", *COMPANY).cells[0]
+    words = (f"company={company}", "sampler.regional=false")
+    cell = sweep_of(tmp_path, BOTH, *words, *COMPANY).cells[0]
     parts = {part.name: part for part in cell.parts}
     assert {"together", "other"} <= parts.keys()
     assert parts["together"].images.size == (96, 64)
@@ -200,6 +201,7 @@ def test_adapters_by_halves_draw_apart_and_alone_at_each_strength(tmp_path: Path
     cells = sweep_of(tmp_path, BOTH, "exam=company", "sampler.regional=true", strengths).cells
     pairs = [(cell.values["strength"], cell.values["other_strength"]) for cell in cells]
     assert pairs == [(0.5, 0), (0.5, 0.8), (1.0, 0.0), (0.0, 1.0), (0.0, 0.8)]
+    assert not any("ADDCOL" in told for told in asked_of(cells[0], "together").images.prompts)
     both = cells[1]
     assert isinstance(both.source, ComposedSpec)
     assert both.source.called == ("UnicornGirl", "ThunderBear")
@@ -222,11 +224,11 @@ def test_words_of_each_half_are_an_axis(tmp_path: Path) -> None:
     assert plain.key != halves.key
     assert plain.images.prompts == halves.images.prompts
     assert plain.untaught_set == halves.untaught_set
-    (alone,) = sweep_of(tmp_path, *TOGETHER, *COMPANY).cells
-    assert alone.key == plain.key
+    (default,) = sweep_of(tmp_path, *TOGETHER, *COMPANY).cells
+    assert default.key == halves.key
     assert len(sweep_of(tmp_path, *TOGETHER, axis).cells) == 1  # nobody asks for both
-    apart = sweep_of(tmp_path, BOTH, *COMPANY, axis).cells
-    assert len({cell.key for cell in apart}) == len(apart) == 6
+    apart = sweep_of(tmp_path, BOTH, *COMPANY, axis).cells  # alone each draws as ever
+    assert len({cell.key for cell in apart}) == len(apart) == 4
 
 
 @pytest.mark.parametrize("axis", ["{low:0,high:0.5}", "[0,0.25]"])

@@ -1,4 +1,4 @@
-"""The samplers of conf/ that differ from another in their settings alone."""
+"""The samplers of conf/, as schedulers of diffusers."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ def test_karras_noise_levels(tmp_path: Path) -> None:
     assert abs(karras - levels["dpm"]).max() > 0.1
 
 
-def test_latents_are_not_clipped_as_if_they_were_pixels(tmp_path: Path) -> None:
-    """Unless somebody says so; what clipped them once has other keys now."""
+def test_latents_are_not_clipped_as_pixels_are(tmp_path: Path) -> None:
+    """diffusers' DDIM clips to [-1, 1] unless it is told otherwise, and latents go far beyond.
+
+    What was drawn so has another key.
+    """
     (cell,) = sweep_of(tmp_path, "sampler=ddim").cells
-    sampler = cell.images.sampler
-    assert sampler.version == 2
-    clips = [
-        make_scheduler(sampler, {**NOISE, **more}, None, of_latents=of_latents).config.clip_sample
-        for of_latents, more in ((True, {}), (True, {"clip_sample": True}), (False, {}))
-    ]
-    assert clips == [False, True, True]
-    (cell,) = sweep_of(tmp_path, "sampler=euler").cells
-    assert cell.images.sampler.version == 1
+    latents, pixels, told = (
+        make_scheduler(cell.images.sampler, NOISE | more, None, of_latents=of_latents)
+        for more, of_latents in (({}, True), ({}, False), ({"clip_sample": True}, True))
+    )
+    clipped = [one.config.clip_sample for one in (latents, pixels, told)]
+    assert clipped == [False, True, True]
+    (euler,) = sweep_of(tmp_path, "sampler=euler").cells
+    assert [one.images.sampler.version for one in (cell, euler)] == [2, 1]

@@ -53,8 +53,9 @@ from charsweep.config.settings.plugins import OptimizerSettings, PluginSettings
 from charsweep.config.settings.runtime import Runtime, on_server
 from charsweep.config.settings.search import Bounds, FindSettings, SearchSettings, directed
 from charsweep.core.encoders import encoders_of
+from charsweep.core.methods import method_of
 from charsweep.core.plugins import resolve
-from charsweep.core.specs import KINDS, Plugin
+from charsweep.core.specs import KINDS, PLACE, Plugin
 
 
 class Settings(pydantic.BaseModel):
@@ -134,6 +135,22 @@ class Settings(pydantic.BaseModel):
     def is_together(self) -> bool:
         """Whether one adapter learns two characters."""
         return bool(self.characters) and self.company.name == ONE_ADAPTER
+
+    @property
+    def draws_columns(self) -> bool:
+        """Whether columns of a picture are drawn by themselves on the base that draws."""
+        name = self.sampler.base or method_of(self.method.plugin()).base
+        base = self.models.bases.get(name or "")
+        return base is None or bool(base.plugin(name or "").made.draws_columns)
+
+    @property
+    def by_halves(self) -> bool:
+        """Whether each half of a picture of two is drawn by itself: as is said, else where there
+        are such pictures, and the base can."""
+        if self.sampler.regional is not None:
+            return self.sampler.regional
+        has_halves = bool(self.characters) and self.characters[1].kind != PLACE
+        return has_halves and "together" in (self.exam.parts or {}) and self.draws_columns
 
     @property
     def is_grid(self) -> bool:

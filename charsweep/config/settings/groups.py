@@ -133,7 +133,7 @@ class SamplerSettings(pydantic.BaseModel):
     negative_prompt: str
     batch_width: BatchWidth | None
     base: Name | None = None
-    regional: bool = False
+    regional: bool | None = None  # None: of two characters, where the base can
 
 
 Probability = Annotated[float, Field(ge=0.5, le=1)]

@@ -35,7 +35,7 @@ class Together:
     encoder: str = reads_images("dino")
 
     part: ClassVar[str] = "together"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, exam: Exam) -> Score:
         if exam.windows is None or exam.untaught_windows is None or not exam.has_drawings:
@@ -67,7 +67,7 @@ class Became:
     encoder: str = reads_images("dino")
 
     part: ClassVar[str] = "together"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     @property
     def kinds(self) -> tuple[str, ...]:
