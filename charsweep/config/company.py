@@ -20,7 +20,7 @@ from charsweep.config.settings.groups import ONE_ADAPTER, CharacterSettings
 from charsweep.core.columns import COLUMN, are_columns_in
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import method_of
-from charsweep.core.sides import NAMES
+from charsweep.core.sides import NAMES, left_column, left_of
 from charsweep.core.specs import CHARACTER, OBJECT, PLACE
 from charsweep.core.system.console import spell
 from charsweep.core.words import holds, same
@@ -186,12 +186,6 @@ def _misplaced(settings: Settings) -> Iterator[str]:
         for name, part in parts.items()
         if name == OTHER and part.size
     )
-    yield from (
-        f"exam.parts.{name}.halves: pictures of one have none; take them out, or write them into "
-        f"exam.parts.{TOGETHER}, of pictures of both"
-        for name, part in parts.items()
-        if name != TOGETHER and part.halves
-    )
     for where, prompts in listed.items():
         is_of_two = where == f"exam.parts.{TOGETHER}.prompts"
         if where == f"exam.parts.{OTHER}.prompts":
@@ -203,18 +197,17 @@ def _misplaced(settings: Settings) -> Iterator[str]:
                 for prompt in prompts
                 if "{other}" in prompt
             )
-        if not are_columns_in(prompts):
-            continue
-        if not is_of_two:
+        if not is_of_two and are_columns_in(prompts):
             yield (
                 f"{where}: {COLUMN} gives columns of a picture words of their own, which are for "
                 f"pictures of two; write them into exam.parts.{TOGETHER}.prompts"
             )
-        elif not settings.draws_columns:
-            yield (
-                f"{where}: {COLUMN}: this base does not draw columns of a picture by themselves; "
-                "take them out, or choose a base of Stable Diffusion, as in method.base=sdxl"
-            )
+        yield from (
+            f"{where}: '{shown(prompt)}' has one on the left in the whole and the other in the "
+            "columns; swap these"
+            for prompt in prompts
+            if len({left_of(prompt), left_column(prompt)} - {None}) > 1
+        )
 
 
 def _not_of_second(where: str, prompts: Sequence[str]) -> Iterator[str]:

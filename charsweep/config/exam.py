@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import zip_longest
 from typing import NamedTuple
 
 from charsweep.character import Character
@@ -110,9 +109,10 @@ def parts_of(
         if not (metrics := settings.metrics_on(name)) or (name in OF_TWO and company is None):
             continue
         subject = character.spec.one_of_class if name == OTHERS else identifier
-        prompts = part.prompts
-        if company and settings.by_halves:
-            prompts = [in_halves(*one) for one in zip_longest(prompts, part.halves or ())]
+        prompts = [
+            in_halves(prompt) if company and settings.by_halves else regional(prompt).whole
+            for prompt in part.prompts
+        ]
         judged = exam_of(settings, character, part.prompts, company and company.character)
         nouns = of_class(prompts, character, company and company.character)
         asked = tuple(prompt.replace("{subject}", subject) for prompt in prompts)

@@ -19,7 +19,7 @@ from charsweep.__main__ import main
 from charsweep.actions.stored_cell import stored_images
 from charsweep.actions.story.choose_pictures import check_keep, choose_pictures, standings
 from charsweep.actions.story.source import draws_halves, find_source
-from charsweep.actions.story.tell import check_scenes, prompts_of
+from charsweep.actions.story.tell import prompts_of
 from charsweep.config import load_sweep
 from charsweep.config.settings.actions import SceneSettings
 from charsweep.core.columns import regional
@@ -36,7 +36,6 @@ from charsweep.core.specs import (
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.models.adapter_file import ADAPTER_FILE
-from charsweep.models.families.stable_diffusion import StableDiffusion
 from charsweep.results import read_results
 
 SCENES = [
@@ -555,10 +554,8 @@ def test_halves_have_words_of_their_own_where_the_cell_drew_so(
     sweep = load_sweep(["action=story", f"root={root}", "name=small", *OF_TWO, chosen])
     source = find_source(sweep, Store(root))
     both, alone = ("{other} on the left and {subject} on the right", "{other} jumping")
-    scenes = [
-        SceneSettings(prompt=prompt, caption="two", halves=halves)
-        for prompt, halves in ((both, None), (both, ("a {other}", "a {subject}")), (alone, None))
-    ]
+    told = f"{both} ADDBASE a {{other}} ADDCOL a {{subject}}"
+    scenes = [SceneSettings(prompt=prompt, caption="two") for prompt in (both, told, alone)]
     whole = "ThunderBear on the left and UnicornGirl on the right"
     assert prompts_of(scenes, source) == (whole, whole, "ThunderBear jumping")
     first, second, third = map(regional, prompts_of(scenes, replace(source, in_halves=True)))
@@ -567,24 +564,6 @@ def test_halves_have_words_of_their_own_where_the_cell_drew_so(
     )  # fmt: skip
     assert second == (whole, ("a ThunderBear", "a UnicornGirl"))
     assert third == ("ThunderBear jumping", ())
-    with pytest.raises(ValueError, match="asks for one alone, whose picture has none"):
-        SceneSettings(prompt=alone, caption="one", halves=("{subject}", "{other}"))
-    with pytest.raises(ValueError, match="the other way round"):
-        SceneSettings(prompt=both, caption="two", halves=("{subject}", "{other}"))
-
-
-def test_scenes_in_columns_are_refused_where_none_are_drawn(
-    company: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root, cells = company
-    sweep = load_sweep(["action=story", f"root={root}", "name=small", *OF_TWO,
-                        f"story.cell='{cells['both']}'"])  # fmt: skip
-    source = find_source(sweep, Store(root))
-    images = replace(source.images, prompts=("two ADDBASE UnicornGirl ADDCOL ThunderBear",))
-    check_scenes(images, source)
-    monkeypatch.setattr(StableDiffusion, "draws_columns", False)
-    with pytest.raises(ConfigError, match="ADDCOL: columns of a picture are not drawn"):
-        check_scenes(images, source)
 
 
 def test_adapters_that_draw_apart_draw_halves_whatever_their_exam_asks(

@@ -45,12 +45,6 @@ def part(name: str, *prompts: str) -> str:
     return f"exam.parts={{{name}:{{prompts:{list(prompts)},seeds:[0]}}}}"
 
 
-def halves(name: str, *pair: str) -> str:
-    """A part of the exam with one prompt, whose halves are told these."""
-    prompt = "{other} on the left, {subject} on the right"
-    return f"exam.parts={{{name}:{{prompts:['{prompt}'],seeds:[0],halves:[{list(pair)}]}}}}"
-
-
 def asked_of(cell: Cell, name: str) -> ExamPart:
     (found,) = (one for one in cell.parts if one.name == name)
     return found
@@ -243,15 +237,16 @@ def test_a_search_knows_what_shows_both_before_it_chooses(axis: str, tmp_path: P
 
 
 def test_prompts_with_columns_keep_them(tmp_path: Path) -> None:
-    """Who is on the left is who the first column names."""
+    """Unless the whole is drawn at once. Who is on the left is who the first column names."""
     words = part("together", "two on the beach ADDBASE a hat on {other} ADDCOL {subject}")
-    for more in ("sampler.regional=true", "sampler.regional=false"):
-        cell = sweep_of(tmp_path, BOTH, words, more).cells[0]
+    whole = "two on the beach"
+    halves = f"{whole} ADDBASE a hat on ThunderBear ADDCOL UnicornGirl"
+    for told, more in ((halves, "null"), (halves, "true"), (whole, "false")):
+        cell = sweep_of(tmp_path, *TOGETHER, words, f"sampler.regional={more}").cells[0]
         asked = asked_of(cell, "together")
-        told = "two on the beach ADDBASE a hat on ThunderBear ADDCOL UnicornGirl"
         assert asked.images.prompts == (told,)
         assert asked.exam.left == ("other",)
-        assert asked.exam.prompts == ("two on the beach",)
+        assert asked.exam.prompts == (whole,)
 
 
 def test_the_subject_of_references_is_that_of_each(tmp_path: Path) -> None:
@@ -403,26 +398,14 @@ def message(root: Path, *words: str, kind: type[Exception] = ConfigError) -> str
         ([BOTH, part("changes", "{subject} and {other}")], "asks for {other}, and that part is of"),
         ([part("changes", "{subject} ADDCOL b")], "ADDCOL gives columns of a picture"),
         (
-            ["models=sd3", part("together", "{other}, {subject} ADDBASE a ADDCOL b")],
-            "ADDCOL: this base does not draw columns of a picture by themselves",
-        ),
-        (
-            [BOTH, "exam=company", "exam.parts.together.halves=[['{subject}','{other}']]"],
-            "halves: there are 1 pairs and 8 prompts; give each prompt a pair",
-        ),
-        (
             [
-                "exam.parts={changes:{prompts:['{subject}'],seeds:[0],halves:[['{subject}','{other}']]}}"
+                BOTH,
+                part(
+                    "together",
+                    "{subject} on the left, {other} on the right ADDBASE {other} ADDCOL {subject}",
+                ),
             ],
-            "exam.parts.changes.halves: pictures of one have none",
-        ),
-        (
-            [BOTH, halves("together", "a girl", "{other}")],
-            "'a girl | {other}' is to have {subject} in one half, {other} in one",
-        ),
-        (
-            [BOTH, halves("together", "{subject}", "{other}")],
-            "has them the other way round than '{other} on the left, {subject} on the right'",
+            "has one on the left in the whole and the other in the columns; swap these",
         ),
     ],
 )

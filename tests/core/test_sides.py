@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from charsweep.core.sides import check_halves, in_halves, left_of
+from charsweep.core.sides import in_halves, left_column, left_of
 
 
 @pytest.mark.parametrize(
@@ -25,25 +25,20 @@ from charsweep.core.sides import check_halves, in_halves, left_of
         ("{subject} with a bird on the left arm and {other}", None),
         ("{subject} on the left and {other} on the left", None),
         ("{subject} on the left", "subject"),
+        ("two ADDBASE {other} ADDCOL a tree ADDCOL {subject}", "other"),
+        ("{subject} and {other} ADDBASE {other} ADDCOL {subject}", None),  # the whole does not say
     ],
 )
 def test_who_stands_on_the_left(prompt: str, left: str | None) -> None:
     assert left_of(prompt) == left
 
 
-@pytest.mark.parametrize(
-    ("prompt", "halves", "told"),
-    [
-        ("x ADDBASE {subject} ADDCOL {other}", ("{subject}", "{other}"), "stands beside columns"),
-        ("{subject}, {other}", ("{subject}", "{other} ADDCOL a tree"), "has columns in a half"),
-        ("{subject}, {other}", ("two ADDBASE {subject}", "{other}"), "has columns in a half"),
-    ],
-)
-def test_halves_are_not_beside_columns(prompt: str, halves: tuple[str, str], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        check_halves(prompt, halves)
-
-
 def test_a_picture_of_one_has_no_halves() -> None:
     assert in_halves("{other} on the beach") == "{other} on the beach"
     assert in_halves("{subject} and {other}").endswith("ADDCOL {other} and {other}")
+
+
+def test_columns_name_one_at_each_side() -> None:
+    assert left_column("{subject} and {other} ADDBASE {other} ADDCOL {subject}") == "other"
+    assert left_column("two ADDBASE {other} ADDCOL {other}") is None
+    assert left_column("{subject} on the left and {other} on the right") is None

@@ -24,6 +24,7 @@ from charsweep.core.errors import CharacterError, ConfigError, ModelsError, Stor
 from charsweep.core.keys import digest_of
 from charsweep.core.sides import NAMES
 from charsweep.core.specs import (
+    PLACE,
     AdapterSpec,
     Added,
     ComposedSpec,
@@ -239,7 +240,10 @@ def _from_adapter(sweep: Sweep, store: Store) -> StorySource:
     drawn = replace(sweep, bases={weights.spec.key: weights})
     identifier = sweep.character.spec.identifier
     other = _second(drawn, f"story.adapter={story.adapter}", identifier, OF_ADAPTERS)
-    return StorySource(drawn, images, about, identifier, other)
+    has_halves = other is not None and other.spec.kind != PLACE
+    is_asked = sweep.settings.sampler.regional is not False
+    in_halves = has_halves and is_asked and weights.family.draws_columns
+    return StorySource(drawn, images, about, identifier, other, in_halves)
 
 
 def _layers(sweep: Sweep, file: Path, weights: BaseWeights) -> list[AdapterLayer] | None:

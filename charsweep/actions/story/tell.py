@@ -32,7 +32,7 @@ from charsweep.config.drawing import size_of
 from charsweep.config.exam import exam_of
 from charsweep.config.settings.actions import SceneSettings, StorySettings
 from charsweep.config.settings.plugins import PluginSettings
-from charsweep.core.columns import COLUMN, are_columns_in, regional
+from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.sides import NAMES, asked_for, in_halves
@@ -41,7 +41,6 @@ from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder
 from charsweep.core.store.store import image_manifest
 from charsweep.core.system.console import out
-from charsweep.models.families import Family
 from charsweep.plan import Plan, Scoring
 from charsweep.plan.describe import unread
 from charsweep.results.labels import in_quotes
@@ -85,7 +84,7 @@ def prompts_of(scenes: Sequence[SceneSettings], source: StorySource) -> tuple[st
     """Prompts with the characters in them; of both with words of its own for each half, where the
     cell drew them so."""
     prompts = (
-        in_halves(scene.prompt, scene.halves) if source.in_halves else scene.prompt
+        in_halves(scene.prompt) if source.in_halves else regional(scene.prompt).whole
         for scene in scenes
     )
     return tuple(filled(prompt, source.identifiers) for prompt in prompts)
@@ -99,15 +98,9 @@ def filled(text: str, called: Sequence[str]) -> str:
 
 
 def check_scenes(images: ImageSetSpec, source: StorySource) -> None:
-    """ConfigError for scenes with a character that the base would not read, or in columns that it
-    does not draw; what else it does not read is said."""
+    """ConfigError for scenes with a character that the base would not read; what else it does not
+    is said."""
     assert images.drawing_base is not None
-    family: Family = images.drawing_base.family.made
-    if are_columns_in(images.prompts) and not family.draws_columns:
-        raise ConfigError(
-            f"story.scenes: {COLUMN}: columns of a picture are not drawn by themselves on "
-            f"{family.title}; take them out"
-        )
     trained = trained_in(images.snapshot.source)
     method = method_of(trained[0].method) if trained else None
     readers = [

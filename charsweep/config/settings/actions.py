@@ -20,7 +20,6 @@ from charsweep.config.settings.field_types import (
     without_repeats,
 )
 from charsweep.config.settings.plugins import PluginSettings
-from charsweep.core.sides import BOTH, asked_for, check_halves
 
 
 class SceneSettings(pydantic.BaseModel):
@@ -29,17 +28,6 @@ class SceneSettings(pydantic.BaseModel):
     model_config = STRICT
     prompt: Annotated[Text, AfterValidator(with_subject)]
     caption: Text
-    halves: tuple[Text, Text] | None = None  # what the halves of a picture of both are told
-
-    @pydantic.model_validator(mode="after")
-    def _on_its_sides(self) -> SceneSettings:
-        if self.halves is not None and asked_for(self.prompt) != BOTH:
-            raise ValueError(
-                f"halves: '{self.prompt}' asks for one alone, whose picture has none; take them out"
-            )
-        if self.halves is not None:
-            check_halves(self.prompt, self.halves)
-        return self
 
 
 class StorySettings(pydantic.BaseModel):

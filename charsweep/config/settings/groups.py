@@ -20,7 +20,6 @@ from charsweep.config.settings.field_types import (
     without_repeats,
 )
 from charsweep.config.settings.plugins import ListedPlugin, Target
-from charsweep.core.sides import check_halves
 from charsweep.core.specs import CHARACTER, KINDS
 from charsweep.models.prediction import Prediction
 
@@ -175,20 +174,6 @@ class ExamPartSettings(pydantic.BaseModel):
     prompts: Annotated[list[Text], Field(min_length=1), AfterValidator(without_repeats)]
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(without_repeats)]
     size: Multiples | None = None  # of its pictures, to the resolution; None: square
-    # What the left and the right half of each picture of both are told by themselves, if that is
-    # asked for; None: the prompt, with the one who stands there in the place of both.
-    halves: list[tuple[Text, Text]] | None = None
-
-    @pydantic.model_validator(mode="after")
-    def _with_each(self) -> ExamPartSettings:
-        if self.halves is not None and len(self.halves) != len(self.prompts):
-            raise ValueError(
-                f"halves: there are {len(self.halves)} pairs and {len(self.prompts)} prompts; give "
-                "each prompt a pair, from left to right, or leave halves out"
-            )
-        for prompt, pair in zip(self.prompts, self.halves or (), strict=False):
-            check_halves(prompt, pair)
-        return self
 
 
 class ExamSettings(pydantic.BaseModel):
