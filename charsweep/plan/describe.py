@@ -14,7 +14,14 @@ from charsweep.config.precision import precision_note
 from charsweep.config.settings.groups import OF_TWO
 from charsweep.core.errors import shown
 from charsweep.core.methods import method_of
-from charsweep.core.specs import CHARACTER, PLACE, AttributeSpec, TrajectorySpec
+from charsweep.core.specs import (
+    CHARACTER,
+    PLACE,
+    Added,
+    AttributeSpec,
+    ComposedSpec,
+    TrajectorySpec,
+)
 from charsweep.core.store import Store
 from charsweep.core.system.console import span
 from charsweep.core.system.hardware import find_card
@@ -64,15 +71,18 @@ def _of_character(sweep: Sweep) -> Iterator[str]:
     is_cut = any(companion.cut for companion in sweep.variants.companions)
     for name, one in _taught(sweep).items():
         yield f"  {one.spec.kind:<14}{name}{_found(one, is_cut)}"
-    taught = (_company(cell.trajectory) for cell in sweep.examples if cell.is_trained)
-    yield from (f"  company       {line}" for line in dict.fromkeys(taught) if line)
+    told = dict.fromkeys(_company(cell.source) for cell in sweep.examples)
+    yield from (f"  company       {line}" for line in told if line)
     for line in lint(sweep):
         yield f"  lint          {line}"
 
 
-def _company(spec: TrajectorySpec) -> str:
-    """How a trajectory teaches two; empty for one."""
-    if (company := spec.company) is None:
+def _company(spec: TrajectorySpec | Added) -> str:
+    """How a trajectory teaches two, or how two adapters draw; empty for one."""
+    if isinstance(spec, ComposedSpec):
+        where = "each on its own half of a picture of both"
+        return f"an adapter each, {where if spec.called else 'both on all of every picture'}"
+    if not isinstance(spec, TrajectorySpec) or (company := spec.company) is None:
         return ""
     first, other = spec.character.identifier, company.other.identifier
     share = f"{100 * company.joint_share:g} %" if company.joint_share else "none"

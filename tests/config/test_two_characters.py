@@ -211,6 +211,30 @@ def test_adapters_by_halves_draw_apart_and_alone_at_each_strength(tmp_path: Path
     assert wide.as_drawn.snapshot == wide.snapshot
 
 
+@pytest.mark.parametrize(
+    ("regional", "told"),
+    [("true", "each on its own half of a picture of both"), ("false", "both on all of every")],
+)
+def test_a_plan_says_where_adapters_draw_and_counts_no_picture_twice(
+    regional: str, told: str, tmp_path: Path
+) -> None:
+    words = (BOTH, *COMPANY, f"sampler.regional={regional}", "+axes.strength=[0.5,1]")
+    sweep, store = sweep_of(tmp_path, *words), Store(tmp_path)
+    plan = plan_work(sweep.cells, store)
+    assert f"  company       an adapter each, {told}" in describe_plan(
+        sweep, reckon(sweep, store, plan)
+    )
+    (both,) = (
+        training for training in plan.trainings
+        if isinstance(training.source, ComposedSpec)
+        and training.source.components[0].strength == 1
+    )  # fmt: skip
+    wide = next(one.images for one in both.cells[0].parts if one.name == "together")
+    drawn = sum(scoring.to_draw for scoring in both.scorings)
+    every = sum(scoring.images.count for scoring in both.scorings)
+    assert drawn == (wide.count if regional == "true" else every)
+
+
 def test_words_of_each_half_are_an_axis(tmp_path: Path) -> None:
     """Of cells whose pictures of one are the same, and are judged by those of two."""
     axis = "+axes.sampler.regional=[false,true]"
