@@ -26,7 +26,7 @@ OF_KIND: Mapping[str, tuple[Outcome, ...]] = {
 }  # fmt: skip
 # Who is in a half, of two characters. Chosen on planted pictures of six pairs, of which .92 were
 # told right (mean over outcomes), and on 128 that adapters drew, of which .81 were; .90 of planted
-# pictures of six other pairs, .85 of the worst. Mixtures are told worst, about half of them
+# pictures of six other pairs, .84 of the worst. Mixtures are told worst, about half of them
 # (benchmarks/validity/together.py). Not checked on photographs, nor with another encoder.
 THERE = 0.4  # of a character's identity
 SOMETHING = 0.5  # of both identities together: there is somebody who has something of them
