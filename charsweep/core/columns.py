@@ -42,12 +42,13 @@ class Column(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """One pass over a batch: by which adapter, and of each picture the words that it is told, and
-    the column that is kept of it, of how many; None: nothing is."""
+    """One pass over a batch of pictures: by which adapter, for pictures in how many columns, and of
+    each the words that it is told, and the column that it is for; None: it is for none."""
 
     drawer: int
+    of: int
     words: tuple[str, ...]
-    columns: tuple[tuple[int, int] | None, ...]
+    columns: tuple[int | None, ...]
 
 
 def regional(prompt: str) -> RegionalPrompt:
@@ -88,23 +89,21 @@ def passes(prompts: Sequence[str], called: Sequence[str] = (), whose: int = 0) -
     What is drawn of a picture does not depend on those beside it.
     """
     pictures = [columns_of(prompt, called, whose) for prompt in prompts]
-    most: Counter[int] = Counter()
+    most: Counter[tuple[int, int]] = Counter()
     for columns in pictures:
-        most |= Counter(column.drawer for column in columns)
-    return [
-        _pass(pictures, drawer, turn) for drawer in sorted(most) for turn in range(most[drawer])
-    ]
+        most |= Counter((column.drawer, len(columns)) for column in columns)
+    return [_pass(pictures, *key, turn) for key in sorted(most) for turn in range(most[key])]
 
 
-def _pass(pictures: Sequence[Sequence[Column]], drawer: int, turn: int) -> Pass:
-    """In which an adapter draws its first, second, … column of each picture."""
-    words, kept = [], list[tuple[int, int] | None]()
+def _pass(pictures: Sequence[Sequence[Column]], drawer: int, of: int, turn: int) -> Pass:
+    """In which an adapter draws its first, second, … column of each picture of so many."""
+    words, places = [], list[int | None]()
     for columns in pictures:
         own = [place for place, column in enumerate(columns) if column.drawer == drawer]
-        place = own[turn] if turn < len(own) else None
+        place = own[turn] if len(columns) == of and turn < len(own) else None
         words.append(columns[place or 0].words)
-        kept.append(None if place is None else (place, len(columns)))
-    return Pass(drawer, tuple(words), tuple(kept))
+        places.append(place)
+    return Pass(drawer, of, tuple(words), tuple(places))
 
 
 def _named(text: str, called: Sequence[str]) -> list[int]:

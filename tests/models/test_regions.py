@@ -23,7 +23,7 @@ from charsweep.core.columns import (
 from charsweep.engine.image_sets import Bases
 from charsweep.engine.progress import ProgressView
 from charsweep.evaluate.sample import Asked, paint_with
-from charsweep.models.regions import kept_by, predicting_by_columns
+from charsweep.models.regions import predicting_by_columns, window
 
 CALLED = ("Ani", "Bo")
 
@@ -73,21 +73,40 @@ def test_each_column_is_drawn_by_whom_it_names(prompt: str, columns: list[tuple[
 def test_a_batch_takes_as_few_passes_as_hold_all_columns() -> None:
     prompts = ["x ADDBASE Ani 1 ADDCOL Bo 1", "x ADDBASE Bo 2 ADDCOL Ani 2", "Ani 3"]
     assert passes(prompts, CALLED) == [
-        Pass(0, ("Ani 1", "Ani 2", "Ani 3"), ((0, 2), (1, 2), (0, 1))),
-        Pass(1, ("Bo 1", "Bo 2", "Ani 3"), ((1, 2), (0, 2), None)),
+        Pass(0, 1, ("Ani 1", "Bo 2", "Ani 3"), (None, None, 0)),
+        Pass(0, 2, ("Ani 1", "Ani 2", "Ani 3"), (0, 1, None)),
+        Pass(1, 2, ("Bo 1", "Bo 2", "Ani 3"), (1, 0, None)),
     ]
     alone = passes(prompts[:1])  # by one adapter: a pass for each column
     assert [one.words for one in alone] == [("Ani 1",), ("Bo 1",)]
     assert {one.drawer for one in alone} == {0}
 
 
-def test_every_place_is_kept_once() -> None:
+def test_every_place_is_kept_once_and_seen_in_a_square() -> None:
     made = passes(["x ADDBASE Ani ADDCOL Bo ADDCOL Ani", "Bo"], CALLED)
-    kept = torch.stack([kept_by(one, 8) for one in made]).int()
+    windows = [window(one, 4, 8) for one in made]
+    kept = torch.stack([own for _, own in windows]).int()
     assert kept.sum(0).unique().tolist() == [1]
-    assert kept[:, 0].flatten(1).tolist() == [
+    first, third, second, whole = kept.tolist()[0], kept.tolist()[1], kept.tolist()[3], kept[2]
+    assert [one[0] for one in (first, third, second)] == [
         [1, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1, 0, 0],
     ]  # fmt: skip
+    assert whole.tolist() == [[0] * 8, [1] * 8]
+    seen = [places[0].tolist() for places, _ in windows]
+    assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], list(range(8)), [2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "seen"),
+    [(8, 12, (0, 4)), (8, 8, (0, 0)), (4, 12, (0, 6)), (16, 12, (0, 0))],
+)
+def test_a_window_is_as_wide_as_the_picture_is_high(
+    height: int, width: int, seen: tuple[int, int]
+) -> None:
+    """Where it fits, and never narrower than its column."""
+    halves = [window(one, height, width) for one in passes(["x ADDBASE Ani ADDCOL Bo"])]
+    assert tuple(int(places[0, 0]) for places, _ in halves) == seen
+    assert {places.shape[1] for places, _ in halves} == {min(width, max(width // 2, height))}
 
 
 class Net(torch.nn.Module):
@@ -104,6 +123,7 @@ class Net(torch.nn.Module):
         told = encoder_hidden_states.mean((1, 2))
         if added_cond_kwargs:
             told = told + added_cond_kwargs["text_embeds"].mean(1)
+            assert added_cond_kwargs["time_ids"].tolist() == [[8, 16, 0, 0, 8, 16]] * len(noisy)
         return (torch.zeros_like(noisy) + told[:, None, None, None] + self.weight,)
 
 
@@ -117,8 +137,10 @@ def test_answers_are_joined_by_column(is_xl: bool) -> None:
         net.weight = 100.0 * drawer
 
     words = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[:, :, None]  # two samples, a token for each pass
-    added = {"text_embeds": torch.tensor([[10.0, 20.0], [30.0, 40.0]])} if is_xl else None
-    with predicting_by_columns(net, made, choose, 4):
+    pooled = torch.tensor([[10.0, 20.0], [30.0, 40.0]])
+    sizes = torch.tensor([[8.0, 32.0, 0.0, 0.0, 8.0, 32.0]] * 2)
+    added = {"text_embeds": pooled, "time_ids": sizes} if is_xl else None
+    with predicting_by_columns(net, made, choose, 8):
         (found,) = net(noisy, 0, encoder_hidden_states=words, added_cond_kwargs=added)
     expected = (
         [[11, 11, 122, 122], [33, 33, 144, 144]] if is_xl else [[1, 1, 102, 102], [3, 3, 104, 104]]

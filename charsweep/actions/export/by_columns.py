@@ -31,17 +31,22 @@ predict = pipeline.unet.forward
 
 
 def by_columns(noisy, timestep, encoder_hidden_states, added_cond_kwargs=None, **named):
-    """Predict the whole picture once for each column, and keep that column of it."""
-    count, width, kept = len(columns), noisy.shape[-1], []
+    """Predict a square around each column, with its words, and keep that column of it."""
+    count, (height, width), kept = len(columns), noisy.shape[2:], []
+    seen = min(width, max(-(-width // count), height))
     for place in range(count):
         put_on(place)
-        added = added_cond_kwargs and dict(added_cond_kwargs)
-        if added and "text_embeds" in added:
-            added["text_embeds"] = added["text_embeds"].chunk(count, dim=1)[place]
-        answer = predict(noisy, timestep, encoder_hidden_states.chunk(count, dim=1)[place],
-                         added_cond_kwargs=added, **named)[0]
         first, last = (-(-edge * width // count) for edge in (place, place + 1))
-        kept.append(answer[..., first:last])
+        start = min(max((first + last - seen) // 2, 0), width - seen)
+        added = added_cond_kwargs and dict(added_cond_kwargs)
+        if added:  # of an XL
+            added["text_embeds"] = added["text_embeds"].chunk(count, dim=1)[place]
+            added["time_ids"] = added["time_ids"].clone()
+            added["time_ids"][:, (1, 5)] = seen * float(pipeline.vae_scale_factor)
+        answer = predict(noisy[..., start:start + seen], timestep,
+                         encoder_hidden_states.chunk(count, dim=1)[place],
+                         added_cond_kwargs=added, **named)[0]
+        kept.append(answer[..., first - start:last - start])
     return (torch.cat(kept, dim=-1),)
 
 

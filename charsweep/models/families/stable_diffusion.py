@@ -184,7 +184,7 @@ class StableDiffusion:
                 if told.pooled is not None:
                     hidden.setdefault(f"{which}pooled_prompt_embeds", []).append(told.pooled)
         embedded = {name: torch.cat(each, dim=1) for name, each in hidden.items()}
-        with predicting_by_columns(pipeline.unet, made, choose, spec.pixels[0] // self.unit):
+        with predicting_by_columns(pipeline.unet, made, choose, self.unit):
             return call(pipeline, spec, generators, **embedded)
 
 
