@@ -59,15 +59,18 @@ def measure(who: Character, seed: int, work: Path, judge: Judge, race: bool) -> 
     assert found is not None
     cells = [one for one in cells_in(sweeps / "grid") if one.images]
     cells.sort(key=lambda cell: truth(cell, who, store, judge), reverse=True)
-    compared = [found, *(with_steps(cell, 20) for cell in cells[:TRUEST])]
+    by_score = recommendation_of(sweeps / "grid").cell
+    assert by_score is not None
+    likely = [by_score, *cells[:TRUEST]]
+    compared = [found, *(with_steps(cell, 20) for cell in likely)]
     pick, *others = judged(compared, words, who, judge)
-    best = max(range(TRUEST), key=lambda index: others[index])
+    best = max(range(len(likely)), key=lambda index: others[index])
     tried = cells_in(sweeps / "find")
     seconds = json.loads(timed.read_text(encoding="utf-8"))
     return Outcome(
-        who.name, seed, name_of(found), pick, name_of(cells[best]), others[best],
+        who.name, seed, name_of(found), pick, name_of(likely[best]), others[best],
         len(tried), images_of(tried), seconds, *of_grid([*grid, SEEDS], store),
-        raced=raced(sweeps) if race else None,
+        raced(sweeps) if race else None, name_of(by_score), others[0],
     )  # fmt: skip
 
 

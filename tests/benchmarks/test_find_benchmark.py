@@ -59,6 +59,18 @@ def test_the_page_counts_those_that_are_close() -> None:
     assert "| 14 | 448 |" in text
     assert "| unicorn_girl | 0 | 400 of 1,000 | 40% | a | b | yes |" in text
     assert "stored sweeps" not in text
+    assert "own picks" not in text
+
+
+def test_the_page_says_what_the_score_loses_on_the_whole_grid() -> None:
+    timed = 12, (300, 384), 200.0, 4000.0, 8000.0, None
+    near = Outcome(WHO.name, 0, "a", 0.86, "b", 0.92, *timed, "c", 0.88)
+    ahead = Outcome(WHO.name, 1, "a", 0.91, "b", 0.92, *timed, "c", 0.82)
+    text = page([near, ahead])
+    assert "1 of 2 are close; the mean loss is 0.035." in text
+    assert "own picks: 0 of 2 are close, the mean loss is 0.070;" in text
+    assert "2 of 2 searches are as close to these, on average -0.035 behind." in text
+    assert "| c | 0.88 |" in text
 
 
 def test_outcomes_are_kept_and_those_of_the_same_run_replaced(tmp_path: Path) -> None:
