@@ -27,8 +27,8 @@ from benchmarks.speed.measure import PLAIN, make
 from benchmarks.speed.reference import Reference
 from benchmarks.speed.table import Table
 from benchmarks.speed.task import Task
+from charsweep.core.cells import Cell
 from charsweep.core.errors import TrainingError
-from charsweep.core.specs import Cell
 from charsweep.core.store import Store
 
 TUNING = ("+sweep=study", "~parts.methods")  # learning rates, training steps, inference steps

@@ -23,7 +23,7 @@ from benchmarks.validity.pair_judge import read_pairs, train_pair_judge
 from benchmarks.validity.pair_truth import Asked, PairTruth, outcome_accuracy
 from benchmarks.validity.together import MEANT
 from charsweep.config import load_sweep
-from charsweep.core.specs import Cell, ExamPart
+from charsweep.core.cells import Cell, ExamPart
 from charsweep.core.store import Store
 from charsweep.evaluate.metrics.outcomes import OUTCOMES, Outcome
 from charsweep.results.cells import TOGETHER

@@ -20,8 +20,9 @@ from benchmarks.validity.planted import PER_IMAGE, SEEDS, Planted, planted_sets
 from benchmarks.validity.truth import truth_of
 from charsweep.config import load_settings, load_sweep
 from charsweep.config.sweep import Sweep
+from charsweep.core.cells import Cell
 from charsweep.core.keys import digest_of
-from charsweep.core.specs import Cell, ImageSetSpec, Plugin, SnapshotSpec, TruthSpec
+from charsweep.core.specs import ImageSetSpec, Plugin, SnapshotSpec, TruthSpec
 from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.engine.local import LocalEngine

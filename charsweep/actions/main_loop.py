@@ -15,8 +15,9 @@ from charsweep.actions.plan import seconds_for
 from charsweep.actions.requests import requests_of
 from charsweep.actions.sweep_record import compared_with, in_order, known_record, new_record, now
 from charsweep.config import Sweep
+from charsweep.core.cells import Cell
 from charsweep.core.errors import TrainingError
-from charsweep.core.specs import Cell, ExamSpec
+from charsweep.core.specs import ExamSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_json
 from charsweep.core.system.console import command, out, span

@@ -8,8 +8,8 @@ from typing import Any
 
 from charsweep.config import Sweep
 from charsweep.config.find import start_of
+from charsweep.core.cells import Cell
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import Cell
 from charsweep.core.store import Store
 from charsweep.core.system.console import out, span
 from charsweep.core.system.hardware import find_card

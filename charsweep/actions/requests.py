@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from charsweep.config import Range, Sweep, load_sweep
+from charsweep.core.cells import Cell
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import Cell, ComposedSpec, SnapshotSpec
+from charsweep.core.specs import ComposedSpec, SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_json
 from charsweep.core.system.console import spell

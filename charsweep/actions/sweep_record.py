@@ -9,8 +9,9 @@ from typing import Any
 from charsweep.config import Axes, Part, Range, Sweep
 from charsweep.config.axes import ALWAYS
 from charsweep.config.variants import PART, VARIED
+from charsweep.core.cells import Cell, examined, with_truth
 from charsweep.core.keys import canonical, canonical_json
-from charsweep.core.specs import Cell, CharacterSpec, ExamSpec, ImageSetSpec, examined, with_truth
+from charsweep.core.specs import CharacterSpec, ExamSpec, ImageSetSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json
 from charsweep.core.system.redact import redacted_all

@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 from scipy.stats import spearmanr
 
 from charsweep.config import Sweep
+from charsweep.core.cells import Cell
 from charsweep.core.errors import StoreError
-from charsweep.core.specs import Cell
 from charsweep.core.store import Store
 from charsweep.core.store.files import write_text
 from charsweep.core.system.console import out

@@ -17,9 +17,10 @@ from charsweep.config.locations import base_weights, store_of
 from charsweep.config.precision import precision_of
 from charsweep.config.schema import shapes_images
 from charsweep.config.settings import Settings
+from charsweep.core.cells import Cell, is_of_base
 from charsweep.core.errors import ConfigError, ModelsError
 from charsweep.core.methods import method_of
-from charsweep.core.specs import ADAPTER, AdapterSpec, Cell, SnapshotSpec, is_of_base
+from charsweep.core.specs import ADAPTER, AdapterSpec, SnapshotSpec
 from charsweep.models.adapter_source import (
     AdapterFile,
     check_changes,

@@ -17,17 +17,11 @@ from charsweep.config.drawing import drawing_base_of, sampler_of
 from charsweep.config.exam import Other, exam_of, parts_as_drawn, parts_of, truth_of
 from charsweep.config.settings import Settings
 from charsweep.config.trajectories import taught_by
+from charsweep.core.cells import Cell, is_of_base
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import Method, method_of, takes_strength
 from charsweep.core.plugins import resolve
-from charsweep.core.specs import (
-    Cell,
-    ImageSetSpec,
-    Plugin,
-    SnapshotSpec,
-    TrajectorySpec,
-    is_of_base,
-)
+from charsweep.core.specs import ImageSetSpec, Plugin, SnapshotSpec, TrajectorySpec
 from charsweep.results.cells import TOGETHER
 
 FRAMING = ("framing", "flip", "mask_background")  # what only methods on a base heed

@@ -19,16 +19,15 @@ from charsweep.config.axes import plain_values
 from charsweep.config.cells import cell_of, cells_of
 from charsweep.config.exam import OTHERS, Other, parts_as_drawn
 from charsweep.config.settings import Settings
+from charsweep.core.cells import Cell, ExamPart
 from charsweep.core.errors import ConfigError
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     ADAPTER,
     BESIDE,
     AdapterSpec,
-    Cell,
     Component,
     ComposedSpec,
-    ExamPart,
     ImageSetSpec,
     Plugin,
     SnapshotSpec,

@@ -13,10 +13,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from charsweep.character import Drawings, captions_of_both
+from charsweep.core.cells import Cell
 from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError, shown
 from charsweep.core.methods import Method, method_of
-from charsweep.core.specs import BaseSpec, Cell, CharacterSpec, EncoderSpec
+from charsweep.core.specs import BaseSpec, CharacterSpec, EncoderSpec
 from charsweep.core.words import holds, places_in, replaced, same
 from charsweep.models.prompt_tokens import PromptReader, readers_of, scoring_reader
 from charsweep.models.weights import BaseWeights, Weights

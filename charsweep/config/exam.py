@@ -12,13 +12,13 @@ from charsweep.config.drawing import size_of
 from charsweep.config.locations import encoders_of
 from charsweep.config.settings import Settings
 from charsweep.config.settings.groups import OF_TWO
+from charsweep.core.cells import ExamPart
 from charsweep.core.columns import regional
 from charsweep.core.sides import in_halves, left_of
 from charsweep.core.specs import (
     CHARACTER,
     PLACE,
     AttributeSpec,
-    ExamPart,
     ExamSpec,
     ImageSetSpec,
     Plugin,

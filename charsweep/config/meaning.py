@@ -9,11 +9,11 @@ from typing import Any
 from charsweep.config.company_cells import OTHER
 from charsweep.config.settings import Settings
 from charsweep.config.variants import Variant
+from charsweep.core.cells import Cell
 from charsweep.core.encoders import encoders_of
 from charsweep.core.keys import canonical, keyed
 from charsweep.core.specs import (
     BaseSpec,
-    Cell,
     Company,
     EncoderSpec,
     ImageSetSpec,

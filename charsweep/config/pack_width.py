@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from charsweep.config.settings import Settings
+from charsweep.core.cells import Cell
 from charsweep.core.errors import StoreError
 from charsweep.core.methods import method_of
-from charsweep.core.specs import Cell, TrajectorySpec
+from charsweep.core.specs import TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, write_json
 

@@ -32,9 +32,10 @@ from charsweep.config.pack_width import unmeasured
 from charsweep.config.settings import Settings
 from charsweep.config.settings.search import Range
 from charsweep.config.variants import PART, VARIED, Variants
+from charsweep.core.cells import Cell
 from charsweep.core.errors import ConfigError, ModelsError, shown
 from charsweep.core.keys import canonical_json
-from charsweep.core.specs import ADAPTER, Cell, EncoderSpec, TrajectorySpec
+from charsweep.core.specs import ADAPTER, EncoderSpec, TrajectorySpec
 from charsweep.core.system.console import command, spell
 from charsweep.core.system.redact import redacted
 from charsweep.models.adapter_source import AdapterFile

@@ -23,8 +23,9 @@ from charsweep.character import (
 )
 from charsweep.config.settings import Settings
 from charsweep.config.settings.groups import CharacterSettings
+from charsweep.core.cells import Cell
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import PLACE, Cell, CharacterSpec
+from charsweep.core.specs import PLACE, CharacterSpec
 from charsweep.models.weights import find_folder
 
 VARIED = ("models", "character", "exam")  # the groups whose axes make variants

@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from charsweep.character import Drawings
-from charsweep.core.specs import Cell, ImageSetSpec, SnapshotSpec, Source, TrajectorySpec
+from charsweep.core.cells import Cell
+from charsweep.core.specs import ImageSetSpec, SnapshotSpec, Source, TrajectorySpec
 from charsweep.core.store import Store
 from charsweep.core.store.checksums import FILES, OWN, with_checksums
 from charsweep.core.store.files import inside, read_json, temporary_path, unwritable

@@ -10,8 +10,9 @@ from dataclasses import replace
 import torch
 
 from charsweep.config import Sweep
+from charsweep.core.cells import Cell
 from charsweep.core.errors import TrainingError
-from charsweep.core.specs import Cell, EncoderSpec, ExamSpec, ScoreSpec, SnapshotSpec
+from charsweep.core.specs import EncoderSpec, ExamSpec, ScoreSpec, SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.system.distributed import ALONE, Team, device_of
 from charsweep.engine.environment import environment, find_device, is_out_of_memory

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
+from charsweep.core.cells import Cell
 from charsweep.core.errors import TrainingError
-from charsweep.core.specs import Cell, ImageSetSpec, ScoreSpec, Source
+from charsweep.core.specs import ImageSetSpec, ScoreSpec, Source
 from charsweep.plan import Pack, Plan, Scoring, Speeds, Training
 from charsweep.plan.cost import calls_each
 

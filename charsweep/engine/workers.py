@@ -19,9 +19,10 @@ from typing import Any, Protocol, TypeVar
 from charsweep.config import Sweep
 from charsweep.config.pack_width import FILE as WIDTHS
 from charsweep.config.pack_width import unmeasured
+from charsweep.core.cells import Cell
 from charsweep.core.errors import StoreError, TrainingError
 from charsweep.core.keys import digest_of
-from charsweep.core.specs import Cell, ComposedSpec, SnapshotSpec, Source
+from charsweep.core.specs import ComposedSpec, SnapshotSpec, Source
 from charsweep.core.store import Store
 from charsweep.core.store.files import clear_half_written, machine
 from charsweep.core.system.signals import deadline, delay_signals, time_is_up

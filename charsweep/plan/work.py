@@ -15,18 +15,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from charsweep.core.cells import Cell, with_truth
 from charsweep.core.errors import StoreError
 from charsweep.core.keys import canonical_json, differences
 from charsweep.core.methods import method_of
 from charsweep.core.specs import (
     Added,
-    Cell,
     ExamSpec,
     ImageSetSpec,
     ScoreSpec,
     SnapshotSpec,
     TrajectorySpec,
-    with_truth,
 )
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json

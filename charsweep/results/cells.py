@@ -13,9 +13,10 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from charsweep.core.cells import Cell
 from charsweep.core.errors import ConfigError, StoreError
 from charsweep.core.keys import key_of
-from charsweep.core.specs import Cell, ImageSetSpec
+from charsweep.core.specs import ImageSetSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import read_json, unwritable, write_text
 from charsweep.core.store.losses import LossRow

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from charsweep.config import Sweep
-from charsweep.core.specs import Cell
+from charsweep.core.cells import Cell
 from charsweep.study.adaptive import Search, check
 from charsweep.study.asynchronous import AsynchronousSearch
 from charsweep.study.composed import ComposedGrid, is_composed

@@ -32,9 +32,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from charsweep.config import Range, Sweep
 from charsweep.config.variants import VARIED
+from charsweep.core.cells import Cell
 from charsweep.core.errors import ConfigError
 from charsweep.core.plugins import resolve
-from charsweep.core.specs import Cell
 from charsweep.results import CellResult
 from charsweep.results.cells import judged_by
 from charsweep.results.unlike import groups

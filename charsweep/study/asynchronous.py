@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from optuna.trial import FrozenTrial, TrialState
 
 from charsweep.config import Sweep
-from charsweep.core.specs import Cell
+from charsweep.core.cells import Cell
 from charsweep.results import CellResult
 from charsweep.study.adaptive import Search
 from charsweep.study.rounds import Rounds

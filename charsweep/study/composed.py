@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from charsweep.core.specs import Cell, ComposedSpec
+from charsweep.core.cells import Cell
+from charsweep.core.specs import ComposedSpec
 from charsweep.core.store import Store
 from charsweep.models.composition import compose
 from charsweep.study.grid import Grid

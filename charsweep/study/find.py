@@ -22,7 +22,7 @@ from optuna.distributions import (
 
 from charsweep.config import Sweep
 from charsweep.config.find import AXES, start_of
-from charsweep.core.specs import Cell
+from charsweep.core.cells import Cell
 from charsweep.results import CellResult
 from charsweep.study.rounds import Rounds, as_drawn
 from charsweep.study.stages import Stage, Stages

@@ -20,7 +20,8 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial
 
 from charsweep.config import Sweep
-from charsweep.core.specs import ADAPTER, Cell
+from charsweep.core.cells import Cell
+from charsweep.core.specs import ADAPTER
 from charsweep.results import CellResult
 from charsweep.study.study import Study
 from charsweep.study.trials import UNFINISHED, Trials, stands

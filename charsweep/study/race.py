@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 
 from charsweep.config import Sweep
-from charsweep.core.specs import Cell
+from charsweep.core.cells import Cell
 from charsweep.core.store import Store
 from charsweep.results import CellResult
 from charsweep.study.grid import Grid

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charsweep.config.settings import Settings
+from charsweep.core.cells import Cell
 from charsweep.core.keys import canonical_json
-from charsweep.core.specs import Cell
 from charsweep.results import CellResult
 from charsweep.results.cells import SCORE, judged_by
 from charsweep.results.points import SEED

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from charsweep.core.specs import Cell
+from charsweep.core.cells import Cell
 from charsweep.results import CellResult
 from charsweep.study.trials import Trials
 

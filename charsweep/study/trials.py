@@ -21,9 +21,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from charsweep.config import Sweep
+from charsweep.core.cells import Cell
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical, differences
-from charsweep.core.specs import ADAPTER, Cell
+from charsweep.core.specs import ADAPTER
 from charsweep.core.store.files import clear_abandoned, unwritable
 from charsweep.core.system.locks import locked
 from charsweep.results import CellResult, Recommendation

@@ -26,8 +26,8 @@ from charsweep.actions.requests import (
     words_with,
 )
 from charsweep.config import Range
+from charsweep.core.cells import Cell
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import Cell
 from charsweep.core.system.signals import Stopped, stopped_when
 from charsweep.results import read_results
 from charsweep.results.cells import read_asked

@@ -8,10 +8,11 @@ import pytest
 from helpers.small import sweep_of
 
 from charsweep.config import Sweep, load_sweep
+from charsweep.core.cells import Cell, ExamPart
 from charsweep.core.columns import regional
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
-from charsweep.core.specs import Cell, ExamPart, TrajectorySpec, revived
+from charsweep.core.specs import TrajectorySpec, revived
 from charsweep.core.store import Store
 from charsweep.models.embedded import FOLDER
 from charsweep.plan import plan_work

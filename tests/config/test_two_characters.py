@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 from helpers.small import sweep_of
 
+from charsweep.core.cells import Cell, ExamPart
 from charsweep.core.columns import regional
 from charsweep.core.errors import CharacterError, ConfigError
 from charsweep.core.keys import canonical
-from charsweep.core.specs import (
-    Cell,
-    ComposedSpec,
-    ExamPart,
-    ImageSetSpec,
-    TrajectorySpec,
-    revived,
-)
+from charsweep.core.specs import ComposedSpec, ImageSetSpec, TrajectorySpec, revived
 from charsweep.core.store import Store
 from charsweep.models import embedded
 from charsweep.plan import plan_work

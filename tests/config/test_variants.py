@@ -11,8 +11,8 @@ from helpers.small import small, sweep_of
 from safetensors.numpy import load_file, save_file
 
 from charsweep.config import load_sweep
+from charsweep.core.cells import with_truth
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import with_truth
 from charsweep.core.store import Store
 from charsweep.models import embedded
 from charsweep.plan import Scoring, plan_work

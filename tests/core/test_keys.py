@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from charsweep.config import load_sweep
+from charsweep.core.cells import Cell
 from charsweep.core.keys import canonical, key_of
 from charsweep.core.plugins import CONF, identity_of, own_classes, resolve
-from charsweep.core.specs import Cell, image_set_key, score_key
+from charsweep.core.specs import image_set_key, score_key
 
 # The first cell's trajectory and images; of every cell, in the sweep's order, these, each of its
 # scores, and what the exam's parts draw and score. A key changes when a plug-in's version or a

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from helpers.small import sweep_of
 
+from charsweep.core.cells import Cell
 from charsweep.core.errors import StoreError
-from charsweep.core.specs import Cell, SnapshotSpec
+from charsweep.core.specs import SnapshotSpec
 from charsweep.core.store import Store
 from charsweep.core.store.files import new_folder, write_json
 from charsweep.core.store.store import image_manifest

@@ -16,8 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from charsweep.config import load_sweep
+from charsweep.core.cells import Cell
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import BaseSpec, Cell
+from charsweep.core.specs import BaseSpec
 from charsweep.evaluate.sample import Asked, paint_with
 from charsweep.models.embedded import FOLDER
 from charsweep.models.load import load_base

@@ -19,9 +19,9 @@ from benchmarks.validity.together import FIGURES, MEANT, STRANGERS, strangers
 from charsweep.config import Sweep, load_sweep
 from charsweep.config.cells import cell_of
 from charsweep.config.exam import Other
+from charsweep.core.cells import ExamPart
 from charsweep.core.errors import ConfigError
 from charsweep.core.keys import canonical
-from charsweep.core.specs import ExamPart
 from charsweep.core.store import Store
 from charsweep.core.system.images import open_image
 from charsweep.evaluate.encoders import load_encoder

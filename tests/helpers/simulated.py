@@ -13,7 +13,7 @@ from typing import Any
 
 from helpers.fake_sweep import result
 
-from charsweep.core.specs import Cell
+from charsweep.core.cells import Cell
 from charsweep.engine.messages import About, Done, Ended, Hello, Message, Reached
 from charsweep.engine.schedule import snapshots
 from charsweep.engine.units import Finish, Train

@@ -20,7 +20,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from charsweep.config import Sweep
-from charsweep.core.specs import Cell
+from charsweep.core.cells import Cell
 from charsweep.core.store import Store
 from charsweep.engine import workers as engine_of_several
 from charsweep.engine.progress import ProgressView

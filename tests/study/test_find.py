@@ -21,8 +21,8 @@ from helpers.variants import first
 from optuna.trial import TrialState
 
 from charsweep.config import load_sweep
+from charsweep.core.cells import Cell
 from charsweep.core.errors import CharsweepError, ConfigError
-from charsweep.core.specs import Cell
 from charsweep.results import CellResult, facts, recommend
 from charsweep.study import find as find_module
 from charsweep.study.find import Find

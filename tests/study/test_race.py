@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from charsweep.actions import main_loop
 from charsweep.actions.run import run as run_whole
 from charsweep.config import Sweep
+from charsweep.core.cells import Cell
 from charsweep.core.errors import ConfigError
-from charsweep.core.specs import Cell
 from charsweep.core.store import Store
 from charsweep.evaluate import sample
 from charsweep.plan import plan_work
