@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from charsweep.results.cells import SCORE, CellResult
+from charsweep.results.cells import IDENTITY, SCORE, CellResult
 from charsweep.results.parts import comparable
 from charsweep.results.points import ERRORS, Point, difference, points_of, ranked, with_score
 from charsweep.results.preference import Candidate, Preferences, Strength, preferences
@@ -42,10 +42,24 @@ def chosen(points: Sequence[Point]) -> tuple[Point, tuple[Point, ...], tuple[Poi
     order = [point for point, _ in ranked(points, Objective(SCORE, True))]
     best = order[0]
     found = {id(point): difference(best, point, SCORE) for point in order}
-    cheapest = min((p for p in order if found[id(p)].is_within(1)), key=lambda point: point.price)
+    level = most_alike([point for point in order if found[id(point)].is_within(1)])
+    cheapest = min(level, key=lambda point: point.price)
     good = [point for point in order if found[id(point)].is_within(ERRORS)]
     alike = tuple(point for point in good if point is not cheapest)
     return cheapest, alike, tuple(point for point in order if point not in good)
+
+
+def most_alike(points: Sequence[Point]) -> list[Point]:
+    """Of points, those within one standard error of the highest identity.
+
+    All of them where any has none by image, or where the score is no product with it: of two
+    characters it is the worst of several.
+    """
+    cells = [cell for point in points for cell in point.finished]
+    if any(cell.worst or not cell.per_image.get(IDENTITY) for cell in cells):
+        return list(points)
+    best = max(points, key=lambda point: point.mean(IDENTITY) or 0.0)
+    return [point for point in points if difference(best, point, IDENTITY).is_within(1)]
 
 
 # -- votes -----------------------------------------------------------------------------------------

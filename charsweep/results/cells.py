@@ -24,6 +24,7 @@ from charsweep.core.store.losses import LossRow
 State = Literal["finished", "left", "diverged", "failed", "stopped"]
 ASKED = "asked.json"  # of a sweep's folder
 SCORE = "score"  # by which settings are compared
+IDENTITY = "identity"  # by which those that it cannot tell apart are
 TOGETHER = "together"  # the part of the exam whose prompts are of two characters, and its score
 DIGITS = 5  # of an image's score in cells.jsonl; the store has them all
 # What an adapter from elsewhere may say of its making, in the order of tables.

@@ -154,6 +154,7 @@ AXES = {
     "inference_steps": "inference steps",
     "seed": "training seed",
     "other_strength": "strength of the second",
+    "sampler.regional": "each half drawn by itself",
     "company.joint_share": "share of steps with both",
 }
 COUNTED = ("train_steps", "inference_steps")  # read as "400 training steps"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from charsweep.core.system.console import span
-from charsweep.results.cells import SCORE, CellResult
+from charsweep.results.cells import IDENTITY, SCORE, CellResult
 from charsweep.results.labels import (
     COUNTED,
     axis_label,
@@ -46,11 +46,29 @@ def reason_for(best: Point, alike: Sequence[Point], others: Sequence[Point], lef
         rest = f"each of the {worse} others" if worse > 1 else "the other"
         return f"sure, {rest} is worse by more than chance would do"
     dearer = [point for point in alike if point.price > best.price]
+    cheaper = [point for point in alike if point.price < best.price]
     if dearer and (saved := savings(best, dearer)):
         labels = listing([point.label for point in dearer], most=3)
-        return f"as good as {labels}, as far as these images tell, and cheaper: {saved}"
+        text = f"as good as {labels}, as far as these images tell, and cheaper: {saved}"
+        return f"{text}; {lower_than(best, cheaper)}" if cheaper else text
     labels = listing([point.label for point in alike], most=3)
+    highest = all((best.mean(SCORE) or 0.0) >= (point.mean(SCORE) or 0.0) for point in alike)
+    if not highest:
+        text = f"as good as {labels} in score, as far as these images tell"
+        return f"{text}, and more like the character"
     return f"highest in score, though {labels} cannot be told from it by these images"
+
+
+def lower_than(best: Point, cheaper: Sequence[Point]) -> str:
+    """ "lr = 1e-4 would be cheaper still, but is lower in identity"."""
+    lower = [
+        name
+        for name in (IDENTITY, SCORE)
+        if all((point.mean(name) or 0.0) < (best.mean(name) or 0.0) for point in cheaper)
+    ]
+    labels, verb = listing([p.label for p in cheaper], most=3), "is" if len(cheaper) == 1 else "are"
+    what = lower[0] if lower else f"{IDENTITY} or {SCORE}"
+    return f"{labels} would be cheaper still, but {verb} lower in {what}"
 
 
 def savings(best: Point, dearer: Sequence[Point]) -> str:

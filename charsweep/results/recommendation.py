@@ -4,14 +4,20 @@
 the command line ask it; none of them knows its rule, which is this:
 
 A setting is a point of the grid with all its training seeds. The best has the highest mean `score`.
-Recommended is the cheapest (fewest training steps, then inference steps, then the smallest file)
-whose paired difference from the best is within one standard error, the rule of Breiman et al. 1984
-(section 3.4.3), or less than .005; see `charsweep.results.points`. Of equally cheap ones it is that
-with the highest score, of equals the first in the grid's order. Rivals are those within two errors:
-with two in the place of one, 6 % of picks among seven settings are truly worse by .05, with one
-2.5 %. Settings on different bases are compared within each base, since the score is measured from
-the untaught base; named is the one whose base gets the highest score. Weights belong to one
-training seed: those taken are of the seed with the highest score.
+Level with it are those whose paired difference from it is within one standard error, the rule of
+Breiman et al. 1984 (section 3.4.3), or less than .005; see `charsweep.results.points`. Of these,
+those level with the highest `identity` are kept: it varies less by chance than the share of what a
+prompt names, and tells apart what the score cannot. Among 21 settings of five characters' grids the
+pick is truly .020 worse than the best; the cheapest of all that are level in score alone would be
+.053, the highest score .027 (benchmarks/FIND.md).
+
+Recommended is the cheapest of them (fewest training steps, then inference steps, then the smallest
+file), of equally cheap ones that with the highest score, of equals the first in the grid's order.
+Rivals are those within two errors of the score: with two in the place of one, 6 % of picks among
+seven settings are truly worse by .05, with one 2.5 %. Settings on different bases are compared
+within each base, since the score is measured from the untaught base; named is the one whose base
+gets the highest score. Weights belong to one training seed: those taken are of the seed with the
+highest score.
 
 Of two characters, a setting in which one of their adapters draws alone is not recommended.
 
@@ -53,7 +59,10 @@ from charsweep.results.reasons import (
 from charsweep.results.records import Objective, Record
 from charsweep.results.unlike import unlike
 
-RULE = "the cheapest within one standard error, or .005, of the highest score"
+RULE = (
+    "the cheapest within one standard error, or .005, of the highest score and, of these, of the "
+    "highest identity"
+)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ training nor Optuna is known here. The same results give the same stages.
 
 1. Rates, all trained to the first number of steps.
 2. Half a decade beside the best of them, on both sides, until the best lies between two others.
-3. Steps: the best rates go on to the next number, until longer is within one standard error of
-   shorter, which is then what is recommended. The best rate falls with the length, so lower ones
-   within a decade go on too. Thirds of a decade beside the best join them the first time, unless no
-   neighbour can be told from it.
+3. Steps: the best rates go on to the next number, until shorter would be recommended beside
+   longer: level with it in score and identity, and cheaper. The best rate falls with the length,
+   so lower ones within a decade go on too. Thirds of a decade beside the best join them the first
+   time, unless no neighbour can be told from it.
 4. Inference steps, strength and what else is asked for, at what is recommended by then.
 
 "Told from": the paired test of the verdict, two standard errors (`charsweep.results.points`). What
@@ -172,10 +172,9 @@ class Stages:
             yield Stage(over, f"all of these have diverged by {steps:,} steps")
             return False
         best = self.best(now)
-        if then.is_taught and difference(best, then, SCORE).is_within(1):  # so fewer are taken
-            fewer = f"{before['train_steps']:,}"
-            text = f"{steps:,} steps are within one standard error of {fewer}: no more are tried"
-            yield Stage(over, text)
+        if then.is_taught and chosen([best, then])[0] is then:
+            text = f"{steps:,} steps are no better than {before['train_steps']:,}"
+            yield Stage(over, f"{text} beyond one standard error: no more are tried")
             return False
         return True
 

@@ -48,11 +48,19 @@ def recommended(sweep: FakeSweep) -> Recommendation:
     return recommend(sweep.record())
 
 
-def add(sweep: FakeSweep, images: Sequence[float] | None, **values: Any) -> dict[str, Any]:
-    """A finished cell with a score for every image; None: a method that has none."""
-    mean = None if images is None else float(np.mean(images))
-    cell = sweep.add(**values, scores={"score": mean})
-    cell["per_image"] = {} if images is None else {"score": by_prompt(images, PER_PROMPT)}
+def add(
+    sweep: FakeSweep,
+    images: Sequence[float] | None,
+    identity: Sequence[float] | None = None,
+    **values: Any,
+) -> dict[str, Any]:
+    """A finished cell with a score for every image; None: a method that has none. Its identities
+    are the scores, unless they are given."""
+    known = {"score": images, "identity": images if identity is None else identity}
+    own = {name: rows for name, rows in known.items() if rows is not None}
+    means = {name: float(np.mean(rows)) for name, rows in own.items()}
+    cell = sweep.add(**values, scores={"score": None, "identity": None, **means})
+    cell["per_image"] = {name: by_prompt(rows, PER_PROMPT) for name, rows in own.items()}
     return cell
 
 
@@ -155,6 +163,20 @@ def test_of_what_cannot_be_told_apart_the_cheapest_is_named(tmp_path: Path) -> N
         [point.label for point in found.alike] == ["train_steps = 40", "train_steps = 80"]
     )
     assert "and cheaper: up to 60 training steps (30 s of training) less" in found.reason
+
+
+def test_of_what_the_score_cannot_tell_apart_the_more_alike_is_named(tmp_path: Path) -> None:
+    """What one image lacks of its prompt hides that all are more like the character."""
+    sweep = FakeSweep(tmp_path, {"train_steps": [10, 20, 40]})
+    images = np.array([0.7, 0.75, 0.8, 0.85, 0.9, 0.85])
+    for steps, gain, shown in ((10, 0, 1), (20, 0.08, 0.7), (40, 0.081, 0.7)):
+        asked = np.array([1, 1, 1, 1, 1, shown])
+        add(sweep, (images + gain) * asked, identity=images + gain, train_steps=steps)
+    found = recommended(sweep)
+    assert found.label == "train_steps = 20"
+    assert {point.label for point in found.alike} == {"train_steps = 10", "train_steps = 40"}
+    assert "as good as train_steps = 40" in found.reason
+    assert "; train_steps = 10 would be cheaper still, but is lower in identity" in found.reason
 
 
 def test_inference_steps_are_saved_too(tmp_path: Path) -> None:
