@@ -24,11 +24,13 @@ AXES = {  # by the words of `find.over`
 def axes_over(settings: Settings) -> dict[str, tuple[Any, ...]]:
     """What varies; the values are found."""
     assert settings.find is not None
-    return {axis: () for over, axis in AXES.items() if over in settings.find.over}
+    axes = {axis: () for over, axis in AXES.items() if over in settings.find.over}
+    return axes if _has_strength(settings) else {a: () for a in axes if a != AXES["strength"]}
 
 
 def start_of(settings: Settings) -> dict[str, Any]:
-    """The values that a search starts with, of all that shapes its cells.
+    """The values that a search starts with, of all that shapes its cells; a strength where what
+    the method teaches can be put on in part.
 
     ConfigError for what the method has no setting of.
     """
@@ -40,12 +42,7 @@ def start_of(settings: Settings) -> dict[str, Any]:
         "train_steps": settings.train_steps,
         "inference_steps": settings.inference_steps,
     }
-    if "strength" in settings.find.over:
-        if not takes_strength(method_of(settings.method.plugin())):
-            raise ConfigError(
-                f"find.over: strength: what method={settings.method.name} teaches cannot be put on "
-                f"in part; leave it out, as in find.over=[{_without('strength', settings)}]"
-            )
+    if "strength" in settings.find.over and _has_strength(settings):
         start["strength"] = settings.strength
     for over, axis in AXES.items():
         group, _, name = axis.partition(".")
@@ -58,6 +55,10 @@ def start_of(settings: Settings) -> dict[str, Any]:
             )
         start[axis] = own[name]
     return start
+
+
+def _has_strength(settings: Settings) -> bool:
+    return takes_strength(method_of(settings.method.plugin()))
 
 
 def _without(over: str, settings: Settings) -> str:

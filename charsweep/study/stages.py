@@ -87,7 +87,9 @@ class Stages:
             "captions": ("instance", "captions"),
             "method": self.find.methods,
         }
-        return [value for value in values[over] if value != self.start.get(AXES[over])]
+        if AXES[over] not in self.start:  # a strength that the method has not
+            return []
+        return [value for value in values[over] if value != self.start[AXES[over]]]
 
     # -- rates and steps -----------------------------------------------------------------------
 

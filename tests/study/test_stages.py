@@ -16,7 +16,6 @@ from benchmarks.racing.simulate import raced
 from charsweep.config import load_settings
 from charsweep.config.find import start_of
 from charsweep.config.settings.search import FindSettings
-from charsweep.core.errors import ConfigError
 from charsweep.results import CellResult
 from charsweep.study.stages import Stage, Stages, at_most, beside
 
@@ -338,8 +337,8 @@ def test_strengths_are_tried_at_what_is_recommended_and_train_nothing() -> None:
 
     stages, found, _ = search(World(weaker), "find.over=[lr,strength]")
     (stage,) = (one for one in stages if one.over == "strength" and one.cells)
-    assert stage.text == "strength 0.6, 0.8 and 1.2 beside 1"
-    assert {cell["strength"] for cell in stage.cells} == {0.6, 0.8, 1.2}
+    assert stage.text == "strength 0.8 and 1.2 beside 1"
+    assert {cell["strength"] for cell in stage.cells} == {0.8, 1.2}
     assert {(cell["lr"], cell["train_steps"]) for cell in stage.cells} == {
         (found["lr"], found["train_steps"])
     }
@@ -347,6 +346,7 @@ def test_strengths_are_tried_at_what_is_recommended_and_train_nothing() -> None:
 
 
 def test_what_has_no_strength_is_not_looked_over_for_one() -> None:
-    with pytest.raises(ConfigError, match=r"leave it out, as in find\.over=\[lr\]"):
-        find_of("find.over=[lr,strength]", "method=textual_inversion")
-    find_of("find.over=[lr]", "method=textual_inversion")
+    words = "find.over=[lr,strength]", "method=textual_inversion"
+    stages, found, _ = search(World(hill(1e-3)), *words)
+    assert {stage.over for stage in stages} == {"lr"}
+    assert "strength" not in found
