@@ -155,10 +155,11 @@ class PairLessons:
     figures: Tensor
     targets: Tensor  # (figures, heads)
     nobody: Tensor
+    seed: int = 0
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Squares NCHW, targets of those that show a figure, which come first, and whether."""
-        source = checkpoint.generator(0, "pair-judge", step)
+        source = checkpoint.generator(self.seed, "pair-judge", step)
         n_figures = BATCH - round(SHARE_REJECTED * BATCH)
         of = torch.randint(3, (BATCH,), generator=source)  # drawn, coded, damaged
         chosen = self._any_of(self.figures, of[:n_figures], source)
@@ -181,7 +182,7 @@ class PairLessons:
         return square
 
 
-def lessons(folder: Path) -> PairLessons:
+def lessons(folder: Path, seed: int) -> PairLessons:
     """Drawn on the first call, then read from the folder."""
     shown = [shown_at("taught", index) for index in range(DRAWN)]
     drawn = kept(folder / "drawn.npy", lambda: with_debris(draw_all(shown), shown))
@@ -195,6 +196,7 @@ def lessons(folder: Path) -> PairLessons:
         torch.tensor([number for number, figure in enumerate(sides) if figure]),
         targets_of([figure for figure in sides if figure], PAIR_HEADS),
         torch.tensor([number for number, figure in enumerate(sides) if not figure]),
+        seed,
     )
 
 
@@ -209,9 +211,14 @@ def draw_all(shown: Sequence[Shown]) -> NDArray[np.uint8]:
 # -- the judge
 
 
-def train_pair_judge(folder: Path) -> Judge:
-    """The judge of two of a folder, trained if it is not there; goes on where it was stopped."""
-    return fit(folder, PAIR_HEADS, lambda: lessons(folder).batch, STEPS)
+def train_pair_judge(folder: Path, seed: int = 0) -> Judge:
+    """The judge of two of a folder, trained if it is not there; goes on where it was stopped.
+
+    Another seed makes another judge of the same lessons: what the two read alike can be relied on.
+    """
+    own = folder / f"seed-{seed}" if seed else folder
+    own.mkdir(parents=True, exist_ok=True)
+    return fit(own, PAIR_HEADS, lambda: lessons(folder, seed).batch, STEPS, seed)
 
 
 def read_pairs(judge: Judge, images: NDArray[np.uint8]) -> list[Readings]:
