@@ -312,10 +312,11 @@ def fit(
     heads: Heads,
     made: Callable[[], Callable[[int], tuple[Tensor, Tensor, Tensor]]],
     total: int,
+    seed: int = 0,
 ) -> Judge:
     """The same for any heads; `made()` gives the batch of a step, as `Lessons.batch`."""
     weights, state = folder / "judge.safetensors", folder / "state.safetensors"
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     judge = Judge(heads)
     if weights.exists():
         judge.load_state_dict(load_file(weights))

@@ -2,9 +2,10 @@
 
 The network of the judge, which reads the left and the right square of the picture, each for the
 figure that stands in that half; in the half of nobody it has to say so. It learns from drawings of
-pairs and of single figures, half of them gone through the autoencoder, and from what shows nobody.
-A third of the pairs are of the characters that ship, of clones of one of them, and of figures that
-have some traits of the one and some of the other, so that it cannot guess one trait by the others.
+pairs and of single figures, a third of them as they are, a third gone through the autoencoder and a
+third damaged, and from what shows nobody. A third of the pairs are of the characters that ship, of
+clones of one of them, and of figures that have some traits of the one and some of the other, so
+that it cannot guess one trait by the others.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.validity.characters import TRAITS, Traits, with_traits
+from benchmarks.validity.damage import damaged
 from benchmarks.validity.judge import (
     BATCH,
     HEADS,
@@ -51,8 +53,8 @@ PAIR_HEADS: Heads = {
     "scarf": (NONE, *COLOURS),
 }
 PAIR_TRAITS: Traits = {**TRAITS, "headgear": (*TRAITS["headgear"], "scarf")}
-DRAWN, CODED = 24_000, 6_000  # pictures
-STEPS = 2_000
+DRAWN, CODED = 24_000, 9_600  # pictures
+STEPS = 3_000
 SHIPPED = (UNICORN_GIRL, THUNDER_BEAR)
 DEBRIS = 0.5  # share of the pictures without figures that are no empty places
 
@@ -143,46 +145,58 @@ def with_debris(drawn: NDArray[np.uint8], shown: Sequence[Shown]) -> NDArray[np.
 
 @dataclass(frozen=True)
 class PairLessons:
-    """Wide pictures, the first of them coded too, and their squares: of figures, with what is to be
-    read, and of nobody. A square is numbered 2 i or 2 i + 1: of picture i the left or the right."""
+    """Wide pictures, the first of them coded and damaged too, and their squares: of figures, with
+    what is to be read, and of nobody. A square is numbered 2 i or 2 i + 1: of picture i the left or
+    the right."""
 
     drawn: NDArray[np.uint8]
     coded: NDArray[np.uint8]
+    damaged: NDArray[np.uint8]
     figures: Tensor
     targets: Tensor  # (figures, heads)
     nobody: Tensor
+    seed: int = 0
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Squares NCHW, targets of those that show a figure, which come first, and whether."""
-        source = checkpoint.generator(0, "pair-judge", step)
-        n_nobody = round(SHARE_REJECTED * BATCH)
-        chosen = torch.randint(len(self.figures), (BATCH - n_nobody,), generator=source)
-        empty = torch.randint(len(self.nobody), (n_nobody,), generator=source)
-        numbers = torch.cat([self.figures[chosen], self.nobody[empty]]).tolist()
-        through = (torch.rand(BATCH, generator=source) < 0.5).tolist()
-        images = np.stack([self._square(*one) for one in zip(numbers, through, strict=True)])
-        shown = (torch.arange(BATCH) < BATCH - n_nobody).long()
+        source = checkpoint.generator(self.seed, "pair-judge", step)
+        n_figures = BATCH - round(SHARE_REJECTED * BATCH)
+        of = torch.randint(3, (BATCH,), generator=source)  # drawn, coded, damaged
+        chosen = self._any_of(self.figures, of[:n_figures], source)
+        empty = self._any_of(self.nobody, of[n_figures:], source)
+        numbers = torch.cat([self.figures[chosen], self.nobody[empty]])
+        images = np.stack(list(map(self._square, numbers.tolist(), of.tolist())))
+        shown = (torch.arange(BATCH) < n_figures).long()
         return disturbed(to_tensor(images), source), self.targets[chosen], shown
 
-    def _square(self, number: int, through: bool) -> NDArray[np.uint8]:
+    def _any_of(self, numbers: Tensor, of: Tensor, source: torch.Generator) -> Tensor:
+        """Places among ascending numbers of squares; what is not only drawn is of the first."""
+        there = int((numbers < 2 * len(self.coded)).sum())
+        ends = torch.where(of == 0, len(numbers), there)
+        return (torch.rand(len(of), generator=source) * ends).long()
+
+    def _square(self, number: int, of: int) -> NDArray[np.uint8]:
         index, side = divmod(number, 2)
-        source = self.coded if through and index < len(self.coded) else self.drawn
-        square: NDArray[np.uint8] = squares(source[index][None])[side, 0]
+        picture = (self.drawn, self.coded, self.damaged)[of][index]
+        square: NDArray[np.uint8] = squares(picture[None])[side, 0]
         return square
 
 
-def lessons(folder: Path) -> PairLessons:
+def lessons(folder: Path, seed: int) -> PairLessons:
     """Drawn on the first call, then read from the folder."""
     shown = [shown_at("taught", index) for index in range(DRAWN)]
     drawn = kept(folder / "drawn.npy", lambda: with_debris(draw_all(shown), shown))
     passed = kept(folder / "coded.npy", lambda: coded(drawn[:CODED]))
+    spoiled = kept(folder / "damaged.npy", lambda: damaged(drawn[:CODED]))
     sides = [figure for one in shown for figure in halves(one)]
     return PairLessons(
         drawn,
         passed,
+        spoiled,
         torch.tensor([number for number, figure in enumerate(sides) if figure]),
         targets_of([figure for figure in sides if figure], PAIR_HEADS),
         torch.tensor([number for number, figure in enumerate(sides) if not figure]),
+        seed,
     )
 
 
@@ -197,9 +211,14 @@ def draw_all(shown: Sequence[Shown]) -> NDArray[np.uint8]:
 # -- the judge
 
 
-def train_pair_judge(folder: Path) -> Judge:
-    """The judge of two of a folder, trained if it is not there; goes on where it was stopped."""
-    return fit(folder, PAIR_HEADS, lambda: lessons(folder).batch, STEPS)
+def train_pair_judge(folder: Path, seed: int = 0) -> Judge:
+    """The judge of two of a folder, trained if it is not there; goes on where it was stopped.
+
+    Another seed makes another judge of the same lessons: what the two read alike can be relied on.
+    """
+    own = folder / f"seed-{seed}" if seed else folder
+    own.mkdir(parents=True, exist_ok=True)
+    return fit(own, PAIR_HEADS, lambda: lessons(folder, seed).batch, STEPS, seed)
 
 
 def read_pairs(judge: Judge, images: NDArray[np.uint8]) -> list[Readings]:

@@ -14,8 +14,10 @@ from random import Random
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.validity.characters import Traits, with_traits
+from benchmarks.validity.damage import damaged
 from benchmarks.validity.judge import FIGURE, Judge, Reading, coded, reading_of
 from benchmarks.validity.pair_judge import (
     PAIR_HEADS,
@@ -35,6 +37,7 @@ from pretraining.data import Shown
 from pretraining.figure import Figure, random_character
 from pretraining.pair import random_company
 
+Through = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 Outcome = Literal["both", "swapped", "clones", "one missing", "nobody", "mixed", "others"]
 OUTCOMES: tuple[Outcome, ...] = (
     "both", "swapped", "clones", "one missing", "nobody", "mixed", "others",
@@ -152,16 +155,18 @@ def planted(kind: Outcome, left: Figure, right: Figure, rng: Random) -> Shown:
 def outcome_accuracy(judge: Judge, count: int = 60) -> dict[str, dict[str, float]]:
     """Share of planted pictures, through the autoencoder, whose outcome the judge tells right.
 
-    By outcome and together: of the two that ship, and of any two by the looks that captions tell.
+    By outcome and together: of the two that ship, of these damaged, and of any two by the looks
+    that captions tell.
     """
     return {
-        "shipped": _accuracy(judge, "shipped", _shipped, count),
-        "anybody": _accuracy(judge, "anybody", _any_two, count),
+        "shipped": _accuracy(judge, "shipped", _shipped, count, coded),
+        "shipped, damaged": _accuracy(judge, "shipped", _shipped, count, damaged),
+        "anybody": _accuracy(judge, "anybody", _any_two, count, coded),
     }
 
 
 def _accuracy(
-    judge: Judge, name: str, two: Callable[[Random], Asked], count: int
+    judge: Judge, name: str, two: Callable[[Random], Asked], count: int, through: Through
 ) -> dict[str, float]:
     asked, shown = [], []
     for kind in OUTCOMES:
@@ -169,7 +174,7 @@ def _accuracy(
             rng = Random(f"planted-{name}-{kind}-{index}")
             asked.append(two(rng))
             shown.append(planted(kind, asked[-1].left, asked[-1].right, rng))
-    readings = read_pairs(judge, coded(draw_all(shown)))
+    readings = read_pairs(judge, through(draw_all(shown)))
     right: dict[str, list[bool]] = {}
     for reading, one, both in zip(readings, shown, asked, strict=True):
         known = both.truth_shown(one).outcome

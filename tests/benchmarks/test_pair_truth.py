@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 
+from benchmarks.validity import pair_judge
 from benchmarks.validity.characters import with_traits
+from benchmarks.validity.damage import damaged
 from benchmarks.validity.judge import FIGURE, Judge, Reading, reading_of, targets_of
 from benchmarks.validity.pair_judge import (
     PAIR_HEADS,
     PAIR_TRAITS,
+    PairLessons,
     draw_all,
     halves,
     read_pairs,
@@ -81,6 +85,34 @@ def test_every_picture_can_be_told_to_the_judge() -> None:
     assert (targets.max(0).values < sizes).all()
     counts = [sum(figure is not None for figure in halves(one)) for one in shown]
     assert counts == [2, 2, 2, 1, 0] * 40
+
+
+def test_lessons_are_of_pictures_as_drawn_coded_and_damaged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The level of a picture says which it is, and so what is to be read from it."""
+    monkeypatch.setattr(pair_judge, "disturbed", lambda images, source: images)
+    drawn = np.broadcast_to(np.arange(8, dtype=np.uint8)[:, None, None, None], (8, 64, 96, 3))
+    figures, nobody = torch.arange(12), torch.arange(12, 16)
+    targets = figures[:, None].repeat(1, len(PAIR_HEADS))
+    lessons = PairLessons(drawn, drawn[:7] + 50, drawn[:7] + 100, figures, targets, nobody)
+    images, read, shown = lessons.batch(3)
+    level = ((images.mean((1, 2, 3)) + 1) * 127.5).round()
+    kind, picture = level // 50, level % 50
+    assert set(kind.tolist()) == {0, 1, 2}
+    assert shown.tolist() == [1] * len(read) + [0] * (len(images) - len(read))
+    assert (picture[: len(read)] == read[:, 0] // 2).all()
+    assert set(picture[len(read) :][kind[len(read) :] > 0].tolist()) == {6}
+    assert set(picture[len(read) :].tolist()) == {6, 7}
+
+
+def test_damaged_pictures_are_still_like_themselves() -> None:
+    drawn = draw_all([shown_at("damage", 5 * index) for index in range(24)])
+    found = damaged(drawn)
+    assert (damaged(drawn) == found).all()
+    away = np.abs(found[:, None].astype(float) - drawn[None]).mean((2, 3, 4))
+    assert (away.argmin(1) == np.arange(24)).all()
+    assert 3 < np.diag(away).mean() < 30
 
 
 def test_the_judge_reads_both_halves() -> None:
