@@ -158,13 +158,13 @@ def test_each_stage_is_a_race_and_what_leaves_goes_on_training(
     tmp_path: Path, clock: Clock
 ) -> None:
     """Scores that differ by the same in all images: of each stage the leader alone is whole, but
-    for inference steps, which make no difference here."""
+    for inference steps and strengths, which make no difference here."""
     whole, study = Study(tmp_path / "whole", clock).run(), Study(tmp_path / "raced", clock, *RACED)
     stages = study.run()
     assert [(s["over"], s["text"]) for s in stages] == [(s["over"], s["text"]) for s in whole]
     alone = {key for s in stages if len(s["cells"]) == 1 for key in s["cells"]}
     assert len(left(study)) == sum(
-        max(0, len(s["cells"]) - 1) for s in stages if s["over"] != "inference_steps"
+        max(0, len(s["cells"]) - 1) for s in stages if s["over"] in ("lr", "steps")
     )
     assert not alone & set(left(study))
     told = {t.user_attrs["cell"]: t for t in study.find.trials.all()}
@@ -232,11 +232,12 @@ def test_with_constraints_all_are_measured_whole(tmp_path: Path, clock: Clock) -
 
 
 def test_what_does_not_fit_is_given_up(tmp_path: Path, clock: Clock) -> None:
-    """Nine tenths of 150 s: four, two and five cells of ten seconds, then four do not fit."""
+    """Nine tenths of 150 s: four, two and five cells of ten seconds, then four do not fit, two do,
+    and two more do not."""
     stages = Study(tmp_path, clock, "find.budget=150s").run()
     assert clock.now <= 0.9 * 150
     given_up = [stage for stage in stages if stage["left"]]
-    assert [stage["over"] for stage in given_up] == ["steps"]
+    assert [stage["over"] for stage in given_up] == ["steps", "strength"]
     assert ("inference_steps", 2, 0) in done(stages)  # cheaper, so there was time for it
 
 

@@ -199,9 +199,9 @@ def test_inference_steps_are_compared_at_what_is_recommended() -> None:
         return hill(1e-3, 500)(values) - lost
 
     stages, found, _ = search(World(score))
-    last = stages[-1]
-    assert {cell["inference_steps"] for cell in last.cells} == {10, 40}
-    assert {(cell["lr"], cell["train_steps"]) for cell in last.cells} == {(1e-3, 500)}
+    (own,) = (stage for stage in stages if stage.over == "inference_steps")
+    assert {cell["inference_steps"] for cell in own.cells} == {10, 40}
+    assert {(cell["lr"], cell["train_steps"]) for cell in own.cells} == {(1e-3, 500)}
     assert found["inference_steps"] == 40  # as good, and cheaper
 
 
@@ -307,7 +307,8 @@ def test_no_search_takes_more_than_the_plan_says(words: list[str]) -> None:
 
 
 def test_a_list_with_nothing_new_is_no_stage() -> None:
-    stages, _, _ = search(World(hill(1e-3)), "find.inference_steps=[50]", "find.steps=[250]")
+    words = "find.inference_steps=[50]", "find.strengths=[1]", "find.steps=[250]"
+    stages, _, _ = search(World(hill(1e-3)), *words)
     assert {stage.over for stage in stages} == {"lr"}
 
 
