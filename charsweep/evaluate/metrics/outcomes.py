@@ -26,9 +26,9 @@ OF_KIND: Mapping[str, tuple[Outcome, ...]] = {
 }  # fmt: skip
 # Who is in a half, of two characters. Chosen on planted pictures of six pairs, of which .92 were
 # told right (mean over outcomes), and on 128 that adapters drew; .90 of planted pictures of six
-# other pairs, .84 of the worst. Of what adapters draw, .73 of what two judges read alike are told so
-# (benchmarks/TOGETHER.md). Mixtures are told worst, about half of them. Not checked on photographs,
-# nor with another encoder.
+# other pairs, .84 of the worst. Of what adapters draw, .73 of what two judges read alike is told so
+# (benchmarks/TOGETHER.md). Mixtures are told worst, about half of them. Not checked on photos, nor
+# with another encoder.
 THERE = 0.4  # of a character's identity
 SOMETHING = 0.5  # of both identities together: there is somebody who has something of them
 # How much less like its own drawings than the other's somebody may be, to be that one: so much of
