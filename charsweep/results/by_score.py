@@ -16,6 +16,7 @@ from charsweep.results.records import Objective, Record
 from charsweep.results.unlike import unlike
 
 LEAST, MOST = 6, 24  # settings that are voted on first, where there are so many
+LEVEL, AS_LIKE = 0.5, 1.0  # standard errors below the highest score, and the highest identity
 
 
 def on_each_base(points: Sequence[Point]) -> list[list[Point]]:
@@ -42,7 +43,7 @@ def chosen(points: Sequence[Point]) -> tuple[Point, tuple[Point, ...], tuple[Poi
     order = [point for point, _ in ranked(points, Objective(SCORE, True))]
     best = order[0]
     found = {id(point): difference(best, point, SCORE) for point in order}
-    level = most_alike([point for point in order if found[id(point)].is_within(1)])
+    level = most_alike([point for point in order if found[id(point)].is_within(LEVEL)])
     cheapest = min(level, key=lambda point: point.price)
     good = [point for point in order if found[id(point)].is_within(ERRORS)]
     alike = tuple(point for point in good if point is not cheapest)
@@ -50,7 +51,7 @@ def chosen(points: Sequence[Point]) -> tuple[Point, tuple[Point, ...], tuple[Poi
 
 
 def most_alike(points: Sequence[Point]) -> list[Point]:
-    """Of points, those within one standard error of the highest identity.
+    """Of points, those within `AS_LIKE` standard errors of the highest identity.
 
     All of them where any has none by image, or where the score is no product with it: of two
     characters it is the worst of several.
@@ -59,7 +60,7 @@ def most_alike(points: Sequence[Point]) -> list[Point]:
     if any(cell.worst or not cell.per_image.get(IDENTITY) for cell in cells):
         return list(points)
     best = max(points, key=lambda point: point.mean(IDENTITY) or 0.0)
-    return [point for point in points if difference(best, point, IDENTITY).is_within(1)]
+    return [point for point in points if difference(best, point, IDENTITY).is_within(AS_LIKE)]
 
 
 # -- votes -----------------------------------------------------------------------------------------

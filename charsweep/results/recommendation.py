@@ -4,12 +4,13 @@
 the command line ask it; none of them knows its rule, which is this:
 
 A setting is a point of the grid with all its training seeds. The best has the highest mean `score`.
-Level with it are those whose paired difference from it is within one standard error, the rule of
-Breiman et al. 1984 (section 3.4.3), or less than .005; see `charsweep.results.points`. Of these,
-those level with the highest `identity` are kept: it varies less by chance than the share of what a
-prompt names, and tells apart what the score cannot. Among 21 settings of five characters' grids the
-pick is truly .020 worse than the best; the cheapest of all that are level in score alone would be
-.053, the highest score .027 (benchmarks/FIND.md).
+Level with it are those whose paired difference from it is within half a standard error, or less
+than .005; see `charsweep.results.points`. Of these, those within one standard error of the highest
+`identity` are kept: it varies less by chance than the share of what a prompt names, and tells apart
+what the score cannot. Among 21 settings of six fine grids the pick is truly .021 worse than the
+best; the cheapest within one standard error of the score alone, the rule of Breiman et al. 1984
+(section 3.4.3), would be .051, the highest score .028; among 7 settings of four coarse sweeps .012,
+.012 and .009 (benchmarks/FIND.md).
 
 Recommended is the cheapest of them (fewest training steps, then inference steps, then the smallest
 file), of equally cheap ones that with the highest score, of equals the first in the grid's order.
@@ -60,8 +61,8 @@ from charsweep.results.records import Objective, Record
 from charsweep.results.unlike import unlike
 
 RULE = (
-    "the cheapest within one standard error, or .005, of the highest score and, of these, of the "
-    "highest identity"
+    "the cheapest within one standard error of the highest identity among those within half a one, "
+    "or .005, of the highest score"
 )
 
 

@@ -176,7 +176,7 @@ class Stages:
         best = self.best(now)
         if then.is_taught and chosen([best, then])[0] is then:
             text = f"{steps:,} steps are no better than {before['train_steps']:,}"
-            yield Stage(over, f"{text} beyond one standard error: no more are tried")
+            yield Stage(over, f"{text}, as far as these images tell: no more are tried")
             return False
         return True
 

@@ -126,7 +126,7 @@ def test_rates_that_cannot_be_told_apart_are_not_parted_further() -> None:
     assert any("none past it is tried" in stage.text for stage in stages)
     assert len(tried(stages, "lr")) == 6  # the decades, and half-decades beside one of them
     assert not any("thirds" in stage.text for stage in stages)
-    assert any("no better than 250 beyond one standard error" in stage.text for stage in stages)
+    assert any("no better than 250, as far as" in stage.text for stage in stages)
     assert found["train_steps"] == 250  # the cheapest of equals
     assert tried(stages, "train_steps") == {250, 500}
 
