@@ -7,10 +7,10 @@ A setting is a point of the grid with all its training seeds. The best has the h
 Level with it are those whose paired difference from it is within half a standard error, or less
 than .005; see `charsweep.results.points`. Of these, those within one standard error of the highest
 `identity` are kept: it varies less by chance than the share of what a prompt names, and tells apart
-what the score cannot. Among 21 settings of six fine grids the pick is truly .021 worse than the
+what the score cannot. Among 21 settings of six fine grids the pick is truly .020 worse than the
 best; the cheapest within one standard error of the score alone, the rule of Breiman et al. 1984
-(section 3.4.3), would be .051, the highest score .028; among 7 settings of four coarse sweeps .012,
-.012 and .009 (benchmarks/FIND.md).
+(section 3.4.3), would be .051, the highest score .028; among 7 settings of five coarse sweeps .010,
+.011 and .010 (benchmarks/FIND.md).
 
 Recommended is the cheapest of them (fewest training steps, then inference steps, then the smallest
 file), of equally cheap ones that with the highest score, of equals the first in the grid's order.

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from helpers.fake_sweep import FakeSweep, scored
 
+from benchmarks.find import rules
 from benchmarks.find import stored as bench
 from benchmarks.find.outcomes import Outcome, Raced, by_hand, keep, page, read
+from benchmarks.find.rules import cheapest, highest, lost, settings_in
 from benchmarks.find.stored import answer, simulate
 from benchmarks.validity.characters import CHARACTERS
+from charsweep.core.store import Store
 from charsweep.results.cells import result_from
 
 WHO = CHARACTERS[0]
@@ -89,3 +92,20 @@ def test_what_was_written_by_hand_stays(tmp_path: Path) -> None:
     for _ in range(2):
         file.write_text(page([real], by_hand(file)))
     assert file.read_text().count("\n## By the clock\n\nOnce: 9 s.\n") == 1
+
+
+def test_rules_are_measured_by_what_their_picks_lose(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Truth is the score here, so the highest loses nothing, and the cheapest the more."""
+    monkeypatch.setattr(rules, "truth", lambda cell, *_: cell.scores["score"])
+    (settings,) = settings_in(stored / "sweeps" / WHO.name, Store(stored), None)  # type: ignore[arg-type]
+    assert len(settings) == 18
+    rules_of_both = (
+        lambda points: highest(points, "score"),
+        lambda points: min(points, key=lambda point: point.price),
+    )
+    (best,), (cheap,) = (lost([settings], choose, 18) for choose in rules_of_both)
+    assert best.regret == 0
+    assert cheap.regret == pytest.approx(0.9 - 0.2 * 0.2**0.5)
+    assert lost([settings], cheapest(1), 21) == []
