@@ -61,7 +61,9 @@ RULES: Mapping[str, Choose] = {
 
 def settings_in(sweep: Path, store: Store, judge: Judge) -> Iterator[Settings]:
     """The settings of a sweep with a score, those of each training seed by themselves."""
-    who = next(one for one in CHARACTERS if one.name in (sweep.name, _name(sweep)))
+    who = next((one for one in CHARACTERS if one.name in (sweep.name, _name(sweep))), None)
+    if who is None:
+        return
     by_seed: dict[int, list[CellResult]] = {}
     for cell in read_results(sweep / "cells.jsonl").values():
         if cell.images and cell.scores.get(SCORE) is not None:

@@ -1,10 +1,10 @@
 """`python -m benchmarks.validity.company before WEIGHTS`: what weights know of one and of two.
 
-Teaches the judge of two if it is missing (minutes), measures the weights of a folder and adds them
-to `company.json` in the work folder under the name given, which is measured once; prints all that
-has been measured there. One figure: what the model card measures, and samples judged by the shipped
-CLIP whatever the weights. Two: captions with sides exchanged, a character found again beside a
-companion, and what the bases draw for captions of pairs, by the judge.
+Teaches the judge of two if it is missing (half an hour), measures the weights of a folder and adds
+them to `company.json` in the work folder under the name given, which is measured once; prints all
+that has been measured there. One figure: what the model card measures, and samples judged by the
+shipped CLIP whatever the weights. Two: captions with sides exchanged, a character found again
+beside a companion, and what the bases draw for captions of pairs, by the judge.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     path = options.work / "company.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if options.name not in found:
-        judge = train_pair_judge(options.work / "judge")
+        judge = train_pair_judge(options.work / "judge-of-two")
         if "judge" not in found:
             by_kind = outcome_accuracy(judge)
             found["judge"] = {

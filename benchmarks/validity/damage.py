@@ -23,21 +23,22 @@ LEAK, KEPT, NOISE = 0.6, 0.65, 0.45  # at most of another, at least of its own, 
 PAINTED, IN_ALL = (0, 2, 3, 4, 5), 10  # inference steps, of those of a whole picture
 
 
-def damaged(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The pictures (N x H x W x 3), each damaged in its own way, the same way every time."""
+def damaged(drawn: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
+    """The pictures (N x H x W x 3), each damaged in its own way, the same way every time; in others
+    for another number of the `first` batch."""
     autoencoder, painter, result = Autoencoder(), Painter(), np.empty_like(drawn)
     for index in steps("damage", 0, -(-len(drawn) // BATCH)):
         part = slice(BATCH * index, BATCH * index + BATCH)
-        rng = np.random.default_rng(index)
+        rng = np.random.default_rng(first + index)
         latents = autoencoder.encode(drawn[part])
         latents = drowned(leaked(latents, rng), rng)
-        latents = painter.paint_over(latents, int(rng.choice(PAINTED)), index)
+        latents = painter.paint_over(latents, int(rng.choice(PAINTED)), first + index)
         result[part] = autoencoder.decode(latents)
     return result
 
 
 def leaked(latents: Tensor, rng: np.random.Generator) -> Tensor:
-    """Every second one with patches of the next one in it."""
+    """Every second one, by chance, with patches of the one before in it."""
     count, _, height, width = latents.shape
     patches = smooth_noise((count, 1), 4, max(height, width), rng)[..., :height, :width]
     share = (0.5 * patches - 0.1).clamp(0, LEAK) * _of_each(rng.integers(0, 2, count))
@@ -45,7 +46,7 @@ def leaked(latents: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def drowned(latents: Tensor, rng: np.random.Generator) -> Tensor:
-    """Every second one fainter, and with noise of one of three grains on it."""
+    """Every second one, by chance, fainter and with noise of one of three grains on it."""
     count, channels, height, width = latents.shape
     grain = int(rng.choice([2, 4, 8]))
     noise = smooth_noise((count, channels), grain, max(height, width), rng)[..., :height, :width]

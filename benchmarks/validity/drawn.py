@@ -56,7 +56,7 @@ class Drawn(NamedTuple):
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.validity.drawn")
     parser.add_argument("words", nargs="+", help="of the sweep's command, as +sweep=company")
-    parser.add_argument("--judge", type=Path, default=Path("company-work/judge"))
+    parser.add_argument("--judge", type=Path, default=Path("company-work/judge-of-two"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     judges = [train_pair_judge(options.judge, seed) for seed in SEEDS]

@@ -35,6 +35,11 @@ def start_of(settings: Settings) -> dict[str, Any]:
     ConfigError for what the method has no setting of.
     """
     assert settings.find is not None
+    if not axes_over(settings):
+        raise ConfigError(
+            f"find.over: strength: what method={settings.method.name} teaches cannot be put on in "
+            "part, and nothing else is looked over; name something, as in find.over=[lr]"
+        )
     own = settings.method.model_extra or {}
     start: dict[str, Any] = {
         "method": settings.method.name,

@@ -42,16 +42,19 @@ def chosen(points: Sequence[Point]) -> tuple[Point, tuple[Point, ...], tuple[Poi
     """Of points with a score: the recommended one, those as good as the best, and the others."""
     order = [point for point, _ in ranked(points, Objective(SCORE, True))]
     best = order[0]
-    found = {id(point): difference(best, point, SCORE) for point in order}
-    level = most_alike([point for point in order if found[id(point)].is_within(LEVEL)])
-    cheapest = min(level, key=lambda point: point.price)
-    good = [point for point in order if found[id(point)].is_within(ERRORS)]
+    cheapest = min(most_alike(level_with(best, order)), key=lambda point: point.price)
+    good = [point for point in order if difference(best, point, SCORE).is_within(ERRORS)]
     alike = tuple(point for point in good if point is not cheapest)
     return cheapest, alike, tuple(point for point in order if point not in good)
 
 
-def most_alike(points: Sequence[Point]) -> list[Point]:
-    """Of points, those within `AS_LIKE` standard errors of the highest identity.
+def level_with(best: Point, points: Sequence[Point]) -> list[Point]:
+    """Of points, those within `LEVEL` standard errors of the highest score."""
+    return [point for point in points if difference(best, point, SCORE).is_within(LEVEL)]
+
+
+def most_alike(points: Sequence[Point], errors: float = AS_LIKE) -> list[Point]:
+    """Of points, those within so many standard errors of the highest identity.
 
     All of them where any has none by image, or where the score is no product with it: of two
     characters it is the worst of several.
@@ -60,7 +63,16 @@ def most_alike(points: Sequence[Point]) -> list[Point]:
     if any(cell.worst or not cell.per_image.get(IDENTITY) for cell in cells):
         return list(points)
     best = max(points, key=lambda point: point.mean(IDENTITY) or 0.0)
-    return [point for point in points if difference(best, point, IDENTITY).is_within(AS_LIKE)]
+    return [point for point in points if difference(best, point, IDENTITY).is_within(errors)]
+
+
+def less_alike(taken: Point, alike: Sequence[Point]) -> tuple[Point, ...]:
+    """Those that are level in score with the best and no dearer than what was taken: they are
+    lower in identity."""
+    order = [point for point, _ in ranked([taken, *alike], Objective(SCORE, True))]
+    level = level_with(order[0], order)
+    kept = {id(point) for point in most_alike(level)}
+    return tuple(p for p in level if id(p) not in kept and p.price <= taken.price)
 
 
 # -- votes -----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import cast
 
 from charsweep.core.specs import ADAPTER
 from charsweep.core.system.console import quoted, spell
+from charsweep.results.by_score import most_alike
 from charsweep.results.cells import SCORE
 from charsweep.results.labels import COUNTED, axis_label, listing, value_text
 from charsweep.results.points import (
@@ -207,8 +208,13 @@ def _typed(name: str, value: Value) -> str:
 
 
 def too_close(record: Record, best: Point, alike: Sequence[Point]) -> list[NextStep]:
-    """A few more training seeds, where these may tell rivals of the same price apart."""
-    rivals = [point for point in alike if point.price == best.price]
+    """A few more training seeds, where these may tell rivals of the same price apart, and identity
+    does not."""
+    rivals = [
+        point
+        for point in alike
+        if point.price == best.price and len(most_alike([best, point], ERRORS)) == 2
+    ]
     gaps = [difference(best, point, SCORE) for point in rivals]
     if not rivals or any(gap.error is None or gap.value <= 0 for gap in gaps):
         return []

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from charsweep.core.system.console import span
-from charsweep.results.cells import IDENTITY, SCORE, CellResult
+from charsweep.results.cells import SCORE, CellResult
 from charsweep.results.labels import (
     COUNTED,
     axis_label,
@@ -37,8 +37,15 @@ def setting_text(values: Mapping[str, Value]) -> str:
     return " · ".join(texts)
 
 
-def reason_for(best: Point, alike: Sequence[Point], others: Sequence[Point], left: int = 0) -> str:
-    """Why it is recommended; `left` settings were so much worse that they left the race."""
+def reason_for(
+    best: Point,
+    alike: Sequence[Point],
+    others: Sequence[Point],
+    left: int = 0,
+    less_alike: Sequence[Point] = (),
+) -> str:
+    """Why it is recommended; `left` settings were so much worse that they left the race, those that
+    are `less_alike` are lower in identity alone."""
     if not alike and not others and not left:
         return "it is the one setting that has a score"
     if not alike:
@@ -46,29 +53,22 @@ def reason_for(best: Point, alike: Sequence[Point], others: Sequence[Point], lef
         rest = f"each of the {worse} others" if worse > 1 else "the other"
         return f"sure, {rest} is worse by more than chance would do"
     dearer = [point for point in alike if point.price > best.price]
-    cheaper = [point for point in alike if point.price < best.price]
     if dearer and (saved := savings(best, dearer)):
         labels = listing([point.label for point in dearer], most=3)
         text = f"as good as {labels}, as far as these images tell, and cheaper: {saved}"
-        return f"{text}; {lower_than(best, cheaper)}" if cheaper else text
+        return f"{text}; {lower(less_alike)}" if less_alike else text
     labels = listing([point.label for point in alike], most=3)
-    highest = all((best.mean(SCORE) or 0.0) >= (point.mean(SCORE) or 0.0) for point in alike)
-    if not highest:
-        text = f"as good as {labels} in score, as far as these images tell"
-        return f"{text}, and more like the character"
-    return f"highest in score, though {labels} cannot be told from it by these images"
+    score = best.mean(SCORE) or 0.0
+    if all(score >= (point.mean(SCORE) or 0.0) for point in alike):
+        return f"highest in score, though {labels} cannot be told from it by these images"
+    text = f"no worse in score than {labels}, as far as these images tell"
+    return f"{text}; {lower(less_alike)}" if less_alike else text
 
 
-def lower_than(best: Point, cheaper: Sequence[Point]) -> str:
-    """ "lr = 1e-4 would be cheaper still, but is lower in identity"."""
-    lower = [
-        name
-        for name in (IDENTITY, SCORE)
-        if all((point.mean(name) or 0.0) < (best.mean(name) or 0.0) for point in cheaper)
-    ]
-    labels, verb = listing([p.label for p in cheaper], most=3), "is" if len(cheaper) == 1 else "are"
-    what = lower[0] if lower else f"{IDENTITY} or {SCORE}"
-    return f"{labels} would be cheaper still, but {verb} lower in {what}"
+def lower(less_alike: Sequence[Point]) -> str:
+    """ "lr = 1e-4, no dearer, is lower in identity"."""
+    labels = listing([point.label for point in less_alike], most=3)
+    return f"{labels}, no dearer, {'is' if len(less_alike) == 1 else 'are'} lower in identity"
 
 
 def savings(best: Point, dearer: Sequence[Point]) -> str:

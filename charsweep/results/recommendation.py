@@ -36,7 +36,7 @@ from pathlib import Path
 
 from charsweep.core.errors import StoreError
 from charsweep.core.system.console import command, span
-from charsweep.results.by_score import chosen, keeps, on_each_base, preferences_of
+from charsweep.results.by_score import chosen, keeps, less_alike, on_each_base, preferences_of
 from charsweep.results.cells import SCORE, CellResult
 from charsweep.results.labels import bytes_text
 from charsweep.results.next_steps import NextStep, next_steps
@@ -214,7 +214,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
     return Recommendation(
         point=best,
         cell=cell,
-        reason=reason_for(best, alike, others, left),
+        reason=reason_for(best, alike, others, left, less_alike(best, alike)),
         evidence=evidence_of(best),
         alike=alike,
         next_steps=next_steps(record, best, alike),

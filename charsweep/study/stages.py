@@ -26,7 +26,7 @@ from typing import Any
 from charsweep.config.find import AXES
 from charsweep.config.settings.search import FindSettings
 from charsweep.results import CellResult
-from charsweep.results.by_score import chosen, keeps, on_each_base
+from charsweep.results.by_score import chosen, keeps, most_alike, on_each_base
 from charsweep.results.cells import SCORE
 from charsweep.results.labels import axis_label, listing, value_text
 from charsweep.results.points import ERRORS, Point, difference
@@ -207,7 +207,8 @@ class Stages:
             return
         known = [point for point in self._points() if _at(point.values, held, axis)]
         rivals = [point for point in known if point.values[axis] != held[axis]]
-        if rivals and not any(told(point, found) or told(found, point) for point in rivals):
+        apart = any(told(point, found) or told(found, point) for point in rivals)
+        if rivals and not apart and len(most_alike([found, *rivals])) > len(rivals):
             yield Stage(over, f"none of these can be told from {value_text(axis, held[axis])}")
 
     # -- what is known -------------------------------------------------------------------------
@@ -290,6 +291,8 @@ def at_most(find: FindSettings, start: Values) -> list[Stage]:
         if over in find.over and (others := rule.others(over)):
             cells = tuple({**best, AXES[over]: value} for value in others)
             stages.append(Stage(over, "", cells))
+            if over != "captions":  # the dearest of them may be recommended by then
+                best = {**best, AXES[over]: max(best[AXES[over]], *others)}
     if "method" in find.over:
         for method in rule.others("method"):
             plain = {n: v for n, v in start.items() if not n.startswith("method.")}

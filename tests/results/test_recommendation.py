@@ -169,14 +169,32 @@ def test_of_what_the_score_cannot_tell_apart_the_more_alike_is_named(tmp_path: P
     """What one image lacks of its prompt hides that all are more like the character."""
     sweep = FakeSweep(tmp_path, {"train_steps": [10, 20, 40]})
     images = np.array([0.7, 0.75, 0.8, 0.85, 0.9, 0.85])
-    for steps, gain, shown in ((10, 0, 1), (20, 0.08, 0.7), (40, 0.081, 0.7)):
+    for steps, gain, shown in ((10, 0, 1), (20, 0.08, 0.6), (40, 0.081, 0.6)):
         asked = np.array([1, 1, 1, 1, 1, shown])
         add(sweep, (images + gain) * asked, identity=images + gain, train_steps=steps)
     found = recommended(sweep)
     assert found.label == "train_steps = 20"
     assert {point.label for point in found.alike} == {"train_steps = 10", "train_steps = 40"}
     assert "as good as train_steps = 40" in found.reason
-    assert "; train_steps = 10 would be cheaper still, but is lower in identity" in found.reason
+    assert found.reason.endswith("; train_steps = 10, no dearer, is lower in identity")
+
+
+def test_of_equally_cheap_ones_the_more_alike_is_named_though_another_scores_higher(
+    tmp_path: Path,
+) -> None:
+    """And no training seed is asked for to tell what identity tells."""
+    sweep = FakeSweep(tmp_path, {"strength": [0.8, 1.0, 1.2]})
+    images = np.array([0.7, 0.75, 0.8, 0.85, 0.9, 0.85])
+    noise = np.array([0.06, -0.06, 0.05, -0.05, 0.08, -0.06])
+    for strength, less, alike in ((0.8, 0.0, 0.5), (1.0, 0.002, 0.7), (1.2, 0.05, 0.9)):
+        shown = images - less + noise * strength
+        add(sweep, shown, identity=np.full(6, alike), strength=strength)
+    found = recommended(sweep)
+    assert found.label == "strength = 1"
+    assert "no worse in score than strength = 0.8" in found.reason
+    assert "; strength = 0.8, no dearer, is lower in identity" in found.reason
+    assert "strength = 1.2, no dearer" not in found.reason
+    assert not any("seed" in step.text for step in found.next_steps)
 
 
 def test_inference_steps_are_saved_too(tmp_path: Path) -> None:

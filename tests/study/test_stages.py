@@ -16,6 +16,7 @@ from benchmarks.racing.simulate import raced
 from charsweep.config import load_settings
 from charsweep.config.find import start_of
 from charsweep.config.settings.search import FindSettings
+from charsweep.core.errors import ConfigError
 from charsweep.results import CellResult
 from charsweep.study.stages import Stage, Stages, at_most, beside
 
@@ -31,6 +32,7 @@ class World:
     score: Score
     given_up: tuple[str, ...] = ()
     leak: Score = field(default=lambda values: 0.0)
+    identity: Score | None = None  # the same in all images
     looks: tuple[int, ...] = ()  # of the race of each stage
 
     def __call__(self, values: Mapping[str, Any]) -> CellResult:
@@ -41,10 +43,13 @@ class World:
         rows = [[score + chance.gauss(0, 0.03) for _ in range(2)] for _ in range(8)]
         shift = score - sum(map(sum, rows)) / 16
         rows = [[one + shift for one in row] for row in rows]
+        images = {"score": rows}
+        scores = {"score": score, "leak": self.leak(values)}
+        if self.identity and (identity := self.identity(values)) is not None:
+            images["identity"], scores["identity"] = [[identity] * 2] * 8, identity
         return result(
             cell=str(values), values=dict(values), base="sdxl", step=values["train_steps"],
-            scores={"score": score, "leak": self.leak(values)},
-            gains={"score": score - UNTAUGHT}, per_image={"score": rows},
+            scores=scores, gains={"score": score - UNTAUGHT}, per_image=images,
             size_mb=float(values.get("method.rank", 4)),
         )  # fmt: skip
 
@@ -295,6 +300,7 @@ def steps_of(stages: Sequence[Stage]) -> tuple[int, int, int]:
         ["find.over=[lr,steps,inference_steps,rank,method]"],
         ["find.steps=[100,1000]", "find.rates=[1e-3,1e-2]"],
         ["find.over=[lr,captions]", "find.most_rates=1"],
+        ["find.over=[inference_steps,strength,prior,captions]", "inference_steps=20"],
     ],
 )
 def test_no_search_takes_more_than_the_plan_says(words: list[str]) -> None:
@@ -346,8 +352,22 @@ def test_strengths_are_tried_at_what_is_recommended_and_train_nothing() -> None:
     assert found["strength"] == 0.8
 
 
+def test_a_strength_that_identity_alone_prefers_is_taken_and_nothing_else_is_said() -> None:
+    def alike(values: Mapping[str, Any]) -> float:
+        return 0.5 + 0.1 * values["strength"]
+
+    words = "find.over=[lr,strength]", "find.rates=[1e-3,3e-3]"
+    stages, found, _ = search(World(lambda values: 0.8, identity=alike), *words)
+    assert found["strength"] == 1.2
+    assert "none of these can be told from 1" not in [stage.text for stage in stages]
+    stages, found, _ = search(World(lambda values: 0.8, identity=lambda values: 0.5), *words)
+    assert "none of these can be told from 1" in [stage.text for stage in stages]
+
+
 def test_what_has_no_strength_is_not_looked_over_for_one() -> None:
     words = "find.over=[lr,strength]", "method=textual_inversion"
     stages, found, _ = search(World(hill(1e-3)), *words)
     assert {stage.over for stage in stages} == {"lr"}
     assert "strength" not in found
+    with pytest.raises(ConfigError, match=r"find\.over: strength: .* as in find\.over=\[lr\]"):
+        find_of("find.over=[strength]", "method=textual_inversion")
