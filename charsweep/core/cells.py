@@ -106,9 +106,7 @@ class Cell:
 
     @property
     def trajectory(self) -> TrajectorySpec:
-        source = self.images.snapshot.source
-        assert isinstance(source, TrajectorySpec)
-        return source
+        return self.images.snapshot.trajectory
 
     @property
     def trainings(self) -> tuple[TrajectorySpec, ...]:

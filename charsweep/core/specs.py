@@ -253,6 +253,12 @@ class SnapshotSpec:
     source: Source
     step: int
 
+    @property
+    def trajectory(self) -> TrajectorySpec:
+        """The source, of what was trained here alone."""
+        assert isinstance(self.source, TrajectorySpec)
+        return self.source
+
 
 @dataclass(frozen=True)
 class ImageSetSpec:

@@ -101,9 +101,7 @@ class Chosen:
 
     @property
     def trajectory(self) -> TrajectorySpec:
-        source = self.images.snapshot.source
-        assert isinstance(source, TrajectorySpec)
-        return source
+        return self.images.snapshot.trajectory
 
     @property
     def adapter(self) -> str | None:

@@ -279,8 +279,7 @@ class FineTune:
         def load_slot(slot: int, images: ImageSetSpec) -> None:
             snapshot, strength = images.snapshot, images.strength
             if loaded.get(slot) != (snapshot, strength):
-                assert isinstance(snapshot.source, TrajectorySpec)
-                own = method_of(snapshot.source.method).low_rank
+                own = method_of(snapshot.trajectory.method).low_rank
                 assert own is not None
                 adapter = read_adapter(folder_of(snapshot), base)
                 stack.adapters.set(slot, adapter, own.scale * strength)

@@ -169,8 +169,7 @@ class TextualInversion:
 
         def load_slot(slot: int, images: ImageSetSpec) -> None:
             if loaded.get(slot) != (snapshot := images.snapshot):
-                assert isinstance(snapshot.source, TrajectorySpec)
-                embeddings.load(slot, snapshot.source.character.identifier, folder_of(snapshot))
+                embeddings.load(slot, snapshot.trajectory.character.identifier, folder_of(snapshot))
                 loaded[slot] = snapshot
 
         def paint(spec: ImageSetSpec, asked: Sequence[Asked]) -> NDArray[np.float32]:
