@@ -31,7 +31,7 @@ from charsweep.plan.describe import describe_plan, reckon
 from charsweep.plan.workers import is_asynchronous, is_elsewhere, threads_of
 from charsweep.report import write_report
 from charsweep.results import CellResult, read_results, recommend
-from charsweep.results.by_score import strengths_of
+from charsweep.results.candidates import strengths_of
 from charsweep.results.cells import append_result, result_of, stopped_result, write_asked
 from charsweep.results.energy import energy_alone, energy_record
 from charsweep.results.facts import stage_text

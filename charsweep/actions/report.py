@@ -12,7 +12,7 @@ from charsweep.core.system.console import out
 from charsweep.engine.progress import ProgressView
 from charsweep.report import write_report, write_report_together
 from charsweep.results import read_results, recommend
-from charsweep.results.by_score import strengths_of
+from charsweep.results.candidates import strengths_of
 from charsweep.results.parts import together
 from charsweep.results.read import load_cells
 from charsweep.results.recommendation import recommendation_of

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from charsweep.results.by_score import preferences_of
+from charsweep.results.candidates import preferences_of
 from charsweep.results.cells import SCORE, CellResult
 from charsweep.results.labels import listing, metric_label
 from charsweep.results.records import Record

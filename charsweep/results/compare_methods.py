@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from charsweep.core.specs import ADAPTER
-from charsweep.results.by_score import strengths_of
+from charsweep.results.candidates import strengths_of
 from charsweep.results.cells_table import (
     axis_entry,
     best_scores,

@@ -14,8 +14,8 @@ from typing import cast
 
 from charsweep.core.specs import ADAPTER
 from charsweep.core.system.console import quoted, spell
-from charsweep.results.by_score import most_alike
 from charsweep.results.cells import SCORE
+from charsweep.results.choice import most_alike
 from charsweep.results.labels import COUNTED, axis_label, listing, value_text
 from charsweep.results.points import (
     ERRORS,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from charsweep.core.system.console import span
 from charsweep.results.cells import SCORE, CellResult
+from charsweep.results.choice import Bounds, Choice
 from charsweep.results.labels import (
     COUNTED,
     axis_label,
@@ -18,11 +19,10 @@ from charsweep.results.labels import (
     score_text,
     value_text,
 )
-from charsweep.results.points import ERRORS, Point, difference
+from charsweep.results.points import ERRORS, SAME, Point, difference
 from charsweep.results.preference import Preferences
 from charsweep.results.records import Record, Value
 
-Bounds = Mapping[str, float | None]  # least and most
 MUCH = 0.25  # of leak, or of what flexibility lacks, to be worth a word
 
 
@@ -37,32 +37,34 @@ def setting_text(values: Mapping[str, Value]) -> str:
     return " · ".join(texts)
 
 
-def reason_for(
-    best: Point,
-    alike: Sequence[Point],
-    others: Sequence[Point],
-    left: int = 0,
-    less_alike: Sequence[Point] = (),
-) -> str:
-    """Why it is recommended; `left` settings were so much worse that they left the race, those that
-    are `less_alike` are lower in identity alone."""
-    if not alike and not others and not left:
+def reason_for(choice: Choice, left: int = 0) -> str:
+    """Why its best is recommended; `left` settings were so much worse that they left the race."""
+    best, alike = choice.best, choice.alike
+    if not alike and not choice.others and not left:
         return "it is the one setting that has a score"
     if not alike:
-        worse = len(others) + left
+        worse = len(choice.others) + left
         rest = f"each of the {worse} others" if worse > 1 else "the other"
         return f"sure, {rest} is worse by more than chance would do"
+    labels = listing([point.label for point in alike], most=3)
+    less_alike = f"; {lower(choice.less_alike)}" if choice.less_alike else ""
+    if choice.surface and choice.fitted is not None:
+        top = max(choice.surface.score(point) or 0.0 for point in choice.level)
+        what = "highest in" if choice.fitted >= top else f"within {SAME:g} of the highest"
+        return (
+            f"{what} fitted score ({score_text(choice.fitted)}), which smooths those of the "
+            f"{len(choice.surface.points)} settings near the best; by their own images {labels} "
+            f"cannot be told from it{less_alike}"
+        )
     dearer = [point for point in alike if point.price > best.price]
     if dearer and (saved := savings(best, dearer)):
-        labels = listing([point.label for point in dearer], most=3)
-        text = f"as good as {labels}, as far as these images tell, and cheaper: {saved}"
-        return f"{text}; {lower(less_alike)}" if less_alike else text
-    labels = listing([point.label for point in alike], most=3)
+        dearest = listing([point.label for point in dearer], most=3)
+        text = f"as good as {dearest}, as far as these images tell, and cheaper: {saved}"
+        return f"{text}{less_alike}"
     score = best.mean(SCORE) or 0.0
     if all(score >= (point.mean(SCORE) or 0.0) for point in alike):
         return f"highest in score, though {labels} cannot be told from it by these images"
-    text = f"no worse in score than {labels}, as far as these images tell"
-    return f"{text}; {lower(less_alike)}" if less_alike else text
+    return f"no worse in score than {labels}, as far as these images tell{less_alike}"
 
 
 def lower(less_alike: Sequence[Point]) -> str:
@@ -130,19 +132,17 @@ def with_error(point: Point) -> str:
     return f"score {score_text(point.mean(SCORE))}{error_text(point.interval(SCORE))}"
 
 
-def doubts(
-    best: Point, alike: Sequence[Point], others: Sequence[Point], left: int = 0
-) -> list[str]:
+def doubts(choice: Choice, left: int = 0) -> list[str]:
     """How sure a recommendation is, in sentences."""
+    best, alike, others = choice.best, choice.alike, choice.others
     texts = []
-    if others:
-        following = difference(best, others[0], SCORE)
-        error = f" ± {score_text(ERRORS * following.error)}" if following.error else ""
+    lower = [(point, difference(best, point, SCORE)) for point in others]
+    if following := next(((point, gap) for point, gap in lower if gap.value > 0), None):
+        point, gap = following
+        error = f" ± {score_text(ERRORS * gap.error)}" if gap.error else ""
         told = " that is told apart" if alike else ""
-        texts.append(
-            f"The next{told}, {others[0].label}, scores {score_text(following.value)}{error} less."
-        )
-    elif not alike and not left:
+        texts.append(f"The next{told}, {point.label}, scores {score_text(gap.value)}{error} less.")
+    elif not (alike or others or left):
         texts.append("Nothing stands beside it, so nothing is compared.")
     if left:
         settings, their = ("1 setting", "its") if left == 1 else (f"{left} settings", "their")

@@ -3,17 +3,19 @@
 `recommend` alone says what is best. The report, MLflow, the export, the story, the notebooks and
 the command line ask it; none of them knows its rule, which is this:
 
-A setting is a point of the grid with all its training seeds. The best has the highest mean `score`.
-Level with it are those whose paired difference from it is within half a standard error, or less
-than .005; see `charsweep.results.points`. Of these, those within one standard error of the highest
-`identity` are kept: it varies less by chance than the share of what a prompt names, and tells apart
-what the score cannot. Among 21 settings of six fine grids the pick is truly .020 worse than the
-best; the cheapest within one standard error of the score alone, the rule of Breiman et al. 1984
-(section 3.4.3), would be .051, the highest score .028; among 7 settings of five coarse sweeps .010,
-.011 and .010 (benchmarks/FIND.md).
+A setting is a point of the grid with all its training seeds. Those count that are as high in score
+as the best. Of settings that differ in numbers alone, where they are enough, these are the ones
+within .005 of the highest on a surface that is fitted to the scores of all that are near the best,
+as far as their own images cannot tell them from the highest score: see `charsweep.results.surface`.
+Of few, or where there is more than one such surface, they are those whose paired difference from
+the highest mean `score` is within half a standard error, or less than .005; see
+`charsweep.results.points`. Of these, those within one standard error of the highest `identity` are
+kept: it varies less by chance than the share of what a prompt names, and tells apart what the score
+cannot. Recommended is the cheapest of them (fewest training steps, then inference steps, then the
+smallest file), of equally cheap ones that with the highest score, of equals the first in the grid's
+order. The cheapest within one standard error of the score alone is the rule of Breiman et al. 1984
+(section 3.4.3); what each of these is worth is measured in benchmarks/FIND.md.
 
-Recommended is the cheapest of them (fewest training steps, then inference steps, then the smallest
-file), of equally cheap ones that with the highest score, of equals the first in the grid's order.
 Rivals are those within two errors of the score: with two in the place of one, 6 % of picks among
 seven settings are truly worse by .05, with one 2.5 %. Settings on different bases are compared
 within each base, since the score is measured from the untaught base; named is the one whose base
@@ -36,8 +38,9 @@ from pathlib import Path
 
 from charsweep.core.errors import StoreError
 from charsweep.core.system.console import command, span
-from charsweep.results.by_score import chosen, keeps, less_alike, on_each_base, preferences_of
+from charsweep.results.candidates import preferences_of
 from charsweep.results.cells import SCORE, CellResult
+from charsweep.results.choice import Bounds, chosen, keeps, on_each_base
 from charsweep.results.labels import bytes_text
 from charsweep.results.next_steps import NextStep, next_steps
 from charsweep.results.parts import comparable
@@ -45,7 +48,6 @@ from charsweep.results.points import Point, points_of, ranked, with_score
 from charsweep.results.preference import Candidate, Preferences
 from charsweep.results.read import load_cells
 from charsweep.results.reasons import (
-    Bounds,
     doubts,
     evidence_of,
     left_out,
@@ -61,8 +63,9 @@ from charsweep.results.records import Objective, Record
 from charsweep.results.unlike import unlike
 
 RULE = (
-    "the cheapest within one standard error of the highest identity among those within half a one, "
-    "or .005, of the highest score"
+    "of those as high in score as the best (within 0.005 on the surface that is fitted to many "
+    "settings, half a standard error of the difference between few) and within one standard error "
+    "of the highest identity, the cheapest"
 )
 
 
@@ -187,7 +190,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
         each = tuple((part.sweep.name, recommend(part)) for part in parts)
         return Recommendation(None, None, reason, "", (), (), (), "", None, each)
     on_each = [chosen(group) for group in groups]
-    by_score = max(on_each, key=lambda found: found[0].mean(SCORE) or 0.0) if on_each else None
+    by_score = max(on_each, key=lambda one: one.best.mean(SCORE) or 0.0) if on_each else None
     votes, preferred = decided(record, cells, points)
     if preferred is not None:
         cell = cell_of(preferred)
@@ -199,7 +202,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
             alike=tuple(point for point in points if is_one_of(point, votes.alike)),
             next_steps=next_steps(record, preferred, ()) if scored else (),
             doubts=(
-                *votes_beside(votes, preferred, by_score and by_score[0]),
+                *votes_beside(votes, preferred, by_score.best if by_score else None),
                 *left_out(constraints, scored, kept),
                 *side_effects(record, preferred),
             ),
@@ -209,19 +212,19 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
     if by_score is None:
         reason = nothing_to_recommend(record.cells if cells is None else cells)
         return Recommendation(None, None, reason, "", (), (), (), "", example(points))
-    best, alike, others = by_score
+    best, alike = by_score.best, by_score.alike
     cell, left = cell_of(best), sum(point.left for point in points)
     return Recommendation(
         point=best,
         cell=cell,
-        reason=reason_for(best, alike, others, left, less_alike(best, alike)),
+        reason=reason_for(by_score, left),
         evidence=evidence_of(best),
         alike=alike,
         next_steps=next_steps(record, best, alike),
         doubts=(
-            *doubts(best, alike, others, left),
+            *doubts(by_score, left),
             *left_out(constraints, scored, kept),
-            *of_bases(groups, [found[0] for found in on_each]),
+            *of_bases(groups, [one.best for one in on_each]),
             *side_effects(record, best),
             *([f"Votes: {votes.says}"] if votes.votes else []),
         ),

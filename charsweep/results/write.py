@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from charsweep.results.by_score import strengths_of
+from charsweep.results.candidates import strengths_of
 from charsweep.results.cells import CellResult, write_results
 from charsweep.results.read import load_cells
 from charsweep.results.votes import FILE

@@ -9,7 +9,9 @@ training nor Optuna is known here. The same results give the same stages.
    longer: level with it in score and identity, and cheaper. The best rate falls with the length,
    so lower ones within a decade go on too. Thirds of a decade beside the best join them the first
    time, unless no neighbour can be told from it.
-4. Inference steps, strength and what else is asked for, at what is recommended by then.
+4. Strengths, at the best few settings: they train nothing, and with several of each the surface
+   that the recommendation reads (`charsweep.results.surface`) says how all three go together.
+5. Inference steps and what else is asked for, at what is recommended by then.
 
 "Told from": the paired test of the verdict, two standard errors (`charsweep.results.points`). What
 left the race of its stage counts by the images that it drew; something that did not is better.
@@ -26,8 +28,8 @@ from typing import Any
 from charsweep.config.find import AXES
 from charsweep.config.settings.search import FindSettings
 from charsweep.results import CellResult
-from charsweep.results.by_score import chosen, keeps, most_alike, on_each_base
 from charsweep.results.cells import SCORE
+from charsweep.results.choice import chosen, keeps, on_each_base
 from charsweep.results.labels import axis_label, listing, value_text
 from charsweep.results.points import ERRORS, Point, difference
 
@@ -37,7 +39,8 @@ MOST_ZOOMS = 3  # times that half-decades are tried: from an end of the decades 
 HIGHEST = 100.0  # a learning rate can be
 LATE = 3  # times the first number of steps: past it nothing is zoomed in on
 # What is tried at what is recommended by then: first what trains nothing.
-BESIDE = ("inference_steps", "strength", "rank", "prior", "captions")
+BESIDE = ("strength", "inference_steps", "rank", "prior", "captions")
+CROSSED = 4  # settings at which every strength is tried
 LOWER = 2  # decades that are tried below rates of which each diverged
 
 
@@ -174,7 +177,7 @@ class Stages:
             yield Stage(over, f"all of these have diverged by {steps:,} steps")
             return False
         best = self.best(now)
-        if then.is_taught and chosen([best, then])[0] is then:
+        if then.is_taught and chosen([best, then]).best is then:
             text = f"{steps:,} steps are no better than {before['train_steps']:,}"
             yield Stage(over, f"{text}, as far as these images tell: no more are tried")
             return False
@@ -195,21 +198,35 @@ class Stages:
     # -- all else ------------------------------------------------------------------------------
 
     def _beside(self, over: str, others: Sequence[Any]) -> Steps:
-        """Other values of one axis, all else as recommended by then."""
+        """Other values of one axis, all else as recommended by then; strengths at the best few."""
         found = self.recommended()
         if found is None or not others:
             return
         axis, values = AXES[over], found.cells[0].values
         held = {name: values[name] for name in self.start}
+        at = self._crossed(held) if over == "strength" else [held]
         texts = listing([value_text(axis, value) for value in others])
         what = f"{axis_label(axis)} {texts} beside {value_text(axis, held[axis])}"
-        if not (yield from self._ask(over, what, [{**held, axis: value} for value in others])):
+        if len(at) > 1:
+            what += f", at each of the {len(at)} best settings"
+        cells = [{**one, axis: value} for one in at for value in others]
+        if not (yield from self._ask(over, what, cells)):
             return
         known = [point for point in self._points() if _at(point.values, held, axis)]
         rivals = [point for point in known if point.values[axis] != held[axis]]
         apart = any(told(point, found) or told(found, point) for point in rivals)
-        if rivals and not apart and len(most_alike([found, *rivals])) > len(rivals):
+        now = self.recommended() or found
+        is_kept = now.price < found.price or now.values[axis] == held[axis]
+        if rivals and not apart and is_kept:
             yield Stage(over, f"none of these can be told from {value_text(axis, held[axis])}")
+
+    def _crossed(self, held: Values) -> list[Values]:
+        """What is held, and the best settings beside it of other rates and numbers of steps."""
+        alike = {name: value for name, value in held.items() if name not in ("lr", "train_steps")}
+        known = [one for one in self._points() if _at(one.values, alike) and not is_left(one)]
+        known.sort(key=lambda one: (-(one.mean(SCORE) or 0.0), one.price, rate_of(one)))
+        others = [{name: one.cells[0].values[name] for name in held} for one in known]
+        return [held, *(one for one in others if one != held)][:CROSSED]
 
     # -- what is known -------------------------------------------------------------------------
 
@@ -255,7 +272,7 @@ class Stages:
     def recommended(self) -> Point | None:
         """What would be recommended now."""
         whole = [point for point in self._points() if not is_left(point)]
-        found = [chosen(group)[0] for group in on_each_base(whole)]
+        found = [chosen(group).best for group in on_each_base(whole)]
         return max(found, key=lambda point: point.mean(SCORE) or 0.0, default=None)
 
 
@@ -287,9 +304,11 @@ def at_most(find: FindSettings, start: Values) -> list[Stage]:
 
     of_method(start)
     best = stages[-1].cells[-1]
+    last = [cell for stage in reversed(stages) for cell in reversed(stage.cells)][:CROSSED]
     for over in BESIDE:
         if over in find.over and (others := rule.others(over)):
-            cells = tuple({**best, AXES[over]: value} for value in others)
+            at = last if over == "strength" else [best]
+            cells = tuple({**one, AXES[over]: value} for one in at for value in others)
             stages.append(Stage(over, "", cells))
             if over != "captions":  # the dearest of them may be recommended by then
                 best = {**best, AXES[over]: max(best[AXES[over]], *others)}

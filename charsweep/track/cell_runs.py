@@ -33,7 +33,7 @@ from charsweep.core.store.files import (
 from charsweep.core.store.losses import read_losses
 from charsweep.core.system.sqlite import address_of
 from charsweep.results import CellResult, Recommendation, Record, judge, load_record
-from charsweep.results.by_score import strengths_of
+from charsweep.results.candidates import strengths_of
 from charsweep.results.cells import TOGETHER, json_line
 from charsweep.track import pictures, ui_view, values
 from charsweep.track.server import VIEW_TAG, database

@@ -17,7 +17,7 @@ from helpers.voting import vote
 
 from charsweep.results import recommend
 from charsweep.results.agreement import agreement_table, agreements, votes_said
-from charsweep.results.by_score import LEAST, MOST, candidates_of, preferences_of
+from charsweep.results.candidates import LEAST, MOST, candidates_of, preferences_of
 from charsweep.results.parts import together
 from charsweep.results.read import load_cells
 from charsweep.results.votes import FILE, Vote, Votes

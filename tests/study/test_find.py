@@ -157,15 +157,14 @@ def left(study: Study) -> list[str]:
 def test_each_stage_is_a_race_and_what_leaves_goes_on_training(
     tmp_path: Path, clock: Clock
 ) -> None:
-    """Scores that differ by the same in all images: of each stage the leader alone is whole, but
-    for inference steps and strengths, which make no difference here."""
+    """Scores that differ by the same in all images: of each stage the leader alone is whole. Its
+    two strengths and inference steps make no difference here."""
     whole, study = Study(tmp_path / "whole", clock).run(), Study(tmp_path / "raced", clock, *RACED)
     stages = study.run()
     assert [(s["over"], s["text"]) for s in stages] == [(s["over"], s["text"]) for s in whole]
     alone = {key for s in stages if len(s["cells"]) == 1 for key in s["cells"]}
-    assert len(left(study)) == sum(
-        max(0, len(s["cells"]) - 1) for s in stages if s["over"] in ("lr", "steps")
-    )
+    whole_of = {"lr": 1, "steps": 1, "strength": 2, "inference_steps": 2}
+    assert len(left(study)) == sum(max(0, len(s["cells"]) - whole_of[s["over"]]) for s in stages)
     assert not alone & set(left(study))
     told = {t.user_attrs["cell"]: t for t in study.find.trials.all()}
     assert all(list(told[key].intermediate_values) == [4] for key in left(study))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -116,8 +117,9 @@ def test_thirds_begin_with_the_longer_training() -> None:
 @pytest.mark.parametrize("steps", [300, 1000])
 def test_a_race_of_each_stage_comes_to_the_same(peak: float, steps: int) -> None:
     """After one image of each prompt, half of the exam."""
-    whole, found, _ = search(World(hill(peak, steps)))
-    stages, best, rule = search(World(hill(peak, steps), looks=(1,)))
+    over = "find.over=[lr,steps,inference_steps]"
+    whole, found, _ = search(World(hill(peak, steps)), over)
+    stages, best, rule = search(World(hill(peak, steps), looks=(1,)), over)
     left = [cell for cell in rule.told if cell.left]
     assert left
     assert {cell.left for cell in left} == {"left the race after 8 of 16 images"}
@@ -284,7 +286,8 @@ def steps_of(stages: Sequence[Stage]) -> tuple[int, int, int]:
     for stage in stages:
         new: dict[Any, int] = {}
         for cell in stage.cells:
-            taught = tuple(item for item in sorted(cell.items()) if "_steps" not in item[0])
+            untaught = ("train_steps", "inference_steps", "strength")
+            taught = tuple(item for item in sorted(cell.items()) if item[0] not in untaught)
             new[taught] = cell["train_steps"] - reached.get(taught, 0)
             reached[taught] = max(cell["train_steps"], reached.get(taught, 0))
             drawn += cell["inference_steps"]
@@ -338,18 +341,22 @@ def test_neighbours_are_round_numbers() -> None:
     assert beside(100, (1, 3)) == [30]  # there are no higher ones
 
 
-def test_strengths_are_tried_at_what_is_recommended_and_train_nothing() -> None:
+def test_strengths_are_tried_at_the_best_settings_and_train_nothing() -> None:
     def weaker(values: Mapping[str, Any]) -> float:
         return hill(1e-3)(values) - 0.5 * abs(values["strength"] - 0.8)
 
-    stages, found, _ = search(World(weaker), "find.over=[lr,strength]")
+    stages, found, rule = search(World(weaker), "find.over=[lr,strength]")
     (stage,) = (one for one in stages if one.over == "strength" and one.cells)
-    assert stage.text == "strength 0.8 and 1.2 beside 1"
-    assert {cell["strength"] for cell in stage.cells} == {0.8, 1.2}
-    assert {(cell["lr"], cell["train_steps"]) for cell in stage.cells} == {
-        (found["lr"], found["train_steps"])
-    }
+    assert stage.text == "strength 0.8 and 1.2 beside 1, at each of the 4 best settings"
+    assert Counter(cell["strength"] for cell in stage.cells) == {0.8: 4, 1.2: 4}
+    before = [cell for cell in rule.told if cell.values["strength"] == 1]
+    before.sort(key=lambda cell: -cell.scores["score"])
+    best = {cell.values["lr"] for cell in before[:4]}
+    assert {cell["lr"] for cell in stage.cells} == best
+    assert found["lr"] in best
     assert found["strength"] == 0.8
+    alone, _, _ = search(World(weaker), "find.over=[strength]")
+    assert [stage.text for stage in alone][1:] == ["strength 0.8 and 1.2 beside 1"]
 
 
 def test_a_strength_that_identity_alone_prefers_is_taken_and_nothing_else_is_said() -> None:

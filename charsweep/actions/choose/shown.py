@@ -19,7 +19,7 @@ from charsweep.core.sides import NAMES
 from charsweep.core.store.files import inside
 from charsweep.core.store.losses import read_losses
 from charsweep.report.figures.contact_sheets import image_files
-from charsweep.results.by_score import candidates_of
+from charsweep.results.candidates import candidates_of
 from charsweep.results.cells import COSTS, SCORE, TOGETHER, AskedCell, CellResult
 from charsweep.results.facts import failure
 from charsweep.results.labels import (
