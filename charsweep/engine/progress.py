@@ -136,9 +136,10 @@ class ProgressView:
 
     @property
     def left(self) -> float:
-        """Seconds that the missing steps and images will take at the pace so far."""
+        """Seconds that the missing steps and images will take at the pace so far; 0 of none."""
         work = sum(
-            (float(self._task(name).total or 0) - self._task(name).completed) * self.cost[name]
+            max(0.0, float(self._task(name).total or 0) - self._task(name).completed)
+            * self.cost[name]
             for name in ("steps", "images")
         )
         return work / self.workers

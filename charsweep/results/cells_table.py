@@ -42,7 +42,7 @@ def cells_table(record: Record, verdict: Verdict) -> Table:
     """The references, then every cell in grid order, or best first when there are many."""
     others = tuple(dict.fromkeys(name for cell in record.cells for name in cell.values))
     hidden = tuple(axis for axis in others if axis not in record.axes)
-    strengths = strengths_of(record)
+    strengths, fitted = strengths_of(record), verdict.recommendation.fitted
     columns = (
         Column("cell", "cell", number=False, shown=False),
         *(Column(axis, axis_label(axis), number=False) for axis in record.axes),
@@ -51,6 +51,7 @@ def cells_table(record: Record, verdict: Verdict) -> Table:
         Column("base", "base", number=False, shown=False),
         Column("state", "state", number=False),
         *(Column(n, n, shown=False) for n in ("diverged_at", "error", "mark")),
+        *([Column("fitted_score", "fitted score", kind=SCORE)] if fitted else []),
         *score_columns(record, strengths),
         Column("visual_quality", "visual quality", number=False, kind=SCORE),
         *(Column(name, cost_label(name), kind=COST) for name in record.costs),
@@ -161,7 +162,8 @@ def cell_row(
     order: int,
 ) -> TableRow:
     """One cell as a line of the table."""
-    marks = verdict.marks(cell)
+    marks, fitted = verdict.marks(cell), verdict.recommendation.fitted
+    own = fitted.get(cell.cell)
     entries = (
         TableEntry(cell.cell),
         *(axis_entry(axis, cell.values) for axis in (*record.axes, *hidden)),
@@ -171,6 +173,7 @@ def cell_row(
         TableEntry(cell.diverged_at),
         TableEntry(cell.error),
         TableEntry("; ".join(marks) or cell.left or None),
+        *([TableEntry(own, score_text(own))] if fitted else []),
         *score_entries(record, cell.scores, cell.gains, top, strengths, Point({}, (cell,))),
         text_entry(level_text(cell.scores.get("quality_ratio"))),
         *(cost_entry(name, cell.cost(name)) for name in record.costs),

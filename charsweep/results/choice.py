@@ -44,12 +44,23 @@ class Choice:
     alike: tuple[Point, ...]  # others that cannot be told from the highest score
     others: tuple[Point, ...]
     level: tuple[Point, ...]  # itself and others as high in score, of which it was taken
-    surface: Surface | None = None  # that says so
+    surface: Surface | None  # that says so
+    surfaces: tuple[Surface, ...]  # all of them
 
     @property
     def fitted(self) -> float | None:
         """What the surface gives it."""
         return self.surface.score(self.best) if self.surface else None
+
+    @property
+    def fitted_cells(self) -> dict[str, float]:
+        """What surfaces give every setting's cells, by their names."""
+        return {
+            cell.cell: float(score)
+            for surface in self.surfaces
+            for point, score in zip(surface.points, surface.scores, strict=True)
+            for cell in point.cells
+        }
 
     @property
     def less_alike(self) -> tuple[Point, ...]:
@@ -75,6 +86,7 @@ def chosen(points: Sequence[Point]) -> Choice:
         tuple(point for point in order if point not in good),
         surface.level if surface else tuple(level),
         surface,
+        found,
     )
 
 

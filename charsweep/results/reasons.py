@@ -52,9 +52,9 @@ def reason_for(choice: Choice, left: int = 0) -> str:
         top = max(choice.surface.score(point) or 0.0 for point in choice.level)
         what = "highest in" if choice.fitted >= top else f"within {SAME:g} of the highest"
         return (
-            f"{what} fitted score ({score_text(choice.fitted)}), which smooths those of the "
-            f"{len(choice.surface.points)} settings near the best; by their own images {labels} "
-            f"cannot be told from it{less_alike}"
+            f"{what} fitted score ({score_text(choice.fitted)}), on a surface through the scores "
+            f"of the {len(choice.surface.points)} settings near the best; as far as their own "
+            f"images tell, {labels} are as good{less_alike}"
         )
     dearer = [point for point in alike if point.price > best.price]
     if dearer and (saved := savings(best, dearer)):
@@ -136,8 +136,8 @@ def doubts(choice: Choice, left: int = 0) -> list[str]:
     """How sure a recommendation is, in sentences."""
     best, alike, others = choice.best, choice.alike, choice.others
     texts = []
-    lower = [(point, difference(best, point, SCORE)) for point in others]
-    if following := next(((point, gap) for point, gap in lower if gap.value > 0), None):
+    gaps = ((point, difference(best, point, SCORE)) for point in others)
+    if following := next(((p, gap) for p, gap in gaps if not gap.is_within(ERRORS)), None):
         point, gap = following
         error = f" ± {score_text(ERRORS * gap.error)}" if gap.error else ""
         told = " that is told apart" if alike else ""

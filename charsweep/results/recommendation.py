@@ -33,7 +33,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from charsweep.core.errors import StoreError
@@ -82,6 +82,8 @@ class Recommendation:
     doubts: tuple[str, ...]  # sentences: how sure it is
     command: str  # writes its weights as files for other programs; empty for none
     stand_in: Point | None  # what a table shows for these cells: the setting, or an example
+    # Scores that surfaces give, by cell: those of all its training seeds are the same.
+    fitted: Mapping[str, float] = field(default_factory=dict)
     # Where the cells do not all compare, what is recommended of those that do, by their name.
     each: tuple[tuple[str, Recommendation], ...] = ()
 
@@ -188,8 +190,9 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
         reason = " ".join([*told, "So nothing is recommended over all of them."])
         parts = () if cells is not None else comparable(record)
         each = tuple((part.sweep.name, recommend(part)) for part in parts)
-        return Recommendation(None, None, reason, "", (), (), (), "", None, each)
+        return Recommendation(None, None, reason, "", (), (), (), "", None, each=each)
     on_each = [chosen(group) for group in groups]
+    fitted = {k: score for choice in on_each for k, score in choice.fitted_cells.items()}
     by_score = max(on_each, key=lambda one: one.best.mean(SCORE) or 0.0) if on_each else None
     votes, preferred = decided(record, cells, points)
     if preferred is not None:
@@ -208,6 +211,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
             ),
             command=export_command(record, cell, is_named=cells is not None),
             stand_in=preferred,
+            fitted=fitted,
         )
     if by_score is None:
         reason = nothing_to_recommend(record.cells if cells is None else cells)
@@ -230,6 +234,7 @@ def recommend(record: Record, cells: Sequence[CellResult] | None = None) -> Reco
         ),
         command=export_command(record, cell, is_named=cells is not None),
         stand_in=best,
+        fitted=fitted,
     )
 
 

@@ -109,11 +109,12 @@ def smoothed(terms: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray
     """Scores (N,) as a linear function of terms (N, T) of mean 0 gives them, by ridge regression
     whose strength has the highest marginal likelihood."""
     mean, freedom = scores.mean(), len(scores) - 1
-    variances, directions = np.linalg.eigh(terms @ terms.T)
+    directions, sizes, _ = np.linalg.svd(terms, full_matrices=False)
     along = directions.T @ (scores - mean)
-    spread = [1 + np.maximum(variances, 0.0) / ratio for ratio in SHRINKING]
+    beside = float(((scores - mean) ** 2).sum() - (along**2).sum())  # what no term says
+    spread = [1 + sizes**2 / ratio for ratio in SHRINKING]
     likelihood = [
-        -freedom * np.log(max(float((along**2 / own).sum()), 1e-12)) - np.log(own).sum()
+        -freedom * np.log(max(float((along**2 / own).sum()) + beside, 1e-12)) - np.log(own).sum()
         for own in spread
     ]
     best = spread[int(np.argmax(likelihood))]
