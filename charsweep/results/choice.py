@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from charsweep.results.cells import IDENTITY, SCORE
 from charsweep.results.points import ERRORS, Point, difference, ranked
 from charsweep.results.records import Objective
-from charsweep.results.surface import Surface, surfaces
+from charsweep.results.surface import Surface, near_best, surfaces
 
 Bounds = Mapping[str, float | None]  # least and most
 LEVEL, AS_LIKE = 0.5, 1.0  # standard errors below the highest score, and the highest identity
@@ -41,10 +41,10 @@ class Choice:
     """Of points with a score the recommended one, and what was in question beside it."""
 
     best: Point
-    alike: tuple[Point, ...]  # others that cannot be told from the highest score
+    alike: tuple[Point, ...]  # not worse by the paired test, nor than the highest score
     others: tuple[Point, ...]
-    level: tuple[Point, ...]  # itself and others as high in score, of which it was taken
-    surface: Surface | None  # that says so
+    level: tuple[Point, ...]  # as high in score, on its surface if there is one; it among them
+    surface: Surface | None  # that it was named by
     surfaces: tuple[Surface, ...]  # all of them
 
     @property
@@ -59,7 +59,7 @@ class Choice:
             cell.cell: float(score)
             for surface in self.surfaces
             for point, score in zip(surface.points, surface.scores, strict=True)
-            for cell in point.cells
+            for cell in point.finished
         }
 
     @property
@@ -70,20 +70,27 @@ class Choice:
 
 
 def chosen(points: Sequence[Point]) -> Choice:
-    """The rule among points that have a score."""
+    """The rule among points that have a score.
+
+    Of every surface one is named, of those that it gives the highest scores. These compete, by
+    their own scores, with what is near the best but on no surface.
+    """
     order = [point for point, _ in ranked(points, Objective(SCORE, True))]
     good = [point for point in order if difference(order[0], point, SCORE).is_within(ERRORS)]
     found = surfaces(order)
     named = {id(taken_of(surface.level)): surface for surface in found}
     smoothed = {id(point) for surface in found for point in surface.points}
-    rivals = [point for point in good if id(point) in named or id(point) not in smoothed]
+    near = near_best(good) or good
+    rivals = [point for point in near if id(point) in named or id(point) not in smoothed]
     level = level_with(rivals[0], rivals)
     best = taken_of(level)
     surface = named.get(id(best))
+    alike = [p for p in good if p is not best and difference(best, p, SCORE).is_within(ERRORS)]
+    kept = {id(point) for point in (best, *alike)}
     return Choice(
         best,
-        tuple(point for point in good if point is not best),
-        tuple(point for point in order if point not in good),
+        tuple(alike),
+        tuple(point for point in order if id(point) not in kept),
         surface.level if surface else tuple(level),
         surface,
         found,

@@ -216,13 +216,13 @@ def too_close(record: Record, best: Point, alike: Sequence[Point]) -> list[NextS
         if point.price == best.price and len(most_alike([best, point], ERRORS)) == 2
     ]
     gaps = [difference(best, point, SCORE) for point in rivals]
-    if not rivals or any(gap.error is None or gap.value <= 0 for gap in gaps):
+    if not rivals or any(gap.error is None or not gap.value for gap in gaps):
         return []
     seeds = len(best.scores(SCORE))
-    needed = max(math.ceil(seeds * (ERRORS * (gap.error or 0.0) / gap.value) ** 2) for gap in gaps)
-    wanted = max(needed, seeds + 1)
-    if wanted > MOST_SEEDS:
+    needed = max(seeds * (ERRORS * (gap.error or 0.0) / gap.value) ** 2 for gap in gaps)
+    if needed > MOST_SEEDS:
         return [NextStep("Such gaps are ties: no handful of training seeds would tell more.", "")]
+    wanted = max(math.ceil(needed), seeds + 1)
     trained = f"{seeds} training seed{'s' if seeds > 1 else ''}"
     text = f"It is too close to call on {trained}; {wanted} may tell."
     return [NextStep(text, with_seeds(record, (best, *rivals), wanted))]

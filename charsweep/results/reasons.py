@@ -49,8 +49,9 @@ def reason_for(choice: Choice, left: int = 0) -> str:
     labels = listing([point.label for point in alike], most=3)
     less_alike = f"; {lower(choice.less_alike)}" if choice.less_alike else ""
     if choice.surface and choice.fitted is not None:
-        top = max(choice.surface.score(point) or 0.0 for point in choice.level)
+        top = max(choice.fitted_cells.values())
         what = "highest in" if choice.fitted >= top else f"within {SAME:g} of the highest"
+        what = what if choice.fitted >= top - SAME else "best of its kind in"
         return (
             f"{what} fitted score ({score_text(choice.fitted)}), on a surface through the scores "
             f"of the {len(choice.surface.points)} settings near the best; as far as their own "

@@ -3,18 +3,20 @@
 `recommend` alone says what is best. The report, MLflow, the export, the story, the notebooks and
 the command line ask it; none of them knows its rule, which is this:
 
-A setting is a point of the grid with all its training seeds. Those count that are as high in score
-as the best. Of settings that differ in numbers alone, where they are enough, these are the ones
-within .005 of the highest on a surface that is fitted to the scores of all that are near the best,
-as far as their own images cannot tell them from the highest score: see `charsweep.results.surface`.
-Of few, or where there is more than one such surface, they are those whose paired difference from
-the highest mean `score` is within half a standard error, or less than .005; see
-`charsweep.results.points`. Of these, those within one standard error of the highest `identity` are
-kept: it varies less by chance than the share of what a prompt names, and tells apart what the score
-cannot. Recommended is the cheapest of them (fewest training steps, then inference steps, then the
-smallest file), of equally cheap ones that with the highest score, of equals the first in the grid's
-order. The cheapest within one standard error of the score alone is the rule of Breiman et al. 1984
-(section 3.4.3); what each of these is worth is measured in benchmarks/FIND.md.
+A setting is a point of the grid with all its training seeds. First those count that are as high in
+score as the best. Where enough settings that differ in numbers alone are measured whole and near
+the best, these are the ones within .005 of the highest on a surface that is fitted to their scores,
+but for those that their own images tell from the highest score: see `charsweep.results.surface`.
+Else they are those whose paired difference from the highest mean `score` is within half a standard
+error, or less than .005: see `charsweep.results.points`. Of these, those within one standard error
+of the highest `identity` are kept: it varies less by chance than the share of what a prompt names,
+and tells apart what the score cannot. Taken is the cheapest of them (fewest training steps, then
+inference steps, then the smallest file), of equally cheap ones that with the highest score, of
+equals the first in the grid's order. What a surface names competes so, by their own scores, with
+what others name and with settings near the best that are on none, such as those of a number of
+inference steps that was tried once. The cheapest within one standard error of the score alone is
+the rule of Breiman et al. 1984 (section 3.4.3); what each is worth is measured in
+benchmarks/FIND.md.
 
 Rivals are those within two errors of the score: with two in the place of one, 6 % of picks among
 seven settings are truly worse by .05, with one 2.5 %. Settings on different bases are compared
@@ -63,9 +65,9 @@ from charsweep.results.records import Objective, Record
 from charsweep.results.unlike import unlike
 
 RULE = (
-    "of those as high in score as the best (within 0.005 on the surface that is fitted to many "
-    "settings, half a standard error of the difference between few) and within one standard error "
-    "of the highest identity, the cheapest"
+    "of those as high in score as the best (within 0.005 on a surface that is fitted to the scores "
+    "of 12 settings or more, else within half a standard error of the difference) and within one "
+    "standard error of the highest identity, the cheapest"
 )
 
 
@@ -77,7 +79,7 @@ class Recommendation:
     cell: CellResult | None
     reason: str  # why this one, in words that follow its name; or why none, a whole sentence
     evidence: str  # its score, and how many of its images are right
-    alike: tuple[Point, ...]  # settings that the paired test cannot tell from it
+    alike: tuple[Point, ...]  # settings that are as good, as far as the paired test tells
     next_steps: tuple[NextStep, ...]  # what to try now
     doubts: tuple[str, ...]  # sentences: how sure it is
     command: str  # writes its weights as files for other programs; empty for none

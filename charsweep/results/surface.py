@@ -21,8 +21,11 @@ from charsweep.results.cells import SCORE
 from charsweep.results.points import ERRORS, SAME, SEED, Point, difference
 from charsweep.results.records import is_numeric
 
+# What these are was looked at on six grids of 162 settings (benchmarks/FIND.md).
 NEAR = 0.7  # of the highest score: settings below it say nothing of the top
 ENOUGH = 1.5  # settings for each coefficient; fewer are not smoothed
+LEAST = 12  # settings of a surface: over one axis a cliff would bend it
+FLAT = 0.02  # from its lowest to its highest: such a surface names nothing
 MOSTLY = 0.75  # of the settings with one value of an axis: it is hardly tried along that axis
 SHRINKING = np.logspace(-3, 3, 25)  # variance of a score's noise over that of a coefficient
 
@@ -53,11 +56,16 @@ class Surface:
         return next((float(score) for own, score in known if own is point), None)
 
 
-def surfaces(points: Sequence[Point]) -> tuple[Surface, ...]:
-    """The surfaces over points with a score: one for all that differ in numbers alone, where they
-    are enough."""
+def near_best(points: Sequence[Point]) -> list[Point]:
+    """Of points with a score, those that have at least `NEAR` of the highest; none of zeros."""
     highest = max((point.mean(SCORE) or 0.0 for point in points), default=0.0)
-    near = [point for point in points if (point.mean(SCORE) or 0.0) >= NEAR * highest > 0]
+    return [point for point in points if (point.mean(SCORE) or 0.0) >= NEAR * highest > 0]
+
+
+def surfaces(points: Sequence[Point]) -> tuple[Surface, ...]:
+    """The surfaces over points with a score near the best: one for all that differ in numbers
+    alone, where they are enough."""
+    near = near_best(points)
     if not near:
         return ()
     axes = [axis for axis in near[0].values if axis != SEED and _is_tried(axis, near)]
@@ -79,13 +87,14 @@ def _is_tried(axis: str, points: Sequence[Point]) -> bool:
 
 
 def _surface(points: Sequence[Point], axes: Sequence[str]) -> Surface | None:
-    """The surface over points that differ in some axes alone; None where these are too few."""
+    """The surface over points that differ in some axes alone; None where these are too few, or
+    the surface is flat."""
     rows = np.array([[point.values[axis] for axis in axes] for point in points], dtype=np.float64)
     terms = quadratic(rows)
-    if not terms.shape[1] or len(points) < ENOUGH * (1 + terms.shape[1]):
+    if not terms.shape[1] or len(points) < max(LEAST, ENOUGH * (1 + terms.shape[1])):
         return None
-    scores = np.array([point.mean(SCORE) for point in points], dtype=np.float64)
-    return Surface(tuple(points), smoothed(terms, scores))
+    scores = smoothed(terms, np.array([point.mean(SCORE) for point in points], dtype=np.float64))
+    return Surface(tuple(points), scores) if np.ptp(scores) > FLAT else None
 
 
 def quadratic(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -106,8 +115,8 @@ def quadratic(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def smoothed(terms: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores (N,) as a linear function of terms (N, T) of mean 0 gives them, by ridge regression
-    whose strength has the highest marginal likelihood."""
+    """Scores (N,) by ridge regression on terms (N, T) of mean 0, whose shrinking is that of the
+    highest marginal likelihood."""
     mean, freedom = scores.mean(), len(scores) - 1
     directions, sizes, _ = np.linalg.svd(terms, full_matrices=False)
     along = directions.T @ (scores - mean)

@@ -9,8 +9,9 @@ training nor Optuna is known here. The same results give the same stages.
    longer: level with it in score and identity, and cheaper. The best rate falls with the length,
    so lower ones within a decade go on too. Thirds of a decade beside the best join them the first
    time, unless no neighbour can be told from it.
-4. Strengths, at the best few settings: they train nothing, and with several of each the surface
-   that the recommendation reads (`charsweep.results.surface`) says how all three go together.
+4. Strengths, at what is recommended by then and at the next best settings: they train nothing, and
+   with enough of them the surface that the recommendation reads (`charsweep.results.surface`) says
+   how all three go together.
 5. Inference steps and what else is asked for, at what is recommended by then.
 
 "Told from": the paired test of the verdict, two standard errors (`charsweep.results.points`). What
@@ -38,9 +39,10 @@ HALVES, THIRDS = (1, 3), (1, 2, 3, 5)  # first figures of the rates of a decade
 MOST_ZOOMS = 3  # times that half-decades are tried: from an end of the decades to past it
 HIGHEST = 100.0  # a learning rate can be
 LATE = 3  # times the first number of steps: past it nothing is zoomed in on
-# What is tried at what is recommended by then: first what trains nothing.
+# What is tried at what is recommended by then, strengths at the next best too: first what trains
+# nothing.
 BESIDE = ("strength", "inference_steps", "rank", "prior", "captions")
-CROSSED = 4  # settings at which every strength is tried
+CROSSED = 4  # settings at which every strength is tried, what is recommended by then among them
 LOWER = 2  # decades that are tried below rates of which each diverged
 
 
@@ -198,35 +200,38 @@ class Stages:
     # -- all else ------------------------------------------------------------------------------
 
     def _beside(self, over: str, others: Sequence[Any]) -> Steps:
-        """Other values of one axis, all else as recommended by then; strengths at the best few."""
+        """Other values of one axis, all else as recommended by then."""
         found = self.recommended()
         if found is None or not others:
             return
         axis, values = AXES[over], found.cells[0].values
         held = {name: values[name] for name in self.start}
-        at = self._crossed(held) if over == "strength" else [held]
+        own = value_text(axis, held[axis])
         texts = listing([value_text(axis, value) for value in others])
-        what = f"{axis_label(axis)} {texts} beside {value_text(axis, held[axis])}"
-        if len(at) > 1:
-            what += f", at each of the {len(at)} best settings"
-        cells = [{**one, axis: value} for one in at for value in others]
-        if not (yield from self._ask(over, what, cells)):
+        what = f"{axis_label(axis)} {texts} beside {own}"
+        if not (yield from self._ask(over, what, [{**held, axis: value} for value in others])):
             return
         known = [point for point in self._points() if _at(point.values, held, axis)]
         rivals = [point for point in known if point.values[axis] != held[axis]]
         apart = any(told(point, found) or told(found, point) for point in rivals)
         now = self.recommended() or found
         is_kept = now.price < found.price or now.values[axis] == held[axis]
-        if rivals and not apart and is_kept:
-            yield Stage(over, f"none of these can be told from {value_text(axis, held[axis])}")
+        if rivals and not apart and is_kept and _at(now.values, held, axis):
+            yield Stage(over, f"none of these can be told from {own}")
+        if over == "strength" and (further := self._next_best(held)):
+            where = (
+                f"{len(further)} next best settings" if len(further) > 1 else "next best setting"
+            )
+            cells = [{**setting, axis: value} for setting in further for value in others]
+            yield from self._ask(over, f"{axis_label(axis)} {texts} at the {where}", cells)
 
-    def _crossed(self, held: Values) -> list[Values]:
-        """What is held, and the best settings beside it of other rates and numbers of steps."""
+    def _next_best(self, held: Values) -> Sequence[Values]:
+        """The best settings beside what is held, of other rates and numbers of steps."""
         alike = {name: value for name, value in held.items() if name not in ("lr", "train_steps")}
         known = [one for one in self._points() if _at(one.values, alike) and not is_left(one)]
         known.sort(key=lambda one: (-(one.mean(SCORE) or 0.0), one.price, rate_of(one)))
-        others = [{name: one.cells[0].values[name] for name in held} for one in known]
-        return [held, *(one for one in others if one != held)][:CROSSED]
+        settings = [{name: one.cells[0].values[name] for name in held} for one in known]
+        return [one for one in settings if one != held][: CROSSED - 1]
 
     # -- what is known -------------------------------------------------------------------------
 
@@ -304,12 +309,13 @@ def at_most(find: FindSettings, start: Values) -> list[Stage]:
 
     of_method(start)
     best = stages[-1].cells[-1]
-    last = [cell for stage in reversed(stages) for cell in reversed(stage.cells)][:CROSSED]
+    before = [cell for stage in reversed(stages) for cell in reversed(stage.cells)]
     for over in BESIDE:
         if over in find.over and (others := rule.others(over)):
-            at = last if over == "strength" else [best]
-            cells = tuple({**one, AXES[over]: value} for one in at for value in others)
-            stages.append(Stage(over, "", cells))
+            further = before[1:CROSSED] if over == "strength" else []
+            for at in ([best], further) if further else ([best],):
+                cells = tuple({**one, AXES[over]: value} for one in at for value in others)
+                stages.append(Stage(over, "", cells))
             if over != "captions":  # the dearest of them may be recommended by then
                 best = {**best, AXES[over]: max(best[AXES[over]], *others)}
     if "method" in find.over:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_sweep import result
+from helpers.fake_sweep import FakeSweep, result
 from scipy.stats import multivariate_normal
 
+from charsweep.results import judge
+from charsweep.results.cells_table import cells_table
 from charsweep.results.choice import chosen
-from charsweep.results.points import Point
+from charsweep.results.points import SAME, Point
 from charsweep.results.reasons import reason_for
-from charsweep.results.surface import SHRINKING, quadratic, smoothed, surfaces
+from charsweep.results.surface import FLAT, NEAR, SHRINKING, quadratic, smoothed, surfaces
 
 Values = Mapping[str, Any]
 GRID = {
@@ -168,6 +171,71 @@ def test_what_its_own_images_tell_from_the_highest_is_not_named() -> None:
     )  # fmt: skip
     known[at] = Point(named.values, (worse,))
     assert chosen(known).best is not known[at]
+
+
+FINE = {
+    "lr": [1e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 3e-2],
+    "train_steps": [125, 250, 375, 500, 750, 1000],
+    "strength": [0.8, 1.0, 1.2],
+}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_flat_surface_names_nothing(seed: int) -> None:
+    """It would leave to the price what the images tell."""
+    choice = chosen(points(lambda values: 0.8, grid(FINE), noise=0.1, seed=seed))
+    assert all(np.ptp(one.scores) > FLAT for one in choice.surfaces)
+    some = [values for values in grid(FINE) if values["strength"] == 1 and values["lr"] == 1e-3]
+    assert chosen(points(lambda values: 0.8, some, noise=0.1, seed=seed)).surface is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_far_below_the_best_does_not_win_by_its_price(seed: int) -> None:
+    """However little its images tell."""
+    known = points(lambda v: max(0.02, hill(v) - 0.25), grid(FINE), noise=0.25, seed=seed)
+    highest = max(point.mean("score") or 0.0 for point in known)
+    assert (chosen(known).best.mean("score") or 0.0) >= NEAR * highest
+
+
+def test_training_seeds_that_did_not_finish_have_no_fitted_score() -> None:
+    known = points(hill, grid())
+    gone = result(cell="gone", state="diverged", values=dict(known[20].values), base="sdxl")
+    known[20] = Point(known[20].values, (*known[20].cells, gone))
+    choice = chosen(known)
+    assert choice.surface is not None
+    assert len(choice.fitted_cells) == len(choice.surface.points)
+    assert "gone" not in choice.fitted_cells
+
+
+def test_the_table_of_all_cells_has_fitted_scores(tmp_path: Path) -> None:
+    sweep = FakeSweep(tmp_path, {name: list(values) for name, values in GRID.items()})
+    for point in points(hill, grid(), noise=0.05):
+        (cell,) = point.cells
+        sweep.add(scores=dict(cell.scores), **point.values)["per_image"] = dict(cell.per_image)
+    record = sweep.record()
+    verdict = judge(record)
+    table = cells_table(record, verdict)
+    at = [column.key for column in table.columns].index("fitted_score")
+    told = {str(row.entries[0].value): row.entries[at].value for row in table.rows}
+    fitted = verdict.recommendation.fitted
+    assert len(fitted) > 15
+    assert {key: value for key, value in told.items() if value is not None} == fitted
+    best = verdict.recommendation.cell
+    assert best is not None
+    assert fitted[best.cell] >= max(fitted.values()) - SAME
+
+
+def test_a_reason_claims_no_more_of_one_of_two_surfaces() -> None:
+    methods = {"method": ["lora", "dreambooth"], **GRID}
+    told = set()
+    for seed in range(12):
+        choice = chosen(points(hill, grid(methods), noise=0.12, seed=seed))
+        assert choice.fitted is not None
+        top, reason = max(choice.fitted_cells.values()), reason_for(choice)
+        told |= {reason.split(" fitted")[0]}
+        assert reason.startswith("highest in") == (choice.fitted == top)
+        assert reason.startswith("within") == (top - SAME <= choice.fitted < top)
+    assert len(told) > 1
 
 
 def test_the_reason_says_that_scores_were_smoothed() -> None:

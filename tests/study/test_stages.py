@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -346,17 +345,33 @@ def test_strengths_are_tried_at_the_best_settings_and_train_nothing() -> None:
         return hill(1e-3)(values) - 0.5 * abs(values["strength"] - 0.8)
 
     stages, found, rule = search(World(weaker), "find.over=[lr,strength]")
-    (stage,) = (one for one in stages if one.over == "strength" and one.cells)
-    assert stage.text == "strength 0.8 and 1.2 beside 1, at each of the 4 best settings"
-    assert Counter(cell["strength"] for cell in stage.cells) == {0.8: 4, 1.2: 4}
+    first, more = (one for one in stages if one.over == "strength" and one.cells)
+    assert first.text == "strength 0.8 and 1.2 beside 1"
+    assert more.text == "strength 0.8 and 1.2 at the 3 next best settings"
+    assert [cell["strength"] for cell in (*first.cells, *more.cells)] == [0.8, 1.2] * 4
     before = [cell for cell in rule.told if cell.values["strength"] == 1]
     before.sort(key=lambda cell: -cell.scores["score"])
-    best = {cell.values["lr"] for cell in before[:4]}
-    assert {cell["lr"] for cell in stage.cells} == best
-    assert found["lr"] in best
+    best = [cell.values["lr"] for cell in before[:4]]
+    assert [cell["lr"] for cell in (*first.cells, *more.cells)] == [r for r in best for _ in "12"]
+    assert found["lr"] == best[0]
     assert found["strength"] == 0.8
     alone, _, _ = search(World(weaker), "find.over=[strength]")
     assert [stage.text for stage in alone][1:] == ["strength 0.8 and 1.2 beside 1"]
+
+
+def test_where_another_setting_is_better_at_another_strength_none_is_said_to_be_alike() -> None:
+    """Strengths that make no difference at what was recommended by then do at the next best."""
+
+    def score(values: Mapping[str, Any]) -> float:
+        short = {0.8: 0.7, 1.0: 0.9, 1.2: 1.0}[values["strength"]]
+        return hill(1e-3, 500)(values) * (short if values["train_steps"] == 500 else 1.0)
+
+    words = "find.over=[lr,steps,strength]", "find.rates=[5e-4,1e-3,2e-3]", "find.steps=[500,1000]"
+    stages, found, _ = search(World(score), *words)
+    assert (found["train_steps"], found["strength"]) == (500, 1.2)
+    assert tried(stages, "strength") == {0.8, 1.0, 1.2}
+    texts = [stage.text for stage in stages if stage.over == "strength"]
+    assert texts[-1] == "strength 0.8 and 1.2 at the 3 next best settings"
 
 
 def test_a_strength_that_identity_alone_prefers_is_taken_and_nothing_else_is_said() -> None:
