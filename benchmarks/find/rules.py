@@ -2,7 +2,8 @@
 
 On grids that `benchmarks.find` has stored, and on sweeps of `benchmarks.validity`, where these are
 given: what each rule picks from random sub-sweeps, and how much truth that loses against the best
-of these. Truth is judged by the images that the scores are of. Trains and draws nothing.
+of these. Of settings with more exam seeds than two, the scores are those of the first two and truth
+is judged by the others; else by the images that the scores are of. Trains and draws nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.find.truths import truth
+from benchmarks.find.truths import truths
+from benchmarks.racing.simulate import begun
 from benchmarks.validity.characters import CHARACTERS
 from benchmarks.validity.judge import Judge, train
 from benchmarks.validity.measure import Pick, Row, picks, regret, share_worse
@@ -25,6 +28,7 @@ from charsweep.results.points import Point, difference
 
 HERE = Path(__file__).parent
 SIZES, DRAWS = (3, 7, 21, 60, 162), 120
+SHOWN = 2  # exam seeds that are scored
 Choose = Callable[[Sequence[Point]], Point]
 Settings = Sequence[tuple[Point, Row]]  # of one sweep, and what each is worth
 
@@ -67,11 +71,23 @@ def settings_in(sweep: Path, store: Store, judge: Judge) -> Iterator[Settings]:
         if cell.images and cell.scores.get(SCORE) is not None:
             by_seed.setdefault(int(str(cell.values.get("seed", 0))), []).append(cell)
     for cells in by_seed.values():
-        truths = [truth(cell, who, store, judge) for cell in cells]
+        judged = [truths(cell, who, store, judge) for cell in cells]
         yield [
-            (Point(cell.values, (cell,)), Row(cell.cell, np.array([true]), {}))
-            for cell, true in zip(cells, truths, strict=True)
+            (Point(cell.values, (begun(cell, SHOWN),)), Row(cell.cell, beyond(true), {}))
+            for cell, true in zip(cells, judged, strict=True)
         ]
+
+
+def seeds_in(file: Path) -> int:
+    """How many exam seeds the cells of a sweep have scores of."""
+    rows = [cell.per_image.get(SCORE) or [[]] for cell in read_results(file).values()]
+    return max((len(own[0]) for own in rows), default=0)
+
+
+def beyond(true: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of truths (prompts, seeds) the mean of those seeds that are not scored; of all where none
+    is left."""
+    return np.array([true[:, SHOWN:].mean() if true.shape[1] > SHOWN else true.mean()])
 
 
 def _name(sweep: Path) -> str:
@@ -103,8 +119,14 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     judge = train(options.judge)
     grids = sorted(options.work.glob("*-*/sweeps/grid/cells.jsonl"))
-    coarse = sorted(options.sweeps.glob("sweeps/*/cells.jsonl")) if options.sweeps else []
-    for kind, files in (("grids", grids), ("coarse sweeps", coarse)):
+    kinds = {
+        "grids, judged by other images": [file for file in grids if seeds_in(file) > SHOWN],
+        "grids": [file for file in grids if seeds_in(file) <= SHOWN],
+        "coarse sweeps": sorted(options.sweeps.glob("sweeps/*/cells.jsonl"))
+        if options.sweeps
+        else [],
+    }
+    for kind, files in kinds.items():
         sweeps = [
             settings
             for file in files

@@ -44,10 +44,10 @@ def in_order(cell: CellResult, order: NDArray[np.int64]) -> CellResult:
 
 
 def begun(cell: CellResult, seeds: int) -> CellResult:
-    """The cell with the scores of its first seeds alone."""
+    """The cell with the scores of its first seeds alone, as far as these are by image."""
     per_image = {n: [row[:seeds] for row in rows] for n, rows in cell.per_image.items()}
-    score = float(np.mean(per_image[SCORE]))
-    return replace(cell, per_image=per_image, scores={**cell.scores, SCORE: score})
+    means = {name: float(np.mean(rows)) for name, rows in per_image.items() if rows}
+    return replace(cell, per_image=per_image, scores={**cell.scores, **means})
 
 
 def raced(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.fake_sweep import FakeSweep, scored
 
 from benchmarks.find import rules
 from benchmarks.find import stored as bench
 from benchmarks.find.outcomes import Outcome, Raced, by_hand, keep, page, read
-from benchmarks.find.rules import cheapest, highest, lost, settings_in
+from benchmarks.find.rules import beyond, cheapest, highest, lost, settings_in
 from benchmarks.find.stored import answer, simulate
 from benchmarks.validity.characters import CHARACTERS
 from charsweep.core.store import Store
@@ -98,7 +99,7 @@ def test_rules_are_measured_by_what_their_picks_lose(
     stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Truth is the score here, so the highest loses nothing, and the cheapest the more."""
-    monkeypatch.setattr(rules, "truth", lambda cell, *_: cell.scores["score"])
+    monkeypatch.setattr(rules, "truths", lambda cell, *_: np.array([[cell.scores["score"]] * 2]))
     (settings,) = settings_in(stored / "sweeps" / WHO.name, Store(stored), None)  # type: ignore[arg-type]
     assert len(settings) == 18
     rules_of_both = (
@@ -109,3 +110,9 @@ def test_rules_are_measured_by_what_their_picks_lose(
     assert best.regret == 0
     assert cheap.regret == pytest.approx(0.9 - 0.2 * 0.2**0.5)
     assert lost([settings], cheapest(1), 21) == []
+
+
+def test_truth_is_of_other_images_than_the_scores_where_there_are_any() -> None:
+    true = np.array([[1.0, 0.0, 0.25, 0.75], [0.0, 1.0, 0.5, 1.0]])
+    assert beyond(true) == pytest.approx([0.625])
+    assert beyond(true[:, :2]) == pytest.approx([0.5])
