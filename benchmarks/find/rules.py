@@ -2,8 +2,10 @@
 
 On grids that `benchmarks.find` has stored, and on sweeps of `benchmarks.validity`, where these are
 given: what each rule picks from random sub-sweeps, and how much truth that loses against the best
-of these. Of settings with more exam seeds than two, the scores are those of the first two and truth
-is judged by the others; else by the images that the scores are of. Trains and draws nothing.
+of these. Scores are those of the first two exam seeds. Grids of a character with several training
+seeds are judged by each other: what a setting is worth is the mean truth of the same setting with
+the other seeds, of which the scores know nothing. All else is judged by its own images, by which
+the luckiest looks better than it is. Trains and draws nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.find.truths import truths
+from benchmarks.find.truths import truth
 from benchmarks.racing.simulate import begun
 from benchmarks.validity.characters import CHARACTERS
 from benchmarks.validity.judge import Judge, train
@@ -24,7 +25,7 @@ from charsweep.core.store import Store
 from charsweep.results import CellResult, read_results
 from charsweep.results.cells import IDENTITY, SCORE
 from charsweep.results.choice import chosen
-from charsweep.results.points import Point, difference
+from charsweep.results.points import SEED, Point, difference
 
 HERE = Path(__file__).parent
 SIZES, DRAWS = (3, 7, 21, 60, 162), 120
@@ -71,23 +72,28 @@ def settings_in(sweep: Path, store: Store, judge: Judge) -> Iterator[Settings]:
         if cell.images and cell.scores.get(SCORE) is not None:
             by_seed.setdefault(int(str(cell.values.get("seed", 0))), []).append(cell)
     for cells in by_seed.values():
-        judged = [truths(cell, who, store, judge) for cell in cells]
+        worth = [truth(cell, who, store, judge) for cell in cells]
         yield [
-            (Point(cell.values, (begun(cell, SHOWN),)), Row(cell.cell, beyond(true), {}))
-            for cell, true in zip(cells, judged, strict=True)
+            (Point(cell.values, (begun(cell, SHOWN),)), Row(cell.cell, np.array([true]), {}))
+            for cell, true in zip(cells, worth, strict=True)
         ]
 
 
-def seeds_in(file: Path) -> int:
-    """How many exam seeds the cells of a sweep have scores of."""
-    rows = [cell.per_image.get(SCORE) or [[]] for cell in read_results(file).values()]
-    return max((len(own[0]) for own in rows), default=0)
+def judged_elsewhere(grids: Sequence[Settings]) -> list[Settings]:
+    """Grids of one character, each judged by those with other training seeds."""
+    worth = [{_setting(point): row.truth for point, row in grid} for grid in grids]
+    return [
+        [
+            (point, Row(row.name, np.mean([own[_setting(point)] for own in others], axis=0), {}))
+            for point, row in grid
+        ]
+        for grid, others in ((grid, worth[:at] + worth[at + 1 :]) for at, grid in enumerate(grids))
+    ]
 
 
-def beyond(true: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of truths (prompts, seeds) the mean of those seeds that are not scored; of all where none
-    is left."""
-    return np.array([true[:, SHOWN:].mean() if true.shape[1] > SHOWN else true.mean()])
+def _setting(point: Point) -> tuple[object, ...]:
+    """The values of a point but for its training seed."""
+    return tuple(value for axis, value in sorted(point.values.items()) if axis != SEED)
 
 
 def _name(sweep: Path) -> str:
@@ -118,20 +124,23 @@ def main(arguments: list[str] | None = None) -> None:
     add("--sweeps", type=Path, metavar="FOLDER", help="what benchmarks.validity has worked in")
     options = parser.parse_args(arguments)
     judge = train(options.judge)
-    grids = sorted(options.work.glob("*-*/sweeps/grid/cells.jsonl"))
+    of_one: dict[str, list[Settings]] = {}
+    for file in sorted(options.work.glob("*-*/sweeps/grid/cells.jsonl")):
+        found = settings_in(file.parent, Store(file.parents[2]), judge)
+        of_one.setdefault(_name(file.parent), []).extend(found)
+    coarse = sorted(options.sweeps.glob("sweeps/*/cells.jsonl")) if options.sweeps else []
     kinds = {
-        "grids, judged by other images": [file for file in grids if seeds_in(file) > SHOWN],
-        "grids": [file for file in grids if seeds_in(file) <= SHOWN],
-        "coarse sweeps": sorted(options.sweeps.glob("sweeps/*/cells.jsonl"))
-        if options.sweeps
-        else [],
-    }
-    for kind, files in kinds.items():
-        sweeps = [
+        "grids, judged by other training seeds": [
+            one for grids in of_one.values() if len(grids) > 1 for one in judged_elsewhere(grids)
+        ],
+        "grids": [grids[0] for grids in of_one.values() if len(grids) == 1],
+        "coarse sweeps": [
             settings
-            for file in files
+            for file in coarse
             for settings in settings_in(file.parent, Store(file.parents[2]), judge)
-        ]
+        ],
+    }
+    for kind, sweeps in kinds.items():
         if sweeps:
             print(f"| {len(sweeps)} {kind}: truth lost, share of picks .05 worse | "
                   + " | ".join(f"of {size}" for size in SIZES) + " |")  # fmt: skip

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.validity.characters import PROMPTS, Character
 from benchmarks.validity.judge import Judge
@@ -19,26 +18,16 @@ from charsweep.results.cells import SCORE
 
 def truth(cell: CellResult, who: Character, store: Store, judge: Judge) -> float:
     """Mean truth of a cell's images."""
-    return float(truths(cell, who, store, judge).mean())
-
-
-def truths(cell: CellResult, who: Character, store: Store, judge: Judge) -> NDArray[np.float64]:
-    """Truth of each of a cell's images, (prompts, seeds)."""
     assert cell.images is not None
-    return truths_in(store.folder / cell.images, who, judge)
+    return truth_in(store.folder / cell.images, who, judge)
 
 
 def truth_in(folder: Path, who: Character, judge: Judge) -> float:
-    """Mean truth of a folder's images."""
-    return float(truths_in(folder, who, judge).mean())
-
-
-def truths_in(folder: Path, who: Character, judge: Judge) -> NDArray[np.float64]:
-    """Truth of each of a folder's images, each prompt's after those of the last."""
+    """Mean truth of a folder's images, each prompt's after those of the last."""
     images = sorted(folder.glob("[0-9]*.png"))
     prompts = [prompt for prompt in PROMPTS for _ in range(len(images) // len(PROMPTS))]
     readings = judge.read([open_image(path) for path in images])
-    return truth_of(readings, who.figure, prompts).values.reshape(len(PROMPTS), -1)
+    return float(truth_of(readings, who.figure, prompts).values.mean())
 
 
 def images_of(cells: Sequence[CellResult]) -> tuple[int, int]:

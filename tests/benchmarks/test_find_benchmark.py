@@ -12,11 +12,20 @@ from helpers.fake_sweep import FakeSweep, scored
 from benchmarks.find import rules
 from benchmarks.find import stored as bench
 from benchmarks.find.outcomes import Outcome, Raced, by_hand, keep, page, read
-from benchmarks.find.rules import beyond, cheapest, highest, lost, settings_in
+from benchmarks.find.rules import (
+    Settings,
+    cheapest,
+    highest,
+    judged_elsewhere,
+    lost,
+    settings_in,
+)
 from benchmarks.find.stored import answer, simulate
 from benchmarks.validity.characters import CHARACTERS
+from benchmarks.validity.measure import Row
 from charsweep.core.store import Store
 from charsweep.results.cells import result_from
+from charsweep.results.points import Point
 
 WHO = CHARACTERS[0]
 
@@ -99,7 +108,7 @@ def test_rules_are_measured_by_what_their_picks_lose(
     stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Truth is the score here, so the highest loses nothing, and the cheapest the more."""
-    monkeypatch.setattr(rules, "truths", lambda cell, *_: np.array([[cell.scores["score"]] * 2]))
+    monkeypatch.setattr(rules, "truth", lambda cell, *_: cell.scores["score"])
     (settings,) = settings_in(stored / "sweeps" / WHO.name, Store(stored), None)  # type: ignore[arg-type]
     assert len(settings) == 18
     rules_of_both = (
@@ -112,7 +121,14 @@ def test_rules_are_measured_by_what_their_picks_lose(
     assert lost([settings], cheapest(1), 21) == []
 
 
-def test_truth_is_of_other_images_than_the_scores_where_there_are_any() -> None:
-    true = np.array([[1.0, 0.0, 0.25, 0.75], [0.0, 1.0, 0.5, 1.0]])
-    assert beyond(true) == pytest.approx([0.625])
-    assert beyond(true[:, :2]) == pytest.approx([0.5])
+def test_grids_of_several_training_seeds_are_judged_by_each_other() -> None:
+    def grid(seed: int, low: float, high: float) -> Settings:
+        return [
+            (Point({"lr": lr, "seed": seed}, ()), Row(f"{lr} {seed}", np.array([true]), {}))
+            for lr, true in ((1e-3, low), (1e-2, high))
+        ]
+
+    found = judged_elsewhere([grid(0, 0.1, 0.9), grid(1, 0.2, 0.7), grid(2, 0.6, 0.5)])
+    worth = [[float(row.truth.mean()) for _, row in one] for one in found]
+    assert worth == [pytest.approx(one) for one in ([0.4, 0.6], [0.35, 0.7], [0.15, 0.8])]
+    assert [row.name for _, row in found[1]] == ["0.001 1", "0.01 1"]
