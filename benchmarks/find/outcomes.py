@@ -156,7 +156,7 @@ def beside_the_pick(outcomes: Sequence[Outcome]) -> list[str]:
         f"The grid's own picks: {(lost <= CLOSE).sum()} of {len(lost)} are close, the mean loss is"
         f" {lost.mean():.3f};",
         f"{(behind <= CLOSE).sum()} of {len(behind)} searches are as close to these, on average"
-        f" {behind.mean():.3f} behind.",
+        f" {abs(behind.mean()):.3f} {'behind' if behind.mean() > 0 else 'ahead'}.",
     ]
 
 

@@ -82,7 +82,7 @@ def test_the_page_says_what_the_score_loses_on_the_whole_grid() -> None:
     text = page([near, ahead])
     assert "1 of 2 are close; the mean loss is 0.035." in text
     assert "own picks: 0 of 2 are close, the mean loss is 0.070;" in text
-    assert "2 of 2 searches are as close to these, on average -0.035 behind." in text
+    assert "2 of 2 searches are as close to these, on average 0.035 ahead." in text
     assert "| c | 0.88 |" in text
 
 
