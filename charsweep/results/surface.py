@@ -21,7 +21,8 @@ from charsweep.results.cells import SCORE
 from charsweep.results.points import ERRORS, SAME, SEED, Point, difference
 from charsweep.results.records import is_numeric
 
-# What these are was looked at on six grids of 162 settings (benchmarks/FIND.md).
+# The first two were set on six grids of 162 settings and looked at on seven more
+# (benchmarks/FIND.md), the next two on simulated scores of cliffs and of nothing but noise.
 NEAR = 0.7  # of the highest score: settings below it say nothing of the top
 ENOUGH = 1.5  # settings for each coefficient; fewer are not smoothed
 LEAST = 12  # settings of a surface: over one axis a cliff would bend it
